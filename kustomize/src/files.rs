@@ -1,0 +1,233 @@
+//! The files a build reads: a tree that somebody else holds (a Git commit, a folder, a test's map).
+//!
+//! The build never opens anything itself. What it reads goes through [`Files`], so that the same build
+//! runs on a bare repository's objects at the hub and on a folder at somebody's desk, and so that a
+//! wrapper can record what a build depended on ([`Entry::id`] is the key for that).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A path inside a file tree: relative, `/`-separated, without `.`, `..`, or empty parts. The root is "".
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TreePath(String);
+
+/// Why a text is no path of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    #[error("'{0}' is an absolute path; paths are relative to the root of the source")]
+    Absolute(String),
+    #[error("'{0}' leads out of the root of the source")]
+    Escapes(String),
+}
+
+impl TreePath {
+    /// The root of the tree.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Reads a path relative to the root; a leading `./` is allowed, and so is a leading `/`, which means the
+    /// root of the tree (as in Flux's `spec.path`).
+    pub fn from_root(path: &str) -> Result<Self, PathError> {
+        Self::root().join(path.trim_start_matches('/'))
+    }
+
+    /// Resolves `path` against this folder, lexically.
+    pub fn join(&self, path: &str) -> Result<Self, PathError> {
+        if path.starts_with('/') {
+            return Err(PathError::Absolute(path.to_owned()));
+        }
+        let mut parts: Vec<&str> = self.0.split('/').filter(|p| !p.is_empty()).collect();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop().ok_or_else(|| PathError::Escapes(path.to_owned()))?;
+                }
+                part => parts.push(part),
+            }
+        }
+        Ok(Self(parts.join("/")))
+    }
+
+    /// The folder that holds this; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(Self(self.0.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned())))
+    }
+
+    /// The last part; "" for the root.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is `folder` or lies below it.
+    pub fn is_within(&self, folder: &TreePath) -> bool {
+        folder.is_root()
+            || self.0 == folder.0
+            || (self.0.starts_with(&folder.0) && self.0.as_bytes()[folder.0.len()] == b'/')
+    }
+
+    /// "" for the root, else `a/b/c`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Folder,
+    /// Flux leaves symlinks out of its artifacts; a build reports them by name and never follows them out.
+    Symlink,
+}
+
+/// An entry of the tree and the id of its content: equal ids mean equal content, for a folder of everything
+/// below it (Git's blob and tree ids are such).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: Kind,
+    pub id: ContentId,
+}
+
+/// The id of a file's or folder's content. Only ever compared, and only between trees of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentId(pub [u8; 32]);
+
+/// A file could not be read though it is there: never to be taken for an absent one.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("reading {path}: {reason}")]
+pub struct ReadError {
+    pub path: TreePath,
+    pub reason: String,
+}
+
+/// A tree of files.
+pub trait Files: Send + Sync {
+    /// What stands at `path`, `None` where nothing does.
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError>;
+    /// The content of a file.
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError>;
+    /// The names in a folder with what they are, sorted by name.
+    fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError>;
+}
+
+/// A tree in memory, for tests and for generated content.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFiles(BTreeMap<String, Arc<[u8]>>);
+
+impl MemoryFiles {
+    pub fn new<P: Into<String>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, C)>) -> Self {
+        Self(files.into_iter().map(|(p, c)| (p.into(), Arc::from(c.as_ref()))).collect())
+    }
+
+    fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a str, &'a Arc<[u8]>)> {
+        self.0.iter().filter_map(move |(path, content)| {
+            let rest = path.strip_prefix(folder.as_str())?;
+            let rest = if folder.is_root() { rest } else { rest.strip_prefix('/')? };
+            Some((rest, content))
+        })
+    }
+
+    fn id(contents: impl Iterator<Item = (String, Arc<[u8]>)>) -> ContentId {
+        // FNV-1a over names and contents in four lanes: an identity for tests, not a cryptographic one.
+        let mut lanes = [0xcbf2_9ce4_8422_2325_u64, 1, 2, 3];
+        for (name, content) in contents {
+            for (n, lane) in lanes.iter_mut().enumerate() {
+                for byte in name.bytes().chain([0]).chain(content.iter().copied()).chain([n as u8]) {
+                    *lane = (*lane ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+        }
+        let mut id = [0; 32];
+        for (slot, lane) in id.chunks_mut(8).zip(lanes) {
+            slot.copy_from_slice(&lane.to_be_bytes());
+        }
+        ContentId(id)
+    }
+}
+
+impl Files for MemoryFiles {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+        if let Some(content) = self.0.get(path.as_str()) {
+            let id = Self::id([(String::new(), content.clone())].into_iter());
+            return Ok(Some(Entry { kind: Kind::File, id }));
+        }
+        let mut below = self.below(path).map(|(name, c)| (name.to_owned(), c.clone())).peekable();
+        if below.peek().is_none() && !path.is_root() {
+            return Ok(None);
+        }
+        Ok(Some(Entry { kind: Kind::Folder, id: Self::id(below) }))
+    }
+
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+        let content = self.0.get(path.as_str());
+        content.cloned().ok_or_else(|| ReadError { path: path.clone(), reason: "no such file".into() })
+    }
+
+    fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+        let mut names: Vec<String> =
+            self.below(folder).map(|(rest, _)| rest.split('/').next().unwrap_or(rest).to_owned()).collect();
+        names.dedup();
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let path = folder.join(&name).expect("a name in the tree is one part");
+            if let Some(entry) = self.entry(&path)? {
+                entries.push((name, entry));
+            }
+        }
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_normalised_and_never_leave_the_root() {
+        let base = TreePath::from_root("apps/web").unwrap();
+        for (path, expected) in [
+            ("../base", Ok("apps/base")),
+            ("./x/./y", Ok("apps/web/x/y")),
+            ("../..", Ok("")),
+            ("../../..", Err(PathError::Escapes("../../..".into()))),
+            ("/etc/passwd", Err(PathError::Absolute("/etc/passwd".into()))),
+        ] {
+            assert_eq!(base.join(path).map(|p| p.as_str().to_owned()), expected.map(str::to_owned), "{path}");
+        }
+        assert!(TreePath::from_root("apps/web/x").unwrap().is_within(&base));
+        assert!(!TreePath::from_root("apps/website").unwrap().is_within(&base));
+    }
+
+    #[test]
+    fn memory_files_list_folders_and_change_their_id_with_content() {
+        let tree = MemoryFiles::new([("a/b.yaml", "x"), ("a/c/d.yaml", "y"), ("e", "z")]);
+        let names: Vec<_> = tree.list(&TreePath::root()).unwrap().into_iter().map(|(n, _)| n).collect();
+        assert_eq!(names, ["a", "e"]);
+        let folder = TreePath::from_root("a").unwrap();
+        let changed = MemoryFiles::new([("a/b.yaml", "x"), ("a/c/d.yaml", "Y"), ("e", "z")]);
+        assert_ne!(tree.entry(&folder).unwrap().unwrap().id, changed.entry(&folder).unwrap().unwrap().id);
+        assert!(tree.entry(&TreePath::from_root("nope").unwrap()).unwrap().is_none());
+    }
+}
