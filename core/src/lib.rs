@@ -1,1 +1,26 @@
+//! The domain of Flotilla: what a cluster should run, what it runs, and what has to happen in between.
+//!
+//! Everything here is a value or a pure function of values: no I/O, no clock, no runtime. Time and
+//! randomness are arguments. The hub and the agent share this crate, and so do the tests of both.
+//!
+//! ```text
+//!  object ──┐
+//!           ├─► unit (spec + objects) ──► desired (every unit of a cluster) ──► wire
+//!  names ───┘                                                                     │
+//!  inventory (what is in the cluster) ──► plan ──► guard ──► execute (agent) ◄────┘
+//!  health, drift (what became of it) ──► report ──► hub
+//! ```
 
+pub mod desired;
+pub mod digest;
+pub mod inventory;
+pub mod names;
+pub mod object;
+pub mod report;
+pub mod unit;
+
+pub use desired::{DesiredState, Generation, UnitEntry};
+pub use digest::Digest;
+pub use names::ClusterName;
+pub use object::{Object, ObjectId, ObjectRef};
+pub use unit::{UnitId, UnitKind, UnitManifest, UnitSpec};

@@ -1,0 +1,184 @@
+//! The desired state of one cluster: every unit as present, held or removed, with a Merkle digest.
+//!
+//! ```text
+//!   root digest ─┬─ root                          present(digest)
+//!                ├─ kustomization/flux-system/apps present(digest) ─┬─ spec
+//!                │                                                  └─ object digests
+//!                ├─ kustomization/flux-system/db   hold(reason)      keep what you run
+//!                └─ kustomization/flux-system/old  removed(policy)   the parent rendered without it
+//! ```
+//!
+//! A unit that is not named is held: nothing follows from silence.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::names::ClusterName;
+use crate::unit::{DeletionPolicy, UnitId, UnitManifest, UnitSpec};
+
+/// A number that rises with every published desired state of the fleet; an agent refuses a lower one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a unit goes: as the definition that the agent last ran says, or as the hub last knew it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removal {
+    pub policy: DeletionPolicy,
+    /// The unit's last `prune`, which [`DeletionPolicy::MirrorPrune`] follows.
+    pub prune: bool,
+}
+
+impl Removal {
+    /// The removal that a unit's own definition asks for.
+    pub fn of(spec: &UnitSpec) -> Self {
+        Self { policy: spec.deletion_policy, prune: spec.prune }
+    }
+
+    /// Whether the unit's objects are deleted.
+    pub fn deletes(self) -> bool {
+        match self.policy {
+            DeletionPolicy::MirrorPrune => self.prune,
+            DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+            DeletionPolicy::Orphan => false,
+        }
+    }
+}
+
+/// What should become of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitEntry {
+    Present(Arc<UnitManifest>),
+    /// Keep what you run; the reason is for people and stable while the cause is.
+    Hold(String),
+    Removed(Removal),
+}
+
+/// What one cluster should run. Immutable; its digest covers the units, not the generation or the snapshot,
+/// so a commit that changes nothing for a cluster changes nothing on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredState {
+    pub cluster: ClusterName,
+    pub generation: Generation,
+    /// The fleet commit this came from, for people.
+    pub snapshot: String,
+    units: BTreeMap<UnitId, UnitEntry>,
+    digest: Digest,
+}
+
+impl DesiredState {
+    pub fn new(
+        cluster: ClusterName,
+        generation: Generation,
+        snapshot: impl Into<String>,
+        units: BTreeMap<UnitId, UnitEntry>,
+    ) -> Self {
+        let digest = root_digest(&units);
+        Self { cluster, generation, snapshot: snapshot.into(), units, digest }
+    }
+
+    pub fn units(&self) -> &BTreeMap<UnitId, UnitEntry> {
+        &self.units
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The unit's manifest if it is present.
+    pub fn present(&self, id: &UnitId) -> Option<&Arc<UnitManifest>> {
+        match self.units.get(id)? {
+            UnitEntry::Present(unit) => Some(unit),
+            UnitEntry::Hold(_) | UnitEntry::Removed(_) => None,
+        }
+    }
+
+    /// Every unit that is present.
+    pub fn all_present(&self) -> impl Iterator<Item = &Arc<UnitManifest>> {
+        self.units.values().filter_map(|entry| match entry {
+            UnitEntry::Present(unit) => Some(unit),
+            UnitEntry::Hold(_) | UnitEntry::Removed(_) => None,
+        })
+    }
+
+    /// Whether any unit is held. While one is, objects that left other units may have moved into it, and
+    /// nothing is pruned from those.
+    pub fn holds(&self) -> bool {
+        self.units.values().any(|entry| matches!(entry, UnitEntry::Hold(_)))
+    }
+
+    /// The entries that differ from `base`, and the units that it names and this does not.
+    pub fn changes_since<'a>(&'a self, base: &'a DesiredState) -> Changes<'a> {
+        let changed = self.units.iter().filter(|&(id, entry)| match (base.units.get(id), entry) {
+            (Some(UnitEntry::Present(old)), UnitEntry::Present(new)) => old.digest() != new.digest(),
+            (Some(old), new) => old != new,
+            (None, _) => true,
+        });
+        let unnamed = base.units.keys().filter(|id| !self.units.contains_key(*id));
+        Changes { changed: changed.collect(), unnamed: unnamed.collect() }
+    }
+}
+
+/// The difference between two desired states.
+#[derive(Debug)]
+pub struct Changes<'a> {
+    pub changed: Vec<(&'a UnitId, &'a UnitEntry)>,
+    pub unnamed: Vec<&'a UnitId>,
+}
+
+fn root_digest(units: &BTreeMap<UnitId, UnitEntry>) -> Digest {
+    let mut parts: Vec<Vec<u8>> = Vec::with_capacity(units.len() * 2);
+    for (id, entry) in units {
+        parts.push(id.to_string().into_bytes());
+        parts.push(match entry {
+            UnitEntry::Present(unit) => [b"present ", &unit.digest().as_bytes()[..]].concat(),
+            UnitEntry::Hold(reason) => [b"hold ", reason.as_bytes()].concat(),
+            UnitEntry::Removed(removal) => {
+                format!("removed {:?} {}", removal.policy, removal.prune).into_bytes()
+            }
+        });
+    }
+    Digest::of_parts(parts.iter().map(Vec::as_slice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(units: impl IntoIterator<Item = (UnitId, UnitEntry)>) -> DesiredState {
+        DesiredState::new("staging".parse().unwrap(), Generation(1), "c0ffee", units.into_iter().collect())
+    }
+
+    fn present(name: &str, wait: bool) -> (UnitId, UnitEntry) {
+        let id = UnitId::kustomization("flux-system", name);
+        let spec = UnitSpec { wait, ..UnitSpec::default() };
+        (id.clone(), UnitEntry::Present(Arc::new(UnitManifest::new(id, spec, vec![]))))
+    }
+
+    #[test]
+    fn a_state_differs_from_its_base_by_units_only() {
+        let base = state([present("a", false), present("b", false), present("c", false)]);
+        let held = UnitId::kustomization("flux-system", "b");
+        let next = state([
+            present("a", false),
+            (held.clone(), UnitEntry::Hold("b.yaml: bad".into())),
+            present("d", true),
+        ]);
+        let changes = next.changes_since(&base);
+        let changed: Vec<_> = changes.changed.iter().map(|(id, _)| id.name.as_str()).collect();
+        assert_eq!(changed, ["b", "d"]);
+        assert_eq!(changes.unnamed, [&UnitId::kustomization("flux-system", "c")]);
+        assert!(next.holds() && !base.holds());
+        assert_ne!(next.digest(), base.digest());
+
+        let later = DesiredState::new(base.cluster.clone(), Generation(9), "other", base.units().clone());
+        assert_eq!(later.digest(), base.digest());
+    }
+}

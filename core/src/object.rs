@@ -1,0 +1,229 @@
+//! Kubernetes objects as we carry them: an identity and canonical JSON.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::digest::Digest;
+
+/// What makes an object one and the same in a cluster: group, kind, namespace, name. The version is not part
+/// of it, `apps/v1beta1` and `apps/v1` are two views of one Deployment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    pub group: String,
+    pub kind: String,
+    /// Empty for an object that has no namespace, or names none.
+    pub namespace: String,
+    pub name: String,
+}
+
+/// An object as Git names it: its identity and the version in which it is written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    pub id: ObjectId,
+    pub version: String,
+}
+
+/// An object that cannot be sent to a cluster as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidObject {
+    #[error("a document is no object: expected a mapping with apiVersion, kind and metadata.name")]
+    NotAMapping,
+    #[error("{field} is missing in {what}")]
+    Missing { field: &'static str, what: String },
+    #[error("{field} of {what} must be a non-empty string")]
+    NotAString { field: &'static str, what: String },
+    #[error("{what} has metadata.generateName and no name; give it a name, an unnamed object cannot be kept")]
+    GenerateName { what: String },
+}
+
+/// An object as it is to be applied. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Object {
+    reference: ObjectRef,
+    body: Bytes,
+    digest: Digest,
+}
+
+impl ObjectRef {
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        if self.id.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.id.group, self.version)
+        }
+    }
+
+    /// Reads the identity of an object.
+    pub fn of(value: &Value) -> Result<Self, InvalidObject> {
+        let map = value.as_object().ok_or(InvalidObject::NotAMapping)?;
+        let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let metadata = map.get("metadata").unwrap_or(&Value::Null);
+        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+        let what = || match (kind, name) {
+            ("", "") => "an object without kind and name".to_owned(),
+            (kind, "") => format!("a {kind} without name"),
+            ("", name) => format!("an object '{name}' without kind"),
+            (kind, name) => format!("{kind}/{name}"),
+        };
+        let text = |value: Option<&Value>, field: &'static str| match value {
+            None | Some(Value::Null) => Err(InvalidObject::Missing { field, what: what() }),
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+            Some(_) => Err(InvalidObject::NotAString { field, what: what() }),
+        };
+        let api_version = text(map.get("apiVersion"), "apiVersion")?;
+        let kind_text = text(map.get("kind"), "kind")?;
+        if name.is_empty() && metadata.get("generateName").is_some_and(|g| !g.is_null()) {
+            return Err(InvalidObject::GenerateName { what: what() });
+        }
+        let name_text = text(metadata.get("name"), "metadata.name")?;
+        let namespace = match metadata.get("namespace") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(namespace)) => namespace.clone(),
+            Some(_) => return Err(InvalidObject::NotAString { field: "metadata.namespace", what: what() }),
+        };
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
+        Ok(Self {
+            id: ObjectId { group: group.to_owned(), kind: kind_text, namespace, name: name_text },
+            version: version.to_owned(),
+        })
+    }
+}
+
+impl ObjectId {
+    /// Whether this is a `kind` of `group`.
+    pub fn is(&self, group: &str, kind: &str) -> bool {
+        self.group == group && self.kind == kind
+    }
+}
+
+/// `Deployment.apps web/frontend`, `Namespace web`: for people and logs.
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if self.namespace.is_empty() {
+            write!(f, " {}", self.name)
+        } else {
+            write!(f, " {}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+impl Object {
+    /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
+    pub fn new(value: &Value) -> Result<Self, InvalidObject> {
+        let reference = ObjectRef::of(value)?;
+        let body = Bytes::from(serde_json::to_vec(value).expect("a JSON value has a JSON text"));
+        let digest = Digest::of(&body);
+        Ok(Self { reference, body, digest })
+    }
+
+    /// Takes back what [`Object::body`] gave, from the wire or the disk.
+    pub fn from_body(body: Bytes) -> Result<Self, FromBodyError> {
+        let value: Value = serde_json::from_slice(&body)?;
+        let reference = ObjectRef::of(&value)?;
+        let digest = Digest::of(&body);
+        Ok(Self { reference, body, digest })
+    }
+
+    pub fn reference(&self) -> &ObjectRef {
+        &self.reference
+    }
+
+    pub fn id(&self) -> &ObjectId {
+        &self.reference.id
+    }
+
+    /// Canonical JSON: no white space, keys sorted.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The object as a value.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the body was made from a JSON value")
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.reference, self.digest)
+    }
+}
+
+/// Bytes that are no object.
+#[derive(Debug, thiserror::Error)]
+pub enum FromBodyError {
+    #[error("an object's body is not JSON")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Object(#[from] InvalidObject),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn identity_is_read_or_refused_by_name() {
+        let object = json!({"kind": "Deployment", "apiVersion": "apps/v1",
+            "metadata": {"namespace": "web", "name": "frontend"}});
+        let reference = ObjectRef::of(&object).unwrap();
+        assert_eq!(reference.api_version(), "apps/v1");
+        assert_eq!(reference.to_string(), "Deployment.apps web/frontend");
+
+        for (object, message) in [
+            (
+                json!([]),
+                "a document is no object: expected a mapping with apiVersion, kind and metadata.name",
+            ),
+            (json!({"kind": "Service", "metadata": {"name": "x"}}), "apiVersion is missing in Service/x"),
+            (
+                json!({"apiVersion": "v1", "metadata": {"name": "x"}}),
+                "kind is missing in an object 'x' without kind",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Service"}),
+                "metadata.name is missing in a Service without name",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": 7}}),
+                "metadata.name of a Service without name must be a non-empty string",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "x-"}}),
+                "a Pod without name has metadata.generateName and no name; give it a name, an unnamed object cannot \
+                 be kept",
+            ),
+        ] {
+            assert_eq!(ObjectRef::of(&object).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_order_of_keys_does_not_change_the_digest() {
+        let a = serde_json::from_str(r#"{"kind":"A","apiVersion":"v1","metadata":{"name":"x","labels":{}}}"#)
+            .unwrap();
+        let b = serde_json::from_str(r#"{"apiVersion":"v1","metadata":{"labels":{},"name":"x"},"kind":"A"}"#)
+            .unwrap();
+        let (a, b) = (Object::new(&a).unwrap(), Object::new(&b).unwrap());
+        assert_eq!(a.digest(), b.digest());
+        assert_eq!(Object::from_body(a.body().clone()).unwrap(), b);
+    }
+}

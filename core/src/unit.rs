@@ -1,0 +1,312 @@
+//! Units: what one Flux `Kustomization` or `HelmRelease` is to us, an ordered set of objects with a policy.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::object::{Object, ObjectId, ObjectRef};
+
+/// What a unit was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnitKind {
+    /// The cluster's root path itself.
+    Root,
+    Kustomization,
+    HelmRelease,
+}
+
+/// The name of a unit within its cluster.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitId {
+    pub kind: UnitKind,
+    /// Empty for the root.
+    pub namespace: String,
+    /// Empty for the root.
+    pub name: String,
+}
+
+impl UnitId {
+    pub fn root() -> Self {
+        Self { kind: UnitKind::Root, namespace: String::new(), name: String::new() }
+    }
+
+    pub fn kustomization(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: UnitKind::Kustomization, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// `root`, `kustomization/NAMESPACE/NAME`, `helmrelease/NAMESPACE/NAME`.
+impl fmt::Display for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            UnitKind::Root => f.write_str("root"),
+            UnitKind::Kustomization => write!(f, "kustomization/{}/{}", self.namespace, self.name),
+            UnitKind::HelmRelease => write!(f, "helmrelease/{}/{}", self.namespace, self.name),
+        }
+    }
+}
+
+impl fmt::Debug for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that names no unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' names no unit: expected root, [kustomization/]NAMESPACE/NAME or helmrelease/NAMESPACE/NAME")]
+pub struct InvalidUnitId(String);
+
+impl FromStr for UnitId {
+    type Err = InvalidUnitId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUnitId> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (kind, namespace, name) = match parts[..] {
+            ["root"] => return Ok(Self::root()),
+            [namespace, name] => (UnitKind::Kustomization, namespace, name),
+            ["kustomization", namespace, name] => (UnitKind::Kustomization, namespace, name),
+            ["helmrelease", namespace, name] => (UnitKind::HelmRelease, namespace, name),
+            _ => return Err(InvalidUnitId(text.to_owned())),
+        };
+        if namespace.is_empty() || name.is_empty() {
+            return Err(InvalidUnitId(text.to_owned()));
+        }
+        Ok(Self { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl Serialize for UnitId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnitId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What happens to a unit's objects when the unit itself goes. As Flux's `spec.deletionPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum DeletionPolicy {
+    /// Delete if `prune` is set, else leave them.
+    #[default]
+    MirrorPrune,
+    Delete,
+    /// Delete, and wait until they are gone.
+    WaitForTermination,
+    Orphan,
+}
+
+/// What the agent does about drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftMode {
+    #[default]
+    Correct,
+    Report,
+    Ignore,
+}
+
+/// An object outside the unit's own list whose health the unit waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthCheck {
+    pub api_version: String,
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    pub name: String,
+}
+
+/// A unit's policy: everything but its objects. Its JSON text is part of the unit's digest, so a field that
+/// is at its default is left out, and a new field changes no digest until somebody uses it. Readers ignore
+/// fields that they do not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitSpec {
+    /// The unit that rendered this one's definition; none for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<UnitId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<UnitId>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prune: bool,
+    /// Ready only when all objects, child units included, are healthy.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub wait: bool,
+    /// Recreate an object whose change the API server refuses as immutable.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+    /// How long health is waited for, in seconds.
+    pub timeout: u32,
+    /// How often the unit is compared with the cluster when no event says so, in seconds.
+    pub interval: u32,
+    /// The longest pause between attempts after a failure, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_interval: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deletion_policy: DeletionPolicy,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drift: DriftMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_checks: Vec<HealthCheck>,
+    /// The author allows this unit to fall to zero objects (`flotilla.dev/allow-empty`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_empty: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Default for UnitSpec {
+    fn default() -> Self {
+        Self {
+            parent: None,
+            depends_on: Vec::new(),
+            prune: true,
+            wait: false,
+            force: false,
+            suspend: false,
+            timeout: 300,
+            interval: 600,
+            retry_interval: None,
+            deletion_policy: DeletionPolicy::default(),
+            drift: DriftMode::default(),
+            service_account: None,
+            health_checks: Vec::new(),
+            allow_empty: false,
+        }
+    }
+}
+
+impl UnitSpec {
+    /// Whether the objects are deleted when the unit goes.
+    pub fn deletes_on_removal(&self) -> bool {
+        match self.deletion_policy {
+            DeletionPolicy::MirrorPrune => self.prune,
+            DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+            DeletionPolicy::Orphan => false,
+        }
+    }
+}
+
+/// One line of a unit's manifest: which object, with which content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectEntry {
+    pub object: ObjectRef,
+    pub digest: Digest,
+    /// Length of the body in bytes.
+    pub size: u32,
+}
+
+impl From<&Object> for ObjectEntry {
+    fn from(object: &Object) -> Self {
+        Self { object: object.reference().clone(), digest: object.digest(), size: object.body().len() as u32 }
+    }
+}
+
+/// A unit without the bodies of its objects: what travels first and what the agent holds in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitManifest {
+    pub id: UnitId,
+    pub spec: UnitSpec,
+    /// The JSON text of `spec` that the digest was taken of, kept as it came: a newer hub's spec may have
+    /// fields that this reader does not know.
+    spec_bytes: Bytes,
+    pub objects: Vec<ObjectEntry>,
+    digest: Digest,
+}
+
+impl UnitManifest {
+    pub fn new(id: UnitId, spec: UnitSpec, objects: Vec<ObjectEntry>) -> Self {
+        let spec_bytes = Bytes::from(serde_json::to_vec(&spec).expect("a spec has a JSON text"));
+        let digest = Self::digest_of(&id, &spec_bytes, &objects);
+        Self { id, spec, spec_bytes, objects, digest }
+    }
+
+    /// Takes a manifest from the wire or the disk; its digest is computed, not believed.
+    pub fn from_parts(
+        id: UnitId,
+        spec_bytes: Bytes,
+        objects: Vec<ObjectEntry>,
+    ) -> Result<Self, serde_json::Error> {
+        let spec = serde_json::from_slice(&spec_bytes)?;
+        let digest = Self::digest_of(&id, &spec_bytes, &objects);
+        Ok(Self { id, spec, spec_bytes, objects, digest })
+    }
+
+    fn digest_of(id: &UnitId, spec_bytes: &[u8], objects: &[ObjectEntry]) -> Digest {
+        let id = id.to_string();
+        let head = [id.as_bytes(), spec_bytes];
+        Digest::of_parts(head.into_iter().chain(objects.iter().flat_map(|entry| {
+            let ObjectId { group, kind, namespace, name } = &entry.object.id;
+            [group, &entry.object.version, kind, namespace, name]
+                .map(|text| text.as_bytes())
+                .into_iter()
+                .chain([&entry.digest.as_bytes()[..]])
+        })))
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The digest of the policy alone: a unit's definition, apart from its content.
+    pub fn spec_digest(&self) -> Digest {
+        Digest::of(&self.spec_bytes)
+    }
+
+    pub fn spec_bytes(&self) -> &Bytes {
+        &self.spec_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unit_ids_read_back() {
+        for id in ["root", "kustomization/flux-system/apps", "helmrelease/web/podinfo"] {
+            assert_eq!(id.parse::<UnitId>().unwrap().to_string(), id);
+        }
+        assert_eq!("flux-system/apps".parse(), Ok(UnitId::kustomization("flux-system", "apps")));
+        for bad in ["", "apps", "x/y/z", "kustomization//x", "a/b/c/d"] {
+            assert!(bad.parse::<UnitId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_digest_covers_policy_and_content_and_survives_unknown_fields() {
+        let object =
+            Object::new(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}))
+                .unwrap();
+        let id = UnitId::kustomization("flux-system", "apps");
+        let unit = UnitManifest::new(id.clone(), UnitSpec::default(), vec![(&object).into()]);
+        let waiting = UnitSpec { wait: true, ..UnitSpec::default() };
+        assert_ne!(unit.digest(), UnitManifest::new(id.clone(), waiting, vec![(&object).into()]).digest());
+        assert_ne!(unit.digest(), UnitManifest::new(id.clone(), UnitSpec::default(), vec![]).digest());
+
+        let newer = Bytes::from_static(br#"{"timeout":300,"interval":600,"fromTheFuture":{"x":1}}"#);
+        let read = UnitManifest::from_parts(id.clone(), newer.clone(), vec![]).unwrap();
+        let again = UnitManifest::from_parts(id, read.spec_bytes().clone(), vec![]).unwrap();
+        assert_eq!(again.digest(), read.digest());
+        assert_eq!(read.spec.timeout, 300);
+    }
+}
