@@ -1,0 +1,487 @@
+//! The tree: nodes, their sequences and mappings, positions and comments.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::scalar::{Kind, Scalar};
+
+/// One value of a document with all that was written around it.
+///
+/// Two nodes are equal if their values are (texts and kinds of scalars; keys in the same order); style, position,
+/// comments and tag don't count.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub value: Value,
+    pub style: Style,
+    pub pos: Pos,
+    extra: Option<Arc<Extra>>,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Scalar(Scalar),
+    Seq(Seq),
+    Map(Map),
+}
+
+/// How a node was written, and is to be written where its content allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Style {
+    /// Nothing special: an unquoted scalar, a collection in block style.
+    #[default]
+    Plain,
+    /// `'text'`
+    SingleQuoted,
+    /// `"text"`
+    DoubleQuoted,
+    /// `|` and the lines.
+    Literal,
+    /// `>` and the folded lines.
+    Folded,
+    /// `[a, b]`, `{a: b}`
+    Flow,
+}
+
+/// Where a node stands: line and column count from 1, in characters; 0 means that no text holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Pos {
+    /// The caller's number for the file, as given in [`Options::source`](crate::Options); 0 where none was.
+    pub source: u32,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// Comments of a node, each with its `#`, lines separated by `\n`; empty where there are none.
+///
+/// As in kyaml, the comments above and beside `key: value` belong to the key if they stand above it, and to the
+/// value if they stand on its line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Comments {
+    /// Lines above the node.
+    pub head: SmolStr,
+    /// On the node's own line, after it.
+    pub line: SmolStr,
+    /// Lines below the node that belong to it rather than to what follows.
+    pub foot: SmolStr,
+}
+
+/// What few nodes have.
+#[derive(Debug, Clone, Default)]
+struct Extra {
+    comments: Comments,
+    tag: Option<SmolStr>,
+}
+
+/// An ordered list of nodes: a `Vec<Node>` that clones for the price of a reference count. The first change of a
+/// shared one copies it (one level only).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Seq(Arc<Vec<Node>>);
+
+/// An ordered list of keys and values, cloned and copied like [`Seq`]. What the parser gives has no key twice.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Map(Arc<Vec<Entry>>);
+
+/// One `key: value` of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Nearly always a string scalar. Anything else is kept, and refused where Kubernetes' tools refuse it.
+    pub key: Node,
+    pub value: Node,
+}
+
+impl Node {
+    /// A synthetic node in the plain style, without comments.
+    pub fn new(value: Value) -> Self {
+        Self { value, style: Style::Plain, pos: Pos::default(), extra: None }
+    }
+
+    /// `null`
+    pub fn null() -> Self {
+        Scalar::null().into()
+    }
+
+    /// A string. Written plain where it reads back as a string under both [schemas](crate::Schema), as a literal
+    /// block if it has several lines, otherwise in double quotes.
+    pub fn string(text: impl Into<SmolStr>) -> Self {
+        let scalar = Scalar::string(text);
+        let style = scalar.natural_style();
+        Self { style, ..scalar.into() }
+    }
+
+    /// What a plain scalar of this text means: `3` is a number, `true` a boolean, and so on.
+    pub fn plain(text: impl Into<SmolStr>) -> Self {
+        Scalar::plain(text).into()
+    }
+
+    /// A mapping without entries.
+    pub fn map() -> Self {
+        Self::new(Value::Map(Map::default()))
+    }
+
+    /// A sequence without items.
+    pub fn seq() -> Self {
+        Self::new(Value::Seq(Seq::default()))
+    }
+
+    /// The node with this position.
+    pub fn at_pos(mut self, pos: Pos) -> Self {
+        self.pos = pos;
+        self
+    }
+
+    /// The node with this style.
+    pub fn with_style(mut self, style: Style) -> Self {
+        self.style = style;
+        self
+    }
+
+    pub fn as_scalar(&self) -> Option<&Scalar> {
+        if let Value::Scalar(scalar) = &self.value { Some(scalar) } else { None }
+    }
+
+    pub fn as_seq(&self) -> Option<&Seq> {
+        if let Value::Seq(seq) = &self.value { Some(seq) } else { None }
+    }
+
+    pub fn as_seq_mut(&mut self) -> Option<&mut Seq> {
+        if let Value::Seq(seq) = &mut self.value { Some(seq) } else { None }
+    }
+
+    pub fn as_map(&self) -> Option<&Map> {
+        if let Value::Map(map) = &self.value { Some(map) } else { None }
+    }
+
+    pub fn as_map_mut(&mut self) -> Option<&mut Map> {
+        if let Value::Map(map) = &mut self.value { Some(map) } else { None }
+    }
+
+    /// The text of any scalar, as written: `"3"` and `3` both give `3`.
+    pub fn text(&self) -> Option<&str> {
+        self.as_scalar().map(Scalar::text)
+    }
+
+    /// The text of a scalar that is a string.
+    pub fn as_str(&self) -> Option<&str> {
+        self.as_scalar().filter(|s| s.kind() == Kind::String).map(Scalar::text)
+    }
+
+    pub fn as_bool(&self) -> Option<bool> {
+        self.as_scalar()?.as_bool()
+    }
+
+    pub fn as_i64(&self) -> Option<i64> {
+        self.as_scalar()?.as_i64()
+    }
+
+    pub fn as_u64(&self) -> Option<u64> {
+        self.as_scalar()?.as_u64()
+    }
+
+    /// Any number, integers included.
+    pub fn as_f64(&self) -> Option<f64> {
+        self.as_scalar()?.as_f64()
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.as_scalar().is_some_and(|s| s.kind() == Kind::Null)
+    }
+
+    pub fn is_scalar(&self) -> bool {
+        matches!(self.value, Value::Scalar(_))
+    }
+
+    pub fn is_seq(&self) -> bool {
+        matches!(self.value, Value::Seq(_))
+    }
+
+    pub fn is_map(&self) -> bool {
+        matches!(self.value, Value::Map(_))
+    }
+
+    /// The value of a mapping's key; `None` if there is no such key or this is no mapping.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.as_map()?.get(key)
+    }
+
+    /// As [`get`](Self::get). Nothing is copied if the key is not there.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.as_map_mut()?.get_mut(key)
+    }
+
+    /// The node at the end of a path of mapping keys.
+    pub fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, key| node.get(key))
+    }
+
+    /// As [`at`](Self::at). Nothing is copied if the path is not there.
+    pub fn at_mut(&mut self, path: &[&str]) -> Option<&mut Node> {
+        self.at(path)?;
+        path.iter().try_fold(self, |node, key| node.get_mut(key))
+    }
+
+    /// The comments, if there are any.
+    pub fn comments(&self) -> Option<&Comments> {
+        self.extra.as_ref().map(|e| &e.comments).filter(|c| **c != Comments::default())
+    }
+
+    /// Replaces the comments.
+    pub fn set_comments(&mut self, comments: Comments) {
+        let tag = self.extra.as_ref().and_then(|e| e.tag.clone());
+        self.set_extra(Extra { comments, tag });
+    }
+
+    /// The tag that was written and is not merely what the value means anyway, in its short form: `!!binary`,
+    /// `!!str`, `!Ref`.
+    pub fn tag(&self) -> Option<&str> {
+        self.extra.as_ref()?.tag.as_deref()
+    }
+
+    /// Replaces the tag.
+    pub fn set_tag(&mut self, tag: Option<SmolStr>) {
+        let comments = self.extra.as_ref().map(|e| e.comments.clone()).unwrap_or_default();
+        self.set_extra(Extra { comments, tag });
+    }
+
+    /// Takes comments and tag of another node.
+    pub fn copy_extra(&mut self, from: &Node) {
+        self.extra.clone_from(&from.extra);
+    }
+
+    /// Removes all comments of the node and of everything in it.
+    pub fn strip_comments(&mut self) {
+        if self.comments().is_some() {
+            self.set_comments(Comments::default());
+        }
+        let has_comments = |node: &Node| node.any(&|n| n.comments().is_some());
+        match &mut self.value {
+            Value::Scalar(_) => {}
+            Value::Seq(seq) => {
+                if seq.iter().any(has_comments) {
+                    seq.iter_mut().for_each(Node::strip_comments);
+                }
+            }
+            Value::Map(map) => {
+                if map.iter().any(|e| has_comments(&e.key) || has_comments(&e.value)) {
+                    for entry in map.entries_mut() {
+                        entry.key.strip_comments();
+                        entry.value.strip_comments();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the test holds for the node or anything in it, keys included.
+    pub fn any(&self, test: &dyn Fn(&Node) -> bool) -> bool {
+        test(self)
+            || match &self.value {
+                Value::Scalar(_) => false,
+                Value::Seq(seq) => seq.iter().any(|n| n.any(test)),
+                Value::Map(map) => map.iter().any(|e| e.key.any(test) || e.value.any(test)),
+            }
+    }
+
+    fn set_extra(&mut self, extra: Extra) {
+        let empty = extra.tag.is_none() && extra.comments == Comments::default();
+        self.extra = (!empty).then(|| Arc::new(extra));
+    }
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Map {
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Arc::new(Vec::with_capacity(capacity)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
+        self.0.iter()
+    }
+
+    /// The keys in order; keys that are collections are left out.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|e| e.key.text())
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter().map(|e| &e.value)
+    }
+
+    /// The entries to change, reorder, add to or remove from. Copies them if they are shared.
+    pub fn entries_mut(&mut self) -> &mut Vec<Entry> {
+        Arc::make_mut(&mut self.0)
+    }
+
+    /// The values to change. Copies the entries if they are shared.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.entries_mut().iter_mut().map(|e| &mut e.value)
+    }
+
+    /// Where the key stands.
+    pub fn index_of(&self, key: &str) -> Option<usize> {
+        self.0.iter().position(|e| e.key.text() == Some(key))
+    }
+
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.index_of(key).is_some()
+    }
+
+    /// The whole entry of a key, for its position and comments.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.0.iter().find(|e| e.key.text() == Some(key))
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|e| &e.value)
+    }
+
+    /// As [`get`](Self::get). Nothing is copied if the key is not there.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        let index = self.index_of(key)?;
+        Some(&mut self.entries_mut()[index].value)
+    }
+
+    /// The value of the key, put at the end by `default` if it is not there.
+    pub fn get_or_insert_with(&mut self, key: &str, default: impl FnOnce() -> Node) -> &mut Node {
+        let index = self.index_of(key);
+        let entries = self.entries_mut();
+        let index = index.unwrap_or_else(|| {
+            entries.push(Entry { key: Node::string(key), value: default() });
+            entries.len() - 1
+        });
+        &mut entries[index].value
+    }
+
+    /// Sets the value of a key: in its place if the key is there (the key keeps its comments; the old value is
+    /// given back), else at the end.
+    pub fn insert(&mut self, key: impl AsRef<str> + Into<SmolStr>, value: Node) -> Option<Node> {
+        match self.get_mut(key.as_ref()) {
+            Some(old) => Some(std::mem::replace(old, value)),
+            None => {
+                self.entries_mut().push(Entry { key: Node::string(key), value });
+                None
+            }
+        }
+    }
+
+    /// Adds an entry at the end without looking for the key.
+    pub fn push(&mut self, key: Node, value: Node) {
+        self.entries_mut().push(Entry { key, value });
+    }
+
+    /// Takes a key out; the others keep their order.
+    pub fn remove(&mut self, key: &str) -> Option<Node> {
+        let index = self.index_of(key)?;
+        Some(self.entries_mut().remove(index).value)
+    }
+
+    /// Keeps the entries for which the test holds.
+    pub fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries_mut().retain(keep);
+    }
+}
+
+impl<'a> IntoIterator for &'a Map {
+    type Item = &'a Entry;
+    type IntoIter = std::slice::Iter<'a, Entry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<Entry> for Map {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self(Arc::new(entries.into_iter().collect()))
+    }
+}
+
+impl Deref for Seq {
+    type Target = Vec<Node>;
+
+    fn deref(&self) -> &Vec<Node> {
+        &self.0
+    }
+}
+
+impl DerefMut for Seq {
+    fn deref_mut(&mut self) -> &mut Vec<Node> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl FromIterator<Node> for Seq {
+    fn from_iter<I: IntoIterator<Item = Node>>(items: I) -> Self {
+        Self(Arc::new(items.into_iter().collect()))
+    }
+}
+
+impl From<Vec<Node>> for Seq {
+    fn from(items: Vec<Node>) -> Self {
+        Self(Arc::new(items))
+    }
+}
+
+impl From<Vec<Entry>> for Map {
+    fn from(entries: Vec<Entry>) -> Self {
+        Self(Arc::new(entries))
+    }
+}
+
+impl From<Scalar> for Node {
+    fn from(scalar: Scalar) -> Self {
+        Self::new(Value::Scalar(scalar))
+    }
+}
+
+impl From<Map> for Node {
+    fn from(map: Map) -> Self {
+        Self::new(Value::Map(map))
+    }
+}
+
+impl From<Seq> for Node {
+    fn from(seq: Seq) -> Self {
+        Self::new(Value::Seq(seq))
+    }
+}
+
+impl From<&str> for Node {
+    fn from(text: &str) -> Self {
+        Self::string(text)
+    }
+}
+
+impl From<String> for Node {
+    fn from(text: String) -> Self {
+        Self::string(text)
+    }
+}
+
+impl From<bool> for Node {
+    fn from(value: bool) -> Self {
+        Scalar::bool(value).into()
+    }
+}
+
+impl From<i64> for Node {
+    fn from(value: i64) -> Self {
+        Scalar::int(value).into()
+    }
+}
