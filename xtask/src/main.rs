@@ -1,1 +1,59 @@
-fn main() {}
+//! The workspace's own commands: `cargo xtask test|demo|bench|dist|tidy`.
+//!
+//! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
+//! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
+
+mod bench;
+mod build;
+mod demo;
+mod dist;
+mod needs;
+mod parts;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  test [--unit | --scenarios] [-- FILTER]
+        Checks everything: format, tidiness, lints, unit tests, scenarios on real API servers.
+        --unit leaves out the scenarios, --scenarios all the rest; with a FILTER only the tests
+        whose names contain it run, and nothing else.
+  demo [--exit] [--contexts A,B]
+        A hub, two clusters and a fleet repository on this machine, until Ctrl-C.
+        --exit runs a verified tour instead; --contexts takes clusters that exist already.
+  bench [NAME] [ARGUMENTS]
+        Release build, then the benchmarks: a JSON object a line.
+  dist
+        The binaries that are shipped, and their sizes.
+  tidy
+        The rules on dependencies, purity, files and links that no compiler checks.";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let args: Vec<String> = args.collect();
+    let result = match command.as_str() {
+        "test" => test::run(&args),
+        "demo" => demo::run(&args),
+        "bench" => bench::run(&args),
+        "dist" => dist::run(&args),
+        "tidy" => tidy::run(&args),
+        "help" | "-h" | "--help" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        "" => Err(anyhow::anyhow!("which command?\n\n{USAGE}")),
+        other => Err(anyhow::anyhow!("there is no command '{other}'\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

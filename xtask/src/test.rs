@@ -1,0 +1,127 @@
+//! `cargo xtask test`: every check there is, in the order in which one wants to hear of failures.
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::parts::{self, Parts};
+use crate::{build, needs, tidy, workspace};
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq)]
+struct Plan {
+    /// Format, tidiness, lints.
+    checks: bool,
+    unit: bool,
+    scenarios: bool,
+    /// For the test binaries: a filter and what else follows `--`.
+    rest: Vec<String>,
+}
+
+impl Plan {
+    fn read(args: &[String]) -> anyhow::Result<Self> {
+        let (flags, rest) = match args.iter().position(|arg| arg == "--") {
+            Some(at) => (&args[..at], args[at + 1..].to_vec()),
+            None => (args, Vec::new()),
+        };
+        let (mut unit, mut scenarios) = (true, true);
+        for flag in flags {
+            match flag.as_str() {
+                "--unit" => scenarios = false,
+                "--scenarios" => unit = false,
+                other => bail!("test takes --unit, --scenarios and -- FILTER, not '{other}'"),
+            }
+        }
+        if !unit && !scenarios {
+            bail!(
+                "--unit leaves out the scenarios and --scenarios the unit tests: give one of them or neither"
+            );
+        }
+        Ok(Self { checks: unit && rest.is_empty(), unit, scenarios, rest })
+    }
+}
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let plan = Plan::read(args)?;
+    needs::check(plan.scenarios)?;
+    let mut parts = Parts::default();
+    if plan.checks {
+        parts.run("fmt", "is every file formatted?", || parts::command(cargo(["fmt", "--all", "--check"])));
+        parts.run("tidy", "dependencies, purity, file sizes, links", tidy::report);
+        parts.run("clippy", "lints in every crate, tests included; warnings are errors", || {
+            let flags = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            parts::command(cargo(flags))
+        });
+    }
+    if plan.unit {
+        parts.run("unit tests", "every crate's own tests", || {
+            let flags =
+                ["test", "--locked", "--no-fail-fast", "--workspace", "--exclude", build::TESTS, "--"];
+            parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+        });
+    }
+    if plan.scenarios {
+        let built = parts.run("binaries", "hub, agent and CLI as the scenarios run them", || {
+            let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
+            parts::command(build::command(&packages, &[]))
+        });
+        if built {
+            let what =
+                "hub and agents on real API servers; the first run builds these with Go, about 5 minutes";
+            parts.run("scenarios", what, || {
+                let flags = ["test", "--locked", "--no-fail-fast", "--package", build::TESTS, "--"];
+                parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+            });
+        }
+    }
+    parts.finish()
+}
+
+/// Finds or builds what scenarios start, ahead of them: inside a test it would look like a hang.
+fn control_plane() -> anyhow::Result<String> {
+    let target = workspace::target_dir(&workspace::metadata(false)?)?;
+    parts::command(Command::new(target.join("debug").join("flotilla-controlplane")))
+}
+
+fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = workspace::cargo();
+    command.args(args);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_choose_the_parts() {
+        let plan = |checks, unit, scenarios, rest: &[&str]| Plan {
+            checks,
+            unit,
+            scenarios,
+            rest: rest.iter().map(|&word| word.to_owned()).collect(),
+        };
+        for (args, expected) in [
+            (&[][..], plan(true, true, true, &[])),
+            (&["--unit"], plan(true, true, false, &[])),
+            (&["--scenarios"], plan(false, false, true, &[])),
+            (&["--", "prune"], plan(false, true, true, &["prune"])),
+            (&["--unit", "--", "prune", "--nocapture"], plan(false, true, false, &["prune", "--nocapture"])),
+        ] {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            assert_eq!(Plan::read(&args).unwrap(), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused() {
+        for (args, says) in
+            [(&["--fast"][..], "'--fast'"), (&["--unit", "--scenarios"], "one of them or neither")]
+        {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let error = Plan::read(&args).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
