@@ -1,1 +1,29 @@
+//! The cluster harness: real Kubernetes control planes on this machine without Docker, for scenarios, demo and
+//! benchmarks.
+//!
+//! ```text
+//!   controlplane   finds or builds the binaries ──► etcd (one a process)
+//!   cluster        ──► kube-apiserver + kube-controller-manager + kubelet (a fake) for each cluster
+//!   process        starts, kills, stops all of them and our own binaries; nothing outlives its owner
+//!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
+//!   objects, wait  what a scenario reads, changes and waits for
+//! ```
+//!
+//! Errors are `anyhow`: nobody matches on them, people read them. Scenarios should panic on them (`unwrap`), as the
+//! logs of our own binaries are printed while a panic unwinds.
 
+pub mod cluster;
+pub mod controlplane;
+mod etcd;
+pub mod git;
+pub mod git_http;
+mod kubelet;
+pub mod objects;
+mod pki;
+mod ports;
+pub mod process;
+pub mod wait;
+
+pub use cluster::{Cluster, ClusterOptions, Clusters, ControllerManager};
+pub use kubelet::{FAIL_ANNOTATION, NOT_READY_ANNOTATION};
+pub use ports::Port;
