@@ -66,10 +66,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
             parts::command(build::command(&packages, &[]))
         });
-        if built {
-            let what =
-                "hub and agents on real API servers; the first run builds these with Go, about 5 minutes";
-            parts.run("scenarios", what, || {
+        let what = "the API server for the scenarios; the first time it is built with Go, some 5 minutes";
+        if built && parts.run("API server", what, control_plane) {
+            parts.run("scenarios", "hub and agents on real API servers", || {
                 let flags = ["test", "--locked", "--no-fail-fast", "--package", build::TESTS, "--"];
                 parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
             });
