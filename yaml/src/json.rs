@@ -1,7 +1,11 @@
 //! JSON in and out.
 
-use crate::node::{Node, Pos};
-use crate::scalar::Schema;
+use base64::Engine as _;
+use serde_json::Value as Json;
+
+use crate::node::{Map, Node, Pos, Seq, Style, Value};
+use crate::scalar::{self, Kind, Number, Scalar, Schema};
+use crate::timestamp;
 
 /// Why a node has no JSON meaning, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,24 +20,146 @@ impl Node {
     ///
     /// # Errors
     /// See [`to_json_as`](Self::to_json_as).
-    pub fn to_json(&self) -> Result<serde_json::Value, JsonError> {
+    pub fn to_json(&self) -> Result<Json, JsonError> {
         self.to_json_as(Schema::Kubernetes)
     }
 
     /// The JSON meaning under a schema. Keys that are numbers or booleans become strings where the schema's tools
-    /// do so.
+    /// do so. Floats without fraction become integers, as in Go. The bytes of a `!!binary` become a string.
     ///
     /// # Errors
     /// A number that JSON cannot hold (`.inf`, `.nan`), a key that is null or a collection (any key but a
     /// string inside an object for [`Schema::Kustomize`]), two keys that become the same string.
-    pub fn to_json_as(&self, schema: Schema) -> Result<serde_json::Value, JsonError> {
-        let _ = schema;
-        unimplemented!("follows")
+    pub fn to_json_as(&self, schema: Schema) -> Result<Json, JsonError> {
+        to_json(self, schema, true)
     }
 
     /// The node for a JSON value, keys in its order, without positions.
-    pub fn from_json(value: &serde_json::Value) -> Node {
-        let _ = value;
-        unimplemented!("follows")
+    pub fn from_json(value: &Json) -> Node {
+        match value {
+            Json::Null => Node::null(),
+            Json::Bool(value) => (*value).into(),
+            Json::Number(number) => match number.as_f64() {
+                Some(float) if number.is_f64() => Node::plain(scalar::format_float(float)),
+                _ => Node::plain(number.to_string()),
+            },
+            Json::String(text) => Node::string(text),
+            Json::Array(items) => items.iter().map(Node::from_json).collect::<Seq>().into(),
+            Json::Object(entries) => {
+                let mut map = Map::with_capacity(entries.len());
+                for (key, value) in entries {
+                    map.push(Node::string(key), Node::from_json(value));
+                }
+                map.into()
+            }
+        }
     }
+}
+
+fn to_json(node: &Node, schema: Schema, root: bool) -> Result<Json, JsonError> {
+    Ok(match &node.value {
+        Value::Scalar(scalar) => scalar_to_json(node, scalar, schema)?,
+        Value::Seq(seq) => {
+            Json::Array(seq.iter().map(|item| to_json(item, schema, false)).collect::<Result<_, _>>()?)
+        }
+        Value::Map(map) => {
+            let mut object = serde_json::Map::new();
+            for entry in map {
+                let key = key_text(&entry.key, schema, root)?;
+                if object.contains_key(&key) {
+                    return Err(fail(&entry.key, format!("mapping key {key:?} already defined")));
+                }
+                object.insert(key, to_json(&entry.value, schema, false)?);
+            }
+            Json::Object(object)
+        }
+    })
+}
+
+fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema) -> Result<Json, JsonError> {
+    if schema == Schema::Kubernetes
+        && let Some(value) = kubernetes_bool(node, scalar)
+    {
+        return Ok(Json::Bool(value));
+    }
+    Ok(match scalar.kind() {
+        Kind::Null => Json::Null,
+        Kind::Bool => Json::Bool(scalar.as_bool() == Some(true)),
+        Kind::Int | Kind::Float => number_to_json(node, scalar)?,
+        Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema)?),
+    })
+}
+
+/// The boolean that only the Kubernetes schema sees: `yes` and the like, unquoted and without a tag.
+fn kubernetes_bool(node: &Node, scalar: &Scalar) -> Option<bool> {
+    let plain = scalar.kind() == Kind::String && node.style == Style::Plain && node.tag().is_none();
+    plain.then(|| scalar::old_bool(scalar.text()))?
+}
+
+fn number_to_json(node: &Node, scalar: &Scalar) -> Result<Json, JsonError> {
+    let number = match scalar.number() {
+        Some(Number::Float(float)) => scalar::integral(float).unwrap_or(Number::Float(float)),
+        Some(integer) => integer,
+        None => return Err(fail(node, format!("`{}` is not a number", scalar.text()))),
+    };
+    match number {
+        Number::Int(value) => Ok(value.into()),
+        Number::Uint(value) => Ok(value.into()),
+        Number::Float(value) => serde_json::Number::from_f64(value).map(Json::Number).ok_or_else(|| {
+            fail(node, format!("JSON has no number for `{}`; quote it if a string is meant", scalar.text()))
+        }),
+    }
+}
+
+/// What the text of a string or timestamp means.
+pub(crate) fn string_text(node: &Node, scalar: &Scalar, schema: Schema) -> Result<String, JsonError> {
+    if node.tag() == Some("!!binary") {
+        let encoded: String = scalar.text().split_ascii_whitespace().collect();
+        return base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|_| fail(node, "!!binary value contains invalid base64 data".into()));
+    }
+    match (scalar.kind(), schema) {
+        (Kind::Timestamp, Schema::Kustomize) => {
+            Ok(timestamp::parse(scalar.text()).unwrap_or_else(|| scalar.text().into()))
+        }
+        _ => Ok(scalar.text().into()),
+    }
+}
+
+/// The string that a key becomes.
+pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<String, JsonError> {
+    let Some(scalar) = key.as_scalar() else {
+        return Err(fail(key, "a mapping key must be a string, not a sequence or mapping".into()));
+    };
+    match (schema, scalar.kind()) {
+        (_, Kind::String) if schema == Schema::Kustomize || kubernetes_bool(key, scalar).is_none() => {
+            string_text(key, scalar, schema)
+        }
+        (_, Kind::Null) => Err(fail(key, "a mapping key must be a string, not null; quote it".into())),
+        (Schema::Kustomize, _) if root => Ok(scalar.text().into()),
+        (Schema::Kustomize, _) => Err(fail(
+            key,
+            format!(
+                "the key `{0}` is not a string; quote it: \"{0}\" (json: unsupported type: map[interface \
+                 {{}}]interface {{}})",
+                scalar.text()
+            ),
+        )),
+        (Schema::Kubernetes, Kind::Float) => {
+            let single = scalar.as_f64().unwrap_or(f64::NAN) as f32;
+            Ok(scalar::format_float(single.to_string().parse().unwrap_or(f64::NAN)))
+        }
+        (Schema::Kubernetes, Kind::Int) => Ok(number_to_json(key, scalar)?.to_string()),
+        (Schema::Kubernetes, Kind::Bool) => Ok((scalar.as_bool() == Some(true)).to_string()),
+        (Schema::Kubernetes, _) => Ok(match kubernetes_bool(key, scalar) {
+            Some(value) => value.to_string(),
+            None => scalar.text().into(),
+        }),
+    }
+}
+
+fn fail(node: &Node, message: String) -> JsonError {
+    JsonError { pos: node.pos, message }
 }

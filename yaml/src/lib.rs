@@ -16,15 +16,21 @@
 //! The syntax itself is read by `granit-parser`; this crate builds the tree (anchors, merge keys, duplicate
 //! keys, limits) and gives scalars their meaning.
 
+mod build;
+mod canonical;
+mod comments;
+mod emit;
 mod json;
 mod node;
 mod parse;
 mod scalar;
+mod timestamp;
 mod write;
 
+pub use canonical::{write_canonical, write_canonical_documents};
 pub use json::JsonError;
 pub use node::{Comments, Entry, Map, Node, Pos, Seq, Style, Value};
 pub use parse::{Limits, Options, ParseError, parse, parse_with};
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;
-pub use write::{write, write_canonical, write_canonical_documents, write_documents};
+pub use write::{write, write_documents};

@@ -1,13 +1,19 @@
-//! From text to trees.
+//! From text to trees: what may be read, and the walk over the parser's events.
 
+use granit_parser::{ErrorKind, Event, Parser, ScanError, Span};
+
+use crate::build::Builder;
 use crate::node::{Node, Pos};
+
+/// Collections deeper than this are never read, so that walking a tree cannot overflow a stack.
+const MAX_DEPTH: usize = 1_000;
 
 /// What a reader accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one text. 50 MB by default.
     pub bytes: usize,
-    /// Collections inside each other, aliases expanded. 200 by default; more than 250 is not possible.
+    /// Collections inside each other, aliases expanded. 200 by default; 1,000 is the most.
     pub depth: usize,
     /// Nodes of one text, keys included, aliases expanded. 10 million by default.
     pub nodes: usize,
@@ -33,6 +39,12 @@ pub struct ParseError {
     pub message: String,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: 50_000_000, depth: 200, nodes: 10_000_000, alias_nodes: 100_000 }
+    }
+}
+
 /// Reads all documents of a text. Documents without content (`---` alone, comments alone) are left out.
 ///
 /// Aliases and merge keys (`<<`) are expanded, as kustomize does on load. A key that stands twice in a mapping
@@ -43,12 +55,87 @@ pub fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
 
 /// As [`parse`], with options.
 pub fn parse_with(text: &str, options: &Options) -> Result<Vec<Node>, ParseError> {
-    let _ = (text, options);
-    unimplemented!("follows")
+    let mut limits = options.limits;
+    limits.depth = limits.depth.min(MAX_DEPTH);
+    let at_start = Pos { source: options.source, line: 1, column: 1 };
+    if text.len() > limits.bytes {
+        let message =
+            format!("the text has {} bytes, more than the {} that are read", text.len(), limits.bytes);
+        return Err(ParseError { pos: at_start, message });
+    }
+    let parser_options = granit_parser::options! {
+        emit_comments: !options.skip_comments,
+        max_buffered_comment_events: usize::MAX,
+        flow_nesting_limit: limits.depth + 1,
+        block_nesting_limit: limits.depth + 1,
+    };
+    let mut builder = Builder::new(Options { limits, ..*options });
+    for event in Parser::new_from_str_with_options(text, parser_options) {
+        let (event, span) =
+            event.map_err(|error| from_scan_error(&error, text, options.source, limits.depth))?;
+        step(&mut builder, event, &span, text)?;
+    }
+    Ok(builder.finish())
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 50_000_000, depth: 200, nodes: 10_000_000, alias_nodes: 100_000 }
+fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Result<(), ParseError> {
+    match event {
+        Event::DocumentStart(..) => builder.start_document(),
+        Event::DocumentEnd => builder.end_document(),
+        Event::Scalar(value, style, anchor, tag) => {
+            let missing = span.start.index() == span.end.index() && tag.is_none();
+            let value = if missing { "".into() } else { value };
+            builder.scalar(&value, style, anchor, tag.as_deref(), span)
+        }
+        Event::SequenceStart(style, anchor, tag) => builder.start(false, style, anchor, tag.as_deref(), span),
+        Event::MappingStart(style, anchor, tag) => builder.start(true, style, anchor, tag.as_deref(), span),
+        Event::SequenceEnd | Event::MappingEnd => builder.end(span),
+        Event::Alias(id) => builder.alias(id, span.slice(text).unwrap_or("*"), span),
+        Event::Comment(comment, placement) => {
+            builder.comment(&comment, placement, span);
+            Ok(())
+        }
+        _ => Ok(()),
     }
+}
+
+/// A position from the parser's, whose columns count from 0.
+pub(crate) fn pos(marker: &granit_parser::Marker, source: u32) -> Pos {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Pos { source, line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
+}
+
+fn from_scan_error(error: &ScanError, text: &str, source: u32, depth: usize) -> ParseError {
+    let message = match error.kind() {
+        ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabNotAllowed
+        | ErrorKind::InvalidBlockEntryWhitespace
+        | ErrorKind::InvalidMappingValueWhitespace
+        | ErrorKind::TabAtBlockScalarStart => {
+            "found a tab character that violates indentation; indent with spaces".into()
+        }
+        ErrorKind::RecursionLimitExceeded => format!("nested deeper than {depth} levels"),
+        ErrorKind::UnknownAnchor => {
+            let from = error.marker().byte_offset().and_then(|at| text.get(at..)).unwrap_or_default();
+            let name: String = from
+                .trim_start_matches('*')
+                .chars()
+                .take_while(|c| !c.is_whitespace() && !matches!(c, ',' | ']' | '}'))
+                .collect();
+            format!(
+                "unknown anchor '{name}' referenced; an anchor must stand above its aliases in the document"
+            )
+        }
+        ErrorKind::SimpleKeyExpected => "could not find expected ':'".into(),
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            "mapping values are not allowed in this context; quote the text if it is a value with ': ' in it"
+                .into()
+        }
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
+            format!("{}; check the indentation of this line", error.info())
+        }
+        _ => error.info(),
+    };
+    ParseError { pos: pos(error.marker(), source), message }
 }

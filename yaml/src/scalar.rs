@@ -1,8 +1,13 @@
 //! What scalars mean to Kubernetes' tools.
+//!
+//! The rules are those of go-yaml's `resolve.go` (v2.4.2 and v3.0.3), which both tools share but for the words
+//! that are booleans. Where they differ from YAML 1.2: `0644` is octal, `08` is the float 8, a number that
+//! overflows a 64-bit float is a string, `_` may stand between digits.
 
 use smol_str::SmolStr;
 
 use crate::node::Style;
+use crate::timestamp;
 
 /// A scalar's text as written (after unquoting) and what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +43,20 @@ pub enum Schema {
     Kustomize,
 }
 
+/// A number as Go would hold it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    Int(i64),
+    /// More than an `i64` holds.
+    Uint(u64),
+    Float(f64),
+}
+
 impl Scalar {
     /// What a plain scalar of this text means.
     pub fn plain(text: impl Into<SmolStr>) -> Self {
         let text = text.into();
-        let kind = resolve(&text, Schema::Kustomize);
+        let kind = resolve(&text);
         Self { text, kind }
     }
 
@@ -63,6 +77,15 @@ impl Scalar {
         Self { text: smol_str::format_smolstr!("{value}"), kind: Kind::Int }
     }
 
+    /// A kind that a tag gives to a text; `None` if the text cannot be read so.
+    pub(crate) fn tagged(text: SmolStr, kind: Kind) -> Option<Self> {
+        let fits = match (resolve(&text), kind) {
+            (_, Kind::String) | (Kind::Int, Kind::Float) => true,
+            (natural, kind) => natural == kind,
+        };
+        fits.then_some(Self { text, kind })
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -77,27 +100,208 @@ impl Scalar {
 
     /// An integer that fits, in any notation.
     pub fn as_i64(&self) -> Option<i64> {
-        unimplemented!("follows")
+        match self.int_value()? {
+            Number::Int(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// As [`as_i64`](Self::as_i64).
     pub fn as_u64(&self) -> Option<u64> {
-        unimplemented!("follows")
+        match self.int_value()? {
+            Number::Int(value) => value.try_into().ok(),
+            Number::Uint(value) => Some(value),
+            Number::Float(_) => None,
+        }
     }
 
     /// Any number, integers included.
     pub fn as_f64(&self) -> Option<f64> {
-        unimplemented!("follows")
+        match self.number()? {
+            Number::Int(value) => Some(value as f64),
+            Number::Uint(value) => Some(value as f64),
+            Number::Float(value) => Some(value),
+        }
     }
 
-    /// The style in which the scalar keeps its kind under both schemas.
+    fn int_value(&self) -> Option<Number> {
+        (self.kind == Kind::Int).then(|| self.number())?
+    }
+
+    /// The number that an integer or float is.
+    pub(crate) fn number(&self) -> Option<Number> {
+        match self.kind {
+            Kind::Int => parse_int(&self.text),
+            Kind::Float => match parse_number(&self.text)? {
+                Number::Int(value) => Some(Number::Float(value as f64)),
+                Number::Uint(value) => Some(Number::Float(value as f64)),
+                float => Some(float),
+            },
+            _ => None,
+        }
+    }
+
+    /// The style in which a string stays one under both schemas.
     pub(crate) fn natural_style(&self) -> Style {
-        unimplemented!("follows")
+        if self.text.contains('\n') {
+            Style::Literal
+        } else if plain_is_string(&self.text) {
+            Style::Plain
+        } else {
+            Style::DoubleQuoted
+        }
     }
 }
 
-/// What a plain scalar means.
-pub(crate) fn resolve(text: &str, schema: Schema) -> Kind {
-    let _ = (text, schema);
-    unimplemented!("follows")
+/// What a plain scalar means under [`Schema::Kustomize`].
+pub(crate) fn resolve(text: &str) -> Kind {
+    match text.as_bytes().first() {
+        None => Kind::Null,
+        Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F') => match text {
+            "~" | "null" | "Null" | "NULL" => Kind::Null,
+            "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Kind::Bool,
+            _ => Kind::String,
+        },
+        Some(b'+' | b'-' | b'.' | b'0'..=b'9') => match parse_number(text) {
+            _ if timestamp::parse(text).is_some() => Kind::Timestamp,
+            Some(Number::Int(_) | Number::Uint(_)) => Kind::Int,
+            Some(Number::Float(_)) => Kind::Float,
+            None => Kind::String,
+        },
+        Some(_) => Kind::String,
+    }
+}
+
+/// The boolean that only YAML 1.1 sees in a plain scalar.
+pub(crate) fn old_bool(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a text written plain reads back as a string with both libraries and YAML 1.1 parsers (whose numbers
+/// to base 60, `12:30`, go-yaml quotes on output though it does not read them).
+pub(crate) fn plain_is_string(text: &str) -> bool {
+    match text.as_bytes().first() {
+        None => false,
+        Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'o' | b'O') => {
+            old_bool(text).is_none() && resolve(text) == Kind::String
+        }
+        Some(b'+' | b'-' | b'.' | b'0'..=b'9') => resolve(text) == Kind::String && !is_base60(text),
+        Some(_) => text != "<<",
+    }
+}
+
+fn is_base60(text: &str) -> bool {
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let Some((first, rest)) = text.split_once(':') else { return false };
+    let (rest, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    first.starts_with(|c: char| c.is_ascii_digit())
+        && digits(first)
+        && digits(fraction)
+        && rest.split(':').all(|part| match part.as_bytes() {
+            [ones] => ones.is_ascii_digit(),
+            [tens, ones] => (b'0'..=b'5').contains(tens) && ones.is_ascii_digit(),
+            _ => false,
+        })
+}
+
+fn parse_number(text: &str) -> Option<Number> {
+    match text {
+        ".nan" | ".NaN" | ".NAN" => return Some(Number::Float(f64::NAN)),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Some(Number::Float(f64::INFINITY)),
+        "-.inf" | "-.Inf" | "-.INF" => return Some(Number::Float(f64::NEG_INFINITY)),
+        _ => {}
+    }
+    if text.starts_with('.') {
+        return parse_float(text);
+    }
+    parse_int(text).or_else(|| parse_float(&without_underscores(text)))
+}
+
+/// An integer in any notation: sign, `0x`, `0o`, `0b`, a leading `0` for octal, `_` anywhere.
+fn parse_int(text: &str) -> Option<Number> {
+    let text = without_underscores(text);
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, &text[..]),
+    };
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
+        [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
+        [b'0', b'b' | b'B', ..] => (2, &digits[2..]),
+        [b'0', _, ..] => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let magnitude = u64::from_str_radix(digits, radix).ok()?;
+    match (negative, i64::try_from(magnitude)) {
+        (false, Ok(value)) => Some(Number::Int(value)),
+        (false, Err(_)) if text.starts_with('+') => None,
+        (false, Err(_)) => Some(Number::Uint(magnitude)),
+        (true, _) => 0i64.checked_sub_unsigned(magnitude).map(Number::Int),
+    }
+}
+
+/// A decimal float that is finite.
+fn parse_float(text: &str) -> Option<Number> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
+        None => (unsigned, None),
+    };
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mantissa_ok = digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty());
+    let exponent_ok = exponent.is_none_or(|e| {
+        let e = e.strip_prefix(['+', '-']).unwrap_or(e);
+        !e.is_empty() && digits(e)
+    });
+    if !mantissa_ok || !exponent_ok {
+        return None;
+    }
+    text.parse().ok().filter(|value: &f64| value.is_finite()).map(Number::Float)
+}
+
+fn without_underscores(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('_') { text.replace('_', "").into() } else { text.into() }
+}
+
+/// A float as Go writes it once it went through JSON: an integer where one of 64 bits holds it, else the shortest
+/// digits, with an exponent below 1e-4 and from 1e6 (`strconv.FormatFloat(value, 'g', -1, 64)`).
+pub(crate) fn format_float(value: f64) -> String {
+    if value.is_nan() {
+        return ".nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { ".inf" } else { "-.inf" }.into();
+    }
+    match integral(value) {
+        Some(Number::Int(value)) => return value.to_string(),
+        Some(Number::Uint(value)) => return value.to_string(),
+        _ => {}
+    }
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// The integer that a float is once it went through JSON; `None` if it has a fraction or no integer holds it.
+pub(crate) fn integral(value: f64) -> Option<Number> {
+    if value.fract() != 0.0 || value.abs() >= 1e21 {
+        return None;
+    }
+    // The shortest digits that give the float, filled up with zeros: what Go's encoder writes.
+    parse_int(&format!("{value}"))
 }

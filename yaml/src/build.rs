@@ -1,0 +1,429 @@
+//! Building trees from the parser's events: keys and values, anchors, merge keys, duplicates, limits.
+
+use std::collections::HashMap;
+
+use granit_parser::{Placement, ScalarStyle, Span, StructureStyle, Tag};
+use smol_str::SmolStr;
+
+use crate::comments::{self, Pending};
+use crate::node::{Entry, Map, Node, Pos, Seq, Style, Value};
+use crate::parse::{Options, ParseError, pos};
+use crate::scalar::{Kind, Scalar};
+
+/// Mappings with more entries than this look up keys by hash.
+const HASHED_FROM: usize = 16;
+
+/// The documents under construction.
+pub(crate) struct Builder {
+    options: Options,
+    documents: Vec<Node>,
+    frames: Vec<Frame>,
+    root: Option<Node>,
+    anchors: HashMap<usize, Built>,
+    nodes: usize,
+    alias_nodes: usize,
+    pending: Vec<Pending>,
+    /// The line on which the last node ended.
+    last_line: usize,
+}
+
+/// A collection that has not ended.
+struct Frame {
+    /// The collection without its content.
+    node: Node,
+    anchor: usize,
+    /// The column of its items or keys, from 1.
+    column: u32,
+    nodes: usize,
+    /// Levels of collections inside.
+    height: usize,
+    content: Content,
+}
+
+enum Content {
+    Seq(Vec<Node>),
+    Map {
+        entries: Vec<Entry>,
+        key: Option<Node>,
+        /// Where the keys stand in `entries`, once there are many.
+        index: HashMap<SmolStr, usize>,
+        merge: Option<(Pos, Node)>,
+        is_merge_key: bool,
+    },
+}
+
+/// A node with what it costs to have it again.
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    nodes: usize,
+    height: usize,
+}
+
+impl Builder {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            documents: Vec::new(),
+            frames: Vec::new(),
+            root: None,
+            anchors: HashMap::new(),
+            nodes: 0,
+            alias_nodes: 0,
+            pending: Vec::new(),
+            last_line: 0,
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<Node> {
+        self.documents
+    }
+
+    pub(crate) fn start_document(&mut self) -> Result<(), ParseError> {
+        self.anchors.clear();
+        self.root = None;
+        self.last_line = 0;
+        Ok(())
+    }
+
+    pub(crate) fn end_document(&mut self) -> Result<(), ParseError> {
+        let pending = std::mem::take(&mut self.pending);
+        if let Some(mut root) = self.root.take() {
+            let empty = root.text() == Some("") && root.is_null() && root.tag().is_none();
+            if !empty {
+                comments::add_foot(&mut root, &comments::text(&pending));
+                self.documents.push(root);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: &Span,
+    ) -> Result<(), ParseError> {
+        let at = pos(&span.start, self.options.source);
+        let style = match style {
+            ScalarStyle::SingleQuoted => Style::SingleQuoted,
+            ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
+            ScalarStyle::Literal => Style::Literal,
+            ScalarStyle::Folded => Style::Folded,
+            _ => Style::Plain,
+        };
+        let tag = tag.and_then(short_tag);
+        let kind = tag.as_deref().map(|tag| tagged_kind(tag, text));
+        let scalar = match kind {
+            None if style == Style::Plain => Scalar::plain(text),
+            None => Scalar::string(text),
+            Some(kind) => Scalar::tagged(text.into(), kind).ok_or_else(|| {
+                fail(at, format!("cannot decode `{text}` as a {}", tag.as_deref().unwrap_or_default()))
+            })?,
+        };
+        let mut node = Node::from(scalar).at_pos(at).with_style(style);
+        if tag.as_deref() != Some("!") {
+            node.set_tag(tag);
+        }
+        self.before_node(&mut node, true, span.start.line());
+        self.last_line = last_line(span);
+        self.complete(Built { node, nodes: 1, height: 0 }, anchor)
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        is_map: bool,
+        style: StructureStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: &Span,
+    ) -> Result<(), ParseError> {
+        let at = pos(&span.start, self.options.source);
+        if self.frames.len() >= self.options.limits.depth {
+            return Err(fail(at, format!("nested deeper than {} levels", self.options.limits.depth)));
+        }
+        let flow = style == StructureStyle::Flow;
+        let mut node = if is_map { Node::map() } else { Node::seq() };
+        node = node.at_pos(at).with_style(if flow { Style::Flow } else { Style::Plain });
+        node.set_tag(tag.and_then(short_tag));
+        self.before_node(&mut node, flow, span.start.line());
+        let content = if is_map {
+            let (entries, index) = (Vec::new(), HashMap::new());
+            Content::Map { entries, key: None, index, merge: None, is_merge_key: false }
+        } else {
+            Content::Seq(Vec::new())
+        };
+        self.frames.push(Frame { node, anchor, column: at.column, nodes: 1, height: 0, content });
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, span: &Span) -> Result<(), ParseError> {
+        self.close_comments();
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let mut node = frame.node;
+        if node.style == Style::Flow {
+            self.last_line = last_line(span);
+        }
+        node.value = match frame.content {
+            Content::Seq(items) => Value::Seq(Seq::from(items)),
+            Content::Map { entries, merge, .. } => {
+                let own = Map::from(entries);
+                Value::Map(match merge {
+                    None => own,
+                    Some((at, from)) => self.merge(own, at, &from)?,
+                })
+            }
+        };
+        self.complete(Built { node, nodes: frame.nodes, height: frame.height + 1 }, frame.anchor)
+    }
+
+    pub(crate) fn alias(&mut self, id: usize, name: &str, span: &Span) -> Result<(), ParseError> {
+        let at = pos(&span.start, self.options.source);
+        let Some(built) = self.anchors.get(&id) else {
+            return Err(fail(at, format!("anchor '{}' value contains itself", name.trim_start_matches('*'))));
+        };
+        let mut built = built.clone();
+        self.spend(built.nodes, at)?;
+        if self.frames.len() + built.height > self.options.limits.depth {
+            return Err(fail(at, format!("nested deeper than {} levels", self.options.limits.depth)));
+        }
+        let tag = built.node.tag().map(SmolStr::from);
+        built.node.set_comments(Default::default());
+        built.node.set_tag(tag);
+        built.node.pos = at;
+        self.before_node(&mut built.node, true, span.start.line());
+        self.last_line = last_line(span);
+        self.complete(built, 0)
+    }
+
+    /// Counts nodes that aliases add.
+    fn spend(&mut self, nodes: usize, at: Pos) -> Result<(), ParseError> {
+        self.alias_nodes += nodes;
+        let limit = self.options.limits.alias_nodes;
+        if self.alias_nodes > limit {
+            return Err(fail(at, format!("aliases add more than {limit} nodes; write less by alias")));
+        }
+        Ok(())
+    }
+
+    /// Puts a node that is complete where it belongs.
+    fn complete(&mut self, built: Built, anchor: usize) -> Result<(), ParseError> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, built.clone());
+        }
+        let Built { node, nodes, height } = built;
+        let at = node.pos;
+        self.nodes += nodes.min(1);
+        let limit = self.options.limits.nodes;
+        if self.nodes + self.alias_nodes > limit {
+            return Err(fail(at, format!("the text has more than the {limit} nodes that are read")));
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        frame.nodes += nodes;
+        frame.height = frame.height.max(height);
+        match &mut frame.content {
+            Content::Seq(items) => items.push(node),
+            Content::Map { entries, key: slot @ None, index, merge, is_merge_key } => {
+                *is_merge_key = is_merge(&node);
+                if *is_merge_key {
+                    if let Some((first, _)) = merge {
+                        return Err(duplicate(at, "<<", first.line));
+                    }
+                } else if let Some(text) = node.text() {
+                    frame.column = frame.column.min(at.column);
+                    if let Some(first) = find(entries, index, text) {
+                        return Err(duplicate(at, text, entries[first].key.pos.line));
+                    }
+                }
+                *slot = Some(node);
+            }
+            Content::Map { entries, key, index, merge, is_merge_key } => {
+                let Some(key) = key.take() else { return Ok(()) };
+                if *is_merge_key {
+                    *merge = Some((key.pos, node));
+                } else {
+                    push(entries, index, Entry { key, value: node });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a mapping what its merge key brings: own keys win, then earlier mappings of a list.
+    fn merge(&mut self, own: Map, at: Pos, from: &Node) -> Result<Map, ParseError> {
+        let sources: Vec<&Map> = match &from.value {
+            Value::Map(map) => vec![map],
+            Value::Seq(items) => items
+                .iter()
+                .rev()
+                .map(|item| item.as_map().ok_or_else(|| bad_merge(item.pos)))
+                .collect::<Result<_, _>>()?,
+            Value::Scalar(_) => return Err(bad_merge(at)),
+        };
+        self.spend(sources.iter().map(|map| map.len()).sum(), at)?;
+        let own_count = own.len();
+        let mut index = HashMap::new();
+        let mut entries = Vec::with_capacity(own_count);
+        for entry in own.iter() {
+            push(&mut entries, &mut index, entry.clone());
+        }
+        for entry in sources.into_iter().flatten() {
+            match entry.key.text().and_then(|key| find(&entries, &index, key)) {
+                Some(place) if place >= own_count => entries[place] = entry.clone(),
+                Some(_) => {}
+                None => push(&mut entries, &mut index, entry.clone()),
+            }
+        }
+        Ok(entries.into())
+    }
+
+    pub(crate) fn comment(&mut self, text: &str, placement: Placement, span: &Span) {
+        let line = span.start.line();
+        let comment = Pending::new(text, line, pos(&span.start, 0).column);
+        let beside = placement == Placement::Right;
+        match self.frames.last_mut().map(|frame| &mut frame.content) {
+            Some(Content::Map { key: Some(key), .. }) if beside => comments::add_line(key, &comment.text),
+            Some(Content::Map { key: None, entries, .. }) if beside && self.last_line == line => {
+                if let Some(entry) = entries.last_mut() {
+                    comments::add_line(&mut entry.value, &comment.text);
+                }
+            }
+            Some(Content::Seq(items)) if beside && self.last_line == line => {
+                if let Some(item) = items.last_mut() {
+                    comments::add_line(item, &comment.text);
+                }
+            }
+            None if beside && self.last_line == line => {
+                if let Some(root) = &mut self.root {
+                    comments::add_line(root, &comment.text);
+                }
+            }
+            _ => self.pending.push(comment),
+        }
+    }
+
+    /// Hands the comments above a node to it, and those further above to the node before. `whole` says that the
+    /// node is no block collection, whose first key or item would take the comments.
+    fn before_node(&mut self, node: &mut Node, whole: bool, line: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let Some(frame) = self.frames.last_mut() else {
+            let above = comments::split_above(&mut self.pending, if whole { 0 } else { line });
+            comments::add_head(node, &comments::text(&above));
+            return;
+        };
+        let before = match &mut frame.content {
+            Content::Seq(items) => items.last_mut(),
+            Content::Map { key: Some(key), .. } => {
+                if whole {
+                    comments::add_head(key, &comments::text(&std::mem::take(&mut self.pending)));
+                }
+                return;
+            }
+            Content::Map { entries, .. } => entries.last_mut().map(|entry| &mut entry.key),
+        };
+        if let Some(before) = before {
+            let above = comments::split_above(&mut self.pending, line);
+            comments::add_foot(before, &comments::text(&above));
+        }
+        comments::add_head(node, &comments::text(&std::mem::take(&mut self.pending)));
+    }
+
+    /// Hands the comments below the last entry of the innermost collection to it, if they are indented like it.
+    fn close_comments(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let parent = self.frames.len().checked_sub(2).map(|at| self.frames[at].column);
+        let Some(frame) = self.frames.last_mut() else { return };
+        let column = if parent == Some(frame.column) { frame.column + 1 } else { frame.column };
+        let first_line = self.last_line + 1;
+        let last = match &mut frame.content {
+            Content::Seq(items) => items.last_mut(),
+            Content::Map { entries, .. } => entries.last_mut().map(|entry| &mut entry.key),
+        };
+        let Some(last) = last else { return };
+        let inside = match parent {
+            Some(_) => self.pending.iter().take_while(|comment| comment.column >= column).count(),
+            None => comments::block_from(&self.pending, first_line),
+        };
+        let below: Vec<Pending> = self.pending.drain(..inside).collect();
+        comments::add_foot(last, &comments::text(&below));
+    }
+}
+
+fn last_line(span: &Span) -> usize {
+    // A block scalar ends at the start of the line after it.
+    if span.end.col() == 0 && span.end.line() > span.start.line() {
+        span.end.line() - 1
+    } else {
+        span.end.line()
+    }
+}
+
+fn find(entries: &[Entry], index: &HashMap<SmolStr, usize>, key: &str) -> Option<usize> {
+    if entries.len() > HASHED_FROM {
+        index.get(key).copied()
+    } else {
+        entries.iter().position(|entry| entry.key.text() == Some(key))
+    }
+}
+
+fn push(entries: &mut Vec<Entry>, index: &mut HashMap<SmolStr, usize>, entry: Entry) {
+    entries.push(entry);
+    match entries.len() {
+        0..=HASHED_FROM => {}
+        count if count == HASHED_FROM + 1 => {
+            let keys = entries.iter().enumerate();
+            index.extend(keys.filter_map(|(i, e)| Some((SmolStr::from(e.key.text()?), i))));
+        }
+        count => {
+            if let Some(key) = entries[count - 1].key.text() {
+                index.insert(key.into(), count - 1);
+            }
+        }
+    }
+}
+
+fn is_merge(key: &Node) -> bool {
+    key.text() == Some("<<") && key.style == Style::Plain && matches!(key.tag(), None | Some("!!merge"))
+}
+
+/// A tag in its short form.
+fn short_tag(tag: &Tag) -> Option<SmolStr> {
+    if let Some(name) = tag.suffix_in_namespace("tag:yaml.org,2002:") {
+        return Some(format!("!!{name}").into());
+    }
+    Some(format!("{}{}", tag.handle(), tag.suffix()).into())
+}
+
+/// What a tag makes of a scalar. A tag that is not YAML's own makes a string of it.
+fn tagged_kind(tag: &str, text: &str) -> Kind {
+    match tag {
+        "!!null" => Kind::Null,
+        "!!bool" => Kind::Bool,
+        "!!int" => Kind::Int,
+        "!!float" => Kind::Float,
+        "!!timestamp" => Kind::Timestamp,
+        "!!merge" => Scalar::plain(text).kind(),
+        _ => Kind::String,
+    }
+}
+
+fn fail(pos: Pos, message: String) -> ParseError {
+    ParseError { pos, message }
+}
+
+fn duplicate(at: Pos, key: &str, first_line: u32) -> ParseError {
+    fail(at, format!("mapping key {key:?} already defined at line {first_line}"))
+}
+
+fn bad_merge(at: Pos) -> ParseError {
+    fail(at, "map merge requires map or sequence of maps as the value".into())
+}

@@ -1,0 +1,176 @@
+//! The text that `kustomize build` prints: `sigs.k8s.io/yaml`'s `JSONToYAML` of an object's JSON.
+
+use std::cmp::Ordering;
+
+use crate::emit::{Emitter, Place};
+use crate::json::{self, JsonError};
+use crate::node::{Entry, Node, Style, Value};
+use crate::scalar::{self, Kind, Number, Scalar, Schema};
+
+/// Where go-yaml v2 folds lines.
+const WIDTH: usize = 80;
+
+/// The text as `kustomize build` prints an object: the JSON meaning under
+/// [`Schema::Kustomize`](crate::Schema::Kustomize), keys sorted, comments gone, strings quoted only where they
+/// must be, long lines folded at 80 columns.
+///
+/// # Errors
+/// Where the node has no JSON meaning; see [`Node::to_json_as`].
+pub fn write_canonical(node: &Node) -> Result<String, JsonError> {
+    write_canonical_documents(std::slice::from_ref(node))
+}
+
+/// As [`write_canonical`], documents separated by `---`: the output of `kustomize build`.
+pub fn write_canonical_documents(nodes: &[Node]) -> Result<String, JsonError> {
+    let mut emitter = Emitter::new(WIDTH, false);
+    for (i, node) in nodes.iter().enumerate() {
+        if i > 0 {
+            emitter.raw("---");
+            emitter.finish_document();
+        }
+        value(&mut emitter, node, None, Within::Root)?;
+        emitter.finish_document();
+    }
+    Ok(emitter.out)
+}
+
+/// What a node stands in.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Root,
+    Seq,
+    Map,
+}
+
+/// `indent` is that of the collection around the node.
+fn value(emitter: &mut Emitter, node: &Node, indent: Option<usize>, within: Within) -> Result<(), JsonError> {
+    let deeper = indent.map_or(0, |i| i + 2);
+    match &node.value {
+        Value::Scalar(scalar) => {
+            let (text, style) = scalar_text(node, scalar)?;
+            emitter.scalar(&text, style, Place::Value, indent.map_or(2, |i| i + 2), "");
+        }
+        Value::Seq(seq) if seq.is_empty() => emitter.raw("[]"),
+        Value::Map(map) if map.is_empty() => emitter.raw("{}"),
+        Value::Seq(seq) => {
+            let inner = match (within, indent) {
+                (Within::Map, Some(indent)) if !emitter.at_indention() => indent,
+                _ => deeper,
+            };
+            for item in seq.iter() {
+                emitter.indent(inner);
+                emitter.block_indicator('-');
+                value(emitter, item, Some(inner), Within::Seq)?;
+            }
+        }
+        Value::Map(map) => {
+            for (key, entry) in sorted(map.iter(), within == Within::Root)? {
+                emitter.indent(deeper);
+                let style = string_style(&key);
+                if key.contains('\n') || key.len() > 128 {
+                    emitter.block_indicator('?');
+                    emitter.scalar(&key, style, Place::Value, deeper + 2, "");
+                    emitter.indent(deeper);
+                    emitter.block_indicator(':');
+                } else {
+                    emitter.scalar(&key, style, Place::SimpleKey, deeper + 2, "");
+                    emitter.indicator(":", false, false);
+                }
+                value(emitter, &entry.value, Some(deeper), Within::Map)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sorted<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    root: bool,
+) -> Result<Vec<(String, &'a Entry)>, JsonError> {
+    let mut keyed = entries
+        .map(|entry| Ok((json::key_text(&entry.key, Schema::Kustomize, root)?, entry)))
+        .collect::<Result<Vec<_>, JsonError>>()?;
+    keyed.sort_by(|a, b| compare_keys(&a.0, &b.0));
+    match keyed.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(keyed),
+        Some(pair) => Err(JsonError {
+            pos: pair[1].1.key.pos,
+            message: format!(
+                "mapping key {:?} already defined at line {}",
+                pair[1].0, pair[0].1.key.pos.line
+            ),
+        }),
+    }
+}
+
+fn scalar_text(node: &Node, scalar: &Scalar) -> Result<(String, Style), JsonError> {
+    let text = match scalar.kind() {
+        Kind::Null => "null".into(),
+        Kind::Bool => (scalar.as_bool() == Some(true)).to_string(),
+        Kind::Int | Kind::Float => match scalar.number() {
+            Some(Number::Int(value)) => value.to_string(),
+            Some(Number::Uint(value)) => value.to_string(),
+            Some(Number::Float(value)) if value.is_finite() => scalar::format_float(value),
+            _ => {
+                return Err(JsonError {
+                    pos: node.pos,
+                    message: format!(
+                        "json: unsupported value: `{}`; quote it if a string is meant",
+                        scalar.text()
+                    ),
+                });
+            }
+        },
+        Kind::String | Kind::Timestamp => {
+            let text = json::string_text(node, scalar, Schema::Kustomize)?;
+            let style = string_style(&text);
+            return Ok((text, style));
+        }
+    };
+    Ok((text, Style::Plain))
+}
+
+fn string_style(text: &str) -> Style {
+    if text.contains('\n') {
+        Style::Literal
+    } else if scalar::plain_is_string(text) {
+        Style::Plain
+    } else {
+        Style::DoubleQuoted
+    }
+}
+
+/// go-yaml's order of keys: letters after everything else, numbers inside keys by their value.
+fn compare_keys(a: &str, b: &str) -> Ordering {
+    // Keys nearly always differ at two ASCII letters, or one is the other's beginning.
+    let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    match (a.as_bytes().get(same), b.as_bytes().get(same)) {
+        (None, None) => return Ordering::Equal,
+        (None, Some(_)) => return Ordering::Less,
+        (Some(_), None) => return Ordering::Greater,
+        (Some(x), Some(y)) if x.is_ascii_alphabetic() && y.is_ascii_alphabetic() => return x.cmp(y),
+        _ => {}
+    }
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let Some(at) = a.iter().zip(&b).position(|(x, y)| x != y) else { return a.len().cmp(&b.len()) };
+    match (a[at].is_alphabetic(), b[at].is_alphabetic()) {
+        (true, true) => return a[at].cmp(&b[at]),
+        (true, false) => return Ordering::Greater,
+        (false, true) => return Ordering::Less,
+        (false, false) => {}
+    }
+    let mut start: i64 = 0;
+    if a[at] == '0' || b[at] == '0' {
+        // Zeros after a digit other than zero are part of a number, not in front of one.
+        let digits = a[..at].iter().rev().take_while(|c| c.is_numeric());
+        start = i64::from(digits.into_iter().any(|c| *c != '0'));
+    }
+    let number = |chars: &[char]| {
+        let digits = chars[at..].iter().take_while(|c| c.is_numeric());
+        digits.fold((start, 0usize), |(value, count), c| {
+            let digit = i64::from(u32::from(*c)) - i64::from(u32::from('0'));
+            (value.wrapping_mul(10).wrapping_add(digit), count + 1)
+        })
+    };
+    number(&a).cmp(&number(&b)).then_with(|| a[at].cmp(&b[at]))
+}

@@ -1,0 +1,475 @@
+//! Laying out text: indentation, and scalars in a style that their content allows.
+//!
+//! Both writers stand on this. The choices (which style a text can take, where a line is folded, which characters
+//! are escaped) are those of libyaml's emitter as go-yaml v2 and v3 have it, except where its text would not
+//! read back as the same value.
+
+use crate::node::Style;
+
+/// Text under construction, and where its end stands.
+pub(crate) struct Emitter {
+    pub(crate) out: String,
+    column: usize,
+    /// Lines are folded at spaces beyond this column.
+    width: usize,
+    /// Whether tabs rule out block scalars (go-yaml v2) or only plain and single-quoted ones (v3).
+    tabs_in_blocks: bool,
+    /// The end is white space, or the start of a line.
+    whitespace: bool,
+    /// The line holds nothing but indentation and the indicators of the collections that begin on it.
+    indention: bool,
+    /// A comment below a node has just ended at this indentation: what follows at the same one is set apart by an
+    /// empty line, else it would read as a comment above that.
+    foot_indent: Option<usize>,
+}
+
+/// Where a scalar stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Value,
+    /// A key that is written without `?`.
+    SimpleKey,
+    Flow,
+    FlowKey,
+}
+
+/// What styles a text can be written in.
+struct Analysis {
+    multiline: bool,
+    plain: bool,
+    flow_plain: bool,
+    single_quoted: bool,
+    block: bool,
+}
+
+impl Emitter {
+    /// `width` is the column beyond which lines are folded.
+    pub(crate) fn new(width: usize, tabs_in_blocks: bool) -> Self {
+        Self {
+            out: String::new(),
+            column: 0,
+            width,
+            tabs_in_blocks,
+            whitespace: true,
+            indention: true,
+            foot_indent: None,
+        }
+    }
+
+    /// Whether a sequence that starts here as a mapping's value is on a line of its own.
+    pub(crate) fn at_indention(&self) -> bool {
+        self.column != 0 && self.indention
+    }
+
+    fn put(&mut self, c: char) {
+        self.out.push(c);
+        self.column += 1;
+    }
+
+    fn put_str(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.column += text.chars().count();
+    }
+
+    fn line_break(&mut self) {
+        self.out.push('\n');
+        self.column = 0;
+        self.indention = true;
+    }
+
+    /// Goes to `indent` on a line of its own, which may be the present one.
+    pub(crate) fn indent(&mut self, indent: usize) {
+        if !self.indention || self.column > indent || (self.column == indent && !self.whitespace) {
+            self.line_break();
+        }
+        if self.foot_indent.take() == Some(indent) {
+            self.line_break();
+        }
+        while self.column < indent {
+            self.put(' ');
+        }
+        self.whitespace = true;
+    }
+
+    /// Ends the last line.
+    pub(crate) fn finish_document(&mut self) {
+        if self.column != 0 {
+            self.line_break();
+        }
+        self.whitespace = true;
+        self.foot_indent = None;
+    }
+
+    /// An empty line after one that has ended.
+    pub(crate) fn blank_line(&mut self) {
+        self.line_break();
+    }
+
+    /// `-`, `?`, `:` of a block collection, after which the line still counts as indentation.
+    pub(crate) fn block_indicator(&mut self, indicator: char) {
+        self.space();
+        self.put(indicator);
+        self.whitespace = false;
+    }
+
+    /// Any other indicator; `spaced` ones are separated from what stands before them.
+    pub(crate) fn indicator(&mut self, indicator: &str, spaced: bool, opens: bool) {
+        if spaced {
+            self.space();
+        }
+        self.put_str(indicator);
+        self.whitespace = opens;
+        self.indention = false;
+    }
+
+    /// Text that stands for itself: a tag, `---`.
+    pub(crate) fn raw(&mut self, text: &str) {
+        self.indicator(text, true, false);
+    }
+
+    fn space(&mut self) {
+        if !self.whitespace {
+            self.put(' ');
+        }
+    }
+
+    /// Comment lines at an indentation, above what follows.
+    pub(crate) fn head_comment(&mut self, text: &str, indent: usize) {
+        if !text.is_empty() {
+            self.indent(indent);
+            self.comment(text, indent);
+        }
+    }
+
+    /// A comment at the end of a line.
+    pub(crate) fn line_comment(&mut self, text: &str, indent: usize) {
+        if !text.is_empty() {
+            self.space();
+            self.comment(text, indent);
+        }
+    }
+
+    /// Comment lines below what was written.
+    pub(crate) fn foot_comment(&mut self, text: &str, indent: usize) {
+        if !text.is_empty() {
+            self.indent(indent);
+            self.comment(text, indent);
+            self.foot_indent = Some(indent);
+        }
+    }
+
+    fn comment(&mut self, text: &str, indent: usize) {
+        for (i, line) in text.lines().enumerate() {
+            if line.is_empty() {
+                self.line_break();
+                continue;
+            }
+            if i > 0 {
+                while self.column < indent {
+                    self.put(' ');
+                }
+            }
+            if !line.starts_with('#') {
+                self.put_str("# ");
+            }
+            self.put_str(line);
+            self.line_break();
+        }
+        self.whitespace = true;
+    }
+
+    /// Writes a scalar in the wanted style or one that its text allows. `indent` is where its further lines stand;
+    /// `comment` goes beside it.
+    pub(crate) fn scalar(&mut self, text: &str, style: Style, place: Place, indent: usize, comment: &str) {
+        let analysis = analyze(text, self.tabs_in_blocks);
+        let style = choose(text, style, place, &analysis);
+        let folds = matches!(place, Place::Value | Place::Flow);
+        match style {
+            Style::Plain | Style::Flow => {
+                if !text.is_empty() {
+                    self.space();
+                    self.folded_at_width(text, folds, indent);
+                    self.whitespace = false;
+                    self.indention = false;
+                }
+            }
+            Style::SingleQuoted => self.single_quoted(text, folds, indent),
+            Style::DoubleQuoted => self.double_quoted(text, folds, indent),
+            Style::Literal => return self.literal(text, indent, comment),
+            Style::Folded => return self.folded(text, indent, comment),
+        }
+        self.line_comment(comment, indent);
+    }
+
+    /// Text of one line, folded at single spaces beyond the width.
+    fn folded_at_width(&mut self, text: &str, folds: bool, indent: usize) {
+        if !folds || self.column + text.len() <= self.width {
+            return self.put_str(text);
+        }
+        let mut previous = ' ';
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let single = c == ' ' && previous != ' ' && chars.peek().is_some_and(|next| *next != ' ');
+            if single && self.column > self.width {
+                self.indention = false;
+                self.indent(indent);
+            } else {
+                self.put(c);
+            }
+            previous = c;
+        }
+    }
+
+    fn single_quoted(&mut self, text: &str, folds: bool, indent: usize) {
+        self.indicator("'", true, false);
+        let mut in_run = false;
+        for (i, line) in text.split('\n').enumerate() {
+            if i > 0 {
+                if !in_run {
+                    // A single break reads as a space, so the first of a run is written twice.
+                    self.line_break();
+                }
+                self.line_break();
+                if !line.is_empty() {
+                    self.indent(indent);
+                }
+            }
+            if line.contains('\'') {
+                self.folded_at_width(&line.replace('\'', "''"), folds, indent);
+            } else {
+                self.folded_at_width(line, folds, indent);
+            }
+            in_run = i > 0 && line.is_empty();
+            self.indention = false;
+        }
+        self.indicator("'", false, false);
+    }
+
+    fn double_quoted(&mut self, text: &str, folds: bool, indent: usize) {
+        self.indicator("\"", true, false);
+        let mut after_space = false;
+        let mut chars = text.chars().enumerate().peekable();
+        while let Some((i, c)) = chars.next() {
+            let next = chars.peek().map(|(_, next)| *next);
+            if c == ' ' {
+                if let Some(next) = next
+                    && folds
+                    && !after_space
+                    && i > 0
+                    && self.column > self.width
+                {
+                    self.indention = false;
+                    self.indent(indent);
+                    if next == ' ' {
+                        self.put('\\');
+                    }
+                } else {
+                    self.put(' ');
+                }
+                after_space = true;
+                continue;
+            }
+            after_space = false;
+            match escape(c) {
+                Some(escape) => self.put_str(&escape),
+                None => self.put(c),
+            }
+        }
+        self.indicator("\"", false, false);
+    }
+
+    /// The header of a block scalar: indicator, indentation hint, chomping.
+    fn block_header(&mut self, indicator: &str, text: &str, indent: usize, comment: &str) {
+        let hint = if text.starts_with([' ', '\n']) { "2" } else { "" };
+        let chomp = match text.strip_suffix('\n') {
+            None => "-",
+            Some(rest) if rest.is_empty() || rest.ends_with('\n') => "+",
+            Some(_) => "",
+        };
+        self.indicator(indicator, true, false);
+        self.put_str(hint);
+        self.put_str(chomp);
+        if comment.is_empty() {
+            self.line_break();
+        } else {
+            self.line_comment(comment, indent);
+        }
+        self.whitespace = true;
+    }
+
+    fn literal(&mut self, text: &str, indent: usize, comment: &str) {
+        self.block_header("|", text, indent, comment);
+        self.block_lines(text.split('\n'), indent);
+    }
+
+    fn folded(&mut self, text: &str, indent: usize, comment: &str) {
+        self.block_header(">", text, indent, comment);
+        let lines: Vec<&str> = text.split('\n').collect();
+        let mut written: Vec<&str> = Vec::with_capacity(lines.len() * 2);
+        // A break between two lines that begin with text reads as a space unless a line stands empty between them;
+        // the empty lines already there count, but one more is needed.
+        let mut last_text: Option<&str> = None;
+        for (i, line) in lines.iter().enumerate() {
+            let is_end = lines[i..].iter().all(|l| l.is_empty());
+            if let Some(last) = last_text
+                && !line.is_empty()
+                && !is_end
+                && !last.starts_with([' ', '\t'])
+                && !line.starts_with([' ', '\t'])
+            {
+                written.push("");
+            }
+            if !line.is_empty() {
+                last_text = Some(line);
+            }
+            written.push(line);
+        }
+        self.block_lines(written.into_iter(), indent);
+    }
+
+    /// Lines of a block scalar; the last one is without a break.
+    fn block_lines<'a>(&mut self, lines: impl Iterator<Item = &'a str>, indent: usize) {
+        for (i, line) in lines.enumerate() {
+            if i > 0 {
+                self.line_break();
+            }
+            if !line.is_empty() {
+                while self.column < indent {
+                    self.put(' ');
+                }
+                self.put_str(line);
+                self.indention = false;
+                self.whitespace = false;
+            }
+        }
+        if self.column == 0 {
+            self.whitespace = true;
+        }
+    }
+}
+
+fn choose(text: &str, wanted: Style, place: Place, analysis: &Analysis) -> Style {
+    let flow = matches!(place, Place::Flow | Place::FlowKey);
+    let key = matches!(place, Place::SimpleKey | Place::FlowKey);
+    let mut style = wanted;
+    if key && analysis.multiline {
+        style = Style::DoubleQuoted;
+    }
+    if matches!(style, Style::Plain | Style::Flow) {
+        let allowed = if flow { analysis.flow_plain } else { analysis.plain };
+        if !allowed || (text.is_empty() && (flow || key)) {
+            style = Style::SingleQuoted;
+        }
+    }
+    if style == Style::SingleQuoted && !analysis.single_quoted {
+        style = Style::DoubleQuoted;
+    }
+    if matches!(style, Style::Literal | Style::Folded) && (!analysis.block || flow || key) {
+        style = Style::DoubleQuoted;
+    }
+    style
+}
+
+fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
+    if text.is_empty() {
+        return Analysis {
+            multiline: false,
+            plain: true,
+            flow_plain: false,
+            single_quoted: true,
+            block: false,
+        };
+    }
+    let bytes = text.as_bytes();
+    let marker = text.starts_with("---") || text.starts_with("...");
+    let (mut flow_indicators, mut block_indicators) = (marker, marker);
+    let (mut breaks, mut break_space, mut space_break, mut tabs, mut special) =
+        (false, false, false, false, false);
+    for (i, &byte) in bytes.iter().enumerate() {
+        let before = i.checked_sub(1).map(|at| bytes[at]);
+        let blank_follows = bytes.get(i + 1).is_none_or(|b| matches!(b, b' ' | b'\t'));
+        match byte {
+            b'#' | b',' | b'[' | b']' | b'{' | b'}' | b'&' | b'*' | b'!' | b'|' | b'>' | b'\'' | b'"'
+            | b'%' | b'@' | b'`'
+                if i == 0 =>
+            {
+                (flow_indicators, block_indicators) = (true, true);
+            }
+            b'-' if i == 0 => {
+                flow_indicators |= blank_follows;
+                block_indicators |= blank_follows;
+            }
+            b'?' if i == 0 => {
+                flow_indicators = true;
+                block_indicators |= blank_follows;
+            }
+            b',' | b'?' | b'[' | b']' | b'{' | b'}' => flow_indicators = true,
+            b':' => {
+                flow_indicators = true;
+                block_indicators |= blank_follows;
+            }
+            b'#' if matches!(before, Some(b' ' | b'\t' | b'\n')) => {
+                (flow_indicators, block_indicators) = (true, true);
+            }
+            b'\n' => {
+                breaks = true;
+                space_break |= before == Some(b' ');
+            }
+            b' ' => break_space |= before == Some(b'\n'),
+            b'\t' => tabs = true,
+            0..0x20 | 0x7f => special = true,
+            _ => {}
+        }
+    }
+    if !text.is_ascii() {
+        special |= text.chars().any(|c| !is_printable(c));
+    }
+    if !tabs_in_blocks && tabs {
+        special = true;
+    }
+    let ends_bare = |s: &str| s.starts_with([' ', '\n']) || s.ends_with([' ', '\n']);
+    let plain = !ends_bare(text) && !break_space && !space_break && !special && !tabs && !breaks;
+    Analysis {
+        multiline: breaks,
+        plain: plain && !block_indicators,
+        flow_plain: plain && !flow_indicators,
+        single_quoted: !break_space && !space_break && !special && !tabs,
+        block: !text.ends_with(' ') && !space_break && !special,
+    }
+}
+
+/// Whether libyaml writes the character as it is. Its line and paragraph separators count as line breaks to YAML
+/// 1.1 only, so they are escaped, which reads the same everywhere.
+fn is_printable(c: char) -> bool {
+    matches!(c, '\n' | '\t' | ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{fffd}') && c != '\u{feff}'
+}
+
+/// How a character stands in double quotes, if not for itself.
+fn escape(c: char) -> Option<String> {
+    let short = match c {
+        '\0' => '0',
+        '\u{7}' => 'a',
+        '\u{8}' => 'b',
+        '\t' => 't',
+        '\n' => 'n',
+        '\u{b}' => 'v',
+        '\u{c}' => 'f',
+        '\r' => 'r',
+        '\u{1b}' => 'e',
+        '"' => '"',
+        '\\' => '\\',
+        '\u{85}' => 'N',
+        '\u{2028}' => 'L',
+        '\u{2029}' => 'P',
+        c if is_printable(c) => return None,
+        c => {
+            let code = u32::from(c);
+            return Some(match code {
+                0..=0xff => format!("\\x{code:02X}"),
+                0x100..=0xffff => format!("\\u{code:04X}"),
+                _ => format!("\\U{code:08X}"),
+            });
+        }
+    };
+    Some(['\\', short].iter().collect())
+}

@@ -1,0 +1,74 @@
+//! Real outputs of `kustomize build`, read and written again.
+//!
+//! The cases are not part of the repository; they are looked for beside it, or where
+//! `FLOTILLA_KUSTOMIZE_CASES` says. Without them only the texts of our own below are checked.
+
+use std::path::{Path, PathBuf};
+
+use flotilla_yaml::{parse, write_canonical_documents, write_documents};
+
+/// Outputs that [`write_documents`] does not give back byte for byte, because kyaml folds no lines.
+const FOLDED: &[&str] = &[
+    "krusty__baseandoverlaymedium__TestMediumOverlay",
+    "krusty__configmaps__TestGeneratorBasics",
+    "krusty__originannotation__TestGeneratorWithAnnoOrigin",
+    "krusty__stringquoteblank__TestLongLineBreaks",
+    "krusty__variableref__TestVarRefBig",
+];
+
+fn cases() -> Vec<(String, String)> {
+    let folder = std::env::var_os("FLOTILLA_KUSTOMIZE_CASES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/kustomize-cases"),
+        PathBuf::from,
+    );
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut cases: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let text = std::fs::read_to_string(path.join("expected.yaml")).ok()?;
+            let compared_as_yaml =
+                std::fs::read_to_string(path.join("meta.json")).ok()?.contains("\"compare\": \"yaml\"");
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            (!compared_as_yaml).then_some((name, text))
+        })
+        .collect();
+    cases.sort();
+    cases
+}
+
+#[test]
+fn outputs_of_kustomize_are_written_byte_for_byte() {
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for (name, text) in &cases {
+        let nodes = parse(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let written = write_canonical_documents(&nodes).unwrap_or_else(|e| panic!("{name}: {e}"));
+        if written != *text {
+            wrong.push(name);
+            if let Some((a, b)) = text.lines().zip(written.lines()).find(|(a, b)| a != b) {
+                println!("{name}: expected {a:?}, wrote {b:?}");
+            }
+        }
+    }
+    println!("canonical: {} of {} outputs byte for byte", cases.len() - wrong.len(), cases.len());
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn outputs_of_kustomize_keep_their_text() {
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for (name, text) in &cases {
+        let written = write_documents(&parse(text).unwrap_or_else(|e| panic!("{name}: {e}")));
+        if written != *text {
+            wrong.push(name.as_str());
+            if let Some((a, b)) = text.lines().zip(written.lines()).find(|(a, b)| a != b) {
+                println!("{name}: expected {a:?}, wrote {b:?}");
+            }
+        }
+    }
+    println!("kept: {} of {} outputs byte for byte", cases.len() - wrong.len(), cases.len());
+    if !cases.is_empty() {
+        assert_eq!(wrong, FOLDED);
+    }
+}
