@@ -1,1 +1,25 @@
+//! Process scaffolding for the hub and the agent; it knows nothing of fleets.
+//!
+//! ```text
+//! Signals ──► Tasks (named, supervised, joined at shutdown)
+//!               │ each uses
+//!               ├── backoff    delays between attempts
+//!               ├── files      writes that survive a crash
+//!               ├── token      what an agent needs to join: hub addresses, CA pin, secret
+//!               └── tls        CA, certificates, identities, connecting and accepting
+//! telemetry: logs to stderr
+//! ```
 
+pub mod backoff;
+pub mod files;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
+pub mod token;
+
+pub use backoff::Backoff;
+pub use shutdown::Signals;
+pub use tasks::Tasks;
+/// Tells every task that the process is going to end.
+pub use tokio_util::sync::CancellationToken;

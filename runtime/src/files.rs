@@ -1,0 +1,163 @@
+//! Files that survive a crash: what is read afterwards is the old content or the new, never a part.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand::Rng;
+
+/// Readable and writable by the owner only: for keys and secrets.
+pub const PRIVATE: u32 = 0o600;
+/// Readable by everybody: for certificates and state without secrets.
+pub const PUBLIC: u32 = 0o644;
+
+const TEMPORARY: &str = ".flotilla-tmp-";
+
+/// A file operation that failed, with the path and what was attempted.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {attempt} {}", path.display())]
+pub struct FileError {
+    attempt: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn of(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { attempt, path, source }
+    }
+
+    /// Whether the file is not there, as opposed to there and unreadable.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Writes `content` beside `path` with `mode`, syncs it, renames it over `path` and syncs the folder. When
+/// this returns the content is durable. Blocking.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+    let folder = folder_of(path);
+    let temporary = folder.join(format!("{TEMPORARY}{:016x}", rand::rng().random::<u64>()));
+    let written = write_synced(&temporary, content, mode)
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(folder));
+    written.map_err(|error| {
+        // The temporary file is gone already where the rename succeeded.
+        let _ = fs::remove_file(&temporary);
+        FileError::of("write", path)(error)
+    })
+}
+
+fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // The umask may have taken bits away.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Reads a whole file. Blocking.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).map_err(FileError::of("read", path))
+}
+
+/// As [`read`], with a file that is not there as `None`. Blocking.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match read(path) {
+        Err(error) if error.is_not_found() => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Removes a file durably; one that is not there is fine. Blocking.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.and_then(|()| sync_folder(folder_of(path))).map_err(FileError::of("remove", path)),
+    }
+}
+
+/// Makes a folder, and those above it, that only the owner may enter, and removes temporary files that a
+/// crash left in it. Only for folders with one process as owner. Blocking.
+pub fn private_folder(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make folder", path))?;
+    for entry in list(path)? {
+        if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
+            remove(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// The paths in a folder, sorted. Blocking.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = fs::read_dir(folder)
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(FileError::of("list", folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_content_and_the_mode_and_leaves_nothing_beside() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("key");
+        write_atomic(&path, b"old", PUBLIC)?;
+        write_atomic(&path, b"new", PRIVATE)?;
+        assert_eq!(read(&path)?, b"new");
+        assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+        assert_eq!(list(folder.path())?, [path]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_content_and_names_the_path() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("occupied");
+        fs::create_dir(&path)?;
+        fs::write(path.join("file"), "kept")?;
+        let error = write_atomic(&path, b"new", PUBLIC).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
+        assert_eq!(fs::read_to_string(path.join("file"))?, "kept");
+        assert_eq!(list(folder.path())?, [path]);
+        Ok(())
+    }
+
+    #[test]
+    fn absent_is_told_from_unreadable() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        assert_eq!(read_if_there(&folder.path().join("absent"))?, None);
+        assert!(read_if_there(folder.path()).is_err(), "a folder is not an absent file");
+        remove(&folder.path().join("absent"))?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_crash_left_is_swept() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let state = folder.path().join("a/b");
+        private_folder(&state)?;
+        assert_eq!(fs::metadata(&state)?.permissions().mode() & 0o777, 0o700);
+        fs::write(state.join(format!("{TEMPORARY}0123")), "half")?;
+        fs::write(state.join("kept"), "whole")?;
+        private_folder(&state)?;
+        assert_eq!(list(&state)?, [state.join("kept")]);
+        Ok(())
+    }
+}

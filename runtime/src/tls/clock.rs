@@ -1,0 +1,113 @@
+//! The time that certificates are checked against.
+//!
+//! Boards without a battery boot in 1970, where every certificate lies in the future. The hub is asked for
+//! the time at each connection, but checking the hub's certificate needs the time first. So the time is the
+//! latest of the system's clock, what the hub last said plus what has passed since, and the moment when
+//! this program was built.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
+
+/// A clock; clones share what the hub said.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Only tests have it: what both the system's clock and the elapsed time are taken from.
+    fixed: Option<Mutex<SystemTime>>,
+    floor: SystemTime,
+    heard: Mutex<Option<(SystemTime, Instant)>>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl Clock {
+    /// On the system's clock and the build time.
+    pub fn system() -> Self {
+        Self(Arc::new(Inner { fixed: None, floor: build_time(), heard: Mutex::default() }))
+    }
+
+    /// A clock for tests that stands at `now`, without a build time.
+    pub fn fixed(now: SystemTime) -> Self {
+        Self(Arc::new(Inner { fixed: Some(Mutex::new(now)), floor: UNIX_EPOCH, heard: Mutex::default() }))
+    }
+
+    /// Sets a clock made by [`Clock::fixed`]; others take no notice.
+    pub fn set(&self, now: SystemTime) {
+        if let Some(fixed) = &self.0.fixed {
+            *fixed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+    }
+
+    /// Takes over the time that an authenticated hub said, or that was kept on disk from then. The newest
+    /// word counts, be it later or earlier than the one before: a hub whose clock was wrong is believed
+    /// again once it is right.
+    pub fn hear(&self, hub: SystemTime) {
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((hub, Instant::now()));
+    }
+
+    /// The best guess at the time.
+    pub fn now(&self) -> SystemTime {
+        let (system, heard) = {
+            let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            match &self.0.fixed {
+                Some(fixed) => {
+                    (*fixed.lock().unwrap_or_else(PoisonError::into_inner), heard.map(|(said, _)| said))
+                }
+                None => (SystemTime::now(), heard.map(|(said, since)| said + since.elapsed())),
+            }
+        };
+        system.max(self.0.floor).max(heard.unwrap_or(UNIX_EPOCH))
+    }
+
+    pub(crate) fn unix(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(self.now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.unix())
+    }
+}
+
+/// When this program was built (or `SOURCE_DATE_EPOCH` of the build).
+pub fn build_time() -> SystemTime {
+    let seconds = env!("FLOTILLA_BUILD_TIME").parse().expect("the build script writes a number");
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(day: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(day * 86_400)
+    }
+
+    #[test]
+    fn the_latest_known_time_counts_and_the_hubs_newest_word() {
+        let clock = Clock::fixed(day(3));
+        assert_eq!(clock.now(), day(3));
+        clock.hear(day(20_000));
+        assert_eq!(clock.now(), day(20_000));
+        clock.hear(day(10_000));
+        assert_eq!(clock.clone().now(), day(10_000));
+        clock.set(day(30_000));
+        assert_eq!(clock.now(), day(30_000));
+    }
+
+    #[test]
+    fn a_system_clock_is_never_before_the_build() {
+        assert!(build_time() > day(20_000));
+        assert!(Clock::system().now() >= build_time());
+    }
+}
