@@ -1,0 +1,15 @@
+//! A branch of a Git repository, kept as a bare clone. `gix` is used in this folder and nowhere else.
+//!
+//! ```text
+//! repo ── which clone is in use, when it is made anew
+//!   ├── clone ── one bare clone on disk: its objects, their integrity, its newest commit
+//!   │     └── files ── a commit's tree as `Files`, straight from the object database
+//!   └── transport ── one conversation with the remote: connect, authenticate, receive, within limits
+//! ```
+
+mod clone;
+pub(crate) mod error;
+pub(crate) mod files;
+pub(crate) mod repo;
+pub(crate) mod spec;
+mod transport;

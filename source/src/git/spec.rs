@@ -1,0 +1,296 @@
+//! What to fetch and within which bounds: parsed once, at the border.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use gix::url::Scheme;
+
+/// The address of a Git repository, of a kind that can be fetched. It never holds or shows a secret: a user and
+/// password inside an http(s) URL are taken out of it when it is parsed (see [`GitSpec::credentials`]).
+#[derive(Clone, PartialEq, Eq)]
+pub struct GitUrl {
+    url: gix::Url,
+    embedded: Option<Credentials>,
+}
+
+/// Why a text is no address of a repository. It is shown without user and password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{shown}' is no address of a Git repository: {reason}; use https://, ssh://, user@host:path, file:// or an absolute path"
+)]
+pub struct UrlError {
+    pub shown: String,
+    pub reason: String,
+}
+
+impl FromStr for GitUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let fail = |reason: &str| UrlError { shown: without_userinfo(text), reason: reason.to_owned() };
+        if text.trim() != text || text.is_empty() || text.chars().any(char::is_control) {
+            return Err(fail("it is empty or has blanks around it or control characters in it"));
+        }
+        // What the parser says could repeat a password.
+        let mut url = gix::url::parse(text).map_err(|_| fail("it cannot be parsed"))?;
+        let mut embedded = None;
+        match url.scheme {
+            Scheme::File if url.path.first() != Some(&b'/') => return Err(fail("the path is relative")),
+            Scheme::File => {}
+            Scheme::Http | Scheme::Https => {
+                if url.host().is_none_or(str::is_empty) {
+                    return Err(fail("it names no host"));
+                }
+                let (user, password) = (url.set_user(None), url.set_password(None));
+                if user.is_some() || password.is_some() {
+                    embedded = Some(Credentials::Basic {
+                        username: user.unwrap_or_default(),
+                        password: password.unwrap_or_default(),
+                    });
+                }
+            }
+            Scheme::Ssh if url.password().is_some() => return Err(fail("ssh takes a key, not a password")),
+            Scheme::Ssh if url.host_argument_safe().is_none() => {
+                return Err(fail("it names no host, or one with a leading '-'"));
+            }
+            Scheme::Ssh if url.user().is_some_and(|user| user.starts_with('-')) => {
+                return Err(fail("the user has a leading '-'"));
+            }
+            Scheme::Ssh => {}
+            _ => return Err(fail("this scheme is not supported")),
+        }
+        Ok(Self { url, embedded })
+    }
+}
+
+impl GitUrl {
+    pub(super) fn gix(&self) -> &gix::Url {
+        &self.url
+    }
+
+    /// Whether the repository is a folder on this machine.
+    pub fn is_file(&self) -> bool {
+        self.url.scheme == Scheme::File
+    }
+
+    /// Whether the `ssh` program carries the conversation.
+    pub fn is_ssh(&self) -> bool {
+        self.url.scheme == Scheme::Ssh
+    }
+
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.url.scheme == Scheme::Http
+    }
+
+    /// Whether what is sent could be read on the way: plain http that leaves this machine. Credentials are not sent
+    /// over it.
+    pub fn is_in_clear(&self) -> bool {
+        let loopback = |host: &str| {
+            host == "localhost"
+                || host
+                    .trim_matches(['[', ']'])
+                    .parse::<std::net::IpAddr>()
+                    .is_ok_and(|address| address.is_loopback())
+        };
+        self.is_plain_http() && !self.url.host().is_some_and(loopback)
+    }
+
+    /// The host, for addresses that have one.
+    pub fn host(&self) -> Option<&str> {
+        self.url.host()
+    }
+}
+
+impl fmt::Display for GitUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.url.to_bstring())
+    }
+}
+
+impl fmt::Debug for GitUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn without_userinfo(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.find('/').unwrap_or(rest.len());
+    // A password may hold a '/' that somebody forgot to encode: the last '@' anywhere ends the userinfo.
+    match rest.rfind('@') {
+        Some(at) if at < authority || !rest[..authority].is_empty() => {
+            format!("{scheme}://***@{}", &rest[at + 1..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// The name of a branch, without `refs/heads/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Branch(String);
+
+/// Why a text is no branch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no name of a branch: {1}")]
+pub struct BranchError(String, String);
+
+impl FromStr for Branch {
+    type Err = BranchError;
+
+    fn from_str(name: &str) -> Result<Self, BranchError> {
+        let fail = |reason: String| BranchError(name.to_owned(), reason);
+        if name.starts_with("refs/") {
+            return Err(fail("give it without 'refs/heads/'".into()));
+        }
+        if name.is_empty() || name.starts_with('-') {
+            return Err(fail("it is empty or has a leading '-'".into()));
+        }
+        gix::refs::FullName::try_from(format!("refs/heads/{name}"))
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl Branch {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How to prove who asks. Held in memory only: never written to the clone, to Git's configuration or to logs.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// Basic authentication over https (tokens too: the password, with any user name).
+    Basic { username: String, password: String },
+    /// A private key for ssh, and the host keys to accept. Without `known_hosts` the ssh program uses its own.
+    SshKey { private_key: PathBuf, known_hosts: Option<PathBuf> },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Basic { .. } => f.write_str("Basic { *** }"),
+            Self::SshKey { private_key, known_hosts } => f
+                .debug_struct("SshKey")
+                .field("private_key", private_key)
+                .field("known_hosts", known_hosts)
+                .finish(),
+        }
+    }
+}
+
+/// Bounds on what one repository may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GitLimits {
+    /// Bytes of one file that is read. Default 10 MiB.
+    pub file_bytes: u64,
+    /// Bytes of the clone's packs on disk. Default 1 GiB.
+    pub clone_bytes: u64,
+    /// One whole fetch. Default 5 minutes. A server that says nothing at all is given up after 30 s.
+    pub timeout: Duration,
+}
+
+impl Default for GitLimits {
+    fn default() -> Self {
+        Self { file_bytes: 10 << 20, clone_bytes: 1 << 30, timeout: Duration::from_secs(300) }
+    }
+}
+
+/// One branch of one repository, and how to get at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitSpec {
+    pub url: GitUrl,
+    pub branch: Branch,
+    /// They win over those inside the URL.
+    pub credentials: Option<Credentials>,
+    /// Certificates (PEM) to trust for https beside those of the system.
+    pub ca_pem: Option<String>,
+    pub limits: GitLimits,
+}
+
+impl GitSpec {
+    /// Without credentials, with the default limits.
+    pub fn new(url: GitUrl, branch: Branch) -> Self {
+        Self { url, branch, credentials: None, ca_pem: None, limits: GitLimits::default() }
+    }
+
+    /// Those set, else those that stood inside the URL.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref().or(self.url.embedded.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_parsed_and_show_no_secret() {
+        for (text, shown) in [
+            ("https://example.org/a/fleet.git", Ok("https://example.org/a/fleet.git")),
+            ("https://jo:s3cret@example.org/fleet", Ok("https://example.org/fleet")),
+            ("https://t0ken@example.org:8443/fleet", Ok("https://example.org:8443/fleet")),
+            ("git@example.org:a/fleet.git", Ok("git@example.org:a/fleet.git")),
+            ("ssh://git@example.org:2222/fleet", Ok("ssh://git@example.org:2222/fleet")),
+            ("/srv/fleet.git", Ok("/srv/fleet.git")),
+            ("file:///srv/fleet.git", Ok("file:///srv/fleet.git")),
+            ("fleet.git", Err("relative")),
+            ("../fleet", Err("relative")),
+            ("", Err("empty")),
+            (" https://example.org/x", Err("blanks")),
+            ("git://example.org/fleet", Err("not supported")),
+            ("ext::sh -c id", Err("not supported")),
+            ("ssh://git:s3cret@example.org/fleet", Err("key, not a password")),
+            ("ssh://-oProxyCommand=id/x", Err("leading '-'")),
+            ("ftp://jo:s3cret@example.org/fleet", Err("not supported")),
+        ] {
+            match (text.parse::<GitUrl>(), shown) {
+                (Ok(url), Ok(shown)) => {
+                    assert_eq!(url.to_string(), shown, "{text}");
+                    assert!(
+                        !format!("{:?}", GitSpec::new(url, Branch("main".into()))).contains("s3cret"),
+                        "{text}"
+                    );
+                }
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{text}: {error}");
+                    assert!(!format!("{error} {error:?}").contains("s3cret"), "{text}: {error}");
+                }
+                (parsed, expected) => panic!("{text}: {parsed:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_in_the_url_are_kept_apart_and_explicit_ones_win() {
+        let url: GitUrl = "https://jo:s3cret@example.org/fleet".parse().unwrap();
+        let mut spec = GitSpec::new(url, Branch("main".into()));
+        let basic = |u: &str, p: &str| Credentials::Basic { username: u.into(), password: p.into() };
+        assert_eq!(spec.credentials(), Some(&basic("jo", "s3cret")));
+        spec.credentials = Some(basic("a", "b"));
+        assert_eq!(spec.credentials(), Some(&basic("a", "b")));
+    }
+
+    #[test]
+    fn branches_are_valid_names() {
+        for (name, valid) in [
+            ("main", true),
+            ("release/1.2", true),
+            ("", false),
+            ("a..b", false),
+            ("-x", false),
+            ("refs/heads/main", false),
+            ("a b", false),
+        ] {
+            assert_eq!(name.parse::<Branch>().is_ok(), valid, "{name}");
+        }
+    }
+}

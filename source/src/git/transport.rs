@@ -1,0 +1,314 @@
+//! One conversation with the remote: connect, prove who asks, receive, within limits.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gix::ObjectId;
+use gix::credentials::helper::Action;
+use gix::credentials::protocol::Outcome;
+use gix::progress::Discard;
+use gix::protocol::handshake::Ref;
+use gix::protocol::transport::client;
+use gix::protocol::transport::client::blocking_io::http;
+use gix::remote::{Direction, fetch};
+
+use super::clone::{TIP, pack_bytes};
+use super::error::FetchError;
+use super::spec::{Credentials, GitSpec};
+
+/// A server that says nothing for this long is away.
+const SILENCE: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(15);
+
+pub(super) struct Received {
+    pub(super) tip: ObjectId,
+    pub(super) changed: bool,
+}
+
+/// Git configuration, in memory only, that the conversation needs.
+pub(super) fn config(spec: &GitSpec) -> Vec<String> {
+    // No prompts; a dead connection ends by itself.
+    let mut ssh = format!(
+        "ssh -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval=10 -o ServerAliveCountMax=3",
+        CONNECT.as_secs()
+    );
+    if let Some(Credentials::SshKey { private_key, known_hosts }) = spec.credentials() {
+        ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {}", quoted(private_key)));
+        if let Some(known_hosts) = known_hosts {
+            let hosts = quoted(known_hosts);
+            ssh.push_str(&format!(" -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={hosts}"));
+        }
+    }
+    vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()]
+}
+
+/// For a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// Receives what the branch has and `repo` (in `dir`) lacks.
+pub(super) fn receive(
+    repo: &gix::Repository,
+    dir: &Path,
+    spec: &GitSpec,
+    cancel: &AtomicBool,
+) -> Result<Received, FetchError> {
+    check_program(spec)?;
+    let talk = Talk { repo, dir, spec, asked: Cell::new(false), backend: http_backend(spec)? };
+    let (result, stopped) = watched(dir, spec, cancel, |stop| talk.fetch(stop));
+    match stopped {
+        // What was complete when the flag rose is taken.
+        Some(reason) if result.is_err() => Err(reason),
+        _ => result,
+    }
+}
+
+struct Talk<'a> {
+    repo: &'a gix::Repository,
+    dir: &'a Path,
+    spec: &'a GitSpec,
+    /// The server asked who we are.
+    asked: Cell<bool>,
+    backend: Backend,
+}
+
+type Backend = Option<Arc<Mutex<dyn std::any::Any + Send + Sync>>>;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Connect,
+    Ask,
+    Receive,
+}
+
+impl Talk<'_> {
+    fn fetch(&self, stop: &AtomicBool) -> Result<Received, FetchError> {
+        let failed = |stage| move |error: gix::Error| self.classify(&error, stage);
+        let wanted = format!("+refs/heads/{}:{TIP}", self.spec.branch);
+        let remote = self.remote(&wanted).map_err(failed(Stage::Connect))?;
+        let connection = self.connect(&remote).map_err(failed(Stage::Connect))?;
+        let prepared = connection
+            .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
+            .map_err(failed(Stage::Ask))?;
+        let found = prepared.ref_map().mappings.first();
+        let Some(tip) = found.and_then(|mapping| mapping.remote.as_id()).map(ToOwned::to_owned) else {
+            drop(prepared);
+            return Err(self.no_such_branch());
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Err(FetchError::Cancelled { url: self.spec.url.to_string() });
+        }
+        let outcome = prepared.receive(Discard, stop).map_err(failed(Stage::Receive))?;
+        Ok(Received { tip, changed: matches!(outcome.status, fetch::Status::Change { .. }) })
+    }
+
+    fn remote(&self, refspec: &str) -> Result<gix::Remote<'_>, gix::Error> {
+        let remote = self.repo.remote_at_without_url_rewrite(self.spec.url.gix().clone())?;
+        remote.with_fetch_tags(fetch::Tags::None).with_refspecs([refspec], Direction::Fetch)
+    }
+
+    fn connect<'r>(
+        &'r self,
+        remote: &'r gix::Remote<'r>,
+    ) -> Result<gix::remote::Connection<'r, 'r, 'r, Box<dyn client::blocking_io::Transport + Send>>, gix::Error>
+    {
+        let options = http::Options { backend: self.backend.clone(), ..http::Options::default() };
+        let connection = remote.connect(Direction::Fetch)?;
+        Ok(connection
+            .with_transport_options(Box::new(options))
+            .with_credentials(|action| Ok(self.authenticate(action))))
+    }
+
+    /// Answers with the credentials of the spec, and to the host of the spec only: a redirect gets none.
+    fn authenticate(&self, action: Action) -> Option<Outcome> {
+        let Action::Get(context) = action else { return None };
+        self.asked.set(true);
+        let Some(Credentials::Basic { username, password }) = self.spec.credentials() else { return None };
+        if self.spec.url.is_in_clear() {
+            return None;
+        }
+        let asking = gix::url::parse(context.url.as_deref()?).ok()?;
+        let own = self.spec.url.gix();
+        if (&asking.scheme, asking.host(), asking.port_or_default())
+            != (&own.scheme, own.host(), own.port_or_default())
+        {
+            return None;
+        }
+        let identity = gix::sec::identity::Account {
+            username: username.clone(),
+            password: password.clone(),
+            oauth_refresh_token: None,
+        };
+        Some(Outcome { identity, next: context.into() })
+    }
+
+    fn no_such_branch(&self) -> FetchError {
+        let url = self.spec.url.to_string();
+        let branches = || -> Result<Vec<String>, (gix::Error, Stage)> {
+            let remote =
+                self.remote("+refs/heads/*:refs/flotilla/heads/*").map_err(|e| (e, Stage::Connect))?;
+            let connection = self.connect(&remote).map_err(|e| (e, Stage::Connect))?;
+            let options = gix::remote::ref_map::Options::default();
+            let (map, _) = connection.ref_map(Discard, options).map_err(|e| (e, Stage::Ask))?;
+            Ok(map.remote_refs.iter().filter_map(branch_name).collect())
+        };
+        match branches() {
+            Err((error, stage)) => self.classify(&error, stage),
+            Ok(existing) if existing.is_empty() => FetchError::Empty { url },
+            Ok(existing) => FetchError::NoSuchBranch { url, branch: self.spec.branch.to_string(), existing },
+        }
+    }
+
+    fn classify(&self, error: &gix::Error, stage: Stage) -> FetchError {
+        let url = self.spec.url.to_string();
+        let reason = chain(error);
+        let says = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
+        let io_kind = |kinds: &[std::io::ErrorKind]| {
+            error.downcast_any_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
+        };
+        if self.asked.get() && stage != Stage::Receive {
+            match self.spec.credentials() {
+                None => return FetchError::CredentialsMissing { url },
+                Some(_) if self.spec.url.is_in_clear() => return FetchError::CredentialsInClear { url },
+                Some(_) => {}
+            }
+        }
+        if says(&["HTTP status 404", "HTTP status 410"])
+            || (self.spec.url.is_file() && stage == Stage::Connect)
+        {
+            return FetchError::NoRepository { url, reason };
+        }
+        if says(&["HTTP status 401", "HTTP status 403", "Permission denied", "Host key verification failed"])
+            || (self.asked.get() && stage != Stage::Receive && error.is_unauthenticated())
+        {
+            return FetchError::CredentialsRefused { url, reason };
+        }
+        if says(&["certificate", "Certificate"]) {
+            return FetchError::Certificate { url, reason };
+        }
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        if io_kind(&[StorageFull, QuotaExceeded, ReadOnlyFilesystem]) {
+            return FetchError::Disk { url, path: self.dir.to_owned(), reason };
+        }
+        let broken_off =
+            ["error sending request", "response body", "timed out", "HTTP status", "expected packet"];
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+        if stage != Stage::Receive
+            || says(&broken_off)
+            || io_kind(&[BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof])
+        {
+            return FetchError::Unreachable { url, reason };
+        }
+        FetchError::Corrupt { url, reason }
+    }
+}
+
+fn branch_name(reference: &Ref) -> Option<String> {
+    let (name, ..) = reference.unpack();
+    name.to_string().strip_prefix("refs/heads/").map(str::to_owned)
+}
+
+/// Each cause once, outermost first.
+fn chain(error: &gix::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    for error in error.iter_errors() {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !causes.iter().any(|known| known.contains(&text)) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+    }
+    causes.join(": ")
+}
+
+/// Without the program, a shell would say so where nobody sees it.
+fn check_program(spec: &GitSpec) -> Result<(), FetchError> {
+    let program = match () {
+        () if spec.url.is_file() => "git",
+        () if spec.url.is_ssh() => "ssh",
+        () => return Ok(()),
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+        return Ok(());
+    }
+    Err(FetchError::MissingProgram { url: spec.url.to_string(), program })
+}
+
+/// TLS by rustls with ring, trusting the system's roots and those of the spec.
+fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
+    if spec.url.is_file() || spec.url.is_ssh() {
+        return Ok(None);
+    }
+    let bad_ca = |reason: String| FetchError::BadCa { url: spec.url.to_string(), reason };
+    let pem = spec.ca_pem.as_deref().unwrap_or_default();
+    let roots =
+        reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| bad_ca(error.to_string()))?;
+    if roots.is_empty() && spec.ca_pem.is_some() {
+        return Err(bad_ca("there is no certificate in them".into()));
+    }
+    // The HTTP client takes the process's provider; whoever installed one already keeps it.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let plain = spec.url.is_plain_http();
+    let silence = SILENCE.min(spec.limits.timeout);
+    let options = http::reqwest::Options {
+        configure_client: Some(Box::new(move |builder| {
+            let builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
+            // Plain http must work where the system has no roots at all.
+            Ok(if plain { builder.tls_certs_only([]) } else { builder.tls_certs_merge(roots.clone()) })
+        })),
+        configure_request: None,
+    };
+    Ok(Some(Arc::new(Mutex::new(options))))
+}
+
+/// Runs `work` with a flag that rises on `cancel`, when time is up, or when the clone grows too large. What made it
+/// rise comes back.
+fn watched<T>(
+    dir: &Path,
+    spec: &GitSpec,
+    cancel: &AtomicBool,
+    work: impl FnOnce(&AtomicBool) -> T,
+) -> (T, Option<FetchError>) {
+    const LOOK: Duration = Duration::from_millis(50);
+    let url = || spec.url.to_string();
+    let (timeout, limit) = (spec.limits.timeout, spec.limits.clone_bytes);
+    let began = Instant::now();
+    let stop = AtomicBool::new(false);
+    let reason = || {
+        if cancel.load(Ordering::Relaxed) {
+            Some(FetchError::Cancelled { url: url() })
+        } else if began.elapsed() > timeout {
+            Some(FetchError::TimedOut { url: url(), timeout })
+        } else {
+            (pack_bytes(dir) > limit).then(|| FetchError::TooLarge { url: url(), limit })
+        }
+    };
+    std::thread::scope(|scope| {
+        let (done, finished) = mpsc::channel::<()>();
+        let (reason, stop) = (&reason, &stop);
+        let watcher = scope.spawn(move || {
+            loop {
+                if let Some(reason) = reason() {
+                    stop.store(true, Ordering::Relaxed);
+                    return Some(reason);
+                }
+                if finished.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
+                    return None;
+                }
+            }
+        });
+        let result = work(stop);
+        drop(done);
+        let stopped = watcher.join().expect("the watcher does not panic");
+        (result, stopped)
+    })
+}
