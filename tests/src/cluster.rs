@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
 use tempfile::TempDir;
@@ -213,12 +214,12 @@ impl Cluster {
             Ok(path)
         };
         write("tokens.csv", format!("{token},admin,admin,system:masters\n"))?;
-        let kubeconfig = write("kubeconfig", kubeconfig(name, &url, &ca, &token).to_string())?;
+        let kubeconfig = write("kubeconfig", kubeconfig(name, &url, Some(&ca), &token).to_string())?;
 
         let mut apiserver = apiserver(&clusters.programs, folder.path(), &port, &clusters.etcd, options)?
             .start(folder.path().join("kube-apiserver.log"))?
             .quiet_on_panic();
-        let client = client(&kubeconfig, name).await?;
+        let client = Client::try_from(client_config(&kubeconfig).await?)?;
         serving(&client, &mut apiserver).await?;
 
         let mut local = Local {
@@ -249,7 +250,14 @@ impl Cluster {
     /// # Errors
     /// If there is no such context, or its API server does not answer.
     pub async fn existing(context: &str) -> Result<Self> {
-        let mut config = Kubeconfig::read().context("read the kubeconfig")?;
+        Self::existing_in(Kubeconfig::read().context("read the kubeconfig")?, context).await
+    }
+
+    /// As [`Cluster::existing`], of a kubeconfig read elsewhere.
+    ///
+    /// # Errors
+    /// As [`Cluster::existing`].
+    pub async fn existing_in(mut config: Kubeconfig, context: &str) -> Result<Self> {
         let names: Vec<&str> = config.contexts.iter().map(|context| context.name.as_str()).collect();
         ensure!(
             names.contains(&context),
@@ -268,7 +276,7 @@ impl Cluster {
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, serde_json::to_string(&config)?)
             .with_context(|| format!("write {}", kubeconfig.display()))?;
-        let client = client(&kubeconfig, context).await?;
+        let client = Client::try_from(client_config(&kubeconfig).await?)?;
         client
             .apiserver_version()
             .await
@@ -376,6 +384,14 @@ impl Cluster {
             .collect()
     }
 
+    /// A client that says nobody's name and tries nothing twice: for forwarding what others say.
+    pub(crate) async fn anonymous_client(&self) -> Result<Client> {
+        let mut config = client_config(&self.kubeconfig).await?;
+        config.auth_info = AuthInfo::default();
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
+
     fn local(&self) -> Result<&Local> {
         self.local.as_ref().with_context(|| format!("{} is not a cluster of the harness", self.name))
     }
@@ -422,14 +438,14 @@ fn new_folder(name: &str) -> Result<TempDir> {
     tempfile::Builder::new().prefix(&prefix).tempdir().with_context(|| format!("make a folder for {name}"))
 }
 
-async fn client(kubeconfig: &Path, name: &str) -> Result<Client> {
+async fn client_config(kubeconfig: &Path) -> Result<Config> {
     let content = Kubeconfig::read_from(kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(content, &KubeConfigOptions::default())
         .await
-        .with_context(|| format!("use the kubeconfig of {name}"))?;
+        .with_context(|| format!("use {}", kubeconfig.display()))?;
     // No long waits on an API server that was taken away.
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).with_context(|| format!("make a client for {name}"))
+    Ok(config)
 }
 
 /// Waits until the API server says that it is ready.
@@ -456,13 +472,16 @@ async fn serving(client: &Client, apiserver: &mut Process) -> Result<()> {
     }
 }
 
-fn kubeconfig(name: &str, url: &str, ca: &str, token: &str) -> serde_json::Value {
-    use base64::Engine;
-    let ca = base64::engine::general_purpose::STANDARD.encode(ca);
+/// A kubeconfig for the user with all rights. `ca` is PEM, `None` for plain HTTP.
+pub(crate) fn kubeconfig(name: &str, url: &str, ca: Option<&str>, token: &str) -> serde_json::Value {
+    let mut cluster = json!({"server": url});
+    if let Some(ca) = ca {
+        cluster["certificate-authority-data"] = json!(base64::engine::general_purpose::STANDARD.encode(ca));
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": url, "certificate-authority-data": ca}}],
+        "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": "admin", "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": "admin"}}],
         "current-context": name,

@@ -6,6 +6,7 @@
 //!   cluster        ──► kube-apiserver + kube-controller-manager + kubelet (a fake) for each cluster
 //!   process        starts, kills, stops all of them and our own binaries; nothing outlives its owner
 //!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
+//!   proxy          between a client and an API server: sees requests, fails some on demand
 //!   objects, wait  what a scenario reads, changes and waits for
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod objects;
 mod pki;
 mod ports;
 pub mod process;
+pub mod proxy;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Clusters, ControllerManager};
