@@ -1,0 +1,190 @@
+//! The engine's handle: what goes in and what comes out, conflated and bounded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flotilla_core::report::{Event, UnitReport};
+use flotilla_core::{DesiredState, Digest, UnitId};
+use tokio::sync::{Notify, watch};
+
+use super::api::{Bodies, Memory, Options, Request};
+
+const EVENTS: usize = 500;
+const REQUESTS: usize = 1_000;
+
+/// A handle on the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Why the engine stopped though nobody told it to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the engine runs already")]
+    Twice,
+    #[error("a task of the engine panicked")]
+    Panic(#[source] tokio::task::JoinError),
+}
+
+/// The reports that changed since a version, and the version that they lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    pub reports: Vec<UnitReport>,
+    /// Units that are gone, desired state and inventory alike.
+    pub gone: Vec<UnitId>,
+    pub version: u64,
+}
+
+/// The events after a number. `missed` counts those that fell out of the ring before they were fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    pub events: Vec<Event>,
+    /// Pass this the next time.
+    pub next: u64,
+    pub missed: u64,
+}
+
+pub(super) struct Shared {
+    pub(super) client: kube::Client,
+    pub(super) bodies: Arc<dyn Bodies>,
+    pub(super) memory: Arc<dyn Memory>,
+    pub(super) options: Options,
+    pub(super) input: Mutex<Input>,
+    /// Woken by whatever may change a plan; carries nothing.
+    pub(super) wake: Notify,
+    output: Mutex<Output>,
+    version: watch::Sender<u64>,
+}
+
+/// What was asked for and not yet looked at.
+#[derive(Default)]
+pub(super) struct Input {
+    pub(super) running: bool,
+    pub(super) desired: Option<Arc<DesiredState>>,
+    pub(super) requests: VecDeque<Request>,
+}
+
+#[derive(Default)]
+struct Output {
+    version: u64,
+    /// The latest report of each unit, or that it is gone, with the version at which it came.
+    reports: BTreeMap<UnitId, (u64, Option<UnitReport>)>,
+    events: VecDeque<Event>,
+    /// The number of the first event in the ring.
+    first_event: u64,
+    needed: BTreeSet<Digest>,
+}
+
+impl Engine {
+    /// An engine for the cluster behind `client` that starts with [`Engine::run`].
+    pub fn new(client: kube::Client, bodies: Arc<dyn Bodies>, memory: Arc<dyn Memory>, options: Options) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                client,
+                bodies,
+                memory,
+                options,
+                input: Mutex::default(),
+                wake: Notify::new(),
+                output: Mutex::default(),
+                version: watch::channel(0).0,
+            }),
+        }
+    }
+
+    /// Replaces what the cluster should run. All bodies that it names must be in [`Bodies`] by now.
+    pub fn set_desired(&self, desired: Arc<DesiredState>) {
+        lock(&self.shared.input).desired = Some(desired);
+        self.shared.wake.notify_one();
+    }
+
+    /// Asks for something; a request that is waiting already is not queued twice.
+    pub fn request(&self, request: Request) {
+        let mut input = lock(&self.shared.input);
+        if !input.requests.contains(&request) && input.requests.len() < REQUESTS {
+            input.requests.push_back(request);
+        }
+        drop(input);
+        self.shared.wake.notify_one();
+    }
+
+    /// Changes whenever [`Engine::changes`] or [`Engine::events`] have something new.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// The latest report of every unit that changed after `since`; 0 gives all.
+    pub fn changes(&self, since: u64) -> Changes {
+        let output = lock(&self.shared.output);
+        let mut changes = Changes { reports: Vec::new(), gone: Vec::new(), version: output.version };
+        for (unit, (version, report)) in &output.reports {
+            match report {
+                _ if *version <= since => {}
+                Some(report) => changes.reports.push(report.clone()),
+                None => changes.gone.push(unit.clone()),
+            }
+        }
+        changes
+    }
+
+    /// Events from number `from` on; the first ever has number 0. Of more than 500 the oldest are dropped.
+    pub fn events(&self, from: u64) -> Events {
+        let output = lock(&self.shared.output);
+        let next = output.first_event + output.events.len() as u64;
+        let missed = output.first_event.saturating_sub(from);
+        let skip = from.max(output.first_event) - output.first_event;
+        let events = output.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).cloned().collect();
+        Events { events, next, missed }
+    }
+
+    /// The bodies that are needed beside those of the desired state: what held and blocked units run.
+    pub fn needed_bodies(&self) -> BTreeSet<Digest> {
+        lock(&self.shared.output).needed.clone()
+    }
+}
+
+impl Shared {
+    /// Publishes a unit's report if it says something new; `since` is kept while the phase is the same.
+    pub(super) fn publish(&self, unit: &UnitId, report: Option<UnitReport>) {
+        let mut output = lock(&self.output);
+        let mut report = report;
+        match (output.reports.get(unit), &mut report) {
+            (Some((_, Some(old))), Some(new)) => {
+                if old.phase == new.phase {
+                    new.since = old.since;
+                }
+                if old == new {
+                    return;
+                }
+            }
+            (Some((_, None)) | None, None) => return,
+            _ => {}
+        }
+        output.version += 1;
+        let version = output.version;
+        output.reports.insert(unit.clone(), (version, report));
+        drop(output);
+        self.version.send_modify(|seen| *seen += 1);
+    }
+
+    pub(super) fn event(&self, event: Event) {
+        let mut output = lock(&self.output);
+        if output.events.len() == EVENTS {
+            output.events.pop_front();
+            output.first_event += 1;
+        }
+        output.events.push_back(event);
+        drop(output);
+        self.version.send_modify(|seen| *seen += 1);
+    }
+
+    pub(super) fn set_needed(&self, needed: BTreeSet<Digest>) {
+        lock(&self.output).needed = needed;
+    }
+}
+
+/// No invariant spans two statements of ours under a lock, so a panic elsewhere leaves nothing half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,18 @@
+//! The apply engine: keeps one cluster as its desired state says, with or without a hub.
+//!
+//! ```text
+//!   link ── set_desired, request ──► Engine ◄── changes, events ── link
+//!                                      │ wakes (no payload)
+//!        watches, timers, outcomes ──► coordinator: reads the state anew, plans each dirty unit (core::plan)
+//!                                      │ one task a unit that has steps
+//!                                      ▼
+//!                          unit task: intents ─► apply by stages ─► facts ─► guard ─► prune
+//! ```
+//!
+//! The engine owns no thread and starts nothing before [`Engine::run`], which whoever starts it supervises.
+
+mod api;
+mod engine;
+
+pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
+pub use engine::{Changes, Engine, EngineError, Events};
