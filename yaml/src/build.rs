@@ -23,8 +23,8 @@ pub(crate) struct Builder {
     nodes: usize,
     alias_nodes: usize,
     pending: Vec<Pending>,
-    /// The line on which the last node ended.
-    last_line: usize,
+    /// The lines on which the last scalar, alias or flow collection began and ended.
+    last_lines: (usize, usize),
 }
 
 /// A collection that has not ended.
@@ -71,7 +71,7 @@ impl Builder {
             nodes: 0,
             alias_nodes: 0,
             pending: Vec::new(),
-            last_line: 0,
+            last_lines: (0, 0),
         }
     }
 
@@ -82,7 +82,7 @@ impl Builder {
     pub(crate) fn start_document(&mut self) -> Result<(), ParseError> {
         self.anchors.clear();
         self.root = None;
-        self.last_line = 0;
+        self.last_lines = (0, 0);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Builder {
             ScalarStyle::Folded => Style::Folded,
             _ => Style::Plain,
         };
-        let tag = tag.and_then(short_tag);
+        let tag = tag.map(short_tag).filter(|tag| tag != "!");
         let kind = tag.as_deref().map(|tag| tagged_kind(tag, text));
         let scalar = match kind {
             None if style == Style::Plain => Scalar::plain(text),
@@ -124,11 +124,9 @@ impl Builder {
             })?,
         };
         let mut node = Node::from(scalar).at_pos(at).with_style(style);
-        if tag.as_deref() != Some("!") {
-            node.set_tag(tag);
-        }
+        node.set_tag(tag);
         self.before_node(&mut node, true, span.start.line());
-        self.last_line = last_line(span);
+        self.last_lines = (span.start.line(), last_line(span));
         self.complete(Built { node, nodes: 1, height: 0 }, anchor)
     }
 
@@ -147,7 +145,7 @@ impl Builder {
         let flow = style == StructureStyle::Flow;
         let mut node = if is_map { Node::map() } else { Node::seq() };
         node = node.at_pos(at).with_style(if flow { Style::Flow } else { Style::Plain });
-        node.set_tag(tag.and_then(short_tag));
+        node.set_tag(tag.map(short_tag).filter(|tag| tag != "!"));
         self.before_node(&mut node, flow, span.start.line());
         let content = if is_map {
             let (entries, index) = (Vec::new(), HashMap::new());
@@ -164,7 +162,7 @@ impl Builder {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let mut node = frame.node;
         if node.style == Style::Flow {
-            self.last_line = last_line(span);
+            self.last_lines = (span.start.line(), last_line(span));
         }
         node.value = match frame.content {
             Content::Seq(items) => Value::Seq(Seq::from(items)),
@@ -194,7 +192,7 @@ impl Builder {
         built.node.set_tag(tag);
         built.node.pos = at;
         self.before_node(&mut built.node, true, span.start.line());
-        self.last_line = last_line(span);
+        self.last_lines = (span.start.line(), last_line(span));
         self.complete(built, 0)
     }
 
@@ -286,19 +284,23 @@ impl Builder {
         let line = span.start.line();
         let comment = Pending::new(text, line, pos(&span.start, 0).column);
         let beside = placement == Placement::Right;
+        // A block scalar has its comment on its first line, anything else on its last.
+        let beside_last = beside && (self.last_lines.0 == line || self.last_lines.1 == line);
         match self.frames.last_mut().map(|frame| &mut frame.content) {
-            Some(Content::Map { key: Some(key), .. }) if beside => comments::add_line(key, &comment.text),
-            Some(Content::Map { key: None, entries, .. }) if beside && self.last_line == line => {
+            Some(Content::Map { key: Some(key), .. }) if beside && key.pos.line as usize == line => {
+                comments::add_line(key, &comment.text)
+            }
+            Some(Content::Map { key: None, entries, .. }) if beside_last => {
                 if let Some(entry) = entries.last_mut() {
                     comments::add_line(&mut entry.value, &comment.text);
                 }
             }
-            Some(Content::Seq(items)) if beside && self.last_line == line => {
+            Some(Content::Seq(items)) if beside_last => {
                 if let Some(item) = items.last_mut() {
                     comments::add_line(item, &comment.text);
                 }
             }
-            None if beside && self.last_line == line => {
+            None if beside_last => {
                 if let Some(root) = &mut self.root {
                     comments::add_line(root, &comment.text);
                 }
@@ -343,7 +345,7 @@ impl Builder {
         let parent = self.frames.len().checked_sub(2).map(|at| self.frames[at].column);
         let Some(frame) = self.frames.last_mut() else { return };
         let column = if parent == Some(frame.column) { frame.column + 1 } else { frame.column };
-        let first_line = self.last_line + 1;
+        let first_line = self.last_lines.1 + 1;
         let last = match &mut frame.content {
             Content::Seq(items) => items.last_mut(),
             Content::Map { entries, .. } => entries.last_mut().map(|entry| &mut entry.key),
@@ -396,11 +398,11 @@ fn is_merge(key: &Node) -> bool {
 }
 
 /// A tag in its short form.
-fn short_tag(tag: &Tag) -> Option<SmolStr> {
-    if let Some(name) = tag.suffix_in_namespace("tag:yaml.org,2002:") {
-        return Some(format!("!!{name}").into());
+fn short_tag(tag: &Tag) -> SmolStr {
+    match tag.suffix_in_namespace("tag:yaml.org,2002:") {
+        Some(name) => format!("!!{name}").into(),
+        None => format!("{}{}", tag.handle(), tag.suffix()).into(),
     }
-    Some(format!("{}{}", tag.handle(), tag.suffix()).into())
 }
 
 /// What a tag makes of a scalar. A tag that is not YAML's own makes a string of it.

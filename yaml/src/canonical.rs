@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::emit::{Emitter, Place};
+use crate::emit::{Emitter, Place, is_simple_key};
 use crate::json::{self, JsonError};
 use crate::node::{Entry, Node, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
@@ -66,8 +66,8 @@ fn value(emitter: &mut Emitter, node: &Node, indent: Option<usize>, within: With
         Value::Map(map) => {
             for (key, entry) in sorted(map.iter(), within == Within::Root)? {
                 emitter.indent(deeper);
-                let style = string_style(&key);
-                if key.contains('\n') || key.len() > 128 {
+                let style = if key == "<<" { Style::DoubleQuoted } else { string_style(&key) };
+                if !is_simple_key(&key, 0) {
                     emitter.block_indicator('?');
                     emitter.scalar(&key, style, Place::Value, deeper + 2, "");
                     emitter.indent(deeper);

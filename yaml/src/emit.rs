@@ -473,3 +473,8 @@ fn escape(c: char) -> Option<String> {
     };
     Some(['\\', short].iter().collect())
 }
+
+/// Whether a key of this text can do without `?`: one line, at most 128 bytes with its tag.
+pub(crate) fn is_simple_key(text: &str, tag: usize) -> bool {
+    text.len() + tag <= 128 && !text.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+}

@@ -124,8 +124,43 @@ pub(crate) fn string_text(node: &Node, scalar: &Scalar, schema: Schema) -> Resul
         (Kind::Timestamp, Schema::Kustomize) => {
             Ok(timestamp::parse(scalar.text()).unwrap_or_else(|| scalar.text().into()))
         }
+        (Kind::String, Schema::Kustomize) if node.style == Style::Folded => Ok(refolded(scalar.text())),
         _ => Ok(scalar.text().into()),
     }
+}
+
+/// What becomes of a folded scalar that kyaml writes and reads again (see [`Schema::Kustomize`]): it doubles the
+/// first of each run of line breaks, unless the text begins with white space or the line before does.
+fn refolded(text: &str) -> String {
+    let doubles = !text.trim_start_matches('\n').starts_with([' ', '\t']);
+    let block = !text.ends_with(' ') && !text.contains(" \n") && !text.contains('\r');
+    if !block || !text.contains('\n') {
+        return text.into();
+    }
+    let lines: Vec<&str> = text.split('\n').collect();
+    let indented = |line: &str| line.starts_with([' ', '\t']);
+    let mut at = lines.iter().take(lines.len() - 1).take_while(|line| line.is_empty()).count();
+    let mut result = "\n".repeat(at);
+    while at < lines.len() {
+        let line = lines[at];
+        result.push_str(line);
+        let next = (at + 1..lines.len()).find(|i| !lines[*i].is_empty());
+        // Breaks as they are in the text, and as kyaml writes them.
+        let breaks = next.unwrap_or(lines.len() - 1) - at;
+        let written = if doubles && !indented(line) { breaks + 1 } else { breaks };
+        let read = match next.map(|next| lines[next]) {
+            None if breaks < 2 => breaks,
+            None => written,
+            Some(following) if indented(line) || indented(following) => written,
+            Some(_) => written - 1,
+        };
+        if next.is_some() && read == 0 {
+            result.push(' ');
+        }
+        result.push_str(&"\n".repeat(read));
+        at = next.unwrap_or(lines.len());
+    }
+    result
 }
 
 /// The string that a key becomes.
@@ -148,8 +183,7 @@ pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<String,
             ),
         )),
         (Schema::Kubernetes, Kind::Float) => {
-            let single = scalar.as_f64().unwrap_or(f64::NAN) as f32;
-            Ok(scalar::format_float(single.to_string().parse().unwrap_or(f64::NAN)))
+            Ok(scalar::format_float_key(scalar.as_f64().unwrap_or(f64::NAN)))
         }
         (Schema::Kubernetes, Kind::Int) => Ok(number_to_json(key, scalar)?.to_string()),
         (Schema::Kubernetes, Kind::Bool) => Ok((scalar.as_bool() == Some(true)).to_string()),

@@ -1,6 +1,6 @@
 //! From text to trees: what may be read, and the walk over the parser's events.
 
-use granit_parser::{ErrorKind, Event, Parser, ScanError, Span};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::build::Builder;
 use crate::node::{Node, Pos};
@@ -83,7 +83,8 @@ fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Res
         Event::DocumentStart(..) => builder.start_document(),
         Event::DocumentEnd => builder.end_document(),
         Event::Scalar(value, style, anchor, tag) => {
-            let missing = span.start.index() == span.end.index() && tag.is_none();
+            let empty_span = span.start.index() == span.end.index();
+            let missing = style == ScalarStyle::Plain && empty_span && tag.is_none();
             let value = if missing { "".into() } else { value };
             builder.scalar(&value, style, anchor, tag.as_deref(), span)
         }

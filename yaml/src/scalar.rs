@@ -9,8 +9,9 @@ use smol_str::SmolStr;
 use crate::node::Style;
 use crate::timestamp;
 
-/// A scalar's text as written (after unquoting) and what it means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A scalar's text as written (after unquoting) and what it means. All nulls are equal; other scalars are if text and
+/// kind are.
+#[derive(Debug, Clone)]
 pub struct Scalar {
     text: SmolStr,
     kind: Kind,
@@ -39,7 +40,9 @@ pub enum Schema {
     #[default]
     Kubernetes,
     /// kyaml, on `go.yaml.in/yaml/v3` (resources in `kustomize build`): `yes/no/on/off` are strings, dates are
-    /// timestamps.
+    /// timestamps. kustomize writes each object as text and reads it again before it prints it, which changes some
+    /// folded scalars (`>`): a line break before a more indented line, and kept ones at the end, come out once more
+    /// often. That is done here too, so that the result is the one that kustomize gives.
     Kustomize,
 }
 
@@ -51,6 +54,14 @@ pub(crate) enum Number {
     Uint(u64),
     Float(f64),
 }
+
+impl PartialEq for Scalar {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && (self.kind == Kind::Null || self.text == other.text)
+    }
+}
+
+impl Eq for Scalar {}
 
 impl Scalar {
     /// What a plain scalar of this text means.
@@ -190,7 +201,7 @@ pub(crate) fn plain_is_string(text: &str) -> bool {
             old_bool(text).is_none() && resolve(text) == Kind::String
         }
         Some(b'+' | b'-' | b'.' | b'0'..=b'9') => resolve(text) == Kind::String && !is_base60(text),
-        Some(_) => text != "<<",
+        Some(_) => true,
     }
 }
 
@@ -287,11 +298,25 @@ pub(crate) fn format_float(value: f64) -> String {
         Some(Number::Uint(value)) => return value.to_string(),
         _ => {}
     }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    general(&format!("{value:e}"), &value.to_string())
+}
+
+/// A float key as `sigs.k8s.io/yaml` makes a string of it: with the precision of 32 bits.
+pub(crate) fn format_float_key(value: f64) -> String {
+    let value = value as f32;
+    if value.is_finite() {
+        general(&format!("{value:e}"), &value.to_string())
+    } else {
+        format_float(value.into())
+    }
+}
+
+/// The form that Go's `strconv.FormatFloat(value, 'g', -1, …)` takes of two: with an exponent, and without.
+fn general(scientific: &str, decimal: &str) -> String {
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..6).contains(&exponent) {
-        return format!("{value}");
+        return decimal.into();
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.abs())

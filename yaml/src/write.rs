@@ -1,6 +1,6 @@
 //! The text that kyaml writes: order, styles and comments as they are in the tree.
 
-use crate::emit::{Emitter, Place};
+use crate::emit::{Emitter, Place, is_simple_key};
 use crate::node::{Comments, Entry, Node, Style, Value};
 use crate::scalar::{self, Kind, Scalar};
 
@@ -26,8 +26,11 @@ pub fn write_documents(nodes: &[Node]) -> String {
             writer.emitter.blank_line();
         }
         writer.node(node, None, Within::Root);
-        writer.emitter.foot_comment(&comments.foot, 0);
         writer.emitter.finish_document();
+        if !comments.foot.is_empty() {
+            writer.emitter.blank_line();
+            writer.emitter.head_comment(&comments.foot, 0);
+        }
     }
     writer.emitter.out
 }
@@ -150,7 +153,9 @@ impl Writer {
         let style = match node.style {
             Style::Plain | Style::Flow if !is_string || node.tag().is_some() => Style::Plain,
             Style::Plain | Style::Flow if text.contains('\n') => Style::Literal,
-            Style::Plain | Style::Flow if scalar::resolve(text) != Kind::String || text == "<<" => {
+            Style::Plain | Style::Flow
+                if scalar::resolve(text) != Kind::String || (text == "<<" && place != Place::Value) =>
+            {
                 Style::DoubleQuoted
             }
             Style::Plain | Style::Flow => Style::Plain,
@@ -211,12 +216,10 @@ fn is_flow(node: &Node, within: Within) -> bool {
     empty || within == Within::Flow || (node.style == Style::Flow && !commented())
 }
 
-/// Whether a key can do without `?`: one line, at most 128 bytes.
+/// Whether a key can do without `?`.
 fn simple_key(key: &Node) -> bool {
     match &key.value {
-        Value::Scalar(scalar) => {
-            !scalar.text().contains('\n') && scalar.text().len() + key.tag().map_or(0, str::len) <= 128
-        }
+        Value::Scalar(scalar) => is_simple_key(scalar.text(), key.tag().map_or(0, str::len)),
         Value::Seq(seq) => seq.is_empty(),
         Value::Map(map) => map.is_empty(),
     }
