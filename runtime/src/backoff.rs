@@ -84,7 +84,7 @@ mod tests {
             .collect();
         for decile in 0..10u64 {
             let share = draws.iter().filter(|seconds| **seconds / 10 == decile).count();
-            assert!((60..=140).contains(&share), "{share} of 1000 delays in {}0s", decile);
+            assert!((60..=140).contains(&share), "{share} of 1000 delays in {decile}0s");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
@@ -36,18 +36,20 @@ pub struct LogArgs {
 pub struct LogFilter(Targets);
 
 /// A log level that does not parse.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "not a log level: use error, warn, info, debug or trace, also by module as in info,flotilla_hub=debug"
-)]
-pub struct LogFilterError(#[source] ParseError);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use error, warn, info, debug, trace or off, also by module as in info,flotilla_hub=debug")]
+pub struct LogFilterError;
 
 impl FromStr for LogFilter {
     type Err = LogFilterError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let targets: Targets = text.parse().map_err(LogFilterError)?;
-        Ok(Self(targets))
+        // The parser takes an unknown level for the name of a module and logs all of it.
+        let level_of = |part: &str| part.rsplit('=').next().unwrap_or(part).parse::<LevelFilter>();
+        if text.split(',').any(|part| level_of(part).is_err()) {
+            return Err(LogFilterError);
+        }
+        text.parse().map(Self).map_err(|_| LogFilterError)
     }
 }
 

@@ -154,8 +154,8 @@ impl fmt::Debug for TokenSecret {
     }
 }
 
-/// SHA-256 of a secret. As text: 64 hex digits.
-#[derive(Clone, Copy, PartialOrd, Ord, Hash)]
+/// SHA-256 of a secret. As text, also for use as a key in a store: 64 hex digits.
+#[derive(Clone, Copy)]
 pub struct SecretHash([u8; 32]);
 
 impl PartialEq for SecretHash {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{CertificateError, OtherError};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -96,11 +97,22 @@ impl Connector {
         TlsConnector::from(self.tls.config())
             .connect(address.server_name(), stream)
             .await
-            .map_err(|source| ConnectError::Handshake { address: address.clone(), source })
+            .map_err(|error| ConnectError::Handshake { address: address.clone(), source: readable(error) })
     }
 
     fn too_late(&self, address: &HubAddress) -> ConnectError {
         ConnectError::Timeout { address: address.clone(), limit: self.timeout }
+    }
+}
+
+/// rustls shows the reason that a verifier of ours gives in its `Debug` form only.
+fn readable(error: io::Error) -> io::Error {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match reason {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
+            io::Error::new(error.kind(), reason.clone())
+        }
+        _ => error,
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
             (forged, "signature"),
             (der[..der.len() - 1].to_vec(), "not acceptable"),
             ([der.as_slice(), b"x"].concat(), "bytes follow"),
-            (p384.der().to_vec(), "not ECDSA P-256"),
+            (p384.der().to_vec(), "not ecdsa p-256"),
             (vec![0x30; MAX_REQUEST + 1], "too large"),
             (Vec::new(), "not acceptable"),
         ] {
