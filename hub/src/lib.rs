@@ -1,1 +1,3 @@
+//! The hub: reads the fleet repo, decides what each cluster should run, and serves agents and people.
 
+pub mod desired;

@@ -1,0 +1,68 @@
+//! The board: what is published for each cluster, for sessions and the API to watch.
+//!
+//! A slow reader skips to the newest: each cluster has one `watch` slot, and a slot changes only when the
+//! state's digest does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_core::desired::Removal;
+use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitId};
+use tokio::sync::watch;
+
+/// A desired state with the bodies of its objects.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub state: Arc<DesiredState>,
+    /// Every object of every unit that is present, by digest. Shared between clusters and generations.
+    pub bodies: Arc<HashMap<Digest, Object>>,
+}
+
+/// A unit that an agent says it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUnit {
+    pub id: UnitId,
+    pub parent: Option<UnitId>,
+    pub removal: Removal,
+}
+
+/// The slots of all clusters.
+#[derive(Debug, Default)]
+pub struct Board {
+    slots: Mutex<BTreeMap<ClusterName, watch::Sender<Option<Published>>>>,
+}
+
+impl Board {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Watches a cluster's slot; it holds `None` until the hub knows what the cluster should run.
+    pub fn subscribe(&self, cluster: &ClusterName) -> watch::Receiver<Option<Published>> {
+        self.slot(cluster, watch::Sender::subscribe)
+    }
+
+    /// What is published for the cluster at this moment.
+    pub fn current(&self, cluster: &ClusterName) -> Option<Published> {
+        self.slot(cluster, |slot| slot.borrow().clone())
+    }
+
+    /// Publishes a state; readers wake only if its digest is another than before.
+    pub fn publish(&self, published: Published) {
+        let cluster = published.state.cluster.clone();
+        self.slot(&cluster, |slot| {
+            slot.send_if_modified(|current| {
+                let same = current.as_ref().is_some_and(|c| c.state.digest() == published.state.digest());
+                if !same {
+                    *current = Some(published);
+                }
+                !same
+            })
+        });
+    }
+
+    fn slot<T>(&self, cluster: &ClusterName, use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T) -> T {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(slots.entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)))
+    }
+}

@@ -1,0 +1,5 @@
+//! What every cluster should run: from a rendered snapshot to a published desired state.
+
+mod board;
+
+pub use board::{Board, KnownUnit, Published};

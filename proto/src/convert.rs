@@ -1,0 +1,291 @@
+//! Between wire messages and the domain. Into the wire never fails; out of it says which field is bad.
+
+use std::str::FromStr;
+
+use flotilla_core::desired::Removal;
+use flotilla_core::object::{ObjectId, ObjectRef};
+use flotilla_core::report;
+use flotilla_core::unit::{DeletionPolicy, ObjectEntry};
+use flotilla_core::{Digest, UnitId};
+
+use crate::v1;
+
+/// A message that the other side should not have sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field {field} of a message: {reason}")]
+pub struct Invalid {
+    pub field: &'static str,
+    pub reason: String,
+}
+
+impl Invalid {
+    pub fn new(field: &'static str, reason: impl ToString) -> Self {
+        Self { field, reason: reason.to_string() }
+    }
+}
+
+/// Reads a digest that has to be there.
+pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, Invalid> {
+    Digest::try_from(bytes).map_err(|e| Invalid::new(field, e))
+}
+
+/// Reads a digest that may be absent (empty).
+pub fn optional_digest(field: &'static str, bytes: &[u8]) -> Result<Option<Digest>, Invalid> {
+    if bytes.is_empty() { Ok(None) } else { digest(field, bytes).map(Some) }
+}
+
+/// Writes a digest that may be absent.
+pub fn digest_bytes(digest: Option<Digest>) -> bytes::Bytes {
+    digest.map_or_else(bytes::Bytes::new, |d| bytes::Bytes::copy_from_slice(d.as_bytes()))
+}
+
+/// Reads a text that names something.
+pub fn parsed<T: FromStr<Err: ToString>>(field: &'static str, text: &str) -> Result<T, Invalid> {
+    text.parse().map_err(|e: T::Err| Invalid::new(field, e))
+}
+
+impl From<&Removal> for v1::Removal {
+    fn from(removal: &Removal) -> Self {
+        let policy = match removal.policy {
+            DeletionPolicy::MirrorPrune => v1::removal::Policy::MirrorPrune,
+            DeletionPolicy::Delete => v1::removal::Policy::Delete,
+            DeletionPolicy::WaitForTermination => v1::removal::Policy::WaitForTermination,
+            DeletionPolicy::Orphan => v1::removal::Policy::Orphan,
+        };
+        Self { policy: policy.into(), prune: removal.prune }
+    }
+}
+
+impl TryFrom<&v1::Removal> for Removal {
+    type Error = Invalid;
+
+    /// A policy that this build does not know is refused: guessing one could delete.
+    fn try_from(removal: &v1::Removal) -> Result<Self, Invalid> {
+        let policy = v1::removal::Policy::try_from(removal.policy)
+            .map_err(|_| Invalid::new("removal.policy", format!("{} is unknown", removal.policy)))?;
+        let policy = match policy {
+            v1::removal::Policy::MirrorPrune => DeletionPolicy::MirrorPrune,
+            v1::removal::Policy::Delete => DeletionPolicy::Delete,
+            v1::removal::Policy::WaitForTermination => DeletionPolicy::WaitForTermination,
+            v1::removal::Policy::Orphan => DeletionPolicy::Orphan,
+        };
+        Ok(Self { policy, prune: removal.prune })
+    }
+}
+
+/// Writes a manifest's line with its place.
+pub fn object_entry(position: usize, entry: &ObjectEntry) -> v1::ObjectEntry {
+    let ObjectId { group, kind, namespace, name } = entry.object.id.clone();
+    v1::ObjectEntry {
+        position: position as u32,
+        group,
+        version: entry.object.version.clone(),
+        kind,
+        namespace,
+        name,
+        digest: digest_bytes(Some(entry.digest)),
+        size: entry.size,
+    }
+}
+
+/// Reads a manifest's line with its place.
+pub fn read_object_entry(entry: v1::ObjectEntry) -> Result<(usize, ObjectEntry), Invalid> {
+    if entry.kind.is_empty() || entry.name.is_empty() {
+        return Err(Invalid::new("object", "kind and name must not be empty"));
+    }
+    let digest = digest("object.digest", &entry.digest)?;
+    let id = ObjectId { group: entry.group, kind: entry.kind, namespace: entry.namespace, name: entry.name };
+    let object = ObjectRef { id, version: entry.version };
+    Ok((entry.position as usize, ObjectEntry { object, digest, size: entry.size }))
+}
+
+impl From<&ObjectId> for v1::ObjectId {
+    fn from(id: &ObjectId) -> Self {
+        let ObjectId { group, kind, namespace, name } = id.clone();
+        Self { group, kind, namespace, name }
+    }
+}
+
+impl From<v1::ObjectId> for ObjectId {
+    fn from(id: v1::ObjectId) -> Self {
+        let v1::ObjectId { group, kind, namespace, name } = id;
+        Self { group, kind, namespace, name }
+    }
+}
+
+fn object(field: &'static str, id: Option<v1::ObjectId>) -> Result<ObjectId, Invalid> {
+    id.map(Into::into).ok_or_else(|| Invalid::new(field, "missing"))
+}
+
+impl From<&report::UnitReport> for v1::UnitReport {
+    fn from(unit: &report::UnitReport) -> Self {
+        Self {
+            unit: unit.unit.to_string(),
+            phase: unit.phase.to_string(),
+            message: unit.message.clone(),
+            desired: digest_bytes(unit.desired),
+            applied: digest_bytes(unit.applied),
+            healthy: digest_bytes(unit.healthy),
+            objects: unit.objects,
+            findings: unit.findings.iter().map(Into::into).collect(),
+            drift: unit.drift.iter().map(Into::into).collect(),
+            corrected: unit.corrected,
+            kept: unit.kept.iter().map(Into::into).collect(),
+            since: unit.since,
+        }
+    }
+}
+
+impl TryFrom<v1::UnitReport> for report::UnitReport {
+    type Error = Invalid;
+
+    fn try_from(unit: v1::UnitReport) -> Result<Self, Invalid> {
+        let phase = report::Phase::ALL.into_iter().find(|phase| phase.as_str() == unit.phase);
+        Ok(Self {
+            unit: parsed("report.unit", &unit.unit)?,
+            phase: phase
+                .ok_or_else(|| Invalid::new("report.phase", format!("'{}' is unknown", unit.phase)))?,
+            message: unit.message,
+            desired: optional_digest("report.desired", &unit.desired)?,
+            applied: optional_digest("report.applied", &unit.applied)?,
+            healthy: optional_digest("report.healthy", &unit.healthy)?,
+            objects: unit.objects,
+            findings: bounded(unit.findings)?,
+            drift: bounded(unit.drift)?,
+            corrected: unit.corrected,
+            kept: bounded(unit.kept)?,
+            since: unit.since,
+        })
+    }
+}
+
+/// Reads a list of details; what exceeds the bound of a report is left out.
+fn bounded<W, T: TryFrom<W, Error = Invalid>>(details: Vec<W>) -> Result<Vec<T>, Invalid> {
+    details.into_iter().take(report::UnitReport::MAX_DETAILS).map(T::try_from).collect()
+}
+
+impl From<&report::Finding> for v1::Finding {
+    fn from(finding: &report::Finding) -> Self {
+        let report::Finding { object, reason, message } = finding;
+        Self { object: Some(object.into()), reason: reason.clone(), message: message.clone() }
+    }
+}
+
+impl TryFrom<v1::Finding> for report::Finding {
+    type Error = Invalid;
+
+    fn try_from(finding: v1::Finding) -> Result<Self, Invalid> {
+        let v1::Finding { object: id, reason, message } = finding;
+        Ok(Self { object: object("finding.object", id)?, reason, message })
+    }
+}
+
+impl From<&report::Drift> for v1::Drift {
+    fn from(drift: &report::Drift) -> Self {
+        let fields = drift.fields.iter().map(|field| {
+            let report::FieldDrift { field, wanted, found, manager } = field.clone();
+            v1::FieldDrift { field, wanted, found, manager }
+        });
+        Self { object: Some((&drift.object).into()), at: drift.at, fields: fields.collect() }
+    }
+}
+
+impl TryFrom<v1::Drift> for report::Drift {
+    type Error = Invalid;
+
+    fn try_from(drift: v1::Drift) -> Result<Self, Invalid> {
+        let fields = drift.fields.into_iter().take(report::UnitReport::MAX_DETAILS).map(|field| {
+            let v1::FieldDrift { field, wanted, found, manager } = field;
+            report::FieldDrift { field, wanted, found, manager }
+        });
+        Ok(Self { object: object("drift.object", drift.object)?, at: drift.at, fields: fields.collect() })
+    }
+}
+
+impl From<&report::Kept> for v1::Kept {
+    fn from(kept: &report::Kept) -> Self {
+        let report::Kept { object, why, approval } = kept;
+        Self { object: Some(object.into()), why: why.clone(), approval: digest_bytes(Some(*approval)) }
+    }
+}
+
+impl TryFrom<v1::Kept> for report::Kept {
+    type Error = Invalid;
+
+    fn try_from(kept: v1::Kept) -> Result<Self, Invalid> {
+        let approval = digest("kept.approval", &kept.approval)?;
+        Ok(Self { object: object("kept.object", kept.object)?, why: kept.why, approval })
+    }
+}
+
+impl From<&report::Event> for v1::Event {
+    fn from(event: &report::Event) -> Self {
+        Self {
+            at: event.at,
+            unit: event.unit.to_string(),
+            object: event.object.as_ref().map(Into::into),
+            warning: event.warning,
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Event> for report::Event {
+    type Error = Invalid;
+
+    fn try_from(event: v1::Event) -> Result<Self, Invalid> {
+        Ok(Self {
+            at: event.at,
+            unit: parsed::<UnitId>("event.unit", &event.unit)?,
+            object: event.object.map(Into::into),
+            warning: event.warning,
+            reason: event.reason,
+            message: event.message,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_report_survives_the_wire() {
+        let object = ObjectId {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            namespace: "w".into(),
+            name: "f".into(),
+        };
+        let mut unit = report::UnitReport::new(UnitId::root(), report::Phase::Progressing, "waits", 7);
+        unit.desired = Some(Digest::of(b"x"));
+        unit.objects = 3;
+        unit.findings.push(report::Finding {
+            object: object.clone(),
+            reason: "NotHealthy".into(),
+            message: "1/3".into(),
+        });
+        unit.kept.push(report::Kept {
+            object: object.clone(),
+            why: "a volume".into(),
+            approval: Digest::of(b"y"),
+        });
+        let field = report::FieldDrift {
+            field: "/spec/replicas".into(),
+            wanted: Some("3".into()),
+            found: None,
+            manager: None,
+        };
+        unit.drift.push(report::Drift { object, at: 9, fields: vec![field] });
+        assert_eq!(report::UnitReport::try_from(v1::UnitReport::from(&unit)), Ok(unit));
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_by_name() {
+        let unit = v1::UnitReport { unit: "root".into(), phase: "Dancing".into(), ..Default::default() };
+        let error = report::UnitReport::try_from(unit).unwrap_err();
+        assert_eq!(error.to_string(), "field report.phase of a message: 'Dancing' is unknown");
+        assert!(Removal::try_from(&v1::Removal { policy: 17, prune: true }).is_err());
+    }
+}
