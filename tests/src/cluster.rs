@@ -14,46 +14,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use base64::Engine;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::controlplane::{Component, ControlPlane, Progress};
+use crate::components::{apiserver, controller_manager, kubeconfig};
+use crate::controlplane::{ControlPlane, Progress};
 use crate::etcd::Etcd;
-use crate::process::{Process, Recipe, tail};
+use crate::process::{Process, tail};
 use crate::wait::eventually;
 use crate::{Port, kubelet, pki};
 
 /// Generous: the machine may be busy with something else.
 const READY_WITHIN: Duration = Duration::from_secs(180);
-
-const CONTROLLERS: &[&str] = &[
-    "namespace-controller",
-    "garbage-collector-controller",
-    "deployment-controller",
-    "replicaset-controller",
-    "statefulset-controller",
-    "daemonset-controller",
-    "job-controller",
-    "cronjob-controller",
-    "disruption-controller",
-    "ttl-after-finished-controller",
-    "serviceaccount-controller",
-    "serviceaccount-token-controller",
-    "endpointslice-controller",
-    "resourcequota-controller",
-    "clusterrole-aggregation-controller",
-    "root-ca-certificate-publisher-controller",
-    "persistentvolume-binder-controller",
-    // Without these two a deleted claim or volume stays for ever: admission gives it a finalizer.
-    "persistentvolumeclaim-protection-controller",
-    "persistentvolume-protection-controller",
-];
 
 /// What a cluster consists of beside its API server.
 #[derive(Debug, Clone)]
@@ -470,66 +446,4 @@ async fn serving(client: &Client, apiserver: &mut Process) -> Result<()> {
             Err(error).with_context(|| format!("kube-apiserver says:\n{}", tail(&log, 20)))
         }
     }
-}
-
-/// A kubeconfig for the user with all rights. `ca` is PEM, `None` for plain HTTP.
-pub(crate) fn kubeconfig(name: &str, url: &str, ca: Option<&str>, token: &str) -> serde_json::Value {
-    let mut cluster = json!({"server": url});
-    if let Some(ca) = ca {
-        cluster["certificate-authority-data"] = json!(base64::engine::general_purpose::STANDARD.encode(ca));
-    }
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": "admin"}}],
-        "current-context": name,
-    })
-}
-
-fn apiserver(
-    programs: &ControlPlane,
-    folder: &Path,
-    port: &Port,
-    etcd: &Etcd,
-    options: &ClusterOptions,
-) -> Result<Recipe> {
-    let file = |name: &str| folder.join(name).display().to_string();
-    let recipe = programs.recipe(Component::ApiServer)?.owning(folder).args([
-        format!("--etcd-servers={}", etcd.url()),
-        format!("--etcd-prefix={}", etcd.new_prefix()),
-        "--bind-address=127.0.0.1".into(),
-        "--advertise-address=127.0.0.1".into(),
-        format!("--secure-port={}", port.number()),
-        // Nobody would be at the address that it publishes.
-        "--endpoint-reconciler-type=none".into(),
-        format!("--tls-cert-file={}", file("server.crt")),
-        format!("--tls-private-key-file={}", file("server.key")),
-        format!("--token-auth-file={}", file("tokens.csv")),
-        "--authorization-mode=RBAC".into(),
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
-        format!("--service-account-key-file={}", file("sa.pub")),
-        format!("--service-account-signing-key-file={}", file("sa.key")),
-        "--service-cluster-ip-range=10.96.0.0/16".into(),
-        // As kind and k3s do.
-        "--allow-privileged=true".into(),
-        "--profiling=false".into(),
-    ]);
-    Ok(recipe.args(&options.apiserver_flags))
-}
-
-fn controller_manager(programs: &ControlPlane, folder: &Path, limits: ControllerManager) -> Result<Recipe> {
-    let file = |name: &str| folder.join(name).display().to_string();
-    Ok(programs.recipe(Component::ControllerManager)?.owning(folder).args([
-        format!("--kubeconfig={}", file("kubeconfig")),
-        format!("--controllers={}", CONTROLLERS.join(",")),
-        "--leader-elect=false".into(),
-        format!("--kube-api-qps={}", limits.qps),
-        format!("--kube-api-burst={}", limits.burst),
-        format!("--service-account-private-key-file={}", file("sa.key")),
-        format!("--root-ca-file={}", file("ca.crt")),
-        "--secure-port=0".into(),
-        "--profiling=false".into(),
-    ]))
 }

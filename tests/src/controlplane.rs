@@ -32,6 +32,8 @@ pub enum Progress {
     Found(PathBuf),
     /// Another process builds them at this moment; we wait for it.
     Waiting,
+    /// Go fetches the modules that it does not have yet.
+    Downloading,
     /// Go compiles: so many packages of all were begun. Packages that Go has in its own cache are not counted, so
     /// that the end may come early.
     Building { begun: usize, all: usize },
@@ -174,6 +176,7 @@ fn go(source: &Path) -> Command {
 }
 
 fn build(source: &Path, binary: &Path, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    progress(Progress::Downloading);
     let list = match go(source).args(["list", "-deps", "."]).output() {
         Ok(list) => list,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

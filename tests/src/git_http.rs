@@ -1,9 +1,11 @@
-//! A Git server: smart HTTP by `git http-backend`, with a password if wanted, and failing on demand.
+//! A Git server: smart HTTP(S) by `git http-backend`, with a password if wanted, and failing on demand.
 
-use std::net::Ipv4Addr;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
@@ -12,24 +14,37 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::Port;
 use crate::git::{self, Repo};
+use crate::pki::ServerIdentity;
 
 /// Requests of clients that fetch are small.
 const LONGEST_REQUEST: usize = 16 << 20;
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves one repository at `http://127.0.0.1:PORT/NAME.git`. Ends on drop.
-#[derive(Debug)]
+/// Serves one repository at `http://127.0.0.1:PORT/NAME.git`, or `https`. Ends on drop.
 pub struct GitServer {
     port: Port,
     repo: PathBuf,
     credentials: Option<(String, String)>,
+    tls: Option<Tls>,
     failure: Arc<Mutex<Option<StatusCode>>>,
     listening: Option<JoinHandle<()>>,
+}
+
+struct Tls {
+    acceptor: TlsAcceptor,
+    folder: TempDir,
 }
 
 #[derive(Clone)]
@@ -41,15 +56,28 @@ struct Service {
 }
 
 impl GitServer {
-    /// Serves a repository to everybody, or with a user name and password only.
+    /// Serves a repository by HTTP, to everybody or with a user name and password only.
     ///
     /// # Errors
     /// If no port is free.
     pub async fn start(repo: &Repo, credentials: Option<(&str, &str)>) -> Result<Self> {
+        Self::start_with(repo, credentials, None).await
+    }
+
+    /// Serves a repository by HTTPS, with a certificate by the CA of [`GitServer::ca_path`].
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start_tls(repo: &Repo, credentials: Option<(&str, &str)>) -> Result<Self> {
+        Self::start_with(repo, credentials, Some(Tls::new()?)).await
+    }
+
+    async fn start_with(repo: &Repo, credentials: Option<(&str, &str)>, tls: Option<Tls>) -> Result<Self> {
         let mut server = Self {
             port: Port::reserve()?,
             repo: repo.path().to_owned(),
             credentials: credentials.map(|(user, password)| (user.to_owned(), password.to_owned())),
+            tls,
             failure: Arc::default(),
             listening: None,
         };
@@ -61,7 +89,14 @@ impl GitServer {
     #[must_use]
     pub fn url(&self) -> String {
         let name = self.repo.file_name().unwrap_or_default().to_string_lossy();
-        format!("http://127.0.0.1:{}/{name}", self.port.number())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/{name}", self.port.number())
+    }
+
+    /// The file with the CA's certificate (PEM), for clients that are to trust it; `None` by HTTP.
+    #[must_use]
+    pub fn ca_path(&self) -> Option<PathBuf> {
+        self.tls.as_ref().map(|tls| tls.folder.path().join("ca.crt"))
     }
 
     /// Refuses connections from now on.
@@ -84,8 +119,14 @@ impl GitServer {
         });
         let service = Service { repo: self.repo.clone(), authorization, failure: self.failure.clone() };
         let router = Router::new().fallback(answer).with_state(service);
+        let tls = self.tls.as_ref().map(|tls| tls.acceptor.clone());
         // It ends when it is aborted; serving itself has no error to return.
-        self.listening = Some(tokio::spawn(async move { drop(axum::serve(listener, router).await) }));
+        self.listening = Some(tokio::spawn(async move {
+            match tls {
+                None => drop(axum::serve(listener, router).await),
+                Some(acceptor) => drop(axum::serve(TlsListener { listener, acceptor }, router).await),
+            }
+        }));
         Ok(())
     }
 
@@ -101,11 +142,53 @@ impl Drop for GitServer {
     }
 }
 
+impl Tls {
+    fn new() -> Result<Self> {
+        let identity = ServerIdentity::new("git server", &["127.0.0.1", "localhost"])?;
+        let folder = tempfile::Builder::new()
+            .prefix("flotilla-git-tls-")
+            .tempdir()
+            .context("make a folder for a CA")?;
+        fs::write(folder.path().join("ca.crt"), &identity.ca).context("write the git server's CA")?;
+        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)?;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), folder })
+    }
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+            // A client that does not trust us is not worth a word, one that says nothing does not hold the others up.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_WITHIN, self.acceptor.accept(stream)).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
 /// An aborted listener closes when its task is next run, so the address may need a moment.
 async fn bind(port: u16) -> Result<TcpListener> {
-    let bound = crate::wait::eventually(std::time::Duration::from_secs(10), || {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-    });
+    let bound =
+        crate::wait::eventually(Duration::from_secs(10), || TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     bound.await.with_context(|| format!("listen on 127.0.0.1:{port}"))
 }
 
@@ -187,8 +270,16 @@ mod tests {
 
     /// What a client sees: the ids of the branches, or git's complaint.
     async fn branches(url: String) -> Result<String, String> {
+        branches_trusting(url, None).await
+    }
+
+    async fn branches_trusting(url: String, ca: Option<PathBuf>) -> Result<String, String> {
         tokio::task::spawn_blocking(move || {
-            let output = git::command().args(["ls-remote", "--heads", &url]).output().unwrap();
+            let mut command = git::command();
+            if let Some(ca) = ca {
+                command.env("GIT_SSL_CAINFO", ca);
+            }
+            let output = command.args(["ls-remote", "--heads", &url]).output().unwrap();
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
         })
@@ -210,7 +301,7 @@ mod tests {
         server.fail(None);
 
         server.stop();
-        crate::wait::eventually(std::time::Duration::from_secs(10), || async {
+        crate::wait::eventually(Duration::from_secs(10), || async {
             match branches(server.url()).await {
                 Err(error) if error.contains("Failed to connect") => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -231,6 +322,18 @@ mod tests {
         assert!(branches(server.url()).await.is_err(), "none");
         assert!(branches(with("ann:wrong")).await.is_err(), "wrong");
         assert!(branches(with("ann:secret")).await.is_ok(), "right");
+    }
+
+    #[tokio::test]
+    async fn serves_whoever_trusts_its_ca() {
+        let repo = Repo::new().unwrap();
+        repo.commit("one", &[file("a", "1")]).unwrap();
+        let server = GitServer::start_tls(&repo, Some(("ann", "secret"))).await.unwrap();
+        let url = server.url().replace("://", "://ann:secret@");
+        let distrust = branches(url.clone()).await.unwrap_err();
+        assert!(distrust.contains("certificate"), "{distrust}");
+        let trusted = branches_trusting(url, server.ca_path()).await;
+        assert!(trusted.as_ref().is_ok_and(|heads| heads.ends_with("refs/heads/main\n")), "{trusted:?}");
     }
 
     #[tokio::test]

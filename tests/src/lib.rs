@@ -14,6 +14,7 @@
 //! logs of our own binaries are printed while a panic unwinds.
 
 pub mod cluster;
+mod components;
 pub mod controlplane;
 mod etcd;
 pub mod git;

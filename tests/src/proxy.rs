@@ -23,7 +23,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster::Cluster;
+use crate::components;
 
 /// The API server takes no more than 3 MiB of an object.
 const LONGEST_REQUEST: usize = 16 << 20;
@@ -91,7 +92,7 @@ impl ApiProxy {
         let port = listener.local_addr().context("ask for the proxy's port")?.port();
         let url = format!("http://127.0.0.1:{port}");
         let kubeconfig = cluster.folder().join(format!("kubeconfig-proxy-{port}"));
-        let content = cluster::kubeconfig(cluster.name(), &url, None, cluster.token()?).to_string();
+        let content = components::kubeconfig(cluster.name(), &url, None, cluster.token()?).to_string();
         fs::write(&kubeconfig, content).with_context(|| format!("write {}", kubeconfig.display()))?;
         let shared = Arc::<Mutex<Shared>>::default();
         let upstream = cluster.anonymous_client().await?;

@@ -13,6 +13,7 @@ fn main() -> anyhow::Result<()> {
     ControlPlane::find_or_build(&mut |progress| match progress {
         Progress::Found(path) => println!("found {}", path.display()),
         Progress::Waiting => println!("another process is building it, waiting"),
+        Progress::Downloading => println!("fetching Go modules"),
         Progress::Building { begun, all } => {
             if said.is_none_or(|said| said.elapsed() >= SIGN_OF_LIFE) {
                 println!("building: {begun} of {all} packages");
