@@ -284,8 +284,8 @@ impl Builder {
         let line = span.start.line();
         let comment = Pending::new(text, line, pos(&span.start, 0).column);
         let beside = placement == Placement::Right;
-        // A block scalar has its comment on its first line, anything else on its last.
-        let beside_last = beside && (self.last_lines.0 == line || self.last_lines.1 == line);
+        // A block scalar's comment comes after it, but stands on its first line, above where its text begins.
+        let beside_last = beside && (line < self.last_lines.0 || line == self.last_lines.1);
         match self.frames.last_mut().map(|frame| &mut frame.content) {
             Some(Content::Map { key: Some(key), .. }) if beside && key.pos.line as usize == line => {
                 comments::add_line(key, &comment.text)
