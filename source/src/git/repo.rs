@@ -94,6 +94,8 @@ pub struct GitRepo {
     trees: Arc<TreeCache>,
     clone: Option<LocalClone>,
     number: u64,
+    /// A commit that makes even a new clone too large: not to be tried again at each fetch.
+    too_large: Option<ObjectId>,
     _lock: File,
 }
 
@@ -113,7 +115,7 @@ impl GitRepo {
         let config = transport::config(&spec);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
-        let mut repo = Self { dir, spec, config, trees, clone: None, number, _lock: lock };
+        let mut repo = Self { dir, spec, config, trees, clone: None, number, too_large: None, _lock: lock };
         repo.remove_all_but(number).map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
         repo.clone = repo.usable_clone();
         Ok(repo)
@@ -183,7 +185,13 @@ impl GitRepo {
         clone: &LocalClone,
         cancel: &AtomicBool,
     ) -> Result<(Commit, Option<LocalClone>), FetchError> {
-        let received = transport::receive(&clone.repository(), clone.dir(), &self.spec, cancel)?;
+        let received = transport::receive(
+            &clone.repository(),
+            clone.dir(),
+            &self.spec,
+            &mut self.too_large.clone(),
+            cancel,
+        )?;
         let corrupt = |reason: String| FetchError::Corrupt { url: self.spec.url.to_string(), reason };
         if !received.changed {
             return Ok((self.describe(clone, received.tip).map_err(corrupt)?, None));
@@ -202,7 +210,7 @@ impl GitRepo {
         }
         let fresh =
             LocalClone::init(&new, &self.config, self.trees.clone()).map_err(|e| disk(e.to_string()))?;
-        let received = transport::receive(&fresh.repository(), &new, &self.spec, cancel);
+        let received = transport::receive(&fresh.repository(), &new, &self.spec, &mut self.too_large, cancel);
         if received.is_err() {
             // What is left is removed before the next attempt as well.
             fs::remove_dir_all(&new).ok();

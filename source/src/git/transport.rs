@@ -51,19 +51,33 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// Receives what the branch has and `repo` (in `dir`) lacks.
+/// Receives what the branch has and `repo` (in `dir`) lacks. Nothing is received where the branch still ends at
+/// `refused`, a commit that was too large before; a commit that proves too large is put there.
 pub(super) fn receive(
     repo: &gix::Repository,
     dir: &Path,
     spec: &GitSpec,
+    refused: &mut Option<ObjectId>,
     cancel: &AtomicBool,
 ) -> Result<Received, FetchError> {
     check_program(spec)?;
-    let talk = Talk { repo, dir, spec, asked: Cell::new(false), backend: http_backend(spec)? };
+    let talk = Talk {
+        repo,
+        dir,
+        spec,
+        refused: *refused,
+        asked: Cell::new(false),
+        tip: Cell::new(None),
+        backend: http_backend(spec)?,
+    };
     let (result, stopped) = watched(dir, spec, cancel, |stop| talk.fetch(stop));
     match stopped {
+        Some(error @ FetchError::TooLarge { .. }) => {
+            *refused = talk.tip.get();
+            Err(error)
+        }
         // What was complete when the flag rose is taken.
-        Some(reason) if result.is_err() => Err(reason),
+        Some(error) if result.is_err() => Err(error),
         _ => result,
     }
 }
@@ -72,8 +86,11 @@ struct Talk<'a> {
     repo: &'a gix::Repository,
     dir: &'a Path,
     spec: &'a GitSpec,
+    refused: Option<ObjectId>,
     /// The server asked who we are.
     asked: Cell<bool>,
+    /// Where the branch ends.
+    tip: Cell<Option<ObjectId>>,
     backend: Backend,
 }
 
@@ -100,8 +117,13 @@ impl Talk<'_> {
             drop(prepared);
             return Err(self.no_such_branch());
         };
+        self.tip.set(Some(tip));
+        let url = || self.spec.url.to_string();
+        if self.refused == Some(tip) {
+            return Err(FetchError::TooLarge { url: url(), limit: self.spec.limits.clone_bytes });
+        }
         if stop.load(Ordering::Relaxed) {
-            return Err(FetchError::Cancelled { url: self.spec.url.to_string() });
+            return Err(FetchError::Cancelled { url: url() });
         }
         let outcome = prepared.receive(Discard, stop).map_err(failed(Stage::Receive))?;
         Ok(Received { tip, changed: matches!(outcome.status, fetch::Status::Change { .. }) })
@@ -171,6 +193,10 @@ impl Talk<'_> {
         let io_kind = |kinds: &[std::io::ErrorKind]| {
             error.downcast_any_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
         };
+        if self.asked.get() && self.spec.url.is_ssh() {
+            let reason = "ssh: the key is not accepted, or the host's key is not known".to_owned();
+            return FetchError::CredentialsRefused { url, reason };
+        }
         if self.asked.get() && stage != Stage::Receive {
             match self.spec.credentials() {
                 None => return FetchError::CredentialsMissing { url },
@@ -294,7 +320,7 @@ fn watched<T>(
     };
     std::thread::scope(|scope| {
         let (done, finished) = mpsc::channel::<()>();
-        let (reason, stop) = (&reason, &stop);
+        let (reason, stop, url) = (&reason, &stop, &url);
         let watcher = scope.spawn(move || {
             loop {
                 if let Some(reason) = reason() {
@@ -302,7 +328,8 @@ fn watched<T>(
                     return Some(reason);
                 }
                 if finished.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
-                    return None;
+                    // Too large is too large, also when it was there before anybody looked.
+                    return (pack_bytes(dir) > limit).then(|| FetchError::TooLarge { url: url(), limit });
                 }
             }
         });

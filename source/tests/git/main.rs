@@ -1,0 +1,5 @@
+//! Against real repositories, made by the `git` program.
+
+mod local;
+mod remote;
+mod support;
