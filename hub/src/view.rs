@@ -1,0 +1,166 @@
+//! What the fleet loop knows, for people and sessions to read: the commit, sources, clusters, problems.
+//!
+//! ```text
+//! fleet loop ── publish(FleetView) ──► Fleet ──► API, sessions
+//!            ◄── wake() ──────────────       ◄── webhooks, `flotilla reconcile`, agents' facts
+//! ```
+//! A wake carries no payload: the loop reads everything anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use flotilla_core::report::Problem;
+use flotilla_core::{ClusterName, UnitId};
+use flotilla_proto::api;
+use tokio::sync::watch;
+
+/// What the fleet loop knew when it last went round.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FleetView {
+    /// How often the loop has gone round, [`Fleet::publish`] counts; 0: not once.
+    pub round: u64,
+    /// The commit that is rendered.
+    pub snapshot: Option<api::Commit>,
+    pub sources: Vec<api::Source>,
+    /// Problems of no cluster in particular.
+    pub problems: Vec<Problem>,
+    pub clusters: BTreeMap<ClusterName, ClusterFacts>,
+}
+
+/// What Git says of one cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClusterFacts {
+    pub labels: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
+    /// Root path in the fleet repo.
+    pub root: String,
+    /// Git defines it.
+    pub assigned: bool,
+    pub problems: Vec<Problem>,
+    pub units: BTreeMap<UnitId, UnitFacts>,
+}
+
+/// What Git and people say of one unit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UnitFacts {
+    pub problems: Vec<Problem>,
+    /// Path of its content in the source.
+    pub path: String,
+    pub parent: Option<UnitId>,
+    pub depends_on: Vec<UnitId>,
+    /// The commit that its content is from.
+    pub commit: String,
+    pub suspended: bool,
+}
+
+/// The slot between the fleet loop and everybody else.
+#[derive(Debug)]
+pub struct Fleet {
+    view: ArcSwap<FleetView>,
+    /// Counts publications.
+    published: watch::Sender<u64>,
+    /// Counts requests for a round, so that who asked can wait for a round that began later.
+    wanted: watch::Sender<u64>,
+    /// The newest request that a finished round has seen.
+    served: watch::Sender<u64>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        let zero = || watch::Sender::new(0);
+        Self { view: ArcSwap::default(), published: zero(), wanted: zero(), served: zero() }
+    }
+}
+
+impl Fleet {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was published last.
+    pub fn view(&self) -> Arc<FleetView> {
+        self.view.load_full()
+    }
+
+    /// Replaces the view; readers are told only if it differs. For the fleet loop.
+    pub fn publish(&self, mut view: FleetView) {
+        let last = self.view.load();
+        view.round = last.round;
+        let first = view.round == 0;
+        if first || **last != view {
+            view.round += 1;
+            self.view.store(Arc::new(view));
+            self.published.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Ticks when the view changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Asks the loop to go round now; the number is for [`Fleet::served`].
+    pub fn wake(&self) -> u64 {
+        let mut ticket = 0;
+        self.wanted.send_modify(|count| {
+            *count += 1;
+            ticket = *count;
+        });
+        ticket
+    }
+
+    /// Where the fleet loop hears of wakes: it calls `borrow_and_update` before a round and gives that number
+    /// to [`Fleet::serve`] after it, whatever came of the round.
+    pub fn wakes(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
+    }
+
+    /// A round that saw this wake is finished.
+    pub fn serve(&self, ticket: u64) {
+        self.served.send_if_modified(|served| {
+            let newer = *served < ticket;
+            *served = (*served).max(ticket);
+            newer
+        });
+    }
+
+    /// Waits until a round that began after the wake is finished. Cancel-safe.
+    pub async fn served(&self, ticket: u64) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.served.subscribe().wait_for(|served| *served >= ticket).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_wakes_the_loop_waits_for_a_round_that_saw_it() {
+        let fleet = Fleet::new();
+        let mut wakes = fleet.wakes();
+        let first = fleet.wake();
+        assert!(wakes.has_changed().unwrap());
+        let seen = *wakes.borrow_and_update();
+        let second = fleet.wake();
+        fleet.serve(seen);
+        fleet.served(first).await;
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, fleet.served(second)).await.is_err());
+        fleet.serve(*wakes.borrow_and_update());
+        fleet.served(second).await;
+    }
+
+    #[test]
+    fn an_equal_view_is_no_change_but_the_first_one_is() {
+        let fleet = Fleet::new();
+        let changes = fleet.changes();
+        fleet.publish(FleetView::default());
+        assert_eq!((*changes.borrow(), fleet.view().round), (1, 1));
+        fleet.publish(FleetView::default());
+        assert_eq!(*changes.borrow(), 1);
+        let commit = api::Commit { id: "c0ffee".into(), ..Default::default() };
+        fleet.publish(FleetView { snapshot: Some(commit), ..FleetView::default() });
+        assert_eq!((*changes.borrow(), fleet.view().round), (2, 2));
+    }
+}
