@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use granit_parser::{Placement, ScalarStyle, Span, StructureStyle, Tag};
 use smol_str::SmolStr;
 
+use crate::collections::{Entry, Map, Seq};
 use crate::comments::{self, Pending};
-use crate::node::{Entry, Map, Node, Pos, Seq, Style, Value};
+use crate::node::{Node, Pos, Style, Value};
 use crate::parse::{Options, ParseError, pos};
 use crate::scalar::{Kind, Scalar};
 
@@ -229,12 +230,14 @@ impl Builder {
             Content::Map { entries, key: slot @ None, index, merge, is_merge_key } => {
                 *is_merge_key = is_merge(&node);
                 if *is_merge_key {
-                    if let Some((first, _)) = merge {
+                    if let (Some((first, _)), false) = (merge, self.options.last_key_wins) {
                         return Err(duplicate(at, "<<", first.line));
                     }
                 } else if let Some(text) = node.text() {
                     frame.column = frame.column.min(at.column);
-                    if let Some(first) = find(entries, index, text) {
+                    if !self.options.last_key_wins
+                        && let Some(first) = find(entries, index, text)
+                    {
                         return Err(duplicate(at, text, entries[first].key.pos.line));
                     }
                 }
@@ -242,10 +245,12 @@ impl Builder {
             }
             Content::Map { entries, key, index, merge, is_merge_key } => {
                 let Some(key) = key.take() else { return Ok(()) };
-                if *is_merge_key {
-                    *merge = Some((key.pos, node));
-                } else {
-                    push(entries, index, Entry { key, value: node });
+                let first = key.text().filter(|_| self.options.last_key_wins);
+                let first = first.and_then(|text| find(entries, index, text));
+                match (*is_merge_key, first) {
+                    (true, _) => *merge = Some((key.pos, node)),
+                    (false, Some(first)) => entries[first] = Entry { key, value: node },
+                    (false, None) => push(entries, index, Entry { key, value: node }),
                 }
             }
         }

@@ -2,10 +2,12 @@
 
 use std::cmp::Ordering;
 
-use crate::emit::{Emitter, Place, is_simple_key};
+use crate::collections::Entry;
+use crate::emit::Emitter;
 use crate::json::{self, JsonError};
-use crate::node::{Entry, Node, Style, Value};
+use crate::node::{Node, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
+use crate::style::{Place, is_simple_key};
 
 /// Where go-yaml v2 folds lines.
 const WIDTH: usize = 80;

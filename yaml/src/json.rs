@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use serde_json::Value as Json;
 
-use crate::node::{Map, Node, Pos, Seq, Style, Value};
+use crate::collections::{Map, Seq};
+use crate::node::{Node, Pos, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
 use crate::timestamp;
 

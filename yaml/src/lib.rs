@@ -18,18 +18,21 @@
 
 mod build;
 mod canonical;
+mod collections;
 mod comments;
 mod emit;
 mod json;
 mod node;
 mod parse;
 mod scalar;
+mod style;
 mod timestamp;
 mod write;
 
 pub use canonical::{write_canonical, write_canonical_documents};
+pub use collections::{Entry, Map, Seq};
 pub use json::JsonError;
-pub use node::{Comments, Entry, Map, Node, Pos, Seq, Style, Value};
+pub use node::{Comments, Node, Pos, Style, Value};
 pub use parse::{Limits, Options, ParseError, parse, parse_with};
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;

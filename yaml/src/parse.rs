@@ -29,6 +29,9 @@ pub struct Options {
     pub source: u32,
     /// Leaves out comments, which spares time and memory where nobody will write the text again.
     pub skip_comments: bool,
+    /// Lets the last of several equal keys win, in the place of the first, instead of refusing them. kustomize and
+    /// Flux read their own files so.
+    pub last_key_wins: bool,
 }
 
 /// Why a text could not be read, and where.
@@ -48,7 +51,7 @@ impl Default for Limits {
 /// Reads all documents of a text. Documents without content (`---` alone, comments alone) are left out.
 ///
 /// Aliases and merge keys (`<<`) are expanded, as kustomize does on load. A key that stands twice in a mapping
-/// is an error. Never panics; takes time and memory linear in the text and [`Limits::alias_nodes`].
+/// is an error (but see [`Options::last_key_wins`]). Never panics; takes time and memory linear in the text and [`Limits::alias_nodes`].
 pub fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
     parse_with(text, &Options::default())
 }
@@ -111,10 +114,17 @@ fn from_scan_error(error: &ScanError, text: &str, source: u32, depth: usize) -> 
         ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
         | ErrorKind::TabNotAllowed
+        | ErrorKind::TabInPlainScalar
         | ErrorKind::InvalidBlockEntryWhitespace
         | ErrorKind::InvalidMappingValueWhitespace
         | ErrorKind::TabAtBlockScalarStart => {
             "found a tab character that violates indentation; indent with spaces".into()
+        }
+        ErrorKind::UnexpectedCharacter { character } => {
+            format!("found character that cannot start any token: '{character}'; quote the text")
+        }
+        ErrorKind::InvalidQuotedScalarIndent => {
+            "a line of a quoted text is not indented; is the quote that opened above not closed?".into()
         }
         ErrorKind::RecursionLimitExceeded => format!("nested deeper than {depth} levels"),
         ErrorKind::UnknownAnchor => {

@@ -1,8 +1,10 @@
 //! The text that kyaml writes: order, styles and comments as they are in the tree.
 
-use crate::emit::{Emitter, Place, is_simple_key};
-use crate::node::{Comments, Entry, Node, Style, Value};
+use crate::collections::Entry;
+use crate::emit::Emitter;
+use crate::node::{Comments, Node, Style, Value};
 use crate::scalar::{self, Kind, Scalar};
+use crate::style::{Place, is_simple_key};
 
 /// The text as kyaml writes it, with a line break at the end: keys in their order, styles and comments kept where
 /// the content allows, two spaces for mappings, none for sequences in mappings, lines never folded.

@@ -164,7 +164,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("<<: 1\n", 1, 1, "map merge requires map or sequence of maps as the value"),
         ("a: &x 1\n<<: [*x]\n", 2, 6, "map merge requires map or sequence of maps as the value"),
         ("a: [1, 2\n", 1, 4, "unclosed bracket '['"),
-        ("a: @x\n", 1, 4, "unexpected character: `@'"),
+        ("a: @x\n", 1, 4, "found character that cannot start any token: '@'"),
+        ("a: \"x\nb: 1\n", 2, 1, "is the quote that opened above not closed?"),
         ("- a\nb: 1\n", 2, 1, "did not find expected '-' indicator"),
         ("a: 'x' y\n", 1, 8, "invalid trailing content after single-quoted scalar"),
         ("a: !!int abc\n", 1, 10, "cannot decode `abc` as a !!int"),
@@ -175,9 +176,16 @@ fn what_is_wrong_is_said_with_its_place() {
         assert!(error.to_string().starts_with(&format!("line {line}, column {column}: ")));
     }
     // Whatever the reader's words are here, they name the line.
-    for (text, line) in [("a: \"x\nb: 1\n", 2), ("a:\n    b: 1\n  c: 2\n", 3)] {
-        assert_eq!(parse(text).expect_err(text).pos.line, line, "{text}");
-    }
+    assert_eq!(parse("a:\n    b: 1\n  c: 2\n").expect_err("indentation").pos.line, 3);
+}
+
+#[test]
+fn the_last_of_equal_keys_wins_where_asked() {
+    let options = Options { last_key_wins: true, ..Options::default() };
+    let node = parse_with("a: 1\nb: 2\na: 3\n", &options).expect("allowed").remove(0);
+    assert_eq!(write(&node), "a: 3\nb: 2\n");
+    let node = parse_with("<<: {a: 1}\n<<: {b: 1}\n", &options).expect("allowed").remove(0);
+    assert_eq!(write(&node), "b: 1\n");
 }
 
 #[test]

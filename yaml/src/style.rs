@@ -1,0 +1,154 @@
+//! Which style a text can be written in, and which characters are escaped.
+
+use crate::node::Style;
+
+/// Where a scalar stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Value,
+    /// A key that is written without `?`.
+    SimpleKey,
+    Flow,
+    FlowKey,
+}
+
+/// What styles a text can be written in.
+pub(crate) struct Analysis {
+    multiline: bool,
+    plain: bool,
+    flow_plain: bool,
+    single_quoted: bool,
+    block: bool,
+}
+
+/// The wanted style, or the nearest one that the text allows in its place.
+pub(crate) fn choose(text: &str, wanted: Style, place: Place, analysis: &Analysis) -> Style {
+    let flow = matches!(place, Place::Flow | Place::FlowKey);
+    let key = matches!(place, Place::SimpleKey | Place::FlowKey);
+    let mut style = wanted;
+    if key && analysis.multiline {
+        style = Style::DoubleQuoted;
+    }
+    if matches!(style, Style::Plain | Style::Flow) {
+        let allowed = if flow { analysis.flow_plain } else { analysis.plain };
+        if !allowed || (text.is_empty() && (flow || key)) {
+            style = Style::SingleQuoted;
+        }
+    }
+    if style == Style::SingleQuoted && !analysis.single_quoted {
+        style = Style::DoubleQuoted;
+    }
+    if matches!(style, Style::Literal | Style::Folded) && (!analysis.block || flow || key) {
+        style = Style::DoubleQuoted;
+    }
+    style
+}
+
+pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
+    if text.is_empty() {
+        return Analysis {
+            multiline: false,
+            plain: true,
+            flow_plain: false,
+            single_quoted: true,
+            block: false,
+        };
+    }
+    let bytes = text.as_bytes();
+    let marker = text.starts_with("---") || text.starts_with("...");
+    let (mut flow_indicators, mut block_indicators) = (marker, marker);
+    let (mut breaks, mut break_space, mut space_break, mut tabs, mut special) =
+        (false, false, false, false, false);
+    for (i, &byte) in bytes.iter().enumerate() {
+        let before = i.checked_sub(1).map(|at| bytes[at]);
+        let blank_follows = bytes.get(i + 1).is_none_or(|b| matches!(b, b' ' | b'\t'));
+        match byte {
+            b'#' | b',' | b'[' | b']' | b'{' | b'}' | b'&' | b'*' | b'!' | b'|' | b'>' | b'\'' | b'"'
+            | b'%' | b'@' | b'`'
+                if i == 0 =>
+            {
+                (flow_indicators, block_indicators) = (true, true);
+            }
+            b'-' if i == 0 => {
+                flow_indicators |= blank_follows;
+                block_indicators |= blank_follows;
+            }
+            b'?' if i == 0 => {
+                flow_indicators = true;
+                block_indicators |= blank_follows;
+            }
+            b',' | b'?' | b'[' | b']' | b'{' | b'}' => flow_indicators = true,
+            b':' => {
+                flow_indicators = true;
+                block_indicators |= blank_follows;
+            }
+            b'#' if matches!(before, Some(b' ' | b'\t' | b'\n')) => {
+                (flow_indicators, block_indicators) = (true, true);
+            }
+            b'\n' => {
+                breaks = true;
+                space_break |= before == Some(b' ');
+            }
+            b' ' => break_space |= before == Some(b'\n'),
+            b'\t' => tabs = true,
+            0..0x20 | 0x7f => special = true,
+            _ => {}
+        }
+    }
+    if !text.is_ascii() {
+        special |= text.chars().any(|c| !is_printable(c));
+    }
+    if !tabs_in_blocks && tabs {
+        special = true;
+    }
+    let ends_bare = |s: &str| s.starts_with([' ', '\n']) || s.ends_with([' ', '\n']);
+    let plain = !ends_bare(text) && !break_space && !space_break && !special && !tabs && !breaks;
+    Analysis {
+        multiline: breaks,
+        plain: plain && !block_indicators,
+        flow_plain: plain && !flow_indicators,
+        single_quoted: !break_space && !space_break && !special && !tabs,
+        block: !text.ends_with(' ') && !space_break && !special,
+    }
+}
+
+/// Whether libyaml writes the character as it is. Its line and paragraph separators count as line breaks to YAML
+/// 1.1 only, so they are escaped, which reads the same everywhere.
+fn is_printable(c: char) -> bool {
+    matches!(c, '\n' | '\t' | ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{fffd}') && c != '\u{feff}'
+}
+
+/// How a character stands in double quotes, if not for itself.
+pub(crate) fn escape(c: char) -> Option<String> {
+    let short = match c {
+        '\0' => '0',
+        '\u{7}' => 'a',
+        '\u{8}' => 'b',
+        '\t' => 't',
+        '\n' => 'n',
+        '\u{b}' => 'v',
+        '\u{c}' => 'f',
+        '\r' => 'r',
+        '\u{1b}' => 'e',
+        '"' => '"',
+        '\\' => '\\',
+        '\u{85}' => 'N',
+        '\u{2028}' => 'L',
+        '\u{2029}' => 'P',
+        c if is_printable(c) => return None,
+        c => {
+            let code = u32::from(c);
+            return Some(match code {
+                0..=0xff => format!("\\x{code:02X}"),
+                0x100..=0xffff => format!("\\u{code:04X}"),
+                _ => format!("\\U{code:08X}"),
+            });
+        }
+    };
+    Some(['\\', short].iter().collect())
+}
+
+/// Whether a key of this text can do without `?`: one line, at most 128 bytes with its tag.
+pub(crate) fn is_simple_key(text: &str, tag: usize) -> bool {
+    text.len() + tag <= 128 && !text.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+}
