@@ -96,7 +96,7 @@ pub struct GitRepo {
     number: u64,
     /// A commit that makes even a new clone too large: not to be tried again at each fetch.
     too_large: Option<ObjectId>,
-    _lock: File,
+    lock: File,
 }
 
 impl GitRepo {
@@ -115,7 +115,7 @@ impl GitRepo {
         let config = transport::config(&spec);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
-        let mut repo = Self { dir, spec, config, trees, clone: None, number, too_large: None, _lock: lock };
+        let mut repo = Self { dir, spec, config, trees, clone: None, number, too_large: None, lock };
         repo.remove_all_but(number).map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
         repo.clone = repo.usable_clone();
         Ok(repo)
@@ -270,6 +270,13 @@ impl GitRepo {
         let (commit, root) = parse_commit(id, &content)?;
         clone.objects().check_tree(&root)?;
         Ok(commit)
+    }
+}
+
+impl Drop for GitRepo {
+    fn drop(&mut self) {
+        // A child between fork and exec holds a copy of the file, which would keep the lock beyond this.
+        self.lock.unlock().ok();
     }
 }
 
