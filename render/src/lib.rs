@@ -1,1 +1,28 @@
+//! From a snapshot's files to what each cluster should run, as a pure function with a memory.
+//!
+//! ```text
+//!   Files (one commit) ─► fleet: which clusters there are, with root path and variables
+//!                           │
+//!                           ▼ for each cluster
+//!                         cluster: the root unit, then every Kustomization in its output, and theirs …
+//!                           │
+//!                           ▼ for each unit
+//!                         content: one kustomize build ─► objects, child definitions, problems
+//!                           ▲
+//!                         cache: the same build again only if a file that it read has changed
+//! ```
+//!
+//! A broken thing stays one: problems are values beside what could be rendered, never a reason to stop.
 
+pub mod cache;
+pub mod cluster;
+pub mod content;
+pub mod duration;
+pub mod fleet;
+pub mod flux;
+mod trace;
+
+pub use cache::RenderCache;
+pub use cluster::{ClusterRender, RenderedUnit, Unit, render_cluster};
+pub use content::{Content, Definition};
+pub use fleet::{ClusterDefinition, Fleet, discover};

@@ -1,0 +1,248 @@
+//! The fleet's definition: which clusters there are.
+//!
+//! A folder `clusters/NAME` is a cluster with that root path. A `Cluster` object anywhere below `clusters/` says
+//! more of a cluster, or names one whose root path is elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::ClusterName;
+use flotilla_core::report::Problem;
+use flotilla_core::unit::DriftMode;
+use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
+use flotilla_yaml::Node;
+
+/// The API group of our own kinds.
+pub const GROUP: &str = "flotilla.dev";
+/// The version of our own kinds.
+pub const API_VERSION: &str = "flotilla.dev/v1alpha1";
+
+/// One cluster as Git defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDefinition {
+    pub name: ClusterName,
+    pub labels: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
+    /// The root unit's path.
+    pub root: TreePath,
+    pub drift: DriftMode,
+    pub suspend: bool,
+}
+
+/// All clusters, and what is wrong with their definitions.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    pub clusters: BTreeMap<ClusterName, ClusterDefinition>,
+    /// Clusters that exist, but whose definition could not be read: what they run is kept.
+    pub unclear: BTreeMap<ClusterName, Vec<Problem>>,
+    pub problems: Vec<Problem>,
+}
+
+/// Finds the clusters below `folder` (usually `clusters`).
+///
+/// # Errors
+/// Only if the tree itself cannot be read: then nothing is known, which is not the same as no cluster.
+pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError> {
+    let mut fleet = Fleet::default();
+    match files.entry(folder)? {
+        Some(entry) if entry.kind == Kind::Folder => {}
+        _ => {
+            let problem = Problem::error(folder.to_string(), 0, "there is no such folder; clusters are read from it");
+            fleet.problems.push(problem);
+            return Ok(fleet);
+        }
+    }
+    let mut scan = Scan { files, fleet: &mut fleet, broken: Vec::new(), duplicate: BTreeSet::new() };
+    scan.folder(folder)?;
+    let Scan { broken, duplicate, .. } = scan;
+    for name in duplicate {
+        fleet.clusters.remove(&name);
+        let place = "two Cluster objects define this cluster; keep one of them";
+        fleet.unclear.entry(name).or_default().push(Problem::error(folder.to_string(), 0, place));
+    }
+    for (name, entry) in files.list(folder)? {
+        if entry.kind != Kind::Folder {
+            continue;
+        }
+        let path = join(folder, &name);
+        let Ok(cluster) = name.parse::<ClusterName>() else {
+            let message = format!("folder '{name}' is no cluster: {}", name.parse::<ClusterName>().unwrap_err());
+            fleet.problems.push(Problem::error(path.to_string(), 0, message).as_notice());
+            continue;
+        };
+        if fleet.clusters.contains_key(&cluster) || fleet.unclear.contains_key(&cluster) {
+            continue;
+        }
+        // A file that does not parse may hold the Cluster object that this folder's rule would override.
+        let concerns = |file: &TreePath| file.is_within(&path) || file.parent().as_ref() == Some(folder);
+        let unread: Vec<Problem> = broken.iter().filter(|(f, _)| concerns(f)).map(|(_, p)| p.clone()).collect();
+        if unread.is_empty() {
+            fleet.clusters.insert(cluster.clone(), ClusterDefinition::of_folder(cluster, path));
+        } else {
+            fleet.unclear.insert(cluster, unread);
+        }
+    }
+    Ok(fleet)
+}
+
+fn join(folder: &TreePath, name: &str) -> TreePath {
+    folder.join(name).expect("a name in the tree is one part of a path")
+}
+
+impl ClusterDefinition {
+    /// A cluster of which Git says nothing but its folder.
+    pub fn of_folder(name: ClusterName, root: TreePath) -> Self {
+        let (labels, variables) = (BTreeMap::new(), BTreeMap::new());
+        Self { name, labels, variables, root, drift: DriftMode::default(), suspend: false }
+    }
+}
+
+struct Scan<'a> {
+    files: &'a dyn Files,
+    fleet: &'a mut Fleet,
+    broken: Vec<(TreePath, Problem)>,
+    duplicate: BTreeSet<ClusterName>,
+}
+
+impl Scan<'_> {
+    fn folder(&mut self, folder: &TreePath) -> Result<(), ReadError> {
+        for (name, entry) in self.files.list(folder)? {
+            let path = join(folder, &name);
+            match entry.kind {
+                Kind::Folder => self.folder(&path)?,
+                Kind::File if name.ends_with(".yaml") || name.ends_with(".yml") => self.file(&path)?,
+                Kind::File | Kind::Symlink => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &TreePath) -> Result<(), ReadError> {
+        let content = match self.files.read(path) {
+            Ok(content) => content,
+            Err(error) => {
+                let problem = Problem::error(path.to_string(), 0, error.reason);
+                self.broken.push((path.clone(), problem.clone()));
+                self.fleet.problems.push(problem);
+                return Ok(());
+            }
+        };
+        let text = String::from_utf8_lossy(&content);
+        // Cheap and safe: a document of our kinds cannot avoid the name of its group.
+        if !text.contains(GROUP) {
+            if let Err(error) = flotilla_yaml::parse(&text) {
+                self.broken(path, error.line, error.column, error.message);
+            }
+            return Ok(());
+        }
+        match flotilla_yaml::parse(&text) {
+            Ok(documents) => documents.iter().for_each(|document| self.document(path, document)),
+            Err(error) => self.broken(path, error.line, error.column, error.message),
+        }
+        Ok(())
+    }
+
+    fn broken(&mut self, path: &TreePath, line: u32, column: u32, message: String) {
+        let problem = Problem { column, ..Problem::error(path.to_string(), line, message) };
+        self.broken.push((path.clone(), problem.clone()));
+        self.fleet.problems.push(problem);
+    }
+
+    fn document(&mut self, path: &TreePath, document: &Node) {
+        let text = |path: &[&str]| document.at(path).and_then(Node::text).unwrap_or_default();
+        if text(&["apiVersion"]).split('/').next() != Some(GROUP) {
+            return;
+        }
+        let line = document.pos.line;
+        let problem = |message: String| Problem::error(path.to_string(), line, message);
+        match (text(&["apiVersion"]), text(&["kind"])) {
+            (API_VERSION, "Cluster") => {}
+            (API_VERSION, kind @ ("ClusterGroup" | "Pipeline" | "Tenant")) => {
+                self.fleet.problems.push(problem(format!("{kind} objects are not acted on yet")).as_notice());
+                return;
+            }
+            (version, kind) => {
+                let message = format!("'{kind}' in {version} is no kind of ours; known is Cluster in {API_VERSION}");
+                self.fleet.problems.push(problem(message));
+                return;
+            }
+        }
+        let name = match text(&["metadata", "name"]).parse::<ClusterName>() {
+            Ok(name) => name,
+            Err(error) => {
+                self.fleet.problems.push(problem(error.to_string()).field("metadata.name"));
+                return;
+            }
+        };
+        if self.fleet.clusters.contains_key(&name) || self.fleet.unclear.contains_key(&name) {
+            self.duplicate.insert(name);
+            return;
+        }
+        let mut problems = Vec::new();
+        match cluster(path, &name, document, &mut problems) {
+            Some(cluster) if problems.is_empty() => {
+                self.fleet.clusters.insert(name, cluster);
+            }
+            _ => {
+                self.fleet.unclear.insert(name, problems);
+            }
+        }
+    }
+}
+
+fn cluster(
+    path: &TreePath,
+    name: &ClusterName,
+    document: &Node,
+    problems: &mut Vec<Problem>,
+) -> Option<ClusterDefinition> {
+    let root = path.parent().unwrap_or_default();
+    let mut cluster = ClusterDefinition::of_folder(name.clone(), root);
+    let Some(spec) = document.get("spec") else { return Some(cluster) };
+    let bad = |node: &Node, field: &str, message: String| {
+        Problem { column: node.pos.column, ..Problem::error(path.to_string(), node.pos.line, message) }.field(field)
+    };
+    let Some(fields) = spec.as_map() else {
+        problems.push(bad(spec, "spec", "must be a mapping".to_owned()));
+        return None;
+    };
+    for entry in fields.iter() {
+        let key = entry.key.text().unwrap_or_default();
+        let field = format!("spec.{key}");
+        let value = &entry.value;
+        let done = match key {
+            "labels" => strings(value).map(|labels| cluster.labels = labels),
+            "variables" => strings(value).map(|variables| cluster.variables = variables),
+            "path" => value
+                .as_str()
+                .ok_or_else(|| "must be a string".to_owned())
+                .and_then(|text| TreePath::from_root(text).map_err(|e| e.to_string()))
+                .map(|root| cluster.root = root),
+            "suspend" => {
+                value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.suspend = s)
+            }
+            "drift" => match value.as_str() {
+                Some("correct") => Ok(DriftMode::Correct),
+                Some("report") => Ok(DriftMode::Report),
+                Some("ignore") => Ok(DriftMode::Ignore),
+                _ => Err("must be correct, report or ignore".to_owned()),
+            }
+            .map(|drift| cluster.drift = drift),
+            _ => Err("is no field of a Cluster; known are labels, variables, path, suspend and drift".to_owned()),
+        };
+        if let Err(message) = done {
+            problems.push(bad(if value.pos.line > 0 { value } else { &entry.key }, &field, message));
+        }
+    }
+    Some(cluster)
+}
+
+fn strings(node: &Node) -> Result<BTreeMap<String, String>, String> {
+    let map = node.as_map().ok_or("must be a mapping of strings")?;
+    map.iter()
+        .map(|entry| {
+            let key = entry.key.text().ok_or("must be a mapping of strings")?;
+            let value = entry.value.as_str().ok_or_else(|| format!("'{key}' must be a string; quote it"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
