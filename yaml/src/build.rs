@@ -80,6 +80,11 @@ impl Builder {
         self.documents
     }
 
+    /// The column of the innermost collection's items or keys, from 1.
+    pub(crate) fn column(&self) -> usize {
+        self.frames.last().map_or(1, |frame| frame.column as usize)
+    }
+
     pub(crate) fn start_document(&mut self) -> Result<(), ParseError> {
         self.anchors.clear();
         self.root = None;

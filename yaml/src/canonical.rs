@@ -30,7 +30,7 @@ pub fn write_canonical_documents(nodes: &[Node]) -> Result<String, JsonError> {
             emitter.raw("---");
             emitter.finish_document();
         }
-        value(&mut emitter, node, None, Within::Root)?;
+        value(&mut emitter, node, None, Within::Root, false)?;
         emitter.finish_document();
     }
     Ok(emitter.out)
@@ -44,10 +44,18 @@ enum Within {
     Map,
 }
 
-/// `indent` is that of the collection around the node.
-fn value(emitter: &mut Emitter, node: &Node, indent: Option<usize>, within: Within) -> Result<(), JsonError> {
+/// `indent` is that of the collection around the node; `flow` says that the source has it between brackets.
+fn value(
+    emitter: &mut Emitter,
+    node: &Node,
+    indent: Option<usize>,
+    within: Within,
+    flow: bool,
+) -> Result<(), JsonError> {
+    let inner_flow = flow || node.style == Style::Flow;
     let deeper = indent.map_or(0, |i| i + 2);
     match &node.value {
+        Value::Scalar(_) if json::becomes_empty_string(node, flow) => emitter.raw("\"\""),
         Value::Scalar(scalar) => {
             let (text, style) = scalar_text(node, scalar)?;
             emitter.scalar(&text, style, Place::Value, indent.map_or(2, |i| i + 2), "");
@@ -62,7 +70,7 @@ fn value(emitter: &mut Emitter, node: &Node, indent: Option<usize>, within: With
             for item in seq.iter() {
                 emitter.indent(inner);
                 emitter.block_indicator('-');
-                value(emitter, item, Some(inner), Within::Seq)?;
+                value(emitter, item, Some(inner), Within::Seq, inner_flow)?;
             }
         }
         Value::Map(map) => {
@@ -78,7 +86,7 @@ fn value(emitter: &mut Emitter, node: &Node, indent: Option<usize>, within: With
                     emitter.scalar(&key, style, Place::SimpleKey, deeper + 2, "");
                     emitter.indicator(":", false, false);
                 }
-                value(emitter, &entry.value, Some(deeper), Within::Map)?;
+                value(emitter, &entry.value, Some(deeper), Within::Map, inner_flow)?;
             }
         }
     }

@@ -32,7 +32,7 @@ impl Node {
     /// A number that JSON cannot hold (`.inf`, `.nan`), a key that is null or a collection (any key but a
     /// string inside an object for [`Schema::Kustomize`]), two keys that become the same string.
     pub fn to_json_as(&self, schema: Schema) -> Result<Json, JsonError> {
-        to_json(self, schema, true)
+        to_json(self, schema, true, false)
     }
 
     /// The node for a JSON value, keys in its order, without positions.
@@ -57,12 +57,15 @@ impl Node {
     }
 }
 
-fn to_json(node: &Node, schema: Schema, root: bool) -> Result<Json, JsonError> {
+/// `flow` says that the node stands between brackets.
+fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, JsonError> {
+    let inner_flow = flow || node.style == Style::Flow;
     Ok(match &node.value {
+        Value::Scalar(_) if schema == Schema::Kustomize && becomes_empty_string(node, flow) => "".into(),
         Value::Scalar(scalar) => scalar_to_json(node, scalar, schema)?,
-        Value::Seq(seq) => {
-            Json::Array(seq.iter().map(|item| to_json(item, schema, false)).collect::<Result<_, _>>()?)
-        }
+        Value::Seq(seq) => Json::Array(
+            seq.iter().map(|item| to_json(item, schema, false, inner_flow)).collect::<Result<_, _>>()?,
+        ),
         Value::Map(map) => {
             let mut object = serde_json::Map::new();
             for entry in map {
@@ -70,11 +73,16 @@ fn to_json(node: &Node, schema: Schema, root: bool) -> Result<Json, JsonError> {
                 if object.contains_key(&key) {
                     return Err(fail(&entry.key, format!("mapping key {key:?} already defined")));
                 }
-                object.insert(key, to_json(&entry.value, schema, false)?);
+                object.insert(key, to_json(&entry.value, schema, false, inner_flow)?);
             }
             Json::Object(object)
         }
     })
+}
+
+/// Whether kustomize makes an empty string of a missing value (see [`Schema::Kustomize`]).
+pub(crate) fn becomes_empty_string(node: &Node, flow: bool) -> bool {
+    flow && node.is_null() && node.text() == Some("") && node.tag().is_none()
 }
 
 fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema) -> Result<Json, JsonError> {

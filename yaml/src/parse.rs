@@ -1,5 +1,7 @@
 //! From text to trees: what may be read, and the walk over the parser's events.
 
+use std::borrow::Cow;
+
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::build::Builder;
@@ -7,6 +9,10 @@ use crate::node::{Node, Pos};
 
 /// Collections deeper than this are never read, so that walking a tree cannot overflow a stack.
 const MAX_DEPTH: usize = 1_000;
+
+/// Texts with quoted scalars that YAML forbids and go-yaml reads are read anew for each line to mend, until so many
+/// bytes are spent.
+const REREAD_BYTES: usize = 20_000_000;
 
 /// What a reader accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,19 +72,64 @@ pub fn parse_with(text: &str, options: &Options) -> Result<Vec<Node>, ParseError
             format!("the text has {} bytes, more than the {} that are read", text.len(), limits.bytes);
         return Err(ParseError { pos: at_start, message });
     }
+    let options = Options { limits, ..*options };
+    let mut text = Cow::Borrowed(text);
+    let mut spare = REREAD_BYTES;
+    loop {
+        match read(&text, &options) {
+            Ok(nodes) => return Ok(nodes),
+            Err(Refused { unindented: Some(line), .. }) if spare >= text.len() => {
+                spare -= text.len();
+                text.to_mut().insert_str(line.start, &" ".repeat(line.indent));
+            }
+            Err(refused) => return Err(refused.error),
+        }
+    }
+}
+
+/// Why a text was refused.
+struct Refused {
+    error: ParseError,
+    unindented: Option<Unindented>,
+}
+
+/// A line of a quoted scalar that is not indented deeper than the collection around it. YAML forbids it, go-yaml
+/// reads it, and white space there has no meaning: so it is put in, and the text is read again.
+struct Unindented {
+    /// Where the line starts, in bytes.
+    start: usize,
+    /// How many spaces it lacks at most.
+    indent: usize,
+}
+
+impl From<ParseError> for Refused {
+    fn from(error: ParseError) -> Self {
+        Self { error, unindented: None }
+    }
+}
+
+fn read(text: &str, options: &Options) -> Result<Vec<Node>, Refused> {
     let parser_options = granit_parser::options! {
         emit_comments: !options.skip_comments,
         max_buffered_comment_events: usize::MAX,
-        flow_nesting_limit: limits.depth + 1,
-        block_nesting_limit: limits.depth + 1,
+        flow_nesting_limit: options.limits.depth + 1,
+        block_nesting_limit: options.limits.depth + 1,
     };
-    let mut builder = Builder::new(Options { limits, ..*options });
+    let mut builder = Builder::new(*options);
     for event in Parser::new_from_str_with_options(text, parser_options) {
-        let (event, span) =
-            event.map_err(|error| from_scan_error(&error, text, options.source, limits.depth))?;
+        let (event, span) = event.map_err(|error| {
+            let unindented = unindented(&error, &builder);
+            Refused { error: from_scan_error(&error, text, options.source, options.limits.depth), unindented }
+        })?;
         step(&mut builder, event, &span, text)?;
     }
     Ok(builder.finish())
+}
+
+fn unindented(error: &ScanError, builder: &Builder) -> Option<Unindented> {
+    let start = error.marker().byte_offset()?.checked_sub(error.marker().col())?;
+    let indent = builder.column();
+    (*error.kind() == ErrorKind::InvalidQuotedScalarIndent).then_some(Unindented { start, indent })
 }
 
 fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Result<(), ParseError> {

@@ -42,7 +42,8 @@ pub enum Schema {
     /// kyaml, on `go.yaml.in/yaml/v3` (resources in `kustomize build`): `yes/no/on/off` are strings, dates are
     /// timestamps. kustomize writes each object as text and reads it again before it prints it, which changes some
     /// folded scalars (`>`): a line break before a more indented line, and kept ones at the end, come out once more
-    /// often. That is done here too, so that the result is the one that kustomize gives.
+    /// often, and a missing value between brackets (`{a: }`) becomes an empty string. That is done here too, so that
+    /// the result is the one that kustomize gives.
     Kustomize,
 }
 

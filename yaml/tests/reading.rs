@@ -107,12 +107,13 @@ fn keys_are_sorted_as_go_sorts_them() {
 }
 
 #[test]
-fn folded_scalars_change_as_in_kustomize() {
+fn what_kustomize_changes_is_changed() {
     for (text, printed) in [
         ("k: >\n  a\n  b\n\n  c\n", "k: |\n  a b\n  c\n"),
         ("k: >\n  a\n    more\n  b\n", "k: |\n  a\n\n    more\n  b\n"),
         ("k: >+\n  x\n\n", "k: |+\n  x\n\n\n"),
         ("k: >-\n  a\n  b\n", "k: a b\n"),
+        ("k: {a: , b: ~}\n", "k:\n  a: \"\"\n  b: null\n"),
     ] {
         assert_eq!(write_canonical(&read(text)).expect("JSON"), printed, "{text}");
     }
@@ -165,7 +166,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("a: &x 1\n<<: [*x]\n", 2, 6, "map merge requires map or sequence of maps as the value"),
         ("a: [1, 2\n", 1, 4, "unclosed bracket '['"),
         ("a: @x\n", 1, 4, "found character that cannot start any token: '@'"),
-        ("a: \"x\nb: 1\n", 2, 1, "is the quote that opened above not closed?"),
         ("- a\nb: 1\n", 2, 1, "did not find expected '-' indicator"),
         ("a: 'x' y\n", 1, 8, "invalid trailing content after single-quoted scalar"),
         ("a: !!int abc\n", 1, 10, "cannot decode `abc` as a !!int"),
@@ -177,6 +177,20 @@ fn what_is_wrong_is_said_with_its_place() {
     }
     // Whatever the reader's words are here, they name the line.
     assert_eq!(parse("a:\n    b: 1\n  c: 2\n").expect_err("indentation").pos.line, 3);
+}
+
+#[test]
+fn quoted_lines_need_no_indentation() {
+    for (text, value) in [
+        ("k: \"x\ny\n\nz\"\n", "x y\nz"),
+        ("k: 'x\ny'\nl: 1\n", "x y"),
+        ("k: \"x\\\n  y\"\n", "xy"),
+        ("a: 1\nk: \"x\ny\nz\nu\n\"\n", "x y z u "),
+    ] {
+        assert_eq!(read(text).get("k").and_then(Node::as_str), Some(value), "{text}");
+    }
+    let text = format!("a: \"{}", "x\n".repeat(20_000));
+    assert!(parse(&text).is_err(), "gives up soon");
 }
 
 #[test]
@@ -310,7 +324,8 @@ fn comments_and_styles_stay() {
 }
 
 #[test]
-fn clones_are_independent() {
+fn clones_are_cheap_and_independent() {
+    assert!(size_of::<Node>() <= 56, "{} bytes", size_of::<Node>());
     let original = read("a: {b: [1, 2]}\nc: x\n");
     let mut copy = original.clone();
     copy.at_mut(&["a", "b"]).and_then(Node::as_seq_mut).expect("list").push(3.into());
