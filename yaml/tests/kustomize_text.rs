@@ -1,7 +1,7 @@
 //! Real outputs of `kustomize build`, read and written again.
 //!
 //! The cases are not part of the repository; they are looked for beside it, or where
-//! `FLOTILLA_KUSTOMIZE_CASES` says. Without them only the texts of our own below are checked.
+//! `FLOTILLA_KUSTOMIZE_CASES` says. Without them only the text of our own below is checked.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use flotilla_yaml::{parse, write_canonical_documents, write_documents};
 
 /// Outputs that [`write_documents`] does not give back byte for byte, because kyaml folds no lines.
 const FOLDED: &[&str] = &[
+    "own",
     "krusty__baseandoverlaymedium__TestMediumOverlay",
     "krusty__configmaps__TestGeneratorBasics",
     "krusty__originannotation__TestGeneratorWithAnnoOrigin",
@@ -16,7 +17,56 @@ const FOLDED: &[&str] = &[
     "krusty__variableref__TestVarRefBig",
 ];
 
+/// A text of our own, as kustomize 5.8.1 prints it.
+const OWN: &str = r##"apiVersion: v1
+data:
+  empty: ""
+  flags: --listen=0.0.0.0:8080 --log-level=info --metrics-path=/metrics --shutdown-grace=30s
+    --color=off
+  json: '{"replicas": 3, "ports": [80, 443], "labels": {"app": "front", "tier": "edge"},
+    "canary": false}'
+  "on": "on"
+  port: "8080"
+  quoted: 'it''s: fine'
+  script: |
+    #!/bin/sh
+    exec run "$@"
+  tabs: "a\tb"
+  time: "12:30"
+kind: ConfigMap
+metadata:
+  annotations: {}
+  name: settings
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: front
+spec:
+  replicas: 3
+  template:
+    spec:
+      containers:
+      - args:
+        - --verbose
+        - -c
+        - '- x'
+        image: front:1.2
+        name: front
+        resources:
+          limits:
+            cpu: 1.5
+            memory: 100000000
+      volumes: []
+"##;
+
 fn cases() -> Vec<(String, String)> {
+    let mut cases = vec![("own".to_owned(), OWN.to_owned())];
+    cases.extend(real_cases());
+    cases
+}
+
+fn real_cases() -> Vec<(String, String)> {
     let folder = std::env::var_os("FLOTILLA_KUSTOMIZE_CASES").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/kustomize-cases"),
         PathBuf::from,
@@ -68,7 +118,6 @@ fn outputs_of_kustomize_keep_their_text() {
         }
     }
     println!("kept: {} of {} outputs byte for byte", cases.len() - wrong.len(), cases.len());
-    if !cases.is_empty() {
-        assert_eq!(wrong, FOLDED);
-    }
+    let expected = if cases.len() > 1 { FOLDED } else { &FOLDED[..1] };
+    assert_eq!(wrong, expected);
 }

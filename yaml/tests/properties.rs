@@ -184,7 +184,8 @@ proptest! {
             }
             let written = write_documents(&nodes);
             let read = parse(&written).map_err(|e| TestCaseError::fail(format!("{e}\n{written}")))?;
-            prop_assert_eq!(read, nodes, "{}", written);
+            prop_assert_eq!(&read, &nodes, "{}", written);
+            prop_assert_eq!(write_documents(&read), written.clone(), "{}", written);
         }
     }
 
