@@ -46,6 +46,8 @@ pub enum Style {
 }
 
 /// Where a node stands: line and column count from 1, in characters; 0 means that no text holds it.
+/// A block scalar stands where its first line of text does; what an alias brought stands at its anchor, but for the
+/// alias's own node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pos {
     /// The caller's number for the file, as given in [`Options::source`](crate::Options); 0 where none was.

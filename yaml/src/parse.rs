@@ -93,7 +93,7 @@ struct Refused {
     unindented: Option<Unindented>,
 }
 
-/// A line of a quoted scalar that is not indented deeper than the collection around it. YAML forbids it, go-yaml
+/// A line of a quoted scalar that is not indented (by spaces) deeper than the collection around it. YAML forbids it, go-yaml
 /// reads it, and white space there has no meaning: so it is put in, and the text is read again.
 struct Unindented {
     /// Where the line starts, in bytes.
@@ -128,8 +128,9 @@ fn read(text: &str, options: &Options) -> Result<Vec<Node>, Refused> {
 
 fn unindented(error: &ScanError, builder: &Builder) -> Option<Unindented> {
     let start = error.marker().byte_offset()?.checked_sub(error.marker().col())?;
-    let indent = builder.column();
-    (*error.kind() == ErrorKind::InvalidQuotedScalarIndent).then_some(Unindented { start, indent })
+    // Both are said of lines inside quotes only.
+    let quoted = matches!(error.kind(), ErrorKind::InvalidQuotedScalarIndent | ErrorKind::TabInIndentation);
+    quoted.then_some(Unindented { start, indent: builder.column() })
 }
 
 fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Result<(), ParseError> {

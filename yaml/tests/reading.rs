@@ -184,6 +184,8 @@ fn quoted_lines_need_no_indentation() {
     for (text, value) in [
         ("k: \"x\ny\n\nz\"\n", "x y\nz"),
         ("k: 'x\ny'\nl: 1\n", "x y"),
+        ("k: \"x\n\ty\"\n", "x y"),
+        ("k: 'x\n\n\t\ty'\n", "x\ny"),
         ("k: \"x\\\n  y\"\n", "xy"),
         ("a: 1\nk: \"x\ny\nz\nu\n\"\n", "x y z u "),
     ] {
