@@ -4,6 +4,7 @@
 //! with the name of the field.
 
 pub mod api;
+pub mod body;
 pub mod convert;
 
 /// Generated from `proto/flotilla.v1.proto`; its comments are the specification.
