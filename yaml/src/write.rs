@@ -12,7 +12,7 @@ pub fn write(node: &Node) -> String {
     write_documents(std::slice::from_ref(node))
 }
 
-/// As [`write`], documents separated by `---`.
+/// As [`write()`], documents separated by `---`.
 pub fn write_documents(nodes: &[Node]) -> String {
     let mut writer = Writer { emitter: Emitter::new(usize::MAX, true) };
     for (i, node) in nodes.iter().enumerate() {
