@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::object::ObjectRef;
+use crate::order::Links;
 use crate::unit::UnitId;
 
 /// The uid that the API server gave an object.
@@ -28,6 +29,8 @@ pub struct Inventory {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitInventory {
     pub members: Vec<Member>,
+    /// The unit's parent and dependencies as last applied: they order its removal.
+    pub links: Links,
 }
 
 impl Inventory {

@@ -12,10 +12,17 @@
 //! ```
 
 pub mod desired;
+pub mod diff;
 pub mod digest;
+pub mod drift;
+pub mod guard;
+pub mod health;
 pub mod inventory;
+pub mod live;
 pub mod names;
 pub mod object;
+pub mod order;
+pub mod plan;
 pub mod report;
 pub mod unit;
 

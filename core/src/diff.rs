@@ -1,0 +1,189 @@
+//! The difference between an object as found and as wanted, field by field, in words that are safe to show.
+
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::live::ManagedFields;
+use crate::report::FieldDrift;
+
+/// Shown at most so many characters of a value, and so many fields of an object.
+const SHOWN: usize = 80;
+const MAX_FIELDS: usize = 20;
+
+/// What the API server writes by itself; it differs after every request.
+const NOISE: [&str; 9] = [
+    "/status",
+    "/metadata/managedFields",
+    "/metadata/resourceVersion",
+    "/metadata/generation",
+    "/metadata/uid",
+    "/metadata/creationTimestamp",
+    "/metadata/selfLink",
+    "/metadata/deletionTimestamp",
+    "/metadata/deletionGracePeriodSeconds",
+];
+
+/// The fields in which `found` differs from `wanted`, at most twenty. Both are whole objects as the API server
+/// gives them (a dry run's answer, say), so that its defaults are on both sides. Values of Secrets are digests.
+pub fn fields(found: &Value, wanted: &Value) -> Vec<FieldDrift> {
+    let managers = found
+        .pointer("/metadata/managedFields")
+        .and_then(|entries| serde::Deserialize::deserialize(entries).ok())
+        .unwrap_or_default();
+    let secret = [found, wanted].iter().any(|o| o.get("kind").and_then(Value::as_str) == Some("Secret"));
+    let mut walk = Walk { found_object: found, managers, secret, fields: Vec::new() };
+    walk.compare(&mut Vec::new(), Some(found), Some(wanted));
+    walk.fields
+}
+
+struct Walk<'a> {
+    found_object: &'a Value,
+    managers: Vec<ManagedFields>,
+    secret: bool,
+    fields: Vec<FieldDrift>,
+}
+
+impl<'a> Walk<'a> {
+    fn compare(&mut self, path: &mut Vec<String>, found: Option<&'a Value>, wanted: Option<&'a Value>) {
+        if found == wanted || self.fields.len() == MAX_FIELDS {
+            return;
+        }
+        let pointer = pointer(path);
+        if NOISE.contains(&pointer.as_str()) {
+            return;
+        }
+        match (found, wanted) {
+            (Some(Value::Object(found)), Some(Value::Object(wanted))) => {
+                let added = wanted.keys().filter(|key| !found.contains_key(*key));
+                for key in found.keys().chain(added) {
+                    path.push(key.clone());
+                    self.compare(path, found.get(key), wanted.get(key));
+                    path.pop();
+                }
+            }
+            (Some(Value::Array(found)), Some(Value::Array(wanted))) if found.len() == wanted.len() => {
+                for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                    path.push(index.to_string());
+                    self.compare(path, Some(found), Some(wanted));
+                    path.pop();
+                }
+            }
+            _ => {
+                let manager = self.manager_of(path);
+                let (found, wanted) =
+                    (found.map(|v| self.show(&pointer, v)), wanted.map(|v| self.show(&pointer, v)));
+                self.fields.push(FieldDrift { field: pointer, wanted, found, manager });
+            }
+        }
+    }
+
+    fn show(&self, pointer: &str, value: &Value) -> String {
+        let plain = ["/kind", "/apiVersion", "/type", "/immutable", "/metadata/labels", "/metadata/name"];
+        // Annotations too: kubectl keeps the whole object in one.
+        if self.secret && !plain.iter().any(|prefix| pointer.starts_with(prefix)) {
+            return format!("digest {}", Digest::of(value.to_string().as_bytes()).short());
+        }
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN).chain(['…']).collect() }
+    }
+
+    /// Who set the field last, ourselves aside.
+    fn manager_of(&self, path: &[String]) -> Option<String> {
+        self.managers
+            .iter()
+            .filter(|entry| !crate::drift::is_ours(entry) && holds(&entry.fields_v1, self.found_object, path))
+            .max_by(|a, b| a.time.cmp(&b.time))
+            .map(|entry| entry.manager.clone())
+    }
+}
+
+fn pointer(path: &[String]) -> String {
+    path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
+}
+
+/// Whether a set of fields holds the field at `path` of `value`, or one below it.
+fn holds(fields: &Value, value: &Value, path: &[String]) -> bool {
+    let Some((part, rest)) = path.split_first() else { return true };
+    let Some(fields) = fields.as_object() else { return false };
+    match value {
+        Value::Array(items) => {
+            let Some(item) = part.parse().ok().and_then(|index: usize| items.get(index)) else {
+                return false;
+            };
+            fields.iter().any(|(key, below)| {
+                let names =
+                    |json: &str| serde_json::from_str::<Value>(json).is_ok_and(|key| is_key_of(&key, item));
+                (key.strip_prefix("k:").is_some_and(names) && holds(below, item, rest))
+                    || key
+                        .strip_prefix("v:")
+                        .is_some_and(|json| serde_json::from_str(json).is_ok_and(|v: Value| v == *item))
+            })
+        }
+        other => fields.get(&format!("f:{part}")).is_some_and(|below| {
+            is_leaf(below) || holds(below, other.get(part).unwrap_or(&Value::Null), rest)
+        }),
+    }
+}
+
+fn is_leaf(fields: &Value) -> bool {
+    fields.as_object().is_none_or(serde_json::Map::is_empty)
+}
+
+fn is_key_of(key: &Value, item: &Value) -> bool {
+    key.as_object().is_some_and(|key| key.iter().all(|(name, value)| item.get(name) == Some(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_differs_is_told_with_who_did_it() {
+        let found = json!({"kind": "Deployment", "metadata": {"name": "x", "resourceVersion": "2", "managedFields": [
+                {"manager": "flotilla", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+                {"manager": "kubectl-edit", "operation": "Update", "time": "2026-01-02T00:00:00Z", "fieldsV1":
+                    {"f:spec": {"f:replicas": {}, "f:template": {"f:c": {"k:{\"name\":\"web\"}": {"f:image": {}}}}}}},
+            ]},
+            "spec": {"replicas": 5, "paused": true, "same": [1, 2], "template": {"c": [{"name": "web", "image": "b"}]}}});
+        let wanted = json!({"kind": "Deployment", "metadata": {"name": "x", "resourceVersion": "1"},
+            "spec": {"replicas": 3, "same": [1, 2], "template": {"c": [{"name": "web", "image": "a"}]}, "new/field": {"a": 1}}});
+        let told: Vec<_> = fields(&found, &wanted)
+            .into_iter()
+            .map(|f| format!("{} {:?} {:?} {:?}", f.field, f.found, f.wanted, f.manager))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                r#"/spec/paused Some("true") None None"#,
+                r#"/spec/replicas Some("5") Some("3") Some("kubectl-edit")"#,
+                r#"/spec/template/c/0/image Some("b") Some("a") Some("kubectl-edit")"#,
+                r#"/spec/new~1field None Some("{\"a\":1}") None"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_secret_shows_no_value() {
+        let object = |data: &str| json!({"kind": "Secret", "metadata": {"annotations": {"last-applied": data}, "labels": {"l": data}}, "data": {"key": data}});
+        for field in fields(&object("hunter2"), &object("hunter3")) {
+            let text = format!("{field:?}");
+            assert_eq!(text.contains("hunter"), field.field == "/metadata/labels/l", "{text}");
+        }
+    }
+
+    #[test]
+    fn long_values_and_long_lists_are_cut() {
+        let many = |c: char| {
+            Value::Object(
+                (0..50).map(|i| (format!("k{i}"), Value::String(c.to_string().repeat(500)))).collect(),
+            )
+        };
+        let fields = fields(&json!({"data": many('a')}), &json!({"data": many('b')}));
+        assert_eq!(fields.len(), MAX_FIELDS);
+        assert_eq!(fields[0].found.as_ref().unwrap().chars().count(), SHOWN + 1);
+    }
+}

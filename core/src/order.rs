@@ -1,0 +1,288 @@
+//! Orders: in which stages objects are applied and removed, and which unit waits for which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::object::ObjectId;
+use crate::unit::UnitId;
+
+/// Objects of a lower stage are applied, CRDs established too, before those of a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Namespaces and CRDs: others cannot be without them.
+    Definitions,
+    /// Accounts, permissions, quotas, classes, volumes, configuration: workloads read them as they start.
+    Configuration,
+    /// Everything else, custom resources included.
+    Workloads,
+    /// Webhooks, admission policies and API services: they stop others from being applied while what serves
+    /// them is not there.
+    Gatekeepers,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Definitions, Self::Configuration, Self::Workloads, Self::Gatekeepers];
+
+    /// The stage of an object by its group and kind.
+    pub fn of(object: &ObjectId) -> Self {
+        match (object.group.as_str(), object.kind.as_str()) {
+            ("", "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition") => Self::Definitions,
+            (
+                "",
+                "ServiceAccount"
+                | "ConfigMap"
+                | "Secret"
+                | "ResourceQuota"
+                | "LimitRange"
+                | "PersistentVolume"
+                | "PersistentVolumeClaim",
+            )
+            | ("rbac.authorization.k8s.io", _)
+            | ("storage.k8s.io", _)
+            | ("scheduling.k8s.io", _)
+            | ("node.k8s.io", _)
+            | ("networking.k8s.io", "IngressClass") => Self::Configuration,
+            ("admissionregistration.k8s.io", _) | ("apiregistration.k8s.io", _) => Self::Gatekeepers,
+            _ => Self::Workloads,
+        }
+    }
+}
+
+/// Objects of a lower step are deleted, and gone, before those of a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Leave {
+    /// First, so that they do not stand in the way of the rest.
+    Gatekeepers,
+    /// While their controllers still run and take their finalizers away.
+    CustomResources,
+    Workloads,
+    Configuration,
+    Definitions,
+}
+
+impl Leave {
+    pub fn of(object: &ObjectId) -> Self {
+        match Stage::of(object) {
+            Stage::Gatekeepers => Self::Gatekeepers,
+            Stage::Configuration => Self::Configuration,
+            Stage::Definitions => Self::Definitions,
+            Stage::Workloads if is_builtin_group(&object.group) => Self::Workloads,
+            Stage::Workloads => Self::CustomResources,
+        }
+    }
+}
+
+/// Kubernetes' own groups have no dot, or end in `.k8s.io`; `gateway.networking.k8s.io` and its like are CRDs.
+fn is_builtin_group(group: &str) -> bool {
+    !group.contains('.')
+        || matches!(
+            group,
+            "networking.k8s.io"
+                | "discovery.k8s.io"
+                | "events.k8s.io"
+                | "coordination.k8s.io"
+                | "flowcontrol.apiserver.k8s.io"
+                | "certificates.k8s.io"
+                | "resource.k8s.io"
+                | "authentication.k8s.io"
+                | "authorization.k8s.io"
+        )
+}
+
+/// What a unit hangs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    pub parent: Option<UnitId>,
+    pub depends_on: Vec<UnitId>,
+}
+
+/// What is wrong with the links of these units, in words, by unit: a dependency or parent that is not there, or a
+/// cycle. `known` says of a unit that is not among them whether it is there all the same (held, suspended).
+pub fn broken_links(
+    units: &BTreeMap<UnitId, Links>,
+    known: impl Fn(&UnitId) -> bool,
+) -> BTreeMap<UnitId, String> {
+    let mut broken = BTreeMap::new();
+    for (id, links) in units {
+        let missing = |unit: &&UnitId| !units.contains_key(*unit) && !known(unit);
+        if let Some(parent) = links.parent.iter().find(missing) {
+            broken.insert(id.clone(), format!("its parent {parent} is not in this cluster's state"));
+        } else if let Some(dependency) = links.depends_on.iter().find(missing) {
+            broken.insert(
+                id.clone(),
+                format!("dependsOn names {dependency}, which is not in this cluster's state"),
+            );
+        } else if let Some(cycle) = cycle_through(units, id) {
+            let path: Vec<String> = cycle.iter().map(ToString::to_string).collect();
+            broken.insert(id.clone(), format!("waits for itself: {}", path.join(" → ")));
+        }
+    }
+    broken
+}
+
+/// The shortest way from `start` back to itself.
+fn cycle_through<'a>(units: &'a BTreeMap<UnitId, Links>, start: &'a UnitId) -> Option<Vec<&'a UnitId>> {
+    let next = |id: &UnitId| {
+        units.get(id).into_iter().flat_map(|links| links.parent.iter().chain(&links.depends_on))
+    };
+    let mut came_from: BTreeMap<&UnitId, &UnitId> = BTreeMap::new();
+    let mut front = vec![start];
+    while !front.is_empty() {
+        let mut beyond = Vec::new();
+        for at in front {
+            for to in next(at) {
+                if to == start {
+                    let mut path = vec![start, at];
+                    let mut back = at;
+                    while back != start {
+                        back = came_from[back];
+                        path.push(back);
+                    }
+                    path.reverse();
+                    return Some(path);
+                }
+                if !came_from.contains_key(to) {
+                    came_from.insert(to, at);
+                    beyond.push(to);
+                }
+            }
+        }
+        front = beyond;
+    }
+    None
+}
+
+/// The units in the order in which they are to be removed: children before parents, dependents before what they
+/// depend on. Units in a cycle come last, by name.
+pub fn removal_order(units: &BTreeMap<UnitId, Links>) -> Vec<UnitId> {
+    let mut order = Vec::with_capacity(units.len());
+    let mut left: BTreeSet<&UnitId> = units.keys().collect();
+    while !left.is_empty() {
+        let free: Vec<&UnitId> = left
+            .iter()
+            .copied()
+            .filter(|id| blockers(units, id, |u| left.contains(u)).next().is_none())
+            .collect();
+        if free.is_empty() {
+            order.extend(left.iter().map(|id| (*id).clone()));
+            break;
+        }
+        for id in free {
+            left.remove(id);
+            order.push(id.clone());
+        }
+    }
+    order
+}
+
+/// Those of `units` that must be gone before `unit` goes and that `remain`.
+pub fn blockers<'a>(
+    units: &'a BTreeMap<UnitId, Links>,
+    unit: &'a UnitId,
+    remain: impl Fn(&UnitId) -> bool + 'a,
+) -> impl Iterator<Item = &'a UnitId> {
+    units
+        .iter()
+        .filter(move |(id, links)| {
+            *id != unit && (links.parent.as_ref() == Some(unit) || links.depends_on.contains(unit))
+        })
+        .map(|(id, _)| id)
+        .filter(move |id| remain(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(group: &str, kind: &str) -> ObjectId {
+        ObjectId { group: group.into(), kind: kind.into(), namespace: "n".into(), name: "x".into() }
+    }
+
+    #[test]
+    fn stages_by_kind() {
+        for (group, kind, stage, leave) in [
+            ("", "Namespace", Stage::Definitions, Leave::Definitions),
+            ("apiextensions.k8s.io", "CustomResourceDefinition", Stage::Definitions, Leave::Definitions),
+            ("", "ConfigMap", Stage::Configuration, Leave::Configuration),
+            ("rbac.authorization.k8s.io", "ClusterRole", Stage::Configuration, Leave::Configuration),
+            ("storage.k8s.io", "StorageClass", Stage::Configuration, Leave::Configuration),
+            ("apps", "Deployment", Stage::Workloads, Leave::Workloads),
+            ("", "Service", Stage::Workloads, Leave::Workloads),
+            ("networking.k8s.io", "NetworkPolicy", Stage::Workloads, Leave::Workloads),
+            ("gateway.networking.k8s.io", "HTTPRoute", Stage::Workloads, Leave::CustomResources),
+            ("cert-manager.io", "Certificate", Stage::Workloads, Leave::CustomResources),
+            (
+                "admissionregistration.k8s.io",
+                "ValidatingWebhookConfiguration",
+                Stage::Gatekeepers,
+                Leave::Gatekeepers,
+            ),
+            ("apiregistration.k8s.io", "APIService", Stage::Gatekeepers, Leave::Gatekeepers),
+        ] {
+            let object = object(group, kind);
+            assert_eq!((Stage::of(&object), Leave::of(&object)), (stage, leave), "{object}");
+        }
+        assert!(Leave::CustomResources < Leave::Workloads && Leave::Workloads < Leave::Definitions);
+    }
+
+    fn links(list: &[(&str, &str, &[&str])]) -> BTreeMap<UnitId, Links> {
+        let unit =
+            |name: &str| if name == "root" { UnitId::root() } else { UnitId::kustomization("f", name) };
+        list.iter()
+            .map(|(name, parent, deps)| {
+                let parent = (!parent.is_empty()).then(|| unit(parent));
+                (unit(name), Links { parent, depends_on: deps.iter().map(|d| unit(d)).collect() })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn broken_links_are_named() {
+        let units = links(&[
+            ("root", "", &[]),
+            ("a", "root", &["b"]),
+            ("b", "root", &["c"]),
+            ("c", "root", &["a"]),
+            ("self", "root", &["self"]),
+            ("lost", "root", &["nowhere"]),
+            ("orphan", "gone", &[]),
+            ("fine", "root", &["held"]),
+        ]);
+        let broken = broken_links(&units, |unit| unit.name == "held");
+        let said: Vec<(&str, &str)> =
+            broken.iter().map(|(id, why)| (id.name.as_str(), why.as_str())).collect();
+        assert_eq!(
+            said,
+            [
+                (
+                    "a",
+                    "waits for itself: kustomization/f/a → kustomization/f/b → kustomization/f/c → kustomization/f/a"
+                ),
+                (
+                    "b",
+                    "waits for itself: kustomization/f/b → kustomization/f/c → kustomization/f/a → kustomization/f/b"
+                ),
+                (
+                    "c",
+                    "waits for itself: kustomization/f/c → kustomization/f/a → kustomization/f/b → kustomization/f/c"
+                ),
+                ("lost", "dependsOn names kustomization/f/nowhere, which is not in this cluster's state"),
+                ("orphan", "its parent kustomization/f/gone is not in this cluster's state"),
+                ("self", "waits for itself: kustomization/f/self → kustomization/f/self"),
+            ]
+        );
+    }
+
+    #[test]
+    fn children_and_dependents_leave_first() {
+        let units = links(&[
+            ("root", "", &[]),
+            ("db", "root", &[]),
+            ("web", "root", &["db"]),
+            ("inner", "web", &[]),
+            ("x", "y", &["y"]),
+            ("y", "x", &[]),
+        ]);
+        let order: Vec<String> = removal_order(&units).iter().map(|id| id.name.clone()).collect();
+        assert_eq!(order, ["inner", "web", "db", "", "x", "y"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! The gates of a unit: what it may be now, given where its parent and its dependencies stand.
+
+use crate::desired::{Removal, UnitEntry};
+use crate::order::{Links, blockers};
+use crate::plan::{Situation, Target, Waiting};
+use crate::unit::{DeletionPolicy, UnitId, UnitManifest};
+
+/// What the unit is to be now.
+pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
+    if situation.remove_all {
+        return removed(id, Removal { policy: DeletionPolicy::Delete, prune: true }, situation);
+    }
+    let last = || situation.standings.get(id).and_then(|standing| standing.last.clone());
+    let keep = |waiting: Waiting| match last() {
+        Some(last) if last.spec.suspend => Target::Suspended,
+        Some(last) => Target::Last(last, waiting),
+        None => Target::Nothing(waiting),
+    };
+    match situation.desired.units().get(id) {
+        None => keep(Waiting::Held("the hub does not name it, so it is held".into())),
+        Some(UnitEntry::Hold(reason)) => keep(Waiting::Held(reason.clone())),
+        Some(UnitEntry::Removed(removal)) => removed(id, *removal, situation),
+        Some(UnitEntry::Present(unit)) if unit.spec.suspend => Target::Suspended,
+        Some(UnitEntry::Present(unit)) => match closed(unit, situation) {
+            Some(waiting) => keep(waiting),
+            None => Target::Desired(unit.clone()),
+        },
+    }
+}
+
+/// The gate that stands between the unit and its desired manifest, if any.
+fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
+    if let Some(why) = situation.broken.get(&unit.id) {
+        return Some(Waiting::Broken(why.clone()));
+    }
+    let standing = situation.standings.get(&unit.id);
+    if standing.and_then(|standing| standing.admitted) != Some(unit.spec_digest())
+        && let Some(parent) = &unit.spec.parent
+        && let Some(waiting) = parent_closed(unit, parent, situation)
+    {
+        return Some(waiting);
+    }
+    // What is applied already is kept right whatever becomes of its dependencies.
+    if standing.and_then(|standing| standing.last.as_ref()).is_some_and(|last| last.digest() == unit.digest())
+    {
+        return None;
+    }
+    let unready = unit.spec.depends_on.iter().find(|dependency| !is_ready(dependency, situation));
+    unready.map(|dependency| Waiting::Dependency(dependency.clone()))
+}
+
+fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Waiting> {
+    // It ran before, and only the agent's memory of it is lost: its definition was let through once.
+    let ran = !situation.standings.contains_key(&unit.id) && situation.inventory.units.contains_key(&unit.id);
+    match situation.desired.units().get(parent) {
+        Some(UnitEntry::Present(manifest)) if manifest.spec.suspend => {
+            (!ran).then(|| Waiting::ParentSuspended(parent.clone()))
+        }
+        Some(UnitEntry::Present(manifest)) => {
+            let last = situation.standings.get(parent).and_then(|standing| standing.last.as_ref());
+            let applied = last.is_some_and(|last| last.digest() == manifest.digest());
+            (!applied).then(|| Waiting::Parent(parent.clone()))
+        }
+        Some(UnitEntry::Removed(_)) => Some(Waiting::Broken(format!("its parent {parent} is being removed"))),
+        Some(UnitEntry::Hold(_)) | None => (!ran).then(|| Waiting::ParentHeld(parent.clone())),
+    }
+}
+
+/// Whether a unit is ready at the digest that is desired of it.
+pub(super) fn is_ready(id: &UnitId, situation: &Situation) -> bool {
+    let desired = situation.desired.present(id).map(|unit| unit.digest());
+    desired.is_some() && situation.standings.get(id).and_then(|standing| standing.ready) == desired
+}
+
+fn removed(id: &UnitId, removal: Removal, situation: &Situation) -> Target {
+    let links = situation.inventory.units.iter().map(|(id, unit)| (id.clone(), unit.links.clone())).collect();
+    let goes = |other: &UnitId| {
+        situation.remove_all || matches!(situation.desired.units().get(other), Some(UnitEntry::Removed(_)))
+    };
+    let remain = |other: &UnitId| {
+        goes(other) && situation.inventory.units.get(other).is_some_and(|unit| !unit.members.is_empty())
+    };
+    // Of units that hang on each other in a circle the first by name goes first.
+    let first: Vec<UnitId> = blockers(&links, id, remain)
+        .filter(|other| !hangs_on(&links, id, other) || *other < id)
+        .cloned()
+        .collect();
+    Target::Removed(removal, (!first.is_empty()).then_some(Waiting::Others(first)))
+}
+
+/// Whether `unit` must go before `other`, over however many steps.
+fn hangs_on(links: &std::collections::BTreeMap<UnitId, Links>, unit: &UnitId, other: &UnitId) -> bool {
+    let mut seen = std::collections::BTreeSet::from([unit.clone()]);
+    let mut front = vec![unit.clone()];
+    while let Some(at) = front.pop() {
+        for next in links.get(&at).into_iter().flat_map(|links| links.parent.iter().chain(&links.depends_on))
+        {
+            if next == other {
+                return true;
+            }
+            if seen.insert(next.clone()) {
+                front.push(next.clone());
+            }
+        }
+    }
+    false
+}

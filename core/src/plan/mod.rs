@@ -1,0 +1,348 @@
+//! The plan of one unit: a pure function of what is wanted, what the inventory lists and what was seen.
+//!
+//! ```text
+//!   entry (present | hold | removed) ─► gates (parent, dependsOn, suspend) ─► target manifest
+//!   target × sight of each object    ─► apply steps by stage
+//!   inventory − target               ─► leaving: judged by core::guard after a complete apply, or forgotten, or staying
+//! ```
+//!
+//! A plan without steps says what it waits for.
+
+mod gates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::desired::{DesiredState, Removal, UnitEntry};
+use crate::digest::Digest;
+use crate::inventory::{Inventory, Member, Uid};
+use crate::object::{ObjectId, ObjectRef};
+use crate::order::Stage;
+use crate::unit::{DriftMode, ObjectEntry, UnitId, UnitManifest};
+
+/// What the agent remembers of a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The manifest last applied completely.
+    pub last: Option<Arc<UnitManifest>>,
+    /// The definition that a parent's apply, or none being needed, last let through.
+    pub admitted: Option<Digest>,
+    /// The manifest digest last found ready.
+    pub ready: Option<Digest>,
+}
+
+/// What is known of one object in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// The stamp of what we last applied to it, if that is remembered.
+    pub applied: Option<Digest>,
+    pub seen: Seen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody looked yet.
+    Unknown,
+    Absent,
+    /// There. `touched`: not as our last apply left it.
+    There {
+        uid: Uid,
+        touched: bool,
+    },
+}
+
+/// The cluster as the planner sees it; the same for all of its units.
+pub struct Situation<'a> {
+    pub desired: &'a DesiredState,
+    pub declared: &'a Declared,
+    pub inventory: &'a Inventory,
+    pub standings: &'a BTreeMap<UnitId, Standing>,
+    /// Completes an identity: the namespace `default` where a namespaced object names none.
+    pub resolve: &'a dyn Fn(&ObjectId) -> ObjectId,
+    /// Why nothing may be pruned in the whole cluster, if so. See [`prune_stop`].
+    pub prune_stop: Option<String>,
+    /// Links that cannot be followed, from [`crate::order::broken_links`].
+    pub broken: &'a BTreeMap<UnitId, String>,
+    /// Everything is to go, by the operator's word.
+    pub remove_all: bool,
+}
+
+/// Which units declare an object, with which content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    objects: BTreeMap<ObjectId, Vec<(UnitId, Digest)>>,
+}
+
+/// The plan of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitPlan {
+    pub unit: UnitId,
+    pub target: Target,
+    /// In stages, each complete before the next.
+    pub apply: Vec<ApplyStep>,
+    /// Objects that nobody looked at yet: the unit is not known to be in sync.
+    pub unseen: usize,
+    /// Objects of the target that this unit must not apply, and why.
+    pub refused: Vec<(ObjectId, String)>,
+    /// Drift that is left as it is, by the unit's mode.
+    pub tolerated: Vec<ApplyStep>,
+    /// Members that are not in the target.
+    pub leaving: Vec<(Member, Leaving)>,
+}
+
+/// What a unit is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// As desired.
+    Desired(Arc<UnitManifest>),
+    /// Kept as last applied, while something is waited for.
+    Last(Arc<UnitManifest>, Waiting),
+    /// Not touched, not even where it drifted.
+    Suspended,
+    /// Never applied, and not yet allowed to be.
+    Nothing(Waiting),
+    Removed(Removal, Option<Waiting>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyStep {
+    /// With its identity completed.
+    pub object: ObjectRef,
+    pub digest: Digest,
+    /// What to remember after the apply.
+    pub stamp: Digest,
+    /// The unit that the object's label names.
+    pub owner: UnitId,
+    pub stage: Stage,
+    pub cause: Cause,
+}
+
+/// Why an object is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Never applied, as far as anybody remembers.
+    New,
+    /// Wanted otherwise than before.
+    Change,
+    /// Somebody deleted it.
+    Missing,
+    /// Somebody changed it.
+    Touched,
+}
+
+impl Cause {
+    pub fn is_drift(self) -> bool {
+        matches!(self, Self::Missing | Self::Touched)
+    }
+}
+
+/// What becomes of a member that is not in the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaving {
+    /// A candidate for deletion, if the guards agree.
+    Judge,
+    /// Off the inventory, left in the cluster.
+    Forget(String),
+    /// It stays listed for now.
+    Stay(String),
+}
+
+/// What a unit waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// The parent has not applied the revision that defines this unit.
+    Parent(UnitId),
+    ParentSuspended(UnitId),
+    ParentHeld(UnitId),
+    Dependency(UnitId),
+    Broken(String),
+    Held(String),
+    /// Units that have to go first.
+    Others(Vec<UnitId>),
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parent(unit) => {
+                write!(f, "waits for its parent {unit} to apply the revision that defines it")
+            }
+            Self::ParentSuspended(unit) => write!(f, "waits for its parent {unit}, which is suspended"),
+            Self::ParentHeld(unit) => write!(f, "waits for its parent {unit}, which is held"),
+            Self::Dependency(unit) => write!(f, "waits for {unit} to be ready"),
+            Self::Broken(why) | Self::Held(why) => f.write_str(why),
+            Self::Others(units) => {
+                let names: Vec<String> = units.iter().take(5).map(ToString::to_string).collect();
+                let more = units.len() - names.len();
+                write!(f, "waits for the removal of {}", names.join(", "))?;
+                if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// What an apply of `digest` under the label of `owner` leaves: the thing to remember and compare.
+pub fn stamp(digest: Digest, owner: &UnitId) -> Digest {
+    Digest::of_parts([&digest.as_bytes()[..], owner.to_string().as_bytes()])
+}
+
+/// Why nothing may be pruned in this cluster: a unit is held, or listed and not named, so that objects may have moved
+/// into it unseen; or the inventory itself is not whole (`damage`).
+pub fn prune_stop(desired: &DesiredState, inventory: &Inventory, damage: Option<&str>) -> Option<String> {
+    if let Some(damage) = damage {
+        return Some(format!("the inventory is not whole: {damage}"));
+    }
+    let held =
+        desired.units().iter().find(|(_, entry)| matches!(entry, UnitEntry::Hold(_))).map(|(id, _)| id);
+    if let Some(held) = held {
+        return Some(format!("{held} is held, and objects may have moved into it"));
+    }
+    let unnamed = inventory
+        .units
+        .iter()
+        .find(|(id, unit)| !unit.members.is_empty() && !desired.units().contains_key(id));
+    unnamed.map(|(id, _)| format!("{id} is listed in the cluster and not named by the hub, so it is held"))
+}
+
+impl Declared {
+    /// Every unit that is present, as desired; every other one as it last ran.
+    pub fn of(
+        desired: &DesiredState,
+        standings: &BTreeMap<UnitId, Standing>,
+        resolve: &dyn Fn(&ObjectId) -> ObjectId,
+    ) -> Self {
+        let held = standings.iter().filter_map(|(id, standing)| match desired.units().get(id) {
+            Some(UnitEntry::Present(_) | UnitEntry::Removed(_)) => None,
+            Some(UnitEntry::Hold(_)) | None => standing.last.as_ref(),
+        });
+        let mut objects: BTreeMap<ObjectId, Vec<(UnitId, Digest)>> = BTreeMap::new();
+        for unit in desired.all_present().chain(held) {
+            for entry in &unit.objects {
+                objects.entry(resolve(&entry.object.id)).or_default().push((unit.id.clone(), entry.digest));
+            }
+        }
+        for units in objects.values_mut() {
+            units.sort();
+        }
+        Self { objects }
+    }
+
+    /// The unit whose content counts: the first by name.
+    pub fn owner(&self, object: &ObjectId) -> Option<&(UnitId, Digest)> {
+        self.objects.get(object)?.first()
+    }
+
+    /// The units that declare the object.
+    pub fn units(&self, object: &ObjectId) -> impl Iterator<Item = &UnitId> {
+        self.objects.get(object).into_iter().flatten().map(|(id, _)| id)
+    }
+}
+
+/// Plans one unit. `look` tells what is known of an object.
+pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sight) -> UnitPlan {
+    let target = gates::target(id, situation);
+    let mut plan = UnitPlan {
+        unit: id.clone(),
+        target: target.clone(),
+        apply: Vec::new(),
+        unseen: 0,
+        refused: Vec::new(),
+        tolerated: Vec::new(),
+        leaving: Vec::new(),
+    };
+    match &target {
+        Target::Desired(manifest) => {
+            for entry in &manifest.objects {
+                plan_object(&mut plan, situation, entry, manifest.spec.drift, false, look);
+            }
+            plan.apply.sort_by_key(|step| step.stage);
+            let wanted: std::collections::BTreeSet<ObjectId> =
+                manifest.objects.iter().map(|entry| (situation.resolve)(&entry.object.id)).collect();
+            leave(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
+        }
+        Target::Last(manifest, _) => {
+            for entry in &manifest.objects {
+                plan_object(&mut plan, situation, entry, manifest.spec.drift, true, look);
+            }
+            plan.apply.sort_by_key(|step| step.stage);
+        }
+        Target::Removed(removal, None) => leave(&mut plan, situation, |_| false, removal.deletes()),
+        Target::Removed(_, Some(_)) | Target::Suspended | Target::Nothing(_) => {}
+    }
+    plan
+}
+
+fn plan_object(
+    plan: &mut UnitPlan,
+    situation: &Situation,
+    entry: &ObjectEntry,
+    drift: DriftMode,
+    only_drift: bool,
+    look: &dyn Fn(&ObjectId) -> Sight,
+) {
+    let id = (situation.resolve)(&entry.object.id);
+    let owner = situation.declared.owner(&id).map_or(&plan.unit, |(unit, _)| unit);
+    // Of a blocked unit its new content is declared and its old one is kept right: only others count against that.
+    let rival = situation.declared.objects.get(&id).into_iter().flatten().find(|(unit, digest)| {
+        *digest != entry.digest && if only_drift { *unit != plan.unit } else { unit == owner }
+    });
+    if let Some((rival, _)) = rival {
+        if !only_drift {
+            let what = "declares it with other content; rename one, or leave it to one unit";
+            plan.refused.push((id, format!("{rival} {what}")));
+        }
+        return;
+    }
+    let stamp = stamp(entry.digest, owner);
+    let sight = look(&id);
+    let cause = match (sight.applied, sight.seen) {
+        (None, _) => Cause::New,
+        (Some(applied), _) if applied != stamp => Cause::Change,
+        (Some(_), Seen::There { touched: false, .. }) => return,
+        (Some(_), Seen::There { touched: true, .. }) => Cause::Touched,
+        (Some(_), Seen::Absent) => Cause::Missing,
+        (Some(_), Seen::Unknown) => {
+            plan.unseen += 1;
+            return;
+        }
+    };
+    if only_drift && !cause.is_drift() {
+        return;
+    }
+    let stage = Stage::of(&id);
+    let object = ObjectRef { id, version: entry.object.version.clone() };
+    let step = ApplyStep { object, digest: entry.digest, stamp, owner: owner.clone(), stage, cause };
+    match drift {
+        DriftMode::Report if cause.is_drift() => plan.tolerated.push(step),
+        DriftMode::Ignore if cause.is_drift() => {}
+        _ => plan.apply.push(step),
+    }
+}
+
+fn leave(plan: &mut UnitPlan, situation: &Situation, is_wanted: impl Fn(&ObjectId) -> bool, deletes: bool) {
+    let Some(unit) = situation.inventory.units.get(&plan.unit) else { return };
+    for member in &unit.members {
+        let object = &member.object.id;
+        if is_wanted(object) {
+            continue;
+        }
+        let mut others = situation.inventory.owners(object).filter(|owner| **owner != plan.unit);
+        let declaring = situation.declared.units(object).find(|other| **other != plan.unit);
+        let leaving = match (declaring, others.next()) {
+            // Everything goes: the last unit to list an object deletes it.
+            (_, Some(other)) => Leaving::Forget(format!("{other} lists it too")),
+            (Some(to), None) if !situation.remove_all => Leaving::Stay(format!("moves to {to}")),
+            (_, None) if !deletes && situation.prune_stop.is_none() => {
+                Leaving::Forget("the unit does not prune".into())
+            }
+            (_, None) => match &situation.prune_stop {
+                Some(why) if !situation.remove_all => Leaving::Stay(why.clone()),
+                _ => Leaving::Judge,
+            },
+        };
+        plan.leaving.push((member.clone(), leaving));
+    }
+}
