@@ -1,0 +1,167 @@
+//! Reading typed values out of a tree, the way Go's JSON decoder reads them: field names without regard to case,
+//! unknown ones refused where the reader is strict, null as absent; with the position of what is wrong.
+
+use std::collections::BTreeMap;
+
+use flotilla_yaml::{Kind, Node, Pos, Style};
+
+use crate::error::{Fail, Res, fail};
+
+/// A text and where it stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Text {
+    pub(crate) text: String,
+    pub(crate) pos: Pos,
+}
+
+/// Whether unknown fields are an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    Refuse,
+    Ignore,
+}
+
+/// The known fields of an object with their values, in the order of the text; nulls are left out.
+pub(crate) fn fields<'a>(
+    node: &'a Node,
+    known: &[&'static str],
+    unknown: Unknown,
+) -> Res<Vec<(&'static str, &'a Node)>> {
+    if node.is_null() {
+        return Ok(Vec::new());
+    }
+    let Some(map) = node.as_map() else {
+        return Err(mismatch(node, "object"));
+    };
+    let mut result = Vec::with_capacity(map.len());
+    for entry in map {
+        let key = entry.key.text().unwrap_or_default();
+        let exact = known.iter().find(|k| **k == key);
+        let Some(name) = exact.or_else(|| known.iter().find(|k| k.eq_ignore_ascii_case(key))) else {
+            if unknown == Unknown::Refuse {
+                return Err(Fail::new(format!("json: unknown field \"{key}\"")).at(entry.key.pos).field(key));
+            }
+            continue;
+        };
+        if !entry.value.is_null() {
+            result.push((*name, &entry.value));
+        }
+    }
+    Ok(result)
+}
+
+fn kind_of(node: &Node) -> &'static str {
+    match node.as_scalar().map(|s| s.kind()) {
+        None if node.is_map() => "object",
+        None => "array",
+        Some(Kind::Null) => "null",
+        Some(Kind::Bool) => "bool",
+        Some(Kind::Int | Kind::Float) => "number",
+        Some(Kind::String | Kind::Timestamp) => "string",
+    }
+}
+
+fn mismatch(node: &Node, wanted: &str) -> Fail {
+    Fail::new(format!("json: cannot unmarshal {} into a field of type {wanted}", kind_of(node))).at(node.pos)
+}
+
+/// YAML 1.1's other booleans, which the kustomization file's reader knows and the resources' does not.
+fn is_old_bool(node: &Node) -> bool {
+    let text = node.text().unwrap_or_default();
+    node.style == Style::Plain
+        && ["y", "n", "yes", "no", "on", "off"].iter().any(|word| {
+            let lower = *word == text;
+            let upper = word.to_ascii_uppercase() == text;
+            let title = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_uppercase());
+            lower || upper || (title && word.eq_ignore_ascii_case(text) && text[1..] == word[1..])
+        })
+}
+
+pub(crate) fn string(node: &Node) -> Res<String> {
+    match node.as_scalar().map(|s| (s.kind(), s.text())) {
+        Some((Kind::String | Kind::Timestamp, _)) if is_old_bool(node) => fail!(
+            "json: cannot unmarshal bool into a field of type string; put quotes around {}",
+            node.text().unwrap_or_default()
+        )
+        .map_err(|e: Fail| e.at(node.pos)),
+        Some((Kind::String | Kind::Timestamp, text)) => Ok(text.to_owned()),
+        Some((Kind::Null, _)) => Ok(String::new()),
+        Some((_, text)) => {
+            let hint = format!("put quotes around {text}");
+            let fail = mismatch(node, "string");
+            Err(Fail { message: format!("{}; {hint}", fail.message), ..fail })
+        }
+        None => Err(mismatch(node, "string")),
+    }
+}
+
+pub(crate) fn text(node: &Node) -> Res<Text> {
+    Ok(Text { text: string(node)?, pos: node.pos })
+}
+
+pub(crate) fn boolean(node: &Node) -> Res<bool> {
+    if let Some(value) = node.as_bool() {
+        return Ok(value);
+    }
+    if is_old_bool(node) {
+        return Ok(matches!(
+            node.text().unwrap_or_default().to_ascii_lowercase().as_str(),
+            "y" | "yes" | "on"
+        ));
+    }
+    Err(mismatch(node, "bool"))
+}
+
+pub(crate) fn int(node: &Node) -> Res<i64> {
+    let plain = node.as_scalar().is_some_and(|s| s.kind() == Kind::Int);
+    match node.as_i64() {
+        Some(value) if plain => Ok(value),
+        _ => Err(mismatch(node, "int")),
+    }
+}
+
+/// A list, each item read by `item`; an error in one says which.
+pub(crate) fn list<T>(node: &Node, mut item: impl FnMut(&Node) -> Res<T>) -> Res<Vec<T>> {
+    if node.is_null() {
+        return Ok(Vec::new());
+    }
+    let Some(seq) = node.as_seq() else {
+        return Err(mismatch(node, "array"));
+    };
+    let indexed = seq.iter().enumerate();
+    indexed.map(|(n, node)| item(node).map_err(|e| nest(e, &format!("[{n}]")))).collect()
+}
+
+pub(crate) fn texts(node: &Node) -> Res<Vec<Text>> {
+    list(node, text)
+}
+
+pub(crate) fn strings(node: &Node) -> Res<Vec<String>> {
+    list(node, string)
+}
+
+/// A mapping of strings; order does not matter to anybody, so it is by key.
+pub(crate) fn string_map(node: &Node) -> Res<BTreeMap<String, String>> {
+    if node.is_null() {
+        return Ok(BTreeMap::new());
+    }
+    let Some(map) = node.as_map() else {
+        return Err(mismatch(node, "map of strings"));
+    };
+    let read = |e: &flotilla_yaml::Entry| {
+        let key = e.key.text().unwrap_or_default();
+        let value = string(&e.value).map_err(|f| nest(f, key))?;
+        Ok((key.to_owned(), value))
+    };
+    map.iter().map(read).collect()
+}
+
+/// Puts the name of an outer field in front of the error's.
+pub(crate) fn nest(mut fail: Fail, outer: &str) -> Fail {
+    fail.field = Some(match fail.field {
+        None => outer.to_owned(),
+        Some(inner) if inner.starts_with('[') => format!("{outer}{inner}"),
+        Some(inner) => format!("{outer}.{inner}"),
+    });
+    fail
+}

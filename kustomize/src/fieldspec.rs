@@ -1,0 +1,180 @@
+//! Field specs: which fields of which kinds a transformer changes, and the walk to those fields.
+//!
+//! A path is `/`-separated; lists on the way are entered without being named. `name[]` says that the field is a
+//! list and is never created.
+
+use flotilla_yaml::{Map, Node, Scalar, Seq, Value};
+
+use crate::error::{Fail, Res, fail};
+use crate::gvk::{Gvk, ResId};
+use crate::node_ops::{split_path, text_at};
+
+/// One entry of a transformer's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldSpec {
+    pub(crate) gvk: Gvk,
+    pub(crate) path: String,
+    pub(crate) create: bool,
+    parts: Vec<String>,
+}
+
+/// What a missing field is created as, where the spec allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    No,
+    Scalar,
+    Map,
+}
+
+impl FieldSpec {
+    pub(crate) fn new(gvk: Gvk, path: &str, create: bool) -> Self {
+        Self { gvk, path: path.to_owned(), create, parts: split_path(path, '/') }
+    }
+
+    /// For all kinds.
+    pub(crate) fn any(path: &str, create: bool) -> Self {
+        Self::new(Gvk::default(), path, create)
+    }
+
+    fn covers(&self, other: &FieldSpec) -> bool {
+        self.gvk.is_selected(&other.gvk) && self.path == other.path
+    }
+
+    /// Calls `set` on each field of the object that the spec leads to.
+    pub(crate) fn apply(
+        &self,
+        object: &mut Node,
+        create: Create,
+        set: &mut dyn FnMut(&mut Node) -> Res<()>,
+    ) -> Res<()> {
+        let gvk = Gvk::new(text_at(object, &["apiVersion"]), text_at(object, &["kind"]));
+        if !gvk.is_selected(&self.gvk) {
+            return Ok(());
+        }
+        self.apply_to_any(object, create, set)
+    }
+
+    /// As [`apply`](Self::apply), whatever the object's kind.
+    pub(crate) fn apply_to_any(
+        &self,
+        object: &mut Node,
+        create: Create,
+        set: &mut dyn FnMut(&mut Node) -> Res<()>,
+    ) -> Res<()> {
+        let create = if self.create { create } else { Create::No };
+        if !reaches(object, &self.parts, create) {
+            return Ok(());
+        }
+        walk(object, &self.parts, create, set).map_err(|e| {
+            let id = ResId {
+                gvk: Gvk::new(text_at(object, &["apiVersion"]), text_at(object, &["kind"])),
+                name: text_at(object, &["metadata", "name"]).into(),
+                namespace: text_at(object, &["metadata", "namespace"]).into(),
+            };
+            e.at(object.pos)
+                .field(self.path.replace('/', "."))
+                .context(format!("considering field '{}' of object {id}", self.path))
+        })
+    }
+}
+
+/// Adds specs that are not there yet.
+pub(crate) fn merge(specs: &mut Vec<FieldSpec>, more: &[FieldSpec]) -> Res<()> {
+    for spec in more {
+        match specs.iter().find(|s| s.covers(spec)) {
+            Some(known) if known.create != spec.create => {
+                return fail!(
+                    "conflicting fieldspecs: {} with create: {} and {}",
+                    spec.path,
+                    known.create,
+                    spec.create
+                );
+            }
+            Some(_) => {}
+            None => specs.push(spec.clone()),
+        }
+    }
+    Ok(())
+}
+
+fn name_of(part: &str) -> (&str, bool) {
+    part.strip_suffix("[]").map_or((part, false), |name| (name, true))
+}
+
+/// Whether the walk would change or refuse anything, found out without copying what is shared.
+fn reaches(node: &Node, parts: &[String], create: Create) -> bool {
+    let Some((part, rest)) = parts.split_first() else { return true };
+    if node.is_null() {
+        return false;
+    }
+    match &node.value {
+        Value::Seq(seq) => seq.iter().any(|n| reaches(n, parts, create)),
+        Value::Scalar(_) => true,
+        Value::Map(map) => {
+            let (name, is_seq) = name_of(part);
+            match map.get(name) {
+                Some(child) if child.is_null() => rest.is_empty() || (create != Create::No && !is_seq),
+                Some(child) => reaches(child, rest, create),
+                None => name.is_empty() || (create != Create::No && !is_seq),
+            }
+        }
+    }
+}
+
+fn walk(
+    node: &mut Node,
+    parts: &[String],
+    create: Create,
+    set: &mut dyn FnMut(&mut Node) -> Res<()>,
+) -> Res<()> {
+    let Some((part, rest)) = parts.split_first() else { return set(node) };
+    if node.is_null() {
+        return Ok(());
+    }
+    let pos = node.pos;
+    match &mut node.value {
+        Value::Scalar(_) => Err(Fail::new("expected sequence or mapping node").at(pos)),
+        Value::Seq(seq) => {
+            if seq.iter().any(|n| reaches(n, parts, create)) {
+                for item in seq.iter_mut() {
+                    walk(item, parts, create, set)?;
+                }
+            }
+            Ok(())
+        }
+        Value::Map(map) => {
+            let (name, is_seq) = name_of(part);
+            if name.is_empty() {
+                return fail!("cannot set or create an empty field name");
+            }
+            let kind = match create {
+                _ if is_seq => Create::No,
+                Create::No => Create::No,
+                kind if rest.is_empty() => kind,
+                _ => Create::Map,
+            };
+            if !map.contains_key(name) {
+                if kind == Create::No {
+                    return Ok(());
+                }
+                map.push(Node::string(name), empty(kind));
+            }
+            let child = map.get_mut(name).expect("found or made above");
+            if child.is_null() {
+                match kind {
+                    Create::No if is_seq => child.value = Value::Seq(Seq::default()),
+                    Create::No => {}
+                    kind => child.value = empty(kind).value,
+                }
+            }
+            walk(child, rest, create, set)
+        }
+    }
+}
+
+fn empty(kind: Create) -> Node {
+    match kind {
+        Create::Map => Node::from(Map::default()),
+        _ => Node::from(Scalar::string("")),
+    }
+}

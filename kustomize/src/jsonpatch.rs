@@ -1,0 +1,276 @@
+//! JSON patches (RFC 6902), with the words of the library that kustomize uses.
+
+use flotilla_yaml::{Node, Pos, Value};
+
+use crate::error::{Fail, Res, fail};
+use crate::node_ops::stamp;
+
+/// The operations of one patch.
+#[derive(Debug, Clone)]
+pub(crate) struct JsonPatch {
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Clone)]
+struct Op {
+    kind: Kind,
+    path: String,
+    from: Option<String>,
+    value: Option<Node>,
+    pos: Pos,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Add,
+    Remove,
+    Replace,
+    Move,
+    Copy,
+    Test,
+}
+
+impl JsonPatch {
+    /// Reads the first document of a patch: a list of operations.
+    pub(crate) fn read(documents: &[Node]) -> Res<Self> {
+        let Some(document) = documents.first() else { return Ok(Self { ops: Vec::new() }) };
+        let Some(list) = document.as_seq() else {
+            let kind = if document.is_map() { "object" } else { "string" };
+            return fail!("json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch: a list of operations is needed")
+                .map_err(|e: Fail| e.at(document.pos));
+        };
+        let ops = list
+            .iter()
+            .enumerate()
+            .map(|(n, node)| Op::read(node).map_err(|e| e.at(node.pos).field(format!("[{n}]"))));
+        Ok(Self { ops: ops.collect::<Res<_>>()? })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Applies all operations, or none if one fails.
+    pub(crate) fn apply(&self, document: &mut Node) -> Res<()> {
+        let mut result = document.clone();
+        for op in &self.ops {
+            op.apply(&mut result).map_err(|e| e.at(op.pos))?;
+        }
+        *document = result;
+        Ok(())
+    }
+}
+
+/// A value with the meaning that JSON gives it, at the patch's position.
+fn json_value(node: &Node) -> Res<Node> {
+    let json = node.to_json().map_err(|e| Fail::new(e.message).at(e.pos))?;
+    let mut value = Node::from_json(&json);
+    stamp(&mut value, node.pos);
+    Ok(value)
+}
+
+impl Op {
+    fn read(node: &Node) -> Res<Self> {
+        if !node.is_map() {
+            return fail!("json: cannot unmarshal string into Go value of type jsonpatch.Operation");
+        }
+        let part = |name: &str| node.get(name).and_then(Node::text).map(str::to_owned);
+        let kind = match part("op").as_deref() {
+            Some("add") => Kind::Add,
+            Some("remove") => Kind::Remove,
+            Some("replace") => Kind::Replace,
+            Some("move") => Kind::Move,
+            Some("copy") => Kind::Copy,
+            Some("test") => Kind::Test,
+            Some(other) => return fail!("Unexpected kind: {other}").map_err(|e: Fail| e.field("op")),
+            None => return fail!("operation missing op field: missing value"),
+        };
+        let Some(path) = part("path") else { return fail!("operation missing path field: missing value") };
+        let from = part("from");
+        if matches!(kind, Kind::Move | Kind::Copy) && from.is_none() {
+            return fail!("operation, missing from field: missing value");
+        }
+        let value = match node.get("value") {
+            Some(value) => Some(json_value(value)?),
+            None if matches!(kind, Kind::Add | Kind::Replace) => Some(Node::null().at_pos(node.pos)),
+            None => None,
+        };
+        Ok(Self { kind, path, from, value, pos: node.pos })
+    }
+
+    fn apply(&self, document: &mut Node) -> Res<()> {
+        let path = self.path.as_str();
+        let value = || self.value.clone().unwrap_or_else(Node::null);
+        match self.kind {
+            Kind::Add => add(document, path, value(), "add"),
+            Kind::Remove => remove(document, path, "remove").map(drop),
+            Kind::Replace => {
+                if path.is_empty() {
+                    *document = value();
+                    return Ok(());
+                }
+                let Some((parent, key)) = parent(document, path) else {
+                    return fail!(
+                        "replace operation does not apply: doc is missing path: {path}: missing value"
+                    );
+                };
+                match child(parent, &key) {
+                    Some(old) => *old = value(),
+                    None => {
+                        return fail!(
+                            "replace operation does not apply: doc is missing key: {path}: missing value"
+                        );
+                    }
+                }
+                Ok(())
+            }
+            Kind::Test => {
+                let found = if path.is_empty() {
+                    Some(document.clone())
+                } else {
+                    let Some((parent, key)) = parent(document, path) else {
+                        return fail!(
+                            "test operation does not apply: is missing path: {path}: missing value"
+                        );
+                    };
+                    child(parent, &key).cloned()
+                };
+                let same = match (&found, &self.value) {
+                    (None, None) => true,
+                    (Some(found), Some(value)) => same_json(found, value),
+                    (None, Some(value)) => value.is_null(),
+                    (Some(found), None) => found.is_null(),
+                };
+                if same { Ok(()) } else { fail!("testing value {path} failed: test failed") }
+            }
+            Kind::Move => {
+                let from = self.from.as_deref().unwrap_or_default();
+                let moved = remove(document, from, "move")?;
+                add(document, path, moved, "move")
+            }
+            Kind::Copy => {
+                let from = self.from.as_deref().unwrap_or_default();
+                let copied = parent(document, from).and_then(|(parent, key)| child(parent, &key).cloned());
+                let Some(copied) = copied else {
+                    return fail!(
+                        "copy operation does not apply: doc is missing from path: {from}: missing value"
+                    );
+                };
+                add(document, path, copied, "copy")
+            }
+        }
+    }
+}
+
+/// Whether two values are the same JSON; the order of keys does not count.
+fn same_json(a: &Node, b: &Node) -> bool {
+    match (&a.value, &b.value) {
+        (Value::Map(a), Value::Map(b)) => {
+            a.len() == b.len()
+                && a.iter()
+                    .all(|e| b.get(e.key.text().unwrap_or_default()).is_some_and(|v| same_json(&e.value, v)))
+        }
+        (Value::Seq(a), Value::Seq(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same_json(a, b))
+        }
+        _ => a == b || (a.as_f64().is_some() && a.as_f64() == b.as_f64()),
+    }
+}
+
+fn unescape(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
+/// The collection that a pointer's last part names something in, and that part.
+fn parent<'a>(document: &'a mut Node, path: &str) -> Option<(&'a mut Node, String)> {
+    let mut parts = path.split('/').skip(1).peekable();
+    parts.peek()?;
+    let mut node = document;
+    loop {
+        let part = unescape(parts.next()?);
+        if parts.peek().is_none() {
+            return (node.is_map() || node.is_seq()).then_some((node, part));
+        }
+        node = child(node, &part)?;
+    }
+}
+
+fn index(key: &str, len: usize) -> Option<usize> {
+    let index: i64 = key.parse().ok()?;
+    let index = if index < 0 { index + len as i64 } else { index };
+    usize::try_from(index).ok()
+}
+
+fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+    match &mut node.value {
+        Value::Map(map) => map.get_mut(key),
+        Value::Seq(seq) => {
+            let index = index(key, seq.len()).filter(|n| *n < seq.len())?;
+            seq.get_mut(index)
+        }
+        Value::Scalar(_) => None,
+    }
+}
+
+fn add(document: &mut Node, path: &str, value: Node, op: &str) -> Res<()> {
+    if path.is_empty() && op == "add" {
+        *document = value;
+        return Ok(());
+    }
+    let Some((parent, key)) = parent(document, path) else {
+        if op == "add" {
+            return fail!("add operation does not apply: doc is missing path: \"{path}\": missing value");
+        }
+        return fail!(
+            "{op} operation does not apply: doc is missing destination path: {path}: missing value"
+        );
+    };
+    match &mut parent.value {
+        Value::Map(map) => {
+            map.insert(key, value);
+        }
+        Value::Seq(seq) if key == "-" => seq.push(value),
+        Value::Seq(seq) => {
+            if key.parse::<i64>().is_err() {
+                return fail!(
+                    "error in {op} for path: '{path}': value was not a proper array index: '{key}'"
+                );
+            }
+            match index(&key, seq.len() + 1).filter(|n| *n <= seq.len()) {
+                Some(n) => seq.insert(n, value),
+                None => {
+                    return fail!(
+                        "error in {op} for path: '{path}': Unable to access invalid index: {key}: invalid index referenced"
+                    );
+                }
+            }
+        }
+        Value::Scalar(_) => {}
+    }
+    Ok(())
+}
+
+fn remove(document: &mut Node, path: &str, op: &str) -> Res<Node> {
+    let Some((parent, key)) = parent(document, path) else {
+        let what = if op == "move" { format!("from path: {path}") } else { format!("path: \"{path}\"") };
+        return fail!("{op} operation does not apply: doc is missing {what}: missing value");
+    };
+    let removed = match &mut parent.value {
+        Value::Map(map) => map.remove(&key),
+        Value::Seq(seq) => {
+            let Some(n) = index(&key, seq.len()).filter(|n| *n < seq.len()) else {
+                return fail!(
+                    "error in {op} for path: '{path}': Unable to access invalid index: {key}: invalid index referenced"
+                );
+            };
+            Some(seq.remove(n))
+        }
+        Value::Scalar(_) => None,
+    };
+    match removed {
+        Some(node) => Ok(node),
+        None => {
+            fail!("error in {op} for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+        }
+    }
+}

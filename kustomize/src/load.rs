@@ -1,0 +1,273 @@
+//! Reading files and folders for a build: where a kustomization may reach, cycles, and the numbers of files.
+
+use std::sync::Arc;
+
+use flotilla_yaml::{Node, Pos};
+
+use crate::Options;
+use crate::decode::Text;
+use crate::error::{Fail, Res, fail};
+use crate::files::{Files, Kind, TreePath};
+use crate::request::{Answer, Answers, Request};
+use crate::schema::Schema;
+
+/// What a whole build shares.
+pub(crate) struct Context<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) answers: &'a Answers,
+    /// The files read so far; a [`Pos`]'s `source` is the place in this list, from 1.
+    pub(crate) sources: Vec<TreePath>,
+    pub(crate) needs: Vec<Request>,
+    pub(crate) notices: Vec<String>,
+    pub(crate) schema: Arc<Schema>,
+    /// Whether an `openapi` field decided the schema; the first one in a build does.
+    pub(crate) schema_is_set: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(options: &'a Options, answers: &'a Answers) -> Self {
+        Self {
+            options,
+            answers,
+            sources: Vec::new(),
+            needs: Vec::new(),
+            notices: Vec::new(),
+            schema: Schema::builtin(),
+            schema_is_set: false,
+        }
+    }
+
+    /// Numbers a file.
+    pub(crate) fn source(&mut self, path: &TreePath) -> u32 {
+        let known = self.sources.iter().rposition(|p| p == path);
+        let index = known.unwrap_or_else(|| {
+            self.sources.push(path.clone());
+            self.sources.len() - 1
+        });
+        index as u32 + 1
+    }
+
+    /// An answer, or a note that it is needed.
+    pub(crate) fn answer(&mut self, request: Request) -> Option<Answer> {
+        let answer = self.answers.get(&request).cloned();
+        if answer.is_none() && !self.needs.contains(&request) {
+            self.needs.push(request);
+        }
+        answer
+    }
+}
+
+/// A tree that is read: the build's own, or that of a remote base.
+#[derive(Clone)]
+pub(crate) enum Tree<'a> {
+    Own(&'a dyn Files),
+    Remote(Arc<dyn Files>, String),
+}
+
+impl Tree<'_> {
+    pub(crate) fn files(&self) -> &dyn Files {
+        match self {
+            Tree::Own(files) => *files,
+            Tree::Remote(files, _) => &**files,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Tree::Own(_) => "",
+            Tree::Remote(_, url) => url,
+        }
+    }
+}
+
+/// A kustomization's folder, and what it may read from there.
+#[derive(Clone)]
+pub(crate) struct Loader<'a> {
+    pub(crate) tree: Tree<'a>,
+    pub(crate) root: TreePath,
+    restrict: bool,
+    /// The folders on the way here, of which none may be entered again.
+    visited: Vec<(String, TreePath)>,
+}
+
+/// A file that was read.
+pub(crate) struct Loaded {
+    pub(crate) path: TreePath,
+    pub(crate) source: u32,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+/// What stands at a path of a `resources` entry.
+pub(crate) enum Found {
+    File,
+    Folder,
+    Missing,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(tree: Tree<'a>, root: TreePath, restrict: bool) -> Res<Self> {
+        let entry = tree.files().entry(&root)?;
+        match entry.map(|e| e.kind) {
+            Some(Kind::Folder) => {
+                let visited = vec![(tree.name().to_owned(), root.clone())];
+                Ok(Self { tree, root, restrict, visited })
+            }
+            None => fail!(
+                "must build at directory: not a valid directory: '{root}' doesn't exist ({root}: no such file or directory)"
+            ),
+            Some(_) => fail!("must build at directory: '{root}': file is not directory"),
+        }
+    }
+
+    fn resolve(&self, path: &str) -> Res<TreePath> {
+        self.root.join(path).map_err(|e| Fail::new(e.to_string()))
+    }
+
+    /// What a path names.
+    pub(crate) fn find(&self, path: &str) -> Res<Found> {
+        if is_remote(path) {
+            return Ok(Found::Missing);
+        }
+        let resolved = self.resolve(path)?;
+        Ok(match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
+            Some(Kind::Folder) => Found::Folder,
+            Some(Kind::File) => Found::File,
+            Some(Kind::Symlink) => return fail!("'{resolved}' is a symlink; symlinks are not followed"),
+            None => Found::Missing,
+        })
+    }
+
+    /// Reads a file. Errors are at the place that names it.
+    pub(crate) fn load(&self, cx: &mut Context, path: &Text) -> Res<Loaded> {
+        self.load_unplaced(cx, &path.text).map_err(|e| e.at(path.pos))
+    }
+
+    fn load_unplaced(&self, cx: &mut Context, path: &str) -> Res<Loaded> {
+        if path.starts_with("http://") || path.starts_with("https://") {
+            let request = Request::Remote(path.to_owned());
+            return match cx.answer(request) {
+                Some(Answer::Text(text)) => {
+                    let name = TreePath::from_root(&path.replace("://", "/"))
+                        .map_err(|e| Fail::new(e.to_string()))?;
+                    Ok(Loaded { source: cx.source(&name), path: name, bytes: text.as_bytes().into() })
+                }
+                Some(Answer::Tree { .. }) => fail!("'{path}' is a folder, where a file is needed"),
+                None => fail!("'{path}' has to be fetched"),
+            };
+        }
+        let resolved = self.resolve(path)?;
+        match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
+            None => return fail!("{resolved}: no such file or directory"),
+            Some(Kind::Folder) => return fail!("{resolved}: is a directory, where a file is needed"),
+            Some(Kind::Symlink) => return fail!("'{resolved}' is a symlink; symlinks are not followed"),
+            Some(Kind::File) => {}
+        }
+        if self.restrict && !resolved.is_within(&self.root) {
+            return fail!(
+                "security; file '{resolved}' is not in or below '{}'; \
+                 move it there, or build with the load restrictor off",
+                self.root
+            );
+        }
+        let bytes = self.tree.files().read(&resolved)?;
+        Ok(Loaded { source: cx.source(&resolved), path: resolved, bytes })
+    }
+
+    /// Enters a folder.
+    pub(crate) fn enter(&self, path: &Text) -> Res<Loader<'a>> {
+        let enter = || {
+            let root = self.resolve(&path.text)?;
+            for (tree, visited) in self.visited.iter().rev() {
+                if tree == self.tree.name() && visited.is_within(&root) {
+                    return fail!(
+                        "cycle detected: candidate root '{root}' contains visited root '{visited}'"
+                    );
+                }
+            }
+            let mut loader = Loader::new(self.tree.clone(), root, self.restrict)?;
+            loader.visited.splice(0..0, self.visited.iter().cloned());
+            Ok(loader)
+        };
+        enter().map_err(|e: Fail| e.at(path.pos))
+    }
+
+    /// Enters a remote base.
+    pub(crate) fn enter_remote(&self, url: &Text, files: Arc<dyn Files>, root: TreePath) -> Res<Loader<'a>> {
+        if self.visited.iter().any(|(tree, folder)| *tree == url.text && folder.is_within(&root)) {
+            return fail!("cycle detected: URI '{0}' referenced by previous URI '{0}'", url.text)
+                .map_err(|e: Fail| e.at(url.pos));
+        }
+        let mut loader =
+            Loader::new(Tree::Remote(files, url.text.clone()), root, true).map_err(|e| e.at(url.pos))?;
+        loader.visited.splice(0..0, self.visited.iter().cloned());
+        Ok(loader)
+    }
+}
+
+/// The names of a kustomization file.
+pub(crate) const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+impl Loader<'_> {
+    /// Reads the folder's kustomization file.
+    pub(crate) fn load_kustomization(&self, cx: &mut Context) -> Res<Loaded> {
+        let mut found = Vec::new();
+        for name in NAMES {
+            let path = self.resolve(name)?;
+            if self.tree.files().entry(&path)?.is_some_and(|e| e.kind == Kind::File) {
+                found.push(name);
+            }
+        }
+        match found[..] {
+            [] => fail!(
+                "unable to find one of 'kustomization.yaml', 'kustomization.yml' or 'Kustomization' in directory '{}'",
+                self.root
+            ),
+            [name] => self.load_unplaced(cx, name),
+            _ => fail!("Found multiple kustomization files under: {}\n", self.root),
+        }
+    }
+}
+
+impl Loaded {
+    pub(crate) fn text(&self) -> Res<&str> {
+        std::str::from_utf8(&self.bytes).map_err(|e| {
+            let line = self.bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u32 + 1;
+            let pos = Pos { source: self.source, line, column: 0 };
+            Fail::new(format!("{} is not UTF-8 text", self.path)).at(pos)
+        })
+    }
+
+    /// The documents of a YAML or JSON file.
+    pub(crate) fn documents(&self) -> Res<Vec<Node>> {
+        parse(self.text()?, self.source).map_err(|e| Fail {
+            message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path),
+            ..e
+        })
+    }
+
+    /// The one document of a configuration file; null for an empty one.
+    pub(crate) fn document(&self) -> Res<Node> {
+        Ok(self.documents()?.into_iter().next().unwrap_or_else(Node::null))
+    }
+}
+
+/// Reads YAML with positions in a numbered file.
+pub(crate) fn parse(text: &str, source: u32) -> Res<Vec<Node>> {
+    let options = flotilla_yaml::Options { source, skip_comments: true, ..flotilla_yaml::Options::default() };
+    flotilla_yaml::parse_with(text, &options).map_err(|e| {
+        let mut pos = e.pos;
+        pos.source = source;
+        Fail::new(format!("line {}: {}", e.pos.line, e.message)).at(pos)
+    })
+}
+
+/// Whether an entry that names no file or folder of the tree is the address of something remote.
+pub(crate) fn is_remote(path: &str) -> bool {
+    let schemes = ["https://", "http://", "ssh://", "git::", "git@", "file://", "gh:"];
+    schemes.iter().any(|s| path.starts_with(s))
+        || path.starts_with("github.com/")
+        || path.starts_with("github.com:")
+        || (path.split('/').next().is_some_and(|host| host.contains('@') && host.contains(':')))
+        || path.contains("?ref=")
+        || path.contains(".git/") && !path.starts_with('.')
+}

@@ -1,0 +1,434 @@
+//! Strategic merge patches, with kustomize's rules.
+//!
+//! A patch is laid over a resource: mappings are merged by key, `null` removes, lists are replaced unless the
+//! schema names merge keys for them. `$patch: delete` and `$patch: replace` direct otherwise. The rules follow what
+//! kyaml does in corners too (blank nulls vanish, patched items come first), because output depends on them.
+
+use std::collections::HashSet;
+
+use flotilla_yaml::{Kind, Map, Node, Scalar, Seq, Value};
+
+use crate::error::{Fail, Res};
+use crate::node_ops::{text, wrong_kind};
+use crate::schema::{Field, Schema, TypeId};
+
+const DIRECTIVE: &str = "$patch";
+
+/// What a patch says about the mapping or list that it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Directive {
+    Merge,
+    Replace,
+    Delete,
+}
+
+/// The patched resource; `None` if the patch deletes it.
+pub(crate) fn strategic_merge(schema: &Schema, resource: Node, patch: Node) -> Res<Option<Node>> {
+    Merger { schema }.walk(Some(resource), Some(patch), None)
+}
+
+struct Merger<'a> {
+    schema: &'a Schema,
+}
+
+fn is_none_or_null(node: Option<&Node>) -> bool {
+    node.is_none_or(Node::is_null)
+}
+
+impl Merger<'_> {
+    fn walk(&self, dest: Option<Node>, patch: Option<Node>, field: Option<Field>) -> Res<Option<Node>> {
+        let decides = [dest.as_ref(), patch.as_ref()].into_iter().flatten().find(|n| !n.is_null());
+        match decides.map(|n| &n.value) {
+            None | Some(Value::Map(_)) => {
+                self.demand("MappingNode", &[&dest, &patch], Node::is_map)?;
+                let of = field.and_then(|f| f.of).or_else(|| self.kind_of(&[&dest, &patch]));
+                self.walk_map(dest, patch, of)
+            }
+            Some(Value::Seq(_)) => {
+                self.demand("SequenceNode", &[&dest, &patch], Node::is_seq)?;
+                match field {
+                    Some(Field { keys: Some(keys), of }) => self.walk_associative(dest, patch, &keys, of),
+                    _ => Ok(patch.or(dest)),
+                }
+            }
+            Some(Value::Scalar(_)) => {
+                self.demand("ScalarNode", &[&dest, &patch], Node::is_scalar)?;
+                Ok(patch.or(dest))
+            }
+        }
+    }
+
+    fn demand(&self, kind: &str, nodes: &[&Option<Node>], test: fn(&Node) -> bool) -> Res<()> {
+        match nodes.iter().filter_map(|n| n.as_ref()).find(|n| !n.is_null() && !test(n)) {
+            // The patch is named as the place where it can be, since it is the patch that does not fit.
+            Some(node) => {
+                Err(wrong_kind(kind, node)
+                    .at(nodes.last().and_then(|n| n.as_ref()).map_or(node.pos, |n| n.pos)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The type of an object that says its kind itself.
+    fn kind_of(&self, nodes: &[&Option<Node>]) -> Option<TypeId> {
+        nodes.iter().filter_map(|n| n.as_ref()).find_map(|node| {
+            let api_version = node.get("apiVersion").map(text).filter(|t| !t.is_empty())?;
+            let kind = node.get("kind").map(text).filter(|t| !t.is_empty())?;
+            self.schema.kind(api_version, kind)
+        })
+    }
+
+    fn walk_map(&self, dest: Option<Node>, patch: Option<Node>, of: Option<TypeId>) -> Res<Option<Node>> {
+        if is_none_or_null(dest.as_ref()) {
+            return match (dest, patch) {
+                // A null that was written out stays; a blank one goes.
+                (Some(dest), None) if !dest.text().unwrap_or_default().is_empty() => Ok(Some(dest)),
+                (_, None) => Ok(None),
+                (_, Some(patch)) => self.add(patch, of),
+            };
+        }
+        let dest = dest.expect("checked above");
+        let Some(mut patch) = patch else {
+            return if self.is_normal(&dest, of) { Ok(Some(dest)) } else { self.merge_maps(dest, None, of) };
+        };
+        if patch.is_null() {
+            return Ok(None);
+        }
+        match take_directive(&mut patch)? {
+            Directive::Delete => Ok(None),
+            Directive::Replace => self.add(patch, of),
+            Directive::Merge => self.merge_maps(dest, Some(patch), of),
+        }
+    }
+
+    /// The patch itself where there is nothing to patch: without its directives and nulls.
+    fn add(&self, mut patch: Node, of: Option<TypeId>) -> Res<Option<Node>> {
+        if patch.is_null() {
+            return Ok(None);
+        }
+        if take_directive(&mut patch)? == Directive::Delete {
+            return Ok(None);
+        }
+        let Some(map) = patch.as_map() else { return Ok(Some(patch)) };
+        let mut result = Map::with_capacity(map.len());
+        for entry in map {
+            let field = self.field(of, entry.key.text());
+            let value = match &entry.value.value {
+                Value::Map(_) => self.add(
+                    entry.value.clone(),
+                    field.and_then(|f| f.of).or_else(|| self.kind_of(&[&Some(entry.value.clone())])),
+                )?,
+                Value::Seq(_) => self.walk(None, Some(entry.value.clone()), field)?,
+                Value::Scalar(_) => Some(entry.value.clone()),
+            };
+            if let Some(value) = value.filter(|v| !v.is_null()) {
+                result.push(entry.key.clone(), value);
+            }
+        }
+        patch.value = Value::Map(result);
+        Ok(Some(patch))
+    }
+
+    fn merge_maps(&self, mut dest: Node, patch: Option<Node>, of: Option<TypeId>) -> Res<Option<Node>> {
+        let mut patch_map = match patch.map(|p| p.value) {
+            Some(Value::Map(map)) => map,
+            _ => Map::default(),
+        };
+        let map = dest.as_map_mut().expect("a mapping by now");
+        let entries = std::mem::take(map.entries_mut());
+        let mut result = Map::with_capacity(entries.len() + patch_map.len());
+        for entry in entries {
+            let name = entry.key.text();
+            let patch = name.and_then(|n| patch_map.remove(n));
+            let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
+            let field = self.field(of, name);
+            let merged = self.walk(Some(entry.value), patch, field)?;
+            if let Some(value) = merged.filter(|v| written_null || !v.is_null()) {
+                result.push(entry.key, value);
+            }
+        }
+        for entry in &patch_map {
+            let field = self.field(of, entry.key.text());
+            if let Some(value) = self.walk(None, Some(entry.value.clone()), field)?.filter(|v| !v.is_null()) {
+                result.push(entry.key.clone(), value);
+            }
+        }
+        *map = result;
+        Ok(Some(dest))
+    }
+
+    fn field(&self, of: Option<TypeId>, name: Option<&str>) -> Option<Field> {
+        self.schema.field(of?, name?)
+    }
+
+    /// Whether merging nothing into a node would leave it as it is.
+    fn is_normal(&self, node: &Node, of: Option<TypeId>) -> bool {
+        let Some(map) = node.as_map() else { return true };
+        let of = of.or_else(|| {
+            let (api_version, kind) = (map.get("apiVersion")?, map.get("kind")?);
+            self.schema.kind(text(api_version), text(kind))
+        });
+        map.iter().all(|entry| match &entry.value.value {
+            Value::Scalar(s) => s.kind() != Kind::Null || !s.text().is_empty(),
+            Value::Map(_) => {
+                self.is_normal(&entry.value, self.field(of, entry.key.text()).and_then(|f| f.of))
+            }
+            Value::Seq(seq) => match self.field(of, entry.key.text()) {
+                Some(Field { keys: Some(keys), of }) => {
+                    let mut seen = HashSet::new();
+                    seq.iter().all(|item| {
+                        let values = key_values(item, &keys);
+                        let complete = values.iter().all(|v| !v.is_empty());
+                        let filled = item.as_map().is_none_or(|m| !m.is_empty());
+                        complete && filled && seen.insert(values) && self.is_normal(item, of)
+                    })
+                }
+                _ => true,
+            },
+        })
+    }
+
+    fn walk_associative(
+        &self,
+        dest: Option<Node>,
+        patch: Option<Node>,
+        keys: &[String],
+        of: Option<TypeId>,
+    ) -> Res<Option<Node>> {
+        let mut patch = patch;
+        if is_none_or_null(dest.as_ref()) {
+            let Some(mut patch) = patch else { return Ok(None) };
+            return match take_directive(&mut patch)? {
+                Directive::Delete => Ok(None),
+                _ => self.merge_lists(patch.clone(), Some(patch), keys, of, true),
+            };
+        }
+        let dest = dest.expect("checked above");
+        if let Some(patch) = &mut patch {
+            if patch.is_null() {
+                return Ok(None);
+            }
+            match take_directive(patch)? {
+                Directive::Delete => return Ok(None),
+                Directive::Replace => {
+                    return self.merge_lists(patch.clone(), Some(patch.clone()), keys, of, true);
+                }
+                Directive::Merge => {}
+            }
+        }
+        self.merge_lists(dest, patch, keys, of, false)
+    }
+
+    /// Merges two lists by keys. With `same`, both are one list that is only to be brought into its normal form.
+    fn merge_lists(
+        &self,
+        mut dest: Node,
+        patch: Option<Node>,
+        keys: &[String],
+        of: Option<TypeId>,
+        same: bool,
+    ) -> Res<Option<Node>> {
+        let scalars = [String::new()];
+        let keys = if keys.is_empty() { &scalars[..] } else { keys };
+        let patch_items: Vec<Node> =
+            patch.as_ref().and_then(Node::as_seq).map(|s| s.to_vec()).unwrap_or_default();
+        let mut dest_items: Vec<Node> = dest.as_seq().map(|s| s.to_vec()).unwrap_or_default();
+
+        let mut wanted: Vec<Vec<String>> = Vec::new();
+        let mut seen = HashSet::new();
+        for item in patch_items.iter().chain(&dest_items) {
+            let values = key_values(item, keys);
+            if seen.insert(values.clone()) {
+                wanted.push(values);
+            }
+        }
+        if keys.len() > 1 {
+            fill_in(&mut wanted);
+        }
+        let mut added: Vec<Node> = Vec::new();
+        let mut last_keys: Vec<&str> = Vec::new();
+        for values in &wanted {
+            let (names, values) = valid_keys(&wanted, values, keys);
+            last_keys.clone_from(&names);
+            let (find_names, find_values) = valid_keys(std::slice::from_ref(&values), &values, &names);
+            let at = position(&dest_items, &find_names, &find_values);
+            let of_patch = position(&patch_items, &find_names, &find_values).map(|n| patch_items[n].clone());
+            let replaces = !same
+                && of_patch
+                    .as_ref()
+                    .is_some_and(|p| p.get(DIRECTIVE).and_then(Node::text) == Some("replace"));
+            let merged = match (at, of_patch) {
+                (_, Some(patch)) if same => self.normal_item(patch, of)?,
+                (at, patch) => {
+                    self.walk(at.map(|n| dest_items[n].clone()), patch, Some(Field { keys: None, of }))?
+                }
+            };
+            let Some(mut item) = merged.filter(|n| !n.is_null() && n.as_map().is_none_or(|m| !m.is_empty()))
+            else {
+                set_element(&mut dest_items, None, &names, &values);
+                continue;
+            };
+            if let Some(map) = item.as_map_mut() {
+                for (name, value) in names.iter().zip(&values) {
+                    if !name.is_empty() && !value.is_empty() && !map.contains_key(name) {
+                        map.push(Node::string(*name), Node::from(Scalar::plain(value.as_str())));
+                    }
+                }
+            }
+            if let Some(n) = at
+                && !replaces
+                && n < dest_items.len()
+            {
+                dest_items[n] = item.clone();
+            }
+            set_element(&mut added, Some(item), &names, &values);
+        }
+        if wanted.is_empty() {
+            return Ok(Some(dest));
+        }
+        append_list(&mut added, dest_items, &last_keys);
+        dest.value = Value::Seq(Seq::from(added));
+        Ok(Some(dest))
+    }
+
+    fn normal_item(&self, item: Node, of: Option<TypeId>) -> Res<Option<Node>> {
+        if item.is_map() { self.add(item, of) } else { Ok(Some(item)) }
+    }
+}
+
+/// Reads a `$patch` directive and takes it out.
+fn take_directive(patch: &mut Node) -> Res<Directive> {
+    let pos = patch.pos;
+    let found = match &mut patch.value {
+        Value::Map(map) => map.contains_key(DIRECTIVE).then(|| map.remove(DIRECTIVE)).flatten(),
+        Value::Seq(seq) => {
+            let is_directive =
+                |n: &Node| n.as_map().is_some_and(|m| m.len() == 1 && m.contains_key(DIRECTIVE));
+            let at = seq.iter().position(is_directive);
+            at.and_then(|n| {
+                let item = seq.remove(n);
+                item.get(DIRECTIVE).cloned()
+            })
+        }
+        Value::Scalar(_) => None,
+    };
+    match found.as_ref().map(text) {
+        None | Some("merge") => Ok(Directive::Merge),
+        Some("replace") => Ok(Directive::Replace),
+        Some("delete") => Ok(Directive::Delete),
+        Some(other) => Err(Fail::new(format!("unknown patch strategy '{other}'")).at(pos).field(DIRECTIVE)),
+    }
+}
+
+/// An item's values of the merge keys, "" where it has none; its own text for the empty key.
+fn key_values(item: &Node, keys: &[String]) -> Vec<String> {
+    let value = |key: &String| {
+        let node = if key.is_empty() { Some(item) } else { item.get(key) };
+        node.map(text).unwrap_or_default().to_owned()
+    };
+    if keys.is_empty() { vec![text(item).to_owned()] } else { keys.iter().map(value).collect() }
+}
+
+/// Where one item lacks a key that another one with the same other keys has, it is taken for the same.
+fn fill_in(wanted: &mut [Vec<String>]) {
+    for i in 0..wanted.len() {
+        for j in 0..wanted.len() {
+            let (a, b) = (&wanted[i], &wanted[j]);
+            let agree = a.iter().zip(b).all(|(a, b)| a == b || a.is_empty() || b.is_empty());
+            let common = a.iter().zip(b).any(|(a, b)| a == b);
+            if agree && common {
+                let both: Vec<String> =
+                    a.iter().zip(b).map(|(a, b)| if a.is_empty() { b.clone() } else { a.clone() }).collect();
+                wanted[i].clone_from(&both);
+                wanted[j] = both;
+            }
+        }
+    }
+}
+
+/// The keys that any of the items uses, with one item's values of them.
+fn valid_keys<'k, K: AsRef<str>>(
+    all: &[Vec<String>],
+    values: &[String],
+    keys: &'k [K],
+) -> (Vec<&'k str>, Vec<String>) {
+    let used = |n: usize| all.iter().any(|v| v.get(n).is_some_and(|v| !v.is_empty()));
+    let any = (0..keys.len()).any(used);
+    let kept = (0..keys.len()).filter(|n| !any || used(*n));
+    kept.map(|n| (keys[n].as_ref(), values.get(n).cloned().unwrap_or_default())).unzip()
+}
+
+/// The first item that has all the values.
+fn position(items: &[Node], keys: &[&str], values: &[String]) -> Option<usize> {
+    items.iter().position(|item| {
+        keys.iter().zip(values).all(|(key, value)| match *key {
+            "" => item.is_scalar() && item.text() == Some(value),
+            key => item.as_map().and_then(|m| m.get(key)).is_some_and(|n| text(n) == value),
+        })
+    })
+}
+
+/// Puts an element in the place of those that have the values, or at the end; without one, removes them.
+fn set_element(items: &mut Vec<Node>, element: Option<Node>, keys: &[&str], values: &[String]) {
+    let for_maps = element.as_ref().is_some_and(Node::is_map) || keys.first().is_some_and(|k| !k.is_empty());
+    let mut found = false;
+    let old = std::mem::take(items);
+    for item in old {
+        if item.is_null() || item.as_map().is_some_and(Map::is_empty) {
+            continue;
+        }
+        if !item.is_map() && for_maps {
+            items.push(item);
+            continue;
+        }
+        let mut matched = false;
+        let mut all = true;
+        for (n, key) in keys.iter().enumerate() {
+            if let Some(value) = values.get(n) {
+                matched = match *key {
+                    "" => text(&item) == value,
+                    key => item.get(key).is_some_and(|v| value.is_empty() || text(v) == value),
+                };
+            }
+            all &= matched;
+        }
+        if !all {
+            if !values.is_empty() {
+                items.push(item);
+            }
+            continue;
+        }
+        found = true;
+        if let Some(element) = &element {
+            items.push(element.clone());
+        }
+    }
+    if let Some(element) = element
+        && !found
+        && !element.is_null()
+    {
+        items.push(element);
+    }
+}
+
+/// Adds the resource's items behind the patched ones; one that is there already keeps the patched one's place.
+fn append_list(items: &mut Vec<Node>, more: Vec<Node>, keys: &[&str]) {
+    for element in more {
+        if keys.first().is_none_or(|k| k.is_empty()) {
+            let value = [text(&element).to_owned()];
+            set_element(items, Some(element), &[""], &value);
+            continue;
+        }
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            match element.get(key).filter(|n| !n.is_null()) {
+                Some(value) => values.push(text(value).to_owned()),
+                None => items.push(element.clone()),
+            }
+        }
+        if keys.len() > 1 {
+            set_element(items, None, keys, &values);
+        }
+        set_element(items, Some(element), keys, &values);
+    }
+}

@@ -1,0 +1,152 @@
+//! Small changes to nodes, with kyaml's rules about which style and kind a scalar keeps.
+
+use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, SmolStr, Style, Value};
+
+use crate::error::{Fail, Res, fail};
+
+/// Sets the text of a scalar that has no type of its own: it stays a string where it was quoted, else it means
+/// what it looks like.
+pub(crate) fn set_text(node: &mut Node, text: &str) {
+    let quoted =
+        matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded);
+    let scalar = if quoted { Scalar::string(text) } else { Scalar::plain(text) };
+    node.value = Value::Scalar(scalar);
+}
+
+/// Sets a scalar to a string.
+pub(crate) fn set_string(node: &mut Node, text: &str) {
+    node.value = Value::Scalar(Scalar::string(text));
+    if node.style == Style::Flow {
+        node.style = Style::Plain;
+    }
+}
+
+/// The text of a scalar; "" for null and for what is no scalar.
+pub(crate) fn text(node: &Node) -> &str {
+    node.as_scalar().filter(|s| s.kind() != Kind::Null).map_or("", Scalar::text)
+}
+
+/// The text at a path of keys; "" where there is none.
+pub(crate) fn text_at<'a>(node: &'a Node, path: &[&str]) -> &'a str {
+    node.at(path).map_or("", text)
+}
+
+/// The mapping under a key, made where it is missing or null.
+pub(crate) fn map_under<'a>(node: &'a mut Node, key: &str) -> Res<&'a mut Map> {
+    let pos = node.pos;
+    if !node.is_map() {
+        return Err(wrong_kind("MappingNode", node));
+    }
+    let map = node.as_map_mut().expect("checked above");
+    let child = map.get_or_insert_with(key, Node::map);
+    if child.is_null() {
+        child.value = Value::Map(Map::default());
+    }
+    if !child.is_map() {
+        return Err(wrong_kind("MappingNode", child).at(pos));
+    }
+    Ok(child.as_map_mut().expect("checked above"))
+}
+
+/// Sets a string under a key, in its place if the key is there.
+pub(crate) fn put_string(map: &mut Map, key: &str, value: &str) {
+    match map.get_mut(key) {
+        Some(node) => set_string(node, value),
+        None => map.push(Node::string(key), Node::string(value)),
+    }
+}
+
+/// The strings of a mapping as kyaml reads labels and annotations: texts of scalars, "" for the rest.
+pub(crate) fn string_map(node: Option<&Node>) -> Vec<(SmolStr, SmolStr)> {
+    let Some(map) = node.and_then(Node::as_map) else { return Vec::new() };
+    map.iter()
+        .map(|e| (e.key.text().unwrap_or_default().into(), e.value.text().unwrap_or_default().into()))
+        .collect()
+}
+
+/// A mapping of strings.
+pub(crate) fn map_of_strings<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Node {
+    let entries = pairs.into_iter().map(|(k, v)| Entry { key: Node::string(k), value: Node::string(v) });
+    Node::from(entries.collect::<Map>())
+}
+
+/// The error of a node that is something else than the operation needs.
+pub(crate) fn wrong_kind(expected: &str, node: &Node) -> Fail {
+    let actual = match node.value {
+        Value::Scalar(_) => "ScalarNode",
+        Value::Seq(_) => "SequenceNode",
+        Value::Map(_) => "MappingNode",
+    };
+    let contents = flotilla_yaml::write(node);
+    Fail::new(format!("wrong node kind: expected {expected} but got {actual}: node contents:\n{contents}"))
+        .at(node.pos)
+}
+
+/// Gives a node and all in it a position, where it has none.
+pub(crate) fn stamp(node: &mut Node, pos: flotilla_yaml::Pos) {
+    if node.pos.source == 0 {
+        node.pos = pos;
+    }
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => seq.iter_mut().for_each(|n| stamp(n, pos)),
+        Value::Map(map) => map.values_mut().for_each(|n| stamp(n, pos)),
+    }
+}
+
+/// Splits a path at `/` (or another separator); a backslash before the separator keeps it in the part.
+pub(crate) fn split_path(path: &str, separator: char) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let path = if path.len() > 1 { path.strip_prefix(separator).unwrap_or(path) } else { path };
+    for part in path.split(separator) {
+        match parts.last_mut() {
+            Some(last) if last.ends_with('\\') => {
+                last.pop();
+                last.push(separator);
+                last.push_str(part);
+            }
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    parts
+}
+
+/// As [`split_path`] at dots, with `[a.b]` one key and `[name=a.b]` one part that keeps its brackets.
+pub(crate) fn split_field_path(path: &str) -> Vec<String> {
+    let parts = split_path(path, '.');
+    let mut result = Vec::with_capacity(parts.len());
+    let mut rest = parts.into_iter();
+    while let Some(part) = rest.next() {
+        if !part.starts_with('[') || part.ends_with(']') {
+            result.push(part);
+            continue;
+        }
+        let mut whole = part;
+        for next in rest.by_ref() {
+            whole.push('.');
+            whole.push_str(&next);
+            if next.ends_with(']') {
+                break;
+            }
+        }
+        if whole.contains('=') {
+            result.push(whole);
+        } else {
+            result.push(whole.trim_matches(|c| c == '[' || c == ']').to_owned());
+        }
+    }
+    result
+}
+
+/// The `name` and `value` of a part `[name=value]`.
+pub(crate) fn index_name_value(part: &str) -> Res<(&str, &str)> {
+    let inner = part.strip_prefix('[').and_then(|p| p.strip_suffix(']')).unwrap_or(part);
+    match inner.split_once('=') {
+        Some(pair) => Ok(pair),
+        None => fail!("list path element must contain fieldName=fieldValue for element to match"),
+    }
+}
+
+pub(crate) fn is_list_index(part: &str) -> bool {
+    part.starts_with('[') && part.ends_with(']')
+}

@@ -1,0 +1,280 @@
+//! Generators, transformers and validators that are given as configuration, inline or by file. Only those that
+//! kustomize has built in run; programs, containers and Go plugins are refused.
+
+use flotilla_yaml::Node;
+
+use crate::decode::{Text, Unknown, boolean, fields, list, string, string_map, text, texts};
+use crate::error::{Fail, Res, fail};
+use crate::fieldspec::FieldSpec;
+use crate::generate::{Made, add_hash};
+use crate::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, each};
+use crate::load::{Context, parse};
+use crate::metadata;
+use crate::node_ops::{map_of_strings, text_at};
+use crate::resmap::{self, ResMap};
+use crate::resource::{ORIGIN_ANNOTATION, Resource};
+use crate::target::{Accumulator, Target, absorb};
+use crate::transform::names::{End, affix};
+use crate::transform::namespace::{Namespace, Subjects};
+use crate::transform::{images, patches, replacements, set_pairs, set_replicas, value_add};
+
+/// Runs the `generators`.
+pub(crate) fn generate(cx: &mut Context, target: &mut Target, acc: &mut Accumulator) -> Res<()> {
+    let entries = std::mem::take(&mut target.kustomization.generators);
+    for config in configs(cx, target, &entries, "generators")? {
+        let named = |e: Fail| e.at(config.pos);
+        check_builtin(&config).map_err(named)?;
+        let made = generate_one(cx, target, &config).map_err(named)?;
+        absorb(acc, made, origin(&config).as_deref()).map_err(named)?;
+    }
+    Ok(())
+}
+
+/// Runs the `transformers`.
+pub(crate) fn transform(cx: &mut Context, target: &mut Target, acc: &mut Accumulator) -> Res<()> {
+    let entries = std::mem::take(&mut target.kustomization.transformers);
+    for config in configs(cx, target, &entries, "transformers")? {
+        transform_one(cx, target, &mut acc.resources, &config).map_err(|e| e.at(config.pos))?;
+        if let Some(origin) = origin(&config) {
+            metadata::add_transformation(&mut acc.resources, &origin)?;
+        }
+        acc.resources.drop_empty();
+    }
+    Ok(())
+}
+
+/// Runs the `validators`: transformers that must not change anything.
+pub(crate) fn validate(cx: &mut Context, target: &mut Target, acc: &mut Accumulator) -> Res<()> {
+    let entries = std::mem::take(&mut target.kustomization.validators);
+    for config in configs(cx, target, &entries, "validators")? {
+        let before: Vec<Node> = acc.resources.0.iter().map(|r| r.node.clone()).collect();
+        transform_one(cx, target, &mut acc.resources, &config).map_err(|e| e.at(config.pos))?;
+        let mut after = acc.resources.0.iter().map(|r| {
+            let mut node = r.node.clone();
+            if let Some(labels) = node.at_mut(&["metadata", "labels"]).and_then(Node::as_map_mut) {
+                labels.remove("validated-by");
+            }
+            node
+        });
+        let same =
+            before.len() == acc.resources.0.len() && before.iter().all(|b| after.next().as_ref() == Some(b));
+        if !same {
+            return fail!("validator shouldn't modify the resource map").map_err(|e: Fail| e.at(config.pos));
+        }
+    }
+    Ok(())
+}
+
+/// The configuration objects of a field.
+fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str) -> Res<Vec<Resource>> {
+    let mut acc = Accumulator::default();
+    let mut paths = Vec::new();
+    for entry in entries {
+        let inline = parse(&entry.text, entry.pos.source).and_then(resmap::resources);
+        let Ok(mut inline) = inline else {
+            paths.push(entry.clone());
+            continue;
+        };
+        for config in &mut inline {
+            patches::restamp(&mut config.node, entry.pos);
+            config.pos = entry.pos;
+            if let Some(trace) = &target.trace {
+                metadata::set_origin(config, &trace.append(&target.file_name).origin())?;
+            }
+        }
+        acc.resources.append_all(inline)?;
+    }
+    target.accumulate_resources(cx, &mut acc, &paths, field)?;
+    Ok(acc.resources.0)
+}
+
+/// What the annotations of `buildMetadata` say about a plugin, if they are asked for.
+fn origin(config: &Resource) -> Option<String> {
+    let own = config.annotation(ORIGIN_ANNOTATION)?;
+    let mut origin = String::new();
+    for line in own.lines() {
+        match line.strip_prefix("path: ") {
+            Some(path) => origin.push_str(&format!("configuredIn: {path}\n")),
+            None => origin.insert_str(0, &format!("{line}\n")),
+        }
+    }
+    let api_version = text_at(&config.node, &["apiVersion"]);
+    origin.push_str(&format!("configuredBy:\n  apiVersion: {api_version}\n  kind: {}\n", config.kind()));
+    for (name, value) in [("name", config.name()), ("namespace", config.namespace())] {
+        if !value.is_empty() {
+            origin.push_str(&format!("  {name}: {value}\n"));
+        }
+    }
+    Some(origin)
+}
+
+fn check_builtin(config: &Resource) -> Res<()> {
+    let gvk = config.gvk();
+    if gvk.group.is_empty() && gvk.version == "builtin" {
+        return Ok(());
+    }
+    let kind = &gvk.kind;
+    fail!(
+        "external plugins disabled; unable to load external plugin '{kind}': only the built-in ones (apiVersion: builtin) \
+         run here, programs and containers do not"
+    )
+}
+
+fn generate_one(cx: &mut Context, target: &Target, config: &Resource) -> Res<Vec<Resource>> {
+    let loader = &target.loader;
+    let made = match config.kind() {
+        "ConfigMapGenerator" => Made::ConfigMap,
+        "SecretGenerator" => Made::Secret,
+        "IAMPolicyGenerator" => return iam_policy(&config.node),
+        "HelmChartInflationGenerator" => {
+            return fail!(
+                "the plugin HelmChartInflationGenerator is not supported as a file; use the field helmCharts"
+            );
+        }
+        kind if is_transformer(kind) => return fail!("plugin {} not a generator", config.original_id()),
+        _ => return fail!("unable to load builtin {}", config.gvk()),
+    };
+    let args = GeneratorArgs::read(&config.node, Unknown::Ignore)?;
+    let words = format!("plugin {} fails configuration", config.original_id());
+    Ok(vec![crate::generate::generate(cx, loader, made, &args).map_err(|e| e.context(words))?])
+}
+
+fn is_transformer(kind: &str) -> bool {
+    kind.ends_with("Transformer")
+}
+
+/// A service account for Google's workload identity.
+fn iam_policy(config: &Node) -> Res<Vec<Resource>> {
+    let cloud = text_at(config, &["cloud"]);
+    if cloud != "gke" {
+        return fail!("cloud provider {cloud} not supported yet");
+    }
+    let at = |path: &[&str]| text_at(config, path).to_owned();
+    let account = at(&["serviceAccount", "name"]);
+    let email = format!("{account}@{}.iam.gserviceaccount.com", at(&["serviceAccount", "projectId"]));
+    let mut metadata = Node::map();
+    let map = metadata.as_map_mut().expect("made above");
+    map.insert("annotations", map_of_strings([("iam.gke.io/gcp-service-account", email.as_str())]));
+    map.insert("name", Node::string(at(&["kubernetesService", "name"])));
+    let namespace = at(&["kubernetesService", "namespace"]);
+    if !namespace.is_empty() {
+        map.insert("namespace", Node::string(namespace));
+    }
+    let mut node = map_of_strings([("apiVersion", "v1"), ("kind", "ServiceAccount")]);
+    node.as_map_mut().expect("made above").insert("metadata", metadata);
+    Ok(vec![Resource::new(node.at_pos(config.pos))])
+}
+
+/// What the transformers' configurations have in common.
+#[derive(Default)]
+struct Config {
+    specs: Option<Vec<FieldSpec>>,
+}
+
+impl Config {
+    fn read(node: &Node) -> Res<Self> {
+        let mut config = Self::default();
+        each(node, &["fieldSpecs"], Unknown::Ignore, |_, n| {
+            config.specs = Some(list(n, |n| FieldSpec::read(n, Unknown::Ignore))?);
+            Ok(())
+        })?;
+        Ok(config)
+    }
+
+    fn specs(&self) -> &[FieldSpec] {
+        self.specs.as_deref().unwrap_or_default()
+    }
+
+    fn required(&self) -> Res<&[FieldSpec]> {
+        match &self.specs {
+            Some(specs) => Ok(specs),
+            None => fail!("fieldSpecs is not expected to be nil"),
+        }
+    }
+}
+
+/// One field of a configuration.
+fn field<'a>(node: &'a Node, name: &'static str) -> Res<Option<&'a Node>> {
+    Ok(fields(node, &[name], Unknown::Ignore)?.first().map(|(_, n)| *n))
+}
+
+fn string_field(node: &Node, name: &'static str) -> Res<String> {
+    field(node, name)?.map(string).transpose().map(Option::unwrap_or_default)
+}
+
+fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: &Resource) -> Res<()> {
+    check_builtin(resource)?;
+    let node = &resource.node;
+    let loader = &target.loader;
+    let config = Config::read(node)?;
+    match resource.kind() {
+        "NamespaceTransformer" => {
+            let subjects = Subjects::read(&string_field(node, "setRoleBindingSubjects")?)?;
+            let unset_only = field(node, "unsetOnly")?.map(boolean).transpose()?.unwrap_or_default();
+            let namespace = text_at(node, &["metadata", "namespace"]);
+            Namespace { namespace, specs: config.specs(), unset_only, subjects }.transform(map)
+        }
+        "PrefixTransformer" => affix(map, End::Prefix, &string_field(node, "prefix")?, config.required()?),
+        "SuffixTransformer" => affix(map, End::Suffix, &string_field(node, "suffix")?, config.required()?),
+        "PrefixSuffixTransformer" => {
+            affix(map, End::Prefix, &string_field(node, "prefix")?, config.required()?)?;
+            affix(map, End::Suffix, &string_field(node, "suffix")?, config.required()?)
+        }
+        "LabelTransformer" => {
+            let labels = field(node, "labels")?.map(string_map).transpose()?.unwrap_or_default();
+            set_pairs(map, &labels, config.specs())
+        }
+        "AnnotationsTransformer" => {
+            let annotations = field(node, "annotations")?.map(string_map).transpose()?.unwrap_or_default();
+            set_pairs(map, &annotations, config.specs())
+        }
+        "ImageTagTransformer" => {
+            let image = field(node, "imageTag")?.map(|n| Image::read(n, Unknown::Ignore)).transpose()?;
+            images::set_image(map, &image.unwrap_or_default(), config.specs())
+        }
+        "ReplicaCountTransformer" => {
+            let replica = field(node, "replica")?.map(|n| Replica::read(n, Unknown::Ignore)).transpose()?;
+            set_replicas(map, &replica.unwrap_or_default(), config.specs())
+        }
+        "PatchTransformer" => {
+            let patch = Patch::read(node, Unknown::Ignore)?;
+            patches::load(cx, loader, &patch)?.apply(&cx.schema.clone(), map)
+        }
+        "PatchStrategicMergeTransformer" => {
+            let paths = field(node, "paths")?.map(texts).transpose()?.unwrap_or_default();
+            let inline = field(node, "patches")?.map(text).transpose()?.unwrap_or_default();
+            if paths.is_empty() && inline.text.is_empty() {
+                return fail!("empty file path and empty patch content");
+            }
+            let mut loaded = Vec::new();
+            for path in &paths {
+                loaded.extend(patches::load_legacy(cx, loader, path)?);
+            }
+            if !inline.text.is_empty() {
+                loaded.extend(
+                    resmap::from_text(&inline.text, inline.pos.source)
+                        .map_err(|e| Fail { pos: inline.pos, ..e })?,
+                );
+            }
+            if loaded.is_empty() {
+                return fail!("patch appears to be empty");
+            }
+            patches::apply_legacy(&cx.schema.clone(), map, &loaded)
+        }
+        "PatchJson6902Transformer" => {
+            let mut patch = Patch::read(node, Unknown::Ignore)?;
+            patch.patch = field(node, "jsonOp")?.map(text).transpose()?.unwrap_or_default();
+            patches::apply_json6902(cx, loader, map, &patch)
+        }
+        "ReplacementTransformer" => {
+            let read = |n: &Node| list(n, |n| ReplacementField::read(n, Unknown::Ignore));
+            let replacements = field(node, "replacements")?.map(read).transpose()?.unwrap_or_default();
+            let loaded = replacements::load(cx, loader, &replacements)?;
+            replacements::apply(map, &loaded)
+        }
+        "HashTransformer" => map.0.iter_mut().try_for_each(add_hash),
+        "ValueAddTransformer" => value_add::apply(cx, loader, map, node),
+        kind if kind.ends_with("Generator") => fail!("plugin {} not a transformer", resource.original_id()),
+        _ => fail!("unable to load builtin {}", resource.gvk()),
+    }
+}

@@ -1,0 +1,245 @@
+//! The resources of a build in their order, and finding and adding by identity.
+
+use std::collections::HashMap;
+
+use flotilla_yaml::Node;
+
+use crate::error::{Fail, Res, fail};
+use crate::gvk::{Gvk, ResId};
+use crate::load::{Loaded, parse};
+use crate::node_ops::text_at;
+use crate::resource::{Behavior, ORIGIN_ANNOTATION, Resource};
+
+/// Resources in load order; no two have the same current identity.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResMap(pub(crate) Vec<Resource>);
+
+fn duplicate(resource: &Resource) -> Fail {
+    let id = resource.id();
+    Fail::new(format!("may not add resource with an already registered id: {id}")).at(resource.pos)
+}
+
+impl ResMap {
+    /// A map of resources that may contain the same identity twice, which is an error.
+    pub(crate) fn of(resources: Vec<Resource>) -> Res<Self> {
+        let mut map = Self::default();
+        map.append_all(resources)?;
+        Ok(map)
+    }
+
+    pub(crate) fn append(&mut self, resource: Resource) -> Res<()> {
+        let id = resource.id();
+        if self.0.iter().any(|r| r.name() == id.name && r.id().same(&id)) {
+            return Err(duplicate(&resource));
+        }
+        self.0.push(resource);
+        Ok(())
+    }
+
+    pub(crate) fn append_all(&mut self, resources: Vec<Resource>) -> Res<()> {
+        if resources.len() == 1 {
+            return resources.into_iter().try_for_each(|r| self.append(r));
+        }
+        let mut known: HashMap<_, ()> = self.0.iter().map(|r| (r.id().key(), ())).collect();
+        for resource in resources {
+            if known.insert(resource.id().key(), ()).is_some() {
+                return Err(duplicate(&resource));
+            }
+            self.0.push(resource);
+        }
+        Ok(())
+    }
+
+    /// Adds generated resources, which may replace or be merged into what is there.
+    pub(crate) fn absorb(&mut self, mut new: Resource) -> Res<()> {
+        let id = new.id();
+        let matches: Vec<usize> = self.indexes_by_any_id(&|other| id.same(other));
+        let behavior = new.behavior;
+        match matches[..] {
+            [] if matches!(behavior, Behavior::Merge | Behavior::Replace) => {
+                fail!("id {id} does not exist; cannot merge or replace").map_err(|e: Fail| e.at(new.pos))
+            }
+            [] => self.append(new),
+            [index] => {
+                let old = &self.0[index];
+                match behavior {
+                    Behavior::Replace => copy_metadata(&mut new, old)?,
+                    Behavior::Merge => {
+                        let origin = old.annotation(ORIGIN_ANNOTATION).map(str::to_owned);
+                        copy_metadata(&mut new, old)?;
+                        merge_data(&mut new, old, "data");
+                        merge_data(&mut new, old, "binaryData");
+                        if let Some(origin) = origin {
+                            new.set_annotation(ORIGIN_ANNOTATION, &origin)?;
+                        }
+                    }
+                    _ => {
+                        let behavior = behavior.as_str();
+                        return Err(Fail::new(format!(
+                            "id {id} exists; can not use behavior: '{behavior}', behavior must be merge or replace"
+                        ))
+                        .at(new.pos)
+                        .field("behavior"));
+                    }
+                }
+                self.0[index] = new;
+                Ok(())
+            }
+            _ => {
+                let names: Vec<String> = matches.iter().map(|n| self.0[*n].id().to_string()).collect();
+                fail!("found multiple objects {} that could accept merge of {id}", names.join(", "))
+                    .map_err(|e: Fail| e.at(new.pos))
+            }
+        }
+    }
+
+    /// The resources of which an identity, current or earlier, passes the test.
+    pub(crate) fn indexes_by_any_id(&self, test: &dyn Fn(&ResId) -> bool) -> Vec<usize> {
+        let passes = |r: &Resource| !r.is_empty() && r.all_ids().any(|id| test(&id));
+        self.0.iter().enumerate().filter(|(_, r)| passes(r)).map(|(n, _)| n).collect()
+    }
+
+    /// The one resource that a patch names.
+    pub(crate) fn patch_target(&self, id: &ResId) -> Res<usize> {
+        let quick = |r: &Resource| r.name() == id.name || !r.previous.is_empty();
+        let passes = |r: &Resource| quick(r) && !r.is_empty() && r.all_ids().any(|i| i.same(id));
+        let mut matches = self.0.iter().enumerate().filter(|(_, r)| passes(r)).map(|(n, _)| n);
+        match (matches.next(), matches.next()) {
+            (Some(index), None) => Ok(index),
+            (None, _) => fail!("no matches for Id {id}; failed to find unique target for patch {id}"),
+            (Some(_), Some(_)) => {
+                fail!("multiple matches for Id {id}; failed to find unique target for patch {id}")
+            }
+        }
+    }
+
+    /// Drops what patches have deleted.
+    pub(crate) fn drop_empty(&mut self) {
+        self.0.retain(|r| !r.is_empty());
+    }
+}
+
+/// Gives a generated resource the labels, annotations, name and history of the one that it replaces.
+fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
+    for field in ["labels", "annotations"] {
+        let mut merged = match old.node.at(&["metadata", field]) {
+            Some(node) if node.is_map() => node.clone(),
+            _ => Node::map(),
+        };
+        let map = merged.as_map_mut().expect("a mapping by construction");
+        for entry in new.node.at(&["metadata", field]).and_then(Node::as_map).into_iter().flatten() {
+            map.insert(entry.key.text().unwrap_or_default(), entry.value.clone());
+        }
+        let empty = map.is_empty();
+        let metadata = crate::node_ops::map_under(&mut new.node, "metadata")?;
+        if empty {
+            metadata.remove(field);
+        } else {
+            metadata.insert(field, merged);
+        }
+    }
+    new.set_name(old.name())?;
+    new.set_namespace(old.namespace())?;
+    new.previous.clone_from(&old.previous);
+    new.prefixes.clone_from(&old.prefixes);
+    new.suffixes.clone_from(&old.suffixes);
+    new.vars.clone_from(&old.vars);
+    new.behavior = old.behavior;
+    new.needs_hash &= old.needs_hash;
+    Ok(())
+}
+
+fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
+    let Some(old) = old.node.get(field).and_then(Node::as_map) else { return };
+    let mut merged = old.clone();
+    for entry in merged.entries_mut() {
+        // Values are strings from here on, whatever they looked like.
+        let text = entry.value.text().unwrap_or_default().to_owned();
+        entry.value = Node::string(text).at_pos(entry.value.pos);
+    }
+    for entry in new.node.get(field).and_then(Node::as_map).into_iter().flatten() {
+        merged.insert(entry.key.text().unwrap_or_default(), entry.value.clone());
+    }
+    if let Some(map) = new.node.as_map_mut()
+        && !merged.is_empty()
+    {
+        map.insert(field, Node::from(merged));
+    }
+}
+
+/// The resources of a file.
+pub(crate) fn from_file(file: &Loaded) -> Res<Vec<Resource>> {
+    resources(file.documents()?)
+}
+
+/// The resources of a text inside a file.
+pub(crate) fn from_text(text: &str, source: u32) -> Res<Vec<Resource>> {
+    resources(parse(text, source)?)
+}
+
+/// Checks documents and opens lists.
+pub(crate) fn resources(documents: Vec<Node>) -> Res<Vec<Resource>> {
+    let mut queue: std::collections::VecDeque<Node> = documents.into();
+    if queue.len() == 1 {
+        let kind = text_at(&queue[0], &["kind"]);
+        if matches!(kind, "List" | "ResourceList")
+            && (queue[0].get("items").is_some() || queue[0].get("functionConfig").is_some())
+        {
+            let items = queue[0].get("items").and_then(Node::as_seq).cloned().unwrap_or_default();
+            queue = items.to_vec().into();
+        }
+    }
+    let mut result = Vec::with_capacity(queue.len());
+    queue.retain(|n| !is_nothing(n));
+    for node in &queue {
+        check(node)?;
+    }
+    while let Some(node) = queue.pop_front() {
+        let items = if text_at(&node, &["kind"]).ends_with("List") { node.get("items") } else { None };
+        let Some(items) = items else {
+            result.push(Resource::new(node));
+            continue;
+        };
+        if items.is_null() {
+            continue;
+        }
+        let Some(items) = items.as_seq() else {
+            let kind = text_at(&node, &["kind"]);
+            return fail!("expected array in {kind}/items").map_err(|e: Fail| e.at(items.pos).field("items"));
+        };
+        for item in items.iter().filter(|n| !is_nothing(n)) {
+            check(item)?;
+            queue.push_back(item.clone());
+        }
+    }
+    Ok(result)
+}
+
+fn is_nothing(node: &Node) -> bool {
+    node.is_null()
+        || node.as_map().is_some_and(flotilla_yaml::Map::is_empty)
+        || node.as_seq().is_some_and(|s| s.is_empty())
+}
+
+fn check(node: &Node) -> Res<()> {
+    let failed = |message: String, field: &str| Err(Fail::new(message).at(node.pos).field(field));
+    if !node.is_map() {
+        let what = if node.is_seq() { "a list" } else { "a scalar" };
+        return Err(Fail::new(format!(
+            "expected an object with apiVersion, kind and metadata, found {what}"
+        ))
+        .at(node.pos));
+    }
+    let (api_version, kind) = (text_at(node, &["apiVersion"]), text_at(node, &["kind"]));
+    let gvk = Gvk::new(api_version, kind);
+    if kind.is_empty() {
+        return failed(
+            format!("missing kind in object {gvk}/{}", text_at(node, &["metadata", "name"])),
+            "kind",
+        );
+    }
+    if !kind.ends_with("List") && text_at(node, &["metadata", "name"]).is_empty() {
+        return failed(format!("missing metadata.name in object {gvk}"), "metadata.name");
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! A resource on its way through a build: its tree, and what the build remembers about it.
+
+use flotilla_yaml::{Map, Node, Pos, SmolStr, Value};
+
+use crate::error::Res;
+use crate::gvk::{Gvk, ResId};
+use crate::node_ops::{map_under, put_string, set_text, string_map, text_at};
+
+/// How a generated resource meets one of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Behavior {
+    #[default]
+    Unspecified,
+    Create,
+    Replace,
+    Merge,
+}
+
+impl Behavior {
+    pub(crate) fn read(text: &str) -> Self {
+        match text {
+            "replace" => Self::Replace,
+            "merge" => Self::Merge,
+            "create" => Self::Create,
+            _ => Self::Unspecified,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Merge => "merge",
+            Self::Create => "create",
+            Self::Unspecified => "unspecified",
+        }
+    }
+}
+
+/// A name that the resource had earlier in the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub(crate) kind: SmolStr,
+    pub(crate) name: SmolStr,
+    pub(crate) namespace: SmolStr,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub(crate) node: Node,
+    /// Where it was written, or the generator that made it.
+    pub(crate) pos: Pos,
+    pub(crate) previous: Vec<Previous>,
+    pub(crate) prefixes: Vec<String>,
+    pub(crate) suffixes: Vec<String>,
+    pub(crate) allow_name_change: bool,
+    pub(crate) allow_kind_change: bool,
+    pub(crate) needs_hash: bool,
+    pub(crate) behavior: Behavior,
+    /// Whether Helm made it, which the namespace transformer leaves alone.
+    pub(crate) from_helm: bool,
+    /// The names of vars that point at it.
+    pub(crate) vars: Vec<String>,
+}
+
+pub(crate) const ORIGIN_ANNOTATION: &str = "config.kubernetes.io/origin";
+pub(crate) const TRANSFORMATIONS_ANNOTATION: &str = "alpha.config.kubernetes.io/transformations";
+
+impl Resource {
+    pub(crate) fn new(node: Node) -> Self {
+        let pos = node.pos;
+        Self {
+            node,
+            pos,
+            previous: Vec::new(),
+            prefixes: Vec::new(),
+            suffixes: Vec::new(),
+            allow_name_change: false,
+            allow_kind_change: false,
+            needs_hash: false,
+            behavior: Behavior::Unspecified,
+            from_helm: false,
+            vars: Vec::new(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        text_at(&self.node, &["kind"])
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        text_at(&self.node, &["metadata", "name"])
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        text_at(&self.node, &["metadata", "namespace"])
+    }
+
+    pub(crate) fn gvk(&self) -> Gvk {
+        Gvk::new(text_at(&self.node, &["apiVersion"]), self.kind())
+    }
+
+    /// The identity at this moment.
+    pub(crate) fn id(&self) -> ResId {
+        ResId { gvk: self.gvk(), name: self.name().into(), namespace: self.namespace().into() }
+    }
+
+    /// The identity with which the resource was loaded.
+    pub(crate) fn original_id(&self) -> ResId {
+        self.previous_ids().next().unwrap_or_else(|| self.id())
+    }
+
+    /// The earlier identities, oldest first.
+    pub(crate) fn previous_ids(&self) -> impl Iterator<Item = ResId> {
+        let gvk = self.gvk();
+        self.previous.iter().map(move |p| ResId {
+            gvk: Gvk { kind: p.kind.clone(), ..gvk.clone() },
+            name: p.name.clone(),
+            namespace: p.namespace.clone(),
+        })
+    }
+
+    /// All identities, the earlier ones first.
+    pub(crate) fn all_ids(&self) -> impl Iterator<Item = ResId> {
+        self.previous_ids().chain([self.id()])
+    }
+
+    /// Remembers the identity before a change to it.
+    pub(crate) fn store_previous(&mut self) {
+        let id = self.id();
+        self.previous.push(Previous {
+            kind: id.gvk.kind.clone(),
+            name: id.name.clone(),
+            namespace: id.effective_namespace().into(),
+        });
+    }
+
+    pub(crate) fn set_name(&mut self, name: &str) -> Res<()> {
+        let metadata = map_under(&mut self.node, "metadata")?;
+        match metadata.get_mut("name") {
+            Some(node) => set_text(node, name),
+            None => metadata.push(Node::string("name"), Node::plain(name)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_namespace(&mut self, namespace: &str) -> Res<()> {
+        if self.namespace() == namespace
+            && (!namespace.is_empty() || self.node.at(&["metadata", "namespace"]).is_none())
+        {
+            return Ok(());
+        }
+        let metadata = map_under(&mut self.node, "metadata")?;
+        if namespace.is_empty() {
+            metadata.remove("namespace");
+        } else {
+            match metadata.get_mut("namespace") {
+                Some(node) => set_text(node, namespace),
+                None => metadata.push(Node::string("namespace"), Node::plain(namespace)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_kind(&mut self, kind: &str) {
+        if self.kind() != kind
+            && let Some(map) = self.node.as_map_mut()
+        {
+            put_string(map, "kind", kind);
+        }
+    }
+
+    pub(crate) fn labels(&self) -> Vec<(SmolStr, SmolStr)> {
+        string_map(self.node.at(&["metadata", "labels"]))
+    }
+
+    pub(crate) fn annotations(&self) -> Vec<(SmolStr, SmolStr)> {
+        string_map(self.node.at(&["metadata", "annotations"]))
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.node.at(&["metadata", "annotations"])?.as_map()?.get(key)?.text()
+    }
+
+    pub(crate) fn set_annotation(&mut self, key: &str, value: &str) -> Res<()> {
+        let metadata = map_under(&mut self.node, "metadata")?;
+        let annotations = metadata.get_or_insert_with("annotations", Node::map);
+        if !annotations.is_map() {
+            annotations.value = Value::Map(Map::default());
+        }
+        put_string(annotations.as_map_mut().expect("made above"), key, value);
+        Ok(())
+    }
+
+    /// Whether nothing is left of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.node.value {
+            Value::Map(map) => map.is_empty(),
+            Value::Seq(seq) => seq.is_empty(),
+            Value::Scalar(_) => self.node.is_null() || self.node.text() == Some(""),
+        }
+    }
+
+    /// Whether name prefixes and suffixes of two resources agree as far as both have them, from the last one on.
+    pub(crate) fn same_affixes(&self, other: &Resource, allow_empty: bool) -> bool {
+        let ends_same = |a: &[String], b: &[String]| {
+            if allow_empty && (a.is_empty() || b.is_empty()) {
+                return true;
+            }
+            let n = a.len().min(b.len());
+            if n == 0 {
+                return a.len() == b.len();
+            }
+            a[a.len() - n..] == b[b.len() - n..]
+        };
+        ends_same(&self.prefixes, &other.prefixes) && ends_same(&self.suffixes, &other.suffixes)
+    }
+}

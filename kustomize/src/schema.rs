@@ -1,0 +1,187 @@
+//! Which lists a strategic merge patch merges, and by which keys: the built-in kinds' (`merge_keys.txt`), or those
+//! of an OpenAPI document given by the `openapi` field.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use flotilla_yaml::Node;
+
+use crate::error::{Res, fail};
+
+/// Types by number.
+#[derive(Debug, Default)]
+pub(crate) struct Schema {
+    types: Vec<Type>,
+    by_kind: HashMap<(String, String), TypeId>,
+}
+
+/// A type of the schema that `merge` is about to apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TypeId(usize);
+
+#[derive(Debug, Default)]
+struct Type {
+    fields: HashMap<String, Field>,
+    /// The type of all fields that are not named, for mappings with free keys.
+    rest: Option<TypeId>,
+}
+
+/// What the schema says about a field.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Field {
+    /// The merge keys of a list that is merged; empty for one that is merged by its scalars.
+    pub(crate) keys: Option<Arc<[String]>>,
+    /// The type of the object, or of the list's items.
+    pub(crate) of: Option<TypeId>,
+}
+
+impl Schema {
+    /// The kinds that kustomize has built in.
+    pub(crate) fn builtin() -> Arc<Schema> {
+        static TABLE: OnceLock<Arc<Schema>> = OnceLock::new();
+        TABLE.get_or_init(|| Arc::new(read_table(include_str!("merge_keys.txt")))).clone()
+    }
+
+    /// The type of a kind.
+    pub(crate) fn kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
+        self.by_kind.get(&(api_version.to_owned(), kind.to_owned())).copied()
+    }
+
+    /// The field of a type.
+    pub(crate) fn field(&self, of: TypeId, name: &str) -> Option<Field> {
+        let ty = &self.types[of.0];
+        ty.fields.get(name).cloned().or_else(|| ty.rest.map(|of| Field { keys: None, of: Some(of) }))
+    }
+
+    /// Reads an OpenAPI document (`definitions`, as `kustomize openapi fetch` prints it, in JSON or YAML).
+    pub(crate) fn read(document: &Node) -> Res<Schema> {
+        let Some(definitions) = document.get("definitions").and_then(Node::as_map) else {
+            return fail!("an OpenAPI schema has a field 'definitions'")
+                .map_err(|e: crate::error::Fail| e.at(document.pos));
+        };
+        let names: HashMap<&str, usize> = definitions.keys().enumerate().map(|(n, k)| (k, n)).collect();
+        let mut schema = Schema::default();
+        schema.types.resize_with(names.len(), Type::default);
+        for (n, entry) in definitions.iter().enumerate() {
+            schema.define(TypeId(n), &entry.value, &names);
+            for gvk in entry
+                .value
+                .get("x-kubernetes-group-version-kind")
+                .and_then(Node::as_seq)
+                .into_iter()
+                .flat_map(|s| s.iter())
+            {
+                let part = |name: &str| gvk.get(name).and_then(Node::text).unwrap_or_default();
+                let (group, version) = (part("group"), part("version"));
+                let api_version =
+                    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+                schema.by_kind.insert((api_version, part("kind").to_owned()), TypeId(n));
+            }
+        }
+        Ok(schema)
+    }
+
+    /// Fills a type from its definition; types written inline get numbers of their own.
+    fn define(&mut self, id: TypeId, definition: &Node, names: &HashMap<&str, usize>) {
+        let mut fields = HashMap::new();
+        for entry in definition.get("properties").and_then(Node::as_map).into_iter().flatten() {
+            let field = self.property(&entry.value, names);
+            fields.insert(entry.key.text().unwrap_or_default().to_owned(), field);
+        }
+        let rest = definition.get("additionalProperties").and_then(|d| self.type_of(d, names));
+        self.types[id.0] = Type { fields, rest };
+    }
+
+    fn property(&mut self, property: &Node, names: &HashMap<&str, usize>) -> Field {
+        let Some(items) = property.get("items") else {
+            return Field { keys: None, of: self.type_of(property, names) };
+        };
+        let strategy = property.get("x-kubernetes-patch-strategy").and_then(Node::text).unwrap_or_default();
+        let merges = strategy.split(',').any(|s| s == "merge");
+        let map_keys = property.get("x-kubernetes-list-map-keys").and_then(Node::as_seq);
+        let merge_key = property.get("x-kubernetes-patch-merge-key").and_then(Node::text);
+        let keys: Vec<String> = match (map_keys, merge_key) {
+            (Some(keys), _) => keys.iter().filter_map(|k| k.text().map(str::to_owned)).collect(),
+            (None, key) => key.map(str::to_owned).into_iter().collect(),
+        };
+        Field { keys: merges.then(|| keys.into()), of: self.type_of(items, names) }
+    }
+
+    fn type_of(&mut self, schema: &Node, names: &HashMap<&str, usize>) -> Option<TypeId> {
+        if let Some(reference) = schema.get("$ref").and_then(Node::text) {
+            let name = reference.strip_prefix("#/definitions/")?;
+            return names.get(name).map(|n| TypeId(*n));
+        }
+        if schema.get("properties").is_none() && !schema.get("additionalProperties").is_some_and(Node::is_map)
+        {
+            return None;
+        }
+        let id = TypeId(self.types.len());
+        self.types.push(Type::default());
+        self.define(id, schema, names);
+        Some(id)
+    }
+}
+
+/// Reads the crate's own table; it is part of the program, so a mistake in it is a bug.
+fn read_table(text: &str) -> Schema {
+    let lines = || text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let types = lines().filter(|l| !l.starts_with('@'));
+    let name_of = |line: &str| line.split([':', ' ']).next().unwrap_or_default().to_owned();
+    let names: HashMap<String, usize> = types.clone().enumerate().map(|(n, l)| (name_of(l), n)).collect();
+    let type_of = |name: &str| (!name.is_empty()).then(|| TypeId(names[name]));
+    let mut schema = Schema::default();
+    let metadata = Field { keys: None, of: type_of("ObjectMeta") };
+    for line in types {
+        let (head, fields) = line.split_once(": ").expect("a line has a colon");
+        if let Some((_, kind)) = head.split_once(" = ") {
+            let (api_version, kind) = kind.split_once(' ').expect("apiVersion and kind");
+            schema.by_kind.insert((api_version.to_owned(), kind.to_owned()), TypeId(schema.types.len()));
+        }
+        let mut ty = Type::default();
+        for field in fields.split(' ') {
+            let (name, field) = match field.split_once('[') {
+                Some((name, rest)) => {
+                    let (keys, of) = rest.split_once(']').expect("brackets close");
+                    let keys = keys.split(',').filter(|k| !k.is_empty()).map(str::to_owned).collect();
+                    (name, Field { keys: Some(keys), of: type_of(of) })
+                }
+                None => {
+                    let (name, of) = field.split_once(':').expect("a field has a type");
+                    (name, Field { keys: None, of: type_of(of) })
+                }
+            };
+            ty.fields.insert(name.to_owned(), field);
+        }
+        schema.types.push(ty);
+    }
+    let plain = TypeId(schema.types.len());
+    schema.types.push(Type { fields: HashMap::from([("metadata".to_owned(), metadata)]), rest: None });
+    for line in lines().filter_map(|l| l.strip_prefix("@ ")) {
+        let (api_version, kinds) = line.split_once(": ").expect("a line has a colon");
+        for kind in kinds.split(' ') {
+            schema.by_kind.insert((api_version.to_owned(), kind.to_owned()), plain);
+        }
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_leads_to_the_lists_of_a_deployment() {
+        let schema = Schema::builtin();
+        let mut at = schema.kind("apps/v1", "Deployment");
+        for name in ["spec", "template", "spec"] {
+            at = schema.field(at.expect("type"), name).expect("field").of;
+        }
+        let containers = schema.field(at.unwrap(), "containers").unwrap();
+        assert_eq!(containers.keys.as_deref(), Some(&["name".to_owned()][..]));
+        let ports = schema.field(containers.of.unwrap(), "ports").unwrap();
+        assert_eq!(ports.keys.as_deref(), Some(&["containerPort".to_owned(), "protocol".to_owned()][..]));
+        assert!(schema.kind("rbac.authorization.k8s.io/v1", "ClusterRole").is_some());
+        assert!(schema.kind("example.com/v1", "Deployment").is_none());
+    }
+}

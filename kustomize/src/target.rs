@@ -1,0 +1,438 @@
+//! Building one kustomization: what it reads, then what it changes, in kustomize's order.
+//!
+//! ```text
+//! resources ─► configurations, crds ─► generators ─► components ─► transformers ─► validators ─► vars
+//!    └─ a folder: the same for its kustomization, in an accumulator of its own
+//! ```
+//!
+//! At the end, once for the whole build: hashes, name references, vars, local configuration dropped, order.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::crds;
+use crate::decode::{Text, nest};
+use crate::error::{Fail, Res, fail};
+use crate::generate::{Made, add_hash, generate};
+use crate::kustomization::{COMPONENT, GeneratorOptions, Kustomization, Var};
+use crate::load::{Context, Found, Loader, is_remote};
+use crate::metadata::{self, Trace};
+use crate::request::{Answer, Request};
+use crate::resmap::{self, ResMap};
+use crate::resource::Resource;
+use crate::schema::Schema;
+use crate::transform::names::{End, affix};
+use crate::transform::namespace::{Namespace, Subjects};
+use crate::transform::{images, patches, replacements, set_pairs, set_replicas, sort};
+use crate::{Reorder, helm, nameref, plugin, vars};
+
+/// What has been read so far, and the rules to change it by.
+#[derive(Default)]
+pub(crate) struct Accumulator {
+    pub(crate) resources: ResMap,
+    config: Arc<Config>,
+    vars: Vec<Var>,
+}
+
+/// A kustomization and where it stands.
+pub(crate) struct Target<'a> {
+    pub(crate) loader: Loader<'a>,
+    pub(crate) kustomization: Kustomization,
+    /// The kustomization file's name and number.
+    pub(crate) file_name: String,
+    pub(crate) source: u32,
+    /// Where this is, for the annotations of `buildMetadata`; `None` if it asks for none.
+    pub(crate) trace: Option<Trace>,
+    /// The namespace that Helm charts without one get from kustomizations above.
+    helm_namespace: String,
+}
+
+impl<'a> Target<'a> {
+    /// Reads the kustomization file of a folder.
+    pub(crate) fn read(cx: &mut Context, loader: Loader<'a>) -> Res<Self> {
+        let file = loader.load_kustomization(cx)?;
+        let document = file.documents().map_err(|e| e.context("invalid Kustomization"))?.into_iter().next();
+        let kustomization = Kustomization::read(&document.unwrap_or_else(flotilla_yaml::Node::null))?;
+        Self::with(cx, loader, kustomization, file.path.name().to_owned(), file.source)
+    }
+
+    /// A kustomization that was read or made already.
+    pub(crate) fn with(
+        cx: &mut Context,
+        loader: Loader<'a>,
+        kustomization: Kustomization,
+        file_name: String,
+        source: u32,
+    ) -> Res<Self> {
+        let at_file = |e: Fail| e.at(flotilla_yaml::Pos { source, line: 1, column: 1 });
+        for warning in &kustomization.deprecated {
+            cx.notices.push(format!("{}: {warning}", loader.root));
+        }
+        if kustomization.empty {
+            return fail!("kustomization.yaml is empty").map_err(at_file);
+        }
+        kustomization.check(&loader.root.to_string()).map_err(at_file)?;
+        let trace = (!kustomization.build_metadata.is_empty()).then(Trace::default);
+        Ok(Self { loader, kustomization, file_name, source, trace, helm_namespace: String::new() })
+    }
+
+    /// Builds it as the root of a build.
+    pub(crate) fn build(&mut self, cx: &mut Context) -> Res<ResMap> {
+        self.set_schema(cx)?;
+        let mut acc = Accumulator::default();
+        self.accumulate(cx, &mut acc)?;
+        let map = &mut acc.resources;
+        map.0.iter_mut().try_for_each(add_hash)?;
+        nameref::fix(map, &acc.config.name_reference)?;
+        let unused = vars::resolve(map, &acc.vars, &acc.config.var_reference)?;
+        if !unused.is_empty() {
+            cx.notices.push(format!("well-defined vars that were never replaced: {}", unused.join(",")));
+        }
+        map.0.retain(|r| r.annotation("config.kubernetes.io/local-config").is_none_or(|v| v == "false"));
+        match (&self.kustomization.sort_options, cx.options.reorder) {
+            (Some(options), _) => sort::sort(map, options)?,
+            (None, Reorder::Legacy) => sort::legacy_default(map)?,
+            (None, Reorder::None) => {}
+        }
+        let wants = |option: &str| self.kustomization.build_metadata.iter().any(|o| o == option);
+        if cx.options.add_managed_by || wants("managedByLabel") {
+            metadata::add_managed_by(map)?;
+        }
+        metadata::clean(map, wants("originAnnotations"), wants("transformerAnnotations"))?;
+        Ok(acc.resources)
+    }
+
+    /// Takes the schema of the `openapi` field, unless a kustomization above has set one.
+    fn set_schema(&self, cx: &mut Context) -> Res<()> {
+        let openapi = &self.kustomization.openapi;
+        let path = openapi.get("path");
+        let loaded =
+            path.map(|p| self.loader.load(cx, p).map_err(|e| e.field("openapi.path"))).transpose()?;
+        if cx.schema_is_set {
+            return Ok(());
+        }
+        match (loaded, openapi.get("version")) {
+            (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
+                .map_err(|e: Fail| e.at(version.pos)),
+            (Some(file), None) => {
+                cx.schema = Arc::new(Schema::read(&file.document()?)?);
+                cx.schema_is_set = true;
+                Ok(())
+            }
+            (None, Some(version)) if version.text == "v1.21.2" => {
+                cx.schema_is_set = true;
+                Ok(())
+            }
+            (None, Some(version)) if !version.text.is_empty() => {
+                fail!("the specified OpenAPI version is not built in")
+                    .map_err(|e: Fail| e.at(version.pos).field("openapi.version"))
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    pub(crate) fn accumulate(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
+        let resources = std::mem::take(&mut self.kustomization.resources);
+        self.accumulate_resources(cx, acc, &resources, "resources")
+            .map_err(|e| e.context("accumulating resources"))?;
+        self.configure(cx, acc)?;
+        self.run_generators(cx, acc)?;
+        let components = std::mem::take(&mut self.kustomization.components);
+        for (n, path) in components.iter().enumerate() {
+            let named = |e: Fail| {
+                let message = format!("accumulating components: accumulateDirectory: \"{}\"", e.message);
+                Fail { message, ..e }.at(path.pos).field(format!("components[{n}]"))
+            };
+            self.accumulate_component(cx, acc, path).map_err(named)?;
+        }
+        self.run_transformers(cx, acc)?;
+        plugin::validate(cx, self, acc)?;
+        vars::merge(&mut acc.resources, &mut acc.vars, &self.kustomization.vars)
+            .map_err(|e| e.context("merging vars"))
+    }
+
+    /// Reads files, folders and remote bases, in order.
+    pub(crate) fn accumulate_resources(
+        &mut self,
+        cx: &mut Context,
+        acc: &mut Accumulator,
+        paths: &[Text],
+        field: &str,
+    ) -> Res<()> {
+        for (n, path) in paths.iter().enumerate() {
+            let named = |e: Fail| e.at(path.pos).field(format!("{field}[{n}]"));
+            match self.loader.find(&path.text).map_err(named)? {
+                Found::File => {
+                    let words = format!("accumulating resources from '{}'", path.text);
+                    self.accumulate_file(cx, acc, path).map_err(|e| named(e.context(words)))?;
+                }
+                Found::Folder => {
+                    let loader = self.loader.enter(path).map_err(named)?;
+                    self.accumulate_folder(cx, acc, loader, &path.text, false).map_err(named)?;
+                }
+                Found::Missing if is_remote(&path.text) => {
+                    match cx.answer(Request::Remote(path.text.clone())) {
+                        None => {}
+                        Some(Answer::Text(_)) => self.accumulate_file(cx, acc, path).map_err(named)?,
+                        Some(Answer::Tree { files, root }) => {
+                            let loader = self.loader.enter_remote(path, files, root).map_err(named)?;
+                            self.accumulate_folder(cx, acc, loader, &path.text, false).map_err(named)?;
+                        }
+                    }
+                }
+                Found::Missing => {
+                    let full = self.loader.root.join(&path.text).map(|p| p.to_string()).unwrap_or_default();
+                    return fail!(
+                        "accumulating resources from '{}': {full}: no such file or directory",
+                        path.text
+                    )
+                    .map_err(named);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accumulate_file(&mut self, cx: &mut Context, acc: &mut Accumulator, path: &Text) -> Res<()> {
+        let file = self.loader.load(cx, path)?;
+        let mut resources = resmap::from_file(&file)?;
+        if let Some(trace) = &self.trace {
+            let origin = trace.append(&path.text).origin();
+            resources.iter_mut().try_for_each(|r| metadata::set_origin(r, &origin))?;
+        }
+        let resources = ResMap::of(resources)?.0;
+        acc.resources.append_all(resources)
+    }
+
+    fn accumulate_component(&mut self, cx: &mut Context, acc: &mut Accumulator, path: &Text) -> Res<()> {
+        if is_remote(&path.text) {
+            return match cx.answer(Request::Remote(path.text.clone())) {
+                None => Ok(()),
+                Some(Answer::Text(_)) => {
+                    fail!("must build at directory: '{}': file is not directory", path.text)
+                }
+                Some(Answer::Tree { files, root }) => {
+                    let loader = self.loader.enter_remote(path, files, root)?;
+                    self.accumulate_folder(cx, acc, loader, &path.text, true)
+                }
+            };
+        }
+        let loader = self.loader.enter(path)?;
+        self.accumulate_folder(cx, acc, loader, &path.text, true)
+    }
+
+    fn accumulate_folder(
+        &mut self,
+        cx: &mut Context,
+        acc: &mut Accumulator,
+        loader: Loader<'a>,
+        path: &str,
+        is_component: bool,
+    ) -> Res<()> {
+        let root = loader.root.clone();
+        let mut sub = Target::read(cx, loader)?;
+        sub.kustomization.build_metadata.clone_from(&self.kustomization.build_metadata);
+        sub.trace = self.trace.as_ref().map(|t| t.append(path));
+        let namespace = &self.kustomization.namespace.text;
+        sub.helm_namespace.clone_from(if namespace.is_empty() { &self.helm_namespace } else { namespace });
+        sub.set_schema(cx)?;
+        let kind = &sub.kustomization.kind.text;
+        if is_component && !sub.kustomization.is_component() {
+            return fail!("expected kind '{COMPONENT}' for path '{root}' but got '{kind}'");
+        }
+        if !is_component && sub.kustomization.is_component() {
+            return fail!("expected kind != '{COMPONENT}' for path '{root}'");
+        }
+        if is_component {
+            // A component has no resources of its own to change: it changes those of whoever names it.
+            return sub.accumulate(cx, acc);
+        }
+        let mut sub_acc = Accumulator::default();
+        sub.accumulate(cx, &mut sub_acc)?;
+        acc.resources
+            .append_all(sub_acc.resources.0)
+            .map_err(|e| e.context(format!("recursed merging from path '{root}'")))?;
+        acc.config.merge(&sub_acc.config)?;
+        vars::merge_base(&mut acc.vars, sub_acc.vars)
+    }
+
+    /// Adds the field specs of `configurations` and `crds`.
+    fn configure(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
+        let mut config = Config::builtin();
+        for (n, path) in self.kustomization.configurations.iter().enumerate() {
+            let named = |e: Fail| e.at(path.pos).field(format!("configurations[{n}]"));
+            let document = self.loader.load(cx, path).map_err(named)?.document()?;
+            config.merge(&Arc::new(Config::read(&document)?)).map_err(named)?;
+        }
+        acc.config.merge(&config)?;
+        for (n, path) in self.kustomization.crds.iter().enumerate() {
+            let named = |e: Fail| e.at(path.pos).field(format!("crds[{n}]")).context("loading CRDs");
+            let document = self.loader.load(cx, path).map_err(named)?.document()?;
+            acc.config.merge(&Arc::new(crds::read(&document)?)).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    fn run_generators(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
+        let global = self.kustomization.generator_options.clone();
+        for (made, field, kind) in [
+            (Made::ConfigMap, "configMapGenerator", "ConfigMapGenerator"),
+            (Made::Secret, "secretGenerator", "SecretGenerator"),
+        ] {
+            let list = match made {
+                Made::ConfigMap => &mut self.kustomization.config_map_generator,
+                Made::Secret => &mut self.kustomization.secret_generator,
+            };
+            let origin = self.trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
+            for (n, mut args) in std::mem::take(list).into_iter().enumerate() {
+                args.options = GeneratorOptions::merged(args.options.as_ref(), global.as_ref());
+                let outer = format!("{field}[{n}]");
+                let mut make = || -> Res<()> {
+                    let resource = generate(cx, &self.loader, made, &args)?;
+                    absorb(acc, vec![resource], origin.as_deref())
+                };
+                make().map_err(|e| nest(e, &outer).at(args.pos))?;
+            }
+        }
+        let charts = std::mem::take(&mut self.kustomization.helm_charts);
+        for (n, chart) in charts.iter().enumerate() {
+            let named = |e: Fail| nest(e, &format!("helmCharts[{n}]")).at(chart.pos);
+            let namespace = &self.kustomization.namespace.text;
+            let namespace = if namespace.is_empty() { &self.helm_namespace } else { namespace };
+            let home = &self.kustomization.helm_chart_home;
+            let made = helm::generate(cx, &self.loader, chart, namespace, home).map_err(named)?;
+            let kind = "HelmChartInflationGenerator";
+            let origin = self.trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
+            absorb(acc, made, origin.as_deref()).map_err(named)?;
+        }
+        plugin::generate(cx, self, acc)
+    }
+
+    fn run_transformers(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
+        let k = &self.kustomization;
+        let trace = self.trace.clone();
+        let origin =
+            |kind: &str| trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
+        let done = |map: &mut ResMap, kind: &str| -> Res<()> {
+            if let Some(origin) = origin(kind) {
+                metadata::add_transformation(map, &origin)?;
+            }
+            map.drop_empty();
+            Ok(())
+        };
+        let config = acc.config.clone();
+        let schema = cx.schema.clone();
+        let map = &mut acc.resources;
+
+        // Patches are read before any is applied, as kustomize does.
+        let mut legacy = Vec::new();
+        for (n, entry) in k.patches_strategic_merge.iter().enumerate() {
+            let named = |e: Fail| e.at(entry.pos).field(format!("patchesStrategicMerge[{n}]"));
+            legacy.extend(patches::load_legacy(cx, &self.loader, entry).map_err(named)?);
+        }
+        let named = |n: usize| move |e: Fail| nest(e, &format!("patches[{n}]"));
+        let loaded =
+            k.patches.iter().enumerate().map(|(n, p)| patches::load(cx, &self.loader, p).map_err(named(n)));
+        let loaded = loaded.collect::<Res<Vec<_>>>()?;
+        let replaced = replacements::load(cx, &self.loader, &k.replacements)?;
+
+        if !k.patches_strategic_merge.is_empty() {
+            patches::apply_legacy(&schema, map, &legacy).map_err(|e| e.field("patchesStrategicMerge"))?;
+            done(map, "PatchStrategicMergeTransformer")?;
+        }
+        for (n, patch) in loaded.into_iter().enumerate() {
+            patch.apply(&schema, map).map_err(named(n))?;
+            done(map, "PatchTransformer")?;
+        }
+        if !k.namespace.text.is_empty() {
+            let set = Namespace {
+                namespace: &k.namespace.text,
+                specs: &config.namespace,
+                unset_only: false,
+                subjects: Subjects::DefaultOnly,
+            };
+            set.transform(map).map_err(|e| e.at(k.namespace.pos).field("namespace"))?;
+            done(map, "NamespaceTransformer")?;
+        }
+        for (end, affix_text, specs, field, kind) in [
+            (End::Prefix, &k.name_prefix, &config.name_prefix, "namePrefix", "PrefixTransformer"),
+            (End::Suffix, &k.name_suffix, &config.name_suffix, "nameSuffix", "SuffixTransformer"),
+        ] {
+            if !affix_text.text.is_empty() {
+                affix(map, end, &affix_text.text, specs).map_err(|e| e.at(affix_text.pos).field(field))?;
+                done(map, kind)?;
+            }
+        }
+        if !k.labels.is_empty() || !k.common_labels.is_empty() {
+            for (n, label) in k.labels.iter().enumerate() {
+                let specs = label_specs(label, &config).map_err(|e| e.field(format!("labels[{n}]")))?;
+                set_pairs(map, &label.pairs, &specs)?;
+                done(map, "LabelTransformer")?;
+            }
+            set_pairs(map, &k.common_labels, &config.common_labels)?;
+            done(map, "LabelTransformer")?;
+        }
+        if !k.common_annotations.is_empty() {
+            set_pairs(map, &k.common_annotations, &config.common_annotations)?;
+            done(map, "AnnotationsTransformer")?;
+        }
+        for (n, entry) in k.patches_json6902.iter().enumerate() {
+            let named = |e: Fail| nest(e, &format!("patchesJson6902[{n}]"));
+            patches::apply_json6902(cx, &self.loader, map, entry).map_err(named)?;
+            done(map, "PatchJson6902Transformer")?;
+        }
+        for (n, replica) in k.replicas.iter().enumerate() {
+            set_replicas(map, replica, &config.replicas).map_err(|e| e.field(format!("replicas[{n}]")))?;
+            done(map, "ReplicaCountTransformer")?;
+        }
+        for (n, image) in k.images.iter().enumerate() {
+            let at = flotilla_yaml::Pos { source: self.source, line: 0, column: 0 };
+            let named = |e: Fail| e.at(at).field(format!("images[{n}]"));
+            images::set_image(map, image, &config.images).map_err(named)?;
+            done(map, "ImageTagTransformer")?;
+        }
+        if !k.replacements.is_empty() {
+            replacements::apply(map, &replaced)?;
+            done(map, "ReplacementTransformer")?;
+        }
+        plugin::transform(cx, self, acc)
+    }
+}
+
+/// Adds generated resources, with a note of where they come from.
+pub(crate) fn absorb(acc: &mut Accumulator, made: Vec<Resource>, origin: Option<&str>) -> Res<()> {
+    for mut resource in made {
+        if let Some(origin) = origin
+            && resource.annotation(crate::resource::ORIGIN_ANNOTATION).is_none()
+        {
+            metadata::set_origin(&mut resource, origin)?;
+        }
+        acc.resources.absorb(resource)?;
+    }
+    Ok(())
+}
+
+/// The fields that an entry of `labels` changes.
+fn label_specs(
+    label: &crate::kustomization::Label,
+    config: &Config,
+) -> Res<Vec<crate::fieldspec::FieldSpec>> {
+    use crate::fieldspec::{FieldSpec, merge};
+    let claims = |s: &&FieldSpec| s.path != "spec/volumeClaimTemplates[]/metadata/labels";
+    let mut specs = label.fields.clone();
+    merge(&mut specs, &config.labels)?;
+    if label.include_selectors {
+        merge(&mut specs, &config.common_labels)?;
+        return Ok(specs);
+    }
+    let only_claims: Vec<FieldSpec> = config.template_labels.iter().filter(|s| !claims(s)).cloned().collect();
+    if label.include_templates {
+        let rest: Vec<FieldSpec> = config.template_labels.iter().filter(claims).cloned().collect();
+        merge(&mut specs, &rest)?;
+    }
+    if label.include_volume_claim_templates.unwrap_or(label.include_templates) {
+        merge(&mut specs, &only_claims)?;
+    }
+    merge(&mut specs, &[FieldSpec::any("metadata/labels", true)])?;
+    Ok(specs)
+}

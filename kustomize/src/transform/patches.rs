@@ -1,0 +1,250 @@
+//! Patches: finding what they are for, and applying them.
+
+use flotilla_yaml::Node;
+
+use crate::decode::Text;
+use crate::error::{Fail, Res, fail};
+use crate::jsonpatch::JsonPatch;
+use crate::kustomization::{Patch, Selector};
+use crate::load::{Context, Loader, parse};
+use crate::merge::strategic_merge;
+use crate::node_ops::map_under;
+use crate::resmap::{self, ResMap};
+use crate::resource::Resource;
+use crate::schema::Schema;
+use crate::selector::Matcher;
+
+/// An entry of `patches` with its text read.
+pub(crate) struct LoadedPatch<'a> {
+    entry: &'a Patch,
+    kind: Kind,
+    /// The patch as kustomize names it in messages.
+    name: String,
+}
+
+enum Kind {
+    Merge(Vec<Resource>),
+    Json(JsonPatch),
+}
+
+/// The text of a patch inside the kustomization file stands somewhere below the field; lines are counted there.
+fn shift(fail: Fail, text: &Text) -> Fail {
+    let mut fail = fail;
+    fail.pos = text.pos;
+    fail
+}
+
+/// Reads the documents of a patch that was written in the kustomization file.
+fn inline(text: &Text) -> Res<Vec<Node>> {
+    let mut documents = parse(&text.text, text.pos.source).map_err(|e| shift(e, text))?;
+    documents.iter_mut().for_each(|d| restamp(d, text.pos));
+    Ok(documents)
+}
+
+/// Gives a node and all in it the position of the text that it was read from.
+pub(crate) fn restamp(node: &mut Node, pos: flotilla_yaml::Pos) {
+    node.pos.source = 0;
+    if let Some(seq) = node.as_seq_mut() {
+        seq.iter_mut().for_each(|n| restamp(n, pos));
+    } else if let Some(map) = node.as_map_mut() {
+        for entry in map.entries_mut() {
+            entry.key.pos = pos;
+            restamp(&mut entry.value, pos);
+        }
+    }
+    node.pos = pos;
+}
+
+/// Reads an entry of `patches`.
+pub(crate) fn load<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res<LoadedPatch<'a>> {
+    load_unplaced(cx, loader, entry).map_err(|e| e.at(entry.pos))
+}
+
+fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res<LoadedPatch<'a>> {
+    let (path, patch) = (&entry.path.text, entry.patch.text.trim());
+    let (documents, name) = match (path.is_empty(), patch.is_empty()) {
+        (true, true) => return fail!("must specify one of patch and path in the entry of patches"),
+        (false, false) => return fail!("patch and path can't be set at the same time"),
+        (true, false) => (inline(&entry.patch), format!("[patch: {patch:?}]")),
+        (false, true) => {
+            let words = format!("failed to get the patch file from path({path})");
+            let loaded = loader.load(cx, &entry.path).map_err(|e| e.field("path").context(words))?;
+            (loaded.documents(), format!("[path: {path:?}]"))
+        }
+    };
+    let failed = |e: Fail| {
+        let why = e.message.clone();
+        Fail { message: format!("unable to parse SM or JSON patch from {name}: {why}"), ..e }
+    };
+    let documents = documents.map_err(failed)?;
+    let is_json = documents.first().is_some_and(Node::is_seq);
+    let kind = if is_json {
+        Kind::Json(JsonPatch::read(&documents).map_err(failed)?)
+    } else {
+        let mut patches = resmap::resources(documents).map_err(failed)?;
+        for patch in &mut patches {
+            patch.allow_name_change = entry.allow_name_change;
+            patch.allow_kind_change = entry.allow_kind_change;
+        }
+        Kind::Merge(patches)
+    };
+    Ok(LoadedPatch { entry, kind, name })
+}
+
+impl LoadedPatch<'_> {
+    pub(crate) fn apply(self, schema: &Schema, map: &mut ResMap) -> Res<()> {
+        let Self { entry, kind, name } = self;
+        let placed = |e: Fail| e.at(entry.pos);
+        match (kind, &entry.target) {
+            (Kind::Json(patch), _) if patch.is_empty() => Ok(()),
+            (Kind::Json(_), None) => fail!("must specify a target for JSON patch {name}")
+                .map_err(placed)
+                .map_err(|e| e.field("target")),
+            (Kind::Json(patch), Some(target)) => {
+                let selected =
+                    Matcher::new(target).map_err(|e| placed(crate::decode::nest(e, "target")))?.select(map);
+                for index in selected {
+                    let resource = &mut map.0[index];
+                    resource.store_previous();
+                    json(resource, &patch).map_err(placed)?;
+                }
+                Ok(())
+            }
+            (Kind::Merge(patches), _) if patches.is_empty() => Ok(()),
+            (Kind::Merge(patches), Some(target)) => {
+                let [patch] = &patches[..] else {
+                    return fail!(
+                        "Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: {name}"
+                    )
+                    .map_err(placed);
+                };
+                let selected =
+                    Matcher::new(target).map_err(|e| placed(crate::decode::nest(e, "target")))?.select(map);
+                merge_into(schema, map, &selected, patch).map_err(placed)
+            }
+            (Kind::Merge(patches), None) => {
+                for patch in &patches {
+                    let id = patch.original_id();
+                    let words = format!("no resource matches strategic merge patch \"{id}\"");
+                    let index = map.patch_target(&id).map_err(|e| e.at(patch.pos).context(words))?;
+                    merge_one(schema, &mut map.0[index], patch).map_err(placed)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An entry of `patchesStrategicMerge`: the path of a file, or the patch itself.
+pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Res<Vec<Resource>> {
+    if let Ok(patches) = inline(entry).and_then(resmap::resources) {
+        return Ok(patches);
+    }
+    resmap::from_file(&loader.load(cx, entry)?)
+}
+
+/// Applies the patches of `patchesStrategicMerge`.
+pub(crate) fn apply_legacy(schema: &Schema, map: &mut ResMap, patches: &[Resource]) -> Res<()> {
+    for patch in patches {
+        let index = map.patch_target(&patch.original_id()).map_err(|e| e.at(patch.pos))?;
+        merge_into(schema, map, &[index], patch).map_err(|e| e.at(patch.pos))?;
+    }
+    Ok(())
+}
+
+/// Applies an entry of `patchesJson6902`.
+pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap, entry: &Patch) -> Res<()> {
+    let mut apply = || -> Res<()> {
+        let target: &Selector = match &entry.target {
+            Some(target) if !target.name.is_empty() => target,
+            _ => return fail!("must specify the target name").map_err(|e: Fail| e.field("target.name")),
+        };
+        let (path, patch) = (&entry.path.text, entry.patch.text.as_str());
+        let documents = match (path.is_empty(), patch.is_empty()) {
+            (true, true) => return fail!("empty file path and empty jsonOp"),
+            (false, false) => return fail!("must specify a file path or jsonOp, not both"),
+            (true, false) => inline(&entry.patch)?,
+            (false, true) => loader.load(cx, &entry.path)?.documents()?,
+        };
+        let patch = JsonPatch::read(&documents)?;
+        if patch.is_empty() {
+            return fail!("patch appears to be empty; file={path}, JsonOp={patch}", patch = entry.patch.text);
+        }
+        for index in Matcher::new(target).map_err(|e| crate::decode::nest(e, "target"))?.select(map) {
+            json(&mut map.0[index], &patch)?;
+        }
+        Ok(())
+    };
+    apply().map_err(|e| e.at(entry.pos))
+}
+
+fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
+    patch.apply(&mut resource.node)
+}
+
+/// Lays a patch over the selected resources. Those that it deletes are dropped.
+fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Resource) -> Res<()> {
+    for index in selected {
+        let resource = &mut map.0[*index];
+        let mut copy = patch.clone();
+        normalise_metadata(&mut copy)?;
+        // The patch may name another version of the resource's kind, or leave it out.
+        let api_version = resource.gvk().api_version();
+        if let Some(node) = copy.node.as_map_mut()
+            && !api_version.is_empty()
+        {
+            crate::node_ops::put_string(node, "apiVersion", &api_version);
+        }
+        merge_one(schema, resource, &copy)?;
+    }
+    map.drop_empty();
+    let all = std::mem::take(&mut map.0);
+    map.append_all(all)
+}
+
+/// Labels and annotations of a patch are strings, and there are none rather than empty ones.
+fn normalise_metadata(patch: &mut Resource) -> Res<()> {
+    for field in ["labels", "annotations"] {
+        let Some(node) = patch.node.at(&["metadata", field]) else { continue };
+        let pairs = node.as_map().cloned();
+        let metadata = map_under(&mut patch.node, "metadata")?;
+        match pairs.filter(|map| !map.is_empty()) {
+            None => {
+                metadata.remove(field);
+            }
+            Some(mut map) => {
+                for entry in map.entries_mut() {
+                    let text = entry.value.text().unwrap_or_default().to_owned();
+                    entry.value = Node::string(text).at_pos(entry.value.pos);
+                }
+                metadata.insert(field, Node::from(map));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lays a patch over one resource. Name, kind and namespace stay unless the patch may change them; the resource
+/// is empty afterwards if the patch deletes it.
+fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<()> {
+    let (name, namespace, kind) =
+        (resource.name().to_owned(), resource.namespace().to_owned(), resource.kind().to_owned());
+    if patch.allow_name_change || patch.allow_kind_change {
+        resource.store_previous();
+    }
+    let node = std::mem::replace(&mut resource.node, Node::null());
+    let Some(merged) = strategic_merge(schema, node, patch.node.clone())? else {
+        return Ok(());
+    };
+    resource.node = merged;
+    if resource.is_empty() {
+        return Ok(());
+    }
+    if !patch.allow_kind_change {
+        resource.set_kind(&kind);
+    }
+    if !patch.allow_name_change && resource.name() != name {
+        resource.set_name(&name)?;
+    }
+    resource.set_namespace(&namespace)
+}

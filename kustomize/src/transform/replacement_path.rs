@@ -1,0 +1,188 @@
+//! Field paths of replacements: `spec.containers.[name=web].env.0.value`, `spec.*.x`.
+//!
+//! A source path names one node. A target path may name several, and may create what is missing.
+
+use flotilla_yaml::{Node, Scalar, Value};
+
+use crate::error::{Fail, Res, fail};
+use crate::fieldspec::Create;
+use crate::node_ops::{index_name_value, is_list_index, wrong_kind};
+use crate::selector::regex;
+
+/// What a missing node at the end of a path is made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Make {
+    Nothing,
+    Scalar,
+    Seq,
+    Map,
+}
+
+impl Make {
+    /// As the value that will be put there.
+    pub(crate) fn like(node: &Node) -> Self {
+        match node.value {
+            Value::Scalar(_) => Self::Scalar,
+            Value::Seq(_) => Self::Seq,
+            Value::Map(_) => Self::Map,
+        }
+    }
+
+    fn node(self) -> Node {
+        match self {
+            Self::Seq => Node::seq(),
+            Self::Map => Node::map(),
+            Self::Nothing | Self::Scalar => Node::from(Scalar::plain("")),
+        }
+    }
+}
+
+impl From<Make> for Create {
+    fn from(make: Make) -> Self {
+        match make {
+            Make::Nothing => Create::No,
+            Make::Scalar | Make::Seq => Create::Scalar,
+            Make::Map => Create::Map,
+        }
+    }
+}
+
+fn number(part: &str) -> Option<usize> {
+    part.parse().ok()
+}
+
+/// What has to be made for a part so that the next one fits in.
+fn kind_for(next: Option<&String>, last: Make) -> Make {
+    match next {
+        None => last,
+        Some(next) if is_list_index(next) || number(next).is_some() => Make::Seq,
+        Some(_) => Make::Map,
+    }
+}
+
+/// The one node at a path; `None` where it is not there.
+pub(crate) fn lookup<'a>(node: &'a Node, path: &[String]) -> Res<Option<&'a Node>> {
+    let mut node = node;
+    for part in path.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
+        let found = if let Ok(index) = part.parse::<i64>() {
+            if index < 0 {
+                return fail!("array index {index} cannot be negative");
+            }
+            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
+            seq.get(index as usize)
+        } else if part == "-" {
+            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
+            seq.last()
+        } else if part == "*" {
+            return fail!("wildcard is not supported in PathGetter");
+        } else if is_list_index(part) {
+            let (name, value) = index_name_value(part)?;
+            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
+            seq.iter().find(|item| match name {
+                "" => item.text() == Some(value),
+                name => item.get(name).is_some_and(|v| v.text().unwrap_or_default() == value),
+            })
+        } else {
+            let Some(map) = node.as_map() else { return Err(wrong_kind("MappingNode", node)) };
+            map.get(part)
+        };
+        match found {
+            Some(found) if !found.is_null() => node = found,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(node))
+}
+
+/// Calls `set` on every node that the path names and says how many there were.
+pub(crate) fn visit(
+    node: &mut Node,
+    path: &[String],
+    make: Make,
+    set: &mut dyn FnMut(&mut Node) -> Res<()>,
+) -> Res<usize> {
+    let Some((part, rest)) = path.split_first() else {
+        set(node)?;
+        return Ok(1);
+    };
+    if let Some(index) = number(part) {
+        let Some(len) = node.as_seq().map(|s| s.len()) else { return Err(wrong_kind("SequenceNode", node)) };
+        let seq = node.as_seq_mut().expect("checked above");
+        if len == index && make != Make::Nothing {
+            seq.push(kind_for(rest.first(), make).node());
+        }
+        let len = seq.len();
+        return match seq.get_mut(index) {
+            Some(item) => visit(item, rest, make, set),
+            None => fail!("index {index} specified but only {len} elements found"),
+        };
+    }
+    if is_list_index(part) {
+        return visit_matching(node, part, rest, make, set);
+    }
+    if part == "*" {
+        if !node.is_seq() {
+            return Err(wrong_kind("SequenceNode", node));
+        }
+        let mut count = 0;
+        for item in node.as_seq_mut().expect("checked above").iter_mut() {
+            count += visit(item, rest, make, set)?;
+        }
+        return Ok(count);
+    }
+    if !node.is_map() {
+        return Err(wrong_kind("MappingNode", node));
+    }
+    let map = node.as_map_mut().expect("checked above");
+    if !map.contains_key(part) {
+        if make == Make::Nothing {
+            return Ok(0);
+        }
+        map.push(Node::string(part.as_str()), kind_for(rest.first(), make).node());
+    }
+    let child = map.get_mut(part).expect("found or made above");
+    if child.is_scalar() && !rest.is_empty() && !child.is_null() {
+        // Structured text that has no such field: what is in it cannot be set from here.
+        return fail!("the field '{part}' is a text without the field '{}'", rest[0]);
+    }
+    visit(child, rest, make, set)
+}
+
+fn visit_matching(
+    node: &mut Node,
+    part: &str,
+    rest: &[String],
+    make: Make,
+    set: &mut dyn FnMut(&mut Node) -> Res<()>,
+) -> Res<usize> {
+    let (name, pattern) = index_name_value(part)?;
+    if !node.is_seq() {
+        return Err(wrong_kind("SequenceNode", node));
+    }
+    let seq = node.as_seq_mut().expect("checked above");
+    let matcher = regex(pattern).map_err(|e: Fail| e.context(part))?;
+    let is_match = |item: &Node| -> bool {
+        let value = if name.is_empty() { Some(item) } else { item.get(name) };
+        value.is_some_and(|v| matcher.is_match(flotilla_yaml::write(v).trim()))
+    };
+    let mut count = 0;
+    for item in seq.iter_mut().filter(|i| is_match(i)) {
+        count += if name.is_empty() { visit(item, &[], make, set)? } else { visit(item, rest, make, set)? };
+    }
+    if count > 0 || make == Make::Nothing {
+        return Ok(count);
+    }
+    let value = Node::plain(pattern);
+    seq.push(if name.is_empty() {
+        value
+    } else {
+        let mut item = Node::map();
+        item.as_map_mut().expect("made above").push(Node::string(name), value);
+        item
+    });
+    let item = seq.last_mut().expect("pushed above");
+    if !is_match(item) {
+        return fail!("the pattern {part} does not match what it would create");
+    }
+    if name.is_empty() { visit(item, &[], make, set) } else { visit(item, rest, make, set) }
+}

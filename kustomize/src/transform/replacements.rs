@@ -1,0 +1,248 @@
+//! Replacements: a value of one resource copied into fields of others.
+
+use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
+
+use crate::decode::{Unknown, list};
+use crate::error::{Fail, Res, fail};
+use crate::kustomization::{FieldOptions, Replacement, ReplacementField, Target};
+use crate::load::{Context, Loader};
+use crate::node_ops::{split_field_path, text};
+use crate::resmap::ResMap;
+use crate::resource::Resource;
+use crate::selector::Matcher;
+use crate::transform::replacement_path::{Make, lookup, visit};
+
+/// The replacements of a kustomization, those in files read.
+pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField]) -> Res<Vec<Replacement>> {
+    let mut result = Vec::with_capacity(fields.len());
+    for (n, field) in fields.iter().enumerate() {
+        let inline = field.replacement.source.is_some()
+            || field.replacement.targets.as_ref().is_some_and(|t| !t.is_empty());
+        if field.path.text.is_empty() {
+            result.push(field.replacement.clone());
+            continue;
+        }
+        let named = |e: Fail| e.at(field.path.pos).field(format!("replacements[{n}].path"));
+        if inline {
+            return fail!("cannot specify both path and inline replacement").map_err(named);
+        }
+        let document = loader.load(cx, &field.path).map_err(named)?.document()?;
+        let read = |node: &Node| ReplacementField::read(node, Unknown::Ignore).map(|f| f.replacement);
+        match &document.value {
+            Value::Seq(_) => result.extend(list(&document, read)?),
+            Value::Map(_) => result.push(read(&document)?),
+            Value::Scalar(_) => {
+                return fail!("unsupported replacement type encountered within replacement path")
+                    .map_err(named);
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// Carries the replacements out, one after the other.
+pub(crate) fn apply(map: &mut ResMap, replacements: &[Replacement]) -> Res<()> {
+    for replacement in replacements {
+        apply_one(map, replacement).map_err(|e| e.at(replacement.pos).field("replacements"))?;
+    }
+    Ok(())
+}
+
+fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
+    let has_source = replacement.source.is_some() || replacement.source_value.is_some();
+    let Some(targets) = replacement.targets.as_ref().filter(|_| has_source) else {
+        return fail!("replacements must specify a source and at least one target");
+    };
+    let value = source_value(map, replacement)?;
+    for target in targets {
+        let Some(select) = &target.select else { return fail!("target must specify resources to select") };
+        let matcher = Matcher::new(select)?;
+        let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
+        for resource in &mut map.0 {
+            if !matcher.matches_labels(resource) {
+                continue;
+            }
+            let ids: Vec<_> = resource.all_ids().collect();
+            let rejected = rejects.iter().any(|(selector, matcher)| {
+                let by_labels =
+                    !selector.annotation_selector.is_empty() || !selector.label_selector.is_empty();
+                (by_labels && matcher.matches_labels(resource))
+                    || (!selector.id().is_empty() && ids.iter().any(|id| matcher.matches_id(id)))
+            });
+            if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
+                copy_to(resource, &value, target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn source_value(map: &ResMap, replacement: &Replacement) -> Res<Node> {
+    let Some(source) = &replacement.source else {
+        let value = replacement.source_value.as_ref().expect("one of them is there");
+        return Ok(Node::plain(value.text().unwrap_or_default()).at_pos(value.pos));
+    };
+    if replacement.source_value.is_some() {
+        return fail!("value and resource selectors are mutually exclusive");
+    }
+    let mut shown = source.id.to_string();
+    if !source.field_path.is_empty() {
+        shown.push_str(&format!(":{}", source.field_path));
+    }
+    if let Some(o) = source.options.as_ref().filter(|o| !o.delimiter.is_empty() || o.create) {
+        shown.push_str(&format!(":{}({}), create={}", o.delimiter, o.index, o.create));
+    }
+    let mut matches = map.0.iter().filter(|r| r.all_ids().any(|id| id.is_selected_by(&source.id)));
+    let (Some(resource), more) = (matches.next(), matches.next()) else {
+        return fail!("nothing selected by {shown}");
+    };
+    if more.is_some() {
+        return fail!("multiple matches for selector {shown}");
+    }
+    let path = if source.field_path.is_empty() { "metadata.name" } else { &source.field_path };
+    let found = lookup(&resource.node, &split_field_path(path))
+        .map_err(|e| e.context("error looking up replacement source"))?;
+    let empty = |n: &Node| match &n.value {
+        Value::Scalar(s) => s.kind() == Kind::Null || s.text().is_empty(),
+        Value::Seq(s) => s.is_empty(),
+        Value::Map(m) => m.is_empty(),
+    };
+    let Some(found) = found.filter(|n| !empty(n)) else {
+        return fail!("fieldPath `{path}` is missing for replacement source {}", source.id);
+    };
+    refine(found, source.options.as_ref())
+}
+
+/// One part of the source's text, where a delimiter says so.
+fn refine(node: &Node, options: Option<&FieldOptions>) -> Res<Node> {
+    let Some(options) = options.filter(|o| !o.delimiter.is_empty()) else { return Ok(node.clone()) };
+    let Some(whole) = node.text() else {
+        return fail!("delimiter option can only be used with scalar nodes");
+    };
+    let part =
+        usize::try_from(options.index).ok().and_then(|n| whole.split(options.delimiter.as_str()).nth(n));
+    let Some(part) = part else {
+        return fail!("options.index {} is out of bounds for value {whole}", options.index);
+    };
+    let mut refined = node.clone();
+    set_same_kind(&mut refined, part);
+    Ok(refined)
+}
+
+/// Sets a scalar's text; a string stays one, anything else means what it looks like.
+fn set_same_kind(node: &mut Node, text: &str) {
+    let is_string = node.as_scalar().is_some_and(|s| s.kind() == Kind::String && !s.text().is_empty())
+        || node.style != Style::Plain;
+    node.value = Value::Scalar(if is_string { Scalar::string(text) } else { Scalar::plain(text) });
+}
+
+fn copy_to(resource: &mut Resource, value: &Node, target: &Target) -> Res<()> {
+    let default = ["metadata.name".to_owned()];
+    let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
+    let options = target.options.as_ref();
+    for path in paths {
+        let create = options.is_some_and(|o| o.create);
+        let make = if create { Make::like(value) } else { Make::Nothing };
+        let parts = split_field_path(path);
+        if set_in_text(&mut resource.node, value, &parts, make) {
+            continue;
+        }
+        let what = if create { "find or create" } else { "find" };
+        let words = format!("unable to {what} field \"{path}\" in replacement target");
+        // The path is walked first without setting, so that an error of the setter keeps its own words.
+        let mut failed = None;
+        let count = visit(&mut resource.node, &parts, make, &mut |node| {
+            if let Err(e) = set(node, value, options) {
+                failed.get_or_insert(e);
+            }
+            Ok(())
+        })
+        .map_err(|e| e.context(&words))?;
+        if let Some(fail) = failed {
+            return Err(fail);
+        }
+        if count == 0 {
+            return fail!("{words}").map_err(|e: Fail| e.field(path.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Res<()> {
+    let mut value = value.clone();
+    if let Some(options) = options.filter(|o| !o.delimiter.is_empty()) {
+        let Some(old) = node.text() else {
+            return fail!("delimiter option can only be used with scalar nodes");
+        };
+        let mut parts: Vec<&str> = old.split(options.delimiter.as_str()).collect();
+        let new = text(&value).to_owned();
+        match usize::try_from(options.index) {
+            Err(_) => parts.insert(0, &new),
+            Ok(index) if index >= parts.len() => parts.push(&new),
+            Ok(index) => parts[index] = &new,
+        }
+        let joined = parts.join(&options.delimiter);
+        if node.is_scalar() {
+            set_same_kind(node, &joined);
+            return Ok(());
+        }
+        set_same_kind(&mut value, &joined);
+    }
+    if node.is_scalar() && value.is_scalar() {
+        set_same_kind(node, value.text().unwrap_or_default());
+        node.pos = value.pos;
+    } else if node.is_scalar() {
+        // kyaml copies the text alone, and a collection has none.
+        set_same_kind(node, "");
+        *node = if node.text() == Some("") { value } else { node.clone() };
+    } else {
+        *node = value;
+    }
+    Ok(())
+}
+
+/// Sets a field inside a text that is itself YAML or JSON. Says whether there was one.
+fn set_in_text(object: &mut Node, value: &Node, parts: &[String], make: Make) -> bool {
+    for split in 1..parts.len() {
+        let Ok(Some(found)) = lookup(object, &parts[..split]) else { continue };
+        let Some(whole) = found.text().map(str::to_owned) else { continue };
+        let Some(mut inner) = flotilla_yaml::parse(&whole).ok().and_then(|d| d.into_iter().next()) else {
+            continue;
+        };
+        let mut put = |node: &mut Node| {
+            if node.is_scalar() && value.is_scalar() {
+                set_same_kind(node, value.text().unwrap_or_default());
+            } else {
+                *node = value.clone();
+            }
+            Ok(())
+        };
+        if !matches!(visit(&mut inner, &parts[split..], make, &mut put), Ok(count) if count > 0) {
+            return false;
+        }
+        let Some(written) = write_inner(&inner, &whole) else { return false };
+        let mut done = false;
+        let set = visit(object, &parts[..split], Make::Nothing, &mut |node| {
+            if !done {
+                set_same_kind(node, &written);
+                done = true;
+            }
+            Ok(())
+        });
+        return set.is_ok() && done;
+    }
+    false
+}
+
+/// The text again in the form it had: JSON pretty or in one line, or YAML.
+fn write_inner(inner: &Node, original: &str) -> Option<String> {
+    if !original.trim_start().starts_with(['{', '[']) {
+        return Some(flotilla_yaml::write(inner).trim().to_owned());
+    }
+    let json = inner.to_json_as(flotilla_yaml::Schema::Kustomize).ok()?;
+    if original.contains('\n') && original.contains("  ") {
+        serde_json::to_string_pretty(&json).ok()
+    } else {
+        serde_json::to_string(&json).ok()
+    }
+}

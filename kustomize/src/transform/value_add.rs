@@ -1,0 +1,118 @@
+//! The value-add transformer, which only plugin files ask for: one value put at paths of selected resources.
+
+use flotilla_yaml::{Node, Scalar, Value};
+
+use crate::decode::{Text, Unknown, int, list, string, text};
+use crate::error::{Res, fail};
+use crate::kustomization::{Selector, each};
+use crate::load::{Context, Loader};
+use crate::node_ops::{set_text, split_path, wrong_kind};
+use crate::resmap::ResMap;
+use crate::selector::Matcher;
+use crate::transform::namespace::{Namespace, Subjects};
+
+#[derive(Default)]
+struct Target {
+    selector: Option<Selector>,
+    field_path: String,
+    file_path_position: i64,
+}
+
+impl Target {
+    fn read(node: &Node) -> Res<Self> {
+        let mut t = Self::default();
+        each(node, &["selector", "fieldPath", "filePathPosition"], Unknown::Ignore, |name, n| {
+            match name {
+                "selector" => t.selector = Some(Selector::read(n, Unknown::Ignore)?),
+                "fieldPath" => t.field_path = string(n)?,
+                _ => t.file_path_position = int(n)?,
+            }
+            Ok(())
+        })?;
+        if t.field_path.is_empty() {
+            return fail!("fieldPath cannot be empty");
+        }
+        if t.file_path_position < 0 {
+            return fail!("value of FilePathPosition ({}) cannot be negative", t.file_path_position);
+        }
+        Ok(t)
+    }
+}
+
+/// Reads the plugin's configuration and applies it.
+pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config: &Node) -> Res<()> {
+    let (mut value, mut file, mut targets) = (String::new(), Text::default(), Vec::new());
+    each(config, &["value", "targets", "targetFilePath"], Unknown::Ignore, |name, n| {
+        match name {
+            "value" => value = string(n)?.trim().to_owned(),
+            "targets" => targets = list(n, Target::read)?,
+            _ => file = text(n)?,
+        }
+        Ok(())
+    })?;
+    if value.is_empty() {
+        value = loader.root.name().to_owned();
+    }
+    if !file.text.is_empty() {
+        let document = loader.load(cx, &file)?.document()?;
+        if let Some(more) = document.get("targets") {
+            targets.extend(list(more, Target::read)?);
+        }
+    }
+    if targets.is_empty() {
+        return fail!("must specify at least one target");
+    }
+    for target in &targets {
+        let selected = match &target.selector {
+            Some(selector) => Matcher::new(selector)?.select(map),
+            None => (0..map.0.len()).collect(),
+        };
+        for index in selected {
+            let resource = &mut map.0[index];
+            if target.field_path == "metadata/namespace" {
+                let set = Namespace {
+                    namespace: &value,
+                    specs: &[],
+                    unset_only: false,
+                    subjects: Subjects::DefaultOnly,
+                };
+                set.apply(resource)?;
+            } else {
+                add(&mut resource.node, target, &value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add(node: &mut Node, target: &Target, value: &str) -> Res<()> {
+    let mut node = node;
+    for part in split_path(&target.field_path, '/') {
+        if !node.is_map() {
+            return Err(wrong_kind("MappingNode", node));
+        }
+        let map = node.as_map_mut().expect("checked above");
+        node = map.get_or_insert_with(&part, Node::null);
+        if node.is_null() {
+            node.value = Node::map().value;
+        }
+    }
+    if node.as_map().is_some_and(flotilla_yaml::Map::is_empty) {
+        node.value = Value::Scalar(Scalar::plain(""));
+    }
+    let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
+    let new = match usize::try_from(target.file_path_position) {
+        Ok(0) | Err(_) => value.to_owned(),
+        Ok(position) => insert_part(old, position - 1, value),
+    };
+    set_text(node, &new);
+    Ok(())
+}
+
+/// Puts a part into a file path.
+fn insert_part(path: &str, position: usize, part: &str) -> String {
+    let absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    parts.insert(position.min(parts.len()), part);
+    format!("{}{}", if absolute { "/" } else { "" }, parts.join("/"))
+}
