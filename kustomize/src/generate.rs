@@ -204,19 +204,27 @@ pub(crate) fn add_hash(resource: &mut Resource) -> Res<()> {
     resource.set_name(&name)
 }
 
-/// Ten characters of the SHA-256 of kind, name and content, in an alphabet that spells no words.
+/// Ten characters of the SHA-256 of kind and content, in an alphabet that spells no words.
 fn hash(node: &Node) -> Res<String> {
     let field = |name: &str| -> Res<serde_json::Value> {
+        let by_key = |value: serde_json::Value| match value {
+            serde_json::Value::Object(map) => {
+                let sorted: BTreeMap<String, serde_json::Value> = map.into_iter().collect();
+                serde_json::Value::Object(sorted.into_iter().collect())
+            }
+            other => other,
+        };
         Ok(match node.get(name) {
             None => "".into(),
             Some(node) if node.is_scalar() => {
                 node.text().filter(|_| !node.is_null()).unwrap_or_default().into()
             }
-            Some(node) => node.to_json_as(Schema::Kustomize).map_err(|e| Fail::new(e.message).at(e.pos))?,
+            Some(node) => by_key(node.to_json_as(Schema::Kustomize).map_err(|e| Fail::new(e.message).at(e.pos))?),
         })
     };
     let mut content: BTreeMap<&str, serde_json::Value> = BTreeMap::new();
-    content.insert("name", text_at(node, &["metadata", "name"]).into());
+    // kustomize looks for the name where it is not, so that the hash is one of the content alone.
+    content.insert("name", "".into());
     let kind = text_at(node, &["kind"]);
     content.insert("kind", kind.into());
     match kind {
