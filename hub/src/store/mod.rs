@@ -1,0 +1,157 @@
+//! What the hub must not lose, in an embedded store.
+//!
+//! ```text
+//! API, sessions, fleet loop ──► Records (typed) ──► Store (keys, bytes, transactions) ──► sled | memory
+//!                                   └─ audit line in the same transaction as the change
+//! ```
+//! A transaction that answered `Committed` is on disk. Git and the agents' reports rebuild everything that is
+//! not here.
+
+pub mod backup;
+mod disk;
+mod generations;
+mod memory;
+mod records;
+#[cfg(test)]
+mod suite;
+mod tokens;
+mod types;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+pub use disk::DiskStore;
+pub use generations::MAX_RAISE;
+pub use memory::MemoryStore;
+pub use records::{Records, UpdateError};
+pub use tokens::EnrolError;
+pub use types::*;
+
+/// A condition that must hold for a transaction's writes to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compare {
+    pub key: String,
+    /// The value that the key must have; `None`: it must be absent.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A key's new value; `None` removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    pub key: String,
+    pub value: Option<Vec<u8>>,
+}
+
+/// All of the writes or none of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Txn {
+    pub compares: Vec<Compare>,
+    pub writes: Vec<Write>,
+}
+
+impl Txn {
+    pub fn expect(&mut self, key: impl Into<String>, value: Option<Vec<u8>>) {
+        self.compares.push(Compare { key: key.into(), value });
+    }
+
+    pub fn put(&mut self, key: impl Into<String>, value: Vec<u8>) {
+        self.writes.push(Write { key: key.into(), value: Some(value) });
+    }
+
+    pub fn remove(&mut self, key: impl Into<String>) {
+        self.writes.push(Write { key: key.into(), value: None });
+    }
+}
+
+/// What came of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// All writes are on disk.
+    Committed,
+    /// A comparison did not hold; nothing was written.
+    Conflict,
+}
+
+/// The store failed, or holds what this build cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the store in {}", path.display())]
+    Open { path: PathBuf, source: sled::Error },
+    #[error("the store in {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("cannot {attempt} the store")]
+    Io { attempt: &'static str, source: sled::Error },
+    #[error("the record {key} cannot be read")]
+    Record { key: String, source: serde_json::Error },
+    #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]
+    Newer { key: String, version: u32, known: u32 },
+    #[error("the key {0:?} of the store is no text")]
+    Key(Vec<u8>),
+    #[error("{0} was changed by others again and again; try once more")]
+    Contended(String),
+}
+
+/// Keys and values with transactions. Keys are texts like `cluster/staging`. All functions block.
+pub trait Store: Send + Sync + fmt::Debug {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Every key that begins with `prefix`, in order, as of one moment.
+    fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// Makes all writes if all comparisons hold, durably before it returns.
+    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError>;
+
+    /// Ticks after a transaction wrote a key that begins with `prefix`.
+    fn watch(&self, prefix: &str) -> watch::Receiver<u64>;
+
+    /// Takes or extends the lease `name` for `holder` until `until` (seconds since 1970), if nobody else holds
+    /// it at `now`. Answers whether `holder` has it.
+    fn lease(&self, name: &str, holder: &str, now: i64, until: i64) -> Result<bool, StoreError> {
+        let key = format!("lease/{name}");
+        loop {
+            let current = self.get(&key)?;
+            if let Some(bytes) = &current {
+                let (held_by, ends): (String, i64) = serde_json::from_slice(bytes)
+                    .map_err(|source| StoreError::Record { key: key.clone(), source })?;
+                if held_by != holder && ends > now {
+                    return Ok(false);
+                }
+            }
+            let mut txn = Txn::default();
+            txn.expect(&key, current);
+            txn.put(&key, serde_json::to_vec(&(holder, until)).expect("a text and a number"));
+            if self.txn(&txn)? == Outcome::Committed {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Who watches which prefix.
+#[derive(Debug, Default)]
+struct Watchers(Mutex<Vec<(String, watch::Sender<u64>)>>);
+
+impl Watchers {
+    fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
+        let mut watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|(_, sender)| sender.receiver_count() > 0);
+        if let Some((_, sender)) = watchers.iter().find(|(watched, _)| watched == prefix) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(0);
+        watchers.push((prefix.to_owned(), sender));
+        receiver
+    }
+
+    fn notify(&self, writes: &[Write]) {
+        for (prefix, sender) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            if writes.iter().any(|write| write.key.starts_with(prefix.as_str())) {
+                sender.send_modify(|count| *count += 1);
+            }
+        }
+    }
+}

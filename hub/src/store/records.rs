@@ -1,0 +1,446 @@
+//! Typed access to the store: JSON values that carry a version, and an audit line with every change.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_core::report::Timestamp;
+use flotilla_core::{ClusterName, Digest, UnitId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::generations::Block;
+use super::{
+    ApprovalRecord, AuditRecord, ClusterRecord, History, HistoryRecord, KnownUnitRecord, KnownUnits,
+    LastGood, Outcome, RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Txn, VERSION,
+};
+use crate::desired::KnownUnit;
+
+/// How many lines the audit log keeps.
+const AUDIT_LINES: u64 = 20_000;
+/// How many states the history of a cluster keeps.
+const HISTORY_STATES: usize = 20;
+/// How often a change is tried again when somebody else wrote the same record.
+const ATTEMPTS: usize = 100;
+
+/// The hub's records. All functions block; those that write return once it is on disk.
+#[derive(Debug)]
+pub struct Records {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) generations: Mutex<Block>,
+    /// The sequence number of the next audit line.
+    next_audit: Mutex<u64>,
+}
+
+/// A change that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError<E: std::error::Error + 'static> {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(E),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+#[derive(Deserialize)]
+struct OnlyVersion {
+    v: u32,
+}
+
+/// Reads a record.
+pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let broken = |source| StoreError::Record { key: key.to_owned(), source };
+    let OnlyVersion { v } = serde_json::from_slice(bytes).map_err(broken)?;
+    if v > VERSION {
+        return Err(StoreError::Newer { key: key.to_owned(), version: v, known: VERSION });
+    }
+    serde_json::from_slice::<Versioned<T>>(bytes).map(|versioned| versioned.record).map_err(broken)
+}
+
+/// Writes a record.
+pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(&Versioned { v: VERSION, record }).expect("records are JSON objects")
+}
+
+pub(super) fn cluster_key(name: &ClusterName) -> String {
+    format!("cluster/{name}")
+}
+
+impl Records {
+    /// Over a store, at its first use or a later one.
+    pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let last = store.scan("audit/")?.last().and_then(|(key, _)| key["audit/".len()..].parse().ok());
+        let next_audit = Mutex::new(last.map_or(0, |sequence: u64| sequence + 1));
+        let generations = Mutex::new(Block::load(&*store)?);
+        Ok(Self { store, generations, next_audit })
+    }
+
+    /// The store below, for backups and watches.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(super) fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        self.store.get(key)?.map(|bytes| decode(key, &bytes)).transpose()
+    }
+
+    /// All records under `prefix`, by what follows it in the key.
+    pub(super) fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T)>, StoreError> {
+        let entries = self.store.scan(prefix)?;
+        entries
+            .into_iter()
+            .map(|(key, bytes)| Ok((key[prefix.len()..].to_owned(), decode(&key, &bytes)?)))
+            .collect()
+    }
+
+    /// Commits, with a line in the audit log.
+    pub(super) fn commit(&self, mut txn: Txn, audit: Option<&AuditRecord>) -> Result<Outcome, StoreError> {
+        let Some(audit) = audit else { return self.store.txn(&txn) };
+        // Held across the commit: lines are numbered without gaps, in the order in which they are written.
+        let mut next = self.next_audit.lock().unwrap_or_else(PoisonError::into_inner);
+        txn.put(format!("audit/{:020}", *next), encode(audit));
+        if let Some(old) = next.checked_sub(AUDIT_LINES) {
+            txn.remove(format!("audit/{old:020}"));
+        }
+        let outcome = self.store.txn(&txn)?;
+        if outcome == Outcome::Committed {
+            *next += 1;
+            tracing::info!(
+                who = audit.who,
+                action = audit.action,
+                target = audit.target,
+                detail = audit.detail,
+                "audit"
+            );
+        }
+        Ok(outcome)
+    }
+
+    /// Reads, changes and writes one record; `None` from `change` removes it. Nothing is written, nor noted in
+    /// the audit log, where the record stays as it is.
+    pub(super) fn update<T, E>(
+        &self,
+        key: &str,
+        audit: Option<&AuditRecord>,
+        mut change: impl FnMut(Option<T>) -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, UpdateError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+        E: std::error::Error + 'static,
+    {
+        for _ in 0..ATTEMPTS {
+            let old = self.store.get(key)?;
+            let record = old.as_ref().map(|bytes| decode(key, bytes)).transpose()?;
+            let new = change(record).map_err(UpdateError::Refused)?;
+            let bytes = new.as_ref().map(encode);
+            if bytes == old {
+                return Ok(new);
+            }
+            let mut txn = Txn::default();
+            txn.expect(key, old);
+            match bytes {
+                Some(bytes) => txn.put(key, bytes),
+                None => txn.remove(key),
+            }
+            if self.commit(txn, audit)? == Outcome::Committed {
+                return Ok(new);
+            }
+        }
+        Err(StoreError::Contended(key.to_owned()).into())
+    }
+
+    /// As [`Records::update`], for changes that cannot be refused.
+    fn set<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        audit: Option<&AuditRecord>,
+        mut change: impl FnMut(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.update(key, audit, |record| Ok::<_, std::convert::Infallible>(change(record))).map_err(|error| {
+            match error {
+                UpdateError::Store(error) => error,
+                UpdateError::Refused(never) => match never {},
+            }
+        })
+    }
+
+    // Clusters
+
+    pub fn cluster(&self, name: &ClusterName) -> Result<Option<ClusterRecord>, StoreError> {
+        self.read(&cluster_key(name))
+    }
+
+    pub fn clusters(&self) -> Result<BTreeMap<ClusterName, ClusterRecord>, StoreError> {
+        self.by_cluster("cluster/")
+    }
+
+    /// Changes an enrolled cluster's record, if it is there; answers the new one.
+    pub fn change_cluster(
+        &self,
+        name: &ClusterName,
+        audit: Option<&AuditRecord>,
+        change: impl Fn(&mut ClusterRecord),
+    ) -> Result<Option<ClusterRecord>, StoreError> {
+        self.set(&cluster_key(name), audit, |record: Option<ClusterRecord>| {
+            record.map(|mut record| {
+                change(&mut record);
+                record
+            })
+        })
+    }
+
+    /// Adopts a cluster that the store has no record of; answers whether it had none.
+    pub fn adopt_cluster(
+        &self,
+        name: &ClusterName,
+        record: &ClusterRecord,
+        audit: &AuditRecord,
+    ) -> Result<bool, StoreError> {
+        let mut txn = Txn::default();
+        txn.expect(cluster_key(name), None);
+        txn.put(cluster_key(name), encode(record));
+        Ok(self.commit(txn, Some(audit))? == Outcome::Committed)
+    }
+
+    /// Forgets everything about a cluster, its join tokens too.
+    pub fn forget_cluster(&self, name: &ClusterName, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut txn = Txn::default();
+        txn.remove(cluster_key(name));
+        for prefix in ["known", "lastgood", "suspended", "history"] {
+            txn.remove(format!("{prefix}/{name}"));
+        }
+        for (key, _) in self.store.scan(&format!("approval/{name}/"))? {
+            txn.remove(key);
+        }
+        for (hash, token) in self.join_tokens()? {
+            if token.cluster == name.as_str() {
+                txn.remove(format!("join/{hash}"));
+            }
+        }
+        // Without comparisons it cannot conflict.
+        self.commit(txn, Some(audit)).map(|_| ())
+    }
+
+    fn by_cluster<T: DeserializeOwned>(&self, prefix: &str) -> Result<BTreeMap<ClusterName, T>, StoreError> {
+        let named = |(name, record): (String, T)| {
+            name.parse().map(|name| (name, record)).map_err(|_| StoreError::Key(name.into_bytes()))
+        };
+        self.list(prefix)?.into_iter().map(named).collect()
+    }
+
+    // Units that agents have
+
+    /// The units that the agent last said it has; `None`: it has never said.
+    pub fn known_units(&self, cluster: &ClusterName) -> Result<Option<Vec<KnownUnit>>, StoreError> {
+        let known: Option<KnownUnits> = self.read(&format!("known/{cluster}"))?;
+        Ok(known.map(|known| known.units.into_iter().map(Into::into).collect()))
+    }
+
+    pub fn set_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
+        let known = KnownUnits { units: units.iter().map(KnownUnitRecord::from).collect() };
+        self.set(&format!("known/{cluster}"), None, |_| Some(known.clone())).map(|_| ())
+    }
+
+    // Last good commits
+
+    pub fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
+        let good: Option<LastGood> = self.read(&format!("lastgood/{cluster}"))?;
+        Ok(good.unwrap_or_default().commits)
+    }
+
+    pub fn set_last_good(
+        &self,
+        cluster: &ClusterName,
+        commits: BTreeMap<UnitId, String>,
+    ) -> Result<(), StoreError> {
+        let good = LastGood { commits };
+        self.set(&format!("lastgood/{cluster}"), None, |_| Some(good.clone())).map(|_| ())
+    }
+
+    // Suspensions by hand
+
+    pub fn suspensions(&self) -> Result<BTreeMap<ClusterName, Suspensions>, StoreError> {
+        self.by_cluster("suspended/")
+    }
+
+    pub fn suspensions_of(&self, cluster: &ClusterName) -> Result<Suspensions, StoreError> {
+        Ok(self.read(&format!("suspended/{cluster}"))?.unwrap_or_default())
+    }
+
+    /// Suspends (`Some`) or resumes (`None`) a cluster, or one of its units.
+    pub fn suspend(
+        &self,
+        cluster: &ClusterName,
+        unit: Option<&UnitId>,
+        suspension: Option<&SuspensionRecord>,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        self.set(&format!("suspended/{cluster}"), Some(audit), |record: Option<Suspensions>| {
+            let mut all = record.unwrap_or_default();
+            match (unit, suspension) {
+                (None, suspension) => all.cluster = suspension.cloned(),
+                (Some(unit), Some(suspension)) => {
+                    all.units.insert(unit.clone(), suspension.clone());
+                }
+                (Some(unit), None) => {
+                    all.units.remove(unit);
+                }
+            }
+            (all != Suspensions::default()).then_some(all)
+        })
+        .map(|_| ())
+    }
+
+    // Approvals
+
+    pub fn approve(
+        &self,
+        cluster: &ClusterName,
+        digest: Digest,
+        approval: &ApprovalRecord,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let key = format!("approval/{cluster}/{digest}");
+        self.set(&key, Some(audit), |_| Some(approval.clone())).map(|_| ())
+    }
+
+    /// Approvals that the agent has not taken yet.
+    pub fn undelivered_approvals(&self, cluster: &ClusterName) -> Result<Vec<Digest>, StoreError> {
+        let all: Vec<(String, ApprovalRecord)> = self.list(&format!("approval/{cluster}/"))?;
+        let open = all.into_iter().filter(|(_, approval)| approval.delivered_at.is_none());
+        Ok(open.filter_map(|(digest, _)| digest.parse().ok()).collect())
+    }
+
+    pub fn approval_delivered(
+        &self,
+        cluster: &ClusterName,
+        digest: Digest,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.set(&format!("approval/{cluster}/{digest}"), None, |approval: Option<ApprovalRecord>| {
+            approval.map(|approval| ApprovalRecord { delivered_at: Some(at), ..approval })
+        })
+        .map(|_| ())
+    }
+
+    // History and audit
+
+    pub fn history(&self, cluster: &ClusterName) -> Result<Vec<HistoryRecord>, StoreError> {
+        let history: Option<History> = self.read(&format!("history/{cluster}"))?;
+        Ok(history.unwrap_or_default().states)
+    }
+
+    /// Notes how far a cluster got with a state.
+    pub fn note_history(
+        &self,
+        cluster: &ClusterName,
+        state: &HistoryRecord,
+        note: impl Fn(&mut HistoryRecord),
+    ) -> Result<(), StoreError> {
+        self.set(&format!("history/{cluster}"), None, |history: Option<History>| {
+            let mut states = history.unwrap_or_default().states;
+            if states.last().is_none_or(|last| last.digest != state.digest) {
+                states.push(state.clone());
+            }
+            let excess = states.len().saturating_sub(HISTORY_STATES);
+            states.drain(..excess);
+            note(states.last_mut().expect("one was just pushed"));
+            Some(History { states })
+        })
+        .map(|_| ())
+    }
+
+    /// Adds a line for something that changed no other record.
+    pub fn audit(&self, line: &AuditRecord) -> Result<(), StoreError> {
+        self.commit(Txn::default(), Some(line)).map(|_| ())
+    }
+
+    /// The audit log, oldest first, with sequence numbers.
+    pub fn audit_log(&self) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        let lines: Vec<(String, AuditRecord)> = self.list("audit/")?;
+        Ok(lines.into_iter().filter_map(|(key, line)| Some((key.parse().ok()?, line))).collect())
+    }
+
+    /// From which backup this store was made, if it was.
+    pub fn restored(&self) -> Result<Option<RestoreRecord>, StoreError> {
+        self.read("meta/restored")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryStore;
+    use super::*;
+
+    fn records() -> Records {
+        Records::open(Arc::new(MemoryStore::default())).unwrap()
+    }
+
+    #[test]
+    fn a_record_of_a_newer_hub_is_refused_and_unknown_fields_are_not() {
+        let store = Arc::new(MemoryStore::default());
+        let mut txn = Txn::default();
+        txn.put("cluster/new", br#"{"v":2}"#.to_vec());
+        let same = br#"{"v":1,"publicKey":"k","uid":"u","enrolledAt":1,"enrolledBy":"x","future":[1]}"#;
+        txn.put("cluster/same", same.to_vec());
+        txn.put("cluster/broken", b"{".to_vec());
+        assert_eq!(store.txn(&txn).unwrap(), Outcome::Committed);
+        let records = Records::open(store).unwrap();
+        let get = |name: &str| records.cluster(&name.parse().unwrap());
+        assert_eq!(get("same").unwrap().unwrap().uid, "u");
+        assert!(matches!(get("new"), Err(StoreError::Newer { version: 2, .. })));
+        assert!(matches!(get("broken"), Err(StoreError::Record { .. })), "unreadable is not absent");
+        assert!(records.clusters().is_err());
+    }
+
+    #[test]
+    fn suspensions_go_by_cluster_and_unit_and_each_change_is_audited_once() {
+        let records = records();
+        let cluster: ClusterName = "staging".parse().unwrap();
+        let (apps, db) =
+            (UnitId::kustomization("flux-system", "apps"), UnitId::kustomization("flux-system", "db"));
+        let suspension = SuspensionRecord { by: "ann".into(), at: 1, reason: "repair".into() };
+        let audit = AuditRecord::new(1, "ann", "unit.suspend", "staging");
+        records.suspend(&cluster, Some(&apps), Some(&suspension), &audit).unwrap();
+        records.suspend(&cluster, Some(&apps), Some(&suspension), &audit).unwrap();
+        let all = records.suspensions_of(&cluster).unwrap();
+        assert!(all.of(&apps).is_some() && all.of(&db).is_none());
+        records.suspend(&cluster, None, Some(&suspension), &audit).unwrap();
+        assert!(records.suspensions_of(&cluster).unwrap().of(&db).is_some());
+        records.suspend(&cluster, None, None, &audit).unwrap();
+        records.suspend(&cluster, Some(&apps), None, &audit).unwrap();
+        assert_eq!(records.suspensions().unwrap(), BTreeMap::new());
+        let sequences: Vec<u64> = records.audit_log().unwrap().into_iter().map(|(n, _)| n).collect();
+        assert_eq!(sequences, [0, 1, 2, 3], "the repeated suspension changed nothing");
+    }
+
+    #[test]
+    fn the_audit_log_goes_on_after_a_restart() {
+        let store = Arc::new(MemoryStore::default());
+        for round in 0..3 {
+            let records = Records::open(store.clone()).unwrap();
+            records.audit(&AuditRecord::new(round, "hub", "test", "x")).unwrap();
+        }
+        let log = Records::open(store).unwrap().audit_log().unwrap();
+        assert_eq!(log.iter().map(|(n, line)| (*n, line.at)).collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn the_history_keeps_the_newest_states() {
+        let records = records();
+        let cluster: ClusterName = "staging".parse().unwrap();
+        for n in 0..(HISTORY_STATES as u64 + 5) {
+            let state = HistoryRecord { digest: n.to_string(), generation: n, ..Default::default() };
+            records.note_history(&cluster, &state, |s| s.received_at = Some(1)).unwrap();
+            records.note_history(&cluster, &state, |s| s.applied_at = Some(2)).unwrap();
+        }
+        let history = records.history(&cluster).unwrap();
+        assert_eq!((history.len(), history[0].generation), (HISTORY_STATES, 5));
+        assert!(history.iter().all(|s| s.received_at == Some(1) && s.applied_at == Some(2)));
+    }
+}

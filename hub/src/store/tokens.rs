@@ -1,0 +1,253 @@
+//! Join tokens with enrolment, and API tokens. Only hashes of secrets are stored.
+
+use std::convert::Infallible;
+
+use flotilla_core::ClusterName;
+use flotilla_core::report::Timestamp;
+use flotilla_runtime::token::SecretHash;
+
+use super::records::{Records, cluster_key, encode};
+use super::{
+    ApiTokenRecord, AuditRecord, ClusterRecord, JoinTokenRecord, Outcome, StoreError, TokenUse, Txn,
+    UpdateError,
+};
+
+/// Why nobody joined. The texts are for whoever holds the token.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "the hub does not know this join token: it was never made here, or its cluster was deleted since"
+    )]
+    UnknownToken,
+    #[error("the join token was used already; make a new one")]
+    UsedToken,
+    #[error("the join token has expired; make a new one")]
+    ExpiredToken,
+    #[error(
+        "cluster {0} is enrolled already; to let this agent take its place make a token with --replace, or \
+         delete the cluster first"
+    )]
+    Enrolled(ClusterName),
+    #[error("the join token names cluster '{0}', which is no valid name")]
+    Name(String),
+}
+
+impl Records {
+    pub fn put_join_token(
+        &self,
+        hash: SecretHash,
+        token: &JoinTokenRecord,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let mut txn = Txn::default();
+        txn.put(format!("join/{hash}"), encode(token));
+        // Used and expired ones have done their duty once nobody can present them any more.
+        for (old, record) in self.join_tokens()? {
+            if record.expires_at < audit.at {
+                txn.remove(format!("join/{old}"));
+            }
+        }
+        self.commit(txn, Some(audit)).map(|_| ())
+    }
+
+    /// All join tokens, by the hash of their secret.
+    pub fn join_tokens(&self) -> Result<Vec<(String, JoinTokenRecord)>, StoreError> {
+        self.list("join/")
+    }
+
+    /// Trades a join token for a cluster's record: marks the token used and stores the record, both or
+    /// neither. The same key may come again with its token (its answer was lost). `record` gives the record,
+    /// from the token.
+    pub fn enrol(
+        &self,
+        secret: SecretHash,
+        public_key: &str,
+        now: Timestamp,
+        record: impl Fn(&JoinTokenRecord) -> ClusterRecord,
+    ) -> Result<(ClusterName, ClusterRecord), EnrolError> {
+        let token_key = format!("join/{secret}");
+        loop {
+            let token_bytes = self.store.get(&token_key)?.ok_or(EnrolError::UnknownToken)?;
+            let mut token: JoinTokenRecord = super::records::decode(&token_key, &token_bytes)?;
+            let name: ClusterName =
+                token.cluster.parse().map_err(|_| EnrolError::Name(token.cluster.clone()))?;
+            let key = cluster_key(&name);
+            let old_bytes = self.store.get(&key)?;
+            let old: Option<ClusterRecord> =
+                old_bytes.as_ref().map(|bytes| super::records::decode(&key, bytes)).transpose()?;
+            if now >= token.expires_at {
+                return Err(EnrolError::ExpiredToken);
+            }
+            if let Some(used) = &token.used {
+                let again = used.public_key == public_key
+                    && old.as_ref().is_some_and(|o| o.public_key == public_key && o.revoked_at.is_none());
+                if !again {
+                    return Err(EnrolError::UsedToken);
+                }
+            } else if old.is_some() && !token.replace {
+                return Err(EnrolError::Enrolled(name));
+            }
+            token.used = Some(TokenUse { at: now, public_key: public_key.to_owned() });
+            let new = record(&token);
+            let mut txn = Txn::default();
+            txn.expect(&token_key, Some(token_bytes));
+            txn.expect(&key, old_bytes);
+            txn.put(&token_key, encode(&token));
+            txn.put(&key, encode(&new));
+            let audit = AuditRecord::new(now, format!("agent/{name}"), "cluster.enrol", &name)
+                .detail(format!("with a token of {}", token.created_by));
+            if self.commit(txn, Some(&audit))? == Outcome::Committed {
+                return Ok((name, new));
+            }
+        }
+    }
+
+    // Tokens for the API
+
+    /// Stores a token; answers `false` if its name is taken.
+    pub fn put_api_token(
+        &self,
+        hash: SecretHash,
+        token: &ApiTokenRecord,
+        audit: &AuditRecord,
+    ) -> Result<bool, StoreError> {
+        let mut txn = Txn::default();
+        let name = format!("apiname/{}", token.name);
+        txn.expect(&name, None);
+        txn.put(&name, encode(&ByName { hash: hash.to_string() }));
+        txn.put(format!("api/{hash}"), encode(token));
+        Ok(self.commit(txn, Some(audit))? == Outcome::Committed)
+    }
+
+    /// The token with this secret, if it is good at `now`.
+    pub fn api_token(&self, hash: SecretHash, now: Timestamp) -> Result<Option<ApiTokenRecord>, StoreError> {
+        let token: Option<ApiTokenRecord> = self.read(&format!("api/{hash}"))?;
+        Ok(token.filter(|token| token.expires_at.is_none_or(|end| now < end)))
+    }
+
+    pub fn api_tokens(&self) -> Result<Vec<ApiTokenRecord>, StoreError> {
+        let mut tokens: Vec<(String, ApiTokenRecord)> = self.list("api/")?;
+        tokens.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        Ok(tokens.into_iter().map(|(_, token)| token).collect())
+    }
+
+    /// Revokes a token by name; answers `false` if there is none.
+    pub fn revoke_api_token(&self, name: &str, audit: &AuditRecord) -> Result<bool, StoreError> {
+        let by_name = format!("apiname/{name}");
+        loop {
+            let Some(bytes) = self.store.get(&by_name)? else { return Ok(false) };
+            let ByName { hash } = super::records::decode(&by_name, &bytes)?;
+            let mut txn = Txn::default();
+            txn.expect(&by_name, Some(bytes));
+            txn.remove(&by_name);
+            txn.remove(format!("api/{hash}"));
+            if self.commit(txn, Some(audit))? == Outcome::Committed {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Runs once in the life of a store: `true` for the caller that is the first to claim `what`.
+    pub fn claim(&self, what: &str) -> Result<bool, StoreError> {
+        let mut first = false;
+        let result = self.update(&format!("meta/{what}"), None, |old: Option<Claimed>| {
+            first = old.is_none();
+            Ok::<_, Infallible>(Some(Claimed {}))
+        });
+        match result {
+            Ok(_) => Ok(first),
+            Err(UpdateError::Store(error)) => Err(error),
+            Err(UpdateError::Refused(never)) => match never {},
+        }
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct ByName {
+    hash: String,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Claimed {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryStore;
+    use super::*;
+    use flotilla_proto::api::Role;
+    use flotilla_runtime::token::TokenSecret;
+    use std::sync::Arc;
+
+    fn audit() -> AuditRecord {
+        AuditRecord::new(0, "ann", "test", "x")
+    }
+
+    fn token(cluster: &str, replace: bool) -> JoinTokenRecord {
+        JoinTokenRecord {
+            cluster: cluster.into(),
+            created_at: 0,
+            created_by: "ann".into(),
+            expires_at: 100,
+            replace,
+            labels: Default::default(),
+            used: None,
+        }
+    }
+
+    #[test]
+    fn a_join_token_admits_one_key_once_before_its_end() {
+        let records = Records::open(Arc::new(MemoryStore::default())).unwrap();
+        let make = |cluster: &str, replace| {
+            let hash = TokenSecret::generate().hash();
+            records.put_join_token(hash, &token(cluster, replace), &audit()).unwrap();
+            hash
+        };
+        let enrol = |hash, key: &str, now| {
+            let record = |_: &JoinTokenRecord| ClusterRecord { public_key: key.into(), ..Default::default() };
+            records.enrol(hash, key, now, record)
+        };
+        let name: ClusterName = "staging".parse().unwrap();
+        assert!(matches!(enrol(TokenSecret::generate().hash(), "k1", 1), Err(EnrolError::UnknownToken)));
+        let first = make("staging", false);
+        assert!(matches!(enrol(first, "k1", 100), Err(EnrolError::ExpiredToken)));
+        assert_eq!(enrol(first, "k1", 1).unwrap().0, name);
+        assert_eq!(enrol(first, "k1", 2).unwrap().0, name, "the answer was lost");
+        assert!(matches!(enrol(first, "k2", 2), Err(EnrolError::UsedToken)));
+
+        let second = make("staging", false);
+        assert!(matches!(enrol(second, "k2", 3), Err(EnrolError::Enrolled(_))));
+        let replacing = make("staging", true);
+        assert_eq!(enrol(replacing, "k2", 4).unwrap().1.public_key, "k2");
+        assert!(matches!(enrol(first, "k1", 5), Err(EnrolError::UsedToken)), "its place is taken");
+
+        records.change_cluster(&name, None, |record| record.revoked_at = Some(6)).unwrap();
+        assert!(matches!(enrol(replacing, "k2", 7), Err(EnrolError::UsedToken)), "revoked stays revoked");
+        let open = make("staging", true);
+        records.forget_cluster(&name, &audit()).unwrap();
+        assert!(matches!(enrol(open, "k3", 8), Err(EnrolError::UnknownToken)), "deleted with its cluster");
+    }
+
+    #[test]
+    fn api_tokens_are_known_by_their_secret_until_revoked_or_over() {
+        let records = Records::open(Arc::new(MemoryStore::default())).unwrap();
+        let hash = TokenSecret::generate().hash();
+        let token = ApiTokenRecord {
+            name: "ci".into(),
+            role: Role::Operate,
+            created_at: 0,
+            created_by: "ann".into(),
+            expires_at: Some(10),
+        };
+        assert!(records.put_api_token(hash, &token, &audit()).unwrap());
+        assert!(!records.put_api_token(TokenSecret::generate().hash(), &token, &audit()).unwrap());
+        assert_eq!(records.api_token(hash, 9).unwrap(), Some(token));
+        assert_eq!(records.api_token(hash, 10).unwrap(), None);
+        assert!(records.revoke_api_token("ci", &audit()).unwrap());
+        assert!(!records.revoke_api_token("ci", &audit()).unwrap());
+        assert_eq!(records.api_token(hash, 1).unwrap(), None);
+        assert!(records.api_tokens().unwrap().is_empty());
+        assert!(records.claim("first-token").unwrap() && !records.claim("first-token").unwrap());
+    }
+}

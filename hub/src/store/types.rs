@@ -1,0 +1,206 @@
+//! The records of the store. Fields are only ever added, with defaults; a change that breaks old readers raises
+//! [`VERSION`].
+
+use std::collections::BTreeMap;
+
+use flotilla_core::UnitId;
+use flotilla_core::desired::Removal;
+use flotilla_core::report::Timestamp;
+use flotilla_core::unit::DeletionPolicy;
+use flotilla_proto::api::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::desired::KnownUnit;
+
+/// The version that every record carries.
+pub const VERSION: u32 = 1;
+
+/// An enrolled cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterRecord {
+    /// The agent's public key, DER SubjectPublicKeyInfo in base64. Whoever holds its private key is this
+    /// cluster's agent.
+    pub public_key: String,
+    /// X25519 key in base64, for secrets sealed to the agent; empty if it gave none.
+    #[serde(default)]
+    pub sealing_key: String,
+    /// uid of the kube-system namespace, pinned at enrolment.
+    pub uid: String,
+    pub enrolled_at: Timestamp,
+    pub enrolled_by: String,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub revoked_at: Option<Timestamp>,
+    /// The newest certificate.
+    #[serde(default)]
+    pub certificate: Certificate,
+}
+
+/// What is remembered of an agent's newest certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    pub serial: String,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Hash of the CA that signed it.
+    pub ca: String,
+}
+
+/// A join token, by the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinTokenRecord {
+    pub cluster: String,
+    pub created_at: Timestamp,
+    pub created_by: String,
+    pub expires_at: Timestamp,
+    /// May take the place of an enrolled agent.
+    #[serde(default)]
+    pub replace: bool,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub used: Option<TokenUse>,
+}
+
+/// Who used a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenUse {
+    pub at: Timestamp,
+    pub public_key: String,
+}
+
+/// A token for the API, by the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiTokenRecord {
+    pub name: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+    pub created_by: String,
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A suspension by hand of a cluster or a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspensionRecord {
+    pub by: String,
+    pub at: Timestamp,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The suspensions by hand of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspensions {
+    #[serde(default)]
+    pub cluster: Option<SuspensionRecord>,
+    #[serde(default)]
+    pub units: BTreeMap<UnitId, SuspensionRecord>,
+}
+
+impl Suspensions {
+    /// Why this unit is suspended by hand, if it is.
+    pub fn of(&self, unit: &UnitId) -> Option<&SuspensionRecord> {
+        self.cluster.as_ref().or_else(|| self.units.get(unit))
+    }
+}
+
+/// An approval, kept until the agent has taken it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRecord {
+    pub by: String,
+    pub at: Timestamp,
+    #[serde(default)]
+    pub delivered_at: Option<Timestamp>,
+}
+
+/// The units that a cluster's agent said it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownUnits {
+    pub units: Vec<KnownUnitRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownUnitRecord {
+    pub id: UnitId,
+    #[serde(default)]
+    pub parent: Option<UnitId>,
+    pub policy: DeletionPolicy,
+    pub prune: bool,
+}
+
+impl From<&KnownUnit> for KnownUnitRecord {
+    fn from(unit: &KnownUnit) -> Self {
+        let KnownUnit { id, parent, removal: Removal { policy, prune } } = unit.clone();
+        Self { id, parent, policy, prune }
+    }
+}
+
+impl From<KnownUnitRecord> for KnownUnit {
+    fn from(record: KnownUnitRecord) -> Self {
+        let KnownUnitRecord { id, parent, policy, prune } = record;
+        Self { id, parent, removal: Removal { policy, prune } }
+    }
+}
+
+/// The commit from which each unit of a cluster was last rendered without an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGood {
+    pub commits: BTreeMap<UnitId, String>,
+}
+
+/// The last states that a cluster was sent, newest last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    pub states: Vec<HistoryRecord>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    pub digest: String,
+    pub generation: u64,
+    pub commit: String,
+    #[serde(default)]
+    pub received_at: Option<Timestamp>,
+    #[serde(default)]
+    pub applied_at: Option<Timestamp>,
+    #[serde(default)]
+    pub healthy_at: Option<Timestamp>,
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    pub at: Timestamp,
+    pub who: String,
+    pub action: String,
+    pub target: String,
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl AuditRecord {
+    pub fn new(at: Timestamp, who: impl Into<String>, action: &str, target: impl ToString) -> Self {
+        let (action, target) = (action.to_owned(), target.to_string());
+        Self { at, who: who.into(), action, target, detail: String::new() }
+    }
+
+    pub fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+}
+
+/// When and from what this store was restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreRecord {
+    /// When the backup was made.
+    pub backup_at: Timestamp,
+    pub restored_at: Timestamp,
+}
