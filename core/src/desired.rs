@@ -84,6 +84,11 @@ impl DesiredState {
         Self { cluster, generation, snapshot: snapshot.into(), units, digest }
     }
 
+    /// The same state under another number.
+    pub fn at(self, generation: Generation) -> Self {
+        Self { generation, ..self }
+    }
+
     pub fn units(&self) -> &BTreeMap<UnitId, UnitEntry> {
         &self.units
     }

@@ -81,7 +81,8 @@ impl RenderCache {
                 let mut kept = self.lock();
                 let round = kept.round;
                 let versions = kept.outcomes.get_mut(&request);
-                if let Some(hit) = versions.and_then(|v| v.iter_mut().find(|v| Arc::ptr_eq(&v.trace, &trace))) {
+                if let Some(hit) = versions.and_then(|v| v.iter_mut().find(|v| Arc::ptr_eq(&v.trace, &trace)))
+                {
                     hit.seen_in = tree;
                     hit.round = round;
                     return Ok(hit.outcome.clone());
@@ -90,10 +91,11 @@ impl RenderCache {
         }
         let traced = Traced::new(files);
         let outcome = build(&traced)?;
-        let trace = Arc::new(traced.into_trace());
+        let trace = traced.into_trace().map(Arc::new);
         let mut kept = self.lock();
         kept.builds += 1;
         let round = kept.round;
+        let Some(trace) = trace else { return Ok(outcome) };
         let versions = kept.outcomes.entry(request).or_default();
         if versions.len() == VERSIONS {
             let oldest = (0..versions.len()).min_by_key(|&n| versions[n].round).unwrap_or_default();

@@ -43,9 +43,10 @@ impl ClusterRender {
     /// Whether `parent` rendered completely and does not define `child`: the only reason to remove a unit. A
     /// suspended parent changes nothing below it.
     pub fn dropped(&self, parent: &UnitId, child: &UnitId) -> bool {
-        self.units.get(parent).and_then(|p| p.unit.as_ref()).is_some_and(|parent| {
-            !parent.manifest.spec.suspend && !parent.objects.defines(child)
-        })
+        self.units
+            .get(parent)
+            .and_then(|p| p.unit.as_ref())
+            .is_some_and(|parent| !parent.manifest.spec.suspend && !parent.objects.defines(child))
     }
 }
 
@@ -91,7 +92,12 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn unit(&mut self, mut definition: Definition, parent: Option<UnitId>, depth: usize) -> Result<(), ReadError> {
+    fn unit(
+        &mut self,
+        mut definition: Definition,
+        parent: Option<UnitId>,
+        depth: usize,
+    ) -> Result<(), ReadError> {
         let id = definition.id.clone();
         let outcome =
             content::render(self.files, self.cache, &definition.path, &definition.overlay, self.clusters)?;
@@ -182,9 +188,9 @@ fn check_objects(render: &mut ClusterRender) {
         }
         match clash {
             Some(problem) => clashes.push((id.clone(), problem)),
-            None => owners.extend(
-                unit.objects.objects.iter().map(|o| (o.id().clone(), (id.clone(), o.digest()))),
-            ),
+            None => {
+                owners.extend(unit.objects.objects.iter().map(|o| (o.id().clone(), (id.clone(), o.digest()))))
+            }
         }
     }
     for (id, problem) in clashes {

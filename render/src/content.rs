@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use flotilla_core::report::Problem;
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
-use flotilla_kustomize::{BuildError, Document};
+use flotilla_kustomize::{Answers, BuildError, Output};
 use flotilla_yaml::Node;
 
 use crate::cache::{Outcome, RenderCache};
 use crate::flux::{self, Role};
+use crate::overlay;
 
 /// A unit as its parent's output defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,19 +59,28 @@ pub(crate) fn render(
     clusters: &TreePath,
 ) -> Result<Outcome, ReadError> {
     let overlay_text = overlay.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
-    let request = Digest::of_parts([
-        path.as_str().as_bytes(),
-        overlay_text.as_bytes(),
-        clusters.as_str().as_bytes(),
-    ]);
+    let request =
+        Digest::of_parts([path.as_str().as_bytes(), overlay_text.as_bytes(), clusters.as_str().as_bytes()]);
     cache.get(request, files, |files| {
         match files.entry(path)? {
             Some(entry) if entry.kind == Kind::Folder => {}
-            Some(_) => return Ok(failed(Problem::error(path.to_string(), 0, "is a file; spec.path names a folder"))),
-            None => return Ok(failed(Problem::error(path.to_string(), 0, "there is no such folder in the source"))),
+            Some(_) => {
+                return Ok(failed(Problem::error(
+                    path.to_string(),
+                    0,
+                    "is a file; spec.path names a folder",
+                )));
+            }
+            None => {
+                return Ok(failed(Problem::error(
+                    path.to_string(),
+                    0,
+                    "there is no such folder in the source",
+                )));
+            }
         }
-        Ok(match flotilla_kustomize::build_flux(files, path, overlay) {
-            Ok(output) => sort(&output.documents, clusters).map(Into::into).map_err(Into::into),
+        Ok(match flotilla_kustomize::build_flux(files, path, &overlay::of(overlay), &Answers::new()) {
+            Ok(output) => sort(&output, clusters).map(Into::into).map_err(Into::into),
             Err(BuildError::Failed(error)) => failed(problem(&error)),
             Err(needs @ BuildError::Needs(_)) => {
                 failed(Problem::error(path.to_string(), 0, format!("{needs}, which is not supported yet")))
@@ -89,15 +99,18 @@ fn problem(error: &flotilla_kustomize::Error) -> Problem {
     Problem { column: error.column, field: error.field.clone().unwrap_or_default(), ..problem }
 }
 
-fn sort(documents: &[Document], clusters: &TreePath) -> Result<Content, Vec<Problem>> {
+fn sort(output: &Output, clusters: &TreePath) -> Result<Content, Vec<Problem>> {
     let mut content = Content::default();
     let mut problems = Vec::new();
-    for document in documents {
+    let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
+    content.notices.extend(output.notices.iter().map(notice));
+    for document in &output.documents {
         let node = &document.node;
         let file = document.origin.file.as_ref().map(ToString::to_string).unwrap_or_default();
         let line = document.origin.line;
-        let object = node.to_json().map_err(|e| {
-            Problem { column: e.pos.column, ..Problem::error(file.clone(), e.pos.line, e.message) }
+        let object = node.to_json().map_err(|e| Problem {
+            column: e.pos.column,
+            ..Problem::error(file.clone(), e.pos.line, e.message)
         });
         let object = object.and_then(|json| {
             Object::new(&json).map_err(|error| Problem::error(file.clone(), line, error.to_string()))
@@ -131,7 +144,8 @@ fn sort(documents: &[Document], clusters: &TreePath) -> Result<Content, Vec<Prob
             }
             Role::Source => {
                 if (id.namespace.as_str(), id.name.as_str()) != flux::FLEET_SOURCE {
-                    let message = format!("{} {}/{}: sources are not fetched yet", id.kind, id.namespace, id.name);
+                    let message =
+                        format!("{} {}/{}: sources are not fetched yet", id.kind, id.namespace, id.name);
                     content.notices.push(Problem::error(file, line, message).as_notice());
                 }
             }
@@ -142,7 +156,8 @@ fn sort(documents: &[Document], clusters: &TreePath) -> Result<Content, Vec<Prob
             Role::Ours => {
                 let inside = TreePath::from_root(&file).is_ok_and(|file| file.is_within(clusters));
                 if !inside {
-                    let message = format!("a {} belongs below {clusters}/, where the fleet is defined", id.kind);
+                    let message =
+                        format!("a {} belongs below {clusters}/, where the fleet is defined", id.kind);
                     problems.push(Problem::error(file, line, message));
                 }
             }

@@ -46,7 +46,8 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
     match files.entry(folder)? {
         Some(entry) if entry.kind == Kind::Folder => {}
         _ => {
-            let problem = Problem::error(folder.to_string(), 0, "there is no such folder; clusters are read from it");
+            let problem =
+                Problem::error(folder.to_string(), 0, "there is no such folder; clusters are read from it");
             fleet.problems.push(problem);
             return Ok(fleet);
         }
@@ -65,7 +66,8 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         }
         let path = join(folder, &name);
         let Ok(cluster) = name.parse::<ClusterName>() else {
-            let message = format!("folder '{name}' is no cluster: {}", name.parse::<ClusterName>().unwrap_err());
+            let message =
+                format!("folder '{name}' is no cluster: {}", name.parse::<ClusterName>().unwrap_err());
             fleet.problems.push(Problem::error(path.to_string(), 0, message).as_notice());
             continue;
         };
@@ -74,7 +76,8 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         }
         // A file that does not parse may hold the Cluster object that this folder's rule would override.
         let concerns = |file: &TreePath| file.is_within(&path) || file.parent().as_ref() == Some(folder);
-        let unread: Vec<Problem> = broken.iter().filter(|(f, _)| concerns(f)).map(|(_, p)| p.clone()).collect();
+        let unread: Vec<Problem> =
+            broken.iter().filter(|(f, _)| concerns(f)).map(|(_, p)| p.clone()).collect();
         if unread.is_empty() {
             fleet.clusters.insert(cluster.clone(), ClusterDefinition::of_folder(cluster, path));
         } else {
@@ -127,16 +130,14 @@ impl Scan<'_> {
             }
         };
         let text = String::from_utf8_lossy(&content);
-        // Cheap and safe: a document of our kinds cannot avoid the name of its group.
+        // A document of our kinds cannot avoid the name of its group; what else is wrong with the file is for the
+        // unit to say that builds it.
         if !text.contains(GROUP) {
-            if let Err(error) = flotilla_yaml::parse(&text) {
-                self.broken(path, error.line, error.column, error.message);
-            }
             return Ok(());
         }
         match flotilla_yaml::parse(&text) {
             Ok(documents) => documents.iter().for_each(|document| self.document(path, document)),
-            Err(error) => self.broken(path, error.line, error.column, error.message),
+            Err(error) => self.broken(path, error.pos.line, error.pos.column, error.message),
         }
         Ok(())
     }
@@ -161,7 +162,8 @@ impl Scan<'_> {
                 return;
             }
             (version, kind) => {
-                let message = format!("'{kind}' in {version} is no kind of ours; known is Cluster in {API_VERSION}");
+                let message =
+                    format!("'{kind}' in {version} is no kind of ours; known is Cluster in {API_VERSION}");
                 self.fleet.problems.push(problem(message));
                 return;
             }
@@ -199,7 +201,8 @@ fn cluster(
     let mut cluster = ClusterDefinition::of_folder(name.clone(), root);
     let Some(spec) = document.get("spec") else { return Some(cluster) };
     let bad = |node: &Node, field: &str, message: String| {
-        Problem { column: node.pos.column, ..Problem::error(path.to_string(), node.pos.line, message) }.field(field)
+        Problem { column: node.pos.column, ..Problem::error(path.to_string(), node.pos.line, message) }
+            .field(field)
     };
     let Some(fields) = spec.as_map() else {
         problems.push(bad(spec, "spec", "must be a mapping".to_owned()));
@@ -227,7 +230,10 @@ fn cluster(
                 _ => Err("must be correct, report or ignore".to_owned()),
             }
             .map(|drift| cluster.drift = drift),
-            _ => Err("is no field of a Cluster; known are labels, variables, path, suspend and drift".to_owned()),
+            _ => {
+                Err("is no field of a Cluster; known are labels, variables, path, suspend and drift"
+                    .to_owned())
+            }
         };
         if let Err(message) = done {
             problems.push(bad(if value.pos.line > 0 { value } else { &entry.key }, &field, message));

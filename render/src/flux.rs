@@ -5,11 +5,12 @@
 use flotilla_core::UnitId;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::{DeletionPolicy, HealthCheck, UnitKind, UnitSpec};
+use flotilla_kustomize::FluxOverlay;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{Map, Node};
 
 use crate::content::Definition;
-use crate::duration;
+use crate::{duration, overlay};
 
 /// What a rendered object is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +36,14 @@ pub fn role(group: &str, kind: &str) -> Role {
         ("helm.toolkit.fluxcd.io", "HelmRelease") => Role::HelmRelease,
         (
             "source.toolkit.fluxcd.io",
-            "GitRepository" | "OCIRepository" | "HelmRepository" | "HelmChart" | "Bucket" | "ExternalArtifact",
+            "GitRepository" | "OCIRepository" | "HelmRepository" | "HelmChart" | "Bucket"
+            | "ExternalArtifact",
         )
         | ("source.extensions.fluxcd.io", "ArtifactGenerator") => Role::Source,
         ("notification.toolkit.fluxcd.io", "Alert" | "Provider" | "Receiver")
-        | ("image.toolkit.fluxcd.io", "ImageRepository" | "ImagePolicy" | "ImageUpdateAutomation") => Role::Ignored,
+        | ("image.toolkit.fluxcd.io", "ImageRepository" | "ImagePolicy" | "ImageUpdateAutomation") => {
+            Role::Ignored
+        }
         (crate::fleet::GROUP, _) => Role::Ours,
         _ => Role::Object,
     }
@@ -68,8 +72,15 @@ struct Reader<'a> {
 pub fn kustomization(id: &UnitId, node: &Node, file: &str) -> Result<Definition, Vec<Problem>> {
     let spec = UnitSpec { prune: false, ..UnitSpec::default() };
     let namespace = id.namespace.clone();
-    let mut reader =
-        Reader { file, namespace, spec, path: None, overlay: Map::default(), has_source: false, problems: vec![] };
+    let mut reader = Reader {
+        file,
+        namespace,
+        spec,
+        path: None,
+        overlay: Map::default(),
+        has_source: false,
+        problems: vec![],
+    };
     let allow_empty = node.at(&["metadata", "annotations", ALLOW_EMPTY]).and_then(Node::text);
     reader.spec.allow_empty = allow_empty == Some("true");
     match node.get("spec").and_then(Node::as_map) {
@@ -176,14 +187,17 @@ impl Reader<'_> {
                     ));
                 }
             }
-            "targetNamespace" | "namePrefix" | "nameSuffix" | "images" | "patches" | "components" | "commonMetadata" => {
-                self.overlay.insert(key, value.clone());
-            }
-            "serviceAccountName" | "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig" | "buildMetadata"
-            | "ignoreMissingComponents" | "ignore" => {
+            "serviceAccountName" | "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig"
+            | "buildMetadata" | "ignore" => {
                 return Err("is not supported yet; this unit stays as it is until the field goes".to_owned());
             }
-            _ => return Err("is no field of a Kustomization".to_owned()),
+            _ => match overlay::read(&mut FluxOverlay::default(), key, value) {
+                Some(checked) => {
+                    checked?;
+                    self.overlay.insert(key, value.clone());
+                }
+                None => return Err("is no field of a Kustomization".to_owned()),
+            },
         }
         Ok(())
     }
@@ -255,15 +269,24 @@ mod tests {
     #[test]
     fn what_is_wrong_or_unsupported_is_named_at_its_line() {
         for (more, expected) in [
-            ("  postBuild: {substitute: {a: b}}\n", "apps.yaml:6:14: spec.postBuild: is not supported yet; this unit \
-                                                     stays as it is until the field goes"),
+            (
+                "  postBuild: {substitute: {a: b}}\n",
+                "apps.yaml:6:14: spec.postBuild: is not supported yet; this unit \
+                                                     stays as it is until the field goes",
+            ),
             ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
             ("  wait: please\n", "apps.yaml:6:9: spec.wait: must be true or false"),
             ("  timeout: 5\n", "apps.yaml:6:12: spec.timeout: must be a string"),
-            ("  timeout: soon\n", "apps.yaml:6:12: spec.timeout: 'soon' is no duration: expected a form like 30s, \
-                                   10m or 1h30m"),
-            ("  dependsOn: [{name: a, readyExpr: x}]\n", "apps.yaml:6:14: spec.dependsOn: 'readyExpr' is not \
-                                                          supported here; known are name, namespace"),
+            (
+                "  timeout: soon\n",
+                "apps.yaml:6:12: spec.timeout: 'soon' is no duration: expected a form like 30s, \
+                                   10m or 1h30m",
+            ),
+            (
+                "  dependsOn: [{name: a, readyExpr: x}]\n",
+                "apps.yaml:6:14: spec.dependsOn: 'readyExpr' is not \
+                                                          supported here; known are name, namespace",
+            ),
         ] {
             assert_eq!(read(&format!("{GOOD}{more}")).unwrap_err(), expected);
         }

@@ -20,6 +20,7 @@ pub mod content;
 pub mod duration;
 pub mod fleet;
 pub mod flux;
+mod overlay;
 mod trace;
 
 pub use cache::RenderCache;

@@ -61,7 +61,11 @@ impl Board {
         });
     }
 
-    fn slot<T>(&self, cluster: &ClusterName, use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T) -> T {
+    fn slot<T>(
+        &self,
+        cluster: &ClusterName,
+        use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T,
+    ) -> T {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         use_it(slots.entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)))
     }

@@ -1,5 +1,6 @@
 //! What every cluster should run: from a rendered snapshot to a published desired state.
 
 mod board;
+pub mod project;
 
 pub use board::{Board, KnownUnit, Published};

@@ -1,0 +1,235 @@
+//! What a render means for a cluster: which units are present, which are held, which go. Pure.
+//!
+//! Nothing goes because something is missing: a unit is removed only if its parent rendered completely, is not
+//! suspended, and no longer defines it. Everything else that is not present is held.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use flotilla_core::desired::Removal;
+use flotilla_core::{Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_render::{ClusterRender, RenderedUnit};
+
+use super::KnownUnit;
+
+/// What people suspended by hand in one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspended {
+    pub whole: bool,
+    pub units: BTreeSet<UnitId>,
+}
+
+impl Suspended {
+    pub fn covers(&self, unit: &UnitId) -> bool {
+        self.whole || self.units.contains(unit)
+    }
+}
+
+/// The units of a cluster's desired state, and the bodies of all objects in it.
+pub type Projection = (BTreeMap<UnitId, UnitEntry>, HashMap<Digest, Object>);
+
+/// Projects a cluster's render. `known` are the units that the cluster has, or may have.
+pub fn project(
+    render: &ClusterRender,
+    known: &BTreeMap<UnitId, KnownUnit>,
+    suspended: &Suspended,
+) -> Projection {
+    let mut units = BTreeMap::new();
+    let mut bodies = HashMap::new();
+    for (id, rendered) in &render.units {
+        let entry = match &rendered.unit {
+            None => UnitEntry::Hold(hold_reason(rendered)),
+            Some(unit) => {
+                bodies.extend(unit.objects.objects.iter().map(|object| (object.digest(), object.clone())));
+                UnitEntry::Present(if suspended.covers(id) && !unit.manifest.spec.suspend {
+                    let spec = UnitSpec { suspend: true, ..unit.manifest.spec.clone() };
+                    Arc::new(UnitManifest::new(id.clone(), spec, unit.manifest.objects.clone()))
+                } else {
+                    unit.manifest.clone()
+                })
+            }
+        };
+        units.insert(id.clone(), entry);
+    }
+    for (id, unit) in known {
+        if !render.units.contains_key(id) {
+            let entry = match fate(render, known, suspended, id, known.len()) {
+                Fate::Goes => UnitEntry::Removed(unit.removal),
+                Fate::Stays(reason) => UnitEntry::Hold(reason),
+            };
+            units.insert(id.clone(), entry);
+        }
+    }
+    (units, bodies)
+}
+
+/// Why a unit that is defined is held: its first error.
+fn hold_reason(rendered: &RenderedUnit) -> String {
+    let error = rendered.problems.iter().find(|problem| !problem.notice);
+    error.map_or_else(|| "it does not render".to_owned(), ToString::to_string)
+}
+
+enum Fate {
+    Goes,
+    Stays(String),
+}
+
+/// What becomes of a unit that nothing defines any more. `steps` bounds the way up through parents that are
+/// themselves gone (what an agent reports could form a circle).
+fn fate(
+    render: &ClusterRender,
+    known: &BTreeMap<UnitId, KnownUnit>,
+    suspended: &Suspended,
+    id: &UnitId,
+    steps: usize,
+) -> Fate {
+    let parent = known.get(id).and_then(|unit| unit.parent.as_ref());
+    let Some(parent) = parent else {
+        return Fate::Stays("nothing says which unit defined it".to_owned());
+    };
+    if render.units.contains_key(parent) {
+        if suspended.covers(parent) {
+            return Fate::Stays(format!("{parent}, which defined it, is suspended"));
+        }
+        if render.dropped(parent, id) {
+            return Fate::Goes;
+        }
+        return Fate::Stays(format!("{parent}, which defined it, does not render or is suspended"));
+    }
+    if steps == 0 {
+        return Fate::Stays("its parents form a circle".to_owned());
+    }
+    match fate(render, known, suspended, parent, steps - 1) {
+        Fate::Goes => Fate::Goes,
+        Fate::Stays(_) => Fate::Stays(format!("{parent}, which defined it, is held")),
+    }
+}
+
+/// The units of a state as the hub will know them: what a later state may have to remove.
+pub fn known_units(units: &BTreeMap<UnitId, UnitEntry>) -> impl Iterator<Item = KnownUnit> {
+    units.iter().filter_map(|(id, entry)| match entry {
+        UnitEntry::Present(unit) => {
+            let (parent, removal) = (unit.spec.parent.clone(), Removal::of(&unit.spec));
+            Some(KnownUnit { id: id.clone(), parent, removal })
+        }
+        UnitEntry::Hold(_) | UnitEntry::Removed(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_core::report::Problem;
+    use flotilla_kustomize::files::{MemoryFiles, TreePath};
+    use flotilla_render::{ClusterDefinition, Content, RenderCache, render_cluster};
+
+    const HEAD: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n";
+
+    fn child(name: &str, path: &str, more: &str) -> String {
+        format!(
+            "{HEAD}metadata: {{name: {name}, namespace: flux-system}}\nspec:\n  path: {path}\n  prune: true\n  \
+             interval: 1m\n  sourceRef: {{kind: GitRepository, name: flux-system}}\n{more}"
+        )
+    }
+
+    fn config_map(name: &str) -> String {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\n")
+    }
+
+    fn render(files: &[(&str, String)]) -> ClusterRender {
+        let files = MemoryFiles::new(files.iter().map(|(p, c)| (*p, c.as_bytes())));
+        let clusters = TreePath::from_root("clusters").unwrap();
+        let root = TreePath::from_root("clusters/x").unwrap();
+        let cluster = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        let never = |_: &UnitId| None::<Arc<Content>>;
+        render_cluster(&files, &RenderCache::new(), &cluster, &clusters, &never).unwrap()
+    }
+
+    fn known(units: &[(&str, &str)]) -> BTreeMap<UnitId, KnownUnit> {
+        let units = units.iter().map(|(id, parent)| {
+            let (id, parent) = (id.parse::<UnitId>().unwrap(), parent.parse().ok());
+            (id.clone(), KnownUnit { id, parent, removal: Removal { prune: true, ..Removal::default() } })
+        });
+        units.collect()
+    }
+
+    fn shown(projection: &Projection) -> Vec<String> {
+        let show = |(id, entry): (&UnitId, &UnitEntry)| match entry {
+            UnitEntry::Present(unit) if unit.spec.suspend => format!("{id} suspended"),
+            UnitEntry::Present(unit) => format!("{id} present {}", unit.objects.len()),
+            UnitEntry::Hold(reason) => format!("{id} hold {reason}"),
+            UnitEntry::Removed(removal) => format!("{id} removed {}", removal.deletes()),
+        };
+        projection.0.iter().map(show).collect()
+    }
+
+    #[test]
+    fn only_a_parent_that_rendered_without_a_unit_removes_it() {
+        let known = known(&[
+            ("a/gone", "root"),
+            ("a/below", "a/gone"),
+            ("a/orphan", ""),
+            ("flux-system/app", "root"),
+        ]);
+        let good =
+            render(&[("clusters/x/app.yaml", child("app", "apps", "")), ("apps/a.yaml", config_map("a"))]);
+        assert_eq!(
+            shown(&project(&good, &known, &Suspended::default())),
+            [
+                "root present 0",
+                "kustomization/a/below removed true",
+                "kustomization/a/gone removed true",
+                "kustomization/a/orphan hold nothing says which unit defined it",
+                "kustomization/flux-system/app present 1",
+            ]
+        );
+        let broken = render(&[("clusters/x/app.yaml", "a: [".to_owned())]);
+        let entries = project(&broken, &known, &Suspended::default()).0;
+        assert!(entries.values().all(|entry| matches!(entry, UnitEntry::Hold(_))), "{entries:?}");
+        let by_hand = Suspended { whole: true, ..Suspended::default() };
+        let entries = project(&good, &known, &by_hand).0;
+        assert!(!entries.values().any(|entry| matches!(entry, UnitEntry::Removed(_))), "{entries:?}");
+    }
+
+    #[test]
+    fn a_broken_unit_is_held_with_its_reason_and_the_others_go_on() {
+        let files = [
+            ("clusters/x/a.yaml", child("a", "apps/a", "")),
+            ("clusters/x/b.yaml", child("b", "apps/nowhere", "")),
+            ("clusters/x/c.yaml", child("c", "apps/c", "  dependsOn: [{name: nobody}]\n")),
+            ("apps/a/a.yaml", config_map("a")),
+            ("apps/c/c.yaml", config_map("c")),
+        ];
+        assert_eq!(
+            shown(&project(&render(&files), &BTreeMap::new(), &Suspended::default())),
+            [
+                "root present 0",
+                "kustomization/flux-system/a present 1",
+                "kustomization/flux-system/b hold apps/nowhere: there is no such folder in the source",
+                "kustomization/flux-system/c hold apps/c: spec.dependsOn: kustomization/flux-system/nobody is not \
+                 defined in this cluster",
+            ]
+        );
+    }
+
+    #[test]
+    fn suspension_by_hand_changes_the_unit_and_nothing_else() {
+        let files = [("clusters/x/a.yaml", child("a", "apps/a", "")), ("apps/a/a.yaml", config_map("a"))];
+        let by_hand = Suspended { units: ["flux-system/a".parse().unwrap()].into(), ..Suspended::default() };
+        let projection = project(&render(&files), &BTreeMap::new(), &by_hand);
+        assert_eq!(shown(&projection), ["root present 0", "kustomization/flux-system/a suspended"]);
+        assert_eq!(projection.1.len(), 1);
+    }
+
+    #[test]
+    fn a_hold_without_an_error_still_says_something() {
+        let rendered = RenderedUnit {
+            parent: None,
+            path: TreePath::root(),
+            depends_on: vec![],
+            unit: None,
+            problems: vec![Problem::error("", 0, "just a notice").as_notice()],
+        };
+        assert_eq!(hold_reason(&rendered), "it does not render");
+    }
+}

@@ -1,0 +1,63 @@
+//! What the loop remembers across restarts, apart from Git.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::{ClusterName, Generation, UnitId};
+
+use crate::desired::KnownUnit;
+use crate::desired::project::Suspended;
+use crate::store::{Records, StoreError};
+
+/// The facts behind a projection, and where its results are noted. All functions block.
+pub trait Ledger: Send + Sync {
+    /// What people suspended in a cluster.
+    fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError>;
+    /// Units that the cluster has, or may have received.
+    fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError>;
+    /// Adds units that are about to be published.
+    fn add_known_units(&self, cluster: &ClusterName, units: Vec<KnownUnit>) -> Result<(), StoreError>;
+    /// The next number of the fleet's sequence.
+    fn next_generation(&self) -> Result<Generation, StoreError>;
+    /// The commit at which each unit last rendered.
+    fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError>;
+    fn set_last_good(
+        &self,
+        cluster: &ClusterName,
+        commits: BTreeMap<UnitId, String>,
+    ) -> Result<(), StoreError>;
+}
+
+impl Ledger for Records {
+    fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError> {
+        let suspensions = self.suspensions_of(cluster)?;
+        Ok(Suspended { whole: suspensions.cluster.is_some(), units: suspensions.units.into_keys().collect() })
+    }
+
+    fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError> {
+        let known = Records::known_units(self, cluster)?.unwrap_or_default();
+        Ok(known.into_iter().map(|unit| (unit.id.clone(), unit)).collect())
+    }
+
+    fn add_known_units(&self, cluster: &ClusterName, units: Vec<KnownUnit>) -> Result<(), StoreError> {
+        let mut known = Ledger::known_units(self, cluster)?;
+        known.extend(units.into_iter().map(|unit| (unit.id.clone(), unit)));
+        let known: Vec<KnownUnit> = known.into_values().collect();
+        self.set_known_units(cluster, &known)
+    }
+
+    fn next_generation(&self) -> Result<Generation, StoreError> {
+        Records::next_generation(self)
+    }
+
+    fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
+        Records::last_good(self, cluster)
+    }
+
+    fn set_last_good(
+        &self,
+        cluster: &ClusterName,
+        commits: BTreeMap<UnitId, String>,
+    ) -> Result<(), StoreError> {
+        Records::set_last_good(self, cluster, commits)
+    }
+}

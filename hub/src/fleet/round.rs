@@ -1,0 +1,330 @@
+//! One round: fetch, discover, render, project, publish. Blocking.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flotilla_core::report::Problem;
+use flotilla_core::{ClusterName, DesiredState, UnitId};
+use flotilla_kustomize::files::{Files, ReadError, TreePath};
+use flotilla_proto::api;
+use flotilla_render::{
+    ClusterDefinition, ClusterRender, Content, Fleet, RenderCache, discover, render_cluster,
+};
+use flotilla_runtime::tasks::chain;
+use flotilla_source::{Commit, CommitId, GitFiles, GitRepo};
+
+use super::Ledger;
+use super::subtree::Subtree;
+use crate::desired::project::{known_units, project};
+use crate::desired::{Board, Published};
+use crate::store::StoreError;
+use crate::view::{ClusterFacts, FleetView, UnitFacts};
+
+/// Where the fleet repo is and how it is read.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// The fleet's path within the repository.
+    pub path: TreePath,
+    /// The folder of clusters, within `path`.
+    pub clusters: TreePath,
+    pub poll_interval: Duration,
+}
+
+/// The state of the loop between rounds.
+pub struct Worker {
+    config: FleetConfig,
+    repo: GitRepo,
+    board: Arc<Board>,
+    ledger: Arc<dyn Ledger>,
+    cache: RenderCache,
+    commit: Option<Commit>,
+    source: api::Source,
+    memory: HashMap<ClusterName, Remembered>,
+}
+
+/// What one cluster last rendered to.
+#[derive(Default)]
+struct Remembered {
+    content: HashMap<UnitId, Arc<Content>>,
+    commits: BTreeMap<UnitId, String>,
+    noted: BTreeMap<UnitId, String>,
+    loaded: bool,
+    facts: ClusterFacts,
+}
+
+/// Why a cluster could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+enum ClusterError {
+    #[error("the fleet repo's clone cannot be read")]
+    Read(#[from] ReadError),
+    #[error("the hub's store failed")]
+    Store(#[from] StoreError),
+}
+
+impl Worker {
+    pub fn new(config: FleetConfig, repo: GitRepo, board: Arc<Board>, ledger: Arc<dyn Ledger>) -> Self {
+        let spec = repo.spec();
+        let source = api::Source {
+            name: "flux-system/flux-system".into(),
+            kind: "fleet".into(),
+            url: spec.url.to_string(),
+            reference: spec.branch.to_string(),
+            message: "not fetched yet".into(),
+            ..api::Source::default()
+        };
+        let commit = repo.newest();
+        let (cache, memory) = (RenderCache::new(), HashMap::new());
+        Self { config, repo, board, ledger, cache, commit, source, memory }
+    }
+
+    pub fn config(&self) -> &FleetConfig {
+        &self.config
+    }
+
+    /// Goes round once. Whatever fails keeps what it had, and says so in the view.
+    pub fn round(&mut self, fetch: bool, cancel: &AtomicBool) -> FleetView {
+        if fetch {
+            self.fetch(cancel);
+        }
+        let mut view = FleetView { sources: vec![self.source.clone()], ..FleetView::default() };
+        if let Some(commit) = self.commit.clone() {
+            view.snapshot = Some(api::Commit {
+                id: commit.id.as_str().to_owned(),
+                branch: self.source.reference.clone(),
+                author: commit.author.clone(),
+                subject: commit.subject.clone(),
+                at: commit.time.as_second(),
+            });
+            if let Err(error) = self.snapshot(&commit, &mut view) {
+                tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
+                view.problems.push(Problem::error("", 0, chain(&error)));
+            }
+        }
+        for (name, remembered) in &self.memory {
+            view.clusters.entry(name.clone()).or_insert_with(|| {
+                let problem = Problem::error(
+                    "",
+                    0,
+                    "the fleet repo no longer defines this cluster; what it runs is kept",
+                );
+                ClusterFacts { assigned: false, problems: vec![problem], ..remembered.facts.clone() }
+            });
+        }
+        view
+    }
+
+    fn fetch(&mut self, cancel: &AtomicBool) {
+        let now = unix_now();
+        self.source.checked_at = Some(now);
+        match self.repo.fetch(cancel) {
+            Ok(commit) => {
+                if self.source.revision != commit.id.as_str() {
+                    self.source.revision = commit.id.as_str().to_owned();
+                    self.source.changed_at = Some(now);
+                    tracing::info!(
+                        commit = commit.id.short(),
+                        subject = commit.subject,
+                        "fetched the fleet repo"
+                    );
+                }
+                self.source.ready = true;
+                self.source.message = format!("at {}", commit.id.short());
+                self.commit = Some(commit);
+            }
+            Err(error) => {
+                let message = chain(&error);
+                if self.source.ready || self.source.message != message {
+                    tracing::warn!("{message}");
+                }
+                self.source.ready = false;
+                self.source.message = message;
+            }
+        }
+    }
+
+    fn snapshot(&mut self, commit: &Commit, view: &mut FleetView) -> Result<(), SnapshotError> {
+        let files = self.files(&commit.id)?;
+        let fleet = discover(&files, &self.config.clusters)?;
+        view.problems.extend(fleet.problems.iter().cloned());
+        self.cache.begin_round();
+        for (name, cluster) in &fleet.clusters {
+            let facts = match self.cluster(&files, commit, cluster) {
+                Ok(facts) => facts,
+                Err(error) => {
+                    let message = chain(&error);
+                    tracing::warn!(cluster = name.as_str(), "{message}");
+                    self.kept(name, vec![Problem::error("", 0, message)])
+                }
+            };
+            self.memory.entry(name.clone()).or_default().facts = facts.clone();
+            view.clusters.insert(name.clone(), facts);
+        }
+        self.unclear(&fleet, view);
+        Ok(())
+    }
+
+    fn files(&self, commit: &CommitId) -> Result<Subtree<GitFiles>, SnapshotError> {
+        let files = self.repo.tree(commit).map_err(SnapshotError::Commit)?;
+        Ok(Subtree::new(files, self.config.path.clone()))
+    }
+
+    /// Clusters whose definition could not be read keep what is published.
+    fn unclear(&self, fleet: &Fleet, view: &mut FleetView) {
+        for (name, problems) in &fleet.unclear {
+            view.clusters.insert(name.clone(), self.kept(name, problems.clone()));
+        }
+    }
+
+    fn kept(&self, name: &ClusterName, problems: Vec<Problem>) -> ClusterFacts {
+        let last = self.memory.get(name).map(|remembered| remembered.facts.clone()).unwrap_or_default();
+        ClusterFacts { assigned: true, problems, ..last }
+    }
+
+    fn cluster(
+        &mut self,
+        files: &dyn Files,
+        commit: &Commit,
+        cluster: &ClusterDefinition,
+    ) -> Result<ClusterFacts, ClusterError> {
+        let name = &cluster.name;
+        let mut remembered = self.memory.remove(name).unwrap_or_default();
+        let result = self.cluster_with(files, commit, cluster, &mut remembered);
+        self.memory.insert(name.clone(), remembered);
+        result
+    }
+
+    fn cluster_with(
+        &self,
+        files: &dyn Files,
+        commit: &Commit,
+        cluster: &ClusterDefinition,
+        remembered: &mut Remembered,
+    ) -> Result<ClusterFacts, ClusterError> {
+        let name = &cluster.name;
+        if !remembered.loaded {
+            remembered.commits = self.ledger.last_good(name)?;
+            remembered.noted = remembered.commits.clone();
+            remembered.loaded = true;
+        }
+        let mut render = self.render(files, cluster, remembered)?;
+        if render.units.iter().any(|(id, unit)| unit.unit.is_none() && !remembered.content.contains_key(id)) {
+            // After a restart: what the failing units last were stands in older commits.
+            self.recall(cluster, remembered);
+            render = self.render(files, cluster, remembered)?;
+        }
+        for (id, rendered) in &render.units {
+            if let Some(unit) = &rendered.unit {
+                remembered.content.insert(id.clone(), unit.objects.clone());
+                remembered.commits.insert(id.clone(), commit.id.as_str().to_owned());
+            }
+        }
+        let suspended = self.ledger.suspended(name)?;
+        let current = self.board.current(name);
+        let mut known = self.ledger.known_units(name)?;
+        let recorded = known.clone();
+        // What was published may have arrived, whatever the agent last said.
+        for unit in current.iter().flat_map(|current| known_units(current.state.units())) {
+            known.entry(unit.id.clone()).or_insert(unit);
+        }
+        let (units, bodies) = project(&render, &known, &suspended);
+        remembered.content.retain(|id, _| units.contains_key(id));
+        remembered.commits.retain(|id, _| units.contains_key(id));
+
+        let candidate = DesiredState::new(name.clone(), Default::default(), commit.id.as_str(), units);
+        let new: Vec<_> =
+            known_units(candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
+        if !new.is_empty() {
+            self.ledger.add_known_units(name, new)?;
+        }
+        if current.is_none_or(|current| current.state.digest() != candidate.digest()) {
+            if remembered.noted != remembered.commits {
+                self.ledger.set_last_good(name, remembered.commits.clone())?;
+                remembered.noted = remembered.commits.clone();
+            }
+            let generation = self.ledger.next_generation()?;
+            tracing::info!(cluster = name.as_str(), %generation, digest = candidate.digest().short(), "publishing");
+            let state = Arc::new(candidate.at(generation));
+            self.board.publish(Published { state, bodies: Arc::new(bodies) });
+        }
+        Ok(facts(cluster, &render, commit, remembered, &|id| suspended.covers(id)))
+    }
+
+    fn render(
+        &self,
+        files: &dyn Files,
+        cluster: &ClusterDefinition,
+        remembered: &Remembered,
+    ) -> Result<ClusterRender, ReadError> {
+        let last_good = |id: &UnitId| remembered.content.get(id).cloned();
+        render_cluster(files, &self.cache, cluster, &self.config.clusters, &last_good)
+    }
+
+    /// Renders the commits at which units were last good, as far as they can still be read.
+    fn recall(&self, cluster: &ClusterDefinition, remembered: &mut Remembered) {
+        let commits: HashSet<String> = remembered.commits.values().cloned().collect();
+        for commit in commits {
+            let Some(files) = commit.parse().ok().and_then(|id| self.files(&id).ok()) else { continue };
+            let Ok(fleet) = discover(&files, &self.config.clusters) else { continue };
+            let Some(then) = fleet.clusters.get(&cluster.name) else { continue };
+            let nothing = |_: &UnitId| None;
+            let Ok(render) = render_cluster(&files, &self.cache, then, &self.config.clusters, &nothing)
+            else {
+                continue;
+            };
+            for (id, rendered) in render.units {
+                if let Some(unit) = rendered.unit
+                    && remembered.commits.get(&id) == Some(&commit)
+                {
+                    remembered.content.entry(id).or_insert(unit.objects);
+                }
+            }
+        }
+    }
+}
+
+fn facts(
+    cluster: &ClusterDefinition,
+    render: &ClusterRender,
+    commit: &Commit,
+    remembered: &Remembered,
+    suspended: &dyn Fn(&UnitId) -> bool,
+) -> ClusterFacts {
+    let units = render.units.iter().map(|(id, rendered)| {
+        let at = match &rendered.unit {
+            Some(_) => Some(commit.id.as_str()),
+            None => remembered.commits.get(id).map(String::as_str),
+        };
+        let unit = UnitFacts {
+            problems: rendered.problems.clone(),
+            path: rendered.path.to_string(),
+            parent: rendered.parent.clone(),
+            depends_on: rendered.depends_on.clone(),
+            commit: at.unwrap_or_default().to_owned(),
+            suspended: suspended(id),
+        };
+        (id.clone(), unit)
+    });
+    ClusterFacts {
+        labels: cluster.labels.clone(),
+        variables: cluster.variables.clone(),
+        root: cluster.root.to_string(),
+        assigned: true,
+        problems: Vec::new(),
+        units: units.collect(),
+    }
+}
+
+/// A commit that cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+enum SnapshotError {
+    #[error(transparent)]
+    Commit(flotilla_source::CommitError),
+    #[error("the fleet repo's clone cannot be read")]
+    Read(#[from] ReadError),
+}
+
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}

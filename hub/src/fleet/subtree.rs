@@ -1,0 +1,39 @@
+//! A folder of a tree as a tree of its own: a fleet that lives in one folder of its repository.
+
+use std::sync::Arc;
+
+use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
+
+/// The files below `folder`.
+pub(super) struct Subtree<F> {
+    files: F,
+    folder: TreePath,
+}
+
+impl<F: Files> Subtree<F> {
+    pub(super) fn new(files: F, folder: TreePath) -> Self {
+        Self { files, folder }
+    }
+
+    fn outer(&self, path: &TreePath) -> Result<TreePath, ReadError> {
+        let outside = |error: flotilla_kustomize::files::PathError| ReadError {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        self.folder.join(path.as_str()).map_err(outside)
+    }
+}
+
+impl<F: Files> Files for Subtree<F> {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+        self.files.entry(&self.outer(path)?)
+    }
+
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+        self.files.read(&self.outer(path)?)
+    }
+
+    fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+        self.files.list(&self.outer(folder)?)
+    }
+}

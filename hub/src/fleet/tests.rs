@@ -1,0 +1,160 @@
+//! The loop over real repositories: what is published as commits come, break and go.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use flotilla_core::UnitEntry;
+use flotilla_kustomize::files::TreePath;
+use flotilla_source::{GitRepo, GitSpec};
+
+use super::round::{FleetConfig, Worker};
+use crate::desired::Board;
+use crate::store::{MemoryStore, Records};
+
+fn git(folder: &Path, args: &[&str]) {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    board: Arc<Board>,
+    records: Arc<Records>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("work")).unwrap();
+        git(&folder.path().join("work"), &["init", "-q"]);
+        let records = Arc::new(Records::open(Arc::new(MemoryStore::default())).unwrap());
+        Self { folder, board: Arc::new(Board::new()), records }
+    }
+
+    fn commit(&self, files: &[(&str, Option<&str>)]) {
+        let work = self.folder.path().join("work");
+        for (path, content) in files {
+            let path = work.join(path);
+            match content {
+                Some(content) => {
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    std::fs::write(path, content).unwrap();
+                }
+                None => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "change"]);
+    }
+
+    fn worker(&self) -> Worker {
+        let url = format!("file://{}", self.folder.path().join("work").display());
+        let spec = GitSpec::new(url.parse().unwrap(), "main".parse().unwrap());
+        let repo = GitRepo::open(self.folder.path().join("clone"), spec).unwrap();
+        let config = FleetConfig {
+            path: TreePath::root(),
+            clusters: TreePath::from_root("clusters").unwrap(),
+            poll_interval: Duration::from_secs(60),
+        };
+        Worker::new(config, repo, self.board.clone(), self.records.clone())
+    }
+
+    fn shown(&self, cluster: &str) -> Vec<String> {
+        let Some(published) = self.board.current(&cluster.parse().unwrap()) else {
+            return vec!["nothing".into()];
+        };
+        let show = |(id, entry): (&flotilla_core::UnitId, &UnitEntry)| match entry {
+            UnitEntry::Present(unit) => format!("{id} present {}", unit.objects.len()),
+            UnitEntry::Hold(_) => format!("{id} hold"),
+            UnitEntry::Removed(_) => format!("{id} removed"),
+        };
+        published.state.units().iter().map(show).collect()
+    }
+}
+
+const APPS: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: apps, namespace: \
+                    flux-system}\nspec:\n  path: apps\n  prune: true\n  interval: 1m\n  sourceRef: {kind: \
+                    GitRepository, name: flux-system}\n";
+const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: default}\n";
+
+#[test]
+fn commits_are_published_and_broken_ones_keep_what_was() {
+    let bench = Bench::new();
+    bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
+    let mut worker = bench.worker();
+    let never = AtomicBool::new(false);
+    let view = worker.round(true, &never);
+    assert_eq!(view.problems, []);
+    assert_eq!(bench.shown("x"), ["root present 0", "kustomization/flux-system/apps present 1"]);
+    let first = bench.board.current(&"x".parse().unwrap()).unwrap().state.clone();
+
+    worker.round(true, &never);
+    let same = bench.board.current(&"x".parse().unwrap()).unwrap().state.clone();
+    assert_eq!(same.generation, first.generation, "nothing changed, nothing is published");
+
+    bench.commit(&[("apps/a.yaml", Some("a: ["))]);
+    let view = worker.round(true, &never);
+    assert_eq!(bench.shown("x"), ["root present 0", "kustomization/flux-system/apps hold"]);
+    let unit = &view.clusters[&"x".parse().unwrap()].units[&"flux-system/apps".parse().unwrap()];
+    assert_eq!((unit.problems[0].file.as_str(), unit.problems[0].notice), ("apps/a.yaml", false));
+
+    bench.commit(&[
+        ("clusters/x/apps.yaml", None),
+        ("clusters/x/b.yaml", Some("a: [")),
+        ("apps/a.yaml", Some(MAP)),
+    ]);
+    worker.round(true, &never);
+    assert_eq!(
+        bench.shown("x"),
+        ["root hold", "kustomization/flux-system/apps present 1"],
+        "as last defined"
+    );
+
+    bench.commit(&[("clusters/x/b.yaml", Some(MAP))]);
+    worker.round(true, &never);
+    assert_eq!(bench.shown("x"), ["root present 1", "kustomization/flux-system/apps removed"]);
+}
+
+#[test]
+fn after_a_restart_a_broken_parent_still_has_its_children() {
+    let bench = Bench::new();
+    bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
+    let never = AtomicBool::new(false);
+    bench.worker().round(true, &never);
+    bench.commit(&[("clusters/x/b.yaml", Some("a: ["))]);
+    let restarted = Bench { board: Arc::new(Board::new()), ..bench };
+    restarted.worker().round(true, &never);
+    assert_eq!(restarted.shown("x"), ["root hold", "kustomization/flux-system/apps present 1"]);
+}
+
+#[test]
+fn a_repository_that_is_away_or_without_clusters_takes_nothing_back() {
+    let bench = Bench::new();
+    bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
+    let mut worker = bench.worker();
+    let never = AtomicBool::new(false);
+    worker.round(true, &never);
+    let before = bench.shown("x");
+
+    let (work, aside) = (bench.folder.path().join("work"), bench.folder.path().join("aside"));
+    std::fs::rename(&work, &aside).unwrap();
+    let view = worker.round(true, &never);
+    assert!(!view.sources[0].ready && !view.sources[0].message.is_empty());
+    assert_eq!(bench.shown("x"), before);
+    std::fs::rename(&aside, &work).unwrap();
+
+    bench.commit(&[("clusters/x/apps.yaml", None), ("README.md", Some("empty"))]);
+    let view = worker.round(true, &never);
+    let facts: &BTreeMap<_, _> = &view.clusters;
+    assert!(!facts[&"x".parse().unwrap()].assigned);
+    assert_eq!(bench.shown("x"), before);
+}
