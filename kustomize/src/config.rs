@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) common_labels: Vec<FieldSpec>,
     pub(crate) labels: Vec<FieldSpec>,
     pub(crate) template_labels: Vec<FieldSpec>,
+    /// Newer than 5.8, which has these among the template labels.
+    pub(crate) volume_claim_template_labels: Vec<FieldSpec>,
     pub(crate) common_annotations: Vec<FieldSpec>,
     pub(crate) name_reference: Vec<BackReference>,
     pub(crate) var_reference: Vec<FieldSpec>,
@@ -50,13 +52,14 @@ impl Config {
             "commonLabels",
             "labels",
             "templateLabels",
+            "volumeClaimTemplateLabels",
             "commonAnnotations",
             "nameReference",
             "varReference",
             "images",
             "replicas",
         ];
-        each(document, &known, Unknown::Ignore, |name, node| {
+        each(document, &known, Unknown::Refuse, |name, node| {
             let c = &mut config;
             let specs = match name {
                 "nameReference" => {
@@ -69,12 +72,13 @@ impl Config {
                 "commonLabels" => &mut c.common_labels,
                 "labels" => &mut c.labels,
                 "templateLabels" => &mut c.template_labels,
+                "volumeClaimTemplateLabels" => &mut c.volume_claim_template_labels,
                 "commonAnnotations" => &mut c.common_annotations,
                 "varReference" => &mut c.var_reference,
                 "images" => &mut c.images,
                 _ => &mut c.replicas,
             };
-            *specs = list(node, |n| FieldSpec::read(n, Unknown::Ignore))?;
+            *specs = list(node, |n| FieldSpec::read(n, Unknown::Refuse))?;
             Ok(())
         })?;
         config.sort();
@@ -86,7 +90,9 @@ impl Config {
         if Arc::ptr_eq(self, other) {
             return Ok(());
         }
-        if **self == Config::default() {
+        // Merging into nothing is no mere copy: of two specs for a path, the more general one is dropped if it comes
+        // later. The built-in table has no such pairs.
+        if **self == Config::default() && Arc::ptr_eq(other, &Config::builtin()) {
             *self = other.clone();
             return Ok(());
         }
@@ -101,6 +107,8 @@ impl Config {
         merge(&mut c.common_labels, &other.common_labels).map_err(words("CommonLabels fieldSpec"))?;
         merge(&mut c.labels, &other.labels).map_err(words("Labels fieldSpec"))?;
         merge(&mut c.template_labels, &other.template_labels).map_err(words("TemplateLabels fieldSpec"))?;
+        merge(&mut c.volume_claim_template_labels, &other.volume_claim_template_labels)
+            .map_err(words("VolumeClaimTemplateLabels fieldSpec"))?;
         merge(&mut c.var_reference, &other.var_reference).map_err(words("VarReference fieldSpec"))?;
         for reference in &other.name_reference {
             match c.name_reference.iter_mut().find(|r| r.gvk == reference.gvk) {
@@ -123,6 +131,7 @@ impl Config {
             &mut self.common_labels,
             &mut self.labels,
             &mut self.template_labels,
+            &mut self.volume_claim_template_labels,
             &mut self.common_annotations,
             &mut self.var_reference,
             &mut self.images,
@@ -142,12 +151,12 @@ impl Config {
 impl BackReference {
     fn read(node: &Node) -> Res<Self> {
         let mut r = BackReference { gvk: Gvk::default(), referrers: Vec::new() };
-        each(node, &["group", "version", "kind", "fieldSpecs"], Unknown::Ignore, |name, n| {
+        each(node, &["group", "version", "kind", "fieldSpecs"], Unknown::Refuse, |name, n| {
             match name {
-                "group" => r.gvk.group = string(n)?.into(),
-                "version" => r.gvk.version = string(n)?.into(),
-                "kind" => r.gvk.kind = string(n)?.into(),
-                _ => r.referrers = list(n, |n| FieldSpec::read(n, Unknown::Ignore))?,
+                "group" => r.gvk.group = string(n, Unknown::Refuse)?.into(),
+                "version" => r.gvk.version = string(n, Unknown::Refuse)?.into(),
+                "kind" => r.gvk.kind = string(n, Unknown::Refuse)?.into(),
+                _ => r.referrers = list(n, |n| FieldSpec::read(n, Unknown::Refuse))?,
             }
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flotilla_yaml::{Kind, Node, Pos, Style};
 
-use crate::error::{Fail, Res, fail};
+use crate::error::{Fail, Res};
 
 /// A text and where it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,26 +77,27 @@ fn is_old_bool(node: &Node) -> bool {
         })
 }
 
-pub(crate) fn string(node: &Node) -> Res<String> {
-    match node.as_scalar().map(|s| (s.kind(), s.text())) {
-        Some((Kind::String | Kind::Timestamp, _)) if is_old_bool(node) => fail!(
-            "json: cannot unmarshal bool into a field of type string; put quotes around {}",
-            node.text().unwrap_or_default()
-        )
-        .map_err(|e: Fail| e.at(node.pos)),
-        Some((Kind::String | Kind::Timestamp, text)) => Ok(text.to_owned()),
-        Some((Kind::Null, _)) => Ok(String::new()),
-        Some((_, text)) => {
-            let hint = format!("put quotes around {text}");
-            let fail = mismatch(node, "string");
-            Err(Fail { message: format!("{}; {hint}", fail.message), ..fail })
+/// A string. In a kustomization file nothing else will do; in a plugin's configuration a number or boolean is
+/// taken by its text.
+pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
+    let Some(scalar) = node.as_scalar() else { return Err(mismatch(node, "string")) };
+    let text = scalar.text();
+    let not_string =
+        |fail: Fail| Fail { message: format!("{}; put quotes around {text}", fail.message), ..fail };
+    match scalar.kind() {
+        Kind::Null => Ok(String::new()),
+        _ if unknown == Unknown::Ignore => Ok(text.to_owned()),
+        Kind::String | Kind::Timestamp if is_old_bool(node) => {
+            let message = "json: cannot unmarshal bool into a field of type string";
+            Err(not_string(Fail::new(message).at(node.pos)))
         }
-        None => Err(mismatch(node, "string")),
+        Kind::String | Kind::Timestamp => Ok(text.to_owned()),
+        Kind::Bool | Kind::Int | Kind::Float => Err(not_string(mismatch(node, "string"))),
     }
 }
 
-pub(crate) fn text(node: &Node) -> Res<Text> {
-    Ok(Text { text: string(node)?, pos: node.pos })
+pub(crate) fn text(node: &Node, unknown: Unknown) -> Res<Text> {
+    Ok(Text { text: string(node, unknown)?, pos: node.pos })
 }
 
 pub(crate) fn boolean(node: &Node) -> Res<bool> {
@@ -132,16 +133,16 @@ pub(crate) fn list<T>(node: &Node, mut item: impl FnMut(&Node) -> Res<T>) -> Res
     indexed.map(|(n, node)| item(node).map_err(|e| nest(e, &format!("[{n}]")))).collect()
 }
 
-pub(crate) fn texts(node: &Node) -> Res<Vec<Text>> {
-    list(node, text)
+pub(crate) fn texts(node: &Node, unknown: Unknown) -> Res<Vec<Text>> {
+    list(node, |n| text(n, unknown))
 }
 
-pub(crate) fn strings(node: &Node) -> Res<Vec<String>> {
-    list(node, string)
+pub(crate) fn strings(node: &Node, unknown: Unknown) -> Res<Vec<String>> {
+    list(node, |n| string(n, unknown))
 }
 
 /// A mapping of strings; order does not matter to anybody, so it is by key.
-pub(crate) fn string_map(node: &Node) -> Res<BTreeMap<String, String>> {
+pub(crate) fn string_map(node: &Node, unknown: Unknown) -> Res<BTreeMap<String, String>> {
     if node.is_null() {
         return Ok(BTreeMap::new());
     }
@@ -150,7 +151,7 @@ pub(crate) fn string_map(node: &Node) -> Res<BTreeMap<String, String>> {
     };
     let read = |e: &flotilla_yaml::Entry| {
         let key = e.key.text().unwrap_or_default();
-        let value = string(&e.value).map_err(|f| nest(f, key))?;
+        let value = string(&e.value, unknown).map_err(|f| nest(f, key))?;
         Ok((key.to_owned(), value))
     };
     map.iter().map(read).collect()

@@ -62,6 +62,7 @@ pub(crate) fn table() -> Config {
         common_labels,
         labels: Vec::new(),
         template_labels: template_labels(),
+        volume_claim_template_labels: Vec::new(),
         common_annotations: annotations(),
         name_reference: name_references(),
         var_reference: var_references(),

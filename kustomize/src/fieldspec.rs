@@ -113,7 +113,7 @@ fn reaches(node: &Node, parts: &[String], create: Create) -> bool {
         Value::Map(map) => {
             let (name, is_seq) = name_of(part);
             match map.get(name) {
-                Some(child) if child.is_null() => rest.is_empty() || (create != Create::No && !is_seq),
+                Some(child) if child.is_null() => rest.is_empty() || is_seq || create != Create::No,
                 Some(child) => reaches(child, rest, create),
                 None => name.is_empty() || (create != Create::No && !is_seq),
             }

@@ -118,8 +118,8 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
     let loader = Loader::new(Tree::Own(files), root.clone(), false)?;
     let (mut kustomization, name, source) = if has_kustomization(files, root)? {
         let file = loader.load_kustomization(cx)?;
-        let document = file.documents().map_err(|e| e.context("invalid Kustomization"))?.into_iter().next();
-        let read = Kustomization::read(&document.unwrap_or_else(flotilla_yaml::Node::null))?;
+        let document = file.kustomization()?;
+        let read = Kustomization::read(&document)?;
         (read, file.path.name().to_owned(), file.source)
     } else {
         (generated(files, root)?, NAMES[0].to_owned(), 0)

@@ -219,7 +219,9 @@ fn hash(node: &Node) -> Res<String> {
             Some(node) if node.is_scalar() => {
                 node.text().filter(|_| !node.is_null()).unwrap_or_default().into()
             }
-            Some(node) => by_key(node.to_json_as(Schema::Kustomize).map_err(|e| Fail::new(e.message).at(e.pos))?),
+            Some(node) => {
+                by_key(node.to_json_as(Schema::Kustomize).map_err(|e| Fail::new(e.message).at(e.pos))?)
+            }
         })
     };
     let mut content: BTreeMap<&str, serde_json::Value> = BTreeMap::new();

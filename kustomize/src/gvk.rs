@@ -101,7 +101,9 @@ fn cluster_scoped(group: &str, version: &str, kind: &str) -> bool {
             )
         }
         "admissionregistration.k8s.io" => {
-            (v1 || beta) && matches!(kind, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration")
+            ((v1 || beta)
+                && matches!(kind, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration"))
+                || matches!(kind, "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding")
         }
         "apiextensions.k8s.io" => (v1 || beta) && kind == "CustomResourceDefinition",
         "apiregistration.k8s.io" => (v1 || beta) && kind == "APIService",

@@ -237,25 +237,25 @@ impl Kustomization {
         for (name, node) in fields(document, known, strict).map_err(|e| e.context("invalid Kustomization"))? {
             let mut read = |k: &mut Kustomization| -> Res<()> {
                 match name {
-                    "apiVersion" => k.api_version = text(node)?,
-                    "kind" => k.kind = text(node)?,
+                    "apiVersion" => k.api_version = text(node, strict)?,
+                    "kind" => k.kind = text(node, strict)?,
                     "metadata" => {
                         let known = ["name", "namespace", "labels", "annotations"];
                         fields(node, &known, strict)?;
                     }
                     "openapi" => {
-                        for (key, value) in string_map(node)? {
+                        for (key, value) in string_map(node, strict)? {
                             let pos = node.get(&key).map_or(node.pos, |n| n.pos);
                             k.openapi.insert(key, Text { text: value, pos });
                         }
                     }
-                    "namePrefix" => k.name_prefix = text(node)?,
-                    "nameSuffix" => k.name_suffix = text(node)?,
-                    "namespace" => k.namespace = text(node)?,
-                    "commonLabels" => k.common_labels = string_map(node)?,
+                    "namePrefix" => k.name_prefix = text(node, strict)?,
+                    "nameSuffix" => k.name_suffix = text(node, strict)?,
+                    "namespace" => k.namespace = text(node, strict)?,
+                    "commonLabels" => k.common_labels = string_map(node, strict)?,
                     "labels" => k.labels = list(node, |n| Label::read(n, strict))?,
-                    "commonAnnotations" => k.common_annotations = string_map(node)?,
-                    "patchesStrategicMerge" => k.patches_strategic_merge = texts(node)?,
+                    "commonAnnotations" => k.common_annotations = string_map(node, strict)?,
+                    "patchesStrategicMerge" => k.patches_strategic_merge = texts(node, strict)?,
                     "patchesJson6902" => k.patches_json6902 = list(node, |n| Patch::read(n, strict))?,
                     "patches" => k.patches = list(node, |n| Patch::read(n, strict))?,
                     "images" => k.images = list(node, |n| Image::read(n, strict))?,
@@ -264,10 +264,10 @@ impl Kustomization {
                     "replicas" => k.replicas = list(node, |n| Replica::read(n, strict))?,
                     "vars" => k.vars = list(node, |n| Var::read(n, strict))?,
                     "sortOptions" => k.sort_options = Some(SortOptions::read(node, strict)?),
-                    "resources" => k.resources = texts(node)?,
-                    "components" => k.components = texts(node)?,
-                    "crds" => k.crds = texts(node)?,
-                    "bases" => bases = texts(node)?,
+                    "resources" => k.resources = texts(node, strict)?,
+                    "components" => k.components = texts(node, strict)?,
+                    "crds" => k.crds = texts(node, strict)?,
+                    "bases" => bases = texts(node, strict)?,
                     "configMapGenerator" => {
                         k.config_map_generator = list(node, |n| GeneratorArgs::read(n, strict))?
                     }
@@ -275,7 +275,7 @@ impl Kustomization {
                     "helmGlobals" => {
                         for (name, node) in fields(node, &["chartHome", "configHome"], strict)? {
                             if name == "chartHome" {
-                                k.helm_chart_home = string(node)?;
+                                k.helm_chart_home = string(node, strict)?;
                             }
                         }
                     }
@@ -284,11 +284,11 @@ impl Kustomization {
                         k.helm_charts.extend(list(node, |n| HelmChart::read_old(n, strict))?);
                     }
                     "generatorOptions" => k.generator_options = Some(GeneratorOptions::read(node, strict)?),
-                    "configurations" => k.configurations = texts(node)?,
-                    "generators" => k.generators = texts(node)?,
-                    "transformers" => k.transformers = texts(node)?,
-                    "validators" => k.validators = texts(node)?,
-                    "buildMetadata" => k.build_metadata = strings(node)?,
+                    "configurations" => k.configurations = texts(node, strict)?,
+                    "generators" => k.generators = texts(node, strict)?,
+                    "transformers" => k.transformers = texts(node, strict)?,
+                    "validators" => k.validators = texts(node, strict)?,
+                    "buildMetadata" => k.build_metadata = strings(node, strict)?,
                     _ => unreachable!("not in the list of fields"),
                 }
                 Ok(())
@@ -364,7 +364,7 @@ impl Label {
             ["pairs", "includeSelectors", "includeTemplates", "includeVolumeClaimTemplates", "fields"];
         each(node, &known, u, |name, n| {
             match name {
-                "pairs" => label.pairs = string_map(n)?,
+                "pairs" => label.pairs = string_map(n, u)?,
                 "includeSelectors" => label.include_selectors = boolean(n)?,
                 "includeTemplates" => label.include_templates = boolean(n)?,
                 "includeVolumeClaimTemplates" => label.include_volume_claim_templates = Some(boolean(n)?),
@@ -381,8 +381,8 @@ impl Patch {
         let mut patch = Self { pos: node.pos, ..Self::default() };
         each(node, &["path", "patch", "target", "options"], u, |name, n| {
             match name {
-                "path" => patch.path = text(n)?,
-                "patch" => patch.patch = text(n)?,
+                "path" => patch.path = text(n, u)?,
+                "patch" => patch.patch = text(n, u)?,
                 "target" => patch.target = Some(Selector::read(n, u)?),
                 _ => {
                     each(n, &["allowNameChange", "allowKindChange"], u, |name, n| {
@@ -407,7 +407,7 @@ impl Selector {
         let mut s = Self::default();
         let known = ["group", "version", "kind", "name", "namespace", "annotationSelector", "labelSelector"];
         each(node, &known, u, |name, n| {
-            let value = string(n)?;
+            let value = string(n, u)?;
             *match name {
                 "group" => &mut s.group,
                 "version" => &mut s.version,
@@ -437,7 +437,7 @@ impl Image {
     pub(crate) fn read(node: &Node, u: Unknown) -> Res<Self> {
         let mut image = Self::default();
         each(node, &["name", "newName", "tagSuffix", "newTag", "digest"], u, |name, n| {
-            let value = string(n)?;
+            let value = string(n, u)?;
             *match name {
                 "name" => &mut image.name,
                 "newName" => &mut image.new_name,
@@ -456,7 +456,7 @@ impl Replica {
         let mut replica = Self { pos: node.pos, ..Self::default() };
         each(node, &["name", "count"], u, |name, n| {
             match name {
-                "name" => replica.name = string(n)?,
+                "name" => replica.name = string(n, u)?,
                 _ => replica.count = int(n)?,
             }
             Ok(())
@@ -471,10 +471,10 @@ impl ReplacementField {
         r.replacement.pos = node.pos;
         each(node, &["path", "source", "sourceValue", "targets"], u, |name, n| {
             match name {
-                "path" => r.path = text(n)?,
+                "path" => r.path = text(n, u)?,
                 "source" => r.replacement.source = Some(Source::read(n, u)?),
                 "sourceValue" => {
-                    string(n)?;
+                    string(n, Unknown::Ignore)?;
                     r.replacement.source_value = Some(n.clone());
                 }
                 _ => r.replacement.targets = Some(list(n, |n| Target::read(n, u))?),
@@ -491,12 +491,12 @@ impl Source {
         let known = ["group", "version", "kind", "name", "namespace", "fieldPath", "options"];
         each(node, &known, u, |name, n| {
             match name {
-                "group" => s.id.gvk.group = string(n)?.into(),
-                "version" => s.id.gvk.version = string(n)?.into(),
-                "kind" => s.id.gvk.kind = string(n)?.into(),
-                "name" => s.id.name = string(n)?.into(),
-                "namespace" => s.id.namespace = string(n)?.into(),
-                "fieldPath" => s.field_path = string(n)?,
+                "group" => s.id.gvk.group = string(n, u)?.into(),
+                "version" => s.id.gvk.version = string(n, u)?.into(),
+                "kind" => s.id.gvk.kind = string(n, u)?.into(),
+                "name" => s.id.name = string(n, u)?.into(),
+                "namespace" => s.id.namespace = string(n, u)?.into(),
+                "fieldPath" => s.field_path = string(n, u)?,
                 _ => s.options = Some(FieldOptions::read(n, u)?),
             }
             Ok(())
@@ -512,7 +512,7 @@ impl Target {
             match name {
                 "select" => t.select = Some(Selector::read(n, u)?),
                 "reject" => t.reject = list(n, |n| Selector::read(n, u))?,
-                "fieldPaths" => t.field_paths = strings(n)?,
+                "fieldPaths" => t.field_paths = strings(n, u)?,
                 _ => t.options = Some(FieldOptions::read(n, u)?),
             }
             Ok(())
@@ -526,11 +526,11 @@ impl FieldOptions {
         let mut o = Self::default();
         each(node, &["delimiter", "index", "encoding", "create"], u, |name, n| {
             match name {
-                "delimiter" => o.delimiter = string(n)?,
+                "delimiter" => o.delimiter = string(n, u)?,
                 "index" => o.index = int(n)?,
                 "create" => o.create = boolean(n)?,
                 _ => {
-                    string(n)?;
+                    string(n, u)?;
                 }
             }
             Ok(())
@@ -544,12 +544,12 @@ impl Var {
         let mut var = Self { pos: node.pos, field_path: "metadata.name".into(), ..Self::default() };
         each(node, &["name", "objref", "fieldref"], u, |name, n| {
             match name {
-                "name" => var.name = string(n)?,
+                "name" => var.name = string(n, u)?,
                 "objref" => {
                     let known = ["apiVersion", "group", "version", "kind", "name", "namespace"];
                     let (id, mut api_version) = (&mut var.object, String::new());
                     each(n, &known, u, |name, n| {
-                        let value = string(n)?;
+                        let value = string(n, u)?;
                         match name {
                             "apiVersion" => api_version = value,
                             "group" => id.gvk.group = value.into(),
@@ -570,7 +570,7 @@ impl Var {
                     }
                 }
                 _ => each(n, &["fieldPath"], u, |_, n| {
-                    let path = string(n)?;
+                    let path = string(n, u)?;
                     if !path.is_empty() {
                         var.field_path = path;
                     }
@@ -588,11 +588,11 @@ impl SortOptions {
         let mut s = Self { pos: node.pos, ..Self::default() };
         each(node, &["order", "legacySortOptions"], u, |name, n| {
             match name {
-                "order" => s.order = string(n)?,
+                "order" => s.order = string(n, u)?,
                 _ => {
                     let (mut first, mut last) = (Vec::new(), Vec::new());
                     each(n, &["orderFirst", "orderLast"], u, |name, n| {
-                        *(if name == "orderFirst" { &mut first } else { &mut last }) = strings(n)?;
+                        *(if name == "orderFirst" { &mut first } else { &mut last }) = strings(n, u)?;
                         Ok(())
                     })?;
                     s.legacy = Some((first, last));
@@ -609,8 +609,8 @@ impl GeneratorOptions {
         let mut o = Self::default();
         each(node, &["labels", "annotations", "disableNameSuffixHash", "immutable"], u, |name, n| {
             match name {
-                "labels" => o.labels = string_map(n)?,
-                "annotations" => o.annotations = string_map(n)?,
+                "labels" => o.labels = string_map(n, u)?,
+                "annotations" => o.annotations = string_map(n, u)?,
                 "disableNameSuffixHash" => o.disable_name_suffix_hash = boolean(n)?,
                 _ => o.immutable = boolean(n)?,
             }
@@ -655,19 +655,20 @@ impl GeneratorArgs {
         let (mut env, mut name_of_plugin, mut namespace_of_plugin) = (None, String::new(), String::new());
         each(node, &known[..if u == Unknown::Refuse { 9 } else { 10 }], u, |name, n| {
             match name {
-                "name" => g.name = string(n)?,
-                "namespace" => g.namespace = string(n)?,
-                "behavior" => g.behavior = string(n)?,
-                "type" => g.secret_type = string(n)?,
-                "literals" => g.literals = texts(n)?,
-                "files" => g.files = texts(n)?,
-                "envs" => g.envs = texts(n)?,
-                "env" => env = Some(text(n)?),
+                "name" => g.name = string(n, u)?,
+                "namespace" => g.namespace = string(n, u)?,
+                "behavior" => g.behavior = string(n, u)?,
+                "type" => g.secret_type = string(n, u)?,
+                "literals" => g.literals = texts(n, u)?,
+                "files" => g.files = texts(n, u)?,
+                "envs" => g.envs = texts(n, u)?,
+                "env" => env = Some(text(n, u)?),
                 "options" => g.options = Some(GeneratorOptions::read(n, u)?),
                 _ => {
                     // As a resource of its own, the generator's name stands in its metadata.
-                    name_of_plugin = n.get("name").map(string).transpose()?.unwrap_or_default();
-                    namespace_of_plugin = n.get("namespace").map(string).transpose()?.unwrap_or_default();
+                    name_of_plugin = n.get("name").map(|n| string(n, u)).transpose()?.unwrap_or_default();
+                    namespace_of_plugin =
+                        n.get("namespace").map(|n| string(n, u)).transpose()?.unwrap_or_default();
                 }
             }
             Ok(())
@@ -708,20 +709,20 @@ impl HelmChart {
         each(node, &known, u, |name, n| {
             let r = &mut h.request;
             match name {
-                "name" => r.name = string(n)?,
-                "version" => r.version = string(n)?,
-                "repo" => r.repo = string(n)?,
-                "releaseName" => r.release_name = string(n)?,
-                "namespace" => r.namespace = string(n)?,
-                "additionalValuesFiles" => h.additional_values_files = texts(n)?,
-                "valuesFile" => h.values_file = text(n)?,
+                "name" => r.name = string(n, u)?,
+                "version" => r.version = string(n, u)?,
+                "repo" => r.repo = string(n, u)?,
+                "releaseName" => r.release_name = string(n, u)?,
+                "namespace" => r.namespace = string(n, u)?,
+                "additionalValuesFiles" => h.additional_values_files = texts(n, u)?,
+                "valuesFile" => h.values_file = text(n, u)?,
                 "valuesInline" => h.values_inline = Some(n.clone()),
-                "valuesMerge" => r.values_merge = string(n)?,
+                "valuesMerge" => r.values_merge = string(n, u)?,
                 "includeCRDs" => r.include_crds = boolean(n)?,
                 "skipHooks" => r.skip_hooks = boolean(n)?,
-                "apiVersions" => r.api_versions = strings(n)?,
-                "kubeVersion" => r.kube_version = string(n)?,
-                "nameTemplate" => r.name_template = string(n)?,
+                "apiVersions" => r.api_versions = strings(n, u)?,
+                "kubeVersion" => r.kube_version = string(n, u)?,
+                "nameTemplate" => r.name_template = string(n, u)?,
                 "skipTests" => r.skip_tests = boolean(n)?,
                 "devel" => r.devel = boolean(n)?,
                 _ => {
@@ -754,20 +755,20 @@ impl HelmChart {
         each(node, &known, u, |name, n| {
             let r = &mut h.request;
             match name {
-                "chartName" => r.name = string(n)?,
-                "chartVersion" => r.version = string(n)?,
-                "chartRepoUrl" => r.repo = string(n)?,
-                "values" => h.values_file = text(n)?,
+                "chartName" => r.name = string(n, u)?,
+                "chartVersion" => r.version = string(n, u)?,
+                "chartRepoUrl" => r.repo = string(n, u)?,
+                "values" => h.values_file = text(n, u)?,
                 "valuesLocal" => h.values_inline = Some(n.clone()),
-                "valuesMerge" => r.values_merge = string(n)?,
-                "releaseName" => r.release_name = string(n)?,
-                "releaseNamespace" => r.namespace = string(n)?,
-                "chartHome" => r.chart_home = string(n)?,
+                "valuesMerge" => r.values_merge = string(n, u)?,
+                "releaseName" => r.release_name = string(n, u)?,
+                "releaseNamespace" => r.namespace = string(n, u)?,
+                "chartHome" => r.chart_home = string(n, u)?,
                 "extraArgs" => {
-                    strings(n)?;
+                    strings(n, u)?;
                 }
                 _ => {
-                    string(n)?;
+                    string(n, u)?;
                 }
             }
             Ok(())
@@ -782,10 +783,10 @@ impl FieldSpec {
         let (mut gvk, mut path, mut create) = (Gvk::default(), String::new(), false);
         each(node, &["group", "version", "kind", "path", "create"], u, |name, n| {
             match name {
-                "group" => gvk.group = decode::string(n)?.into(),
-                "version" => gvk.version = decode::string(n)?.into(),
-                "kind" => gvk.kind = decode::string(n)?.into(),
-                "path" => path = decode::string(n)?,
+                "group" => gvk.group = decode::string(n, u)?.into(),
+                "version" => gvk.version = decode::string(n, u)?.into(),
+                "kind" => gvk.kind = decode::string(n, u)?.into(),
+                "path" => path = decode::string(n, u)?,
                 _ => create = boolean(n)?,
             }
             Ok(())

@@ -112,9 +112,18 @@ impl<'a> Loader<'a> {
                 let visited = vec![(tree.name().to_owned(), root.clone())];
                 Ok(Self { tree, root, restrict, visited })
             }
-            None => fail!(
-                "must build at directory: not a valid directory: '{root}' doesn't exist ({root}: no such file or directory)"
-            ),
+            None => {
+                let mut missing = root.clone();
+                while let Some(parent) = missing.parent() {
+                    if tree.files().entry(&parent)?.is_some() {
+                        break;
+                    }
+                    missing = parent;
+                }
+                fail!(
+                    "must build at directory: not a valid directory: '{root}' doesn't exist ({missing}: no such file or directory)"
+                )
+            }
             Some(_) => fail!("must build at directory: '{root}': file is not directory"),
         }
     }
@@ -245,6 +254,21 @@ impl Loaded {
         })
     }
 
+    /// The document of a kustomization file; null for an empty one. Of a key that stands twice the last one counts.
+    pub(crate) fn kustomization(&self) -> Res<Node> {
+        let options = flotilla_yaml::Options {
+            skip_comments: true,
+            last_key_wins: true,
+            source: self.source,
+            ..Default::default()
+        };
+        let documents = read(self.text()?, options).map_err(|e| Fail {
+            message: format!("invalid Kustomization: error converting YAML to JSON: yaml: {}", e.message),
+            ..e
+        })?;
+        Ok(documents.into_iter().next().unwrap_or_else(Node::null))
+    }
+
     /// The one document of a configuration file; null for an empty one.
     pub(crate) fn document(&self) -> Res<Node> {
         Ok(self.documents()?.into_iter().next().unwrap_or_else(Node::null))
@@ -253,7 +277,11 @@ impl Loaded {
 
 /// Reads YAML with positions in a numbered file.
 pub(crate) fn parse(text: &str, source: u32) -> Res<Vec<Node>> {
-    let options = flotilla_yaml::Options { source, skip_comments: true, ..flotilla_yaml::Options::default() };
+    read(text, flotilla_yaml::Options { source, skip_comments: true, ..flotilla_yaml::Options::default() })
+}
+
+fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {
+    let source = options.source;
     flotilla_yaml::parse_with(text, &options).map_err(|e| {
         let mut pos = e.pos;
         pos.source = source;

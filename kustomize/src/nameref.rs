@@ -16,7 +16,8 @@ use crate::resource::Resource;
 pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
     let index = Index::new(map);
     if index.by_name.is_empty() {
-        return Ok(());
+        // Nothing was renamed; but a subject that cannot be understood is an error all the same.
+        return (0..map.0.len()).try_for_each(|n| index.reachable(map, n).map(drop));
     }
     for n in 0..map.0.len() {
         let original = map.0[n].original_id();

@@ -199,7 +199,7 @@ fn field<'a>(node: &'a Node, name: &'static str) -> Res<Option<&'a Node>> {
 }
 
 fn string_field(node: &Node, name: &'static str) -> Res<String> {
-    field(node, name)?.map(string).transpose().map(Option::unwrap_or_default)
+    field(node, name)?.map(|n| string(n, Unknown::Ignore)).transpose().map(Option::unwrap_or_default)
 }
 
 fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: &Resource) -> Res<()> {
@@ -221,11 +221,17 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
             affix(map, End::Suffix, &string_field(node, "suffix")?, config.required()?)
         }
         "LabelTransformer" => {
-            let labels = field(node, "labels")?.map(string_map).transpose()?.unwrap_or_default();
+            let labels = field(node, "labels")?
+                .map(|n| string_map(n, Unknown::Ignore))
+                .transpose()?
+                .unwrap_or_default();
             set_pairs(map, &labels, config.specs())
         }
         "AnnotationsTransformer" => {
-            let annotations = field(node, "annotations")?.map(string_map).transpose()?.unwrap_or_default();
+            let annotations = field(node, "annotations")?
+                .map(|n| string_map(n, Unknown::Ignore))
+                .transpose()?
+                .unwrap_or_default();
             set_pairs(map, &annotations, config.specs())
         }
         "ImageTagTransformer" => {
@@ -241,8 +247,10 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
             patches::load(cx, loader, &patch)?.apply(&cx.schema.clone(), map)
         }
         "PatchStrategicMergeTransformer" => {
-            let paths = field(node, "paths")?.map(texts).transpose()?.unwrap_or_default();
-            let inline = field(node, "patches")?.map(text).transpose()?.unwrap_or_default();
+            let paths =
+                field(node, "paths")?.map(|n| texts(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
+            let inline =
+                field(node, "patches")?.map(|n| text(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
             if paths.is_empty() && inline.text.is_empty() {
                 return fail!("empty file path and empty patch content");
             }
@@ -263,7 +271,8 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         }
         "PatchJson6902Transformer" => {
             let mut patch = Patch::read(node, Unknown::Ignore)?;
-            patch.patch = field(node, "jsonOp")?.map(text).transpose()?.unwrap_or_default();
+            patch.patch =
+                field(node, "jsonOp")?.map(|n| text(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
             patches::apply_json6902(cx, loader, map, &patch)
         }
         "ReplacementTransformer" => {

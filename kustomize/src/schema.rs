@@ -6,14 +6,18 @@ use std::sync::{Arc, OnceLock};
 
 use flotilla_yaml::Node;
 
-use crate::error::{Res, fail};
+use crate::error::{Fail, Res};
 
 /// Types by number.
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
     types: Vec<Type>,
     by_kind: HashMap<(String, String), TypeId>,
+    /// The built-in types by the table's names.
+    by_name: HashMap<String, TypeId>,
 }
+
+type Names<'a> = HashMap<&'a str, TypeId>;
 
 /// A type of the schema that `merge` is about to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,36 +57,41 @@ impl Schema {
         ty.fields.get(name).cloned().or_else(|| ty.rest.map(|of| Field { keys: None, of: Some(of) }))
     }
 
-    /// Reads an OpenAPI document (`definitions`, as `kustomize openapi fetch` prints it, in JSON or YAML).
-    pub(crate) fn read(document: &Node) -> Res<Schema> {
+    /// Reads an OpenAPI document (`definitions`, as `kustomize openapi fetch` prints it, in JSON or YAML). With
+    /// `builtin`, the built-in types are there too and go before those of the same name in the document.
+    pub(crate) fn read(document: &Node, builtin: bool) -> Res<Schema> {
         let Some(definitions) = document.get("definitions").and_then(Node::as_map) else {
-            return fail!("an OpenAPI schema has a field 'definitions'")
-                .map_err(|e: crate::error::Fail| e.at(document.pos));
+            return Err(Fail::new("an OpenAPI schema has a field 'definitions'").at(document.pos));
         };
-        let names: HashMap<&str, usize> = definitions.keys().enumerate().map(|(n, k)| (k, n)).collect();
-        let mut schema = Schema::default();
-        schema.types.resize_with(names.len(), Type::default);
+        let mut schema = if builtin { read_table(include_str!("merge_keys.txt")) } else { Schema::default() };
+        let first = schema.types.len();
+        let names: Names = definitions.keys().enumerate().map(|(n, k)| (k, TypeId(first + n))).collect();
+        schema.types.resize_with(first + names.len(), Type::default);
         for (n, entry) in definitions.iter().enumerate() {
-            schema.define(TypeId(n), &entry.value, &names);
-            for gvk in entry
-                .value
-                .get("x-kubernetes-group-version-kind")
-                .and_then(Node::as_seq)
-                .into_iter()
-                .flat_map(|s| s.iter())
-            {
+            let (id, definition) = (TypeId(first + n), &entry.value);
+            schema.define(id, definition, &names);
+            let kinds = definition.get("x-kubernetes-group-version-kind").and_then(Node::as_seq);
+            for gvk in kinds.into_iter().flat_map(|s| s.iter()) {
                 let part = |name: &str| gvk.get(name).and_then(Node::text).unwrap_or_default();
                 let (group, version) = (part("group"), part("version"));
                 let api_version =
                     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-                schema.by_kind.insert((api_version, part("kind").to_owned()), TypeId(n));
+                schema.by_kind.entry((api_version, part("kind").to_owned())).or_insert(id);
             }
         }
         Ok(schema)
     }
 
+    /// A built-in type by its full name; the table has the last part, or the last three where that is ambiguous.
+    fn named(&self, full: &str) -> Option<TypeId> {
+        let name = full.strip_prefix("io.k8s.")?;
+        let short = name.rsplit('.').next()?;
+        let from = name.rmatch_indices('.').nth(2).map_or(0, |(n, _)| n + 1);
+        self.by_name.get(short).or_else(|| self.by_name.get(&name[from..])).copied()
+    }
+
     /// Fills a type from its definition; types written inline get numbers of their own.
-    fn define(&mut self, id: TypeId, definition: &Node, names: &HashMap<&str, usize>) {
+    fn define(&mut self, id: TypeId, definition: &Node, names: &Names) {
         let mut fields = HashMap::new();
         for entry in definition.get("properties").and_then(Node::as_map).into_iter().flatten() {
             let field = self.property(&entry.value, names);
@@ -92,7 +101,7 @@ impl Schema {
         self.types[id.0] = Type { fields, rest };
     }
 
-    fn property(&mut self, property: &Node, names: &HashMap<&str, usize>) -> Field {
+    fn property(&mut self, property: &Node, names: &Names) -> Field {
         let Some(items) = property.get("items") else {
             return Field { keys: None, of: self.type_of(property, names) };
         };
@@ -107,10 +116,10 @@ impl Schema {
         Field { keys: merges.then(|| keys.into()), of: self.type_of(items, names) }
     }
 
-    fn type_of(&mut self, schema: &Node, names: &HashMap<&str, usize>) -> Option<TypeId> {
+    fn type_of(&mut self, schema: &Node, names: &Names) -> Option<TypeId> {
         if let Some(reference) = schema.get("$ref").and_then(Node::text) {
             let name = reference.strip_prefix("#/definitions/")?;
-            return names.get(name).map(|n| TypeId(*n));
+            return self.named(name).or_else(|| names.get(name).copied());
         }
         if schema.get("properties").is_none() && !schema.get("additionalProperties").is_some_and(Node::is_map)
         {
@@ -130,7 +139,8 @@ fn read_table(text: &str) -> Schema {
     let name_of = |line: &str| line.split([':', ' ']).next().unwrap_or_default().to_owned();
     let names: HashMap<String, usize> = types.clone().enumerate().map(|(n, l)| (name_of(l), n)).collect();
     let type_of = |name: &str| (!name.is_empty()).then(|| TypeId(names[name]));
-    let mut schema = Schema::default();
+    let by_name = names.iter().map(|(name, n)| (name.clone(), TypeId(*n))).collect();
+    let mut schema = Schema { by_name, ..Schema::default() };
     let metadata = Field { keys: None, of: type_of("ObjectMeta") };
     for line in types {
         let (head, fields) = line.split_once(": ").expect("a line has a colon");

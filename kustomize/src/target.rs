@@ -51,8 +51,8 @@ impl<'a> Target<'a> {
     /// Reads the kustomization file of a folder.
     pub(crate) fn read(cx: &mut Context, loader: Loader<'a>) -> Res<Self> {
         let file = loader.load_kustomization(cx)?;
-        let document = file.documents().map_err(|e| e.context("invalid Kustomization"))?.into_iter().next();
-        let kustomization = Kustomization::read(&document.unwrap_or_else(flotilla_yaml::Node::null))?;
+        let document = file.kustomization()?;
+        let kustomization = Kustomization::read(&document)?;
         Self::with(cx, loader, kustomization, file.path.name().to_owned(), file.source)
     }
 
@@ -78,7 +78,7 @@ impl<'a> Target<'a> {
 
     /// Builds it as the root of a build.
     pub(crate) fn build(&mut self, cx: &mut Context) -> Res<ResMap> {
-        self.set_schema(cx)?;
+        self.set_schema(cx, false)?;
         let mut acc = Accumulator::default();
         self.accumulate(cx, &mut acc)?;
         let map = &mut acc.resources;
@@ -102,8 +102,9 @@ impl<'a> Target<'a> {
         Ok(acc.resources)
     }
 
-    /// Takes the schema of the `openapi` field, unless a kustomization above has set one.
-    fn set_schema(&self, cx: &mut Context) -> Res<()> {
+    /// Takes the schema of the `openapi` field, unless another kustomization has set one already. Below the root of
+    /// a build it comes beside the built-in types, at the root in their place.
+    fn set_schema(&self, cx: &mut Context, builtin: bool) -> Res<()> {
         let openapi = &self.kustomization.openapi;
         let path = openapi.get("path");
         let loaded =
@@ -115,7 +116,7 @@ impl<'a> Target<'a> {
             (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
                 .map_err(|e: Fail| e.at(version.pos)),
             (Some(file), None) => {
-                cx.schema = Arc::new(Schema::read(&file.document()?)?);
+                cx.schema = Arc::new(Schema::read(&file.document()?, builtin)?);
                 cx.schema_is_set = true;
                 Ok(())
             }
@@ -235,7 +236,7 @@ impl<'a> Target<'a> {
         sub.trace = self.trace.as_ref().map(|t| t.append(path));
         let namespace = &self.kustomization.namespace.text;
         sub.helm_namespace.clone_from(if namespace.is_empty() { &self.helm_namespace } else { namespace });
-        sub.set_schema(cx)?;
+        sub.set_schema(cx, true)?;
         let kind = &sub.kustomization.kind.text;
         if is_component && !sub.kustomization.is_component() {
             return fail!("expected kind '{COMPONENT}' for path '{root}' but got '{kind}'");
@@ -432,6 +433,7 @@ fn label_specs(
     }
     if label.include_volume_claim_templates.unwrap_or(label.include_templates) {
         merge(&mut specs, &only_claims)?;
+        merge(&mut specs, &config.volume_claim_template_labels)?;
     }
     merge(&mut specs, &[FieldSpec::any("metadata/labels", true)])?;
     Ok(specs)

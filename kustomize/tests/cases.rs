@@ -77,7 +77,8 @@ fn run(case: &Path) -> Outcome {
     if documents(&text) == documents(&expected) {
         return if meta["compare"] == "yaml" { Outcome::Text } else { Outcome::Documents };
     }
-    let shown = std::env::var_os("CASE").map(|_| format!(", got\n{text}\nexpected\n{expected}")).unwrap_or_default();
+    let shown =
+        std::env::var_os("CASE").map(|_| format!(", got\n{text}\nexpected\n{expected}")).unwrap_or_default();
     Outcome::Failed(format!("other documents{shown}"))
 }
 

@@ -3,7 +3,7 @@
 use flotilla_yaml::{Node, Value};
 use regex::Regex;
 
-use crate::error::{Fail, Res};
+use crate::error::Res;
 use crate::fieldspec::{Create, FieldSpec};
 use crate::kustomization::Image;
 use crate::node_ops::{set_text, wrong_kind};
@@ -12,7 +12,7 @@ use crate::selector::regex;
 
 /// Changes the image wherever containers are, and at the fields that the specs name.
 pub(crate) fn set_image(map: &mut ResMap, image: &Image, specs: &[FieldSpec]) -> Res<()> {
-    let change = Change::new(image)?;
+    let change = Change::new(image);
     for resource in map.0.iter_mut().filter(|r| r.kind() != "CustomResourceDefinition") {
         if change.is_wanted_below(&resource.node) {
             change.in_containers(&mut resource.node)?;
@@ -33,27 +33,27 @@ struct Change<'a> {
 enum Name {
     Text(String),
     Regex(Regex),
+    /// A regex that is none matches nothing.
+    Never,
 }
 
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 impl<'a> Change<'a> {
-    fn new(image: &'a Image) -> Res<Self> {
+    fn new(image: &'a Image) -> Self {
         let plain = image.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/:@".contains(c));
         let name = if plain {
             Name::Text(image.name.clone())
         } else {
             let pattern = format!("^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$", image.name);
-            Name::Regex(
-                regex(&pattern)
-                    .map_err(|e| Fail::new(format!("image name '{}': {}", image.name, e.message)))?,
-            )
+            regex(&pattern).map_or(Name::Never, Name::Regex)
         };
-        Ok(Self { image, name })
+        Self { image, name }
     }
 
     fn matches(&self, text: &str) -> bool {
         match &self.name {
+            Name::Never => false,
             Name::Regex(regex) => regex.is_match(text),
             Name::Text(name) => {
                 let Some(rest) = text.strip_prefix(name.as_str()) else { return false };
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_name_matches_only_whole() {
         let image = Image { name: "nginx".into(), ..Image::default() };
-        let change = Change::new(&image).unwrap();
+        let change = Change::new(&image);
         for (text, expected) in [
             ("nginx", true),
             ("nginx:1", true),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Node, Scalar};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
@@ -116,7 +116,7 @@ impl Namespace<'_> {
         let list = node.get_mut("subjects").and_then(Node::as_seq_mut).expect("checked above");
         for subject in list.iter_mut().filter(|s| wanted(s)) {
             let map = subject.as_map_mut().expect("has a name or kind");
-            self.set(map.get_or_insert_with("namespace", || Node::string("")))?;
+            self.set(map.get_or_insert_with("namespace", || Node::from(Scalar::string(""))))?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Target {
         each(node, &["selector", "fieldPath", "filePathPosition"], Unknown::Ignore, |name, n| {
             match name {
                 "selector" => t.selector = Some(Selector::read(n, Unknown::Ignore)?),
-                "fieldPath" => t.field_path = string(n)?,
+                "fieldPath" => t.field_path = string(n, Unknown::Ignore)?,
                 _ => t.file_path_position = int(n)?,
             }
             Ok(())
@@ -44,9 +44,9 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
     let (mut value, mut file, mut targets) = (String::new(), Text::default(), Vec::new());
     each(config, &["value", "targets", "targetFilePath"], Unknown::Ignore, |name, n| {
         match name {
-            "value" => value = string(n)?.trim().to_owned(),
+            "value" => value = string(n, Unknown::Ignore)?.trim().to_owned(),
             "targets" => targets = list(n, Target::read)?,
-            _ => file = text(n)?,
+            _ => file = text(n, Unknown::Ignore)?,
         }
         Ok(())
     })?;
