@@ -1,0 +1,199 @@
+//! Which clusters a repository has, and what is said of definitions that are wrong.
+
+use flotilla_core::UnitId;
+use flotilla_core::unit::DriftMode;
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_render::{ClusterRender, Fleet, RenderCache, discover, render_cluster};
+
+fn clusters() -> TreePath {
+    TreePath::from_root("clusters").unwrap()
+}
+
+fn found(files: &[(&str, &str)]) -> Fleet {
+    discover(&MemoryFiles::new(files.iter().copied()), &clusters()).unwrap()
+}
+
+fn problems(fleet: &Fleet) -> Vec<String> {
+    let unclear =
+        fleet.unclear.iter().flat_map(|(name, all)| all.iter().map(move |p| format!("{name}: {p}")));
+    fleet.problems.iter().map(ToString::to_string).chain(unclear).collect()
+}
+
+const CLUSTER: &str = "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: east}\nspec:\n";
+
+#[test]
+fn folders_and_cluster_objects_define_clusters() {
+    let object = format!("{CLUSTER}  path: clusters/shared\n  labels: {{env: prod}}\n  drift: report\n");
+    let fleet = found(&[
+        ("clusters/west/a.yaml", "a: 1"),
+        ("clusters/shared/a.yaml", "a: 1"),
+        ("clusters/all.yaml", &object),
+    ]);
+    let names: Vec<_> = fleet.clusters.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["east", "shared", "west"]);
+    let east = &fleet.clusters[&"east".parse().unwrap()];
+    assert_eq!(
+        (east.root.as_str(), east.drift, east.labels["env"].as_str()),
+        ("clusters/shared", DriftMode::Report, "prod")
+    );
+    assert_eq!(problems(&fleet), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
+    let twice = format!("{CLUSTER}  path: a\n---\n{CLUSTER}  path: b\n");
+    for (content, unclear, expected) in [
+        (
+            format!("{CLUSTER}  paht: x\n"),
+            true,
+            "east: clusters/f.yaml:5:9: spec.paht: is no field of a Cluster; known are \
+                                               labels, variables, path, suspend and drift",
+        ),
+        (
+            format!("{CLUSTER}  path: ../x\n"),
+            true,
+            "east: clusters/f.yaml:5:9: spec.path: '../x' leads out of the root of \
+                                                  the source",
+        ),
+        (
+            format!("{CLUSTER}  variables: {{a: 1}}\n"),
+            true,
+            "east: clusters/f.yaml:5:14: spec.variables: 'a' must be a \
+                                                           string; quote it",
+        ),
+        (twice, true, "east: clusters: two Cluster objects define this cluster; keep one of them"),
+        (
+            CLUSTER.replace("east", "East"),
+            false,
+            "clusters/f.yaml:1: metadata.name: 'East' cannot name a cluster: use 1 to \
+                                                63 lower-case letters, digits and '-', beginning and ending with a letter \
+                                                or digit",
+        ),
+        (
+            CLUSTER.replace("Cluster", "Klaster"),
+            false,
+            "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is no kind of \
+                                                       ours; known is Cluster in flotilla.dev/v1alpha1",
+        ),
+    ] {
+        let fleet = found(&[("clusters/f.yaml", &content)]);
+        assert_eq!(problems(&fleet), [expected], "{content}");
+        assert_eq!(fleet.unclear.len() == 1 && fleet.clusters.is_empty(), unclear, "{content}");
+    }
+    let broken = format!("{CLUSTER}  path: [\n");
+    let fleet = found(&[("clusters/west/a.yaml", "a: 1"), ("clusters/f.yaml", &broken)]);
+    assert!(
+        fleet.clusters.is_empty() && fleet.unclear.contains_key(&"west".parse().unwrap()),
+        "f.yaml may define west"
+    );
+    assert_eq!(
+        problems(&found(&[("apps/a.yaml", "a: 1")])),
+        ["clusters: there is no such folder; clusters are read from it"]
+    );
+}
+
+fn unit(name: &str, path: &str, more: &str) -> String {
+    format!(
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: \
+         flux-system}}\nspec:\n  path: {path}\n  prune: true\n  interval: 1m\n  sourceRef: {{kind: GitRepository, name: \
+         flux-system}}\n{more}"
+    )
+}
+
+fn config_map(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: d}}\ndata: {{v: {value}}}\n"
+    )
+}
+
+fn rendered(files: &[(&str, String)]) -> ClusterRender {
+    let files = MemoryFiles::new(files.iter().map(|(p, c)| (*p, c.as_str())));
+    let fleet = discover(&files, &clusters()).unwrap();
+    let cluster = fleet.clusters.values().next().unwrap();
+    render_cluster(&files, &RenderCache::new(), cluster, &clusters(), &|_: &UnitId| None).unwrap()
+}
+
+fn shown(render: &ClusterRender) -> Vec<String> {
+    let show = |(id, unit): (&UnitId, &flotilla_render::RenderedUnit)| {
+        let problems: Vec<_> = unit.problems.iter().map(ToString::to_string).collect();
+        let what = unit.unit.as_ref().map_or("held".to_owned(), |u| u.objects.objects.len().to_string());
+        format!("{}: {what} {}", if id.name.is_empty() { "root" } else { &id.name }, problems.join("; "))
+            .trim()
+            .to_owned()
+    };
+    render.units.iter().map(show).collect()
+}
+
+#[test]
+fn a_broken_thing_stays_one() {
+    let held = |files: &[(&str, String)], expected: &[&str]| assert_eq!(shown(&rendered(files)), expected);
+    let a = ("clusters/x/a.yaml", unit("a", "apps/a", ""));
+    let b = ("clusters/x/b.yaml", unit("b", "apps/b", ""));
+    held(
+        &[
+            a.clone(),
+            b.clone(),
+            ("apps/a/m.yaml", config_map("m", "one")),
+            ("apps/b/m.yaml", config_map("m", "two")),
+        ],
+        &[
+            "root: 0",
+            "a: 1",
+            "b: held apps/b/m.yaml:1: ConfigMap d/m is declared by kustomization/flux-system/a with other content; keep it \
+             in one unit",
+        ],
+    );
+    held(
+        &[
+            a.clone(),
+            b.clone(),
+            ("apps/a/m.yaml", config_map("m", "one")),
+            ("apps/b/m.yaml", config_map("m", "one")),
+        ],
+        &["root: 0", "a: 1", "b: 1"],
+    );
+    let (c, d) = (
+        unit("c", "apps/a", "  dependsOn: [{name: d}]\n"),
+        unit("d", "apps/a", "  dependsOn: [{name: c}]\n"),
+    );
+    let cycle = rendered(&[
+        a.clone(),
+        ("clusters/x/c.yaml", c),
+        ("clusters/x/d.yaml", d),
+        ("apps/a/m.yaml", config_map("m", "1")),
+    ]);
+    assert_eq!(
+        shown(&cycle)[2],
+        "c: held apps/a: spec.dependsOn: dependencies form a cycle: kustomization/flux-system/c → \
+         kustomization/flux-system/d → kustomization/flux-system/c"
+    );
+    held(
+        &[
+            a,
+            (
+                "apps/a/k.yaml",
+                "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: east}\n".to_owned(),
+            ),
+        ],
+        &[
+            "root: 0",
+            "a: held apps/a/k.yaml:1: a Cluster belongs below clusters/, where the fleet is defined",
+        ],
+    );
+}
+
+#[test]
+fn units_nest_and_a_unit_may_name_itself() {
+    let own = unit("flux-system", "clusters/x", "  suspend: true\n");
+    let render = rendered(&[
+        ("clusters/x/flux-system.yaml", own),
+        ("clusters/x/a.yaml", unit("a", "apps/a", "")),
+        ("apps/a/b.yaml", unit("b", "apps/b", "")),
+        ("apps/b/m.yaml", config_map("m", "1")),
+    ]);
+    assert_eq!(shown(&render), ["root: 0", "a: 0", "b: 1"]);
+    let root = render.units[&UnitId::root()].unit.as_ref().unwrap();
+    assert!(root.manifest.spec.suspend, "what speaks of the root's path is the root's policy");
+    let b = &render.units[&UnitId::kustomization("flux-system", "b")];
+    assert_eq!(b.parent, Some(UnitId::kustomization("flux-system", "a")));
+}
