@@ -8,6 +8,8 @@
 //!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
 //!   proxy          between a client and an API server: sees requests, fails some on demand
 //!   objects, wait  what a scenario reads, changes and waits for
+//!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
+//!   demo           what `flotilla-demo` shows
 //! ```
 //!
 //! Errors are `anyhow`: nobody matches on them, people read them. Scenarios should panic on them (`unwrap`), as the
@@ -16,10 +18,13 @@
 pub mod cluster;
 mod components;
 pub mod controlplane;
+pub mod demo;
 mod etcd;
+pub mod fleet;
 pub mod git;
 pub mod git_http;
 mod kubelet;
+pub mod manifests;
 pub mod objects;
 mod pki;
 mod ports;

@@ -1,0 +1,140 @@
+//! The hub as a program: started, killed, brought back at the same addresses.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::SOON;
+use crate::Port;
+use crate::process::{Process, Recipe, tail};
+use crate::wait::eventually;
+
+/// How the hub is run.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// How often it looks at the repository by itself.
+    pub poll_interval: Duration,
+    /// Arguments after those that the fixture gives.
+    pub args: Vec<String>,
+}
+
+impl Default for HubOptions {
+    /// Looks when it is told to, so that a scenario decides what is seen when.
+    fn default() -> Self {
+        Self { poll_interval: Duration::from_secs(3600), args: Vec::new() }
+    }
+}
+
+/// A hub. Killed on drop.
+#[derive(Debug)]
+pub struct Hub {
+    process: Process,
+    data: PathBuf,
+    grpc: Port,
+    _api: Port,
+}
+
+impl Hub {
+    /// Starts a hub with a store in `folder`, for a repository, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer: with the end of its log.
+    pub async fn start(folder: &Path, repository: &str, options: &HubOptions) -> Result<Self> {
+        let data = folder.join("hub");
+        let (grpc, api) = (Port::reserve()?, Port::reserve()?);
+        let address = |port: &Port| format!("127.0.0.1:{}", port.number());
+        let process = Recipe::own("flotilla-hub")?
+            .arg("run")
+            .arg("--data")
+            .arg(&data)
+            .args(["--repo", repository, "--branch", crate::git::BRANCH])
+            .args(["--poll-interval", &format!("{}s", options.poll_interval.as_secs())])
+            .args(["--grpc-listen", &address(&grpc), "--advertise", &address(&grpc)])
+            .args(["--api-listen", &address(&api)])
+            .args(&options.args)
+            .start(folder.join("hub.log"))?;
+        let mut hub = Self { process, data, grpc, _api: api };
+        hub.answers().await?;
+        Ok(hub)
+    }
+
+    /// The folder with its store, its CA and the first token for the API.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where agents call.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc.number())
+    }
+
+    /// The program, to kill it or to change its arguments.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it has printed so far.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.log()
+    }
+
+    /// Starts it again after it was killed or stopped, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.start()?;
+        self.answers().await
+    }
+
+    /// Runs the CLI against it to its end, whatever its exit code.
+    ///
+    /// # Errors
+    /// If the CLI does not start or does not end.
+    pub async fn cli(&self, args: &[&str]) -> Result<Output> {
+        cli(&self.data, args).await
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let data = self.data.clone();
+        let answers = eventually(SOON, || {
+            let ended = self.process.ended();
+            let data = data.clone();
+            async move {
+                if let Some(status) = ended? {
+                    return Ok(Some(status));
+                }
+                stdout(&["status"], cli(&data, &["status"]).await?)?;
+                anyhow::Ok(None)
+            }
+        });
+        let log = |process: &Process| tail(&process.log().unwrap_or_default(), 20);
+        match answers.await {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => bail!("flotilla-hub ended ({status}):\n{}", log(&self.process)),
+            Err(error) => {
+                let log = log(&self.process);
+                Err(error).with_context(|| format!("wait for flotilla-hub, which says:\n{log}"))
+            }
+        }
+    }
+}
+
+/// Runs the CLI with what it needs to know of the hub in `data`.
+async fn cli(data: &Path, args: &[&str]) -> Result<Output> {
+    Recipe::own("flotilla")?.arg("--data").arg(data).args(args).output(SOON).await
+}
+
+/// What a command wrote to stdout, or what it says went wrong.
+pub(super) fn stdout(args: &[&str], output: Output) -> Result<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "flotilla {}: {}: {}", args.join(" "), output.status, stderr.trim_end());
+    String::from_utf8(output.stdout).context("the CLI's output is not UTF-8")
+}
