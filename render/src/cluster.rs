@@ -18,7 +18,7 @@ use crate::fleet::ClusterDefinition;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
     pub manifest: Arc<UnitManifest>,
-    pub objects: Arc<Content>,
+    pub content: Arc<Content>,
 }
 
 /// One unit of a cluster, rendered or not.
@@ -46,7 +46,7 @@ impl ClusterRender {
         self.units
             .get(parent)
             .and_then(|p| p.unit.as_ref())
-            .is_some_and(|parent| !parent.manifest.spec.suspend && !parent.objects.defines(child))
+            .is_some_and(|parent| !parent.manifest.spec.suspend && !parent.content.defines(child))
     }
 }
 
@@ -120,7 +120,7 @@ impl Build<'_> {
                 rendered.problems.extend(content.notices.iter().cloned());
                 let entries = content.objects.iter().map(ObjectEntry::from).collect();
                 let manifest = Arc::new(UnitManifest::new(id.clone(), definition.spec.clone(), entries));
-                rendered.unit = Some(Unit { manifest, objects: content.clone() });
+                rendered.unit = Some(Unit { manifest, content: content.clone() });
                 Some(content)
             }
             Err(problems) => {
@@ -178,7 +178,7 @@ fn check_objects(render: &mut ClusterRender) {
     for (id, rendered) in &render.units {
         let Some(unit) = &rendered.unit else { continue };
         let mut clash = None;
-        for (object, origin) in unit.objects.objects.iter().zip(&unit.objects.origins) {
+        for (object, origin) in unit.content.objects.iter().zip(&unit.content.origins) {
             if let Some((owner, digest)) = owners.get(object.id())
                 && *digest != object.digest()
             {
@@ -189,7 +189,7 @@ fn check_objects(render: &mut ClusterRender) {
         match clash {
             Some(problem) => clashes.push((id.clone(), problem)),
             None => {
-                owners.extend(unit.objects.objects.iter().map(|o| (o.id().clone(), (id.clone(), o.digest()))))
+                owners.extend(unit.content.objects.iter().map(|o| (o.id().clone(), (id.clone(), o.digest()))))
             }
         }
     }

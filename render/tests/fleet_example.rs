@@ -21,7 +21,7 @@ fn text(render: &ClusterRender) -> String {
         let unit = rendered.unit.as_ref().unwrap_or_else(|| panic!("{id}: {:?}", rendered.problems));
         let spec = serde_json::to_string(&unit.manifest.spec).unwrap();
         writeln!(text, "# unit {id}, from {path}\n# {spec}").unwrap();
-        for object in &unit.objects.objects {
+        for object in &unit.content.objects {
             let yaml = flotilla_yaml::write_canonical(&Node::from_json(&object.value())).unwrap();
             writeln!(text, "---\n{}", yaml.trim_end()).unwrap();
         }

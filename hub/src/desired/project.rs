@@ -40,7 +40,7 @@ pub fn project(
         let entry = match &rendered.unit {
             None => UnitEntry::Hold(hold_reason(rendered)),
             Some(unit) => {
-                bodies.extend(unit.objects.objects.iter().map(|object| (object.digest(), object.clone())));
+                bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
                 UnitEntry::Present(if suspended.covers(id) && !unit.manifest.spec.suspend {
                     let spec = UnitSpec { suspend: true, ..unit.manifest.spec.clone() };
                     Arc::new(UnitManifest::new(id.clone(), spec, unit.manifest.objects.clone()))

@@ -216,7 +216,7 @@ impl Worker {
         }
         for (id, rendered) in &render.units {
             if let Some(unit) = &rendered.unit {
-                remembered.content.insert(id.clone(), unit.objects.clone());
+                remembered.content.insert(id.clone(), unit.content.clone());
                 remembered.commits.insert(id.clone(), commit.id.as_str().to_owned());
             }
         }
@@ -277,7 +277,7 @@ impl Worker {
                 if let Some(unit) = rendered.unit
                     && remembered.commits.get(&id) == Some(&commit)
                 {
-                    remembered.content.entry(id).or_insert(unit.objects);
+                    remembered.content.entry(id).or_insert(unit.content);
                 }
             }
         }
