@@ -232,4 +232,57 @@ mod tests {
         };
         assert_eq!(hold_reason(&rendered), "it does not render");
     }
+
+    use proptest::prelude::*;
+
+    /// What a commit does to each of three child units: there, gone, or not to be rendered.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Child {
+        There,
+        Gone,
+        Broken,
+    }
+
+    proptest! {
+        /// Whatever is known and whatever breaks: a unit goes only if the root renders without it, every unit that
+        /// the cluster has is named, and a broken root takes nothing away.
+        #[test]
+        fn nothing_goes_for_any_other_reason(
+            children in prop::collection::vec(prop_oneof![Just(Child::There), Just(Child::Gone), Just(Child::Broken)], 3),
+            root_broken in any::<bool>(),
+            root_suspended in any::<bool>(),
+            have in prop::collection::vec(any::<bool>(), 3),
+        ) {
+            let mut files = vec![("clusters/x/own.yaml".to_owned(), config_map("own"))];
+            for (n, state) in children.iter().enumerate() {
+                let path = if *state == Child::Broken { "nowhere" } else { "apps" };
+                if *state != Child::Gone {
+                    files.push((format!("clusters/x/u{n}.yaml"), child(&format!("u{n}"), path, "")));
+                }
+            }
+            files.push(("apps/a.yaml".to_owned(), config_map("a")));
+            if root_broken {
+                files.push(("clusters/x/z.yaml".to_owned(), "a: [".to_owned()));
+            }
+            let named: Vec<(&str, String)> = files.iter().map(|(p, c)| (p.as_str(), c.clone())).collect();
+            let ids: Vec<String> = (0..3).map(|n| format!("flux-system/u{n}")).collect();
+            let units: Vec<(&str, &str)> =
+                ids.iter().zip(&have).filter(|(_, have)| **have).map(|(id, _)| (id.as_str(), "root")).collect();
+            let known = known(&units);
+            let by_hand = Suspended {
+                units: if root_suspended { [UnitId::root()].into() } else { BTreeSet::new() },
+                whole: false,
+            };
+            let entries = project(&render(&named), &known, &by_hand).0;
+            for (n, state) in children.iter().enumerate() {
+                let id: UnitId = ids[n].parse().unwrap();
+                let entry = entries.get(&id);
+                let may_go = *state == Child::Gone && have[n] && !root_broken && !root_suspended;
+                prop_assert_eq!(matches!(entry, Some(UnitEntry::Removed(_))), may_go, "{:?}", entry);
+                prop_assert!(!have[n] || entry.is_some(), "a unit that the cluster has is not named");
+                let there = *state == Child::There && !root_broken;
+                prop_assert_eq!(matches!(entry, Some(UnitEntry::Present(_))), there);
+            }
+        }
+    }
 }
