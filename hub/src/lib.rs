@@ -1,6 +1,19 @@
 //! The hub: reads the fleet repo, decides what each cluster should run, and serves agents and people.
+//!
+//! ```text
+//! fleet (the loop) ─► desired ─► board ─► session ─► agents      api ─► people
+//!        └──────► view ◄──────────────────────┴────────────────────┘
+//! store: what cannot be rebuilt       authority: who is who       state: what all of them share
+//! ```
 
+pub mod api;
+pub mod authority;
+pub mod changes;
 pub mod desired;
 pub mod fleet;
+pub mod limits;
+pub mod metrics;
+pub mod session;
+pub mod state;
 pub mod store;
 pub mod view;

@@ -1,0 +1,45 @@
+//! Prometheus metrics: what is counted as it happens; what is looked up when somebody asks stands in
+//! `api::system`.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// A request of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    pub method: String,
+    /// The route's pattern, not the path: names of clusters must not become labels.
+    pub route: String,
+    pub status: u16,
+}
+
+/// The counters; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    pub sessions_started: Counter,
+    pub messages_in: Counter,
+    pub messages_out: Counter,
+    pub reports: Counter,
+    pub enrolments: Counter,
+    pub renewals: Counter,
+    pub api_requests: Family<RequestLabels, Counter>,
+}
+
+impl Metrics {
+    /// Names the counters for one encoding.
+    pub fn register(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            ("flotilla_sessions_started", "Sessions of agents since the hub started", &self.sessions_started),
+            ("flotilla_messages_received", "Messages from agents", &self.messages_in),
+            ("flotilla_messages_sent", "Messages to agents", &self.messages_out),
+            ("flotilla_reports_received", "Reports from agents", &self.reports),
+            ("flotilla_enrolments", "Agents that joined", &self.enrolments),
+            ("flotilla_renewals", "Certificates that were renewed", &self.renewals),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("flotilla_api_requests", "Requests of the HTTP API", self.api_requests.clone());
+    }
+}

@@ -1,0 +1,317 @@
+//! One task for each session: joins the protocol's machine to its stream, the board, the store and the registry.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::{ClusterName, Generation};
+use flotilla_proto::v1::{self, request};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::{Status, Streaming};
+
+use super::machine::{AckFact, AgentState, Fact, Machine, ProtocolError};
+use super::registry::{Answered, Command, EndReason, Seat};
+use crate::limits::Bucket;
+use crate::state::{Hub, blocking};
+use crate::store::{HistoryRecord, StoreError};
+
+/// Messages that wait for the network at most.
+pub(super) const OUTBOX: usize = 8;
+/// Messages of one agent: so many at once, and so many a second. More wait in the network.
+const BURST: u32 = 400;
+const PER_SECOND: u32 = 100;
+/// Heartbeats that may be missing before the agent counts as gone.
+const MISSED_HEARTBEATS: u32 = 3;
+
+/// Why a session ended that the agent did not end itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("the agent's stream broke: {0}")]
+    Stream(String),
+    #[error("the agent broke the protocol")]
+    Protocol(#[from] ProtocolError),
+    #[error("nothing came from the agent for {0:?}")]
+    Silent(Duration),
+    #[error("the hub's store failed")]
+    Store(#[from] StoreError),
+    #[error("ended by the hub: {0:?}")]
+    Ended(EndReason),
+}
+
+impl SessionError {
+    fn status(&self) -> Status {
+        let text = flotilla_runtime::tasks::chain(self);
+        match self {
+            Self::Stream(_) | Self::Silent(_) => Status::unavailable(text),
+            Self::Protocol(_) => Status::invalid_argument(text),
+            Self::Store(_) => Status::internal(text),
+            Self::Ended(EndReason::Replaced) => {
+                Status::aborted("another agent opened a session for this cluster")
+            }
+            Self::Ended(EndReason::Revoked) => Status::permission_denied("this cluster was revoked"),
+            Self::Ended(EndReason::Deleted) => Status::permission_denied("this cluster was deleted"),
+        }
+    }
+}
+
+/// A session from its Hello on.
+pub(super) struct Session {
+    pub hub: Arc<Hub>,
+    pub cluster: ClusterName,
+    pub seat: Seat,
+    pub hello: v1::Hello,
+    pub agent: AgentState,
+    pub inbound: Streaming<v1::AgentMessage>,
+    pub outbox: mpsc::Sender<Result<v1::HubMessage, Status>>,
+}
+
+impl Session {
+    /// Runs until either side ends it.
+    pub(super) async fn run(self) -> Result<(), SessionError> {
+        let Self { hub, cluster, mut seat, hello, agent, inbound, outbox } = self;
+        let (id, now) = (seat.id, hub.now());
+        hub.sessions.note(&cluster, id, |view| {
+            view.connect(now, &hello.agent_version, &hello.kubernetes_version);
+            view.received = agent.root;
+            view.generation = view.generation.max(agent.generation);
+        });
+        hub.metrics.sessions_started.inc();
+        tracing::info!(%cluster, version = hello.agent_version, "agent connected");
+        let recent = std::mem::take(&mut seat.recent);
+        let known = {
+            let (hub, cluster) = (hub.clone(), cluster.clone());
+            blocking(move || hub.records.known_units(&cluster)).await
+        };
+        let (result, recent) = match known {
+            Err(error) => (Err(error.into()), recent),
+            Ok(known) => {
+                let welcome = v1::Welcome {
+                    protocol: Some(v1::Protocol { minor: flotilla_proto::PROTOCOL_MINOR }),
+                    hub_version: env!("CARGO_PKG_VERSION").to_owned(),
+                    heartbeat_seconds: hub.settings.heartbeat.as_secs().max(1) as u32,
+                    now,
+                };
+                let machine = Machine::new(agent, welcome, recent, known.is_none());
+                let mut live = Live {
+                    hub: hub.clone(),
+                    cluster: cluster.clone(),
+                    id,
+                    machine,
+                    pending: HashMap::new(),
+                    approvals: HashMap::new(),
+                    epoch: Instant::now(),
+                };
+                let result = live.run(&mut seat, inbound, &outbox).await;
+                (result, live.machine.into_recent())
+            }
+        };
+        let reason = match &result {
+            Ok(()) => "the agent closed the stream".to_owned(),
+            Err(error) => flotilla_runtime::tasks::chain(error),
+        };
+        tracing::info!(%cluster, "agent disconnected: {reason}");
+        hub.sessions.leave(&cluster, id, recent, &reason);
+        if let Err(error) = &result {
+            // The stream may be gone already, and nobody there to hear it.
+            let _ = outbox.try_send(Err(error.status()));
+        }
+        match result {
+            // An agent that goes away is everyday life.
+            Err(SessionError::Store(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Live {
+    hub: Arc<Hub>,
+    cluster: ClusterName,
+    id: u64,
+    machine: Machine,
+    pending: HashMap<u64, oneshot::Sender<Answered>>,
+    /// Requests that deliver a stored approval.
+    approvals: HashMap<u64, flotilla_core::Digest>,
+    epoch: Instant,
+}
+
+impl Live {
+    fn elapsed(&self) -> u64 {
+        self.epoch.elapsed().as_secs()
+    }
+
+    async fn run(
+        &mut self,
+        seat: &mut Seat,
+        mut inbound: Streaming<v1::AgentMessage>,
+        outbox: &mpsc::Sender<Result<v1::HubMessage, Status>>,
+    ) -> Result<(), SessionError> {
+        let hub = self.hub.clone();
+        let mut board = hub.board.subscribe(&self.cluster);
+        board.mark_changed();
+        let mut trust = hub.authority.trust();
+        trust.mark_changed();
+        self.deliver_approvals().await?;
+        let mut tick = tokio::time::interval(hub.settings.heartbeat.min(Duration::from_secs(5)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let silence = hub.settings.heartbeat * MISSED_HEARTBEATS;
+        let mut heard = Instant::now();
+        let mut rate = Bucket::new(BURST, PER_SECOND);
+        let mut read_at = Instant::now();
+        loop {
+            if let Some(above) = self.machine.wants_generation() {
+                self.raise_generation(above).await?;
+            }
+            tokio::select! {
+                biased;
+                () = seat.end.token.cancelled() => {
+                    return Err(SessionError::Ended(seat.end.reason().unwrap_or(EndReason::Replaced)));
+                }
+                message = next_message(&mut inbound, read_at) => match message {
+                    Ok(Some(message)) => {
+                        heard = Instant::now();
+                        read_at = heard + rate.take();
+                        hub.metrics.messages_in.inc();
+                        let (now, hub_time) = (self.elapsed(), hub.now());
+                        hub.sessions.seen(&self.cluster, self.id, hub_time);
+                        if let Some(fact) = self.machine.receive(message, now, hub_time)? {
+                            self.take(fact).await?;
+                        }
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(status) => return Err(SessionError::Stream(status.message().to_owned())),
+                },
+                Ok(()) = board.changed() => {
+                    let published = board.borrow_and_update().clone();
+                    if let Some(published) = published {
+                        let now = self.elapsed();
+                        self.machine.publish(published, now);
+                    }
+                }
+                Ok(()) = trust.changed() => {
+                    let trust = trust.borrow_and_update().clone();
+                    self.machine.push_trust(trust);
+                }
+                Some(Command { kind, answer }) = seat.commands.recv() => {
+                    // Who gave up waiting has dropped the other end.
+                    self.pending.retain(|_, answer| !answer.is_closed());
+                    let request = self.machine.push_request(kind);
+                    self.pending.insert(request, answer);
+                }
+                permit = outbox.reserve(), if self.machine.has_output() => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(message) = self.machine.next(|body| hub.bodies.encode(body)) {
+                        hub.metrics.messages_out.inc();
+                        permit.send(Ok(message));
+                    }
+                }
+                now = tick.tick() => {
+                    if now.duration_since(heard) > silence {
+                        return Err(SessionError::Silent(silence));
+                    }
+                    let now = self.elapsed();
+                    self.machine.tick(now);
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, fact: Fact) -> Result<(), SessionError> {
+        let hub = self.hub.clone();
+        match fact {
+            Fact::Units(units) => {
+                let cluster = self.cluster.clone();
+                let records = hub.records.clone();
+                blocking(move || records.set_known_units(&cluster, &units)).await?;
+                // The fleet loop may find among them units that Git has lost.
+                hub.fleet.wake();
+            }
+            Fact::Ack(ack) => {
+                hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));
+                self.note_history(ack).await?;
+            }
+            Fact::Report(report) => {
+                hub.metrics.reports.inc();
+                hub.sessions.note(&self.cluster, self.id, |view| view.report(*report));
+            }
+            Fact::Answer { request, done, message } => {
+                if let Some(digest) = self.approvals.remove(&request)
+                    && done
+                {
+                    let (cluster, records, at) = (self.cluster.clone(), hub.records.clone(), hub.now());
+                    blocking(move || records.approval_delivered(&cluster, digest, at)).await?;
+                }
+                if let Some(answer) = self.pending.remove(&request) {
+                    // Who asked may have given up waiting.
+                    let _ = answer.send(Answered { done, message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Approvals that were given while the agent was away.
+    async fn deliver_approvals(&mut self) -> Result<(), SessionError> {
+        let (cluster, records) = (self.cluster.clone(), self.hub.records.clone());
+        for digest in blocking(move || records.undelivered_approvals(&cluster)).await? {
+            let approval = flotilla_proto::convert::digest_bytes(Some(digest));
+            let request = self.machine.push_request(request::Kind::Approve(v1::Approve { approval }));
+            self.approvals.insert(request, digest);
+        }
+        Ok(())
+    }
+
+    async fn raise_generation(&mut self, above: Generation) -> Result<(), SessionError> {
+        let records = self.hub.records.clone();
+        let fresh = blocking(move || {
+            let follows = records.raise_generation_above(above)?;
+            Ok::<_, StoreError>((follows, records.next_generation()?))
+        });
+        let (follows, fresh) = fresh.await?;
+        if !follows {
+            tracing::error!(cluster = %self.cluster, %above, "the agent's generation is too far ahead to follow");
+            self.hub.sessions.note(&self.cluster, self.id, |view| {
+                view.refused = Some(format!(
+                    "the agent has generation {above}, too far ahead of the hub's to be right; remove the agent's \
+                     data to let it start anew"
+                ));
+            });
+        }
+        let now = self.elapsed();
+        self.machine.take_generation(fresh, now);
+        Ok(())
+    }
+
+    async fn note_history(&mut self, ack: AckFact) -> Result<(), SessionError> {
+        let published = self.hub.board.current(&self.cluster);
+        let Some(state) = published.filter(|p| Some(p.state.digest()) == ack.digest).map(|p| p.state) else {
+            return Ok(());
+        };
+        let record = HistoryRecord {
+            digest: state.digest().to_string(),
+            generation: state.generation.0,
+            commit: state.snapshot.clone(),
+            ..HistoryRecord::default()
+        };
+        let (cluster, records, at) = (self.cluster.clone(), self.hub.records.clone(), self.hub.now());
+        blocking(move || {
+            records.note_history(&cluster, &record, |state| match ack.level {
+                v1::ack::Level::Received => _ = state.received_at.get_or_insert(at),
+                v1::ack::Level::Applied => _ = state.applied_at.get_or_insert(at),
+                v1::ack::Level::Healthy => _ = state.healthy_at.get_or_insert(at),
+                v1::ack::Level::Refused => {}
+            })
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// The agent's next message, not before `at`: who talks too much waits. Cancel-safe.
+async fn next_message(
+    inbound: &mut Streaming<v1::AgentMessage>,
+    at: Instant,
+) -> Result<Option<v1::AgentMessage>, Status> {
+    tokio::time::sleep_until(at).await;
+    inbound.message().await
+}

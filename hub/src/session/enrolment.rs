@@ -1,0 +1,200 @@
+//! Joining and renewing: what an agent must show, and what it gets. Blocking, without a network.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flotilla_core::ClusterName;
+use flotilla_core::report::Timestamp;
+use flotilla_proto::v1;
+use flotilla_runtime::tls::{Csr, PeerIdentity, TlsError};
+use flotilla_runtime::token::TokenSecret;
+use tonic::Status;
+
+use crate::state::Hub;
+use crate::store::{AuditRecord, ClusterRecord, EnrolError, StoreError};
+
+/// The longest uid, version or name that is taken from an agent.
+const MAX_TEXT: usize = 253;
+/// Certificates start this long before they are issued.
+const BACKDATED: Timestamp = 300;
+
+/// Why an agent is turned away. The texts reach its log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Csr(TlsError),
+    #[error("the hub cannot issue a certificate")]
+    Issue(#[source] TlsError),
+    #[error("the join token's secret is malformed")]
+    Secret,
+    #[error("{0} is missing or too long")]
+    Text(&'static str),
+    #[error("'{0}' names no cluster")]
+    Name(String),
+    #[error("cluster {0} is not enrolled here: it was deleted, or never joined; join again with a new token")]
+    NotEnrolled(ClusterName),
+    #[error("cluster {0} was revoked")]
+    Revoked(ClusterName),
+    #[error("the key is not the one that was enrolled for cluster {0}: another agent took its place")]
+    OtherKey(ClusterName),
+    #[error(
+        "the certificate of cluster {cluster} ended more than {days} days ago; join again with a new token"
+    )]
+    TooLate { cluster: ClusterName, days: u64 },
+    #[error(
+        "this agent runs in another Kubernetes cluster than the one that was enrolled as {0} (its kube-system \
+         namespace has another uid): is this a copy of the agent's disk? Join it under a name of its own"
+    )]
+    OtherCluster(ClusterName),
+    #[error("a client certificate is needed, and none was shown")]
+    NoCertificate,
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> Status {
+        let text = flotilla_runtime::tasks::chain(self);
+        match self {
+            Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
+            Self::Csr(_) | Self::Secret | Self::Text(_) | Self::Name(_) => Status::invalid_argument(text),
+            Self::NoCertificate => Status::unauthenticated(text),
+            Self::Enrol(_)
+            | Self::NotEnrolled(_)
+            | Self::Revoked(_)
+            | Self::OtherKey(_)
+            | Self::TooLate { .. }
+            | Self::OtherCluster(_) => Status::permission_denied(text),
+        }
+    }
+}
+
+fn text(what: &'static str, value: &str) -> Result<(), Refusal> {
+    if value.is_empty() || value.len() > MAX_TEXT { Err(Refusal::Text(what)) } else { Ok(()) }
+}
+
+/// Trades a join token for a certificate.
+pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credentials, Refusal> {
+    text("cluster_uid", &request.cluster_uid)?;
+    let secret = STANDARD.encode(&request.secret);
+    let secret = TokenSecret::decode(&to_url_safe(&secret)).ok_or(Refusal::Secret)?;
+    let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
+    let public_key = STANDARD.encode(csr.public_key());
+    let now = hub.now();
+    let (cluster, _) = hub.records.enrol(secret.hash(), &public_key, now, |token| ClusterRecord {
+        public_key: public_key.clone(),
+        sealing_key: STANDARD.encode(&request.sealing_key),
+        uid: request.cluster_uid.clone(),
+        enrolled_at: now,
+        enrolled_by: token.created_by.clone(),
+        labels: token.labels.clone(),
+        ..ClusterRecord::default()
+    })?;
+    // An agent whose place was taken must not go on with its stream.
+    hub.sessions.cut(&cluster, super::EndReason::Replaced);
+    hub.changes.cluster(&cluster);
+    hub.fleet.wake();
+    hub.metrics.enrolments.inc();
+    issue(hub, &csr, &cluster)
+}
+
+/// A new certificate for the enrolled key.
+pub(super) fn renew(hub: &Hub, request: &v1::RenewRequest) -> Result<v1::Credentials, Refusal> {
+    let cluster: ClusterName =
+        request.cluster.parse().map_err(|_| Refusal::Name(request.cluster.clone()))?;
+    let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
+    let record = hub.records.cluster(&cluster)?.ok_or_else(|| Refusal::NotEnrolled(cluster.clone()))?;
+    check(&record, &cluster, &csr.public_key(), &request.cluster_uid)?;
+    let grace = hub.settings.renew_grace.as_secs();
+    if hub.now() - record.certificate.expires_at > grace as Timestamp {
+        return Err(Refusal::TooLate { cluster, days: grace / 86_400 });
+    }
+    hub.metrics.renewals.inc();
+    issue(hub, &csr, &cluster)
+}
+
+fn issue(hub: &Hub, csr: &Csr, cluster: &ClusterName) -> Result<v1::Credentials, Refusal> {
+    let (pem, certificate) = hub.authority.issue_agent(csr, cluster).map_err(Refusal::Issue)?;
+    let key = STANDARD.encode(csr.public_key());
+    let record = hub.records.change_cluster(cluster, None, |record| {
+        if record.public_key == key {
+            record.certificate = certificate.clone();
+        }
+    })?;
+    // Revoked or deleted in this moment: the certificate must not leave.
+    let record = record.ok_or_else(|| Refusal::NotEnrolled(cluster.clone()))?;
+    check(&record, cluster, &csr.public_key(), &record.uid)?;
+    let trust = hub.authority.trust().borrow().clone();
+    Ok(v1::Credentials {
+        cluster: cluster.to_string(),
+        certificate: pem,
+        trust: Some(trust),
+        now: hub.now(),
+    })
+}
+
+/// Whether the bearer of a verified certificate may have its cluster's stream.
+pub(super) fn admit(hub: &Hub, peer: &PeerIdentity, uid: &str) -> Result<ClusterName, Refusal> {
+    text("cluster_uid", uid)?;
+    let cluster: ClusterName = peer.cluster.parse().map_err(|_| Refusal::Name(peer.cluster.clone()))?;
+    let record = match hub.records.cluster(&cluster)? {
+        Some(record) => record,
+        None => adopt(hub, &cluster, peer, uid)?,
+    };
+    check(&record, &cluster, &peer.certificate.public_key, uid)?;
+    Ok(cluster)
+}
+
+fn check(record: &ClusterRecord, cluster: &ClusterName, key: &[u8], uid: &str) -> Result<(), Refusal> {
+    if record.public_key != STANDARD.encode(key) {
+        return Err(Refusal::OtherKey(cluster.clone()));
+    }
+    if record.revoked_at.is_some() {
+        return Err(Refusal::Revoked(cluster.clone()));
+    }
+    if record.uid != uid {
+        return Err(Refusal::OtherCluster(cluster.clone()));
+    }
+    Ok(())
+}
+
+/// A cluster without a record whose certificate was issued after the backup that this store was restored from
+/// has joined since then: it is taken in again. Any other one was deleted.
+fn adopt(hub: &Hub, cluster: &ClusterName, peer: &PeerIdentity, uid: &str) -> Result<ClusterRecord, Refusal> {
+    let unknown = || Refusal::NotEnrolled(cluster.clone());
+    let restored = hub.records.restored()?.ok_or_else(unknown)?;
+    let seconds = |at: std::time::SystemTime| {
+        at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs() as Timestamp
+    };
+    let issued_at = seconds(peer.certificate.not_before) + BACKDATED;
+    let forgotten = (restored.backup_at..=restored.restored_at).contains(&issued_at);
+    // A deletion since the restore counts, whatever the certificate says.
+    let deleted = hub.records.audit_log()?.into_iter().any(|(_, line)| {
+        line.action == "cluster.delete" && line.target == cluster.as_str() && line.at >= restored.restored_at
+    });
+    if !forgotten || deleted {
+        return Err(unknown());
+    }
+    let record = ClusterRecord {
+        public_key: STANDARD.encode(&peer.certificate.public_key),
+        uid: uid.to_owned(),
+        enrolled_at: issued_at,
+        enrolled_by: "restore".into(),
+        certificate: crate::store::Certificate {
+            serial: peer.certificate.serial.clone(),
+            issued_at,
+            expires_at: seconds(peer.certificate.not_after),
+            ca: String::new(),
+        },
+        ..ClusterRecord::default()
+    };
+    let audit = AuditRecord::new(hub.now(), "hub", "cluster.adopt", cluster)
+        .detail("it joined after the backup that this hub was restored from");
+    hub.records.adopt_cluster(cluster, &record, &audit)?;
+    Ok(record)
+}
+
+fn to_url_safe(base64: &str) -> String {
+    base64.trim_end_matches('=').replace('+', "-").replace('/', "_")
+}

@@ -1,0 +1,467 @@
+//! One session with one agent, as a state machine: messages and published states in, messages and facts out. No
+//! I/O, no clock; time is seconds of any steady clock.
+//!
+//! ```text
+//!            publish(state)                           next(): control, then bodies
+//!                 ▼                                      ▲
+//!   ┌─ agreed ─ differs ─ base unknown? WantUnits ─ send manifest ─ in flight ─┐
+//!   └──────────────◄── Ack received ──── Need → Body … ◄───────────────────────┘
+//! ```
+//! One manifest is in flight at a time; what is published meanwhile waits, and only the newest is sent then.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use flotilla_core::desired::Removal;
+use flotilla_core::report::{Event, UnitReport};
+use flotilla_core::{Digest, Generation, UnitId, UnitManifest};
+use flotilla_proto::body::{self, Encoded};
+use flotilla_proto::convert::{self, Invalid};
+use flotilla_proto::v1::{self, agent_message, hub_message, request};
+
+use super::delta::{self, Base};
+use crate::desired::{KnownUnit, Published};
+
+/// How many earlier states are kept as bases for deltas and bodies.
+pub(crate) const KEEP_STATES: usize = 4;
+/// More requests for bodies than this waiting at once is no agent of ours.
+const MAX_NEEDS: usize = 100_000;
+/// A manifest in flight without any sign of the agent working on it for so long is given up for a newer one.
+const STALLED_SECONDS: u64 = 60;
+/// How often in a session an agent may fail to build a state, or refuse one, before the session ends.
+const MAX_FAILURES: u32 = 5;
+
+/// What the caller has to do or to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fact {
+    /// Everything the agent has.
+    Units(Vec<KnownUnit>),
+    Ack(AckFact),
+    Report(Box<ReportFact>),
+    /// The agent answered a request.
+    Answer { request: u64, done: bool, message: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AckFact {
+    pub level: v1::ack::Level,
+    pub digest: Option<Digest>,
+    pub generation: Generation,
+    pub message: String,
+}
+
+/// A report in the domain's types; what could not be read is in `invalid`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ReportFact {
+    pub complete: bool,
+    pub more: bool,
+    pub digest: Option<Digest>,
+    pub units: Vec<UnitReport>,
+    pub gone: Vec<UnitId>,
+    pub events: Vec<Event>,
+    /// `None`: as before.
+    pub problems: Option<Vec<String>>,
+    pub invalid: Vec<Invalid>,
+}
+
+/// A message that ends the session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("Hello came twice")]
+    SecondHello,
+    #[error("the agent asks for more than {MAX_NEEDS} bodies at once")]
+    TooManyNeeds,
+    #[error("the agent failed {MAX_FAILURES} times to take the desired state {0}")]
+    CannotTake(String),
+}
+
+/// What the hub knows of an agent from its Hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AgentState {
+    pub root: Option<Digest>,
+    pub generation: Generation,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    digest: Digest,
+    generation: Generation,
+    since: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    agent: AgentState,
+    target: Option<Published>,
+    /// States that the agent was sent or has, oldest first.
+    recent: VecDeque<Published>,
+    in_flight: Option<InFlight>,
+    /// The agent's units by digest, once it said.
+    have: Option<BTreeMap<UnitId, Digest>>,
+    asked_units: bool,
+    /// The next manifest leaves nothing out.
+    whole: bool,
+    /// The agent does not take this state; nothing is sent until another one is published.
+    refused: Option<Digest>,
+    failures: u32,
+    /// A generation taken for this session, because that of the published state is not high enough.
+    fresh: Option<Generation>,
+    wants_generation: bool,
+    control: VecDeque<hub_message::Message>,
+    pieces: VecDeque<v1::Body>,
+    needs: VecDeque<(Digest, Option<Digest>)>,
+    next_request: u64,
+}
+
+impl Machine {
+    /// After the Hello. `recent` are states that earlier sessions sent; `ask_units`: the hub does not know what
+    /// this agent has and wants to hear it in any case.
+    pub(crate) fn new(
+        agent: AgentState,
+        welcome: v1::Welcome,
+        recent: Vec<Published>,
+        ask_units: bool,
+    ) -> Self {
+        let mut machine = Self {
+            agent,
+            target: None,
+            recent: recent.into(),
+            in_flight: None,
+            have: None,
+            asked_units: false,
+            whole: false,
+            refused: None,
+            failures: 0,
+            fresh: None,
+            wants_generation: false,
+            control: VecDeque::from([hub_message::Message::Welcome(welcome)]),
+            pieces: VecDeque::new(),
+            needs: VecDeque::new(),
+            next_request: 1,
+        };
+        if ask_units && agent.root.is_some() {
+            machine.ask_units();
+        }
+        machine
+    }
+
+    /// The state that the cluster should run; `now` in seconds.
+    pub(crate) fn publish(&mut self, state: Published, now: u64) {
+        self.target = Some(state);
+        self.fresh = None;
+        self.advance(now);
+    }
+
+    /// Whether a generation higher than the agent's is wanted, for [`Machine::take_generation`].
+    pub(crate) fn wants_generation(&self) -> Option<Generation> {
+        self.wants_generation.then_some(self.agent.generation)
+    }
+
+    pub(crate) fn take_generation(&mut self, generation: Generation, now: u64) {
+        self.wants_generation = false;
+        if generation > self.agent.generation {
+            self.fresh = Some(generation);
+            self.advance(now);
+        } else {
+            // The agent is further ahead than the hub may follow: it would refuse whatever comes.
+            self.refused = self.target.as_ref().map(|target| target.state.digest());
+        }
+    }
+
+    pub(crate) fn push_trust(&mut self, trust: v1::Trust) {
+        self.control.retain(|message| !matches!(message, hub_message::Message::Trust(_)));
+        self.control.push_back(hub_message::Message::Trust(trust));
+    }
+
+    /// Queues a request; its answer is a [`Fact::Answer`] with the same number.
+    pub(crate) fn push_request(&mut self, kind: request::Kind) -> u64 {
+        let id = self.next_request;
+        self.next_request += 1;
+        self.control.push_back(hub_message::Message::Request(v1::Request { id, kind: Some(kind) }));
+        id
+    }
+
+    /// Gives up a manifest that nothing came of, if there is a newer one to send.
+    pub(crate) fn tick(&mut self, now: u64) {
+        let newer = |digest| self.target.as_ref().is_some_and(|target| target.state.digest() != digest);
+        if let Some(flight) = &self.in_flight
+            && now.saturating_sub(flight.since) >= STALLED_SECONDS
+            && newer(flight.digest)
+        {
+            self.in_flight = None;
+            self.advance(now);
+        }
+    }
+
+    /// States to keep for the agent's next session.
+    pub(crate) fn into_recent(self) -> Vec<Published> {
+        self.recent.into()
+    }
+
+    /// Whether [`Machine::next`] has something.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.control.is_empty() || !self.pieces.is_empty() || !self.needs.is_empty()
+    }
+
+    /// The next message to send. `encode` compresses a body, against a base if there is one.
+    pub(crate) fn next(&mut self, encode: impl FnOnce(&Body<'_>) -> Arc<Encoded>) -> Option<v1::HubMessage> {
+        if let Some(message) = self.control.pop_front() {
+            return Some(v1::HubMessage { message: Some(message) });
+        }
+        if self.pieces.is_empty() {
+            let (digest, base) = self.needs.pop_front()?;
+            match self.body(digest) {
+                Some(content) => {
+                    let base = base.and_then(|base| Some((base, self.body(base)?)));
+                    let encoded = encode(&Body { digest, content, base });
+                    self.pieces = encoded.pieces(digest).into();
+                }
+                None => self.pieces.push_back(body::gone(digest)),
+            }
+        }
+        let piece = self.pieces.pop_front()?;
+        Some(v1::HubMessage { message: Some(hub_message::Message::Body(piece)) })
+    }
+
+    /// Takes a message of the agent. `hub_time` is in seconds since 1970, for the answer to a heartbeat.
+    pub(crate) fn receive(
+        &mut self,
+        message: v1::AgentMessage,
+        now: u64,
+        hub_time: i64,
+    ) -> Result<Option<Fact>, ProtocolError> {
+        use agent_message::Message;
+        match message.message {
+            Some(Message::Hello(_)) => Err(ProtocolError::SecondHello),
+            Some(Message::Units(units)) => self.take_units(units, now).map(Some),
+            Some(Message::Need(need)) => self.take_need(need, now).map(|()| None),
+            Some(Message::Ack(ack)) => self.take_ack(ack, now).map(Some),
+            Some(Message::Report(report)) => Ok(Some(Fact::Report(Box::new(read_report(report)?)))),
+            Some(Message::Heartbeat(_)) => {
+                let pending = |message: &_| matches!(message, hub_message::Message::Heartbeat(_));
+                if !self.control.iter().any(pending) {
+                    let answer = v1::Heartbeat { now: hub_time };
+                    self.control.push_back(hub_message::Message::Heartbeat(answer));
+                }
+                Ok(None)
+            }
+            Some(Message::Answer(answer)) => {
+                let done = answer.outcome == i32::from(v1::answer::Outcome::Done);
+                let message = match v1::answer::Outcome::try_from(answer.outcome) {
+                    Ok(v1::answer::Outcome::Unsupported) if answer.message.is_empty() => {
+                        "this agent does not know the request: upgrade it".to_owned()
+                    }
+                    _ => answer.message,
+                };
+                Ok(Some(Fact::Answer { request: answer.request, done, message }))
+            }
+            Some(Message::WantManifest(want)) => self.send_whole(&want, now).map(|()| None),
+            // A kind of a newer agent: nothing of ours.
+            None => Ok(None),
+        }
+    }
+
+    fn take_units(&mut self, units: v1::Units, now: u64) -> Result<Fact, ProtocolError> {
+        let mut have = BTreeMap::new();
+        let mut known = Vec::with_capacity(units.units.len());
+        for unit in units.units {
+            let id: UnitId = convert::parsed("units.id", &unit.id)?;
+            // A held unit, or one being removed, may have no digest.
+            if let Some(digest) = convert::optional_digest("units.digest", &unit.digest)? {
+                have.insert(id.clone(), digest);
+            }
+            let parent = match unit.parent.as_str() {
+                "" => None,
+                parent => Some(convert::parsed("units.parent", parent)?),
+            };
+            let removal = match &unit.removal {
+                Some(removal) => Removal::try_from(removal)?,
+                // Not said: what follows from it must not delete.
+                None => Removal { policy: flotilla_core::unit::DeletionPolicy::Orphan, prune: false },
+            };
+            known.push(KnownUnit { id, parent, removal });
+        }
+        self.have = Some(have);
+        self.advance(now);
+        Ok(Fact::Units(known))
+    }
+
+    fn take_need(&mut self, need: v1::Need, now: u64) -> Result<(), ProtocolError> {
+        if self.needs.len() + need.bodies.len() > MAX_NEEDS {
+            return Err(ProtocolError::TooManyNeeds);
+        }
+        for wanted in need.bodies {
+            let digest = convert::digest("need.digest", &wanted.digest)?;
+            let base = convert::optional_digest("need.base", &wanted.base)?;
+            self.needs.push_back((digest, base.filter(|base| *base != digest)));
+        }
+        if let Some(flight) = &mut self.in_flight {
+            flight.since = now;
+        }
+        Ok(())
+    }
+
+    fn take_ack(&mut self, ack: v1::Ack, now: u64) -> Result<Fact, ProtocolError> {
+        let level = v1::ack::Level::try_from(ack.level)
+            .map_err(|_| Invalid::new("ack.level", format!("{} is unknown", ack.level)))?;
+        let digest = convert::optional_digest("ack.root_digest", &ack.root_digest)?;
+        let generation = Generation(ack.generation);
+        match level {
+            v1::ack::Level::Received => {
+                self.agent.root = digest;
+                self.agent.generation = self.agent.generation.max(generation);
+                if let Some(flight) = self.in_flight.take_if(|flight| Some(flight.digest) == digest) {
+                    self.agent.generation = self.agent.generation.max(flight.generation);
+                    self.whole = false;
+                    // The units by digest are those of another state now.
+                    self.have = None;
+                    self.asked_units = false;
+                    self.forget_older(digest);
+                }
+            }
+            v1::ack::Level::Refused => {
+                if self.in_flight.as_ref().is_some_and(|flight| Some(flight.digest) == digest) {
+                    self.in_flight = None;
+                    self.refused = digest;
+                    self.fail(digest)?;
+                }
+                // It has seen a higher generation than it told: the same state goes again above that.
+                if generation > self.agent.generation {
+                    self.agent.generation = generation;
+                    self.refused = None;
+                }
+            }
+            v1::ack::Level::Applied | v1::ack::Level::Healthy => {}
+        }
+        self.advance(now);
+        Ok(Fact::Ack(AckFact { level, digest, generation, message: ack.message }))
+    }
+
+    fn send_whole(&mut self, want: &v1::WantManifest, now: u64) -> Result<(), ProtocolError> {
+        let digest = convert::optional_digest("want_manifest.root_digest", &want.root_digest)?;
+        self.fail(digest)?;
+        self.in_flight = None;
+        self.whole = true;
+        self.advance(now);
+        Ok(())
+    }
+
+    fn fail(&mut self, digest: Option<Digest>) -> Result<(), ProtocolError> {
+        self.failures += 1;
+        if self.failures <= MAX_FAILURES {
+            return Ok(());
+        }
+        Err(ProtocolError::CannotTake(digest.map_or_else(|| "?".into(), |digest| digest.short())))
+    }
+
+    fn ask_units(&mut self) {
+        if !self.asked_units {
+            self.asked_units = true;
+            self.control.push_back(hub_message::Message::WantUnits(v1::WantUnits {}));
+        }
+    }
+
+    /// Sends the target if the agent lacks it and nothing stands against it.
+    fn advance(&mut self, now: u64) {
+        let Some(target) = self.target.clone() else { return };
+        let digest = target.state.digest();
+        if self.in_flight.is_some() || self.agent.root == Some(digest) || self.refused == Some(digest) {
+            return;
+        }
+        let base_state = self.recent.iter().find(|held| Some(held.state.digest()) == self.agent.root).cloned();
+        if !self.whole && base_state.is_none() && self.agent.root.is_some() && self.have.is_none() {
+            return self.ask_units();
+        }
+        let mut generation = target.state.generation;
+        if generation <= self.agent.generation {
+            match self.fresh.filter(|fresh| *fresh > self.agent.generation) {
+                Some(fresh) => generation = fresh,
+                None => {
+                    self.wants_generation = true;
+                    return;
+                }
+            }
+        }
+        self.wants_generation = false;
+        let held;
+        let base = match (self.whole, &base_state, &self.have) {
+            (true, ..) => Base::Nothing,
+            (false, Some(state), _) => Base::State(&state.state),
+            (false, None, Some(have)) => {
+                held = self.held_units();
+                Base::Units { have, held: &held }
+            }
+            (false, None, None) => Base::Nothing,
+        };
+        let manifests = delta::manifests(&target.state, generation, base);
+        self.control.extend(manifests.into_iter().map(hub_message::Message::Manifest));
+        self.in_flight = Some(InFlight { digest, generation, since: now });
+        self.remember(target);
+    }
+
+    fn held_units(&self) -> HashMap<Digest, Arc<UnitManifest>> {
+        let present = self.recent.iter().flat_map(|held| held.state.all_present());
+        present.map(|unit| (unit.digest(), unit.clone())).collect()
+    }
+
+    fn remember(&mut self, state: Published) {
+        self.recent.retain(|held| held.state.digest() != state.state.digest());
+        self.recent.push_back(state);
+        // The state that the agent has stays, however old.
+        while self.recent.len() > KEEP_STATES {
+            let old = self.recent.iter().position(|held| Some(held.state.digest()) != self.agent.root);
+            let Some(old) = old else { return };
+            self.recent.remove(old);
+        }
+    }
+
+    /// Drops what was sent before the state that the agent now has.
+    fn forget_older(&mut self, digest: Option<Digest>) {
+        if let Some(at) = self.recent.iter().position(|held| Some(held.state.digest()) == digest) {
+            self.recent.drain(..at);
+        }
+    }
+
+    fn body(&self, digest: Digest) -> Option<&flotilla_core::Object> {
+        self.target.iter().chain(self.recent.iter().rev()).find_map(|held| held.bodies.get(&digest))
+    }
+}
+
+/// A body to be encoded.
+pub(crate) struct Body<'a> {
+    pub digest: Digest,
+    pub content: &'a flotilla_core::Object,
+    pub base: Option<(Digest, &'a flotilla_core::Object)>,
+}
+
+fn read_report(report: v1::Report) -> Result<ReportFact, ProtocolError> {
+    let mut fact = ReportFact {
+        complete: report.complete,
+        more: report.more,
+        digest: convert::optional_digest("report.root_digest", &report.root_digest)?,
+        problems: report.has_problems.then_some(report.problems),
+        ..ReportFact::default()
+    };
+    // One unit that a newer agent describes in new words must not hide the others.
+    for unit in report.units {
+        match UnitReport::try_from(unit) {
+            Ok(unit) => fact.units.push(unit),
+            Err(invalid) => fact.invalid.push(invalid),
+        }
+    }
+    for unit in report.gone {
+        match convert::parsed("report.gone", &unit) {
+            Ok(unit) => fact.gone.push(unit),
+            Err(invalid) => fact.invalid.push(invalid),
+        }
+    }
+    for event in report.events {
+        match Event::try_from(event) {
+            Ok(event) => fact.events.push(event),
+            Err(invalid) => fact.invalid.push(invalid),
+        }
+    }
+    Ok(fact)
+}

@@ -1,0 +1,23 @@
+//! Agents: how they join, and the stream that each keeps open.
+//!
+//! ```text
+//! enrolment  (tokens, certificates) ─┐
+//! service    (gRPC over TLS) ────────┼─ driver (one task a session) ─ machine (the protocol, pure) ─ delta
+//! registry   (who is there, views) ──┘
+//! ```
+
+mod cluster;
+mod delta;
+mod driver;
+mod encoded;
+mod enrolment;
+mod machine;
+mod registry;
+mod service;
+#[cfg(test)]
+mod machine_tests;
+
+pub use cluster::ClusterView;
+pub use encoded::EncodedBodies;
+pub use registry::{Answered, EndReason, RequestError, Sessions};
+pub use service::{ServeError, serve};

@@ -1,0 +1,229 @@
+//! The sessions of all clusters: one each, with a way to end it, to ask its agent something, and to read what the
+//! agent told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flotilla_core::ClusterName;
+use flotilla_core::report::Timestamp;
+use flotilla_proto::v1::request;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::ClusterView;
+use crate::changes::Changes;
+use crate::desired::Published;
+
+/// How many requests may wait for one session.
+const COMMANDS: usize = 16;
+
+/// All clusters that an agent ever called for since the hub started.
+#[derive(Debug)]
+pub struct Sessions {
+    slots: Mutex<Slots>,
+    changes: Arc<Changes>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    clusters: HashMap<ClusterName, Slot>,
+    next_id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    view: ClusterView,
+    session: Option<Handle>,
+    /// States that the last session sent, as bases for the next.
+    recent: Vec<Published>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    id: u64,
+    commands: mpsc::Sender<Command>,
+    end: End,
+}
+
+/// Ends a session, once, with a reason.
+#[derive(Debug, Clone, Default)]
+pub(super) struct End {
+    pub token: CancellationToken,
+    reason: Arc<Mutex<Option<EndReason>>>,
+}
+
+/// Why the hub ended a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The same cluster opened another one.
+    Replaced,
+    Revoked,
+    Deleted,
+}
+
+impl End {
+    fn now(&self, reason: EndReason) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.token.cancel();
+    }
+
+    pub(super) fn reason(&self) -> Option<EndReason> {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request for the agent, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub kind: request::Kind,
+    pub answer: oneshot::Sender<Answered>,
+}
+
+/// What the agent answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    pub done: bool,
+    pub message: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("the cluster's agent is not connected")]
+    NotConnected,
+    #[error("the agent's session has too many requests waiting")]
+    Busy,
+    #[error("the agent did not answer within {0:?}")]
+    Timeout(Duration),
+    #[error("the agent's session ended before it answered")]
+    Ended,
+}
+
+/// A session's place in the registry; leaving is its owner's duty ([`Sessions::leave`]).
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub id: u64,
+    pub commands: mpsc::Receiver<Command>,
+    pub end: End,
+    pub recent: Vec<Published>,
+}
+
+impl Sessions {
+    pub fn new(changes: Arc<Changes>) -> Self {
+        Self { slots: Mutex::default(), changes }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the cluster's place; a session that has it is ended.
+    pub(super) fn enter(&self, cluster: &ClusterName) -> Seat {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let end = End::default();
+        let mut slots = self.slots();
+        slots.next_id += 1;
+        let id = slots.next_id;
+        let slot = slots.clusters.entry(cluster.clone()).or_default();
+        if let Some(old) = slot.session.replace(Handle { id, commands: sender, end: end.clone() }) {
+            old.end.now(EndReason::Replaced);
+        }
+        Seat { id, commands, end, recent: slot.recent.clone() }
+    }
+
+    /// Gives the place back, unless another session has taken it.
+    pub(super) fn leave(&self, cluster: &ClusterName, id: u64, recent: Vec<Published>, reason: &str) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.clusters.get_mut(cluster) else { return };
+        if slot.session.as_ref().is_some_and(|session| session.id == id) {
+            slot.session = None;
+            slot.recent = recent;
+            slot.view.disconnect(reason);
+            drop(slots);
+            self.changes.cluster(cluster);
+        }
+    }
+
+    /// Changes the cluster's view, if this session still has the place.
+    pub(super) fn note(&self, cluster: &ClusterName, id: u64, note: impl FnOnce(&mut ClusterView)) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.clusters.get_mut(cluster) else { return };
+        if slot.session.as_ref().is_some_and(|session| session.id == id) {
+            note(&mut slot.view);
+            drop(slots);
+            self.changes.cluster(cluster);
+        }
+    }
+
+    /// A sign of life, which is no change for anybody who watches.
+    pub(super) fn seen(&self, cluster: &ClusterName, id: u64, at: Timestamp) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.clusters.get_mut(cluster)
+            && slot.session.as_ref().is_some_and(|session| session.id == id)
+        {
+            slot.view.last_seen = Some(at);
+        }
+    }
+
+    /// What the cluster's agent told; `None` if it never called.
+    pub fn view(&self, cluster: &ClusterName) -> Option<ClusterView> {
+        self.slots().clusters.get(cluster).map(|slot| slot.view.clone())
+    }
+
+    /// Reads every cluster's view without copying it.
+    pub fn for_each(&self, mut read: impl FnMut(&ClusterName, &ClusterView)) {
+        self.slots().clusters.iter().for_each(|(name, slot)| read(name, &slot.view));
+    }
+
+    /// How many agents are connected.
+    pub fn connected(&self) -> usize {
+        self.slots().clusters.values().filter(|slot| slot.session.is_some()).count()
+    }
+
+    /// Ends the cluster's session at once.
+    pub fn cut(&self, cluster: &ClusterName, reason: EndReason) {
+        if let Some(session) = self.slots().clusters.get(cluster).and_then(|slot| slot.session.as_ref()) {
+            session.end.now(reason);
+        }
+    }
+
+    /// Ends the session and forgets what the agent told.
+    pub fn forget(&self, cluster: &ClusterName) {
+        self.cut(cluster, EndReason::Deleted);
+        self.slots().clusters.remove(cluster);
+        self.changes.cluster(cluster);
+    }
+
+    /// Asks the agent for something and waits for its answer.
+    pub async fn request(
+        &self,
+        cluster: &ClusterName,
+        kind: request::Kind,
+        limit: Duration,
+    ) -> Result<Answered, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let slots = self.slots();
+            let session = slots.clusters.get(cluster).and_then(|slot| slot.session.as_ref());
+            let session = session.ok_or(RequestError::NotConnected)?;
+            session.commands.try_send(Command { kind, answer }).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => RequestError::Busy,
+                mpsc::error::TrySendError::Closed(_) => RequestError::NotConnected,
+            })?;
+        }
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(answered)) => Ok(answered),
+            Ok(Err(_)) => Err(RequestError::Ended),
+            Err(_) => Err(RequestError::Timeout(limit)),
+        }
+    }
+
+    /// Asks every connected agent, without waiting for answers; answers how many were asked.
+    pub fn tell_all(&self, kind: &request::Kind) -> usize {
+        let slots = self.slots();
+        let sessions = slots.clusters.values().filter_map(|slot| slot.session.as_ref());
+        let command = || Command { kind: kind.clone(), answer: oneshot::channel().0 };
+        sessions.filter(|session| session.commands.try_send(command()).is_ok()).count()
+    }
+}

@@ -1,0 +1,249 @@
+//! The gRPC services on one TLS port: Enrolment for everybody, Fleet for agents with a certificate.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use flotilla_core::{Digest, Generation};
+use flotilla_proto::convert;
+use flotilla_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
+use flotilla_proto::v1::fleet_server::{Fleet, FleetServer};
+use flotilla_proto::v1::{self, agent_message::Message};
+use flotilla_proto::MAX_MESSAGE;
+use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction};
+use flotilla_runtime::tls::{Acceptor, PeerIdentity, ServerStream};
+use futures::StreamExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::driver::{OUTBOX, Session};
+use super::enrolment::{self, Refusal};
+use super::machine::AgentState;
+use crate::limits::Bucket;
+use crate::state::{Hub, blocking};
+
+/// How long an agent may take to say Hello.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// Enrolments and renewals of all agents together: so many at once, and so many a second.
+const ENROL_BURST: u32 = 500;
+const ENROL_PER_SECOND: u32 = 200;
+/// The most calls that one connection may have open.
+const MAX_CALLS: u32 = 4;
+
+/// The server failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve agents")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// A session is one agent's; what ends it is noted where it happens.
+const SESSION: Policy =
+    Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Drop };
+
+/// Serves agents until shutdown.
+pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> {
+    let service = Service {
+        enrolments: Arc::new(Mutex::new(Bucket::new(ENROL_BURST, ENROL_PER_SECOND))),
+        hub: hub.clone(),
+    };
+    let enrolment = EnrolmentServer::new(service.clone())
+        .max_decoding_message_size(64 << 10)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Zstd);
+    let fleet = FleetServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE + 1024)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Zstd);
+    let shutdown = hub.tasks.shutdown().clone();
+    Server::builder()
+        .max_concurrent_streams(MAX_CALLS)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(512 << 10)
+        .add_service(enrolment)
+        .add_service(fleet)
+        .serve_with_incoming_shutdown(
+            acceptor.into_stream().map(|stream| stream.map(Connection)),
+            shutdown.cancelled_owned(),
+        )
+        .await?;
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Service {
+    hub: Arc<Hub>,
+    enrolments: Arc<Mutex<Bucket>>,
+}
+
+impl Service {
+    fn limit(&self) -> Result<(), Status> {
+        let mut bucket = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.try_take() {
+            Ok(())
+        } else {
+            Err(Status::resource_exhausted("too many agents join or renew at once; try again in a moment"))
+        }
+    }
+}
+
+/// Logs a refusal and makes it the call's status.
+fn refused(what: &str, refusal: &Refusal) -> Status {
+    tracing::warn!("{what} refused: {}", flotilla_runtime::tasks::chain(refusal));
+    refusal.status()
+}
+
+#[tonic::async_trait]
+impl Enrolment for Service {
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Credentials>, Status> {
+        self.limit()?;
+        let (hub, request) = (self.hub.clone(), request.into_inner());
+        let result = blocking(move || enrolment::enrol(&hub, &request)).await;
+        result.map(Response::new).map_err(|refusal| refused("enrolment", &refusal))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::Credentials>, Status> {
+        self.limit()?;
+        let (hub, request) = (self.hub.clone(), request.into_inner());
+        let result = blocking(move || enrolment::renew(&hub, &request)).await;
+        result.map(Response::new).map_err(|refusal| refused("renewal", &refusal))
+    }
+}
+
+#[tonic::async_trait]
+impl Fleet for Service {
+    type SyncStream = ReceiverStream<Result<v1::HubMessage, Status>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0.clone());
+        let peer = peer.ok_or_else(|| refused("stream", &Refusal::NoCertificate))?;
+        let inbound = request.into_inner();
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        // The answer's headers go out before the Hello comes in: some clients wait for them.
+        let hub = self.hub.clone();
+        let name = format!("session {}", peer.cluster);
+        self.hub.tasks.spawn(name, SESSION, open(hub, peer, inbound, outbox));
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+async fn open(
+    hub: Arc<Hub>,
+    peer: Arc<PeerIdentity>,
+    mut inbound: Streaming<v1::AgentMessage>,
+    outbox: mpsc::Sender<Result<v1::HubMessage, Status>>,
+) -> Result<(), super::driver::SessionError> {
+    let session = match greet(&hub, &peer, &mut inbound).await {
+        Ok(greeted) => greeted,
+        Err(status) => {
+            tracing::warn!(cluster = peer.cluster, "stream refused: {}", status.message());
+            // The first message of an empty channel; an agent that has gone does not hear it.
+            let _ = outbox.try_send(Err(status));
+            return Ok(());
+        }
+    };
+    let Greeted { cluster, seat, hello, agent } = session;
+    Session { hub, cluster, seat, hello, agent, inbound, outbox }.run().await
+}
+
+struct Greeted {
+    cluster: flotilla_core::ClusterName,
+    seat: super::registry::Seat,
+    hello: v1::Hello,
+    agent: AgentState,
+}
+
+async fn greet(
+    hub: &Arc<Hub>,
+    peer: &Arc<PeerIdentity>,
+    inbound: &mut Streaming<v1::AgentMessage>,
+) -> Result<Greeted, Status> {
+    let first = tokio::time::timeout(HELLO_LIMIT, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+    let Some(v1::AgentMessage { message: Some(Message::Hello(hello)) }) = first else {
+        return Err(Status::invalid_argument("the first message must be Hello"));
+    };
+    if hello.agent_version.len() > 100 || hello.kubernetes_version.len() > 100 {
+        return Err(Status::invalid_argument("Hello: a version has more than 100 characters"));
+    }
+    let root: Option<Digest> = convert::optional_digest("hello.root_digest", &hello.root_digest)
+        .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
+    let agent = AgentState { root, generation: Generation(hello.generation) };
+    let admit = |uid: String| {
+        let (hub, peer) = (hub.clone(), peer.clone());
+        blocking(move || enrolment::admit(&hub, &peer, &uid))
+    };
+    let cluster = admit(hello.cluster_uid.clone()).await.map_err(|refusal| refusal.status())?;
+    let seat = hub.sessions.enter(&cluster);
+    // Once more: a revocation between the first look and the seat would have found nobody to cut off.
+    if let Err(refusal) = admit(hello.cluster_uid.clone()).await {
+        hub.sessions.leave(&cluster, seat.id, seat.recent, "refused");
+        return Err(refusal.status());
+    }
+    Ok(Greeted { cluster, seat, hello, agent })
+}
+
+/// A TLS connection, for tonic.
+struct Connection(ServerStream);
+
+/// Who is at the other end of the connection that a request came by.
+#[derive(Clone)]
+struct Peer(Option<Arc<PeerIdentity>>);
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer(self.0.identity())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

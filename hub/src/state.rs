@@ -1,0 +1,94 @@
+//! What the parts of the hub share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::report::Timestamp;
+use flotilla_runtime::Tasks;
+use flotilla_runtime::tls::Clock;
+
+use crate::authority::{Authority, timestamp};
+use crate::changes::Changes;
+use crate::desired::Board;
+use crate::metrics::Metrics;
+use crate::session::{EncodedBodies, Sessions};
+use crate::store::Records;
+use crate::view::Fleet;
+
+/// Settings that concern sessions.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often agents send a heartbeat.
+    pub heartbeat: Duration,
+    /// How long after its certificate's end an agent may still renew it.
+    pub renew_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(15), renew_grace: Duration::from_secs(180 * 24 * 3600) }
+    }
+}
+
+/// Everything that sessions, the API and the fleet loop work with.
+pub struct Hub {
+    pub records: Arc<Records>,
+    pub authority: Authority,
+    pub sessions: Sessions,
+    pub board: Arc<Board>,
+    pub fleet: Arc<Fleet>,
+    pub changes: Arc<Changes>,
+    pub bodies: EncodedBodies,
+    pub metrics: Metrics,
+    pub tasks: Tasks,
+    pub clock: Clock,
+    pub settings: Settings,
+    pub started_at: Timestamp,
+    /// The data folder.
+    pub data: std::path::PathBuf,
+}
+
+impl Hub {
+    pub fn new(
+        data: &std::path::Path,
+        records: Arc<Records>,
+        authority: Authority,
+        tasks: Tasks,
+        clock: Clock,
+        settings: Settings,
+    ) -> Arc<Self> {
+        let changes = Arc::new(Changes::default());
+        Arc::new(Self {
+            records,
+            authority,
+            sessions: Sessions::new(changes.clone()),
+            board: Arc::new(Board::new()),
+            fleet: Arc::new(Fleet::new()),
+            changes,
+            bodies: EncodedBodies::default(),
+            metrics: Metrics::default(),
+            tasks,
+            started_at: timestamp(&clock),
+            clock,
+            settings,
+            data: data.to_owned(),
+        })
+    }
+
+    /// Seconds since 1970.
+    pub fn now(&self) -> Timestamp {
+        timestamp(&self.clock)
+    }
+}
+
+/// Runs what blocks (the store, files, keys) beside the async threads. Panics of `work` go on here.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only when the runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
