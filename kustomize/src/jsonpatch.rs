@@ -114,13 +114,19 @@ impl Op {
                         "replace operation does not apply: doc is missing path: {path}: missing value"
                     );
                 };
-                match child(parent, &key) {
-                    Some(old) => *old = value(),
-                    None => {
-                        return fail!(
-                            "replace operation does not apply: doc is missing key: {path}: missing value"
-                        );
+                match &mut parent.value {
+                    // Unlike the RFC, a key that is not there is added.
+                    Value::Map(map) => {
+                        map.insert(key, value());
                     }
+                    _ => match child(parent, &key) {
+                        Some(old) => *old = value(),
+                        None => {
+                            return fail!(
+                                "replace operation does not apply: doc is missing key: {path}: missing value"
+                            );
+                        }
+                    },
                 }
                 Ok(())
             }
@@ -150,7 +156,10 @@ impl Op {
             }
             Kind::Copy => {
                 let from = self.from.as_deref().unwrap_or_default();
-                let copied = parent(document, from).and_then(|(parent, key)| child(parent, &key).cloned());
+                let copied = parent(document, from).and_then(|(parent, key)| match parent.is_map() {
+                    true => Some(child(parent, &key).cloned().unwrap_or_else(Node::null)),
+                    false => child(parent, &key).cloned(),
+                });
                 let Some(copied) = copied else {
                     return fail!(
                         "copy operation does not apply: doc is missing from path: {from}: missing value"

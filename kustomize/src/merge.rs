@@ -23,7 +23,12 @@ enum Directive {
 }
 
 /// The patched resource; `None` if the patch deletes it.
+///
+/// `$patch: replace` for a whole resource changes nothing, as in kustomize.
 pub(crate) fn strategic_merge(schema: &Schema, resource: Node, patch: Node) -> Res<Option<Node>> {
+    if patch.get(DIRECTIVE).and_then(Node::text) == Some("replace") {
+        return Ok(Some(resource));
+    }
     Merger { schema }.walk(Some(resource), Some(patch), None)
 }
 
@@ -191,17 +196,14 @@ impl Merger<'_> {
     fn walk_associative(
         &self,
         dest: Option<Node>,
-        patch: Option<Node>,
+        mut patch: Option<Node>,
         keys: &[String],
         of: Option<TypeId>,
     ) -> Res<Option<Node>> {
-        let mut patch = patch;
         if is_none_or_null(dest.as_ref()) {
-            let Some(mut patch) = patch else { return Ok(None) };
-            return match take_directive(&mut patch)? {
-                Directive::Delete => Ok(None),
-                _ => self.merge_lists(patch.clone(), Some(patch), keys, of, true),
-            };
+            // A directive for a list that is not there stays an item of it.
+            let Some(patch) = patch else { return Ok(None) };
+            return self.merge_lists(patch.clone(), Some(patch), keys, of, true);
         }
         let dest = dest.expect("checked above");
         if let Some(patch) = &mut patch {
