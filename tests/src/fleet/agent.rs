@@ -1,5 +1,6 @@
 //! An agent as a program, in front of its cluster.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,6 +12,16 @@ use crate::process::{Process, Recipe};
 pub struct Agent {
     process: Process,
     state: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+fn recipe(state: &Path, kubeconfig: &Path, token: Option<&str>) -> Result<Recipe> {
+    let recipe = Recipe::own("flotilla-agent")?;
+    let recipe = recipe.arg("run").arg("--state").arg(state).arg("--kubeconfig").arg(kubeconfig);
+    Ok(match token {
+        Some(token) => recipe.args(["--join-token", token]),
+        None => recipe,
+    })
 }
 
 impl Agent {
@@ -20,17 +31,8 @@ impl Agent {
     /// # Errors
     /// If the program is not there.
     pub fn start(state: &Path, kubeconfig: &Path, token: Option<&str>) -> Result<Self> {
-        let mut recipe = Recipe::own("flotilla-agent")?
-            .arg("run")
-            .arg("--state")
-            .arg(state)
-            .arg("--kubeconfig")
-            .arg(kubeconfig);
-        if let Some(token) = token {
-            recipe = recipe.args(["--join-token", token]);
-        }
-        let process = recipe.start(state.with_extension("log"))?;
-        Ok(Self { process, state: state.to_owned() })
+        let process = recipe(state, kubeconfig, token)?.start(state.with_extension("log"))?;
+        Ok(Self { process, state: state.to_owned(), kubeconfig: kubeconfig.to_owned() })
     }
 
     /// Where it keeps its identity and its desired state.
@@ -50,6 +52,19 @@ impl Agent {
     /// If the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
+    }
+
+    /// Kills it, has it forget who it is, and starts it with another join token. What it runs it remembers.
+    ///
+    /// # Errors
+    /// If it was never enrolled, or the program is not there any more.
+    pub fn rejoin(&mut self, token: &str) -> Result<()> {
+        self.process.kill();
+        let enrolment = self.state.join("enrolment.json");
+        fs::remove_file(&enrolment).with_context(|| format!("remove {}", enrolment.display()))?;
+        let anew = recipe(&self.state, &self.kubeconfig, Some(token))?;
+        self.process.change(|_| anew);
+        self.process.start().context("start the agent again")
     }
 
     /// Kills it and starts it again.

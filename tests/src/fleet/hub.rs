@@ -16,6 +16,8 @@ use crate::wait::eventually;
 pub struct HubOptions {
     /// How often it looks at the repository by itself.
     pub poll_interval: Duration,
+    /// Where agents are told to call; `None`: where it listens.
+    pub advertise: Option<String>,
     /// Arguments after those that the fixture gives.
     pub args: Vec<String>,
 }
@@ -23,7 +25,7 @@ pub struct HubOptions {
 impl Default for HubOptions {
     /// Looks when it is told to, so that a scenario decides what is seen when.
     fn default() -> Self {
-        Self { poll_interval: Duration::from_secs(3600), args: Vec::new() }
+        Self { poll_interval: Duration::from_secs(3600), advertise: None, args: Vec::new() }
     }
 }
 
@@ -45,13 +47,14 @@ impl Hub {
         let data = folder.join("hub");
         let (grpc, api) = (Port::reserve()?, Port::reserve()?);
         let address = |port: &Port| format!("127.0.0.1:{}", port.number());
+        let advertise = options.advertise.clone().unwrap_or_else(|| address(&grpc));
         let process = Recipe::own("flotilla-hub")?
             .arg("run")
             .arg("--data")
             .arg(&data)
             .args(["--repo", repository, "--branch", crate::git::BRANCH])
             .args(["--poll-interval", &format!("{}s", options.poll_interval.as_secs())])
-            .args(["--grpc-listen", &address(&grpc), "--advertise", &address(&grpc)])
+            .args(["--grpc-listen", &address(&grpc), "--advertise", &advertise])
             .args(["--api-listen", &address(&api)])
             .args(&options.args)
             .start(folder.join("hub.log"))?;

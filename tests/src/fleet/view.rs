@@ -81,6 +81,27 @@ impl Fleet {
         in_sync.await.with_context(|| format!("wait until in sync: {}", clusters.join(", ")))
     }
 
+    /// Waits until the agent of a cluster is connected.
+    ///
+    /// # Errors
+    /// The last state, if it never is.
+    pub async fn connected(&self, cluster: &str) -> Result<()> {
+        self.connection_becomes(cluster, api::ConnectionState::Connected).await
+    }
+
+    /// Waits until the connection of a cluster's agent is in this state.
+    ///
+    /// # Errors
+    /// The last state, if it never is.
+    pub async fn connection_becomes(&self, cluster: &str, wanted: api::ConnectionState) -> Result<()> {
+        let became = eventually(SOON, || async {
+            let state = self.cluster(cluster).await?.connection;
+            ensure!(state == wanted, "{cluster} is {state:?}, not {wanted:?}");
+            anyhow::Ok(())
+        });
+        Ok(became.await?)
+    }
+
     /// Waits until all units of a cluster are ready at the state that is wanted of them.
     ///
     /// # Errors

@@ -1,0 +1,28 @@
+//! Scenarios: hub, agents and CLI as real programs, on real API servers, fed by real repositories.
+//!
+//! Each has clusters of its own (an API server, mostly nothing else) and so runs beside the others.
+
+mod bad_input;
+mod enrolment;
+mod faults;
+mod kills;
+mod loss;
+mod quiet;
+mod repository;
+mod suspend;
+mod units;
+
+use std::time::Duration;
+
+use flotilla_tests::objects::ObjectRef;
+
+/// For how long something that must not happen is watched. What would make it happen has happened before.
+const WHILE: Duration = Duration::from_millis(1500);
+
+/// The JSON pointer of what `manifests::config_map` holds.
+const VALUE: &str = "/data/value";
+
+/// A ConfigMap in `default`.
+fn config(name: &str) -> ObjectRef {
+    ObjectRef::new("v1", "ConfigMap", "default", name)
+}

@@ -1,0 +1,79 @@
+//! Suspension, by hand and by Git: nothing is touched, nothing is forgotten.
+
+use anyhow::ensure;
+use flotilla_tests::fleet::Fleet;
+use flotilla_tests::git::file;
+use flotilla_tests::manifests::{app, config_map, unit_id};
+use flotilla_tests::wait::always;
+use serde_json::json;
+
+use crate::{VALUE, WHILE, config};
+
+async fn stays(fleet: &Fleet, name: &str, value: &str) {
+    always(WHILE, || async {
+        let found = config(name).field(&fleet.client("one"), VALUE).await?;
+        ensure!(found == value, "{name} holds {found}, not {value}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Commits a value for all three units.
+async fn commit(fleet: &Fleet, value: &str) {
+    let file = |name: &str| file(&format!("apps/{name}/config.yaml"), config_map(name, value));
+    fleet.commit(value, &["hand", "git", "goes-on"].map(file)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_suspended_is_left_alone_until_it_is_resumed() {
+    let names = ["hand", "git", "goes-on"];
+    let mut files = names.map(|name| app("one", name, &[])).to_vec();
+    files.extend(names.map(|name| file(&format!("apps/{name}/config.yaml"), config_map(name, "1"))));
+    let mut fleet = Fleet::start(["one"], &files).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+
+    let (hand, git) = (unit_id("hand"), unit_id("git"));
+    fleet.cli(&["suspend", "one", &hand, "--reason", "a test"]).await.unwrap();
+    fleet.repo().commit("Suspend", &[app("one", "git", &["suspend: true"])]).unwrap();
+    fleet.reconcile().await.unwrap();
+    fleet.phase_becomes("one", &hand, "Suspended").await.unwrap();
+    fleet.phase_becomes("one", &git, "Suspended").await.unwrap();
+    let suspended = fleet.units("one").await.unwrap()[&hand].suspended.clone().unwrap();
+    assert_eq!(suspended.reason, "a test");
+
+    // Neither commits nor drift are acted on; the unit beside them goes on.
+    commit(&fleet, "2").await;
+    fleet.field_becomes("one", &config("goes-on"), VALUE, "2").await.unwrap();
+    stays(&fleet, "hand", "1").await;
+    stays(&fleet, "git", "1").await;
+    config("hand").edit(&fleet.client("one"), json!({"data": {"value": "by hand"}})).await.unwrap();
+    stays(&fleet, "hand", "by hand").await;
+
+    // Acknowledged is kept: the hub comes back with it, the agent too.
+    fleet.hub().process().kill();
+    fleet.member("one").agent().restart().unwrap();
+    fleet.hub().restart().await.unwrap();
+    commit(&fleet, "3").await;
+    fleet.field_becomes("one", &config("goes-on"), VALUE, "3").await.unwrap();
+    stays(&fleet, "hand", "by hand").await;
+    fleet.phase_becomes("one", &hand, "Suspended").await.unwrap();
+
+    fleet.cli(&["resume", "one", &hand]).await.unwrap();
+    fleet.field_becomes("one", &config("hand"), VALUE, "3").await.unwrap();
+    stays(&fleet, "git", "1").await;
+    fleet.commit("Resume", &[app("one", "git", &[])]).await.unwrap();
+    fleet.field_becomes("one", &config("git"), VALUE, "3").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+
+    // The whole cluster at once.
+    fleet.cli(&["suspend", "one", "--reason", "all of it"]).await.unwrap();
+    fleet.phase_becomes("one", &unit_id("goes-on"), "Suspended").await.unwrap();
+    commit(&fleet, "4").await;
+    stays(&fleet, "goes-on", "3").await;
+    fleet.cli(&["resume", "one"]).await.unwrap();
+    for name in names {
+        fleet.field_becomes("one", &config(name), VALUE, "4").await.unwrap();
+    }
+    fleet.in_sync(&["one"]).await.unwrap();
+}

@@ -1,0 +1,154 @@
+//! Units: nested, waiting for each other, removed in the right order.
+
+use anyhow::{Result, ensure};
+use flotilla_tests::fleet::Fleet;
+use flotilla_tests::git::{Change, file, remove};
+use flotilla_tests::manifests::{
+    app, config_map, config_map_in, deployment, deployment_with_pods, namespace, unit, unit_id,
+};
+use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::wait::always;
+use flotilla_tests::{ClusterOptions, NOT_READY_ANNOTATION};
+use serde_json::json;
+
+use crate::{VALUE, WHILE, config};
+
+fn web() -> ObjectRef {
+    ObjectRef::new("apps/v1", "Deployment", "shop", "web")
+}
+
+fn nested() -> Vec<Change> {
+    let web = deployment_with_pods("shop", "web", 1, (NOT_READY_ANNOTATION, "until the next commit"));
+    vec![
+        app("one", "stays", &[]),
+        file("apps/stays/config.yaml", config_map("stays", "1")),
+        app("one", "platform", &["wait: true"]),
+        file("apps/platform/shop.yaml", namespace("shop")),
+        file("apps/platform/inner.yaml", unit("inner", "apps/inner", &["wait: true"])),
+        file("apps/platform/after.yaml", unit("after", "apps/after", &["dependsOn: [{name: inner}]"])),
+        file("apps/inner/web.yaml", web),
+        file("apps/after/config.yaml", config_map_in("shop", "after", "1")),
+    ]
+}
+
+async fn children_wait(fleet: &Fleet, after: &ObjectRef) -> Result<()> {
+    fleet.field_becomes("one", &web(), "/status/unavailableReplicas", 1).await?;
+    fleet.phase_becomes("one", &unit_id("inner"), "Progressing").await?;
+    let waiting = fleet.phase_becomes("one", &unit_id("after"), "Pending").await?;
+    ensure!(waiting.message.contains("inner"), "it does not say what it waits for: {waiting:?}");
+    ensure!(waiting.parent.as_deref() == Some(unit_id("platform").as_str()), "its parent: {waiting:?}");
+    // `wait` of the parent is for its children too; they exist because it is applied, not because it is ready.
+    fleet.phase_becomes("one", &unit_id("platform"), "Progressing").await?;
+    fleet.phase_becomes("one", &unit_id("stays"), "Ready").await?;
+    always(WHILE, || async {
+        ensure!(
+            fleet.uid("one", after).await?.is_none(),
+            "{after} was applied before its dependency is ready"
+        );
+        anyhow::Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn units_nest_wait_and_go_in_order() {
+    let fleet = Fleet::start_with(["one"], &nested(), &ClusterOptions::default()).await.unwrap();
+    let after = ObjectRef::new("v1", "ConfigMap", "shop", "after");
+    children_wait(&fleet, &after).await.unwrap();
+
+    // The dependency becomes ready: everything does.
+    fleet.commit("Ready", &[file("apps/inner/web.yaml", deployment("shop", "web", 2))]).await.unwrap();
+    fleet.field_becomes("one", &after, VALUE, "1").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    fleet.units_ready("one").await.unwrap();
+    fleet.field_becomes("one", &web(), "/status/readyReplicas", 2).await.unwrap();
+
+    // A dependency that is not ready at the new commit blocks the new state only: the last one is kept right.
+    let broken = deployment_with_pods("shop", "web", 2, (NOT_READY_ANNOTATION, "again"));
+    let changes = [
+        file("apps/inner/web.yaml", broken),
+        file("apps/after/config.yaml", config_map_in("shop", "after", "2")),
+    ];
+    fleet.commit("Broken", &changes).await.unwrap();
+    fleet.phase_becomes("one", &unit_id("inner"), "Progressing").await.unwrap();
+    after.edit(&fleet.client("one"), json!({"data": {"value": "by hand"}})).await.unwrap();
+    fleet.field_becomes("one", &after, VALUE, "1").await.unwrap();
+    always(WHILE, || async {
+        let value = after.field(&fleet.client("one"), VALUE).await?;
+        ensure!(value == "1" || value == "by hand", "the blocked state was applied: {value}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    fleet.commit("Ready again", &[file("apps/inner/web.yaml", deployment("shop", "web", 2))]).await.unwrap();
+    fleet.field_becomes("one", &after, VALUE, "2").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_of_units_goes_children_first_and_moves_are_no_deletions() {
+    let files = [
+        app("one", "stays", &[]),
+        file("apps/stays/config.yaml", config_map("stays", "1")),
+        file("apps/stays/moves.yaml", config_map("moves", "1")),
+        app("one", "platform", &[]),
+        file("apps/platform/config.yaml", config_map("platform", "1")),
+        file("apps/platform/inner.yaml", unit("inner", "apps/inner", &[])),
+        file("apps/inner/config.yaml", config_map("inner", "1")),
+    ];
+    let mut fleet = Fleet::start(["one"], &files).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    let moves = fleet.appears("one", &config("moves")).await.unwrap();
+    drop(fleet.member("one").proxy().take_seen());
+
+    // `moves` changes its unit, in one commit with the removal of a tree of units.
+    let changes = [
+        remove("apps/stays/moves.yaml"),
+        app("one", "takes", &[]),
+        file("apps/takes/moves.yaml", config_map("moves", "2")),
+        remove("clusters/one/platform.yaml"),
+    ];
+    fleet.commit("Move and remove", &changes).await.unwrap();
+    fleet.vanishes("one", &config("platform")).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    fleet.field_becomes("one", &config("moves"), VALUE, "2").await.unwrap();
+    assert_eq!(fleet.uid("one", &config("moves")).await.unwrap(), Some(moves));
+    assert!(fleet.uid("one", &config("inner")).await.unwrap().is_none());
+
+    let seen = fleet.member("one").proxy().take_seen();
+    let deleted: Vec<&str> = seen
+        .iter()
+        .filter(|it| it.method == http::Method::DELETE && it.path.contains("/namespaces/default/configmaps/"))
+        .filter_map(|it| it.path.split('?').next()?.rsplit('/').next())
+        .collect();
+    assert_eq!(deleted, ["inner", "platform"], "children go first, and nothing else goes");
+    let units: Vec<String> = fleet.units("one").await.unwrap().into_keys().collect();
+    assert_eq!(units, [unit_id("stays"), unit_id("takes"), "root".to_owned()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kustomization_says_of_a_unit_is_done() {
+    let files = [
+        app("one", "target", &["targetNamespace: made"]),
+        file("apps/target/namespace.yaml", namespace("made")),
+        // It names another namespace, which targetNamespace overrides.
+        file("apps/target/config.yaml", config_map("target", "1")),
+        file(
+            "clusters/one/keeps.yaml",
+            unit("keeps", "apps/keeps", &[]).replace("prune: true", "prune: false"),
+        ),
+        file("apps/keeps/first.yaml", config_map("first", "1")),
+        file("apps/keeps/second.yaml", config_map("second", "1")),
+    ];
+    let fleet = Fleet::start(["one"], &files).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    fleet.appears("one", &ObjectRef::new("v1", "ConfigMap", "made", "target")).await.unwrap();
+    assert!(fleet.uid("one", &config("target")).await.unwrap().is_none());
+
+    let second = fleet.appears("one", &config("second")).await.unwrap();
+    let changes = [remove("apps/keeps/second.yaml"), file("apps/keeps/first.yaml", config_map("first", "2"))];
+    fleet.commit("Drop second", &changes).await.unwrap();
+    fleet.field_becomes("one", &config("first"), VALUE, "2").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    assert_eq!(fleet.uid("one", &config("second")).await.unwrap(), Some(second), "prune: false keeps it");
+}
