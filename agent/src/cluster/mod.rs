@@ -1,1 +1,107 @@
 //! The cluster: requests to its API server, what it serves, and what was seen of our objects.
+//!
+//! ```text
+//!   request  one request, bounded by pace       discovery  kind → path, follows new CRDs
+//!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
+//!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
+//! ```
+//!
+//! Objects are bytes on the way out; of answers only what health, drift and guards need is parsed.
+
+pub(crate) mod discovery;
+pub(crate) mod inventory;
+pub(crate) mod members;
+pub(crate) mod objects;
+pub(crate) mod owners;
+mod pace;
+pub(crate) mod request;
+pub(crate) mod watch;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::Deserialize;
+
+use discovery::Discovery;
+use pace::Pace;
+pub use request::Failure;
+
+/// The namespace of the agent and its inventory.
+pub const SYSTEM_NAMESPACE: &str = "flotilla-system";
+/// The label that limits watches to our objects. Controllers copy labels, so it is never a reason to delete.
+pub const UNIT_LABEL: &str = "flotilla.dev/unit";
+
+/// No client for the cluster could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot read the kubeconfig {path}")]
+    Kubeconfig { path: String, source: kube::config::KubeconfigError },
+    #[error("no way into the cluster: give a kubeconfig, or run in a pod with a service account")]
+    Infer(#[source] kube::config::InferConfigError),
+    #[error("cannot make a client for the cluster")]
+    Client(#[source] kube::Error),
+}
+
+/// A client by a kubeconfig (its current context, or `context`), or as the surroundings say: `KUBECONFIG`,
+/// `~/.kube/config`, the pod's service account. It retries nothing by itself; the engine does.
+pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<kube::Client, ConnectError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let error = |source| ConnectError::Kubeconfig { path: path.display().to_string(), source };
+            let file = Kubeconfig::read_from(path).map_err(error)?;
+            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(error)?
+        }
+        None => kube::Config::infer().await.map_err(ConnectError::Infer)?,
+    };
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    kube::Client::try_from(config).map_err(ConnectError::Client)
+}
+
+/// Who a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The uid of the namespace kube-system.
+    pub uid: String,
+    /// As `v1.36.3`.
+    pub version: String,
+}
+
+/// Asks the API server who it is.
+pub async fn identity(client: &kube::Client) -> Result<Identity, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        git_version: String,
+    }
+    let cluster = Cluster::new(client.clone(), 2);
+    let namespace: flotilla_core::live::Live = cluster.get_path("/api/v1/namespaces/kube-system").await?;
+    let version: Version = cluster.get_path("/version").await?;
+    Ok(Identity { uid: namespace.metadata.uid, version: version.git_version })
+}
+
+/// The API server, with what was learnt of it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: kube::Client,
+    pace: Pace,
+    discovery: Discovery,
+}
+
+impl Cluster {
+    pub(crate) fn new(client: kube::Client, in_flight: usize) -> Self {
+        let inner = Inner { client, pace: Pace::new(in_flight), discovery: Discovery::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn discovery(&self) -> &Discovery {
+        &self.inner.discovery
+    }
+}

@@ -53,7 +53,7 @@ pub enum Request {
 }
 
 /// How the engine works.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The most requests under way at once; fewer where the API server asks for it.
     pub in_flight: usize,

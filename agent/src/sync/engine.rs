@@ -2,12 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use flotilla_core::report::{Event, UnitReport};
+use flotilla_core::report::{Event, Phase, UnitReport};
 use flotilla_core::{DesiredState, Digest, UnitId};
+use flotilla_runtime::Backoff;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::api::{Bodies, Memory, Options, Request};
+use super::apply::Tools;
+use super::coordinator::{Coordinator, now};
+use crate::cluster::Cluster;
+use crate::cluster::inventory::Book;
+use crate::cluster::owners::Owners;
+use crate::cluster::request::chain;
 
 const EVENTS: usize = 500;
 const REQUESTS: usize = 1_000;
@@ -52,7 +61,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) input: Mutex<Input>,
     /// Woken by whatever may change a plan; carries nothing.
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
     output: Mutex<Output>,
     version: watch::Sender<u64>,
 }
@@ -78,7 +87,12 @@ struct Output {
 
 impl Engine {
     /// An engine for the cluster behind `client` that starts with [`Engine::run`].
-    pub fn new(client: kube::Client, bodies: Arc<dyn Bodies>, memory: Arc<dyn Memory>, options: Options) -> Self {
+    pub fn new(
+        client: kube::Client,
+        bodies: Arc<dyn Bodies>,
+        memory: Arc<dyn Memory>,
+        options: Options,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 client,
@@ -86,7 +100,7 @@ impl Engine {
                 memory,
                 options,
                 input: Mutex::default(),
-                wake: Notify::new(),
+                wake: Arc::new(Notify::new()),
                 output: Mutex::default(),
                 version: watch::channel(0).0,
             }),
@@ -134,13 +148,67 @@ impl Engine {
         let next = output.first_event + output.events.len() as u64;
         let missed = output.first_event.saturating_sub(from);
         let skip = from.max(output.first_event) - output.first_event;
-        let events = output.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).cloned().collect();
+        let events =
+            output.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).cloned().collect();
         Events { events, next, missed }
     }
 
     /// The bodies that are needed beside those of the desired state: what held and blocked units run.
     pub fn needed_bodies(&self) -> BTreeSet<Digest> {
         lock(&self.shared.output).needed.clone()
+    }
+}
+
+impl Engine {
+    /// Works until `stop` is cancelled. Reads the inventory first: without it nothing is done, since nobody could say
+    /// what is ours. Work under way is dropped at the end; the next start takes the everyday path.
+    ///
+    /// # Errors
+    /// [`EngineError`] only for faults of our own. An API server that is away is waited for.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), EngineError> {
+        if std::mem::replace(&mut lock(&self.shared.input).running, true) {
+            return Err(EngineError::Twice);
+        }
+        let shared = self.shared;
+        let result = match stop.run_until_cancelled(start(&shared)).await {
+            Some(tools) => Coordinator::new(shared.clone(), Arc::new(tools)).run(stop).await,
+            None => Ok(()),
+        };
+        lock(&shared.input).running = false;
+        result
+    }
+}
+
+/// Waits for the API server, reads what it serves and the inventory.
+async fn start(shared: &Shared) -> Tools {
+    let cluster = Cluster::new(shared.client.clone(), shared.options.in_flight);
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+    loop {
+        let book = match cluster.discover(true).await {
+            Ok(()) => Book::load(&cluster).await,
+            Err(failure) => Err(failure),
+        };
+        match book {
+            Ok(book) => {
+                return Tools {
+                    cluster,
+                    book,
+                    members: Arc::default(),
+                    owners: Owners::default(),
+                    bodies: shared.bodies.clone(),
+                };
+            }
+            Err(failure) => {
+                let message = format!("cannot read the inventory: {}", chain(&failure));
+                tracing::warn!(message);
+                let desired = lock(&shared.input).desired.clone();
+                for id in desired.iter().flat_map(|desired| desired.units().keys()) {
+                    let report = UnitReport::new(id.clone(), Phase::Pending, message.clone(), now());
+                    shared.publish(id, Some(report));
+                }
+                backoff.wait().await;
+            }
+        }
     }
 }
 
@@ -185,6 +253,6 @@ impl Shared {
 }
 
 /// No invariant spans two statements of ours under a lock, so a panic elsewhere leaves nothing half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,7 +12,14 @@
 //! The engine owns no thread and starts nothing before [`Engine::run`], which whoever starts it supervises.
 
 mod api;
+mod apply;
+mod coordinator;
 mod engine;
+mod health;
+mod memory;
+mod prune;
+mod unit_state;
 
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
+pub(crate) use engine::lock;
 pub use engine::{Changes, Engine, EngineError, Events};

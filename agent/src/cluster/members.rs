@@ -1,0 +1,213 @@
+//! What each of our objects looked like last: by the answers to our own applies and by watches. Of an object no more
+//! than this is kept.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flotilla_core::health::Health;
+use flotilla_core::inventory::Uid;
+use flotilla_core::live::Live;
+use flotilla_core::{Digest, ObjectId, drift};
+
+/// An object as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Observed {
+    pub(crate) uid: Uid,
+    /// Where the API server's versions are no numbers this is 0, and what comes later counts as newer.
+    version: u64,
+    /// Of our own `managedFields` entry.
+    pub(crate) entry: Option<Digest>,
+    /// Whether kubectl or a former tool holds fields.
+    pub(crate) folded: bool,
+    pub(crate) health: Health,
+}
+
+impl Observed {
+    pub(crate) fn of(live: &Live) -> Self {
+        Self {
+            uid: Uid(live.metadata.uid.clone()),
+            version: live.metadata.resource_version.parse().unwrap_or_default(),
+            entry: drift::own_digest(&live.metadata.managed_fields),
+            folded: drift::has_folded(&live.metadata.managed_fields),
+            health: Health::of(live),
+        }
+    }
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Its kind is not listed yet.
+    Unknown,
+    Absent,
+    There(Observed),
+}
+
+/// A kind, its version aside.
+pub(crate) type Kind = (String, String);
+
+/// All that is known, and what changed since anybody asked.
+#[derive(Default)]
+pub(crate) struct Members {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The objects that anybody cares about; others are not kept.
+    wanted: HashSet<ObjectId>,
+    seen: HashMap<ObjectId, Observed>,
+    /// Kinds whose watch has listed them.
+    listed: HashSet<Kind>,
+    changed: HashSet<ObjectId>,
+    problems: HashMap<Kind, String>,
+}
+
+impl Members {
+    /// Sets which objects matter.
+    pub(crate) fn want(&self, wanted: HashSet<ObjectId>) {
+        let mut inner = self.lock();
+        inner.seen.retain(|id, _| wanted.contains(id));
+        inner.seen.shrink_to_fit();
+        inner.wanted = wanted;
+    }
+
+    pub(crate) fn get(&self, id: &ObjectId) -> Known {
+        let inner = self.lock();
+        match inner.seen.get(id) {
+            Some(observed) => Known::There(observed.clone()),
+            None if inner.listed.contains(&(id.group.clone(), id.kind.clone())) => Known::Absent,
+            None => Known::Unknown,
+        }
+    }
+
+    /// Takes what an answer or a watch shows. True if that says something new.
+    pub(crate) fn observe(&self, id: &ObjectId, live: &Live) -> bool {
+        let observed = Observed::of(live);
+        let mut inner = self.lock();
+        if !inner.wanted.contains(id) {
+            return false;
+        }
+        match inner.seen.get(id) {
+            // A watch may lag behind the answers to our own requests.
+            Some(old)
+                if old.uid == observed.uid && old.version > observed.version && observed.version != 0 =>
+            {
+                return false;
+            }
+            Some(old) if same(old, &observed) => {
+                inner.seen.insert(id.clone(), observed);
+                return false;
+            }
+            _ => {}
+        }
+        inner.seen.insert(id.clone(), observed);
+        inner.changed.insert(id.clone());
+        true
+    }
+
+    /// A watch says that it is gone, or lost its label. True if that is new.
+    pub(crate) fn gone(&self, id: &ObjectId, version: u64) -> bool {
+        let mut inner = self.lock();
+        if inner.seen.get(id).is_none_or(|old| version != 0 && old.version > version) {
+            return false;
+        }
+        inner.seen.remove(id);
+        inner.changed.insert(id.clone());
+        true
+    }
+
+    /// A kind was listed whole at this version; what is not in `found` and not newer is gone.
+    pub(crate) fn listed(&self, kind: &Kind, version: u64, found: &BTreeSet<ObjectId>) {
+        let mut inner = self.lock();
+        let stale = |(id, old): &(&ObjectId, &Observed)| {
+            id.group == kind.0
+                && id.kind == kind.1
+                && !found.contains(id)
+                && (version == 0 || old.version <= version)
+        };
+        let stale: Vec<ObjectId> = inner.seen.iter().filter(stale).map(|(id, _)| id.clone()).collect();
+        for id in stale {
+            inner.seen.remove(&id);
+            inner.changed.insert(id);
+        }
+        inner.problems.remove(kind);
+        if inner.listed.insert(kind.clone()) {
+            // What was unknown is known now, absent things included.
+            let ids: Vec<ObjectId> =
+                inner.wanted.iter().filter(|id| id.group == kind.0 && id.kind == kind.1).cloned().collect();
+            inner.changed.extend(ids);
+        }
+    }
+
+    /// A kind is no longer watched: nothing is known of it any more.
+    pub(crate) fn unlisted(&self, kind: &Kind) {
+        let mut inner = self.lock();
+        inner.listed.remove(kind);
+        inner.problems.remove(kind);
+        inner.seen.retain(|id, _| id.group != kind.0 || id.kind != kind.1);
+    }
+
+    pub(crate) fn problem(&self, kind: &Kind, problem: String) {
+        self.lock().problems.insert(kind.clone(), problem);
+    }
+
+    /// Why a kind cannot be watched, if so.
+    pub(crate) fn problem_of(&self, id: &ObjectId) -> Option<String> {
+        self.lock().problems.get(&(id.group.clone(), id.kind.clone())).cloned()
+    }
+
+    /// What changed since the last call.
+    pub(crate) fn take_changed(&self) -> HashSet<ObjectId> {
+        std::mem::take(&mut self.lock().changed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn same(a: &Observed, b: &Observed) -> bool {
+    a.uid == b.uid && a.entry == b.entry && a.folded == b.folded && a.health == b.health
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn id(name: &str) -> ObjectId {
+        ObjectId { group: String::new(), kind: "ConfigMap".into(), namespace: "n".into(), name: name.into() }
+    }
+
+    fn live(version: &str, fields: &str) -> Live {
+        Live::from(
+            &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"uid": "u", "resourceVersion": version,
+            "managedFields": [{"manager": "flotilla", "operation": "Apply", "fieldsV1": {fields: {}}}]}}),
+        )
+    }
+
+    #[test]
+    fn an_older_view_changes_nothing_and_only_news_are_news() {
+        let members = Members::default();
+        let kind: Kind = (String::new(), "ConfigMap".into());
+        members.want(HashSet::from([id("a")]));
+        assert_eq!(members.get(&id("a")), Known::Unknown);
+        assert!(!members.observe(&id("other"), &live("1", "f:a")), "nobody wants it");
+        members.listed(&kind, 1, &BTreeSet::new());
+        assert_eq!(members.get(&id("a")), Known::Absent);
+        assert_eq!(members.take_changed(), HashSet::from([id("a")]));
+
+        assert!(members.observe(&id("a"), &live("10", "f:a")));
+        assert!(!members.observe(&id("a"), &live("9", "f:b")), "it lags");
+        assert!(!members.observe(&id("a"), &live("11", "f:a")), "nothing of ours changed");
+        assert!(!members.gone(&id("a"), 10), "an old deletion");
+        members.listed(&kind, 10, &BTreeSet::new());
+        assert!(matches!(members.get(&id("a")), Known::There(_)), "the list is older than what we know");
+        assert!(members.observe(&id("a"), &live("12", "f:b")));
+        assert!(members.gone(&id("a"), 13));
+        assert_eq!(members.get(&id("a")), Known::Absent);
+        members.unlisted(&kind);
+        assert_eq!(members.get(&id("a")), Known::Unknown);
+    }
+}

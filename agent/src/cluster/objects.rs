@@ -1,0 +1,184 @@
+//! What is done to single objects: applied, folded, fetched, listed, deleted.
+
+use bytes::Bytes;
+use flotilla_core::inventory::Uid;
+use flotilla_core::live::{Live, Metadata};
+use flotilla_core::unit::UnitId;
+use flotilla_core::{Digest, ObjectId, drift};
+use http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::discovery::Resource;
+use super::request::{Call, Failure};
+use super::{Cluster, UNIT_LABEL};
+
+const APPLY: &str = "application/apply-patch+yaml";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+/// What became of a deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    Gone,
+    /// Accepted; the object stays until these let it go.
+    Waits(Vec<String>),
+}
+
+/// Whether an apply is for real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Real,
+    DryRun,
+}
+
+impl Cluster {
+    /// Server-Side Apply of `body`, forced. `T` is as much of the answer as is needed.
+    pub(crate) async fn apply<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+        body: Bytes,
+        mode: Mode,
+    ) -> Result<T, Failure> {
+        let dry = if mode == Mode::DryRun { "&dryRun=All" } else { "" };
+        let path = format!("{}?fieldManager={}&force=true{dry}", resource.path(id), drift::MANAGER);
+        self.ask(Call::new(Method::PATCH, path).body(APPLY, body)).await
+    }
+
+    /// Makes the fields that kubectl and former tools hold ours, so that the next apply can take them away. False if
+    /// there is nothing to fold.
+    pub(crate) async fn fold(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+        metadata: &Metadata,
+    ) -> Result<bool, Failure> {
+        let Some(patch) = drift::fold_patch(&metadata.managed_fields, &metadata.resource_version) else {
+            return Ok(false);
+        };
+        let path = format!("{}?fieldManager={}", resource.path(id), drift::MANAGER);
+        self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await?;
+        Ok(true)
+    }
+
+    /// Fetches an object; none if it is not there.
+    pub(crate) async fn fetch<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+    ) -> Result<Option<T>, Failure> {
+        match self.get_path(resource.path(id)).await {
+            Err(failure) if failure.is_not_found() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Deletes exactly the object with this uid. Where that is gone, or another stands in its place, nothing is done.
+    pub(crate) async fn delete(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+        uid: &Uid,
+        propagation: &str,
+    ) -> Result<Deleted, Failure> {
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation,
+            "preconditions": {"uid": uid.0}});
+        let call = Call::new(Method::DELETE, resource.path(id)).body("application/json", options.to_string());
+        match self.ask::<Live>(call).await {
+            Ok(live) if live.kind == "Status" || live.metadata.uid != uid.0 => Ok(Deleted::Gone),
+            Ok(live) if live.metadata.deletion_timestamp.is_none() => Ok(Deleted::Gone),
+            Ok(live) => Ok(Deleted::Waits(live.metadata.finalizers)),
+            Err(failure) if failure.is_not_found() => Ok(Deleted::Gone),
+            // The precondition did not hold: what was to go is gone.
+            Err(failure) if failure.is_conflict() => match self.fetch::<Live>(resource, id).await? {
+                Some(live) if live.metadata.uid == uid.0 => Err(failure),
+                _ => Ok(Deleted::Gone),
+            },
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The names of at most `limit` objects of a kind in a namespace, or in all.
+    pub(crate) async fn names(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        limit: usize,
+    ) -> Result<Vec<Metadata>, Failure> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<Item>,
+        }
+        #[derive(Deserialize)]
+        struct Item {
+            metadata: Metadata,
+        }
+        let mut call = Call::new(Method::GET, format!("{}?limit={limit}", resource.collection(namespace)));
+        call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        let list: List = self.ask(call).await?;
+        Ok(list.items.into_iter().map(|item| item.metadata).collect())
+    }
+}
+
+/// The value of our label for a unit: its name where that fits, so that people can select by it, else a digest.
+pub(crate) fn label_value(unit: &UnitId) -> String {
+    let name = unit.to_string().replace('/', ".");
+    if name.len() <= 63 { name } else { Digest::of(name.as_bytes()).to_string()[..32].to_owned() }
+}
+
+/// An object's body as it is sent, and what of it decides how.
+pub(crate) struct Prepared {
+    pub(crate) body: Bytes,
+    pub(crate) value: Value,
+}
+
+/// Completes a body: our label, and the namespace that the object is in.
+pub(crate) fn prepare(body: &[u8], id: &ObjectId, owner: &UnitId) -> Result<Prepared, serde_json::Error> {
+    let mut value: Value = serde_json::from_slice(body)?;
+    if let Some(root) = value.as_object_mut()
+        && let Some(metadata) = root.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
+    {
+        if id.namespace.is_empty() {
+            metadata.remove("namespace");
+        } else {
+            metadata.insert("namespace".into(), Value::String(id.namespace.clone()));
+        }
+        let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+        if !labels.is_object() {
+            *labels = json!({});
+        }
+        labels[UNIT_LABEL] = Value::String(label_value(owner));
+        // The API server refuses an apply that brings its own book-keeping along.
+        metadata.remove("managedFields");
+    }
+    Ok(Prepared { body: serde_json::to_vec(&value)?.into(), value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_gets_its_label_and_its_namespace() {
+        let id = |namespace: &str| ObjectId {
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            namespace: namespace.into(),
+            name: "x".into(),
+        };
+        let unit = UnitId::kustomization("flux-system", "apps");
+        let body = br#"{"kind":"ConfigMap","metadata":{"name":"x","labels":null}}"#;
+        let sent: Value =
+            serde_json::from_slice(&prepare(body, &id("default"), &unit).unwrap().body).unwrap();
+        assert_eq!(
+            sent["metadata"],
+            json!({"name": "x", "namespace": "default", "labels": {UNIT_LABEL: "kustomization.flux-system.apps"}})
+        );
+        let body = br#"{"metadata":{"name":"x","namespace":"n","labels":{"a":"b"}}}"#;
+        let sent = prepare(body, &id(""), &UnitId::root()).unwrap().value;
+        assert_eq!(sent["metadata"], json!({"name": "x", "labels": {"a": "b", UNIT_LABEL: "root"}}));
+        let long = label_value(&UnitId::kustomization("n".repeat(60), "x".repeat(60)));
+        assert_eq!(long.len(), 32);
+    }
+}

@@ -1,0 +1,194 @@
+//! One request to the API server and what may come of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use kube::client::Body;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Cluster;
+
+/// Longer than the API server's own limit for a request that is no watch (60 s by default, 34 s for its etcd).
+const TIMEOUT: Duration = Duration::from_secs(65);
+const ATTEMPTS_WHEN_BUSY: u32 = 5;
+/// Pauses that the API server asks for are heard up to here.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A request that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API server refused.
+    #[error("{}", words(*code, reason, message))]
+    Refused { code: u16, reason: String, message: String },
+    #[error("the API server does not answer")]
+    Transport(#[source] kube::Error),
+    #[error("the API server did not answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("cannot read the answer to {0}")]
+    Answer(String, #[source] serde_json::Error),
+    #[error("'{0}' makes no valid request")]
+    Path(String, #[source] http::Error),
+    #[error("the cluster serves no {kind} in {api_version}; is its CRD missing?")]
+    NoMatch { api_version: String, kind: String },
+}
+
+fn words(code: u16, reason: &str, message: &str) -> String {
+    match (reason, message) {
+        ("", "") => format!("the API server answers {code}"),
+        (reason, "") => reason.to_owned(),
+        (_, message) => message.to_owned(),
+    }
+}
+
+impl Failure {
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Refused { code, .. } => *code,
+            _ => 0,
+        }
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code() == 404
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        self.code() == 409
+    }
+
+    /// Whether the object would have to be made anew to become what is wanted.
+    pub(crate) fn is_immutable(&self) -> bool {
+        let Self::Refused { code, message, .. } = self else { return false };
+        let of_field = message.contains("field is immutable") || message.contains("is immutable");
+        let of_spec = message.contains("updates to") && message.contains("forbidden");
+        let of_role = message.contains("cannot change roleRef");
+        *code == 422 && (of_field || of_spec || of_role)
+    }
+}
+
+/// The whole chain of an error in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A request before it is sent.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) content_type: &'static str,
+    pub(crate) accept: &'static str,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        let (content_type, accept) = ("application/json", "application/json");
+        Self { method, path: path.into(), content_type, accept, body: Bytes::new() }
+    }
+
+    pub(crate) fn body(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        self.content_type = content_type;
+        self.body = body.into();
+        self
+    }
+
+    fn request<B: From<Bytes>>(&self) -> Result<Request<B>, Failure> {
+        Request::builder()
+            .method(self.method.clone())
+            .uri(&self.path)
+            .header(header::ACCEPT, self.accept)
+            .header(header::CONTENT_TYPE, self.content_type)
+            .body(B::from(self.body.clone()))
+            .map_err(|error| Failure::Path(self.path.clone(), error))
+    }
+}
+
+impl Cluster {
+    /// Sends a request and gives the body of its answer. Waits and tries again only where the API server says that it
+    /// is busy; everything else is for the caller's next round.
+    pub(crate) async fn send(&self, call: Call) -> Result<Bytes, Failure> {
+        let mut attempt = 1;
+        loop {
+            let permit = self.inner.pace.enter().await;
+            let answer = tokio::time::timeout(TIMEOUT, self.send_once(&call)).await;
+            drop(permit);
+            let (code, pause, body) = answer.map_err(|_| Failure::Timeout)??;
+            if code == 429 && attempt < ATTEMPTS_WHEN_BUSY {
+                attempt += 1;
+                self.inner.pace.too_many(pause.unwrap_or(Duration::from_secs(1)).min(LONGEST_PAUSE));
+                continue;
+            }
+            self.inner.pace.went_well();
+            return if (200..300).contains(&code) { Ok(body) } else { Err(refusal(code, &body)) };
+        }
+    }
+
+    async fn send_once(&self, call: &Call) -> Result<(u16, Option<Duration>, Bytes), Failure> {
+        let response = self.inner.client.send(call.request::<Body>()?).await.map_err(Failure::Transport)?;
+        let code = response.status().as_u16();
+        let pause = response.headers().get(header::RETRY_AFTER);
+        let pause = pause.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let body = response.into_body().collect_bytes().await.map_err(Failure::Transport)?;
+        Ok((code, pause, body))
+    }
+
+    /// Sends a request and reads its answer.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
+        let what = format!("{} {}", call.method, call.path);
+        let body = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|error| Failure::Answer(what, error))
+    }
+
+    pub(crate) async fn get_path<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Failure> {
+        self.ask(Call::new(Method::GET, path)).await
+    }
+
+    /// Opens a watch; it is no part of the requests under way.
+    pub(crate) async fn watch<T: Clone + DeserializeOwned>(
+        &self,
+        path: String,
+    ) -> Result<impl futures::TryStream<Item = kube::Result<kube::api::WatchEvent<T>>> + use<T>, Failure>
+    {
+        let request = Call::new(Method::GET, path).request::<VecBody>()?.map(|body| body.0);
+        self.inner.client.request_events(request).await.map_err(|error| match error {
+            kube::Error::Api(status) => Failure::Refused {
+                code: status.code,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+            },
+            other => Failure::Transport(other),
+        })
+    }
+}
+
+struct VecBody(Vec<u8>);
+
+impl From<Bytes> for VecBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes.into())
+    }
+}
+
+fn refusal(code: u16, body: &[u8]) -> Failure {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Status {
+        reason: String,
+        message: String,
+    }
+    // Proxies answer with pages of their own; the code says enough then.
+    let Status { reason, message } = serde_json::from_slice(body).unwrap_or_default();
+    Failure::Refused { code, reason, message }
+}

@@ -1,0 +1,261 @@
+//! Watches: one for each kind that we manage, limited to our label; and one for each foreign object that somebody
+//! waits for. They list in pages, keep no object, and start over by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::ObjectId;
+use flotilla_core::live::Live;
+use flotilla_runtime::Backoff;
+use futures::TryStreamExt;
+use kube::api::WatchEvent;
+use rand::Rng;
+use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::discovery::Resource;
+use super::members::{Kind, Members};
+use super::request::{Failure, chain};
+use super::{Cluster, UNIT_LABEL};
+
+/// So many objects come with one answer to a list.
+const PAGE: usize = 50;
+/// A watch ends by itself after about this time, in seconds.
+const WATCH_FOR: u64 = 290;
+/// A watch that is silent for so long is taken for dead: the API server sends a bookmark each minute.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    /// All objects of a kind with our label.
+    Kind(Kind),
+    /// One object by its name.
+    Object(ObjectId),
+}
+
+/// The running watches. Each ends with its entry, all of them with this.
+pub(crate) struct Watches {
+    cluster: Cluster,
+    members: Arc<Members>,
+    wake: Arc<Notify>,
+    running: BTreeMap<Subject, (Arc<Resource>, tokio::task::AbortHandle)>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    pub(crate) fn new(cluster: Cluster, members: Arc<Members>, wake: Arc<Notify>) -> Self {
+        Self { cluster, members, wake, running: BTreeMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Starts what is missing and stops what nobody needs.
+    pub(crate) fn set(&mut self, wanted: BTreeMap<Subject, Arc<Resource>>) {
+        let stale: Vec<Subject> = self
+            .running
+            .iter()
+            .filter(|(subject, (resource, task))| wanted.get(subject) != Some(resource) || task.is_finished())
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        for subject in stale {
+            if let Some((_, task)) = self.running.remove(&subject) {
+                task.abort();
+                if let Subject::Kind(kind) = &subject
+                    && !wanted.contains_key(&subject)
+                {
+                    self.members.unlisted(kind);
+                }
+            }
+        }
+        for (subject, resource) in wanted {
+            if !self.running.contains_key(&subject) {
+                let watch = Watch {
+                    cluster: self.cluster.clone(),
+                    members: self.members.clone(),
+                    wake: self.wake.clone(),
+                    resource: resource.clone(),
+                    subject: subject.clone(),
+                };
+                let task = self.tasks.spawn(watch.run());
+                self.running.insert(subject, (resource, task));
+            }
+        }
+        // A watch never ends by itself; those that were stopped, or panicked, are started anew by the next call.
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+struct Watch {
+    cluster: Cluster,
+    members: Arc<Members>,
+    wake: Arc<Notify>,
+    resource: Arc<Resource>,
+    subject: Subject,
+}
+
+#[derive(Deserialize)]
+struct List {
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Vec<Live>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    more: String,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            let failure = match self.list().await {
+                Ok(version) => {
+                    backoff.reset();
+                    self.follow(version).await
+                }
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = failure {
+                let problem = format!("cannot watch {}: {}", self.resource.plural, chain(&failure));
+                tracing::debug!(%problem);
+                if let Subject::Kind(kind) = &self.subject {
+                    self.members.problem(kind, problem);
+                    self.wake.notify_one();
+                }
+                backoff.wait().await;
+            }
+        }
+    }
+
+    fn query(&self) -> String {
+        match &self.subject {
+            Subject::Kind(_) => {
+                format!("{}?labelSelector={}", self.resource.collection(""), UNIT_LABEL.replace('/', "%2F"))
+            }
+            Subject::Object(id) => {
+                format!(
+                    "{}?fieldSelector=metadata.name%3D{}",
+                    self.resource.collection(&id.namespace),
+                    id.name
+                )
+            }
+        }
+    }
+
+    fn id(&self, live: &Live) -> ObjectId {
+        ObjectId {
+            group: self.resource.group.clone(),
+            kind: self.resource.kind.clone(),
+            namespace: live.metadata.namespace.clone(),
+            name: live.metadata.name.clone(),
+        }
+    }
+
+    /// Items of a list come without kind.
+    fn complete(&self, mut live: Live) -> Live {
+        if live.kind.is_empty() {
+            let Resource { group, version, kind, .. } = &*self.resource;
+            live.api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+            live.kind = kind.clone();
+        }
+        live
+    }
+
+    /// Lists in pages; the version from which to watch.
+    async fn list(&self) -> Result<String, Failure> {
+        let mut found = BTreeSet::new();
+        let mut more = String::new();
+        loop {
+            let page: List = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
+            for live in page.items {
+                let live = self.complete(live);
+                let id = self.id(&live);
+                self.members.observe(&id, &live);
+                found.insert(id);
+            }
+            if page.metadata.more.is_empty() {
+                let version = page.metadata.resource_version;
+                match &self.subject {
+                    Subject::Kind(kind) => {
+                        self.members.listed(kind, version.parse().unwrap_or_default(), &found)
+                    }
+                    Subject::Object(id) if found.is_empty() => {
+                        self.members.gone(id, version.parse().unwrap_or_default());
+                    }
+                    Subject::Object(_) => {}
+                }
+                self.wake.notify_one();
+                return Ok(version);
+            }
+            // The token is base64 in the alphabet for URLs.
+            more = format!("&continue={}", page.metadata.more.replace('=', "%3D"));
+        }
+    }
+
+    /// Follows changes from `version` on until the API server forgets that version or the connection breaks.
+    async fn follow(&self, mut version: String) -> Result<(), Failure> {
+        loop {
+            let seconds = WATCH_FOR + rand::rng().random_range(0..30);
+            let path = format!(
+                "{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
+                self.query()
+            );
+            let events = match self.cluster.watch::<Live>(path).await {
+                Ok(events) => events,
+                Err(failure) if failure.code() == 410 => return Ok(()),
+                Err(failure) => return Err(failure),
+            };
+            futures::pin_mut!(events);
+            loop {
+                match tokio::time::timeout(SILENCE, events.try_next()).await {
+                    Ok(Ok(Some(event))) => match self.take(event) {
+                        Taken::Version(next) => version = next,
+                        Taken::Expired => return Ok(()),
+                        Taken::Failed(failure) => return Err(failure),
+                    },
+                    Ok(Ok(None)) => break,
+                    // What was missed meanwhile is told from this version on.
+                    Ok(Err(error)) => return Err(Failure::Transport(error)),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn take(&self, event: WatchEvent<Live>) -> Taken {
+        let (live, gone) = match event {
+            WatchEvent::Added(live) | WatchEvent::Modified(live) => (live, false),
+            WatchEvent::Deleted(live) => (live, true),
+            WatchEvent::Bookmark(bookmark) => return Taken::Version(bookmark.metadata.resource_version),
+            WatchEvent::Error(status) if status.code == 410 => return Taken::Expired,
+            WatchEvent::Error(status) => {
+                let (code, reason, message) = (status.code, status.reason.clone(), status.message.clone());
+                return Taken::Failed(Failure::Refused { code, reason, message });
+            }
+        };
+        let live = self.complete(live);
+        let id = self.id(&live);
+        let version = live.metadata.resource_version.clone();
+        let news = if gone {
+            self.members.gone(&id, version.parse().unwrap_or_default())
+        } else {
+            self.members.observe(&id, &live)
+        };
+        if news {
+            self.wake.notify_one();
+        }
+        Taken::Version(version)
+    }
+}
+
+enum Taken {
+    Version(String),
+    Expired,
+    Failed(Failure),
+}

@@ -1,0 +1,178 @@
+//! The health of an applied unit: of its objects, of what its health checks name, and of its children where it waits.
+
+use std::time::Duration;
+
+use flotilla_core::health::Status;
+use flotilla_core::plan::{Target, UnitPlan};
+use flotilla_core::report::Finding;
+use flotilla_core::unit::HealthCheck;
+use flotilla_core::{ObjectId, ObjectRef, UnitId, UnitKind, UnitManifest};
+use tokio::time::Instant;
+
+use super::coordinator::Coordinator;
+use super::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
+use crate::cluster::members::Known;
+
+/// The object that a health check names.
+pub(super) fn checked(check: &HealthCheck) -> ObjectRef {
+    let (group, version) = check.api_version.rsplit_once('/').unwrap_or(("", &check.api_version));
+    let id = ObjectId {
+        group: group.to_owned(),
+        kind: check.kind.clone(),
+        namespace: check.namespace.clone(),
+        name: check.name.clone(),
+    };
+    ObjectRef { id, version: version.to_owned() }
+}
+
+/// The unit that a health check on a Flux object means.
+fn checked_unit(check: &HealthCheck) -> Option<UnitId> {
+    let object = checked(check).id;
+    let kind = match (object.group.as_str(), object.kind.as_str()) {
+        ("kustomize.toolkit.fluxcd.io", "Kustomization") => UnitKind::Kustomization,
+        ("helm.toolkit.fluxcd.io", "HelmRelease") => UnitKind::HelmRelease,
+        _ => return None,
+    };
+    Some(UnitId { kind, namespace: object.namespace, name: object.name })
+}
+
+/// What is not well yet.
+struct Unwell {
+    finding: Finding,
+    /// It will hardly become well by itself.
+    failed: bool,
+}
+
+impl Coordinator {
+    /// Takes note of the unit's readiness in its standing. Called when there is nothing to apply.
+    pub(super) fn assess(&mut self, plan: &UnitPlan) {
+        let ready = match (&plan.target, self.health_of(plan)) {
+            (Target::Desired(manifest), Some(UnitHealth { state: HealthState::Ready, .. })) => {
+                Some(manifest.digest())
+            }
+            _ => None,
+        };
+        let compare = match &plan.target {
+            Target::Desired(manifest) | Target::Last(manifest, _) => {
+                Some(Instant::now() + Duration::from_secs(u64::from(manifest.spec.interval.max(10))))
+            }
+            Target::Suspended | Target::Nothing(_) | Target::Removed(..) => None,
+        };
+        if let Some(standing) = self.standings.get_mut(&plan.unit)
+            && matches!(plan.target, Target::Desired(_))
+        {
+            standing.ready = ready;
+        }
+        if let Some(state) = self.units.get_mut(&plan.unit) {
+            state.healthy = ready.or(state.healthy);
+            state.compare_at = compare;
+            if matches!(plan.target, Target::Desired(_)) && ready.is_none() {
+                state.waiting_since.get_or_insert_with(Instant::now);
+            } else if ready.is_some() {
+                state.waiting_since = None;
+            }
+        }
+    }
+
+    /// The health of a unit at its desired manifest; none if it is not applied, or not known to be.
+    pub(super) fn health_of(&self, plan: &UnitPlan) -> Option<UnitHealth> {
+        let Target::Desired(manifest) = &plan.target else { return None };
+        let open = plan.apply.iter().any(|step| !step.cause.is_drift());
+        if open || !plan.refused.is_empty() || plan.unseen > 0 {
+            return None;
+        }
+        let unwell = self.unwell(manifest);
+        let (state, message) = match unwell.first() {
+            _ if !waits_for_health(manifest) => (HealthState::Ready, String::new()),
+            None => (HealthState::Ready, String::new()),
+            Some(first) => {
+                let more = unwell.len() - 1;
+                let and = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+                let message = format!("{}: {}{and}", first.finding.object, first.finding.message);
+                let limit = Duration::from_secs(u64::from(manifest.spec.timeout.max(1)));
+                let since = self.units.get(&plan.unit).and_then(|state| state.waiting_since);
+                if since.is_some_and(|since| since.elapsed() >= limit) {
+                    (HealthState::Failed, format!("not healthy after {} s: {message}", limit.as_secs()))
+                } else {
+                    (HealthState::Waits, format!("waits for {message}"))
+                }
+            }
+        };
+        // Without a wait only what failed is worth telling.
+        let told = unwell.into_iter().filter(|unwell| unwell.failed || waits_for_health(manifest));
+        Some(UnitHealth { state, message, findings: told.map(|unwell| unwell.finding).collect() })
+    }
+
+    fn unwell(&self, manifest: &UnitManifest) -> Vec<Unwell> {
+        let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
+        let mut unwell = Vec::new();
+        let own = manifest.objects.iter().map(|entry| complete(&entry.object.id));
+        for id in own.filter(|_| manifest.spec.wait || manifest.spec.health_checks.is_empty()) {
+            unwell.extend(self.unwell_object(&id, !waits_for_health(manifest)));
+        }
+        for check in &manifest.spec.health_checks {
+            match checked_unit(check) {
+                Some(unit) => unwell.extend(self.unwell_unit(&unit, &checked(check).id)),
+                None => unwell.extend(self.unwell_object(&complete(&checked(check).id), false)),
+            }
+        }
+        if manifest.spec.wait
+            && let Some(desired) = &self.desired
+        {
+            for child in desired.all_present().filter(|unit| unit.spec.parent.as_ref() == Some(&manifest.id))
+            {
+                if child.spec.suspend {
+                    continue;
+                }
+                unwell.extend(self.unwell_unit(&child.id, &flux_object(&child.id)));
+            }
+        }
+        unwell
+    }
+
+    fn unwell_object(&self, id: &ObjectId, only_failed: bool) -> Option<Unwell> {
+        let unwell =
+            |message: &str, failed| Some(Unwell { finding: finding(id, "NotHealthy", message), failed });
+        match self.tools.members.get(id) {
+            Known::There(observed) => match observed.health.status {
+                Status::Current => None,
+                Status::Failed => unwell(&observed.health.message, true),
+                Status::InProgress | Status::Terminating if only_failed => None,
+                Status::InProgress | Status::Terminating => unwell(&observed.health.message, false),
+            },
+            _ if only_failed => None,
+            Known::Absent => unwell("is not there", false),
+            Known::Unknown => {
+                let why = self.tools.members.problem_of(id);
+                unwell(why.as_deref().unwrap_or("was not looked at yet"), false)
+            }
+        }
+    }
+
+    fn unwell_unit(&self, unit: &UnitId, object: &ObjectId) -> Option<Unwell> {
+        let desired = self.desired.as_ref()?.present(unit).map(|unit| unit.digest());
+        let unwell =
+            |message: &str| Some(Unwell { finding: finding(object, "NotHealthy", message), failed: false });
+        if desired.is_none() && !self.desired.as_ref()?.units().contains_key(unit) {
+            return unwell("nothing in this cluster's state renders it");
+        }
+        match self.standings.get(unit).and_then(|standing| standing.ready) {
+            ready if ready.is_some() && ready == desired => None,
+            _ => unwell("is not ready"),
+        }
+    }
+}
+
+/// The Flux object that a unit stands for.
+fn flux_object(unit: &UnitId) -> ObjectId {
+    let (group, kind) = match unit.kind {
+        UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "HelmRelease"),
+        UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "Kustomization"),
+    };
+    ObjectId {
+        group: group.into(),
+        kind: kind.into(),
+        namespace: unit.namespace.clone(),
+        name: unit.name.clone(),
+    }
+}

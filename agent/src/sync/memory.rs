@@ -1,0 +1,163 @@
+//! What is remembered of a unit across restarts, as a versioned JSON text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_core::inventory::Uid;
+use flotilla_core::plan::Standing;
+use flotilla_core::unit::ObjectEntry;
+use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, UnitManifest};
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// How an object was when our last apply of it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// What was applied: [`flotilla_core::plan::stamp`].
+    pub(crate) stamp: Digest,
+    /// Our `managedFields` entry after it.
+    pub(crate) entry: Option<Digest>,
+    pub(crate) uid: Uid,
+    pub(crate) manner: Manner,
+}
+
+/// How the author wants an object to be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) enum Manner {
+    #[default]
+    Override,
+    /// What others added stays.
+    Merge,
+    /// Left alone once it is there.
+    Once,
+    /// Never applied.
+    Never,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    admitted: Option<String>,
+    /// The JSON text of the spec.
+    spec: Option<String>,
+    #[serde(default)]
+    objects: Vec<EntryLine>,
+    #[serde(default)]
+    marks: Vec<MarkLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryLine {
+    id: IdLine,
+    version: String,
+    digest: String,
+    size: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MarkLine {
+    id: IdLine,
+    stamp: String,
+    entry: Option<String>,
+    uid: String,
+    #[serde(default)]
+    manner: Manner,
+}
+
+/// Group, kind, namespace, name.
+#[derive(Serialize, Deserialize)]
+struct IdLine(String, String, String, String);
+
+impl From<&ObjectId> for IdLine {
+    fn from(id: &ObjectId) -> Self {
+        Self(id.group.clone(), id.kind.clone(), id.namespace.clone(), id.name.clone())
+    }
+}
+
+impl From<IdLine> for ObjectId {
+    fn from(line: IdLine) -> Self {
+        Self { group: line.0, kind: line.1, namespace: line.2, name: line.3 }
+    }
+}
+
+/// The text to remember of a unit.
+pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>) -> Bytes {
+    let objects = standing.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
+        id: (&entry.object.id).into(),
+        version: entry.object.version.clone(),
+        digest: entry.digest.to_string(),
+        size: entry.size,
+    });
+    let marks = marks.map(|(id, mark)| MarkLine {
+        id: id.into(),
+        stamp: mark.stamp.to_string(),
+        entry: mark.entry.map(|entry| entry.to_string()),
+        uid: mark.uid.0.clone(),
+        manner: mark.manner,
+    });
+    let spec = standing.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
+    let record = Record {
+        version: VERSION,
+        admitted: standing.admitted.map(|digest| digest.to_string()),
+        spec,
+        objects: objects.collect(),
+        marks: marks.collect(),
+    };
+    serde_json::to_vec(&record).expect("a record has a JSON text").into()
+}
+
+/// Reads a text back. None where it is damaged or of another version: that costs applies, nothing else.
+pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<ObjectId, Mark>)> {
+    let record: Record = serde_json::from_slice(text).ok()?;
+    if record.version != VERSION {
+        return None;
+    }
+    let last = match record.spec {
+        None => None,
+        Some(spec) => {
+            let entry = |line: EntryLine| {
+                let object = ObjectRef { id: line.id.into(), version: line.version };
+                Some(ObjectEntry { object, digest: line.digest.parse().ok()?, size: line.size })
+            };
+            let objects = record.objects.into_iter().map(entry).collect::<Option<Vec<_>>>()?;
+            Some(Arc::new(UnitManifest::from_parts(unit.clone(), Bytes::from(spec), objects).ok()?))
+        }
+    };
+    let admitted = record.admitted.map(|digest| digest.parse()).transpose().ok()?;
+    let mut marks = HashMap::with_capacity(record.marks.len());
+    for line in record.marks {
+        let entry = line.entry.map(|entry| entry.parse()).transpose().ok()?;
+        let mark = Mark { stamp: line.stamp.parse().ok()?, entry, uid: Uid(line.uid), manner: line.manner };
+        marks.insert(line.id.into(), mark);
+    }
+    Some((Standing { last, admitted, ready: None }, marks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_core::UnitSpec;
+
+    #[test]
+    fn a_record_reads_back_and_a_damaged_one_is_none() {
+        let unit = UnitId::kustomization("f", "a");
+        let id =
+            ObjectId { group: String::new(), kind: "Secret".into(), namespace: "n".into(), name: "x".into() };
+        let object = ObjectRef { id: id.clone(), version: "v1".into() };
+        let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7 };
+        let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
+        let standing = Standing { admitted: Some(last.spec_digest()), last: Some(last), ready: None };
+        let mark = Mark {
+            stamp: Digest::of(b"s"),
+            entry: Some(Digest::of(b"e")),
+            uid: Uid("u".into()),
+            manner: Manner::Merge,
+        };
+        let text = write(&standing, [(&id, &mark)].into_iter());
+        assert_eq!(read(&unit, &text), Some((standing, HashMap::from([(id, mark)]))));
+        assert_eq!(read(&unit, &text[..text.len() / 2]), None);
+        assert_eq!(read(&unit, br#"{"version":2}"#), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! The prune half of a unit's work: look at every candidate, let the guards judge, delete in order, one attempt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::guard::{self, Found, Inside, Limits, Scope, There, Verdict};
+use flotilla_core::inventory::{Member, Uid};
+use flotilla_core::live::Live;
+use flotilla_core::order::Leave;
+use flotilla_core::report::{Finding, Kept};
+use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, drift};
+use futures::StreamExt;
+use serde_json::Value;
+
+use super::apply::{Tools, poll};
+use crate::cluster::discovery::Resource;
+use crate::cluster::objects::Deleted;
+use crate::cluster::request::{Failure, chain};
+
+const AT_ONCE: usize = 16;
+/// Objects of one step are awaited so long before the next round looks again.
+const GONE: Duration = Duration::from_secs(10);
+/// So many names of foreign objects are told.
+const TOLD: usize = 5;
+
+/// Candidates of one unit and what the guards need to know of it.
+pub(super) struct PruneJob {
+    pub(super) unit: UnitId,
+    pub(super) candidates: Vec<Member>,
+    pub(super) members: usize,
+    pub(super) wanted: usize,
+    pub(super) removal: bool,
+    pub(super) allow_empty: bool,
+    pub(super) cluster_empties: bool,
+    pub(super) approvals: BTreeSet<Digest>,
+    pub(super) limits: Limits,
+    /// Whether the state that this was planned for still is the desired one.
+    pub(super) current: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+#[derive(Default)]
+pub(super) struct PruneOutcome {
+    pub(super) deleted: Vec<ObjectId>,
+    /// Off the inventory, with the reason.
+    pub(super) forgotten: Vec<(ObjectId, String)>,
+    pub(super) kept: Vec<Kept>,
+    /// What could not be looked at, deleted, or is not gone yet.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl PruneJob {
+    pub(super) async fn run(&self, tools: &Tools) -> PruneOutcome {
+        let mut outcome = PruneOutcome::default();
+        let leaving: BTreeSet<ObjectId> =
+            self.candidates.iter().map(|member| member.object.id.clone()).collect();
+        let found = futures::stream::iter(self.candidates.clone())
+            .map(|member| {
+                let leaving = &leaving;
+                async move {
+                    let found = look(tools, &member.object, leaving).await;
+                    (member, found)
+                }
+            })
+            .buffered(AT_ONCE);
+        let found: Vec<(Member, Found)> = found.collect().await;
+        let scope = Scope {
+            unit: &self.unit,
+            members: self.members,
+            wanted: self.wanted,
+            removal: self.removal,
+            allow_empty: self.allow_empty,
+            cluster_empties: self.cluster_empties,
+        };
+        let verdicts = guard::judge(&scope, &found, &self.approvals, self.limits);
+
+        let mut steps: BTreeMap<Leave, Vec<(ObjectRef, Uid)>> = BTreeMap::new();
+        for ((member, _), verdict) in found.into_iter().zip(verdicts) {
+            let object = member.object;
+            match verdict {
+                Verdict::Delete(uid) => steps.entry(Leave::of(&object.id)).or_default().push((object, uid)),
+                Verdict::Forget(why) => outcome.forgotten.push((object.id, why)),
+                Verdict::Keep(kept) => outcome.kept.push(kept),
+                Verdict::Later(why) => outcome.findings.push(finding(object.id, why)),
+            }
+        }
+        let forgotten = outcome.forgotten.iter().map(|(id, _)| id.clone()).collect();
+        tools.book.unlist(&self.unit, &forgotten, false);
+        for step in steps.into_values() {
+            if !self.delete(tools, step, &mut outcome).await {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Deletes the objects of one step; false if the next one must not begin.
+    async fn delete(&self, tools: &Tools, step: Vec<(ObjectRef, Uid)>, outcome: &mut PruneOutcome) -> bool {
+        let done = futures::stream::iter(step).map(|(object, uid)| async move {
+            let result = self.delete_one(tools, &object, &uid).await;
+            (object.id, result)
+        });
+        let done: Vec<_> = done.buffer_unordered(AT_ONCE).collect().await;
+        let mut gone = BTreeSet::new();
+        let mut complete = true;
+        for (id, result) in done {
+            match result {
+                Ok(None) => {
+                    outcome.deleted.push(id.clone());
+                    gone.insert(id);
+                }
+                Ok(Some(why)) | Err(why) => {
+                    complete = false;
+                    outcome.findings.push(finding(id, why));
+                }
+            }
+        }
+        tools.book.unlist(&self.unit, &gone, false);
+        complete
+    }
+
+    /// None when it is gone; else what it waits for.
+    async fn delete_one(
+        &self,
+        tools: &Tools,
+        object: &ObjectRef,
+        uid: &Uid,
+    ) -> Result<Option<String>, String> {
+        let text = |failure: Failure| chain(&failure);
+        let Some(resource) = tools.cluster.discovery().any_version(object) else {
+            return Err("its kind is not served any more".into());
+        };
+        if !(self.current)() {
+            return Err("the desired state changed meanwhile".into());
+        }
+        let deleted = tools.cluster.delete(&resource, &object.id, uid, "Background").await.map_err(text)?;
+        let Deleted::Waits(finalizers) = deleted else { return Ok(None) };
+        let gone = || async {
+            let live = tools.cluster.fetch::<Live>(&resource, &object.id).await;
+            matches!(&live, Ok(None)) || matches!(&live, Ok(Some(live)) if live.metadata.uid != uid.0)
+        };
+        if poll(GONE, gone).await {
+            return Ok(None);
+        }
+        let blockers = if finalizers.is_empty() { "its end".to_owned() } else { finalizers.join(", ") };
+        Ok(Some(format!("is being deleted; waits for {blockers}")))
+    }
+}
+
+fn finding(object: ObjectId, message: String) -> Finding {
+    Finding { object, reason: "DeleteFailed".into(), message }
+}
+
+/// The facts about one candidate.
+async fn look(tools: &Tools, object: &ObjectRef, leaving: &BTreeSet<ObjectId>) -> Found {
+    match try_look(tools, object, leaving).await {
+        Ok(found) => found,
+        Err(failure) => Found::Unknown(format!("cannot be looked at: {}", chain(&failure))),
+    }
+}
+
+async fn try_look(tools: &Tools, object: &ObjectRef, leaving: &BTreeSet<ObjectId>) -> Result<Found, Failure> {
+    let discovery = tools.cluster.discovery();
+    let mut resource = discovery.any_version(object);
+    if resource.is_none() {
+        tools.cluster.discover(true).await?;
+        resource = discovery.any_version(object);
+    }
+    let Some(resource) = resource else {
+        if discovery.is_stale(&object.id.group) {
+            return Ok(Found::Unknown("the server of its kind does not answer".into()));
+        }
+        // Where the kind is not served there are no objects of it.
+        return Ok(Found::Gone);
+    };
+    let Some(value) = tools.cluster.fetch::<Value>(&resource, &object.id).await? else {
+        return Ok(Found::Gone);
+    };
+    let live = Live::from(&value);
+    let annotation = |name: &str, wanted: &str| {
+        let found =
+            live.metadata.annotations.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
+        found.then(|| format!("{name}: {wanted}"))
+    };
+    let opted_out = annotation("kustomize.toolkit.fluxcd.io/prune", "disabled")
+        .or_else(|| annotation("helm.sh/resource-policy", "keep"));
+    let inside = if object.id.is("", "Namespace") {
+        in_namespace(tools, &object.id.name, leaving).await
+    } else if object.id.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        of_definition(tools, &value, leaving).await
+    } else {
+        Inside::NoContainer
+    };
+    Ok(Found::There(There {
+        uid: Uid(live.metadata.uid.clone()),
+        applied_by_us: live.metadata.managed_fields.iter().any(drift::is_ours),
+        controlled: live.is_controlled(),
+        opted_out,
+        inside,
+    }))
+}
+
+/// What is in a namespace and does not leave with it: not what Kubernetes puts in each one, nor what hangs on others.
+async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectId>) -> Inside {
+    if let Err(failure) = tools.cluster.discover(false).await {
+        return Inside::Unknown(format!("cannot tell what could be in it: {}", chain(&failure)));
+    }
+    let mut foreign = Vec::new();
+    let resources = tools.cluster.discovery().namespaced();
+    let lists = futures::stream::iter(resources).map(|resource| async move {
+        let list = tools.cluster.names(&resource, namespace, 500).await;
+        (resource, list)
+    });
+    let mut lists = std::pin::pin!(lists.buffer_unordered(AT_ONCE));
+    while let Some((resource, list)) = lists.next().await {
+        let found = match list {
+            Ok(found) => found,
+            // Kinds that cannot be listed hold nothing that would be lost.
+            Err(failure) if [404, 405].contains(&failure.code()) => continue,
+            Err(failure) => {
+                return Inside::Unknown(format!(
+                    "cannot list {} in it: {}",
+                    resource.plural,
+                    chain(&failure)
+                ));
+            }
+        };
+        for metadata in found {
+            let id = id_of(&resource, &metadata.namespace, &metadata.name);
+            let derived = !metadata.owner_references.is_empty() || is_furniture(&id, &metadata.annotations);
+            if !derived && !leaving.contains(&id) {
+                foreign.push(id.to_string());
+            }
+        }
+        if foreign.len() >= TOLD {
+            break;
+        }
+    }
+    foreign.sort();
+    foreign.truncate(TOLD);
+    Inside::Foreign(foreign)
+}
+
+fn id_of(resource: &Resource, namespace: &str, name: &str) -> ObjectId {
+    ObjectId {
+        group: resource.group.clone(),
+        kind: resource.kind.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// What every namespace holds without anybody asking.
+fn is_furniture(id: &ObjectId, annotations: &BTreeMap<String, String>) -> bool {
+    match (id.group.as_str(), id.kind.as_str()) {
+        ("", "Event") | ("events.k8s.io", _) | ("", "Endpoints") | ("coordination.k8s.io", _) => true,
+        ("metrics.k8s.io", _) => true,
+        ("", "ConfigMap") => ["kube-root-ca.crt", "openshift-service-ca.crt"].contains(&id.name.as_str()),
+        ("", "ServiceAccount") => id.name == "default",
+        ("", "Secret") => annotations.contains_key("kubernetes.io/service-account.name"),
+        _ => false,
+    }
+}
+
+/// Objects of a CRD's kind that do not leave with it.
+async fn of_definition(tools: &Tools, definition: &Value, leaving: &BTreeSet<ObjectId>) -> Inside {
+    let text =
+        |pointer: &str| definition.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let served = versions
+        .into_iter()
+        .flatten()
+        .find(|version| version.get("served").and_then(Value::as_bool).unwrap_or_default())
+        .and_then(|version| version.get("name")?.as_str());
+    // Without a served version nobody can say what is stored.
+    let Some(version) = served else { return Inside::Unknown("none of its versions is served".into()) };
+    let resource = Resource {
+        group: text("/spec/group"),
+        version: version.to_owned(),
+        kind: text("/spec/names/kind"),
+        plural: text("/spec/names/plural"),
+        namespaced: text("/spec/scope") == "Namespaced",
+    };
+    match tools.cluster.names(&resource, "", 500).await {
+        Ok(found) => {
+            let ids = found.iter().map(|metadata| id_of(&resource, &metadata.namespace, &metadata.name));
+            Inside::Foreign(
+                ids.filter(|id| !leaving.contains(id)).take(TOLD).map(|id| id.to_string()).collect(),
+            )
+        }
+        // Not served (not yet, or its names clash): then it has no objects.
+        Err(failure) if failure.is_not_found() => Inside::Foreign(Vec::new()),
+        Err(failure) => Inside::Unknown(format!("cannot list its objects: {}", chain(&failure))),
+    }
+}

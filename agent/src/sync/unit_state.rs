@@ -1,0 +1,282 @@
+//! What the coordinator holds of one unit while it runs, and the report made from it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use flotilla_core::plan::{Target, UnitPlan, Waiting};
+use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
+use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
+use flotilla_runtime::Backoff;
+use tokio::time::Instant;
+
+/// The first pause after a failure, and the longest where the unit says nothing.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The same object put back so often within a window is a fight; from then on it is put back once a window.
+const FIGHT: u32 = 10;
+const FIGHT_WINDOW: Duration = Duration::from_secs(120);
+
+pub(super) struct UnitState {
+    backoff: Backoff,
+    /// No attempt before, after a failure.
+    retry_at: Option<Instant>,
+    /// Objects whose last attempt failed, with what was tried.
+    failed: BTreeMap<ObjectId, (Digest, Finding)>,
+    /// No look at what leaves before.
+    pub(super) prune_at: Option<Instant>,
+    pub(super) prune_findings: Vec<Finding>,
+    pub(super) kept: Vec<Kept>,
+    pub(super) drift: Vec<Drift>,
+    /// The tolerated drift that was looked at, as it was seen.
+    pub(super) inspected: BTreeMap<ObjectId, Option<Digest>>,
+    pub(super) corrected: u64,
+    corrections: HashMap<ObjectId, (Instant, u32)>,
+    /// Why nothing was tried at all.
+    pub(super) blocked: Option<String>,
+    /// Since when health is waited for.
+    pub(super) waiting_since: Option<Instant>,
+    pub(super) healthy: Option<Digest>,
+    /// The next comparison though nothing happened.
+    pub(super) compare_at: Option<Instant>,
+    /// What was reported last, so that an event tells a change once.
+    pub(super) told: Option<(Phase, String)>,
+}
+
+impl Default for UnitState {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
+            retry_at: None,
+            failed: BTreeMap::new(),
+            prune_at: None,
+            prune_findings: Vec::new(),
+            kept: Vec::new(),
+            drift: Vec::new(),
+            inspected: BTreeMap::new(),
+            corrected: 0,
+            corrections: HashMap::new(),
+            blocked: None,
+            waiting_since: None,
+            healthy: None,
+            compare_at: None,
+            told: None,
+        }
+    }
+}
+
+impl UnitState {
+    /// Forgets about failures: something changed, or somebody asked.
+    pub(super) fn reset(&mut self) {
+        self.backoff.reset();
+        self.retry_at = None;
+        self.prune_at = None;
+        self.waiting_since = None;
+        self.corrections.clear();
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty() || self.blocked.is_some()
+    }
+
+    /// Whether an object may be tried now: not one that failed with the same content a moment ago, nor one that
+    /// somebody else keeps putting back.
+    pub(super) fn may_try(&self, object: &ObjectId, stamp: Digest, drift: bool) -> bool {
+        let now = Instant::now();
+        let paused = self.retry_at.is_some_and(|at| at > now);
+        if paused
+            && (self.blocked.is_some() || self.failed.get(object).is_some_and(|(failed, _)| *failed == stamp))
+        {
+            return false;
+        }
+        !(drift && self.is_fought(object))
+    }
+
+    fn is_fought(&self, object: &ObjectId) -> bool {
+        self.corrections
+            .get(object)
+            .is_some_and(|(since, count)| *count >= FIGHT && since.elapsed() < FIGHT_WINDOW)
+    }
+
+    pub(super) fn corrected(&mut self, object: &ObjectId) {
+        self.corrected += 1;
+        let entry = self.corrections.entry(object.clone()).or_insert((Instant::now(), 0));
+        if entry.0.elapsed() >= FIGHT_WINDOW {
+            // Once fought over it stays so until a window passes in peace.
+            *entry = (Instant::now(), if entry.1 >= FIGHT { FIGHT } else { 0 });
+        }
+        entry.1 += 1;
+        if self.corrections.len() > 1000 {
+            self.corrections.retain(|_, (since, _)| since.elapsed() < FIGHT_WINDOW);
+        }
+    }
+
+    /// Takes the failures of an attempt; the next one waits.
+    pub(super) fn failed(
+        &mut self,
+        failed: BTreeMap<ObjectId, (Digest, Finding)>,
+        blocked: Option<String>,
+        longest: Option<u32>,
+    ) {
+        self.blocked = blocked;
+        self.failed = failed;
+        if self.has_failed() {
+            let longest =
+                longest.map_or(LONGEST_PAUSE, |seconds| Duration::from_secs(u64::from(seconds).max(1)));
+            let pause = self.backoff.next_delay(&mut rand::rng());
+            // Full jitter may draw nothing at all; an attempt is not worth repeating at once.
+            self.retry_at = Some(Instant::now() + pause.clamp(PAUSE / 4, longest));
+        } else {
+            self.backoff.reset();
+            self.retry_at = None;
+        }
+    }
+
+    /// When to look at the unit again, at the latest.
+    pub(super) fn due(&self, health_deadline: Option<Instant>) -> Option<Instant> {
+        let fights = self
+            .corrections
+            .values()
+            .filter(|(_, count)| *count >= FIGHT)
+            .map(|(since, _)| *since + FIGHT_WINDOW);
+        [self.retry_at, self.prune_at, self.compare_at, health_deadline]
+            .into_iter()
+            .flatten()
+            .chain(fights)
+            .min()
+    }
+
+    /// After [`UnitState::due`] passed: what was waited for is over.
+    pub(super) fn pass(&mut self, now: Instant) {
+        for at in [&mut self.retry_at, &mut self.prune_at, &mut self.compare_at] {
+            if at.is_some_and(|at| at <= now) {
+                *at = None;
+            }
+        }
+        self.corrections.retain(|_, (since, count)| *count < FIGHT || *since + FIGHT_WINDOW > now);
+    }
+
+    /// The report on the unit as it stands.
+    pub(super) fn report(
+        &self,
+        unit: &UnitId,
+        plan: &UnitPlan,
+        running: bool,
+        health: Option<UnitHealth>,
+        now: Timestamp,
+        standing: Option<&flotilla_core::plan::Standing>,
+        objects: usize,
+        desired: Option<Digest>,
+    ) -> UnitReport {
+        let (phase, message) = self.phase(plan, running, health.as_ref());
+        let mut report = UnitReport::new(unit.clone(), phase, message, now);
+        report.desired = desired;
+        report.applied = standing.and_then(|standing| standing.last.as_ref()).map(|last| last.digest());
+        report.healthy = self.healthy;
+        report.objects = u32::try_from(objects).unwrap_or(u32::MAX);
+        let refused = plan.refused.iter().map(|(object, why)| finding(object, "Conflict", why));
+        let fought = self.corrections.keys().filter(|object| self.is_fought(object)).map(|object| {
+            let why = "somebody else changes it again and again; it is put back every two minutes only";
+            finding(object, "Fought", why)
+        });
+        report.findings = self.failed.values().map(|(_, finding)| finding.clone()).collect();
+        report.findings.extend(refused);
+        report.findings.extend(self.prune_findings.iter().cloned());
+        report.findings.extend(fought);
+        report.findings.extend(health.into_iter().flat_map(|health| health.findings));
+        report.findings.truncate(UnitReport::MAX_DETAILS);
+        report.drift = self.drift.iter().take(UnitReport::MAX_DETAILS).cloned().collect();
+        report.kept = self.kept.iter().take(UnitReport::MAX_DETAILS).cloned().collect();
+        report.corrected = self.corrected;
+        report
+    }
+
+    fn phase(&self, plan: &UnitPlan, running: bool, health: Option<&UnitHealth>) -> (Phase, String) {
+        if let Some(why) = &self.blocked {
+            return (Phase::Failed, why.clone());
+        }
+        match &plan.target {
+            Target::Suspended => return (Phase::Suspended, "suspended".into()),
+            Target::Nothing(Waiting::Held(why)) | Target::Last(_, Waiting::Held(why)) => {
+                return (Phase::Held, why.clone());
+            }
+            // It can never go on by itself.
+            Target::Nothing(Waiting::Broken(why)) | Target::Last(_, Waiting::Broken(why)) => {
+                return (Phase::Failed, why.clone());
+            }
+            Target::Nothing(waiting) | Target::Last(_, waiting) => {
+                return (Phase::Pending, waiting.to_string());
+            }
+            Target::Removed(_, Some(waiting)) => return (Phase::Removing, waiting.to_string()),
+            Target::Removed(_, None) => return (Phase::Removing, self.removal()),
+            Target::Desired(_) => {}
+        }
+        if let Some(message) = self.failure(plan) {
+            return (Phase::Failed, message);
+        }
+        // Drift alone does not make a unit that is applied one that is being applied.
+        if plan.apply.iter().any(|step| !step.cause.is_drift()) || (running && health.is_none()) {
+            return (Phase::Applying, format!("{} objects to apply", plan.apply.len()));
+        }
+        match health {
+            None if plan.unseen > 0 => (Phase::Pending, format!("looks at {} objects", plan.unseen)),
+            None => (Phase::Applying, "applies".into()),
+            Some(UnitHealth { state: HealthState::Ready, .. }) => (Phase::Ready, self.leftovers()),
+            Some(UnitHealth { state: HealthState::Waits, message, .. }) => {
+                (Phase::Progressing, message.clone())
+            }
+            Some(UnitHealth { state: HealthState::Failed, message, .. }) => (Phase::Failed, message.clone()),
+        }
+    }
+
+    fn failure(&self, plan: &UnitPlan) -> Option<String> {
+        let failed = self.failed.values().map(|(_, finding)| (&finding.object, finding.message.as_str()));
+        let refused = plan.refused.iter().map(|(object, why)| (object, why.as_str()));
+        let mut all = failed.chain(refused);
+        let (object, why) = all.next()?;
+        let more = all.count();
+        let and = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        Some(format!("{object}: {why}{and}"))
+    }
+
+    fn removal(&self) -> String {
+        match (self.prune_findings.first(), self.kept.first()) {
+            (Some(finding), _) => format!("{}: {}", finding.object, finding.message),
+            (None, Some(kept)) => format!("{} is kept: {}", kept.object, kept.why),
+            (None, None) => "its objects are being removed".into(),
+        }
+    }
+
+    fn leftovers(&self) -> String {
+        match (self.prune_findings.first(), self.kept.len()) {
+            (Some(finding), _) => {
+                format!("applied; {} cannot be removed: {}", finding.object, finding.message)
+            }
+            (None, 0) => "applied".into(),
+            (None, kept) => format!("applied; {kept} objects that left are kept until approved"),
+        }
+    }
+}
+
+pub(super) fn finding(object: &ObjectId, reason: &str, message: &str) -> Finding {
+    Finding { object: object.clone(), reason: reason.into(), message: message.into() }
+}
+
+/// The health of a unit that is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnitHealth {
+    pub(super) state: HealthState,
+    pub(super) message: String,
+    pub(super) findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HealthState {
+    Ready,
+    Waits,
+    Failed,
+}
+
+/// Whether a unit waits for health at all.
+pub(super) fn waits_for_health(manifest: &UnitManifest) -> bool {
+    manifest.spec.wait || !manifest.spec.health_checks.is_empty()
+}
