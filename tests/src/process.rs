@@ -72,6 +72,13 @@ impl Recipe {
         Ok(Self::new(program))
     }
 
+    /// Another program, with the same arguments and environment.
+    #[must_use]
+    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {

@@ -11,6 +11,14 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if let Some(arg) = args.first() {
         bail!("dist takes no arguments, not '{arg}'");
     }
+    for (path, bytes) in build()? {
+        println!("{:>6.2} MB  {}", bytes as f64 / 1e6, shown(&path));
+    }
+    Ok(())
+}
+
+/// Builds them into `target/dist-out` and gives their paths and sizes. Writes nothing to stdout.
+pub(crate) fn build() -> anyhow::Result<Vec<(PathBuf, u64)>> {
     let metadata = workspace::metadata(false)?;
     let target_dir = workspace::target_dir(&metadata)?;
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
@@ -29,13 +37,14 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
 
     let out = target_dir.join("dist-out");
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let mut binaries = Vec::new();
     for name in build::SHIPPED.iter().flat_map(|package| workspace::binaries(&metadata, package)) {
         let (from, to) = (built.join(&name), out.join(&name));
         let bytes = std::fs::copy(&from, &to)
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
-        println!("{:>6.2} MB  {}", bytes as f64 / 1e6, shown(&to));
+        binaries.push((to, bytes));
     }
-    Ok(())
+    Ok(binaries)
 }
 
 /// What is missing to build for a musl target: Rust's part of it, or a C compiler (ring and zstd hold C).
