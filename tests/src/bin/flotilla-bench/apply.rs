@@ -1,0 +1,162 @@
+//! `apply`: units of four objects, from the commit to all applied and to all ready, against a bare client.
+//!
+//! Each repeat starts two fresh clusters one after the other, one for the bare client and one for a fleet, in turns
+//! who is first. Requests are counted in a run of their own, as counting costs time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use flotilla_tests::fleet::{Fleet, HubOptions};
+use flotilla_tests::proxy::Seen;
+use flotilla_tests::{ClusterOptions, Clusters};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::load::{self, NAMESPACE, OBJECTS};
+use crate::rollouts::Rollouts;
+use crate::setup::{LIMIT, Level, acknowledged, fleet, until};
+use crate::{bare, figure};
+
+const NAME: &str = "bench";
+/// A unit is ready when its objects are.
+const WAIT: [&str; 1] = ["wait: true"];
+
+/// Since the beginning of the work.
+#[derive(Debug, Default)]
+struct Times {
+    applied: Vec<Duration>,
+    ready: Vec<Duration>,
+}
+
+pub(crate) async fn run(clusters: &Clusters, units: usize, repeats: usize) -> Result<()> {
+    let (mut ours, mut theirs) = (Times::default(), Times::default());
+    for repeat in 0..repeats {
+        for turn in 0..2 {
+            let (who, times) =
+                if (repeat + turn) % 2 == 0 { ("bare client", &mut theirs) } else { ("fleet", &mut ours) };
+            let (applied, ready) = match who {
+                "fleet" => run_fleet(clusters, units).await?,
+                _ => run_bare(clusters, units).await?,
+            };
+            eprintln!("{}/{repeats} {who}: applied after {applied:.2?}, ready after {ready:.2?}", repeat + 1);
+            times.applied.push(applied);
+            times.ready.push(ready);
+        }
+    }
+    let about = json!({"units": units, "objects": units * OBJECTS, "bare_client_at_once": bare::AT_ONCE});
+    for (name, ours, theirs) in
+        [("apply", &ours.applied, &theirs.applied), ("ready", &ours.ready, &theirs.ready)]
+    {
+        let (ours, theirs) = (figure::seconds(ours), figure::seconds(theirs));
+        figure::print_median(&format!("{name}_seconds"), &ours, "s", about.clone());
+        figure::print_median(&format!("{name}_bare_seconds"), &theirs, "s", about.clone());
+        // Each pair shares the machine's mood.
+        let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+        figure::print_median(&format!("{name}_ratio"), &ratios, "ratio", about.clone());
+    }
+    count_requests(units, &about).await
+}
+
+async fn run_bare(clusters: &Clusters, units: usize) -> Result<(Duration, Duration)> {
+    let cluster = clusters.start_one(NAME, &ClusterOptions::default()).await?;
+    let client = cluster.client();
+    bare::apply(&client, &[load::namespace()]).await?;
+    pods_are_admitted(&client).await?;
+    let objects: Vec<Value> = (0..units).flat_map(|unit| load::objects(unit, "first")).collect();
+    let mut rollouts = Rollouts::watch(client.clone());
+    let start = Instant::now();
+    let applied = bare::apply(&client, &objects).await?;
+    let ready = rollouts.available(units, LIMIT).await? - start;
+    Ok((applied, ready))
+}
+
+async fn run_fleet(clusters: &Clusters, units: usize) -> Result<(Duration, Duration)> {
+    let root = [load::root(NAME)];
+    let fleet = fleet(clusters, [NAME], &root, &ClusterOptions::default(), &HubOptions::default()).await?;
+    let client = fleet.client(NAME);
+    pods_are_admitted(&client).await?;
+    let mut rollouts = Rollouts::watch(client);
+    let commit = fleet.repo().commit("all units", &load::units(&[NAME], units, &WAIT)?)?;
+    let start = Instant::now();
+    let reached = work(&fleet, &commit, units, &mut rollouts).await;
+    let (applied, ready) = reached.with_context(|| tell(&fleet))?;
+    Ok((applied - start, ready - start))
+}
+
+/// Has the commit read, and says when the hub knew it applied, and ready. It is not asked before the cluster shows
+/// that it may be, as asking takes from what is measured.
+async fn work(
+    fleet: &Fleet,
+    commit: &str,
+    units: usize,
+    rollouts: &mut Rollouts,
+) -> Result<(Instant, Instant)> {
+    fleet.reconcile().await?;
+    rollouts.there(units, LIMIT).await?;
+    let applied = acknowledged(fleet, NAME, commit, Level::Applied).await?;
+    rollouts.available(units, LIMIT).await?;
+    let ready = acknowledged(fleet, NAME, commit, Level::Healthy).await?;
+    Ok((applied, ready))
+}
+
+/// The end of what the programs said, for an error.
+fn tell(fleet: &Fleet) -> String {
+    let mut text = String::from("the logs end with:");
+    for log in ["hub.log".to_owned(), format!("agent-{NAME}.log")] {
+        let content = std::fs::read_to_string(fleet.folder().join(&log)).unwrap_or_default();
+        let lines: Vec<&str> = content.lines().collect();
+        text += &format!("\n-- {log}\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+    }
+    text
+}
+
+/// Waits for the account without which no pod is let in: it comes a little after its namespace.
+async fn pods_are_admitted(client: &Client) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    until("the namespace has its default account", async || Ok(accounts.get_opt("default").await?.is_some()))
+        .await
+        .map(drop)
+}
+
+async fn count_requests(units: usize, about: &Value) -> Result<()> {
+    let options = ClusterOptions::default();
+    let mut fleet = Fleet::start_with([NAME], &[load::root(NAME)], &options).await?;
+    fleet.in_sync(&[NAME]).await?;
+    let mut rollouts = Rollouts::watch(fleet.client(NAME));
+    drop(fleet.member(NAME).proxy().take_seen());
+    let commit = fleet.repo().commit("all units", &load::units(&[NAME], units, &WAIT)?)?;
+    work(&fleet, &commit, units, &mut rollouts).await.with_context(|| tell(&fleet))?;
+    let seen = fleet.member(NAME).proxy().take_seen();
+    let with = |more: Value| -> Value {
+        let mut details = about.clone();
+        details["by_method"] = more;
+        details
+    };
+    figure::print("apply_requests", figure::whole(seen.len() as u64), "requests", with(by_method(&seen)));
+
+    fleet.reconcile().await?;
+    fleet.in_sync(&[NAME]).await?;
+    fleet.member(NAME).agent().restart()?;
+    // What it knew before it was restarted may still be what the hub tells, but it has to be told anew to be live.
+    fleet.in_sync(&[NAME]).await?;
+    fleet.units_ready(NAME).await?;
+    let seen = fleet.member(NAME).proxy().take_seen();
+    let writes = seen.iter().filter(|seen| seen.is_write()).count();
+    figure::print("resync_writes", figure::whole(writes as u64), "requests", with(by_method(&seen)));
+    Ok(())
+}
+
+fn by_method(seen: &[Seen]) -> Value {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seen in seen {
+        let what = match seen.method.as_str() {
+            "GET" if seen.path.contains("watch=") => "WATCH",
+            method if seen.is_write() || method == "GET" => method,
+            _ => "dry runs and reviews",
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    json!(counts)
+}
