@@ -1,10 +1,14 @@
 //! The hub as a program: started, killed, brought back at the same addresses.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::SOON;
 use crate::Port;
@@ -34,8 +38,33 @@ impl Default for HubOptions {
 pub struct Hub {
     process: Process,
     data: PathBuf,
+    repository: String,
+    options: HubOptions,
     grpc: Port,
-    _api: Port,
+    api: Port,
+}
+
+fn address(port: &Port) -> String {
+    format!("127.0.0.1:{}", port.number())
+}
+
+fn recipe(
+    data: &Path,
+    repository: &str,
+    options: &HubOptions,
+    grpc: &str,
+    api: &str,
+    advertise: &[&str],
+) -> Result<Recipe> {
+    let recipe = Recipe::own("flotilla-hub")?
+        .arg("run")
+        .arg("--data")
+        .arg(data)
+        .args(["--repo", repository, "--branch", crate::git::BRANCH])
+        .args(["--poll-interval", &format!("{}s", options.poll_interval.as_secs())])
+        .args(["--grpc-listen", grpc, "--api-listen", api])
+        .args(advertise.iter().flat_map(|address| ["--advertise", address]));
+    Ok(recipe.args(&options.args))
 }
 
 impl Hub {
@@ -46,33 +75,71 @@ impl Hub {
     pub async fn start(folder: &Path, repository: &str, options: &HubOptions) -> Result<Self> {
         let data = folder.join("hub");
         let (grpc, api) = (Port::reserve()?, Port::reserve()?);
-        let address = |port: &Port| format!("127.0.0.1:{}", port.number());
-        let advertise = options.advertise.clone().unwrap_or_else(|| address(&grpc));
-        let process = Recipe::own("flotilla-hub")?
-            .arg("run")
-            .arg("--data")
-            .arg(&data)
-            .args(["--repo", repository, "--branch", crate::git::BRANCH])
-            .args(["--poll-interval", &format!("{}s", options.poll_interval.as_secs())])
-            .args(["--grpc-listen", &address(&grpc), "--advertise", &advertise])
-            .args(["--api-listen", &address(&api)])
-            .args(&options.args)
-            .start(folder.join("hub.log"))?;
-        let mut hub = Self { process, data, grpc, _api: api };
+        let at = address(&grpc);
+        let process = recipe(&data, repository, options, &at, &address(&api), &[&at])?;
+        let process = process.start(folder.join("hub.log"))?;
+        let (repository, options) = (repository.to_owned(), options.clone());
+        let mut hub = Self { process, data, repository, options, grpc, api };
         hub.answers().await?;
         Ok(hub)
+    }
+
+    /// Where agents call.
+    #[must_use]
+    pub fn address(&self) -> String {
+        address(&self.grpc)
+    }
+
+    /// Restarts it so that agents hear of another port, where nobody listens yet.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer.
+    pub async fn announce(&mut self, port: &Port) -> Result<()> {
+        self.process.kill();
+        let (at, other) = (self.address(), address(port));
+        self.run_as(&at, &[&at, &other]).await
+    }
+
+    /// Restarts it at another port for agents, and no longer at the old one.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer.
+    pub async fn move_to(&mut self, port: Port) -> Result<()> {
+        self.process.kill();
+        self.grpc = port;
+        let at = self.address();
+        self.run_as(&at, &[&at]).await
+    }
+
+    async fn run_as(&mut self, grpc: &str, advertise: &[&str]) -> Result<()> {
+        let api = address(&self.api);
+        let recipe = recipe(&self.data, &self.repository, &self.options, grpc, &api, advertise)?;
+        self.process.change(|_| recipe);
+        self.restart().await
+    }
+
+    /// A client of its HTTP API with all rights, for what the CLI has no command for.
+    ///
+    /// # Errors
+    /// If it has not made its CA or its first token yet.
+    pub fn api(&self) -> Result<Client> {
+        let read = |name: &str| {
+            let path = self.data.join(name);
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let mut config = Config::new(format!("https://{}", address(&self.api)).parse()?);
+        let cas = CertificateDer::pem_slice_iter(read("ca.pem")?.as_bytes())
+            .map(|ca| Ok(ca?.to_vec()))
+            .collect::<Result<_>>()?;
+        config.root_cert = Some(cas);
+        config.auth_info.token = Some(read("admin-token")?.trim().to_owned().into());
+        Ok(Client::try_from(config)?)
     }
 
     /// The folder with its store, its CA and the first token for the API.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
-    }
-
-    /// Where agents call.
-    #[must_use]
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.grpc.number())
     }
 
     /// The program, to kill it or to change its arguments.
