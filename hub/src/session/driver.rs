@@ -222,9 +222,8 @@ impl Live {
             Fact::Units(units) => {
                 let cluster = self.cluster.clone();
                 let records = hub.records.clone();
+                // The fleet loop watches this: there may be units that Git has lost.
                 blocking(move || records.set_known_units(&cluster, &units)).await?;
-                // The fleet loop may find among them units that Git has lost.
-                hub.fleet.wake();
             }
             Fact::Ack(ack) => {
                 hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));

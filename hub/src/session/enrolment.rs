@@ -94,7 +94,6 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     // An agent whose place was taken must not go on with its stream.
     hub.sessions.cut(&cluster, super::EndReason::Replaced);
     hub.changes.cluster(&cluster);
-    hub.fleet.wake();
     hub.metrics.enrolments.inc();
     issue(hub, &csr, &cluster)
 }

@@ -149,7 +149,12 @@ impl Records {
         }
     }
 
-    /// Runs once in the life of a store: `true` for the caller that is the first to claim `what`.
+    /// Whether [`Records::claim`] was called for `what` in the life of this store.
+    pub fn claimed(&self, what: &str) -> Result<bool, StoreError> {
+        Ok(self.store.get(&format!("meta/{what}"))?.is_some())
+    }
+
+    /// Notes that something was done that happens once in the life of a store; `true` for the first caller.
     pub fn claim(&self, what: &str) -> Result<bool, StoreError> {
         let mut first = false;
         let result = self.update(&format!("meta/{what}"), None, |old: Option<Claimed>| {
@@ -248,6 +253,8 @@ mod tests {
         assert!(!records.revoke_api_token("ci", &audit()).unwrap());
         assert_eq!(records.api_token(hash, 1).unwrap(), None);
         assert!(records.api_tokens().unwrap().is_empty());
+        assert!(!records.claimed("first-token").unwrap());
         assert!(records.claim("first-token").unwrap() && !records.claim("first-token").unwrap());
+        assert!(records.claimed("first-token").unwrap());
     }
 }

@@ -1,0 +1,420 @@
+//! Clusters: list, show, suspend, revoke, delete, and tokens for joining.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
+use flotilla_proto::api::{
+    Approve, Cluster, Done, HistoryEntry, JoinToken, Manifests, NewJoinToken, Page, Prune, Resume, Suspend,
+    Tree, UnitManifests, UnitState,
+};
+use flotilla_proto::v1::{self, request};
+use flotilla_proto::{convert, redact};
+use flotilla_runtime::token::{self, TokenSecret};
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::error::{ApiError, Body, Name, Params};
+use super::show::{self, Known};
+use crate::desired::Published;
+use crate::session::EndReason;
+use crate::state::{Hub, blocking};
+use crate::store::{
+    ApprovalRecord, ClusterRecord, JoinTokenRecord, StoreError, SuspensionRecord, Suspensions,
+};
+use crate::view::FleetView;
+
+/// The default life of a join token.
+const JOIN_LIFE: u64 = 24 * 3600;
+const MAX_JOIN_LIFE: u64 = 30 * 24 * 3600;
+/// How long an agent may take to answer.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long an agent may take to remove everything.
+const PRUNE_LIMIT: Duration = Duration::from_secs(600);
+const MAX_REASON: usize = 1_000;
+
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
+
+/// What the store says of all clusters at one moment.
+pub(super) struct Snapshot {
+    pub(super) fleet: Arc<FleetView>,
+    records: BTreeMap<ClusterName, ClusterRecord>,
+    suspensions: BTreeMap<ClusterName, Suspensions>,
+    invited: BTreeSet<ClusterName>,
+}
+
+impl Snapshot {
+    /// Blocking.
+    fn read(hub: &Hub) -> Result<Self, StoreError> {
+        Ok(Self {
+            fleet: hub.fleet.view(),
+            records: hub.records.clusters()?,
+            suspensions: hub.records.suspensions()?,
+            invited: invited(hub)?,
+        })
+    }
+
+    pub(super) async fn of(hub: &Arc<Hub>) -> Result<Self, StoreError> {
+        let hub = hub.clone();
+        blocking(move || Self::read(&hub)).await
+    }
+
+    /// Clusters that Git names, that are enrolled, or that may join.
+    pub(super) fn names(&self) -> BTreeSet<ClusterName> {
+        self.fleet.clusters.keys().chain(self.records.keys()).chain(&self.invited).cloned().collect()
+    }
+
+    pub(super) fn known(&self, hub: &Hub, name: &ClusterName) -> Known {
+        Known {
+            facts: self.fleet.clusters.get(name).cloned(),
+            record: self.records.get(name).cloned(),
+            view: hub.sessions.view(name),
+            published: hub.board.current(name),
+            suspensions: self.suspensions.get(name).cloned().unwrap_or_default(),
+            invited: self.invited.contains(name),
+        }
+    }
+}
+
+fn invited(hub: &Hub) -> Result<BTreeSet<ClusterName>, StoreError> {
+    let now = hub.now();
+    let tokens = hub.records.join_tokens()?.into_iter();
+    let open = tokens.filter(|(_, token)| token.used.is_none() && token.expires_at > now);
+    Ok(open.filter_map(|(_, token)| token.cluster.parse().ok()).collect())
+}
+
+/// Everything about one cluster, or that there is none of this name.
+pub(super) async fn known(hub: &Arc<Hub>, name: &ClusterName) -> Result<Known, ApiError> {
+    let (hub, cluster) = (hub.clone(), name.clone());
+    let known = blocking(move || {
+        Ok::<_, StoreError>(Known {
+            facts: hub.fleet.view().clusters.get(&cluster).cloned(),
+            record: hub.records.cluster(&cluster)?,
+            view: hub.sessions.view(&cluster),
+            published: hub.board.current(&cluster),
+            suspensions: hub.records.suspensions_of(&cluster)?,
+            invited: invited(&hub)?.contains(&cluster),
+        })
+    })
+    .await?;
+    if known.facts.is_none() && known.record.is_none() && known.published.is_none() && !known.invited {
+        return Err(ApiError::not_found(format!("no cluster is called {name}"))
+            .hint("`flotilla get clusters` lists them; a new one is a folder clusters/NAME in the fleet repo"));
+    }
+    Ok(known)
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Paging {
+    pub(super) limit: Option<usize>,
+    pub(super) after: Option<String>,
+}
+
+const PAGE: usize = 500;
+pub(super) const MAX_PAGE: usize = 5_000;
+
+impl Paging {
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE)
+    }
+}
+
+/// Cuts a list of one more than a page; `key` is what `after` takes.
+pub(super) fn page<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Page<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(key);
+    Page { items, next }
+}
+
+pub(super) async fn list(State(hub): State<Arc<Hub>>, Params(paging): Params<Paging>) -> Answer<Page<Cluster>> {
+    let snapshot = Snapshot::of(&hub).await?;
+    let limit = paging.limit();
+    let after = paging.after.unwrap_or_default();
+    let names = snapshot.names().into_iter().filter(|name| name.as_str() > after.as_str()).take(limit + 1);
+    let clusters = names.map(|name| show::cluster(&name, &snapshot.known(&hub, &name))).collect();
+    Ok(Json(page(clusters, limit, |cluster: &Cluster| cluster.name.clone())))
+}
+
+pub(super) async fn get(State(hub): State<Arc<Hub>>, Name(name): Name<ClusterName>) -> Answer<Cluster> {
+    Ok(Json(show::cluster(&name, &known(&hub, &name).await?)))
+}
+
+pub(super) async fn tree(State(hub): State<Arc<Hub>>, Name(name): Name<ClusterName>) -> Answer<Tree> {
+    Ok(Json(show::tree(&name, &known(&hub, &name).await?)))
+}
+
+pub(super) async fn history(
+    State(hub): State<Arc<Hub>>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Page<HistoryEntry>> {
+    known(&hub, &name).await?;
+    let states = blocking(move || hub.records.history(&name)).await?;
+    let items = states.into_iter().map(|state| HistoryEntry {
+        desired: flotilla_proto::api::Desired {
+            digest: state.digest,
+            generation: state.generation,
+            commit: state.commit,
+        },
+        received_at: state.received_at,
+        applied_at: state.applied_at,
+        healthy_at: state.healthy_at,
+    });
+    Ok(Json(Page { items: items.collect(), next: None }))
+}
+
+pub(super) async fn manifests(
+    State(hub): State<Arc<Hub>>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Manifests> {
+    let known = known(&hub, &name).await?;
+    let published = known.published.ok_or_else(|| {
+        let problem = known.facts.iter().flat_map(|facts| &facts.problems).find(|problem| !problem.notice);
+        let why = problem.map_or_else(|| "the fleet repo was not rendered yet".into(), ToString::to_string);
+        ApiError::conflict(format!("the hub does not know what cluster {name} should run: {why}"))
+    })?;
+    Ok(Json(blocking(move || shown_manifests(&name, &published)).await))
+}
+
+fn shown_manifests(name: &ClusterName, published: &Published) -> Manifests {
+    let units = published.state.units().iter().map(|(id, entry)| {
+        let (state, reason, objects) = match entry {
+            UnitEntry::Present(unit) => {
+                let objects = unit.objects.iter().filter_map(|entry| {
+                    let mut value = published.bodies.get(&entry.digest)?.value();
+                    redact::secret(&mut value);
+                    Some(value)
+                });
+                (UnitState::Present, String::new(), objects.collect())
+            }
+            UnitEntry::Hold(reason) => (UnitState::Held, reason.clone(), Vec::new()),
+            UnitEntry::Removed(_) => (UnitState::Removed, String::new(), Vec::new()),
+        };
+        UnitManifests { unit: id.to_string(), state, reason, objects }
+    });
+    Manifests { cluster: name.to_string(), desired: show::desired(published), units: units.collect() }
+}
+
+pub(super) async fn make_join_token(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<NewJoinToken>,
+) -> Answer<JoinToken> {
+    let name: ClusterName = body
+        .cluster
+        .parse()
+        .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    let life = body.expires_in.unwrap_or(JOIN_LIFE);
+    if !(1..=MAX_JOIN_LIFE).contains(&life) {
+        return Err(ApiError::bad_request(format!("a join token lives 1 to {MAX_JOIN_LIFE} seconds")));
+    }
+    let (now, secret) = (hub.now(), TokenSecret::generate());
+    let record = JoinTokenRecord {
+        cluster: name.to_string(),
+        created_at: now,
+        created_by: caller.name.clone(),
+        expires_at: now + life as i64,
+        replace: body.replace,
+        labels: body.labels,
+        used: None,
+    };
+    let audit = caller.audit(&hub, "cluster.token", &name).detail(match body.replace {
+        true => "replaces the enrolled agent",
+        false => "",
+    });
+    let (shared, cluster, stored, hash) = (hub.clone(), name.clone(), record.clone(), secret.hash());
+    let enrolled = blocking(move || {
+        let enrolled = shared.records.cluster(&cluster)?.is_some();
+        if !enrolled || stored.replace {
+            shared.records.put_join_token(hash, &stored, &audit)?;
+        }
+        Ok::<_, StoreError>(enrolled)
+    })
+    .await?;
+    if enrolled && !record.replace {
+        return Err(ApiError::conflict(format!("cluster {name} is enrolled already")).hint(
+            "to let another agent take its place ask for a token with --replace, or delete the cluster first",
+        ));
+    }
+    hub.changes.cluster(&name);
+    let token = token::JoinToken {
+        cluster: name.to_string(),
+        hubs: hub.authority.addresses().to_vec(),
+        cas: hub.authority.pins(),
+        secret,
+    };
+    Ok(Json(JoinToken {
+        cluster: name.to_string(),
+        token: token.encode(),
+        expires_at: record.expires_at,
+        cas: token.cas.iter().map(ToString::to_string).collect(),
+        addresses: token.hubs.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+pub(super) async fn revoke(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Done> {
+    enrolled(&hub, &name).await?;
+    let audit = caller.audit(&hub, "cluster.revoke", &name);
+    let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
+    blocking(move || {
+        shared.records.change_cluster(&cluster, Some(&audit), |record| {
+            record.revoked_at.get_or_insert(now);
+        })
+    })
+    .await?;
+    hub.sessions.cut(&name, EndReason::Revoked);
+    hub.changes.cluster(&name);
+    Ok(done(format!("cluster {name} is revoked; what it runs stays there")))
+}
+
+pub(super) async fn delete(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Done> {
+    let known = known(&hub, &name).await?;
+    if known.record.is_none() && !known.invited {
+        return Err(ApiError::conflict(format!("cluster {name} is not enrolled: there is nothing to delete"))
+            .hint("a cluster that Git names is removed from the fleet repo"));
+    }
+    let audit = caller.audit(&hub, "cluster.delete", &name);
+    let (shared, cluster) = (hub.clone(), name.clone());
+    blocking(move || shared.records.forget_cluster(&cluster, &audit)).await?;
+    hub.sessions.forget(&name);
+    Ok(done(format!("cluster {name} is forgotten; what it runs stays there")))
+}
+
+pub(super) async fn prune(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+    Body(body): Body<Prune>,
+) -> Answer<Done> {
+    if body.confirm != name.as_str() {
+        return Err(ApiError::bad_request("`confirm` must be the cluster's name"));
+    }
+    enrolled(&hub, &name).await?;
+    let audit = caller.audit(&hub, "cluster.prune", &name);
+    let shared = hub.clone();
+    blocking(move || shared.records.audit(&audit)).await?;
+    let kind = request::Kind::RemoveAll(v1::RemoveAll { confirm: name.to_string() });
+    let answered = hub.sessions.request(&name, kind, PRUNE_LIMIT).await?;
+    if !answered.done {
+        return Err(ApiError::conflict(format!("the agent of {name} did not remove all: {}", answered.message)));
+    }
+    Ok(done(format!("everything that Flotilla managed in {name} is removed")))
+}
+
+pub(super) async fn suspend(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+    Body(body): Body<Suspend>,
+) -> Answer<Done> {
+    if body.reason.len() > MAX_REASON {
+        return Err(ApiError::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
+    }
+    let suspension = SuspensionRecord { by: caller.name.clone(), at: hub.now(), reason: body.reason };
+    set_suspended(&hub, &caller, &name, body.unit.as_deref(), Some(suspension)).await
+}
+
+pub(super) async fn resume(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+    Body(body): Body<Resume>,
+) -> Answer<Done> {
+    set_suspended(&hub, &caller, &name, body.unit.as_deref(), None).await
+}
+
+async fn set_suspended(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    name: &ClusterName,
+    unit: Option<&str>,
+    suspension: Option<SuspensionRecord>,
+) -> Answer<Done> {
+    let known = known(hub, name).await?;
+    let unit = unit.map(|unit| find_unit(name, &known, unit)).transpose()?;
+    let verb = if suspension.is_some() { "suspend" } else { "resume" };
+    let scope = if unit.is_some() { "unit" } else { "cluster" };
+    let target = unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}"));
+    let reason = suspension.as_ref().map(|suspension| suspension.reason.clone()).unwrap_or_default();
+    let audit = caller.audit(hub, &format!("{scope}.{verb}"), &target).detail(reason);
+    let (shared, cluster) = (hub.clone(), name.clone());
+    blocking(move || shared.records.suspend(&cluster, unit.as_ref(), suspension.as_ref(), &audit)).await?;
+    hub.changes.cluster(name);
+    let past = if verb == "suspend" { "suspended" } else { "resumed" };
+    Ok(done(format!("{target} is {past}")))
+}
+
+pub(super) async fn approve(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+    Body(body): Body<Approve>,
+) -> Answer<Done> {
+    enrolled(&hub, &name).await?;
+    let digest: Digest = body
+        .approval
+        .parse()
+        .map_err(|error: flotilla_core::digest::InvalidDigest| ApiError::bad_request(error.to_string()))?;
+    let view = hub.sessions.view(&name).unwrap_or_default();
+    let asked = view.units.values().flat_map(|unit| &unit.kept).find(|kept| kept.approval == digest);
+    let Some(asked) = asked else {
+        return Err(ApiError::not_found(format!("nothing that {name} keeps asks for the approval {}", digest.short()))
+            .hint("`flotilla get units` shows what is kept and the approval that it needs"));
+    };
+    let audit = caller.audit(&hub, "cluster.approve", &name).detail(format!("{}: {}", asked.object, asked.why));
+    let approval = ApprovalRecord { by: caller.name.clone(), at: hub.now(), delivered_at: None };
+    let (shared, cluster) = (hub.clone(), name.clone());
+    blocking(move || shared.records.approve(&cluster, digest, &approval, &audit)).await?;
+    let kind = request::Kind::Approve(v1::Approve { approval: convert::digest_bytes(Some(digest)) });
+    let told = match hub.sessions.request(&name, kind, ANSWER_LIMIT).await {
+        Ok(answered) if answered.done => {
+            let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
+            blocking(move || shared.records.approval_delivered(&cluster, digest, now)).await?;
+            "the agent has it".to_owned()
+        }
+        Ok(answered) => format!("the agent answered: {}", answered.message),
+        Err(error) => format!("the agent gets it later ({error})"),
+    };
+    Ok(done(format!("approved; {told}")))
+}
+
+/// The unit of this name in the cluster, or that there is none.
+pub(super) fn find_unit(name: &ClusterName, known: &Known, unit: &str) -> Result<UnitId, ApiError> {
+    let id: UnitId = unit
+        .parse()
+        .map_err(|error: flotilla_core::unit::InvalidUnitId| ApiError::bad_request(error.to_string()))?;
+    let there = known.facts.as_ref().is_some_and(|facts| facts.units.contains_key(&id))
+        || known.published.as_ref().is_some_and(|published| published.state.units().contains_key(&id))
+        || known.view.as_ref().is_some_and(|view| view.units.contains_key(&id))
+        || known.suspensions.units.contains_key(&id);
+    if there {
+        Ok(id)
+    } else {
+        Err(ApiError::not_found(format!("cluster {name} has no unit {id}"))
+            .hint(format!("`flotilla get units --cluster {name}` lists them")))
+    }
+}
+
+async fn enrolled(hub: &Arc<Hub>, name: &ClusterName) -> Result<(), ApiError> {
+    if known(hub, name).await?.record.is_some() {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!("cluster {name} is not enrolled"))
+        .hint(format!("`flotilla cluster token {name}` makes a token with which its agent joins")))
+}
+
+pub(super) fn done(message: String) -> Json<Done> {
+    Json(Done { message })
+}

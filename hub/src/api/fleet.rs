@@ -1,0 +1,194 @@
+//! The fleet as a whole: status, sources, events, reconcile, and notices of changes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{self, Sse};
+use axum::{Extension, Json};
+use flotilla_core::ClusterName;
+use flotilla_proto::api::{
+    AgentAnswer, Change, ClusterCounts, ConnectionState, Event, Page, Reconcile, Reconciled, Source, Status,
+    SyncState,
+};
+use flotilla_proto::v1::{self, request};
+use futures::Stream;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::clusters::{ANSWER_LIMIT, Answer, Paging, Snapshot, find_unit, known};
+use super::error::{ApiError, Body, Params};
+use super::show;
+use crate::state::{Hub, blocking};
+
+/// How long a round of the fleet loop may take before who asked for it is told so.
+const ROUND_LIMIT: Duration = Duration::from_secs(60);
+/// At most so often are watchers told of changes.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
+    let snapshot = Snapshot::of(&hub).await?;
+    let mut status = Status {
+        hub_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: hub.started_at,
+        commit: snapshot.fleet.snapshot.clone(),
+        sources: snapshot.fleet.sources.clone(),
+        problems: snapshot.fleet.problems.iter().map(Into::into).collect(),
+        ..Status::default()
+    };
+    let mut counts = ClusterCounts::default();
+    for name in snapshot.names() {
+        let known = snapshot.known(&hub, &name);
+        let cluster = show::cluster(&name, &known);
+        counts.total += 1;
+        counts.connected += u32::from(cluster.connection == ConnectionState::Connected);
+        counts.in_sync += u32::from(cluster.sync == SyncState::InSync);
+        counts.failing += u32::from(cluster.sync == SyncState::Failing);
+        counts.unassigned += u32::from(cluster.sync == SyncState::Unassigned);
+        for (phase, count) in &cluster.units {
+            *status.units.entry(phase.clone()).or_default() += count;
+        }
+        let facts = known.facts.iter();
+        let problems = facts.flat_map(|f| f.problems.iter().chain(f.units.values().flat_map(|u| &u.problems)));
+        status.problem_count += problems.filter(|problem| !problem.notice).count() as u32;
+    }
+    status.clusters = counts;
+    Ok(Json(status))
+}
+
+pub(super) async fn sources(State(hub): State<Arc<Hub>>) -> Answer<Page<Source>> {
+    Ok(Json(Page { items: hub.fleet.view().sources.clone(), next: None }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EventFilter {
+    cluster: Option<String>,
+    unit: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The newest first.
+pub(super) async fn events(
+    State(hub): State<Arc<Hub>>,
+    Params(filter): Params<EventFilter>,
+) -> Answer<Page<Event>> {
+    let limit = Paging { limit: filter.limit, after: None }.limit();
+    let mut events = Vec::new();
+    hub.sessions.for_each(|name, view| {
+        if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
+            return;
+        }
+        // No more of one cluster than of all.
+        for event in view.events.iter().rev().take(limit) {
+            let unit = event.unit.to_string();
+            if filter.unit.as_ref().is_none_or(|wanted| *wanted == unit) {
+                events.push(Event {
+                    cluster: name.to_string(),
+                    at: event.at,
+                    unit,
+                    object: event.object.as_ref().map(Into::into),
+                    warning: event.warning,
+                    reason: event.reason.clone(),
+                    message: event.message.clone(),
+                });
+            }
+        }
+    });
+    // Stable: within a second, and a cluster, the newest stays first.
+    events.sort_by_key(|event| std::cmp::Reverse(event.at));
+    events.truncate(limit);
+    Ok(Json(Page { items: events, next: None }))
+}
+
+pub(super) async fn reconcile(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<Reconcile>,
+) -> Answer<Reconciled> {
+    let target = match &body.cluster {
+        None if body.unit.is_some() => {
+            return Err(ApiError::bad_request("a unit is given without its cluster"));
+        }
+        None => None,
+        Some(name) => {
+            let name: ClusterName = name
+                .parse()
+                .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+            let known = known(&hub, &name).await?;
+            let unit = body.unit.as_deref().map(|unit| find_unit(&name, &known, unit)).transpose()?;
+            Some((name, unit))
+        }
+    };
+    let shown = target.as_ref().map_or_else(
+        || "fleet".to_owned(),
+        |(name, unit)| unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}")),
+    );
+    let audit = caller.audit(&hub, "fleet.reconcile", shown);
+    let shared = hub.clone();
+    blocking(move || shared.records.audit(&audit)).await?;
+    let ticket = hub.fleet.wake();
+    if tokio::time::timeout(ROUND_LIMIT, hub.fleet.served(ticket)).await.is_err() {
+        let error = format!("the hub did not finish reading the fleet repo within {ROUND_LIMIT:?}");
+        return Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, error)
+            .hint("it goes on in the background; `flotilla get sources` shows how far it is"));
+    }
+    let mut agents = Vec::new();
+    if let Some((name, unit)) = target {
+        let unit = unit.map(|unit| unit.to_string()).unwrap_or_default();
+        let kind = request::Kind::Reconcile(v1::Reconcile { unit });
+        let answer = hub.sessions.request(&name, kind, ANSWER_LIMIT).await;
+        agents.push(match answer {
+            Ok(answered) => {
+                AgentAnswer { cluster: name.to_string(), done: answered.done, message: answered.message }
+            }
+            Err(error) => AgentAnswer { cluster: name.to_string(), done: false, message: error.to_string() },
+        });
+    }
+    let view = hub.fleet.view();
+    let failed = view.sources.iter().find(|source| !source.ready);
+    Ok(Json(Reconciled {
+        commit: view.snapshot.clone(),
+        error: failed.map(|source| format!("{}: {}", source.name, source.message)),
+        agents,
+    }))
+}
+
+/// Notices of changes, for as long as the caller listens. The first says that everything may have changed.
+pub(super) async fn watch(
+    State(hub): State<Arc<Hub>>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let reader = hub.changes.reader();
+    let first = Change { fleet: true, clusters: all_clusters(&hub) };
+    let stop = hub.tasks.shutdown().clone();
+    let stream = futures::stream::unfold((hub, reader, Some(first)), move |(hub, mut reader, first)| {
+        let stop = stop.clone();
+        async move {
+            let change = match first {
+                Some(first) => first,
+                None => {
+                    // What changes in this time is told together.
+                    tokio::time::sleep(NOTICE_INTERVAL).await;
+                    let changed = tokio::select! {
+                        changed = hub.changes.next(&mut reader) => changed,
+                        () = stop.cancelled() => return None,
+                    };
+                    Change {
+                        clusters: changed.clusters.iter().map(ToString::to_string).collect(),
+                        fleet: changed.fleet,
+                    }
+                }
+            };
+            let event = sse::Event::default().event("change").json_data(change);
+            let event = event.unwrap_or_else(|_| sse::Event::default().comment("unreadable"));
+            Some((Ok(event), (hub, reader, None)))
+        }
+    });
+    Sse::new(stream).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn all_clusters(hub: &Hub) -> Vec<String> {
+    hub.fleet.view().clusters.keys().map(ToString::to_string).collect()
+}

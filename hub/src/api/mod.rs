@@ -1,0 +1,22 @@
+//! HTTP/JSON for people, scripts, the CLI and the console, over the hub's TLS.
+//!
+//! ```text
+//! server (TLS, HTTP/1 and 2) ─► routes (one table: path, role, schema) ─► auth ─► handlers
+//!                                     └─► openapi                           show: facts to JSON, pure
+//! ```
+
+mod admin;
+mod auth;
+mod clusters;
+mod error;
+mod fleet;
+mod openapi;
+mod routes;
+mod server;
+mod show;
+mod system;
+mod units;
+
+pub use auth::first_token;
+pub use routes::router;
+pub use server::serve;

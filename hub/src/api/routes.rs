@@ -1,0 +1,232 @@
+//! Every route once: its path, the role that it needs, and what goes in and out. The router and the OpenAPI
+//! description are both made from this table.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, post};
+use flotilla_proto::api::{self, Page, Role};
+use http::Method;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+use super::auth::{Guard, guard};
+use super::error::ApiError;
+use super::{admin, clusters, fleet, openapi, system, units};
+use crate::state::Hub;
+
+/// No request of ours is larger.
+const MAX_BODY: usize = 64 << 10;
+
+/// A type's name and schema, and those that it refers to.
+pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// A body of JSON.
+pub(super) struct Json {
+    pub(super) name: String,
+    pub(super) schemas: fn(&mut Schemas),
+}
+
+fn json<T: ToSchema>() -> Option<Json> {
+    fn all<T: ToSchema>(schemas: &mut Schemas) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+    Some(Json { name: T::name().into_owned(), schemas: all::<T> })
+}
+
+/// One method of one path.
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    /// `None`: without a token.
+    pub(super) role: Option<Role>,
+    pub(super) summary: &'static str,
+    /// Parameters of the query.
+    pub(super) query: &'static [&'static str],
+    pub(super) request: Option<Json>,
+    /// `None`: not JSON.
+    pub(super) response: Option<Json>,
+    handler: MethodRouter<Arc<Hub>>,
+}
+
+pub(super) fn routes() -> Vec<Route> {
+    let route = |method: Method, path, role, summary, handler| Route {
+        method,
+        path,
+        role,
+        summary,
+        query: &[],
+        request: None,
+        response: None,
+        handler,
+    };
+    let read = |path, summary, response: Option<Json>, handler| Route {
+        response,
+        ..route(Method::GET, path, Some(Role::View), summary, handler)
+    };
+    let write = |path, role, summary, request: Option<Json>, response: Option<Json>, handler| Route {
+        request,
+        response,
+        ..route(Method::POST, path, Some(role), summary, handler)
+    };
+    let open = |path, summary, handler| route(Method::GET, path, None, summary, handler);
+    let done = json::<api::Done>;
+    vec![
+        open("/healthz", "Whether the process serves", get(system::healthz)),
+        open("/readyz", "Whether the hub knows its fleet", get(system::readyz)),
+        open("/openapi.json", "This description", get(openapi::serve)),
+        Route { role: Some(Role::View), ..open("/metrics", "Metrics for Prometheus", get(system::metrics)) },
+        read("/api/v1/whoami", "Who asks", json::<api::WhoAmI>(), get(admin::who_am_i)),
+        read("/api/v1/status", "The fleet at a glance", json::<api::Status>(), get(fleet::status)),
+        read("/api/v1/watch", "Notices of changes, as server-sent events", None, get(fleet::watch)),
+        read("/api/v1/sources", "Sources", json::<Page<api::Source>>(), get(fleet::sources)),
+        Route {
+            query: &["cluster", "unit", "limit"],
+            ..read("/api/v1/events", "Events, the newest first", json::<Page<api::Event>>(), get(fleet::events))
+        },
+        Route {
+            query: &["cluster", "phase", "limit", "after"],
+            ..read("/api/v1/units", "Units of all clusters", json::<Page<api::Unit>>(), get(units::list))
+        },
+        Route {
+            query: &["limit", "after"],
+            ..read("/api/v1/clusters", "Clusters", json::<Page<api::Cluster>>(), get(clusters::list))
+        },
+        read("/api/v1/clusters/{cluster}", "One cluster", json::<api::Cluster>(), get(clusters::get)),
+        read("/api/v1/clusters/{cluster}/units/{unit}", "One unit", json::<api::Unit>(), get(units::get)),
+        read("/api/v1/clusters/{cluster}/tree", "Units with their objects", json::<api::Tree>(), get(clusters::tree)),
+        read(
+            "/api/v1/clusters/{cluster}/manifests",
+            "What the cluster should run, without the values of Secrets",
+            json::<api::Manifests>(),
+            get(clusters::manifests),
+        ),
+        read(
+            "/api/v1/clusters/{cluster}/history",
+            "The states that the cluster was sent, the newest last",
+            json::<Page<api::HistoryEntry>>(),
+            get(clusters::history),
+        ),
+        write(
+            "/api/v1/reconcile",
+            Role::Operate,
+            "Read the fleet repo now",
+            json::<api::Reconcile>(),
+            json::<api::Reconciled>(),
+            post(fleet::reconcile),
+        ),
+        write(
+            "/api/v1/clusters/{cluster}/suspend",
+            Role::Operate,
+            "Suspend a cluster or a unit",
+            json::<api::Suspend>(),
+            done(),
+            post(clusters::suspend),
+        ),
+        write(
+            "/api/v1/clusters/{cluster}/resume",
+            Role::Operate,
+            "Resume a cluster or a unit",
+            json::<api::Resume>(),
+            done(),
+            post(clusters::resume),
+        ),
+        write(
+            "/api/v1/clusters/{cluster}/approve",
+            Role::Approve,
+            "Let go what a guard kept",
+            json::<api::Approve>(),
+            done(),
+            post(clusters::approve),
+        ),
+        write(
+            "/api/v1/join-tokens",
+            Role::Admin,
+            "A token with which one agent may join",
+            json::<api::NewJoinToken>(),
+            json::<api::JoinToken>(),
+            post(clusters::make_join_token),
+        ),
+        write("/api/v1/clusters/{cluster}/revoke", Role::Admin, "Cut an agent off", None, done(), post(clusters::revoke)),
+        write(
+            "/api/v1/clusters/{cluster}/prune",
+            Role::Admin,
+            "Delete everything that the agent manages",
+            json::<api::Prune>(),
+            done(),
+            post(clusters::prune),
+        ),
+        Route {
+            method: Method::DELETE,
+            ..write(
+                "/api/v1/clusters/{cluster}",
+                Role::Admin,
+                "Forget a cluster; its objects stay",
+                None,
+                done(),
+                delete(clusters::delete),
+            )
+        },
+        Route {
+            role: Some(Role::Admin),
+            ..read("/api/v1/tokens", "API tokens", json::<Page<api::Token>>(), get(admin::tokens))
+        },
+        write(
+            "/api/v1/tokens",
+            Role::Admin,
+            "Make an API token",
+            json::<api::NewToken>(),
+            json::<api::MadeToken>(),
+            post(admin::create_token),
+        ),
+        Route {
+            method: Method::DELETE,
+            ..write("/api/v1/tokens/{name}", Role::Admin, "Revoke an API token", None, done(), delete(admin::revoke_token))
+        },
+        Route {
+            role: Some(Role::Admin),
+            query: &["limit", "after"],
+            ..read(
+                "/api/v1/audit",
+                "Who changed what, the newest first",
+                json::<Page<api::AuditEntry>>(),
+                get(admin::audit),
+            )
+        },
+        Route {
+            role: Some(Role::Admin),
+            ..read("/api/v1/backup", "A backup, for `flotilla-hub restore`", None, get(admin::backup))
+        },
+        Route {
+            role: Some(Role::Admin),
+            ..read("/api/v1/ca", "The hub's CAs", json::<api::CaStatus>(), get(admin::ca))
+        },
+        write("/api/v1/ca/rotate", Role::Admin, "Begin to replace the CA", None, json::<api::CaStatus>(), post(admin::rotate_ca)),
+        write(
+            "/api/v1/ca/finish",
+            Role::Admin,
+            "Drop the old CA",
+            json::<api::FinishRotation>(),
+            json::<api::CaStatus>(),
+            post(admin::finish_ca),
+        ),
+    ]
+}
+
+/// The whole API.
+pub fn router(hub: Arc<Hub>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let state = Guard { hub: hub.clone(), role: route.role, route: route.path };
+        router = router.route(route.path, route.handler.layer(from_fn_with_state(state, guard)));
+    }
+    router
+        .fallback(|| async {
+            ApiError::not_found("there is nothing at this path").hint("see /openapi.json for what there is")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(hub)
+}

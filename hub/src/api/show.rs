@@ -1,0 +1,296 @@
+//! From what the hub knows to what people see. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::report::{Drift, Kept, Phase, UnitReport};
+use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
+use flotilla_proto::api::{
+    self, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree, TreeObject, TreeUnit, Unit,
+};
+
+use crate::desired::Published;
+use crate::session::ClusterView;
+use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
+use crate::view::ClusterFacts;
+
+/// All that is known of one cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) facts: Option<ClusterFacts>,
+    pub(crate) record: Option<ClusterRecord>,
+    pub(crate) view: Option<ClusterView>,
+    pub(crate) published: Option<Published>,
+    pub(crate) suspensions: Suspensions,
+    /// A join token is out.
+    pub(crate) invited: bool,
+}
+
+fn suspension(record: &SuspensionRecord) -> Suspension {
+    Suspension { by: record.by.clone(), at: record.at, reason: record.reason.clone() }
+}
+
+/// A published state's digest, generation and commit.
+pub(crate) fn desired(published: &Published) -> Desired {
+    Desired {
+        digest: published.state.digest().to_string(),
+        generation: published.state.generation.0,
+        commit: published.state.snapshot.clone(),
+    }
+}
+
+pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
+    let units = units(name, known);
+    let mut shown = Cluster {
+        name: name.to_string(),
+        connection: connection(known),
+        sync: sync(known, &units),
+        desired: known.published.as_ref().map(desired),
+        suspended: known.suspensions.cluster.as_ref().map(suspension),
+        objects: units.iter().map(|unit| unit.objects).sum(),
+        ..Cluster::default()
+    };
+    for unit in &units {
+        *shown.units.entry(unit.phase.clone()).or_default() += 1;
+    }
+    if let Some(facts) = &known.facts {
+        shown.labels = facts.labels.clone();
+        shown.variables = facts.variables.clone();
+        shown.root = facts.root.clone();
+        shown.assigned = facts.assigned;
+        shown.problems = facts.problems.iter().map(Into::into).collect();
+    }
+    if let Some(record) = &known.record {
+        // What Git says of a label counts.
+        for (key, value) in &record.labels {
+            shown.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        shown.uid = record.uid.clone();
+        shown.enrolled_at = Some(record.enrolled_at);
+        shown.certificate_expires = Some(record.certificate.expires_at);
+        shown.revoked_at = record.revoked_at;
+    }
+    if let Some(view) = &known.view {
+        shown.agent_version = view.agent_version.clone();
+        shown.kubernetes_version = view.kubernetes_version.clone();
+        shown.connected_since = view.connected_since;
+        shown.last_seen = view.last_seen;
+        shown.received = view.received.map(|digest| digest.to_string());
+        shown.applied = view.applied.map(|digest| digest.to_string());
+        shown.healthy = view.healthy.map(|digest| digest.to_string());
+        shown.refused = view.refused.clone();
+        shown.agent_problems = view.problems.clone();
+    }
+    shown
+}
+
+fn connection(known: &Known) -> ConnectionState {
+    match &known.record {
+        Some(record) if record.revoked_at.is_some() => ConnectionState::Revoked,
+        Some(_) if known.view.as_ref().is_some_and(|view| view.connected_since.is_some()) => {
+            ConnectionState::Connected
+        }
+        Some(_) => ConnectionState::Disconnected,
+        None if known.invited => ConnectionState::Invited,
+        None => ConnectionState::NotEnrolled,
+    }
+}
+
+fn sync(known: &Known, units: &[Unit]) -> SyncState {
+    if !known.facts.as_ref().is_some_and(|facts| facts.assigned) {
+        return SyncState::Unassigned;
+    }
+    let (Some(published), Some(view)) = (&known.published, &known.view) else { return SyncState::Unknown };
+    let digest = Some(published.state.digest());
+    let any = |phase: Phase| units.iter().any(|unit| unit.phase == phase.as_str());
+    if view.received != digest {
+        SyncState::Pending
+    } else if any(Phase::Failed) {
+        SyncState::Failing
+    } else if any(Phase::Held) || published.state.holds() {
+        SyncState::Held
+    } else if view.healthy == digest {
+        SyncState::InSync
+    } else {
+        SyncState::Progressing
+    }
+}
+
+/// The units of a cluster: those that Git names, that are published, or that the agent has.
+pub(crate) fn units(name: &ClusterName, known: &Known) -> Vec<Unit> {
+    let mut ids: BTreeSet<&UnitId> = BTreeSet::new();
+    ids.extend(known.facts.iter().flat_map(|facts| facts.units.keys()));
+    ids.extend(known.published.iter().flat_map(|published| published.state.units().keys()));
+    ids.extend(known.view.iter().flat_map(|view| view.units.keys()));
+    ids.into_iter().map(|id| unit(name, id, known)).collect()
+}
+
+/// One unit of a cluster.
+pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
+    let facts = known.facts.as_ref().and_then(|facts| facts.units.get(id));
+    let entry = known.published.as_ref().and_then(|published| published.state.units().get(id));
+    let report = known.view.as_ref().and_then(|view| view.units.get(id));
+    let manifest = match entry {
+        Some(UnitEntry::Present(manifest)) => Some(manifest),
+        _ => None,
+    };
+    let (phase, message) = phase(entry, report, facts.map(|facts| &facts.problems[..]));
+    let mut shown = Unit {
+        cluster: name.to_string(),
+        unit: id.to_string(),
+        phase: phase.as_str().to_owned(),
+        message,
+        live: known.view.as_ref().is_some_and(|view| view.connected_since.is_some()),
+        desired: manifest.map(|manifest| manifest.digest().to_string()),
+        objects: manifest.map_or(0, |manifest| manifest.objects.len() as u32),
+        suspended: known.suspensions.of(id).map(suspension),
+        ..Unit::default()
+    };
+    if let Some(manifest) = manifest {
+        shown.parent = manifest.spec.parent.as_ref().map(ToString::to_string);
+        shown.depends_on = manifest.spec.depends_on.iter().map(ToString::to_string).collect();
+    }
+    if let Some(facts) = facts {
+        shown.parent = facts.parent.as_ref().map(ToString::to_string).or(shown.parent);
+        if !facts.depends_on.is_empty() {
+            shown.depends_on = facts.depends_on.iter().map(ToString::to_string).collect();
+        }
+        shown.path = facts.path.clone();
+        shown.commit = facts.commit.clone();
+        shown.problems = facts.problems.iter().map(Into::into).collect();
+    }
+    if let Some(report) = report {
+        shown.since = Some(report.since);
+        shown.applied = report.applied.map(|digest| digest.to_string());
+        shown.healthy = report.healthy.map(|digest| digest.to_string());
+        if manifest.is_none() {
+            shown.objects = report.objects;
+        }
+        shown.corrected = report.corrected;
+        shown.findings = report.findings.iter().map(finding).collect();
+        shown.drift = report.drift.iter().map(drift).collect();
+        shown.kept = report.kept.iter().map(kept).collect();
+    }
+    shown
+}
+
+/// The agent's word on the newest state counts; before that, the hub's.
+fn phase(
+    entry: Option<&UnitEntry>,
+    report: Option<&UnitReport>,
+    problems: Option<&[flotilla_core::report::Problem]>,
+) -> (Phase, String) {
+    let newest = |manifest: &UnitManifest| {
+        report.filter(|report| report.desired == Some(manifest.digest()) || report.phase == Phase::Suspended)
+    };
+    match (entry, report) {
+        (Some(UnitEntry::Hold(reason)), _) => (Phase::Held, reason.clone()),
+        (Some(UnitEntry::Removed(_)), Some(report)) => (Phase::Removing, report.message.clone()),
+        (Some(UnitEntry::Removed(_)), None) => (Phase::Removing, String::new()),
+        (Some(UnitEntry::Present(manifest)), Some(report)) => match newest(manifest) {
+            Some(report) => (report.phase, report.message.clone()),
+            None => (Phase::Pending, format!("the agent has not taken the newest state yet (was {})", report.phase)),
+        },
+        (Some(UnitEntry::Present(_)), None) => (Phase::Pending, "no agent has reported this unit yet".to_owned()),
+        (None, Some(report)) => (report.phase, report.message.clone()),
+        (None, None) => {
+            let problem = problems.unwrap_or_default().iter().find(|problem| !problem.notice);
+            (Phase::Held, problem.map_or_else(|| "not published yet".to_owned(), ToString::to_string))
+        }
+    }
+}
+
+fn finding(finding: &flotilla_core::report::Finding) -> api::Finding {
+    api::Finding {
+        object: (&finding.object).into(),
+        reason: finding.reason.clone(),
+        message: finding.message.clone(),
+    }
+}
+
+fn drift(drift: &Drift) -> api::Drift {
+    let field = |field: &flotilla_core::report::FieldDrift| api::FieldDrift {
+        field: field.field.clone(),
+        wanted: field.wanted.clone(),
+        found: field.found.clone(),
+        manager: field.manager.clone(),
+    };
+    api::Drift {
+        object: (&drift.object).into(),
+        at: drift.at,
+        fields: drift.fields.iter().map(field).collect(),
+    }
+}
+
+fn kept(kept: &Kept) -> api::Kept {
+    api::Kept {
+        object: (&kept.object).into(),
+        why: kept.why.clone(),
+        approval: kept.approval.to_string(),
+    }
+}
+
+/// A cluster's units, parents before their children, with their objects.
+pub(crate) fn tree(name: &ClusterName, known: &Known) -> Tree {
+    let units = units(name, known);
+    let mut order: Vec<usize> = Vec::with_capacity(units.len());
+    let mut children: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+    let names: BTreeSet<&str> = units.iter().map(|unit| unit.unit.as_str()).collect();
+    for (at, unit) in units.iter().enumerate() {
+        // A parent that is not there leaves its children at the top.
+        let parent = unit.parent.as_deref().filter(|parent| names.contains(parent));
+        children.entry(parent).or_default().push(at);
+    }
+    let mut open = children.remove(&None).unwrap_or_default();
+    open.reverse();
+    while let Some(at) = open.pop() {
+        order.push(at);
+        open.extend(children.remove(&Some(units[at].unit.as_str())).unwrap_or_default().into_iter().rev());
+    }
+    // Parents in a circle are a problem of theirs; they are shown all the same.
+    let mut rest: Vec<usize> = children.into_values().flatten().collect();
+    rest.sort_unstable();
+    order.extend(rest);
+    let manifest = |unit: &Unit| {
+        let id: UnitId = unit.unit.parse().ok()?;
+        known.published.as_ref()?.state.present(&id).cloned()
+    };
+    let shown = order.into_iter().map(|at| {
+        let unit = units[at].clone();
+        TreeUnit { objects: objects(&unit, manifest(&unit).as_deref()), unit }
+    });
+    Tree { cluster: cluster(name, known), units: shown.collect() }
+}
+
+fn objects(unit: &Unit, manifest: Option<&UnitManifest>) -> Vec<TreeObject> {
+    let findings: BTreeMap<&api::ObjectId, &api::Finding> =
+        unit.findings.iter().map(|finding| (&finding.object, finding)).collect();
+    let calm = match unit.phase.as_str() {
+        "Ready" | "Suspended" => Health::Healthy,
+        "Applying" | "Progressing" | "Failed" => Health::Progressing,
+        _ => Health::Unknown,
+    };
+    let healthy = unit.healthy.is_some() && unit.healthy == unit.desired;
+    let entries = manifest.map(|manifest| &manifest.objects[..]).unwrap_or_default();
+    let mut shown: Vec<TreeObject> = entries
+        .iter()
+        .map(|entry| {
+            let object = api::ObjectId::from(&entry.object.id);
+            let (health, message) = match findings.get(&object) {
+                Some(finding) if finding.reason == "NotHealthy" => {
+                    (Health::Progressing, finding.message.clone())
+                }
+                Some(finding) => (Health::Failing, format!("{}: {}", finding.reason, finding.message)),
+                None if healthy => (Health::Healthy, String::new()),
+                None => (calm, String::new()),
+            };
+            TreeObject { object, version: entry.object.version.clone(), health, message }
+        })
+        .collect();
+    shown.extend(unit.kept.iter().map(|kept| TreeObject {
+        object: kept.object.clone(),
+        version: String::new(),
+        health: Health::Kept,
+        message: kept.why.clone(),
+    }));
+    shown
+}

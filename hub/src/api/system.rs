@@ -1,0 +1,79 @@
+//! For machines: liveness, readiness, metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::clusters::Snapshot;
+use super::error::ApiError;
+use super::show;
+use crate::state::Hub;
+
+/// The process serves.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The fleet repo was looked at once, and no shutdown is under way.
+pub(super) async fn readyz(State(hub): State<Arc<Hub>>) -> Response {
+    let unready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if hub.tasks.shutdown().is_cancelled() {
+        return unready("shutting down\n");
+    }
+    if hub.fleet.view().round == 0 {
+        return unready("the fleet repo was not read yet\n");
+    }
+    "ready\n".into_response()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SyncLabel {
+    state: String,
+}
+
+pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, ApiError> {
+    let snapshot = Snapshot::of(&hub).await?;
+    let mut registry = Registry::default();
+    hub.metrics.register(&mut registry);
+    let mut by_phase: BTreeMap<String, i64> = BTreeMap::new();
+    let mut by_sync: BTreeMap<&str, i64> = BTreeMap::new();
+    for name in snapshot.names() {
+        let cluster = show::cluster(&name, &snapshot.known(&hub, &name));
+        *by_sync.entry(cluster.sync.as_str()).or_default() += 1;
+        for (phase, count) in cluster.units {
+            *by_phase.entry(phase).or_default() += i64::from(count);
+        }
+    }
+    let units = Family::<Phase, Gauge>::default();
+    for (phase, count) in by_phase {
+        units.get_or_create(&Phase { phase }).set(count);
+    }
+    registry.register("flotilla_units", "Units by phase", units);
+    let clusters = Family::<SyncLabel, Gauge>::default();
+    for (state, count) in by_sync {
+        clusters.get_or_create(&SyncLabel { state: state.to_owned() }).set(count);
+    }
+    registry.register("flotilla_clusters", "Clusters by how they stand against their desired state", clusters);
+    let connected = Gauge::<i64>::default();
+    connected.set(hub.sessions.connected() as i64);
+    registry.register("flotilla_agents_connected", "Agents that are connected", connected);
+    let sources = Gauge::<i64>::default();
+    sources.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
+    registry.register("flotilla_sources_failing", "Sources that could not be read", sources);
+    let mut body = String::new();
+    text::encode(&mut body, &registry).map_err(|error| ApiError::internal(&error))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
