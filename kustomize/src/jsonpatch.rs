@@ -56,8 +56,39 @@ impl JsonPatch {
         for op in &self.ops {
             op.apply(&mut result).map_err(|e| e.at(op.pos))?;
         }
+        normalise(&mut result)?;
         *document = result;
         Ok(())
+    }
+}
+
+/// Writes numbers, dates and the like as JSON has them: kustomize sends a patched object through JSON.
+fn normalise(node: &mut Node) -> Res<()> {
+    let has_other = |n: &Node| n.any(&|n| n.as_scalar().is_some_and(|s| !is_json(s)));
+    if !has_other(node) {
+        return Ok(());
+    }
+    match &mut node.value {
+        Value::Scalar(_) => {
+            let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
+            let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
+            *node = Node::from_json(&json).at_pos(node.pos);
+        }
+        Value::Seq(seq) => seq.iter_mut().try_for_each(normalise)?,
+        Value::Map(map) => map.values_mut().try_for_each(normalise)?,
+    }
+    Ok(())
+}
+
+fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {
+    use flotilla_yaml::Kind as Is;
+    let text = scalar.text();
+    match scalar.kind() {
+        Is::String => true,
+        Is::Null => text == "null",
+        Is::Bool => matches!(text, "true" | "false"),
+        Is::Int => text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0')),
+        Is::Float | Is::Timestamp => false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use flotilla_yaml::{Kind, Map, Node, Scalar, Seq, Value};
 
 use crate::error::{Fail, Res};
-use crate::node_ops::{text, wrong_kind};
+use crate::node_ops::{is_quoted, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
 
 const DIRECTIVE: &str = "$patch";
@@ -123,7 +123,7 @@ impl Merger<'_> {
                     entry.value.clone(),
                     field.and_then(|f| f.of).or_else(|| self.kind_of(&[&Some(entry.value.clone())])),
                 )?,
-                Value::Seq(_) => self.walk(None, Some(entry.value.clone()), field)?,
+                Value::Seq(_) => self.add_list(entry.value.clone(), field)?,
                 Value::Scalar(_) => Some(entry.value.clone()),
             };
             if let Some(value) = value.filter(|v| !v.is_null()) {
@@ -132,6 +132,15 @@ impl Merger<'_> {
         }
         patch.value = Value::Map(result);
         Ok(Some(patch))
+    }
+
+    /// As [`add`](Self::add), for a list inside of what is added.
+    fn add_list(&self, mut list: Node, field: Option<Field>) -> Res<Option<Node>> {
+        let Some(Field { keys: Some(keys), of }) = field else { return Ok(Some(list)) };
+        match take_directive(&mut list)? {
+            Directive::Delete => Ok(None),
+            _ => self.merge_lists(list.clone(), Some(list), &keys, of, true),
+        }
     }
 
     fn merge_maps(&self, mut dest: Node, patch: Option<Node>, of: Option<TypeId>) -> Res<Option<Node>> {
@@ -147,8 +156,13 @@ impl Merger<'_> {
             let patch = name.and_then(|n| patch_map.remove(n));
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
             let field = self.field(of, name);
+            let quoted = is_quoted(&entry.value);
             let merged = self.walk(Some(entry.value), patch, field)?;
-            if let Some(value) = merged.filter(|v| written_null || !v.is_null()) {
+            if let Some(mut value) = merged.filter(|v| written_null || !v.is_null()) {
+                // A value takes over the quotes of the one that it replaces, and is a string by them.
+                if quoted && value.as_scalar().is_some_and(|s| s.kind() != Kind::String) {
+                    value.value = Value::Scalar(Scalar::string(value.text().unwrap_or_default()));
+                }
                 result.push(entry.key, value);
             }
         }
@@ -360,12 +374,17 @@ fn valid_keys<'k, K: AsRef<str>>(
     kept.map(|n| (keys[n].as_ref(), values.get(n).cloned().unwrap_or_default())).unzip()
 }
 
+/// A scalar's text as it stands there, `null` for a null that is written out; keys are compared by it.
+fn written(node: &Node) -> &str {
+    node.text().unwrap_or_default()
+}
+
 /// The first item that has all the values.
 fn position(items: &[Node], keys: &[&str], values: &[String]) -> Option<usize> {
     items.iter().position(|item| {
         keys.iter().zip(values).all(|(key, value)| match *key {
             "" => item.is_scalar() && item.text() == Some(value),
-            key => item.as_map().and_then(|m| m.get(key)).is_some_and(|n| text(n) == value),
+            key => item.as_map().and_then(|m| m.get(key)).is_some_and(|n| written(n) == value),
         })
     })
 }
@@ -388,8 +407,8 @@ fn set_element(items: &mut Vec<Node>, element: Option<Node>, keys: &[&str], valu
         for (n, key) in keys.iter().enumerate() {
             if let Some(value) = values.get(n) {
                 matched = match *key {
-                    "" => text(&item) == value,
-                    key => item.get(key).is_some_and(|v| value.is_empty() || text(v) == value),
+                    "" => written(&item) == value,
+                    key => item.get(key).is_some_and(|v| value.is_empty() || written(v) == value),
                 };
             }
             all &= matched;
@@ -423,8 +442,8 @@ fn append_list(items: &mut Vec<Node>, more: Vec<Node>, keys: &[&str]) {
         }
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
-            match element.get(key).filter(|n| !n.is_null()) {
-                Some(value) => values.push(text(value).to_owned()),
+            match element.get(key) {
+                Some(value) => values.push(written(value).to_owned()),
                 None => items.push(element.clone()),
             }
         }

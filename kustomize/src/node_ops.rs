@@ -4,6 +4,11 @@ use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, SmolStr, Style, Value};
 
 use crate::error::{Fail, Res, fail};
 
+/// Whether quotes or block style make a scalar a string.
+pub(crate) fn is_quoted(node: &Node) -> bool {
+    matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded)
+}
+
 /// Sets the text of a scalar that has no type of its own: it stays a string where it was quoted, else it means
 /// what it looks like.
 pub(crate) fn set_text(node: &mut Node, text: &str) {

@@ -16,7 +16,7 @@ use flotilla_yaml::{Node, Scalar};
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
 use crate::kustomization::Replica;
-use crate::node_ops::{put_string, wrong_kind};
+use crate::node_ops::{is_quoted, put_string, wrong_kind};
 use crate::resmap::ResMap;
 
 /// Sets labels or annotations at all the places that the specs name.
@@ -52,7 +52,10 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, specs: &[FieldSp
                 if !node.is_scalar() {
                     return Err(wrong_kind("ScalarNode", node));
                 }
-                *node = Node::from(Scalar::int(replica.count)).at_pos(replica.pos);
+                let count = Scalar::int(replica.count);
+                let style = node.style;
+                let scalar = if is_quoted(node) { Scalar::string(count.text()) } else { count };
+                *node = Node::from(scalar).at_pos(replica.pos).with_style(style);
                 Ok(())
             })?;
         }
