@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use flotilla_proto::api::ConnectionState;
-use flotilla_tests::fleet::{Agent, Fleet, SOON};
-use flotilla_tests::git::{Change, file};
+use flotilla_proto::api::{CaStatus, ConnectionState};
+use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
+use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::objects::list;
 use flotilla_tests::wait::{always, eventually};
-use flotilla_tests::{ClusterOptions, Clusters};
+use flotilla_tests::{ClusterOptions, Clusters, Port};
 
 use crate::{VALUE, WHILE, config};
 
@@ -123,4 +123,100 @@ async fn who_is_revoked_is_cut_off_at_once_and_keeps_its_cluster() {
     fleet.member("one").agent().rejoin(&token).unwrap();
     fleet.field_becomes("one", &config("app"), VALUE, "2").await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
+}
+
+/// Posts to the hub's API.
+async fn post(fleet: &mut Fleet, path: &str, body: &str) -> Result<CaStatus> {
+    let request = http::Request::post(path).header("content-type", "application/json").body(body.into())?;
+    Ok(fleet.hub().api()?.request(request).await?)
+}
+
+/// A commit gets through to the cluster.
+async fn works(fleet: &Fleet, value: &str) {
+    fleet.commit(value, &files(value)).await.unwrap();
+    fleet.field_becomes("one", &config("app"), VALUE, value).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_ca_and_a_new_address_reach_the_agents() {
+    let mut fleet = Fleet::start(["one"], &files("1")).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+
+    // A CA begins to replace the other: both are trusted until every agent has a certificate of the new one.
+    let rotating = post(&mut fleet, "/api/v1/ca/rotate", "{}").await.unwrap();
+    assert_eq!(rotating.cas.len(), 2, "{rotating:?}");
+    let api = fleet.hub().api().unwrap();
+    eventually(SOON, || async {
+        let status: CaStatus = api.request(http::Request::get("/api/v1/ca").body(Vec::new())?).await?;
+        ensure!(status.behind.is_empty(), "behind: {:?}", status.behind);
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    works(&fleet, "2").await;
+    let finished = post(&mut fleet, "/api/v1/ca/finish", "{}").await.unwrap();
+    assert_eq!(finished.cas.len(), 1, "{finished:?}");
+    works(&fleet, "3").await;
+    // Only the new CA is left to connect by.
+    fleet.member("one").agent().restart().unwrap();
+    fleet.hub().process().kill();
+    fleet.hub().restart().await.unwrap();
+    fleet.connected("one").await.unwrap();
+    works(&fleet, "4").await;
+
+    // The hub names an address that it is not at yet, and then moves there.
+    let port = Port::reserve().unwrap();
+    fleet.hub().announce(&port).await.unwrap();
+    fleet.connected("one").await.unwrap();
+    works(&fleet, "5").await;
+    fleet.hub().move_to(port).await.unwrap();
+    fleet.connected("one").await.unwrap();
+    works(&fleet, "6").await;
+    fleet.member("one").agent().restart().unwrap();
+    works(&fleet, "7").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_renewed_before_they_end_and_after() {
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", &files("1")).unwrap();
+    let url = repo.url();
+    let life = HubOptions { args: vec!["--agent-cert-life".into(), "12s".into()], ..HubOptions::default() };
+    let mut fleet = Fleet::new(repo, &url, &life).await.unwrap();
+    let clusters = Clusters::new().await.unwrap();
+    let cluster = clusters.start_one("one", &ClusterOptions::bare()).await.unwrap();
+    fleet.join_through_proxy("one", cluster).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+
+    let expires =
+        async |fleet: &Fleet| fleet.cluster("one").await.map(|it| it.certificate_expires.unwrap_or(0));
+    let mut last = expires(&fleet).await.unwrap();
+    for value in ["2", "3"] {
+        eventually(SOON, || async {
+            let cluster = fleet.cluster("one").await?;
+            ensure!(cluster.connection == ConnectionState::Connected, "it is {:?}", cluster.connection);
+            let now = cluster.certificate_expires.unwrap_or(0);
+            ensure!(now > last, "the certificate still ends at {now}");
+            anyhow::Ok(())
+        })
+        .await
+        .unwrap();
+        last = expires(&fleet).await.unwrap();
+        works(&fleet, value).await;
+    }
+
+    // Away past the end of its certificate, it comes back by its key.
+    fleet.member("one").agent().process().kill();
+    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(last.unsigned_abs() + 2);
+    eventually(SOON, || async {
+        ensure!(std::time::SystemTime::now() > end, "the certificate has not ended");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    fleet.member("one").agent().process().start().unwrap();
+    fleet.connected("one").await.unwrap();
+    works(&fleet, "4").await;
+    assert!(expires(&fleet).await.unwrap() > last);
 }
