@@ -1,0 +1,212 @@
+//! The command line, parsed. Each command's own arguments stand with the command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Manage a fleet of Kubernetes clusters from one Git repository
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(
+    after_help = "`flotilla help COMMAND`, `flotilla help exit-codes` and `flotilla help environment` say more."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// When to use colours; NO_COLOR is respected
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    #[arg(help = "When to use colours: auto, always, never", help_heading = "Global options")]
+    pub(crate) color: Color,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// How the hub is found and trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct ConnectionArgs {
+    /// Address of the hub's API, like https://hub.example:8443 [env: FLOTILLA_HUB]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) hub: Option<String>,
+    /// API token; others on this machine may see it, so prefer --token-file [env: FLOTILLA_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// File with the API token [env: FLOTILLA_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the certificate of the hub's CA (PEM) [env: FLOTILLA_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Data folder of a hub on this machine: address, CA and token are taken from it [env: FLOTILLA_DATA]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// In which form data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    /// A table with more columns.
+    Wide,
+    Json,
+    Yaml,
+}
+
+/// The choice of a form.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// Form of the output
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Check(commands::check::CheckArgs),
+    #[command(subcommand)]
+    Get(commands::get::GetCommand),
+    Status(commands::status::StatusArgs),
+    Tree(commands::tree::TreeArgs),
+    Reconcile(commands::reconcile::ReconcileArgs),
+    Suspend(commands::suspend::SuspendArgs),
+    Resume(commands::resume::ResumeArgs),
+    Approve(commands::approve::ApproveArgs),
+    #[command(subcommand)]
+    Cluster(commands::cluster::ClusterCommand),
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
+    Render(commands::render::RenderArgs),
+    Diff(commands::diff::DiffArgs),
+    #[command(subcommand)]
+    Kustomize(commands::kustomize::KustomizeCommand),
+    Audit(commands::audit::AuditArgs),
+    Version(commands::version::VersionArgs),
+    Completion(commands::completion::CompletionArgs),
+    Help(commands::help::HelpArgs),
+}
+
+/// A duration on the command line: `90s`, `15m`, `24h`, `30d`; in seconds.
+pub(crate) fn duration(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is no duration: use a number with s, m, h or d, like 24h");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..split].parse().map_err(|_| wrong())?;
+    let unit = match &text[split..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).filter(|&seconds| seconds > 0).ok_or_else(wrong)
+}
+
+/// `KEY=VALUE` on the command line.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not of the form KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_pairs() {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("24h", Some(86400)),
+            ("30d", Some(2_592_000)),
+            ("0s", None),
+            ("5", None),
+            ("h", None),
+            ("-1h", None),
+            ("1w", None),
+            ("99999999999999999999s", None),
+            ("999999999999999999d", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+    }
+
+    #[test]
+    fn lines_that_parse_and_lines_that_do_not() {
+        for (line, parses) in [
+            ("get clusters", true),
+            ("get cluster staging -o wide", true),
+            ("get units --cluster staging --watch -o json", true),
+            ("get", false),
+            ("get nonsense", false),
+            ("get clusters -o xml", false),
+            ("status --watch", true),
+            ("tree staging", true),
+            ("tree", false),
+            ("tree Not_A_Name", false),
+            ("reconcile", true),
+            ("reconcile staging apps/web --wait --timeout 30s", true),
+            ("reconcile staging not-a-unit", false),
+            ("suspend", false),
+            ("suspend staging root --reason migration", true),
+            ("resume staging apps/web", true),
+            ("approve staging", false),
+            ("approve staging 12", false),
+            ("approve staging 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", true),
+            ("cluster token edge-1 --expires 1h --label tier=edge", true),
+            ("cluster token edge-1 --expires soon", false),
+            ("cluster token edge-1 --label tier", false),
+            ("cluster delete edge-1 --prune --confirm edge-1", true),
+            ("cluster delete edge-1 --confirm edge-1", false),
+            ("token create ci --role operate", true),
+            ("token create ci --role god", false),
+            ("token create ci", false),
+            ("render --cluster staging --repo .", true),
+            ("render", false),
+            ("diff --cluster staging", true),
+            ("kustomize build", true),
+            ("kustomize build dir -o out.yaml", true),
+            ("completion zsh", true),
+            ("completion tcsh", false),
+            ("help exit-codes", true),
+            ("version --client", true),
+            ("status --token a --token-file b", false),
+            ("--hub https://h:1 status", true),
+            ("status --hub https://h:1", true),
+            ("status --color never", true),
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("flotilla").chain(line.split(' ')));
+            assert_eq!(parsed.is_ok(), parses, "{line}: {:?}", parsed.err().map(|e| e.to_string()));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the hub can be asked, a function each.
+
+use flotilla_core::{ClusterName, Digest, UnitId};
+use flotilla_proto::api::{
+    Approve, AuditEntry, Cluster, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken, NewToken,
+    Prune, Reconcile, Reconciled, Resume, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+};
+use reqwest::Method;
+
+use super::{Client, escape};
+use crate::error::Error;
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventFilter {
+    pub(crate) cluster: Option<ClusterName>,
+    pub(crate) unit: Option<UnitId>,
+    /// The newest so many.
+    pub(crate) limit: usize,
+}
+
+const NO_BODY: Option<&()> = None;
+
+impl Client {
+    pub(crate) async fn who_am_i(&self) -> Result<WhoAmI, Error> {
+        self.get("ask who I am", "whoami", &[]).await
+    }
+
+    pub(crate) async fn status(&self) -> Result<Status, Error> {
+        self.get("read the status", "status", &[]).await
+    }
+
+    pub(crate) async fn clusters(&self) -> Result<Vec<Cluster>, Error> {
+        self.list("read the clusters", "clusters", &[], None).await
+    }
+
+    pub(crate) async fn cluster(&self, name: &ClusterName) -> Result<Cluster, Error> {
+        self.get(&format!("read cluster {name}"), &cluster(name, ""), &[]).await
+    }
+
+    /// Units of one cluster, or of all.
+    pub(crate) async fn units(&self, cluster: Option<&ClusterName>) -> Result<Vec<Unit>, Error> {
+        let query = [("cluster", cluster.map(ToString::to_string))];
+        self.list("read the units", "units", &query, None).await
+    }
+
+    pub(crate) async fn sources(&self) -> Result<Vec<Source>, Error> {
+        self.list("read the sources", "sources", &[], None).await
+    }
+
+    pub(crate) async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, Error> {
+        let EventFilter { cluster, unit, limit } = filter;
+        let query = [
+            ("cluster", cluster.as_ref().map(ToString::to_string)),
+            ("unit", unit.as_ref().map(ToString::to_string)),
+        ];
+        self.list("read the events", "events", &query, Some(*limit)).await
+    }
+
+    pub(crate) async fn tree(&self, name: &ClusterName) -> Result<Tree, Error> {
+        self.get(&format!("read the tree of cluster {name}"), &cluster(name, "/tree"), &[]).await
+    }
+
+    pub(crate) async fn manifests(&self, name: &ClusterName) -> Result<Manifests, Error> {
+        self.get(&format!("read what cluster {name} should run"), &cluster(name, "/manifests"), &[]).await
+    }
+
+    pub(crate) async fn reconcile(&self, body: &Reconcile) -> Result<Reconciled, Error> {
+        self.send("reconcile", Method::POST, "reconcile", Some(body)).await
+    }
+
+    pub(crate) async fn suspend(&self, name: &ClusterName, body: &Suspend) -> Result<Done, Error> {
+        self.send(&format!("suspend {name}"), Method::POST, &cluster(name, "/suspend"), Some(body)).await
+    }
+
+    pub(crate) async fn resume(&self, name: &ClusterName, body: &Resume) -> Result<Done, Error> {
+        self.send(&format!("resume {name}"), Method::POST, &cluster(name, "/resume"), Some(body)).await
+    }
+
+    pub(crate) async fn approve(&self, name: &ClusterName, approval: Digest) -> Result<Done, Error> {
+        let body = Approve { approval: approval.to_string() };
+        self.send(&format!("approve on {name}"), Method::POST, &cluster(name, "/approve"), Some(&body)).await
+    }
+
+    pub(crate) async fn join_token(&self, body: &NewJoinToken) -> Result<JoinToken, Error> {
+        let what = format!("make a join token for cluster {}", body.cluster);
+        self.send(&what, Method::POST, "join-tokens", Some(body)).await
+    }
+
+    pub(crate) async fn revoke_cluster(&self, name: &ClusterName) -> Result<Done, Error> {
+        self.send(&format!("revoke cluster {name}"), Method::POST, &cluster(name, "/revoke"), NO_BODY).await
+    }
+
+    /// Deletes everything that the agent manages in the cluster.
+    pub(crate) async fn prune_cluster(&self, name: &ClusterName, body: &Prune) -> Result<Done, Error> {
+        self.send(&format!("prune cluster {name}"), Method::POST, &cluster(name, "/prune"), Some(body)).await
+    }
+
+    /// Forgets the cluster; its objects stay.
+    pub(crate) async fn delete_cluster(&self, name: &ClusterName) -> Result<Done, Error> {
+        self.send(&format!("delete cluster {name}"), Method::DELETE, &cluster(name, ""), NO_BODY).await
+    }
+
+    pub(crate) async fn tokens(&self) -> Result<Vec<Token>, Error> {
+        self.list("read the API tokens", "tokens", &[], None).await
+    }
+
+    pub(crate) async fn create_token(&self, body: &NewToken) -> Result<MadeToken, Error> {
+        self.send(&format!("make the API token {}", body.name), Method::POST, "tokens", Some(body)).await
+    }
+
+    pub(crate) async fn revoke_token(&self, name: &str) -> Result<Done, Error> {
+        let path = format!("tokens/{}", escape(name));
+        self.send(&format!("revoke the API token {name}"), Method::DELETE, &path, NO_BODY).await
+    }
+
+    pub(crate) async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+        self.list("read the audit log", "audit", &[], Some(limit)).await
+    }
+}
+
+fn cluster(name: &ClusterName, rest: &str) -> String {
+    format!("clusters/{name}{rest}")
+}

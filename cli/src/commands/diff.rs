@@ -1,0 +1,224 @@
+//! `flotilla diff`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use flotilla_core::ClusterName;
+use flotilla_proto::api::{ConnectionState, FieldDrift, Unit};
+use serde::Serialize;
+
+use super::render::say_problems;
+use crate::Context;
+use crate::args::Format;
+use crate::client::Client;
+use crate::diff::{Change, Diff, ObjectDiff, between};
+use crate::error::Error;
+use crate::exit::Code;
+use crate::offline::{ClustersArgs, Repo};
+use crate::output::{Terminal, Tone, clean, paint, visible};
+
+/// Show what would change in a cluster
+///
+/// With --repo: from what the hub has published for the cluster to what a folder renders to. Without: from what the
+/// cluster runs, as its agent reports it, to what the hub has published. Values of Secrets are digests.
+///
+/// Exits with 0 if nothing differs, with 1 if something does.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Name of the cluster
+    #[arg(short, long, value_name = "NAME")]
+    cluster: ClusterName,
+    /// Folder with the fleet repo: as it is now, committed or not
+    #[arg(long, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    #[command(flatten)]
+    clusters: ClustersArgs,
+    /// Form of the output; a table is the unified diff
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t, hide_default_value = true)]
+    output: Format,
+}
+
+pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error> {
+    let DiffArgs { cluster, repo, clusters, output } = args;
+    match repo {
+        Some(folder) => {
+            let repo = Repo::open(&folder, &clusters)?;
+            let rendered = repo.render(&cluster)?;
+            let published = context.hub()?.manifests(&cluster).await?;
+            let diff = if rendered.units.is_empty() {
+                Diff::default()
+            } else {
+                between(&published.units, &rendered.units)
+            };
+            show(&context.terminal, output, &diff, &diff.objects)?;
+            say_problems(context, &rendered);
+            for (unit, reason) in &diff.unknown {
+                context.terminal.warn(&format!("{unit} is not compared: {reason}"));
+            }
+            if rendered.errors() > 0 {
+                return Err(Error::new(Code::Input, format!("{} does not render whole", folder.display()))
+                    .hint("a unit that does not render is held by the hub: what it runs stays"));
+            }
+            Ok(if diff.objects.is_empty() { Code::Done } else { Code::Found })
+        }
+        None => against_cluster(context, &context.hub()?, &cluster, output).await,
+    }
+}
+
+fn show<T: Serialize>(
+    terminal: &Terminal,
+    format: Format,
+    data: &T,
+    objects: &[ObjectDiff],
+) -> Result<(), Error> {
+    terminal.show(format, data, |_| objects.iter().map(|object| human(object, terminal.color)).collect())
+}
+
+/// A unified diff, coloured by line.
+fn human(object: &ObjectDiff, color: bool) -> String {
+    let mut out = String::new();
+    if object.change == Change::Moved {
+        let unit = |unit: &Option<String>| unit.clone().unwrap_or_default();
+        let text = format!("{} moves from {} to {}", object.object, unit(&object.from), unit(&object.to));
+        return paint(&clean(&text), Some(Tone::Note).filter(|_| color)) + "\n";
+    }
+    for line in object.diff.lines() {
+        let tone = match line.as_bytes() {
+            [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => Some(Tone::Strong),
+            [b'@', ..] => Some(Tone::Note),
+            [b'-', ..] => Some(Tone::Bad),
+            [b'+', ..] => Some(Tone::Good),
+            _ => None,
+        };
+        out.push_str(&paint(&visible(line), tone.filter(|_| color)));
+        out.push('\n');
+    }
+    out
+}
+
+/// What the agent says differs from what is published.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Drifted {
+    objects: Vec<ObjectDiff>,
+    /// Units whose published state is not applied yet, with their phase.
+    pending: Vec<String>,
+}
+
+async fn against_cluster(
+    context: &Context,
+    client: &Client,
+    name: &ClusterName,
+    format: Format,
+) -> Result<Code, Error> {
+    let cluster = client.cluster(name).await?;
+    let units = client.units(Some(name)).await?;
+    if cluster.received.is_none() && cluster.applied.is_none() {
+        let state = cluster.connection.as_str();
+        return Err(Error::new(
+            Code::Refused,
+            format!("nothing is known of what cluster {name} runs: its agent is {state}"),
+        )
+        .hint(format!(
+            "`flotilla diff --cluster {name} --repo DIR` compares with what the hub has published"
+        )));
+    }
+    if cluster.connection != ConnectionState::Connected {
+        context.terminal.warn(&format!(
+            "the agent of {name} is {}: this is what it said last",
+            cluster.connection.as_str()
+        ));
+    }
+    let drifted = Drifted { objects: units.iter().flat_map(drift).collect(), pending: pending(&units) };
+    show(&context.terminal, format, &drifted, &drifted.objects)?;
+    for unit in &drifted.pending {
+        context.terminal.note(&format!("not applied yet: {unit}"));
+    }
+    let same = drifted.objects.is_empty() && drifted.pending.is_empty();
+    Ok(if same { Code::Done } else { Code::Found })
+}
+
+fn pending(units: &[Unit]) -> Vec<String> {
+    let open = units.iter().filter(|unit| unit.desired.is_some() && unit.desired != unit.applied);
+    open.map(|unit| format!("{} ({})", unit.unit, unit.phase)).collect()
+}
+
+fn drift(unit: &Unit) -> Vec<ObjectDiff> {
+    let text = |change: Change, object: String, lines: String| {
+        let (removed, added) = (change == Change::Removed, change == Change::Added);
+        let header =
+            |absent: bool| if absent { "/dev/null".to_owned() } else { format!("{object} ({})", unit.unit) };
+        ObjectDiff {
+            diff: format!("--- {}\n+++ {}\n{lines}", header(added), header(removed)),
+            object,
+            change,
+            from: Some(unit.unit.clone()).filter(|_| !added),
+            to: Some(unit.unit.clone()).filter(|_| !removed),
+        }
+    };
+    let drift = unit.drift.iter().map(|drift| {
+        let object = drift.object.to_string();
+        if drift.fields.is_empty() {
+            text(Change::Added, object, "@@ the whole object is gone @@\n".to_owned())
+        } else {
+            text(Change::Changed, object, drift.fields.iter().map(field).collect())
+        }
+    });
+    let kept = unit.kept.iter().map(|kept| {
+        let lines = format!("@@ kept: {} @@\n", kept.why);
+        text(Change::Removed, kept.object.to_string(), lines)
+    });
+    drift.chain(kept).collect()
+}
+
+fn field(field: &FieldDrift) -> String {
+    let by = field.manager.as_ref().map(|manager| format!(", changed by {manager}")).unwrap_or_default();
+    let mut out = format!("@@ {}{by} @@\n", field.field);
+    for (sign, value) in [('-', &field.found), ('+', &field.wanted)] {
+        for line in value.iter().flat_map(|value| value.lines()) {
+            out.push_str(&format!("{sign}{line}\n"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_proto::api::{Drift, Kept, ObjectId};
+
+    use super::*;
+
+    #[test]
+    fn drift_goes_from_what_is_found_to_what_is_wanted() {
+        let object =
+            |name: &str| ObjectId { kind: "Service".into(), name: name.into(), ..Default::default() };
+        let field = FieldDrift {
+            field: "/spec/type".into(),
+            wanted: Some("ClusterIP".into()),
+            found: Some("NodePort".into()),
+            manager: Some("kubectl".into()),
+        };
+        let unit = Unit {
+            unit: "root".into(),
+            drift: vec![
+                Drift { object: object("a"), at: 1, fields: vec![field] },
+                Drift { object: object("b"), at: 1, fields: vec![] },
+            ],
+            kept: vec![Kept {
+                object: object("c"),
+                why: "foreign objects inside".into(),
+                approval: "x".into(),
+            }],
+            ..Default::default()
+        };
+        let texts: Vec<String> = drift(&unit).iter().map(|diff| human(diff, false)).collect();
+        assert_eq!(
+            texts,
+            [
+                "--- Service a (root)\n+++ Service a (root)\n@@ /spec/type, changed by kubectl @@\n-NodePort\n+ClusterIP\n",
+                "--- /dev/null\n+++ Service b (root)\n@@ the whole object is gone @@\n",
+                "--- Service c (root)\n+++ /dev/null\n@@ kept: foreign objects inside @@\n",
+            ]
+        );
+    }
+}

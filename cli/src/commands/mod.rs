@@ -1,0 +1,55 @@
+//! The commands, a file each.
+
+pub(crate) mod approve;
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod cluster;
+pub(crate) mod completion;
+pub(crate) mod diff;
+pub(crate) mod get;
+pub(crate) mod help;
+pub(crate) mod kustomize;
+pub(crate) mod reconcile;
+pub(crate) mod render;
+pub(crate) mod resume;
+pub(crate) mod status;
+pub(crate) mod suspend;
+pub(crate) mod token;
+pub(crate) mod tree;
+pub(crate) mod version;
+
+mod rows;
+mod target;
+
+use crate::Context;
+use crate::args::Command;
+use crate::error::Error;
+use crate::exit::Code;
+
+/// Runs a command; what it found is in the code, what went wrong in the error.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Error> {
+    match command {
+        Command::Check(args) => check::run(context, args).await,
+        Command::Get(command) => get::run(context, command).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Tree(args) => tree::run(context, args).await,
+        Command::Reconcile(args) => reconcile::run(context, args).await,
+        Command::Suspend(args) => suspend::run(context, args).await,
+        Command::Resume(args) => resume::run(context, args).await,
+        Command::Approve(args) => approve::run(context, args).await,
+        Command::Cluster(command) => cluster::run(context, command).await,
+        Command::Token(command) => token::run(context, command).await,
+        Command::Render(args) => render::run(context, args),
+        Command::Diff(args) => diff::run(context, args).await,
+        Command::Kustomize(command) => kustomize::run(context, command),
+        Command::Audit(args) => audit::run(context, args).await,
+        Command::Version(args) => version::run(context, args).await,
+        Command::Completion(args) => completion::run(context, args),
+        Command::Help(args) => help::run(context, args),
+    }
+}
+
+/// What the hub said of a change, or our own words where it said nothing.
+fn said(done: &flotilla_proto::api::Done, otherwise: &str) -> String {
+    if done.message.is_empty() { otherwise.to_owned() } else { done.message.clone() }
+}

@@ -1,0 +1,146 @@
+//! `flotilla reconcile`
+
+use std::time::Duration;
+
+use clap::Args;
+use flotilla_core::{ClusterName, UnitId};
+use flotilla_proto::api::{Cluster, Reconcile, Reconciled, SyncState};
+use tokio::time::Instant;
+
+use super::rows::cluster_message;
+use crate::Context;
+use crate::args::{self, OutputArgs};
+use crate::client::{Client, Watch};
+use crate::error::Error;
+use crate::exit::Code;
+use crate::output::clean;
+
+/// Read the fleet repo now, and have agents compare now
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    /// Only the agent of this cluster; all if it is left out
+    cluster: Option<ClusterName>,
+    /// Only this unit of the cluster
+    unit: Option<UnitId>,
+    /// Wait until the clusters that are connected run what Git says, and are healthy
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = args::duration, requires = "wait")]
+    timeout: u64,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) async fn run(context: &Context, args: ReconcileArgs) -> Result<Code, Error> {
+    let client = context.hub()?;
+    let ReconcileArgs { cluster, unit, wait, timeout, output } = args;
+    let unit = unit.map(|unit| unit.to_string());
+    let request = Reconcile { cluster: cluster.as_ref().map(ToString::to_string), unit };
+    let answer = client.reconcile(&request).await?;
+    context.terminal.show(output.output, &answer, |_| human(&answer))?;
+    if let Some(error) = answer.error {
+        return Err(Error::new(Code::NotReached, format!("the source could not be read: {error}"))
+            .hint("what was read last stays; `flotilla get sources` shows where it stands"));
+    }
+    if !wait {
+        let failed = answer.agents.iter().filter(|agent| !agent.done).count();
+        // One agent that is away is no failure of the whole fleet; the one that was named is.
+        return match cluster {
+            Some(cluster) if failed > 0 => {
+                Err(Error::new(Code::NotReached, format!("the agent of cluster {cluster} did not do it"))
+                    .hint("`flotilla get clusters` shows which agents are connected"))
+            }
+            _ => Ok(Code::Done),
+        };
+    }
+    let deadline = Duration::from_secs(timeout);
+    wait_for(context, &client, cluster.as_ref(), deadline).await
+}
+
+fn human(answer: &Reconciled) -> String {
+    let mut out = String::new();
+    if let Some(commit) = &answer.commit {
+        let id = commit.id.get(..12).unwrap_or(&commit.id);
+        out.push_str(&clean(&format!("commit {id} on {}: {}", commit.branch, commit.subject)));
+        out.push('\n');
+    }
+    for agent in &answer.agents {
+        let state = if agent.done { "done" } else { "not done" };
+        let message = if agent.message.is_empty() { String::new() } else { format!(": {}", agent.message) };
+        out.push_str(&clean(&format!("{}: {state}{message}", agent.cluster)));
+        out.push('\n');
+    }
+    out
+}
+
+async fn wait_for(
+    context: &Context,
+    client: &Client,
+    only: Option<&ClusterName>,
+    limit: Duration,
+) -> Result<Code, Error> {
+    let deadline = Instant::now() + limit;
+    let mut watch = Watch::start(client, &context.terminal).await?;
+    let mut last: Vec<String> = Vec::new();
+    loop {
+        let clusters = match only {
+            Some(name) => vec![client.cluster(name).await?],
+            None => client.clusters().await?,
+        };
+        let open = waiting_for(&clusters, only.is_some());
+        if open.is_empty() {
+            context.terminal.note("in sync");
+            return Ok(Code::Done);
+        }
+        if open != last {
+            context.terminal.note(&format!("waiting for {}", open.join("; ")));
+        }
+        last = open;
+        match tokio::time::timeout_at(deadline, watch.changed()).await {
+            Ok(changed) => changed?,
+            Err(_) => {
+                let text = format!("not in sync after {}s: {}", limit.as_secs(), last.join("; "));
+                return Err(Error::new(Code::NotReached, text)
+                    .hint("`flotilla status CLUSTER` says more; nothing is undone, the agents go on"));
+            }
+        }
+    }
+}
+
+/// What is not in sync yet, and how it stands. Clusters without an agent are waited for only by name.
+fn waiting_for(clusters: &[Cluster], named: bool) -> Vec<String> {
+    let counts = |cluster: &&Cluster| named || cluster.connection.as_str() == "Connected";
+    let open = clusters.iter().filter(counts).filter(|cluster| cluster.sync != SyncState::InSync);
+    open.map(|cluster| {
+        let message = cluster_message(cluster);
+        let message = if message.is_empty() { message } else { format!(", {message}") };
+        format!("{} ({}, {}{message})", cluster.name, cluster.connection.as_str(), cluster.sync.as_str())
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_proto::api::ConnectionState;
+
+    use super::*;
+
+    #[test]
+    fn clusters_that_nobody_speaks_for_are_waited_for_only_by_name() {
+        let cluster = |name: &str, connection, sync| Cluster {
+            name: name.into(),
+            connection,
+            sync,
+            ..Default::default()
+        };
+        let clusters = [
+            cluster("a", ConnectionState::Connected, SyncState::InSync),
+            cluster("b", ConnectionState::Connected, SyncState::Failing),
+            cluster("c", ConnectionState::Disconnected, SyncState::Pending),
+        ];
+        assert_eq!(waiting_for(&clusters, false), ["b (Connected, Failing)"]);
+        assert_eq!(waiting_for(&clusters[2..], true), ["c (Disconnected, Pending)"]);
+        assert!(waiting_for(&clusters[..1], true).is_empty());
+    }
+}

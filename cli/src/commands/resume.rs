@@ -1,0 +1,23 @@
+//! `flotilla resume`
+
+use clap::Args;
+use flotilla_proto::api::Resume;
+
+use super::target::Target;
+use crate::Context;
+use crate::error::Error;
+use crate::exit::Code;
+
+/// End a suspension by hand; one that stands in Git stays
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<Code, Error> {
+    let ResumeArgs { target } = args;
+    let done = context.hub()?.resume(&target.cluster, &Resume { unit: target.unit_text() }).await?;
+    context.terminal.note(&super::said(&done, &format!("{target} is resumed")));
+    Ok(Code::Done)
+}

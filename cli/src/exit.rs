@@ -1,0 +1,67 @@
+//! How the program ends. These numbers are published: scripts depend on them, they never change their meaning.
+
+/// An exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    Done = 0,
+    Found = 1,
+    Usage = 2,
+    Input = 3,
+    Unreachable = 4,
+    Denied = 5,
+    NotFound = 6,
+    Refused = 7,
+    HubFailed = 8,
+    NotReached = 9,
+    Local = 10,
+    OutputClosed = 141,
+}
+
+impl Code {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Done,
+        Self::Found,
+        Self::Usage,
+        Self::Input,
+        Self::Unreachable,
+        Self::Denied,
+        Self::NotFound,
+        Self::Refused,
+        Self::HubFailed,
+        Self::NotReached,
+        Self::Local,
+        Self::OutputClosed,
+    ];
+
+    /// What it means, in one line.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Found => "`diff` found differences; `check` found problems",
+            Self::Usage => "the command line, environment or configuration file is wrong",
+            Self::Input => "files that were to be rendered are wrong: file, line and field are on stderr",
+            Self::Unreachable => "the hub could not be reached, or who answered is not the hub",
+            Self::Denied => "the token is missing, wrong or expired, or its role does not suffice",
+            Self::NotFound => "the hub does not know what was named",
+            Self::Refused => "the hub understood and refused, for the reason on stderr",
+            Self::HubFailed => "the hub failed, or gave an answer that is none",
+            Self::NotReached => {
+                "what was asked for was not reached: in time, by all agents, or at the source"
+            }
+            Self::Local => "a file or stream of this machine could not be read or written",
+            Self::OutputClosed => "whoever read the output went away",
+        }
+    }
+}
+
+impl From<Code> for std::process::ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// The table of all codes, a line each.
+pub(crate) fn table() -> String {
+    Code::ALL.iter().map(|code| format!("{:>4}  {}\n", *code as u8, code.meaning())).collect()
+}

@@ -1,0 +1,121 @@
+//! A folder rendered as the hub would render a commit of it: no hub, no Git.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use flotilla_core::{ClusterName, Object, UnitId};
+use flotilla_kustomize::files::TreePath;
+use flotilla_proto::api::{Problem, UnitManifests, UnitState};
+use flotilla_render::{ClusterRender, Fleet, RenderCache, discover, render_cluster};
+use flotilla_source::{FolderFiles, GitLimits};
+
+use crate::error::Error;
+use crate::exit::Code;
+
+/// Where the fleet repo is on this machine.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoArgs {
+    /// Folder with the fleet repo: as it is now, committed or not
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) repo: PathBuf,
+    #[command(flatten)]
+    pub(crate) clusters: ClustersArgs,
+}
+
+/// Where clusters are defined in it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClustersArgs {
+    /// Path in the fleet repo below which clusters are defined
+    #[arg(long, value_name = "PATH", default_value = "clusters")]
+    pub(crate) clusters: String,
+}
+
+/// A fleet repo on this machine.
+pub(crate) struct Repo {
+    files: FolderFiles,
+    clusters: TreePath,
+    cache: RenderCache,
+    pub(crate) fleet: Fleet,
+}
+
+/// One cluster, rendered.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    /// Parents before children. Secrets are as in the repo.
+    pub(crate) units: Vec<UnitManifests>,
+    /// What is wrong, with the unit it is wrong with; notices too.
+    pub(crate) problems: Vec<(Option<UnitId>, Problem)>,
+}
+
+impl Rendered {
+    /// What holds something back.
+    pub(crate) fn errors(&self) -> usize {
+        self.problems.iter().filter(|(_, problem)| !problem.notice).count()
+    }
+}
+
+impl Repo {
+    pub(crate) fn open(folder: &Path, clusters: &ClustersArgs) -> Result<Self, Error> {
+        let unread = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(Code::Input, format!("cannot read the fleet repo {}", folder.display()))
+                .because(error)
+                .hint("--repo names the folder that holds `clusters/`, `apps/` and the like")
+        };
+        let clusters = TreePath::from_root(&clusters.clusters)
+            .map_err(|error| Error::usage("--clusters is no path in the fleet repo").because(error))?;
+        let files = FolderFiles::open(folder, GitLimits::default().file_bytes)
+            .map_err(|error| unread(error.into()))?;
+        let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
+        Ok(Self { files, clusters, cache: RenderCache::new(), fleet })
+    }
+
+    /// All clusters, those included whose definition is not clear.
+    pub(crate) fn names(&self) -> Vec<ClusterName> {
+        let mut names: Vec<_> =
+            self.fleet.clusters.keys().chain(self.fleet.unclear.keys()).cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Renders one cluster.
+    ///
+    /// # Errors
+    /// Where there is no such cluster, or files cannot be read. What is wrong with their content is in the result.
+    pub(crate) fn render(&self, name: &ClusterName) -> Result<Rendered, Error> {
+        if let Some(problems) = self.fleet.unclear.get(name) {
+            let problems = problems.iter().map(|problem| (None, Problem::from(problem))).collect();
+            return Ok(Rendered { units: Vec::new(), problems });
+        }
+        let Some(definition) = self.fleet.clusters.get(name) else {
+            let known: Vec<String> = self.names().iter().map(ToString::to_string).collect();
+            let known = if known.is_empty() {
+                "it defines none".to_owned()
+            } else {
+                format!("it has {}", known.join(", "))
+            };
+            let message = format!("the fleet repo has no cluster {name} in {}", self.clusters);
+            return Err(Error::new(Code::NotFound, message).hint(known));
+        };
+        let render = render_cluster(&self.files, &self.cache, definition, &self.clusters, &|_| None)
+            .map_err(|error| {
+                Error::new(Code::Input, format!("cannot render cluster {name}")).because(error)
+            })?;
+        Ok(rendered(&render))
+    }
+}
+
+fn rendered(render: &ClusterRender) -> Rendered {
+    let mut out = Rendered::default();
+    for (id, unit) in &render.units {
+        out.problems.extend(unit.problems.iter().map(|problem| (Some(id.clone()), Problem::from(problem))));
+        let (state, objects) = match &unit.unit {
+            Some(unit) => (UnitState::Present, unit.content.objects.iter().map(Object::value).collect()),
+            None => (UnitState::Held, Vec::new()),
+        };
+        let reasons = unit.problems.iter().filter(|problem| !problem.notice).map(ToString::to_string);
+        let reason =
+            if state == UnitState::Held { reasons.collect::<Vec<_>>().join("; ") } else { String::new() };
+        out.units.push(UnitManifests { unit: id.to_string(), state, reason, objects });
+    }
+    out
+}

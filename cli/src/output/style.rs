@@ -1,0 +1,61 @@
+//! Colours by meaning, and text from elsewhere made safe for a terminal.
+
+use anstyle::{AnsiColor, Style};
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Warn,
+    Bad,
+    Note,
+    Faint,
+    Strong,
+}
+
+impl Tone {
+    fn style(self) -> Style {
+        match self {
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Warn => AnsiColor::Yellow.on_default(),
+            Self::Bad => AnsiColor::Red.on_default(),
+            Self::Note => AnsiColor::Cyan.on_default(),
+            Self::Faint => Style::new().dimmed(),
+            Self::Strong => Style::new().bold(),
+        }
+    }
+}
+
+/// The text in a tone, or plain.
+pub(crate) fn paint(text: &str, tone: Option<Tone>) -> String {
+    match tone {
+        Some(tone) if !text.is_empty() => {
+            let style = tone.style();
+            format!("{style}{text}{style:#}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// One line without control characters: what clusters and Git say must not drive somebody's terminal.
+pub(crate) fn clean(text: &str) -> String {
+    visible(&text.trim_end().replace(['\n', '\t'], " "))
+}
+
+/// As [`clean`], with all white space as it is.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_do_not_get_through() {
+        assert_eq!(clean("a\nb\tc\x1b[31md\r\u{9b}"), "a b c\u{fffd}[31md\u{fffd}\u{fffd}");
+        assert_eq!(paint("x", Some(Tone::Bad)), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(paint("x", None), "x");
+        assert_eq!(paint("", Some(Tone::Bad)), "");
+    }
+}
