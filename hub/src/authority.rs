@@ -222,8 +222,5 @@ fn hub_certificate(cas: &CaSet, hosts: &[String], clock: &Clock) -> Result<Ident
 }
 
 fn trust_of(bundle: &str, addresses: &[HubAddress]) -> v1::Trust {
-    v1::Trust {
-        bundle: bundle.to_owned(),
-        addresses: addresses.iter().map(ToString::to_string).collect(),
-    }
+    v1::Trust { bundle: bundle.to_owned(), addresses: addresses.iter().map(ToString::to_string).collect() }
 }

@@ -13,6 +13,7 @@ pub mod desired;
 pub mod fleet;
 pub mod limits;
 pub mod metrics;
+pub mod serve;
 pub mod session;
 pub mod state;
 pub mod store;

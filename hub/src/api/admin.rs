@@ -113,13 +113,7 @@ pub(super) async fn backup(
     let bytes = blocking(move || {
         hub.records.audit(&audit)?;
         let mut bytes = Vec::new();
-        backup::write(
-            &**hub.records.store(),
-            &hub.data,
-            hub.now(),
-            env!("CARGO_PKG_VERSION"),
-            &mut bytes,
-        )?;
+        backup::write(&**hub.records.store(), &hub.data, hub.now(), env!("CARGO_PKG_VERSION"), &mut bytes)?;
         Ok::<_, backup::BackupError>(bytes)
     })
     .await

@@ -65,8 +65,7 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
         }
         Err(error) => error.into_response(),
     };
-    let labels =
-        RequestLabels { method, route: guard.route.to_owned(), status: response.status().as_u16() };
+    let labels = RequestLabels { method, route: guard.route.to_owned(), status: response.status().as_u16() };
     guard.hub.metrics.api_requests.get_or_create(&labels).inc();
     response
 }
@@ -89,7 +88,8 @@ async fn authorise(guard: &Guard, headers: &HeaderMap) -> Result<Option<Caller>,
     let token = blocking(move || hub.records.api_token(secret.hash(), hub.now())).await?;
     let token = token.ok_or_else(|| denied("the token is unknown, revoked or expired"))?;
     if token.role < needed {
-        let error = format!("the token '{}' has the role {}, and this needs {needed}", token.name, token.role);
+        let error =
+            format!("the token '{}' has the role {}, and this needs {needed}", token.name, token.role);
         return Err(ApiError::new(StatusCode::FORBIDDEN, error)
             .hint(format!("use a token with the role {needed}; `flotilla token create` makes one")));
     }

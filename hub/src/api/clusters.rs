@@ -101,8 +101,9 @@ pub(super) async fn known(hub: &Arc<Hub>, name: &ClusterName) -> Result<Known, A
     })
     .await?;
     if known.facts.is_none() && known.record.is_none() && known.published.is_none() && !known.invited {
-        return Err(ApiError::not_found(format!("no cluster is called {name}"))
-            .hint("`flotilla get clusters` lists them; a new one is a folder clusters/NAME in the fleet repo"));
+        return Err(ApiError::not_found(format!("no cluster is called {name}")).hint(
+            "`flotilla get clusters` lists them; a new one is a folder clusters/NAME in the fleet repo",
+        ));
     }
     Ok(known)
 }
@@ -131,7 +132,10 @@ pub(super) fn page<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> Strin
     Page { items, next }
 }
 
-pub(super) async fn list(State(hub): State<Arc<Hub>>, Params(paging): Params<Paging>) -> Answer<Page<Cluster>> {
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Params(paging): Params<Paging>,
+) -> Answer<Page<Cluster>> {
     let snapshot = Snapshot::of(&hub).await?;
     let limit = paging.limit();
     let after = paging.after.unwrap_or_default();
@@ -282,8 +286,10 @@ pub(super) async fn delete(
 ) -> Answer<Done> {
     let known = known(&hub, &name).await?;
     if known.record.is_none() && !known.invited {
-        return Err(ApiError::conflict(format!("cluster {name} is not enrolled: there is nothing to delete"))
-            .hint("a cluster that Git names is removed from the fleet repo"));
+        return Err(ApiError::conflict(format!(
+            "cluster {name} is not enrolled: there is nothing to delete"
+        ))
+        .hint("a cluster that Git names is removed from the fleet repo"));
     }
     let audit = caller.audit(&hub, "cluster.delete", &name);
     let (shared, cluster) = (hub.clone(), name.clone());
@@ -308,7 +314,10 @@ pub(super) async fn prune(
     let kind = request::Kind::RemoveAll(v1::RemoveAll { confirm: name.to_string() });
     let answered = hub.sessions.request(&name, kind, PRUNE_LIMIT).await?;
     if !answered.done {
-        return Err(ApiError::conflict(format!("the agent of {name} did not remove all: {}", answered.message)));
+        return Err(ApiError::conflict(format!(
+            "the agent of {name} did not remove all: {}",
+            answered.message
+        )));
     }
     Ok(done(format!("everything that Flotilla managed in {name} is removed")))
 }
@@ -370,10 +379,14 @@ pub(super) async fn approve(
     let view = hub.sessions.view(&name).unwrap_or_default();
     let asked = view.units.values().flat_map(|unit| &unit.kept).find(|kept| kept.approval == digest);
     let Some(asked) = asked else {
-        return Err(ApiError::not_found(format!("nothing that {name} keeps asks for the approval {}", digest.short()))
-            .hint("`flotilla get units` shows what is kept and the approval that it needs"));
+        return Err(ApiError::not_found(format!(
+            "nothing that {name} keeps asks for the approval {}",
+            digest.short()
+        ))
+        .hint("`flotilla get units` shows what is kept and the approval that it needs"));
     };
-    let audit = caller.audit(&hub, "cluster.approve", &name).detail(format!("{}: {}", asked.object, asked.why));
+    let audit =
+        caller.audit(&hub, "cluster.approve", &name).detail(format!("{}: {}", asked.object, asked.why));
     let approval = ApprovalRecord { by: caller.name.clone(), at: hub.now(), delivered_at: None };
     let (shared, cluster) = (hub.clone(), name.clone());
     blocking(move || shared.records.approve(&cluster, digest, &approval, &audit)).await?;

@@ -81,10 +81,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(body) = Json::<T>::from_request(request, state).await.map_err(|rejection: JsonRejection| {
-            ApiError::new(rejection.status(), format!("the body is not what is expected: {rejection}"))
-                .hint("see /openapi.json")
-        })?;
+        let Json(body) =
+            Json::<T>::from_request(request, state).await.map_err(|rejection: JsonRejection| {
+                ApiError::new(rejection.status(), format!("the body is not what is expected: {rejection}"))
+                    .hint("see /openapi.json")
+            })?;
         Ok(Self(body))
     }
 }

@@ -52,7 +52,8 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
             *status.units.entry(phase.clone()).or_default() += count;
         }
         let facts = known.facts.iter();
-        let problems = facts.flat_map(|f| f.problems.iter().chain(f.units.values().flat_map(|u| &u.problems)));
+        let problems =
+            facts.flat_map(|f| f.problems.iter().chain(f.units.values().flat_map(|u| &u.problems)));
         status.problem_count += problems.filter(|problem| !problem.notice).count() as u32;
     }
     status.clusters = counts;
@@ -114,9 +115,9 @@ pub(super) async fn reconcile(
         }
         None => None,
         Some(name) => {
-            let name: ClusterName = name
-                .parse()
-                .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+            let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
+                ApiError::bad_request(error.to_string())
+            })?;
             let known = known(&hub, &name).await?;
             let unit = body.unit.as_deref().map(|unit| find_unit(&name, &known, unit)).transpose()?;
             Some((name, unit))

@@ -17,6 +17,6 @@ mod show;
 mod system;
 mod units;
 
-pub use auth::first_token;
+pub use auth::{FirstTokenError, first_token};
 pub use routes::router;
 pub use server::serve;

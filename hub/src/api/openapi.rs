@@ -9,8 +9,8 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, Required,
-    ResponseBuilder, Type,
+    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref,
+    Required, ResponseBuilder, Type,
 };
 
 use super::routes::{Route, Schemas, routes};
@@ -67,21 +67,30 @@ fn operation(route: &Route) -> OperationBuilder {
         operation = operation.security(SecurityRequirement::new("token", Vec::<String>::new()));
     }
     if let Some(body) = &route.request {
-        let body =
-            RequestBodyBuilder::new().content("application/json", reference(&body.name)).required(Some(Required::True));
+        let body = RequestBodyBuilder::new()
+            .content("application/json", reference(&body.name))
+            .required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
     }
     let text = || Some(ObjectBuilder::new().schema_type(Type::String).build());
     for part in route.path.split('/') {
         if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
             operation = operation.parameter(
-                ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True).schema(text()),
+                ParameterBuilder::new()
+                    .name(name)
+                    .parameter_in(ParameterIn::Path)
+                    .required(Required::True)
+                    .schema(text()),
             );
         }
     }
     for name in route.query {
         operation = operation.parameter(
-            ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Query).required(Required::False).schema(text()),
+            ParameterBuilder::new()
+                .name(*name)
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .schema(text()),
         );
     }
     operation

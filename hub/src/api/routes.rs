@@ -85,7 +85,12 @@ pub(super) fn routes() -> Vec<Route> {
         read("/api/v1/sources", "Sources", json::<Page<api::Source>>(), get(fleet::sources)),
         Route {
             query: &["cluster", "unit", "limit"],
-            ..read("/api/v1/events", "Events, the newest first", json::<Page<api::Event>>(), get(fleet::events))
+            ..read(
+                "/api/v1/events",
+                "Events, the newest first",
+                json::<Page<api::Event>>(),
+                get(fleet::events),
+            )
         },
         Route {
             query: &["cluster", "phase", "limit", "after"],
@@ -97,7 +102,12 @@ pub(super) fn routes() -> Vec<Route> {
         },
         read("/api/v1/clusters/{cluster}", "One cluster", json::<api::Cluster>(), get(clusters::get)),
         read("/api/v1/clusters/{cluster}/units/{unit}", "One unit", json::<api::Unit>(), get(units::get)),
-        read("/api/v1/clusters/{cluster}/tree", "Units with their objects", json::<api::Tree>(), get(clusters::tree)),
+        read(
+            "/api/v1/clusters/{cluster}/tree",
+            "Units with their objects",
+            json::<api::Tree>(),
+            get(clusters::tree),
+        ),
         read(
             "/api/v1/clusters/{cluster}/manifests",
             "What the cluster should run, without the values of Secrets",
@@ -150,7 +160,14 @@ pub(super) fn routes() -> Vec<Route> {
             json::<api::JoinToken>(),
             post(clusters::make_join_token),
         ),
-        write("/api/v1/clusters/{cluster}/revoke", Role::Admin, "Cut an agent off", None, done(), post(clusters::revoke)),
+        write(
+            "/api/v1/clusters/{cluster}/revoke",
+            Role::Admin,
+            "Cut an agent off",
+            None,
+            done(),
+            post(clusters::revoke),
+        ),
         write(
             "/api/v1/clusters/{cluster}/prune",
             Role::Admin,
@@ -184,7 +201,14 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         Route {
             method: Method::DELETE,
-            ..write("/api/v1/tokens/{name}", Role::Admin, "Revoke an API token", None, done(), delete(admin::revoke_token))
+            ..write(
+                "/api/v1/tokens/{name}",
+                Role::Admin,
+                "Revoke an API token",
+                None,
+                done(),
+                delete(admin::revoke_token),
+            )
         },
         Route {
             role: Some(Role::Admin),
@@ -204,7 +228,14 @@ pub(super) fn routes() -> Vec<Route> {
             role: Some(Role::Admin),
             ..read("/api/v1/ca", "The hub's CAs", json::<api::CaStatus>(), get(admin::ca))
         },
-        write("/api/v1/ca/rotate", Role::Admin, "Begin to replace the CA", None, json::<api::CaStatus>(), post(admin::rotate_ca)),
+        write(
+            "/api/v1/ca/rotate",
+            Role::Admin,
+            "Begin to replace the CA",
+            None,
+            json::<api::CaStatus>(),
+            post(admin::rotate_ca),
+        ),
         write(
             "/api/v1/ca/finish",
             Role::Admin,

@@ -188,9 +188,14 @@ fn phase(
         (Some(UnitEntry::Removed(_)), None) => (Phase::Removing, String::new()),
         (Some(UnitEntry::Present(manifest)), Some(report)) => match newest(manifest) {
             Some(report) => (report.phase, report.message.clone()),
-            None => (Phase::Pending, format!("the agent has not taken the newest state yet (was {})", report.phase)),
+            None => (
+                Phase::Pending,
+                format!("the agent has not taken the newest state yet (was {})", report.phase),
+            ),
         },
-        (Some(UnitEntry::Present(_)), None) => (Phase::Pending, "no agent has reported this unit yet".to_owned()),
+        (Some(UnitEntry::Present(_)), None) => {
+            (Phase::Pending, "no agent has reported this unit yet".to_owned())
+        }
         (None, Some(report)) => (report.phase, report.message.clone()),
         (None, None) => {
             let problem = problems.unwrap_or_default().iter().find(|problem| !problem.notice);
@@ -222,11 +227,7 @@ fn drift(drift: &Drift) -> api::Drift {
 }
 
 fn kept(kept: &Kept) -> api::Kept {
-    api::Kept {
-        object: (&kept.object).into(),
-        why: kept.why.clone(),
-        approval: kept.approval.to_string(),
-    }
+    api::Kept { object: (&kept.object).into(), why: kept.why.clone(), approval: kept.approval.to_string() }
 }
 
 /// A cluster's units, parents before their children, with their objects.

@@ -65,7 +65,11 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Api
     for (state, count) in by_sync {
         clusters.get_or_create(&SyncLabel { state: state.to_owned() }).set(count);
     }
-    registry.register("flotilla_clusters", "Clusters by how they stand against their desired state", clusters);
+    registry.register(
+        "flotilla_clusters",
+        "Clusters by how they stand against their desired state",
+        clusters,
+    );
     let connected = Gauge::<i64>::default();
     connected.set(hub.sessions.connected() as i64);
     registry.register("flotilla_agents_connected", "Agents that are connected", connected);

@@ -30,15 +30,16 @@ pub(super) async fn list(State(hub): State<Arc<Hub>>, Params(filter): Params<Fil
     let snapshot = Snapshot::of(&hub).await?;
     let names = match &filter.cluster {
         Some(name) => {
-            let name: ClusterName = name
-                .parse()
-                .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+            let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
+                ApiError::bad_request(error.to_string())
+            })?;
             known(&hub, &name).await?;
             [name].into()
         }
         None => snapshot.names(),
     };
-    let (after_cluster, after_unit) = filter.after.as_deref().and_then(|a| a.split_once(' ')).unwrap_or_default();
+    let (after_cluster, after_unit) =
+        filter.after.as_deref().and_then(|a| a.split_once(' ')).unwrap_or_default();
     let mut units: Vec<Unit> = Vec::new();
     for name in names.iter().filter(|name| name.as_str() >= after_cluster) {
         let mut of_cluster = show::units(name, &snapshot.known(&hub, name));

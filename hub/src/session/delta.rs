@@ -104,12 +104,7 @@ fn pack(head: &v1::Manifest, changes: Vec<v1::UnitChange>, unnamed: Vec<String>)
 }
 
 /// Writes one unit; one with very many objects in several changes, which the receiver takes as one.
-fn push_unit(
-    changes: &mut Vec<v1::UnitChange>,
-    id: &UnitId,
-    entry: &UnitEntry,
-    base: Option<&UnitManifest>,
-) {
+fn push_unit(changes: &mut Vec<v1::UnitChange>, id: &UnitId, entry: &UnitEntry, base: Option<&UnitManifest>) {
     let id = id.to_string();
     let unit = match entry {
         UnitEntry::Present(unit) => unit,
@@ -137,7 +132,11 @@ fn push_unit(
         }
     };
     // The first change has what is there once; those after it only more upserts.
-    let head = v1::UnitPresent { digest: present.digest.clone(), base_digest: present.base_digest.clone(), ..Default::default() };
+    let head = v1::UnitPresent {
+        digest: present.digest.clone(),
+        base_digest: present.base_digest.clone(),
+        ..Default::default()
+    };
     let mut size = present.encoded_len();
     let mut current = present;
     for upsert in upserts {

@@ -100,8 +100,7 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
 
 /// A new certificate for the enrolled key.
 pub(super) fn renew(hub: &Hub, request: &v1::RenewRequest) -> Result<v1::Credentials, Refusal> {
-    let cluster: ClusterName =
-        request.cluster.parse().map_err(|_| Refusal::Name(request.cluster.clone()))?;
+    let cluster: ClusterName = request.cluster.parse().map_err(|_| Refusal::Name(request.cluster.clone()))?;
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
     let record = hub.records.cluster(&cluster)?.ok_or_else(|| Refusal::NotEnrolled(cluster.clone()))?;
     check(&record, &cluster, &csr.public_key(), &request.cluster_uid)?;
@@ -125,12 +124,7 @@ fn issue(hub: &Hub, csr: &Csr, cluster: &ClusterName) -> Result<v1::Credentials,
     let record = record.ok_or_else(|| Refusal::NotEnrolled(cluster.clone()))?;
     check(&record, cluster, &csr.public_key(), &record.uid)?;
     let trust = hub.authority.trust().borrow().clone();
-    Ok(v1::Credentials {
-        cluster: cluster.to_string(),
-        certificate: pem,
-        trust: Some(trust),
-        now: hub.now(),
-    })
+    Ok(v1::Credentials { cluster: cluster.to_string(), certificate: pem, trust: Some(trust), now: hub.now() })
 }
 
 /// Whether the bearer of a verified certificate may have its cluster's stream.

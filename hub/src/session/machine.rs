@@ -39,7 +39,11 @@ pub(crate) enum Fact {
     Ack(AckFact),
     Report(Box<ReportFact>),
     /// The agent answered a request.
-    Answer { request: u64, done: bool, message: String },
+    Answer {
+        request: u64,
+        done: bool,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -370,7 +374,8 @@ impl Machine {
         if self.in_flight.is_some() || self.agent.root == Some(digest) || self.refused == Some(digest) {
             return;
         }
-        let base_state = self.recent.iter().find(|held| Some(held.state.digest()) == self.agent.root).cloned();
+        let base_state =
+            self.recent.iter().find(|held| Some(held.state.digest()) == self.agent.root).cloned();
         if !self.whole && base_state.is_none() && self.agent.root.is_some() && self.have.is_none() {
             return self.ask_units();
         }

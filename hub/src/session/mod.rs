@@ -12,10 +12,10 @@ mod driver;
 mod encoded;
 mod enrolment;
 mod machine;
-mod registry;
-mod service;
 #[cfg(test)]
 mod machine_tests;
+mod registry;
+mod service;
 
 pub use cluster::ClusterView;
 pub use encoded::EncodedBodies;

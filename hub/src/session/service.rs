@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flotilla_core::{Digest, Generation};
+use flotilla_proto::MAX_MESSAGE;
 use flotilla_proto::convert;
 use flotilla_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use flotilla_proto::v1::fleet_server::{Fleet, FleetServer};
 use flotilla_proto::v1::{self, agent_message::Message};
-use flotilla_proto::MAX_MESSAGE;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction};
 use flotilla_runtime::tls::{Acceptor, PeerIdentity, ServerStream};
 use futures::StreamExt;

@@ -1,0 +1,214 @@
+//! The command line: parsed into typed values once. Every option of `run` has an environment variable too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use flotilla_hub::serve::Options;
+use flotilla_hub::state::Settings;
+use flotilla_kustomize::files::{PathError, TreePath};
+use flotilla_runtime::files::{self, FileError};
+use flotilla_runtime::telemetry::LogArgs;
+use flotilla_runtime::tls::HubAddress;
+use flotilla_source::{Branch, Credentials, GitSpec, GitUrl};
+
+/// Reads the fleet repo, renders what each cluster should run, and serves agents and people
+#[derive(Parser)]
+#[command(name = "flotilla-hub", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve until told to stop
+    Run(Box<RunArgs>),
+    /// Write a backup of what Git and the agents cannot give back; the hub may be running
+    Backup {
+        #[command(flatten)]
+        data: DataArgs,
+        /// A new file; it holds the CA's keys
+        file: PathBuf,
+    },
+    /// Restore a backup into an empty data folder
+    Restore {
+        #[command(flatten)]
+        data: DataArgs,
+        /// A file that `backup` wrote
+        file: PathBuf,
+    },
+    /// Replace the CA of a running hub
+    Ca {
+        #[command(flatten)]
+        data: DataArgs,
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Show the version
+    Version,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CaCommand {
+    /// Show the CAs, and the clusters that have no certificate of the newest yet
+    Status,
+    /// Make a new CA; agents learn of it and get new certificates, the old one stays good
+    Rotate,
+    /// Drop the old CA
+    Finish {
+        /// Also if clusters have no new certificate: they have to join again
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct DataArgs {
+    /// The hub's data folder
+    #[arg(long, env = "FLOTILLA_DATA", default_value = "/var/lib/flotilla-hub", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The fleet repo: https://, ssh://, user@host:path, file:// or an absolute path
+    #[arg(long, env = "FLOTILLA_REPO", hide_env_values = true, value_name = "URL")]
+    repo: GitUrl,
+    /// Its branch
+    #[arg(long, env = "FLOTILLA_BRANCH", default_value = "main")]
+    branch: Branch,
+    /// The fleet's path within the repository
+    #[arg(long, env = "FLOTILLA_PATH", default_value = "", value_parser = tree_path, hide_default_value = true)]
+    pub(crate) path: TreePath,
+    /// The folder of clusters within the fleet's path
+    #[arg(long, env = "FLOTILLA_CLUSTERS_PATH", default_value = "clusters", value_parser = tree_path, value_name = "PATH")]
+    pub(crate) clusters_path: TreePath,
+    /// How often the repo is asked for new commits
+    #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) poll_interval: u64,
+    /// User for https; the password comes from a file
+    #[arg(long, env = "FLOTILLA_GIT_USERNAME", value_name = "NAME", requires = "git_password_file")]
+    git_username: Option<String>,
+    /// File with the password or token for https
+    #[arg(long, env = "FLOTILLA_GIT_PASSWORD_FILE", value_name = "FILE")]
+    git_password_file: Option<PathBuf>,
+    /// Private key for ssh
+    #[arg(long, env = "FLOTILLA_GIT_SSH_KEY", value_name = "FILE", conflicts_with = "git_password_file")]
+    git_ssh_key: Option<PathBuf>,
+    /// Host keys that ssh accepts, as known_hosts
+    #[arg(long, env = "FLOTILLA_GIT_KNOWN_HOSTS", value_name = "FILE", requires = "git_ssh_key")]
+    git_known_hosts: Option<PathBuf>,
+    /// Certificates (PEM) to trust for https beside those of the system
+    #[arg(long, env = "FLOTILLA_GIT_CA", value_name = "FILE")]
+    git_ca: Option<PathBuf>,
+    /// Where agents connect; port 0 takes a free one
+    #[arg(long, env = "FLOTILLA_GRPC_LISTEN", default_value = "0.0.0.0:8443", value_name = "IP:PORT")]
+    grpc_listen: SocketAddr,
+    /// Where people and their tools connect; port 0 takes a free one
+    #[arg(long, env = "FLOTILLA_API_LISTEN", default_value = "0.0.0.0:8444", value_name = "IP:PORT")]
+    api_listen: SocketAddr,
+    /// Where agents call, in order of preference; may be repeated
+    #[arg(long, env = "FLOTILLA_ADVERTISE", value_delimiter = ',', value_name = "HOST:PORT")]
+    advertise: Vec<HubAddress>,
+    /// A further name or address in the hub's certificate; may be repeated
+    #[arg(long, env = "FLOTILLA_HOST", value_delimiter = ',', value_name = "HOST")]
+    host: Vec<String>,
+    /// How long an agent's certificate lives
+    #[arg(long, env = "FLOTILLA_AGENT_CERT_TTL", default_value = "86400", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    agent_cert_ttl: u64,
+    /// How long after its certificate's end an agent may still renew it
+    #[arg(long, env = "FLOTILLA_RENEW_GRACE", default_value = "15552000", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=315_360_000))]
+    renew_grace: u64,
+    /// How often agents send a sign of life; three missing ones end a session
+    #[arg(long, env = "FLOTILLA_HEARTBEAT", default_value = "15", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=300))]
+    heartbeat: u64,
+}
+
+fn tree_path(text: &str) -> Result<TreePath, PathError> {
+    TreePath::from_root(text)
+}
+
+/// An argument that parses and does not work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArgsError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} is not text", .0.display())]
+    NotText(PathBuf),
+    #[error("{} is no hub's data folder: give --data DIR", .0.display())]
+    NoHub(PathBuf),
+}
+
+impl RunArgs {
+    /// Reads the credentials' files.
+    pub(crate) fn git_spec(&self) -> Result<GitSpec, ArgsError> {
+        let text = |path: &PathBuf| {
+            String::from_utf8(files::read(path)?).map_err(|_| ArgsError::NotText(path.clone()))
+        };
+        let mut spec = GitSpec::new(self.repo.clone(), self.branch.clone());
+        if let Some(file) = &self.git_password_file {
+            // Hosting services take a token as the password of any user.
+            let username = self.git_username.clone().unwrap_or_else(|| "git".into());
+            let password = text(file)?.trim_end_matches(['\n', '\r']).to_owned();
+            spec.credentials = Some(Credentials::Basic { username, password });
+        }
+        if let Some(key) = &self.git_ssh_key {
+            let known_hosts = self.git_known_hosts.clone();
+            spec.credentials = Some(Credentials::SshKey { private_key: key.clone(), known_hosts });
+        }
+        spec.ca_pem = self.git_ca.as_ref().map(text).transpose()?;
+        Ok(spec)
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            grpc: self.grpc_listen,
+            api: self.api_listen,
+            advertise: self.advertise.clone(),
+            hosts: self.host.clone(),
+            agent_life: Duration::from_secs(self.agent_cert_ttl),
+            settings: Settings {
+                heartbeat: Duration::from_secs(self.heartbeat),
+                renew_grace: Duration::from_secs(self.renew_grace),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_what_was_expected() {
+        for (args, reason) in [
+            (&["run"][..], "--repo"),
+            (&["run", "--repo", "x"], "no address of a Git repository"),
+            (&["run", "--repo", "/x", "--branch", "a..b"], "no name of a branch"),
+            (&["run", "--repo", "/x", "--advertise", "hub"], "no port"),
+            (&["run", "--repo", "/x", "--clusters-path", "../x"], "../x"),
+            (&["run", "--repo", "/x", "--git-username", "jo"], "--git-password-file"),
+            (&["run", "--repo", "/x", "--poll-interval", "0"], "0 is not in"),
+        ] {
+            let args = ["flotilla-hub"].iter().chain(args);
+            let Err(error) = Cli::try_parse_from(args.clone()) else { panic!("{args:?} is taken") };
+            assert!(error.to_string().contains(reason), "{args:?}: {error}");
+        }
+    }
+}

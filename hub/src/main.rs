@@ -1,0 +1,161 @@
+//! The hub's binary.
+
+mod args;
+mod local;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use flotilla_hub::fleet::{self, FleetConfig, Worker};
+use flotilla_hub::serve::{self, StartError};
+use flotilla_hub::state::blocking;
+use flotilla_hub::store::backup::{self, BackupError};
+use flotilla_hub::store::{DiskStore, Store, StoreError};
+use flotilla_runtime::tasks::{Policy, chain};
+use flotilla_runtime::tls::{Clock, install_crypto};
+use flotilla_runtime::{Signals, Tasks, telemetry};
+use flotilla_source::{GitRepo, OpenError};
+
+use args::{ArgsError, CaCommand, Cli, Command, RunArgs};
+
+/// How long tasks may take to end after a signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Args(#[from] ArgsError),
+    #[error("the hub cannot start")]
+    Start(#[from] StartError),
+    #[error("the hub cannot open its clone of the fleet repo")]
+    Repo(#[from] OpenError),
+    #[error("cannot catch signals")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Local(#[from] local::LocalError),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(&cli.log) {
+        eprintln!("flotilla-hub: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
+    install_crypto();
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("flotilla-hub: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    match command {
+        Command::Run(args) => runtime.block_on(serve(*args)),
+        Command::Backup { data, file } => {
+            runtime.block_on(take_backup(&data.data, &file))?;
+            Ok(0)
+        }
+        Command::Restore { data, file } => {
+            let restored = backup::restore(&file, &data.data, now())?;
+            println!(
+                "restored {} records and {} files of the backup of {} into {}; {} join tokens are void",
+                restored.records,
+                restored.files,
+                time(restored.made_at),
+                data.data.display(),
+                restored.dropped_tokens
+            );
+            println!("what was revoked after that backup has to be revoked again");
+            Ok(0)
+        }
+        Command::Ca { data, command } => {
+            let answer = runtime.block_on(async {
+                match command {
+                    CaCommand::Status => local::get(&data.data, "/api/v1/ca").await,
+                    CaCommand::Rotate => local::post(&data.data, "/api/v1/ca/rotate", "").await,
+                    CaCommand::Finish { force } => {
+                        let body = serde_json::json!({ "force": force }).to_string();
+                        local::post(&data.data, "/api/v1/ca/finish", &body).await
+                    }
+                }
+            })?;
+            println!("{}", String::from_utf8_lossy(&answer));
+            Ok(0)
+        }
+        Command::Version => {
+            println!("flotilla-hub {}", env!("CARGO_PKG_VERSION"));
+            Ok(0)
+        }
+    }
+}
+
+async fn serve(args: RunArgs) -> Result<u8, Error> {
+    let signals = Signals::install().map_err(Error::Signals)?;
+    let tasks = Tasks::new();
+    let spec = args.git_spec()?;
+    let config = FleetConfig {
+        path: args.path.clone(),
+        clusters: args.clusters_path.clone(),
+        poll_interval: Duration::from_secs(args.poll_interval),
+    };
+    let serving = serve::start(&args.data.data, args.options(), tasks.clone(), Clock::system()).await?;
+    let hub = serving.hub;
+    let clone = args.data.data.join("repo");
+    let repo = blocking(move || GitRepo::open(clone, spec)).await?;
+    let store: &Arc<dyn Store> = hub.records.store();
+    // What a projection reads apart from Git.
+    let facts = vec![store.watch("known/"), store.watch("suspended/")];
+    let worker = Worker::new(config, repo, hub.board.clone(), hub.records.clone());
+    let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
+    tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
+    let report = tasks.run(signals, GRACE).await;
+    Ok(u8::try_from(report.exit_code()).unwrap_or(1))
+}
+
+/// From the store, or from the hub that has it open.
+async fn take_backup(data: &std::path::Path, file: &std::path::Path) -> Result<(), Error> {
+    let store = {
+        let path = data.join(backup::STORE_FOLDER);
+        if !path.exists() {
+            return Err(Error::Args(ArgsError::NoHub(data.to_owned())));
+        }
+        blocking(move || DiskStore::open(&path)).await
+    };
+    match store {
+        Ok(store) => {
+            let (folder, target) = (data.to_owned(), file.to_owned());
+            let version = env!("CARGO_PKG_VERSION");
+            let count =
+                blocking(move || backup::write_file(&store, &folder, now(), version, &target)).await?;
+            println!("wrote {count} records and files to {}", file.display());
+        }
+        Err(StoreError::InUse(_)) => {
+            let bytes = local::get(data, "/api/v1/backup").await?;
+            let target = file.to_owned();
+            blocking(move || local::write_new(&target, &bytes)).await?;
+            println!("wrote the running hub's backup to {}", file.display());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn now() -> i64 {
+    flotilla_hub::authority::timestamp(&Clock::system())
+}
+
+fn time(at: i64) -> String {
+    jiff::Timestamp::from_second(at).map_or_else(|_| at.to_string(), |time| time.to_string())
+}
