@@ -6,4 +6,11 @@
 //! ```
 
 pub mod cluster;
+pub mod disk;
+pub mod link;
+pub mod problems;
+pub mod run;
 pub mod sync;
+
+/// The agent's version, as it tells it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -129,6 +129,11 @@ impl TokenSecret {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
 
+    /// As they travel in an enrolment.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// What to store instead of the secret. Without salt or stretching: 256 random bits need neither.
     pub fn hash(&self) -> SecretHash {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);

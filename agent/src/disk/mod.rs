@@ -1,0 +1,182 @@
+//! What the agent keeps on disk, in one folder of its own (0700).
+//!
+//! ```text
+//! STATE/key.pem sealing.key   its keys                      STATE/desired  what should run
+//!      /enrolment.json heard  what the hub gave and when    STATE/bodies   the objects' contents
+//!                                                           STATE/memory   what was applied
+//! ```
+//!
+//! A file that cannot be used says nothing about what should run: it is set aside, told, and asked for anew.
+//! A disk that takes nothing leaves the agent working from memory, and told.
+
+mod bodies;
+mod desired;
+mod identity;
+mod log;
+mod memory;
+
+pub use bodies::{BodyStore, NoRoom};
+pub use identity::{Enrolment, IdentityError, IdentityFiles};
+pub use memory::MemoryStore;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flotilla_core::{DesiredState, Digest};
+use flotilla_runtime::files::{self, FileError};
+use flotilla_runtime::tasks::chain;
+
+use crate::problems::Problems;
+
+const SUBJECT: &str = "desired";
+
+/// A state folder that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("cannot open the state folder {}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("the state folder {} is in use by another agent", .0.display())]
+    InUse(PathBuf),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The agent's folder. One process at a time has it.
+pub struct Disk {
+    pub identity: IdentityFiles,
+    pub bodies: Arc<BodyStore>,
+    pub memory: Arc<MemoryStore>,
+    desired: desired::DesiredFile,
+    problems: Problems,
+    /// Held for the lock on it.
+    _folder: File,
+}
+
+impl Disk {
+    /// Opens the folder, or makes it. Blocking.
+    pub fn open(folder: &Path, problems: Problems) -> Result<Self, DiskError> {
+        if let Err(error) = files::private_folder(folder) {
+            // One that is there and takes no writes serves to read.
+            if !folder.is_dir() {
+                return Err(error.into());
+            }
+            problems.set("state folder", chain(&error));
+        }
+        let handle =
+            File::open(folder).map_err(|source| DiskError::Open { path: folder.to_owned(), source })?;
+        match handle.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DiskError::InUse(folder.to_owned())),
+            // Some file systems have no locks.
+            Err(TryLockError::Error(error)) => tracing::warn!("cannot lock {}: {error}", folder.display()),
+        }
+        Ok(Self {
+            identity: IdentityFiles::new(folder.to_owned()),
+            bodies: Arc::new(BodyStore::open(&folder.join("bodies"), problems.clone())),
+            memory: Arc::new(MemoryStore::open(&folder.join("memory"), problems.clone())),
+            desired: desired::DesiredFile::new(folder.join("desired")),
+            problems,
+            _folder: handle,
+        })
+    }
+
+    /// What should run, if that is known. Blocking.
+    pub fn desired(&self) -> Option<DesiredState> {
+        let (state, problem) = self.desired.load();
+        if let Some(problem) = problem {
+            self.problems.set(SUBJECT, problem);
+        }
+        state
+    }
+
+    /// Makes a state and the bodies that it names durable. Blocking. Whatever fails is told; the agent goes on
+    /// from memory, and after a restart from the last state that was written.
+    pub fn save(&self, state: &DesiredState) -> Result<(), SaveError> {
+        let saved = self
+            .bodies
+            .flush()
+            .map_err(SaveError::Bodies)
+            .and_then(|()| self.desired.save(state).map_err(SaveError::State));
+        match &saved {
+            Ok(()) => self.problems.clear(SUBJECT),
+            Err(error) => self.problems.set(
+                SUBJECT,
+                format!(
+                    "the desired state cannot be written, so a restart goes back to the last one: {}",
+                    chain(error)
+                ),
+            ),
+        }
+        saved
+    }
+
+    /// Forgets what should run: nothing follows from that. Blocking.
+    pub fn forget_desired(&self) -> Result<(), FileError> {
+        self.desired.remove()
+    }
+
+    /// Gives back the room of bodies that are not kept. Blocking.
+    pub fn collect(&self, keep: impl Fn(&Digest) -> bool) {
+        if let Err(error) = self.bodies.collect(keep) {
+            tracing::warn!("cannot compact the bodies: {error}");
+        }
+    }
+}
+
+/// A state that could not be made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("cannot write the bodies")]
+    Bodies(#[source] io::Error),
+    #[error(transparent)]
+    State(FileError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::testing::{bodies, state};
+    use crate::sync::Bodies;
+
+    #[test]
+    fn a_folder_has_one_owner_and_a_state_survives_with_its_bodies() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/state");
+        let disk = Disk::open(&path, Problems::default()).unwrap();
+        assert!(matches!(Disk::open(&path, Problems::default()), Err(DiskError::InUse(_))));
+        let state = state(3, &[("root", &["a", "b"])]);
+        for (digest, body) in bodies(&state) {
+            disk.bodies.put(digest, &body).unwrap();
+        }
+        disk.save(&state).unwrap();
+        drop(disk);
+        let disk = Disk::open(&path, Problems::default()).unwrap();
+        assert_eq!(disk.desired(), Some(state.clone()));
+        for (digest, body) in bodies(&state) {
+            assert_eq!(disk.bodies.body(digest).unwrap(), body);
+        }
+        disk.forget_desired().unwrap();
+        assert_eq!(disk.desired(), None);
+    }
+
+    #[test]
+    fn a_disk_that_went_away_is_told_and_the_last_state_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let problems = Problems::default();
+        let disk = Disk::open(&path, problems.clone()).unwrap();
+        let old = state(1, &[("root", &["a"])]);
+        disk.save(&old).unwrap();
+        let away = folder.path().join("away");
+        std::fs::rename(&path, &away).unwrap();
+        let new = state(2, &[("root", &["b"])]);
+        assert!(disk.save(&new).is_err());
+        assert!(problems.all()[0].contains("a restart goes back to the last one"), "{:?}", problems.all());
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(disk.desired(), Some(old));
+        disk.save(&new).unwrap();
+        assert_eq!((disk.desired(), problems.all()), (Some(new), Vec::new()));
+    }
+}

@@ -1,0 +1,293 @@
+//! The link to the hub: who the agent is, the stream, and what comes of it.
+//!
+//! ```text
+//!   credentials (enrolment, renewal, trust) ──► channel (TLS, gRPC)
+//!                                                  │
+//!   session (protocol, pure) ◄── stream ───────────┘   reporter (what is told, pure)
+//!      │ manifest, download (pure)  │
+//!      ▼                            ▼
+//!   disk ──── desired state ──► engine
+//! ```
+//!
+//! The engine never waits for any of it: it starts from the disk, and the link joins when it can.
+
+mod channel;
+mod credentials;
+mod download;
+pub(crate) mod manifest;
+mod reporter;
+mod session;
+mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use channel::ChannelError;
+pub use credentials::{Credentials, CredentialsError, enrol};
+pub use session::Facts;
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flotilla_core::{DesiredState, Digest};
+use flotilla_runtime::tasks::chain;
+use flotilla_runtime::tls::Clock;
+use flotilla_runtime::{Backoff, CancellationToken};
+use rand::Rng;
+use tokio::time::Instant;
+
+use crate::disk::Disk;
+use crate::problems::Problems;
+use crate::sync::{Engine, Request, lock};
+use stream::StreamError;
+
+/// What the hub being away is reported under.
+const SUBJECT: &str = "hub";
+/// Attempts to connect: all agents of a hub are back within seconds of its restart.
+const RECONNECT: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+/// A hub that refuses is asked rarely: somebody has to change something first.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(1800));
+const RENEW: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+/// After so many connections that the hub did not take in, the certificate may be to blame.
+const SUSPICIOUS: u32 = 3;
+/// Bodies of states that were current so recently are kept: a unit may be about to hold on to them.
+const RECENT: Duration = Duration::from_secs(60);
+const COLLECT_EVERY: Duration = Duration::from_secs(300);
+
+/// What the link and its streams share.
+pub struct Shared {
+    pub facts: Facts,
+    pub disk: Arc<Disk>,
+    pub engine: Engine,
+    pub credentials: Arc<Credentials>,
+    pub clock: Clock,
+    pub problems: Problems,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    desired: Option<Arc<DesiredState>>,
+    /// States that were replaced, and when.
+    replaced: VecDeque<(Instant, Arc<DesiredState>)>,
+    /// The number of the first event that was not told yet.
+    events: u64,
+}
+
+impl Shared {
+    /// With the desired state that the disk had; the engine has it already.
+    pub fn new(
+        facts: Facts,
+        disk: Arc<Disk>,
+        engine: Engine,
+        credentials: Arc<Credentials>,
+        clock: Clock,
+        problems: Problems,
+        desired: Option<Arc<DesiredState>>,
+    ) -> Self {
+        let state = Mutex::new(State { desired, ..State::default() });
+        Self { facts, disk, engine, credentials, clock, problems, state }
+    }
+
+    fn desired(&self) -> Option<Arc<DesiredState>> {
+        lock(&self.state).desired.clone()
+    }
+
+    fn events_told(&self) -> u64 {
+        lock(&self.state).events
+    }
+
+    fn set_events_told(&self, next: u64) {
+        lock(&self.state).events = next;
+    }
+
+    /// Makes a state durable and hands it to the engine; says so where it is not durable.
+    async fn save(&self, desired: Arc<DesiredState>) -> String {
+        let (disk, state) = (self.disk.clone(), desired.clone());
+        let saved = tokio::task::spawn_blocking(move || disk.save(&state)).await;
+        self.replace(Some(desired.clone()));
+        self.engine.set_desired(desired);
+        match saved {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => format!("in memory only: {}", chain(&error)),
+            Err(error) => format!("in memory only: {error}"),
+        }
+    }
+
+    fn replace(&self, desired: Option<Arc<DesiredState>>) {
+        let mut state = lock(&self.state);
+        let old = std::mem::replace(&mut state.desired, desired);
+        state.replaced.extend(old.map(|old| (Instant::now(), old)));
+    }
+
+    /// Removes everything from the cluster. The desired state is forgotten first, so that a restart does not
+    /// bring it back.
+    async fn remove_all(&self) -> Result<(), String> {
+        let disk = self.disk.clone();
+        match tokio::task::spawn_blocking(move || disk.forget_desired()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(error) => return Err(error.to_string()),
+        }
+        self.replace(None);
+        self.engine.request(Request::PruneAll { cluster: self.facts.cluster.clone() });
+        Ok(())
+    }
+
+    /// The bodies that somebody may still ask for.
+    fn kept(&self) -> HashSet<Digest> {
+        let needed: BTreeSet<Digest> = self.engine.needed_bodies();
+        let mut state = lock(&self.state);
+        while state.replaced.front().is_some_and(|(at, _)| at.elapsed() > RECENT) {
+            state.replaced.pop_front();
+        }
+        let states = state.desired.iter().chain(state.replaced.iter().map(|(_, old)| old));
+        let named = states.flat_map(|state| state.all_present()).flat_map(|unit| &unit.objects);
+        named.map(|entry| entry.digest).chain(needed).collect()
+    }
+}
+
+/// Keeps a stream with the hub until shutdown.
+pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let (mut reconnect, mut refused) = (RECONNECT, REFUSED);
+    let mut not_taken_in = 0;
+    let mut next_collection = Instant::now() + COLLECT_EVERY;
+    while !shutdown.is_cancelled() {
+        if Instant::now() >= next_collection {
+            next_collection = Instant::now() + COLLECT_EVERY;
+            collect(&shared).await;
+        }
+        let mut welcomed = false;
+        let deadline = next_collection;
+        let result = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            result = connect_and_run(&shared, not_taken_in, deadline, &mut welcomed, &shutdown) => result,
+        };
+        if welcomed {
+            (reconnect, refused, not_taken_in) = (RECONNECT, REFUSED, 0);
+        } else {
+            not_taken_in += 1;
+        }
+        let wait = match result {
+            // Stopped to come back at once: for a new certificate.
+            Ok(()) => continue,
+            Err(LinkError::Stream(StreamError::Refused(why))) => {
+                shared
+                    .problems
+                    .set(SUBJECT, format!("the hub refuses this agent: {why}; the cluster is kept as it is"));
+                refused.next_delay(&mut rand::rng()) + Duration::from_secs(1)
+            }
+            Err(LinkError::Renewal(error)) if error.is_refusal() => {
+                shared.problems.set(
+                    SUBJECT,
+                    format!("no new certificate: {}; the cluster is kept as it is", chain(&error)),
+                );
+                refused.next_delay(&mut rand::rng()) + Duration::from_secs(1)
+            }
+            Err(error) => {
+                let wait = reconnect.next_delay(&mut rand::rng());
+                tracing::info!("no hub: {}; next attempt in {wait:.1?}", chain(&error));
+                wait
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Renewal(CredentialsError),
+}
+
+/// One connection. Ends well when it is to be replaced by another.
+async fn connect_and_run(
+    shared: &Arc<Shared>,
+    not_taken_in: u32,
+    mut collection: Instant,
+    welcomed: &mut bool,
+    shutdown: &CancellationToken,
+) -> Result<(), LinkError> {
+    if shared.credentials.expired() || (not_taken_in > 0 && not_taken_in.is_multiple_of(SUSPICIOUS)) {
+        shared.credentials.renew().await.map_err(LinkError::Renewal)?;
+    }
+    let mut renewals = shared.credentials.renewals();
+    renewals.mark_unchanged();
+    let remaining = shared.credentials.remaining();
+    let channel =
+        channel::connect(shared.credentials.tls(), shared.credentials.enrolment().addresses).await?;
+    let stop = shutdown.child_token();
+    let stream = stream::run(shared, channel, welcomed, &stop);
+    tokio::pin!(stream);
+    // A new certificate is used well before the end of the one that this connection showed.
+    let opened = Instant::now();
+    let mut replace_at: Option<Instant> = None;
+    loop {
+        let replace = async {
+            match replace_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            result = &mut stream => return Ok(result?),
+            Ok(()) = renewals.changed() => {
+                let left = remaining.saturating_sub(opened.elapsed()) / 2;
+                let longest = left.min(Duration::from_secs(600));
+                replace_at = Some(Instant::now() + longest.mul_f64(rand::rng().random()));
+            }
+            () = replace => stop.cancel(),
+            () = tokio::time::sleep_until(collection) => {
+                collection = Instant::now() + COLLECT_EVERY;
+                collect(shared).await;
+            }
+        }
+    }
+}
+
+/// Gives back the room of bodies that nobody needs.
+async fn collect(shared: &Arc<Shared>) {
+    let (shared, kept) = (shared.clone(), shared.kept());
+    let disk = shared.disk.clone();
+    // It logs its own failures; one that panics leaves the pack as it is, for the next time.
+    let _ = tokio::task::spawn_blocking(move || disk.collect(|digest| kept.contains(digest))).await;
+}
+
+/// Renews the certificate in time, and when the hub asks for it, until shutdown.
+pub async fn keep_renewed(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let (mut retry, mut refused) = (RENEW, REFUSED);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = shared.credentials.renewal_due() => {}
+        }
+        let wait = match shared.credentials.renew().await {
+            Ok(()) => {
+                shared.problems.clear("renewal");
+                (retry, refused) = (RENEW, REFUSED);
+                // A certificate whose renewal is due at once must not make a busy loop.
+                Duration::from_secs(1)
+            }
+            Err(error) => {
+                shared
+                    .problems
+                    .set("renewal", format!("the certificate cannot be renewed: {}", chain(&error)));
+                let backoff = if error.is_refusal() { &mut refused } else { &mut retry };
+                backoff.next_delay(&mut rand::rng()) + Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One stream with the hub: joins the protocol's machine to gRPC, the disk and the engine.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_core::{DesiredState, Digest};
+use flotilla_proto::v1::fleet_client::FleetClient;
+use flotilla_proto::{MAX_MESSAGE, v1, v1::agent_message::Message, v1::answer::Outcome};
+use flotilla_runtime::CancellationToken;
+use flotilla_runtime::tasks::chain;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::Shared;
+use super::reporter::Reporter;
+use super::session::{Asked, Contents, Effect, ProtocolError, Session};
+use crate::disk::BodyStore;
+use crate::sync::{Bodies, Request};
+
+/// Messages on their way to the network.
+const OUTBOX: usize = 8;
+/// More messages than this waiting for the network stop reports, which conflate meanwhile.
+const BUSY: usize = 32;
+/// Reports leave at most this often; the first change at once.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// Before the first report the engine gets this long to look at the cluster.
+const FIRST_REPORT: Duration = Duration::from_secs(10);
+const MISSED_HEARTBEATS: u32 = 3;
+const CALL: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Why a stream ended that nobody here ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The hub says no: revoked, another cluster under this name, a certificate that it does not take.
+    #[error("the hub refuses: {0}")]
+    Refused(String),
+    #[error("the stream with the hub broke: {0}")]
+    Broken(String),
+    #[error("the hub ended the stream")]
+    Ended,
+    #[error("nothing came from the hub for {0:?}")]
+    Silent(Duration),
+    #[error("the hub broke the protocol")]
+    Protocol(#[from] ProtocolError),
+}
+
+impl StreamError {
+    fn of(status: &Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
+                Self::Refused(message)
+            }
+            _ => Self::Broken(format!("{:?}: {message}", status.code())),
+        }
+    }
+}
+
+impl Contents for BodyStore {
+    fn has(&self, digest: Digest) -> bool {
+        Self::has(self, digest)
+    }
+
+    fn body(&self, digest: Digest) -> Option<Bytes> {
+        Bodies::body(self, digest).ok()
+    }
+}
+
+/// What is on its way to the network.
+struct Outgoing(mpsc::Receiver<v1::AgentMessage>);
+
+impl futures::Stream for Outgoing {
+    type Item = v1::AgentMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+struct Stream<'a> {
+    shared: &'a Shared,
+    session: Session,
+    reporter: Reporter,
+    opened: Instant,
+    heartbeat: Duration,
+    welcomed: bool,
+    /// Requests for the removal of everything that wait for its end.
+    removing: VecDeque<(u64, Instant)>,
+}
+
+/// Runs a stream until `stop`, or until it breaks. `welcomed` is set once the hub took the agent in.
+pub(super) async fn run(
+    shared: &Shared,
+    channel: Channel,
+    welcomed: &mut bool,
+    stop: &CancellationToken,
+) -> Result<(), StreamError> {
+    let session = Session::new(shared.facts.clone(), shared.desired());
+    let mut stream = Stream {
+        shared,
+        session,
+        reporter: Reporter::default(),
+        opened: Instant::now(),
+        heartbeat: Duration::from_secs(15),
+        welcomed: false,
+        removing: VecDeque::new(),
+    };
+    let result = stream.run(channel, stop).await;
+    *welcomed = stream.welcomed;
+    result
+}
+
+impl Stream<'_> {
+    async fn run(&mut self, channel: Channel, stop: &CancellationToken) -> Result<(), StreamError> {
+        let mut client = FleetClient::new(channel)
+            .send_compressed(CompressionEncoding::Zstd)
+            .accept_compressed(CompressionEncoding::Zstd)
+            // A little more than what either side fills a message with.
+            .max_decoding_message_size(2 * MAX_MESSAGE)
+            .max_encoding_message_size(4 * MAX_MESSAGE);
+        let (outbox, inbox) = mpsc::channel::<v1::AgentMessage>(OUTBOX);
+        let outgoing = Outgoing(inbox);
+        // The hub answers when it has read the Hello.
+        if let Some(hello) = self.session.next() {
+            outbox.try_send(hello).map_err(|_| StreamError::Ended)?;
+        }
+        let call = tokio::time::timeout(CALL, client.sync(outgoing));
+        let response = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            response = call => response.map_err(|_| StreamError::Silent(CALL))?,
+        };
+        let mut inbound = response.map_err(|status| StreamError::of(&status))?.into_inner();
+        let mut versions = self.shared.engine.versions();
+        let mut problems = self.shared.problems.versions();
+        let mut losses = self.shared.disk.bodies.losses();
+        versions.mark_changed();
+        let mut report_at: Option<Instant> = None;
+        let mut reported: Option<Instant> = None;
+        let mut beat = Instant::now() + self.heartbeat;
+        let mut heard = Instant::now();
+        let mut minute = tokio::time::interval(MINUTE);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = report_at.filter(|_| self.welcomed && self.session.waiting() < BUSY);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => {
+                        heard = Instant::now();
+                        let before = self.heartbeat;
+                        let effects = self.session.receive(message, &*self.shared.disk.bodies)?;
+                        for effect in effects {
+                            if !self.perform(effect).await {
+                                break;
+                            }
+                        }
+                        if self.heartbeat != before {
+                            beat = heard + self.heartbeat;
+                        }
+                    }
+                    Ok(None) => return Err(StreamError::Ended),
+                    Err(status) => return Err(StreamError::of(&status)),
+                },
+                permit = outbox.reserve(), if self.session.waiting() > 0 => {
+                    let Ok(permit) = permit else { return Err(StreamError::Ended) };
+                    if let Some(message) = self.session.next() {
+                        permit.send(message);
+                    }
+                }
+                () = sleep_until(due), if due.is_some() => {
+                    report_at = self.report();
+                    reported = Some(Instant::now());
+                }
+                Ok(()) = versions.changed(), if report_at.is_none() => {
+                    versions.mark_unchanged();
+                    report_at = Some(next_report(reported));
+                }
+                Ok(()) = problems.changed(), if report_at.is_none() => {
+                    problems.mark_unchanged();
+                    report_at = Some(next_report(reported));
+                }
+                Ok(()) = losses.changed() => {
+                    losses.mark_unchanged();
+                    self.session.repair(&*self.shared.disk.bodies);
+                }
+                () = tokio::time::sleep_until(beat) => {
+                    let silence = self.heartbeat * MISSED_HEARTBEATS;
+                    if heard.elapsed() > silence {
+                        return Err(StreamError::Silent(silence));
+                    }
+                    beat = Instant::now() + self.heartbeat;
+                    let now = i64::try_from(self.shared.clock.now().duration_since(std::time::UNIX_EPOCH)
+                        .unwrap_or_default().as_secs()).unwrap_or_default();
+                    self.session.send(Message::Heartbeat(v1::Heartbeat { now }));
+                }
+                _ = minute.tick() => self.session.minute(),
+            }
+        }
+    }
+
+    /// Whether the effects that follow still hold.
+    async fn perform(&mut self, effect: Effect) -> bool {
+        match effect {
+            Effect::Welcomed { heartbeat_seconds } => {
+                self.welcomed = true;
+                self.heartbeat = Duration::from_secs(heartbeat_seconds.clamp(1, 600).into());
+                tracing::info!("connected to the hub");
+                self.shared.problems.clear(super::SUBJECT);
+            }
+            Effect::Heard(now) => self.shared.credentials.heard(now),
+            Effect::Keep(digest, body) => {
+                if let Err(error) = self.shared.disk.bodies.put(digest, &body) {
+                    let message = chain(&error);
+                    self.shared.problems.set("room", message.clone());
+                    self.session.give_up(message);
+                    return false;
+                }
+            }
+            Effect::Save(state) => self.save(state).await,
+            Effect::Repaired => self.shared.engine.request(Request::Reconcile { unit: None }),
+            Effect::Trust(trust) => match self.shared.credentials.trust(&trust) {
+                Ok(()) => self.shared.problems.clear("trust"),
+                Err(error) => self
+                    .shared
+                    .problems
+                    .set("trust", format!("what the hub says of trust cannot be used: {}", chain(&error))),
+            },
+            Effect::Asked(request, asked) => self.ask(request, asked).await,
+        }
+        true
+    }
+
+    async fn save(&mut self, state: Arc<DesiredState>) {
+        let message = self.shared.save(state.clone()).await;
+        self.session.saved(&state, message);
+        self.shared.problems.clear("room");
+        tracing::info!(generation = %state.generation, digest = state.digest().short(), snapshot = state.snapshot,
+            "a new desired state");
+    }
+
+    async fn ask(&mut self, request: u64, asked: Asked) {
+        match asked {
+            Asked::Reconcile(unit) => {
+                self.shared.engine.request(Request::Reconcile { unit });
+                self.session.answer(request, Outcome::Done, "");
+            }
+            Asked::Approve(digest) => {
+                self.shared.engine.request(Request::Approve { digest });
+                self.session.answer(request, Outcome::Done, "");
+            }
+            Asked::RenewNow => {
+                self.shared.credentials.renew_now();
+                self.session.answer(request, Outcome::Done, "");
+            }
+            Asked::RemoveAll => {
+                if let Err(message) = self.shared.remove_all().await {
+                    return self.session.answer(request, Outcome::Failed, message);
+                }
+                self.session.forget();
+                // Answered when the engine has no unit left; even if there is none, once it has looked.
+                self.removing.push_back((request, Instant::now() + Duration::from_secs(2)));
+            }
+        }
+    }
+
+    /// Tells what is new; gives the time at which to look again, if there is one.
+    fn report(&mut self) -> Option<Instant> {
+        let engine = &self.shared.engine;
+        let changes = engine.changes(self.reporter.version);
+        let early = Instant::now() < self.opened + FIRST_REPORT;
+        let desired = self.shared.desired();
+        if self.reporter.version == 0 && changes.version == 0 && desired.is_some() && early {
+            return Some(Instant::now() + REPORT_EVERY);
+        }
+        let from = self.shared.events_told();
+        let events = engine.events(from);
+        self.shared.set_events_told(events.next);
+        for message in self.reporter.tell(desired.as_deref(), changes, events, self.shared.problems.all()) {
+            self.session.send(message);
+        }
+        if self.removing.is_empty() {
+            return None;
+        }
+        let left = engine.changes(0).reports.len();
+        let now = Instant::now();
+        while let Some((request, earliest)) = self.removing.front().copied()
+            && left == 0
+            && now >= earliest
+        {
+            self.removing.pop_front();
+            self.session.answer(request, Outcome::Done, "everything is removed");
+        }
+        (!self.removing.is_empty()).then(|| now + Duration::from_secs(1))
+    }
+}
+
+fn next_report(last: Option<Instant>) -> Instant {
+    last.map_or_else(Instant::now, |last| (last + REPORT_EVERY).max(Instant::now()))
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,52 @@
+//! The agent's binary.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flotilla_agent::run::{RunArgs, run};
+use flotilla_runtime::tasks::chain;
+use flotilla_runtime::telemetry::{self, LogArgs};
+use flotilla_runtime::tls::install_crypto;
+
+/// Keeps one Kubernetes cluster as its Flotilla hub says
+#[derive(Parser)]
+#[command(name = "flotilla-agent", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Join the hub if that was not done yet, and keep the cluster right until told to stop
+    Run(RunArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(&cli.log) {
+        eprintln!("flotilla-agent: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
+    install_crypto();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("flotilla-agent: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let Command::Run(args) = cli.command;
+    match runtime.block_on(run(args)) {
+        Ok(report) => ExitCode::from(u8::try_from(report.exit_code()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("flotilla-agent: {}", chain(&error));
+            if let Some(hint) = error.hint() {
+                eprintln!("  {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A running agent: opens its disk, finds out which cluster this is, joins the hub where it has not, and starts
+//! the engine and the link.
+//!
+//! ```text
+//!   disk ─► cluster's uid ─► (enrol) ─► engine with what the disk had ─► link
+//! ```
+//! The uid comes first: a copy of an agent's disk in another cluster must not touch anything there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_core::ClusterName;
+use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report, chain};
+use flotilla_runtime::tls::Clock;
+use flotilla_runtime::token::{JoinToken, TokenError};
+use flotilla_runtime::{Backoff, CancellationToken, Signals, Tasks};
+
+use crate::cluster::{self, ConnectError, Identity};
+use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
+use crate::link::{self, Credentials, CredentialsError, Facts, Shared};
+use crate::problems::Problems;
+use crate::sync::{Engine, Options};
+
+/// How long tasks get to end what they are at.
+const GRACE: Duration = Duration::from_secs(10);
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+/// Options of `flotilla-agent run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Folder for the agent's keys and state; nobody else may use it
+    #[arg(long, env = "FLOTILLA_STATE", default_value = "/var/lib/flotilla-agent", value_name = "DIR")]
+    pub state: PathBuf,
+    /// Token to join the hub with (flotilla cluster token NAME); ignored once joined
+    #[arg(long, env = "FLOTILLA_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub join_token: Option<String>,
+    /// File with the token, for those who keep secrets out of command lines
+    #[arg(long, env = "FLOTILLA_JOIN_TOKEN_FILE", value_name = "FILE", conflicts_with = "join_token")]
+    pub join_token_file: Option<PathBuf>,
+    /// Kubeconfig of the cluster; without it KUBECONFIG, ~/.kube/config or the pod's service account is used
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig to use instead of its current one
+    #[arg(long, env = "FLOTILLA_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("cannot reach the cluster")]
+    Cluster(#[from] ConnectError),
+    #[error("cannot read the join token from {}", path.display())]
+    TokenFile { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("this agent has not joined a hub yet and has no join token")]
+    NoToken,
+    #[error("cannot join the hub")]
+    Join(#[source] CredentialsError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(
+        "the state folder belongs to cluster {cluster} whose kube-system namespace has uid {enrolled}, and this one's \
+         has {found}: nothing is touched"
+    )]
+    OtherCluster { cluster: String, enrolled: String, found: String },
+    #[error("the enrolment names cluster '{0}', which is no name of a cluster")]
+    Name(String),
+    #[error("cannot catch signals")]
+    Signals(#[source] std::io::Error),
+    #[error("stopped before the cluster or the hub answered")]
+    Stopped,
+}
+
+impl RunError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken => {
+                Some("make one with `flotilla cluster token NAME` and give it by --join-token-file")
+            }
+            Self::OtherCluster { .. } => Some(
+                "this is a copy of another agent's disk, or the cluster was made anew: use an empty --state folder \
+                 and join with a new token",
+            ),
+            Self::Join(error) if error.is_refusal() => Some(
+                "a token works once and for a limited time: make a new one with `flotilla cluster token NAME`",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Runs the agent until a signal ends it, or a part of it that it lives for.
+pub async fn run(args: RunArgs) -> Result<Report, RunError> {
+    let signals = Signals::install().map_err(RunError::Signals)?;
+    let tasks = Tasks::new();
+    let stop = tasks.shutdown().clone();
+    let started = start(&args, &tasks, &stop);
+    tokio::pin!(started);
+    let mut signals = signals;
+    tokio::select! {
+        result = &mut started => result?,
+        signal = signals.recv() => {
+            tracing::info!("{}, ending", signal.name());
+            return Err(RunError::Stopped);
+        }
+    };
+    Ok(tasks.run(signals, GRACE).await)
+}
+
+async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Result<(), RunError> {
+    let problems = Problems::default();
+    let disk = Arc::new(Disk::open(&args.state, problems.clone())?);
+    let enrolment = disk.identity.enrolment()?;
+    // Before anything is waited for: what is wrong with the options is told at once.
+    let token = match &enrolment {
+        Some(_) => None,
+        None => Some(join_token(args)?),
+    };
+    let client = cluster::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let identity = cluster_identity(&client).await;
+    let clock = Clock::system();
+    let enrolment = match (enrolment, token) {
+        (Some(enrolment), _) => enrolment,
+        (None, Some(token)) => join(&disk, &token, &identity, &clock).await?,
+        (None, None) => return Err(RunError::NoToken),
+    };
+    if enrolment.cluster_uid != identity.uid {
+        return Err(RunError::OtherCluster {
+            cluster: enrolment.cluster,
+            enrolled: enrolment.cluster_uid,
+            found: identity.uid,
+        });
+    }
+    let name: ClusterName =
+        enrolment.cluster.parse().map_err(|_| RunError::Name(enrolment.cluster.clone()))?;
+    let engine = Engine::new(client, disk.bodies.clone(), disk.memory.clone(), Options::default());
+    // A state of another cluster is nothing to this one.
+    let desired = disk.desired().filter(|state| state.cluster == name).map(Arc::new);
+    if let Some(desired) = &desired {
+        engine.set_desired(desired.clone());
+    }
+    tracing::info!(cluster = %name, kubernetes = identity.version, desired = desired.is_some(), "starting");
+    let credentials = Credentials::new(disk.identity.clone(), enrolment, clock.clone(), problems.clone())?;
+    let facts = Facts {
+        cluster: name,
+        cluster_uid: identity.uid,
+        agent_version: crate::VERSION,
+        kubernetes_version: identity.version,
+    };
+    let link =
+        Shared::new(facts, disk.clone(), engine.clone(), Arc::new(credentials), clock, problems, desired);
+    let link = Arc::new(link);
+
+    // The cluster is what the agent is for: without the engine the process ends and is started anew.
+    tasks.spawn("engine", Policy::ESSENTIAL, engine.run(stop.clone()));
+    // Both go on by themselves whatever the hub does; an end would be a fault of ours.
+    let essential = Policy { on_shutdown: OnShutdown::Wait, ..Policy::ESSENTIAL };
+    tasks.spawn("link", essential, link::run(link.clone(), stop.clone()));
+    tasks.spawn("renewal", essential, link::keep_renewed(link, stop.clone()));
+    // What was applied last is worth a sync at the end; a failure costs an apply at the next start.
+    let at_end = Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Wait };
+    let stop = stop.clone();
+    tasks.spawn("disk", at_end, async move {
+        stop.cancelled().await;
+        disk.memory.flush()
+    });
+    Ok(())
+}
+
+fn join_token(args: &RunArgs) -> Result<JoinToken, RunError> {
+    let text = match (&args.join_token, &args.join_token_file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => read_token(path)?,
+        (None, None) => return Err(RunError::NoToken),
+    };
+    Ok(text.parse()?)
+}
+
+fn read_token(path: &Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path).map_err(|source| RunError::TokenFile { path: path.to_owned(), source })
+}
+
+/// Asks the API server who it is until it answers.
+async fn cluster_identity(client: &kube::Client) -> Identity {
+    let mut backoff = RETRY;
+    loop {
+        match cluster::identity(client).await {
+            Ok(identity) => return identity,
+            Err(error) => {
+                tracing::warn!("the cluster cannot be asked who it is, trying again: {}", chain(&error))
+            }
+        }
+        backoff.wait().await;
+    }
+}
+
+/// Joins the hub; one that is away is tried again, one that refuses is not.
+async fn join(
+    disk: &Disk,
+    token: &JoinToken,
+    cluster: &Identity,
+    clock: &Clock,
+) -> Result<Enrolment, RunError> {
+    let mut backoff = RETRY;
+    loop {
+        match link::enrol(&disk.identity, token, &cluster.uid, clock).await {
+            Ok(enrolment) => {
+                tracing::info!(cluster = enrolment.cluster, "joined the hub");
+                return Ok(enrolment);
+            }
+            Err(error @ (CredentialsError::Channel(_) | CredentialsError::Call(_))) => {
+                tracing::warn!("cannot join the hub yet: {}", chain(&error));
+            }
+            Err(error) => return Err(RunError::Join(error)),
+        }
+        backoff.wait().await;
+    }
+}
