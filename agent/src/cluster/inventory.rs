@@ -427,30 +427,32 @@ impl Book {
         version: String,
     ) -> Result<(), Failure> {
         let result = self.replace(cluster, key, &content, &version).await;
-        let mut pages = self.pages();
-        let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
-        match result {
-            Ok(version) => {
-                part.version = version;
-                part.written = Some(Digest::of(content.as_bytes()));
-                Ok(())
+        let failure = {
+            let mut pages = self.pages();
+            let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
+            match result {
+                Ok(version) => {
+                    part.version = version;
+                    part.written = Some(Digest::of(content.as_bytes()));
+                    return Ok(());
+                }
+                Err(failure) => {
+                    part.dirty = true;
+                    failure
+                }
             }
-            Err(failure) => {
-                part.dirty = true;
-                drop(pages);
-                if failure.is_conflict() {
-                    self.settle(cluster, key, &content).await?;
-                }
-                if failure.is_not_found() {
-                    // Either the namespace is not there yet, or somebody deleted the ConfigMap: it is made anew.
-                    make_namespace(cluster).await?;
-                    if let Some(part) = self.pages().parts.get_mut(&key) {
-                        part.version.clear();
-                    }
-                }
-                Err(failure)
+        };
+        if failure.is_conflict() {
+            self.settle(cluster, key, &content).await?;
+        }
+        if failure.is_not_found() {
+            // Either the namespace is not there yet, or somebody deleted the ConfigMap: it is made anew.
+            make_namespace(cluster).await?;
+            if let Some(part) = self.pages().parts.get_mut(&key) {
+                part.version.clear();
             }
         }
+        Err(failure)
     }
 
     async fn replace(

@@ -1,0 +1,114 @@
+//! The engine on a real API server: what is desired is applied, in order, and nothing else is done.
+
+mod engine_common;
+
+use std::time::Duration;
+
+use engine_common::{Bench, at, config, namespace, unit};
+use flotilla_core::UnitSpec;
+use flotilla_core::report::Phase;
+use flotilla_tests::ClusterOptions;
+use flotilla_tests::objects::ObjectRef;
+use serde_json::{Value, json};
+
+fn definition() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+#[tokio::test]
+async fn one_unit_with_a_namespace_a_crd_and_an_object_of_its_kind() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "web"}, "spec": {"size": 1}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "web"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "d"}}, "template": {"metadata": {"labels": {"a": "d"}},
+            "spec": {"containers": [{"name": "c", "image": "registry.example/c:1"}]}}}});
+    let bad = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bad", "namespace": "web"}, "spec": {"ports": [{"port": "text"}]}});
+    let wait = UnitSpec { wait: true, ..UnitSpec::default() };
+    bench.present("app", wait.clone(), &[widget.clone(), deployment.clone(), definition(), namespace("web")]);
+    bench.publish();
+    bench.until_ready().await;
+    assert!(bench.is_there(&ObjectRef::new("example.com/v1", "Widget", "web", "w")).await);
+    let ready = at("Deployment", "web", "d").field(&bench.client(), "/status/readyReplicas").await.unwrap();
+    assert_eq!(ready, 2, "it waited for health");
+
+    // One bad object is named, the others go on.
+    bench.present(
+        "app",
+        wait,
+        &[widget, deployment, definition(), namespace("web"), bad, config("new", "1")],
+    );
+    bench.publish();
+    let report = bench.until_phase("app", Phase::Failed).await;
+    assert!(report.message.starts_with("Service web/bad: "), "{}", report.message);
+    assert_eq!(report.findings.len(), 1);
+    assert!(bench.is_there(&at("ConfigMap", "default", "new")).await);
+    assert_ne!(report.applied, report.desired);
+}
+
+#[tokio::test]
+async fn children_wait_for_the_apply_dependents_for_readiness_and_a_broken_unit_stops_only_itself() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let root = || Some(unit("root"));
+    bench.present("root", UnitSpec::default(), &[namespace("web")]);
+    let child = UnitSpec { parent: root(), ..UnitSpec::default() };
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "web",
+        "annotations": {flotilla_tests::NOT_READY_ANNOTATION: "true"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let slow = UnitSpec { parent: root(), wait: true, ..UnitSpec::default() };
+    bench.present("slow", slow, &[pod]);
+    let after = UnitSpec { parent: root(), depends_on: vec![unit("slow")], ..UnitSpec::default() };
+    bench.present("after", after, &[config("after", "1")]);
+    bench.present("free", child.clone(), &[config("free", "1")]);
+    let cycle = |on: &str| UnitSpec { depends_on: vec![unit(on)], ..child.clone() };
+    bench.present("a", cycle("b"), &[config("a", "1")]);
+    bench.present("b", cycle("a"), &[config("b", "1")]);
+    bench.present("lost", cycle("nowhere"), &[config("lost", "1")]);
+    bench.publish();
+
+    bench.until_phase("free", Phase::Ready).await;
+    bench.until_phase("root", Phase::Ready).await;
+    bench.until_phase("slow", Phase::Progressing).await;
+    let report = bench.until_phase("after", Phase::Pending).await;
+    assert_eq!(report.message, "waits for kustomization/flux-system/slow to be ready");
+    assert!(bench.until_phase("a", Phase::Failed).await.message.contains("waits for itself"));
+    assert!(
+        bench.until_phase("lost", Phase::Failed).await.message.contains("kustomization/flux-system/nowhere")
+    );
+    for name in ["after", "a", "b", "lost"] {
+        assert!(!bench.is_there(&at("ConfigMap", "default", name)).await, "{name}");
+    }
+    let ready = json!({"metadata": {"annotations": {flotilla_tests::NOT_READY_ANNOTATION: null}}});
+    at("Pod", "web", "p").edit(&bench.client(), ready).await.unwrap();
+    bench.until_phase("after", Phase::Ready).await;
+}
+
+#[tokio::test]
+async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_without() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    for number in 0..20 {
+        let objects: Vec<Value> = (0..5).map(|i| config(&format!("c{number}-{i}"), "1")).collect();
+        bench.present(&format!("u{number}"), UnitSpec::default(), &objects);
+    }
+    bench.publish();
+    bench.until_ready().await;
+    let before = bench.versions("v1", "ConfigMap").await;
+    bench.restart().await;
+    bench.until_ready().await;
+    bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None });
+    bench.until_ready().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.versions("v1", "ConfigMap").await, before);
+
+    bench.stop_engine().await;
+    bench.disk.forget_everything();
+    let first =
+        at("ConfigMap", "default", "c0-0").json(&bench.client()).await.unwrap()["metadata"]["uid"].clone();
+    bench.start_engine();
+    bench.until_ready().await;
+    let again =
+        at("ConfigMap", "default", "c0-0").json(&bench.client()).await.unwrap()["metadata"]["uid"].clone();
+    assert_eq!(first, again);
+}

@@ -1,0 +1,200 @@
+//! The engine on a real API server: what leaves is deleted, in order, unless a guard keeps it; nothing foreign ever is.
+
+mod engine_common;
+
+use engine_common::{Bench, at, config, namespace, unit};
+use flotilla_agent::sync::Request;
+use flotilla_core::UnitSpec;
+use flotilla_core::report::Phase;
+use flotilla_tests::ClusterOptions;
+use flotilla_tests::objects::apply;
+use serde_json::{Value, json};
+
+fn many(range: std::ops::Range<u32>) -> Vec<Value> {
+    range.map(|i| config(&format!("m{i}"), "1")).collect()
+}
+
+#[tokio::test]
+async fn what_leaves_goes_what_moves_or_is_foreign_stays() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    bench.present(
+        "a",
+        UnitSpec::default(),
+        &[config("stays", "1"), config("goes", "1"), config("moves", "1"), config("shared", "1")],
+    );
+    bench.present("b", UnitSpec::default(), &[config("b", "1"), config("shared", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    // A controller copies labels from ours to its own.
+    apply(
+        &bench.client(),
+        "some-controller",
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "copy",
+        "namespace": "default", "labels": {"flotilla.dev/unit": "kustomization.flux-system.a"}}}),
+    )
+    .await
+    .unwrap();
+    let moves = at("ConfigMap", "default", "moves");
+    let uid = moves.field(&bench.client(), "/metadata/uid").await.unwrap();
+
+    bench.present("a", UnitSpec::default(), &[config("stays", "1")]);
+    bench.present("b", UnitSpec::default(), &[config("b", "1"), config("shared", "1"), config("moves", "1")]);
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "goes")).await;
+    bench.until_ready().await;
+    assert_eq!(moves.field(&bench.client(), "/metadata/uid").await.unwrap(), uid);
+    for name in ["stays", "shared", "copy", "b"] {
+        assert!(bench.is_there(&at("ConfigMap", "default", name)).await, "{name}");
+    }
+    assert!(bench.has_event("Pruned", "goes"));
+
+    bench.present("c", UnitSpec::default(), &[config("shared", "other"), config("c", "1")]);
+    bench.publish();
+    let report = bench.until_phase("c", Phase::Failed).await;
+    assert!(
+        report.message.contains("kustomization/flux-system/b declares it with other content"),
+        "{}",
+        report.message
+    );
+    assert!(bench.is_there(&at("ConfigMap", "default", "c")).await);
+    assert_eq!(
+        at("ConfigMap", "default", "shared").field(&bench.client(), "/data/value").await.unwrap(),
+        "1"
+    );
+
+    // Made anew by somebody else it is theirs.
+    bench.stop_engine().await;
+    let stays = at("ConfigMap", "default", "stays");
+    stays.delete(&bench.client()).await.unwrap();
+    apply(&bench.client(), "somebody", &config("stays", "theirs")).await.unwrap();
+    bench.present("c", UnitSpec::default(), &[config("c", "1")]);
+    bench.remove("a");
+    bench.start_engine();
+    let gone = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        if bench.engine.changes(0).gone.contains(&unit("a")) || bench.has_event("Removed", "name: \"a\"") {
+            Ok(())
+        } else {
+            Err(format!("{:?}", bench.report("a")))
+        }
+    });
+    gone.await.unwrap();
+    assert!(bench.is_there(&stays).await);
+}
+
+#[tokio::test]
+async fn guards_keep_until_approved() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "web"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    bench.present("ns", UnitSpec::default(), &[namespace("web"), namespace("empty"), config("k", "1")]);
+    bench.present("data", UnitSpec::default(), &[claim, config("d", "1")]);
+    bench.present("many", UnitSpec::default(), &many(0..10));
+    bench.publish();
+    bench.until_ready().await;
+    apply(&bench.client(), "somebody", &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "foreign", "namespace": "web"}})).await.unwrap();
+
+    bench.present("ns", UnitSpec::default(), &[config("k", "1")]);
+    bench.present("data", UnitSpec::default(), &[config("d", "1")]);
+    bench.present("many", UnitSpec::default(), &many(0..3));
+    bench.publish();
+    bench.until_gone(&at("Namespace", "", "empty")).await;
+    let kept = |name: &'static str, count: usize| {
+        let bench = &bench;
+        async move {
+            bench
+                .until(name, move |report| report.kept.len() == count && report.phase == Phase::Ready)
+                .await
+                .kept
+        }
+    };
+    let web = kept("ns", 1).await;
+    assert!(web[0].why.contains("ConfigMap web/foreign"), "{web:?}");
+    let data = kept("data", 1).await;
+    assert_eq!(data[0].why, "its data would be lost");
+    let share = kept("many", 7).await;
+    assert!(share[0].why.starts_with("7 of the unit's 10 objects would go"), "{share:?}");
+
+    bench.engine.request(Request::Approve { digest: share[0].approval });
+    for i in 3..10 {
+        bench.until_gone(&at("ConfigMap", "default", &format!("m{i}"))).await;
+    }
+    assert!(bench.is_there(&at("PersistentVolumeClaim", "web", "data")).await);
+    bench.engine.request(Request::Approve { digest: data[0].approval });
+    bench
+        .until_field(
+            &at("PersistentVolumeClaim", "web", "data"),
+            "/metadata/deletionGracePeriodSeconds",
+            json!(0),
+        )
+        .await;
+
+    bench.present("many", UnitSpec::default(), &[]);
+    bench.publish();
+    let empty = bench.until("many", |report| report.kept.len() == 3).await.kept;
+    assert!(empty[0].why.contains("zero objects"), "{empty:?}");
+    bench.present("many", UnitSpec { allow_empty: true, ..UnitSpec::default() }, &[]);
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "m0")).await;
+}
+
+#[tokio::test]
+async fn units_go_children_first_and_custom_resources_before_their_definition() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let widget = |name: &str| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "web"}});
+    bench.present("root", UnitSpec::default(), &[config("root", "1")]);
+    let child = |parent: &str| UnitSpec { parent: Some(unit(parent)), ..UnitSpec::default() };
+    bench.present("p", child("root"), &[namespace("web"), definition, widget("own")]);
+    bench.present("c", child("p"), &[widget("child")]);
+    bench.publish();
+    bench.until_ready().await;
+    bench.remove("p");
+    bench.remove("c");
+    bench.publish();
+    bench.until_gone(&at("Namespace", "", "web")).await;
+    let crd = flotilla_tests::objects::ObjectRef::global(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "widgets.example.com",
+    );
+    bench.until_gone(&crd).await;
+    let order: Vec<String> = bench
+        .events()
+        .into_iter()
+        .filter(|event| event.reason == "Pruned")
+        .filter_map(|event| event.object)
+        .map(|id| id.name)
+        .collect();
+    let place = |name: &str| {
+        order.iter().position(|other| other == name).unwrap_or_else(|| panic!("{name} in {order:?}"))
+    };
+    assert!(place("child") < place("own") && place("own") < place("widgets.example.com"), "{order:?}");
+    assert!(bench.is_there(&at("ConfigMap", "default", "root")).await);
+}
+
+#[tokio::test]
+async fn an_inventory_that_cannot_be_read_prunes_nothing() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    bench.present("a", UnitSpec::default(), &[config("x", "1"), config("y", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    bench.stop_engine().await;
+    let api = flotilla_tests::objects::api(&bench.client(), "v1", "ConfigMap", Some("flotilla-system"));
+    for map in api.list(&kube::api::ListParams::default()).await.unwrap().items {
+        let name = map.metadata.name.unwrap();
+        if name.starts_with("flotilla-inventory-") {
+            let members = map.data["data"]["members"].as_str().unwrap();
+            let patch = json!({"data": {"members": format!("{members}{{not json\n")}});
+            at("ConfigMap", "flotilla-system", &name).edit(&bench.client(), patch).await.unwrap();
+        }
+    }
+    bench.present("a", UnitSpec::default(), &[config("x", "2")]);
+    bench.start_engine();
+    bench.until_field(&at("ConfigMap", "default", "x"), "/data/value", json!("2")).await;
+    bench.until_ready().await;
+    assert!(bench.is_there(&at("ConfigMap", "default", "y")).await);
+}
