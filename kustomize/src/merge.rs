@@ -246,7 +246,7 @@ impl Merger<'_> {
     ) -> Res<Option<Node>> {
         let scalars = [String::new()];
         let keys = if keys.is_empty() { &scalars[..] } else { keys };
-        let patch_items: Vec<Node> =
+        let mut patch_items: Vec<Node> =
             patch.as_ref().and_then(Node::as_seq).map(|s| s.to_vec()).unwrap_or_default();
         let mut dest_items: Vec<Node> = dest.as_seq().map(|s| s.to_vec()).unwrap_or_default();
 
@@ -282,6 +282,9 @@ impl Merger<'_> {
             let Some(mut item) = merged.filter(|n| !n.is_null() && n.as_map().is_none_or(|m| !m.is_empty()))
             else {
                 set_element(&mut dest_items, None, &names, &values);
+                if same {
+                    patch_items.clone_from(&dest_items);
+                }
                 continue;
             };
             if let Some(map) = item.as_map_mut() {
