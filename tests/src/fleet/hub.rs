@@ -1,14 +1,10 @@
 //! The hub as a program: started, killed, brought back at the same addresses.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use kube::{Client, Config};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::SOON;
 use crate::Port;
@@ -61,7 +57,7 @@ fn recipe(
         .arg("--data")
         .arg(data)
         .args(["--repo", repository, "--branch", crate::git::BRANCH])
-        .args(["--poll-interval", &format!("{}s", options.poll_interval.as_secs())])
+        .args(["--poll-interval", &options.poll_interval.as_secs().to_string()])
         .args(["--grpc-listen", grpc, "--api-listen", api])
         .args(advertise.iter().flat_map(|address| ["--advertise", address]));
     Ok(recipe.args(&options.args))
@@ -118,22 +114,13 @@ impl Hub {
         self.restart().await
     }
 
-    /// A client of its HTTP API with all rights, for what the CLI has no command for.
+    /// Runs another command of the hub's program upon its data folder, such as `backup FILE` or `ca rotate`, and
+    /// gives what it wrote to stdout.
     ///
     /// # Errors
-    /// If it has not made its CA or its first token yet.
-    pub fn api(&self) -> Result<Client> {
-        let read = |name: &str| {
-            let path = self.data.join(name);
-            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
-        };
-        let mut config = Config::new(format!("https://{}", address(&self.api)).parse()?);
-        let cas = CertificateDer::pem_slice_iter(read("ca.pem")?.as_bytes())
-            .map(|ca| Ok(ca?.to_vec()))
-            .collect::<Result<_>>()?;
-        config.root_cert = Some(cas);
-        config.auth_info.token = Some(read("admin-token")?.trim().to_owned().into());
-        Ok(Client::try_from(config)?)
+    /// If it fails: with its exit code and what it wrote to stderr.
+    pub async fn command(&self, args: &[&str]) -> Result<String> {
+        Recipe::own("flotilla-hub")?.args(args).arg("--data").arg(&self.data).stdout(SOON).await
     }
 
     /// The folder with its store, its CA and the first token for the API.

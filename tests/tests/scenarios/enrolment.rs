@@ -8,6 +8,7 @@ use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::objects::list;
+use flotilla_tests::process::Recipe;
 use flotilla_tests::wait::{always, eventually};
 use flotilla_tests::{ClusterOptions, Clusters, Port};
 
@@ -125,10 +126,9 @@ async fn who_is_revoked_is_cut_off_at_once_and_keeps_its_cluster() {
     fleet.in_sync(&["one"]).await.unwrap();
 }
 
-/// Posts to the hub's API.
-async fn post(fleet: &mut Fleet, path: &str, body: &str) -> Result<CaStatus> {
-    let request = http::Request::post(path).header("content-type", "application/json").body(body.into())?;
-    Ok(fleet.hub().api()?.request(request).await?)
+/// What `flotilla-hub ca` says of the CAs.
+async fn ca(fleet: &mut Fleet, command: &str) -> Result<CaStatus> {
+    Ok(serde_json::from_str(&fleet.hub().command(&["ca", command]).await?)?)
 }
 
 /// A commit gets through to the cluster.
@@ -144,18 +144,19 @@ async fn a_new_ca_and_a_new_address_reach_the_agents() {
     fleet.in_sync(&["one"]).await.unwrap();
 
     // A CA begins to replace the other: both are trusted until every agent has a certificate of the new one.
-    let rotating = post(&mut fleet, "/api/v1/ca/rotate", "{}").await.unwrap();
+    let rotating = ca(&mut fleet, "rotate").await.unwrap();
     assert_eq!(rotating.cas.len(), 2, "{rotating:?}");
-    let api = fleet.hub().api().unwrap();
+    let folder = fleet.data().to_owned();
+    let status = Recipe::own("flotilla-hub").unwrap().args(["ca", "status", "--data"]).arg(folder);
     eventually(SOON, || async {
-        let status: CaStatus = api.request(http::Request::get("/api/v1/ca").body(Vec::new())?).await?;
+        let status: CaStatus = serde_json::from_str(&status.stdout(SOON).await?)?;
         ensure!(status.behind.is_empty(), "behind: {:?}", status.behind);
         anyhow::Ok(())
     })
     .await
     .unwrap();
     works(&fleet, "2").await;
-    let finished = post(&mut fleet, "/api/v1/ca/finish", "{}").await.unwrap();
+    let finished = ca(&mut fleet, "finish").await.unwrap();
     assert_eq!(finished.cas.len(), 1, "{finished:?}");
     works(&fleet, "3").await;
     // Only the new CA is left to connect by.
@@ -182,7 +183,7 @@ async fn certificates_are_renewed_before_they_end_and_after() {
     let repo = Repo::new().unwrap();
     repo.commit("begin", &files("1")).unwrap();
     let url = repo.url();
-    let life = HubOptions { args: vec!["--agent-cert-life".into(), "12s".into()], ..HubOptions::default() };
+    let life = HubOptions { args: vec!["--agent-cert-ttl".into(), "12".into()], ..HubOptions::default() };
     let mut fleet = Fleet::new(repo, &url, &life).await.unwrap();
     let clusters = Clusters::new().await.unwrap();
     let cluster = clusters.start_one("one", &ClusterOptions::bare()).await.unwrap();

@@ -1,12 +1,9 @@
 //! The hub loses what it has: the clusters do not.
 
-use std::time::Duration;
-
-use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
+use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::git::{Change, Repo, file, remove};
 use flotilla_tests::git_http::GitServer;
 use flotilla_tests::manifests::{app, config_map};
-use flotilla_tests::process::Recipe;
 use flotilla_tests::wait::always;
 use flotilla_tests::{ClusterOptions, Clusters};
 use http::{Method, StatusCode};
@@ -105,14 +102,8 @@ async fn a_hub_from_an_old_backup_strands_no_agent_and_takes_none_back() {
     let mut fleet = start(&server, repo).await;
     let data = fleet.data().to_owned();
     let backup = fleet.folder().join("backup");
-    let hub = |command: &str| {
-        let recipe = Recipe::own("flotilla-hub").unwrap().arg(command).arg("--data").arg(&data);
-        recipe.arg(&backup)
-    };
-    // A running hub holds its store.
-    fleet.hub().process().stop(Duration::from_secs(30)).await.unwrap();
-    hub("backup").stdout(SOON).await.unwrap();
-    fleet.hub().restart().await.unwrap();
+    let backup = backup.to_str().unwrap();
+    fleet.hub().command(&["backup", backup]).await.unwrap();
 
     for value in 2..30 {
         fleet.commit(&value.to_string(), &files(&value.to_string())).await.unwrap();
@@ -123,7 +114,7 @@ async fn a_hub_from_an_old_backup_strands_no_agent_and_takes_none_back() {
 
     fleet.hub().process().kill();
     std::fs::remove_dir_all(&data).unwrap();
-    hub("restore").stdout(SOON).await.unwrap();
+    fleet.hub().command(&["restore", backup]).await.unwrap();
     // At first it cannot read what is newest.
     server.fail(Some(StatusCode::SERVICE_UNAVAILABLE));
     fleet.hub().restart().await.unwrap();
