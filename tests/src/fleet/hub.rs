@@ -72,7 +72,8 @@ impl Hub {
         let data = folder.join("hub");
         let (grpc, api) = (Port::reserve()?, Port::reserve()?);
         let at = address(&grpc);
-        let process = recipe(&data, repository, options, &at, &address(&api), &[&at])?;
+        let advertise = options.advertise.as_deref().unwrap_or(&at);
+        let process = recipe(&data, repository, options, &at, &address(&api), &[advertise])?;
         let process = process.start(folder.join("hub.log"))?;
         let (repository, options) = (repository.to_owned(), options.clone());
         let mut hub = Self { process, data, repository, options, grpc, api };

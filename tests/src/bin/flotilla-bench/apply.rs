@@ -1,7 +1,9 @@
 //! `apply`: units of four objects, from the commit to all applied and to all ready, against a bare client.
 //!
 //! Each repeat starts two fresh clusters one after the other, one for the bare client and one for a fleet, in turns
-//! who is first. Requests are counted in a run of their own, as counting costs time.
+//! who is first. With the controllers at work both share the machine with what their objects set going, so the same
+//! is done once more without: there the API server is all that is waited for. Requests are counted in a run of their
+//! own, as counting costs time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,66 +25,86 @@ const NAME: &str = "bench";
 /// A unit is ready when its objects are.
 const WAIT: [&str; 1] = ["wait: true"];
 
-/// Since the beginning of the work.
-#[derive(Debug, Default)]
+/// How long it took until all was applied, and until all was ready; the latter is no more than the former where there
+/// are no controllers.
+#[derive(Debug, Clone, Copy)]
 struct Times {
-    applied: Vec<Duration>,
-    ready: Vec<Duration>,
+    applied: Duration,
+    ready: Duration,
 }
 
 pub(crate) async fn run(clusters: &Clusters, units: usize, repeats: usize) -> Result<()> {
-    let (mut ours, mut theirs) = (Times::default(), Times::default());
-    for repeat in 0..repeats {
-        for turn in 0..2 {
-            let (who, times) =
-                if (repeat + turn) % 2 == 0 { ("bare client", &mut theirs) } else { ("fleet", &mut ours) };
-            let (applied, ready) = match who {
-                "fleet" => run_fleet(clusters, units).await?,
-                _ => run_bare(clusters, units).await?,
-            };
-            eprintln!("{}/{repeats} {who}: applied after {applied:.2?}, ready after {ready:.2?}", repeat + 1);
-            times.applied.push(applied);
-            times.ready.push(ready);
-        }
-    }
     let about = json!({"units": units, "objects": units * OBJECTS, "bare_client_at_once": bare::AT_ONCE});
-    for (name, ours, theirs) in
-        [("apply", &ours.applied, &theirs.applied), ("ready", &ours.ready, &theirs.ready)]
-    {
-        let (ours, theirs) = (figure::seconds(ours), figure::seconds(theirs));
-        figure::print_median(&format!("{name}_seconds"), &ours, "s", about.clone());
-        figure::print_median(&format!("{name}_bare_seconds"), &theirs, "s", about.clone());
-        // Each pair shares the machine's mood.
-        let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
-        figure::print_median(&format!("{name}_ratio"), &ratios, "ratio", about.clone());
-    }
+    let pairs = compare(clusters, units, repeats, &ClusterOptions::default()).await?;
+    print("apply", &pairs, |times| times.applied, &about);
+    print("ready", &pairs, |times| times.ready, &about);
+    let pairs = compare(clusters, units, repeats, &ClusterOptions::bare()).await?;
+    print("apply_without_controllers", &pairs, |times| times.applied, &about);
     count_requests(units, &about).await
 }
 
-async fn run_bare(clusters: &Clusters, units: usize) -> Result<(Duration, Duration)> {
-    let cluster = clusters.start_one(NAME, &ClusterOptions::default()).await?;
+/// Times of the fleet and of the bare client, pair by pair.
+async fn compare(
+    clusters: &Clusters,
+    units: usize,
+    repeats: usize,
+    options: &ClusterOptions,
+) -> Result<Vec<(Times, Times)>> {
+    let mut pairs = Vec::new();
+    for repeat in 1..=repeats {
+        let pair = if repeat % 2 == 1 {
+            let theirs = run_bare(clusters, units, options).await?;
+            (run_fleet(clusters, units, options).await?, theirs)
+        } else {
+            (run_fleet(clusters, units, options).await?, run_bare(clusters, units, options).await?)
+        };
+        eprintln!("{repeat}/{repeats} fleet: {:.2?}, bare client: {:.2?}", pair.0, pair.1);
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+fn print(name: &str, pairs: &[(Times, Times)], of: fn(&Times) -> Duration, about: &Value) {
+    let (ours, theirs): (Vec<f64>, Vec<f64>) =
+        pairs.iter().map(|(ours, theirs)| (of(ours).as_secs_f64(), of(theirs).as_secs_f64())).unzip();
+    figure::print_median(&format!("{name}_seconds"), &ours, "s", about.clone());
+    figure::print_median(&format!("{name}_bare_seconds"), &theirs, "s", about.clone());
+    // Each pair shares the machine's mood.
+    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    figure::print_median(&format!("{name}_ratio"), &ratios, "ratio", about.clone());
+}
+
+async fn run_bare(clusters: &Clusters, units: usize, options: &ClusterOptions) -> Result<Times> {
+    let cluster = clusters.start_one(NAME, options).await?;
     let client = cluster.client();
     bare::apply(&client, &[load::namespace()]).await?;
-    pods_are_admitted(&client).await?;
+    let controllers = options.controller_manager.is_some();
+    if controllers {
+        pods_are_admitted(&client).await?;
+    }
     let objects: Vec<Value> = (0..units).flat_map(|unit| load::objects(unit, "first")).collect();
     let mut rollouts = Rollouts::watch(client.clone());
     let start = Instant::now();
     let applied = bare::apply(&client, &objects).await?;
-    let ready = rollouts.available(units, LIMIT).await? - start;
-    Ok((applied, ready))
+    let ready = if controllers { rollouts.available(units, LIMIT).await? - start } else { applied };
+    Ok(Times { applied, ready })
 }
 
-async fn run_fleet(clusters: &Clusters, units: usize) -> Result<(Duration, Duration)> {
+async fn run_fleet(clusters: &Clusters, units: usize, options: &ClusterOptions) -> Result<Times> {
     let root = [load::root(NAME)];
-    let fleet = fleet(clusters, [NAME], &root, &ClusterOptions::default(), &HubOptions::default()).await?;
+    let fleet = fleet(clusters, [NAME], &root, options, &HubOptions::default()).await?;
     let client = fleet.client(NAME);
-    pods_are_admitted(&client).await?;
+    let controllers = options.controller_manager.is_some();
+    if controllers {
+        pods_are_admitted(&client).await?;
+    }
     let mut rollouts = Rollouts::watch(client);
-    let commit = fleet.repo().commit("all units", &load::units(&[NAME], units, &WAIT)?)?;
+    let more: &[&str] = if controllers { &WAIT } else { &[] };
+    let commit = fleet.repo().commit("all units", &load::units(&[NAME], units, more)?)?;
     let start = Instant::now();
-    let reached = work(&fleet, &commit, units, &mut rollouts).await;
+    let reached = work(&fleet, &commit, units, &mut rollouts, controllers).await;
     let (applied, ready) = reached.with_context(|| tell(&fleet))?;
-    Ok((applied - start, ready - start))
+    Ok(Times { applied: applied - start, ready: ready - start })
 }
 
 /// Has the commit read, and says when the hub knew it applied, and ready. It is not asked before the cluster shows
@@ -92,10 +114,14 @@ async fn work(
     commit: &str,
     units: usize,
     rollouts: &mut Rollouts,
+    controllers: bool,
 ) -> Result<(Instant, Instant)> {
     fleet.reconcile().await?;
     rollouts.there(units, LIMIT).await?;
     let applied = acknowledged(fleet, NAME, commit, Level::Applied).await?;
+    if !controllers {
+        return Ok((applied, applied));
+    }
     rollouts.available(units, LIMIT).await?;
     let ready = acknowledged(fleet, NAME, commit, Level::Healthy).await?;
     Ok((applied, ready))
@@ -127,7 +153,7 @@ async fn count_requests(units: usize, about: &Value) -> Result<()> {
     let mut rollouts = Rollouts::watch(fleet.client(NAME));
     drop(fleet.member(NAME).proxy().take_seen());
     let commit = fleet.repo().commit("all units", &load::units(&[NAME], units, &WAIT)?)?;
-    work(&fleet, &commit, units, &mut rollouts).await.with_context(|| tell(&fleet))?;
+    work(&fleet, &commit, units, &mut rollouts, true).await.with_context(|| tell(&fleet))?;
     let seen = fleet.member(NAME).proxy().take_seen();
     let with = |more: Value| -> Value {
         let mut details = about.clone();

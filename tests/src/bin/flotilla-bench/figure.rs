@@ -1,7 +1,6 @@
 //! Figures as they are printed, and what is made of several samples.
 
 use std::fs;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -34,10 +33,6 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-pub(crate) fn seconds(samples: &[Duration]) -> Vec<f64> {
-    samples.iter().map(Duration::as_secs_f64).collect()
-}
-
 pub(crate) fn whole(count: u64) -> f64 {
     count as f64
 }
@@ -47,7 +42,7 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
     whole(bytes) / 1e6
 }
 
-/// Three significant places are more than these measurements have.
+/// Three places behind the point are more than these measurements have.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

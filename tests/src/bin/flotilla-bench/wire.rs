@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::git::{Change, file};
 use flotilla_tests::objects::ObjectRef;
@@ -98,6 +98,7 @@ async fn change(
     acknowledged(fleet, NAME, &commit, Level::Healthy).await?;
     quiet(meter).await?;
     let count = meter.count().since(before);
+    ensure!(count.to_agent > 0, "the agent does not call by way of the meter");
     eprintln!("{object}: {count:?}");
     Ok(count)
 }
