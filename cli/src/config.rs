@@ -55,6 +55,7 @@ pub(crate) fn resolve(
             "give --hub https://HOST:PORT, set FLOTILLA_HUB, or give --data with the data folder of a hub on this machine",
         ));
     };
+    let hub = url(&hub)?;
     let ca = first(&layers, |layer| match (&layer.ca, &layer.data) {
         (Some(ca), _) => Some(ca.clone()),
         (None, data) => data.as_ref().map(|data| data.join("ca.pem")),
@@ -73,7 +74,7 @@ pub(crate) fn resolve(
             "give --token-file FILE or set FLOTILLA_TOKEN_FILE; the hub's first one is admin-token in its data folder",
         ));
     };
-    Ok(Settings { hub: url(&hub)?, ca: read(&ca, "the CA of the hub")?, token: token.trim().to_owned() })
+    Ok(Settings { hub, ca: read(&ca, "the CA of the hub")?, token: token.trim().to_owned() })
 }
 
 fn first<T>(layers: &[&ConnectionArgs], get: impl Fn(&ConnectionArgs) -> Option<T>) -> Option<T> {

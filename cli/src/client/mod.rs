@@ -23,6 +23,8 @@ pub(crate) use watch::Watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For an answer; the hub may have to ask a Git server and agents first.
 const ANSWER: Duration = Duration::from_secs(120);
+/// For an agent to delete all that it manages.
+const PRUNE: Duration = Duration::from_secs(660);
 /// A watch that is silent for so long is dead: the hub sends a sign of life more often.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Entries in a page.
@@ -50,8 +52,7 @@ impl Client {
             .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")))
             // A hub never redirects, and a token must not follow.
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(ANSWER);
+            .connect_timeout(CONNECT);
         if is_loopback(&settings.hub) {
             builder = builder.no_proxy();
         }
@@ -71,7 +72,7 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, what: &str, path: &str, query: Query<'_>) -> Result<T, Error> {
-        self.json(what, self.request(Method::GET, path, query)).await
+        self.json(what, self.request(Method::GET, path, query).timeout(ANSWER)).await
     }
 
     /// All pages of a list, or its first `limit` entries.
@@ -111,8 +112,9 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&B>,
+        limit: Duration,
     ) -> Result<T, Error> {
-        let mut request = self.request(method, path, &[]);
+        let mut request = self.request(method, path, &[]).timeout(limit);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -132,7 +134,7 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, what: &str, request: RequestBuilder) -> Result<T, Error> {
-        let response = self.answer(what, request.timeout(ANSWER)).await?;
+        let response = self.answer(what, request).await?;
         let body = response.bytes().await.map_err(|error| self.lost(what, error))?;
         serde_json::from_slice(&body).map_err(|error| {
             Error::new(

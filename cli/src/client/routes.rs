@@ -7,7 +7,7 @@ use flotilla_proto::api::{
 };
 use reqwest::Method;
 
-use super::{Client, escape};
+use super::{ANSWER, Client, PRUNE, escape};
 use crate::error::Error;
 
 /// Which events are asked for.
@@ -66,39 +66,51 @@ impl Client {
     }
 
     pub(crate) async fn reconcile(&self, body: &Reconcile) -> Result<Reconciled, Error> {
-        self.send("reconcile", Method::POST, "reconcile", Some(body)).await
+        self.send("reconcile", Method::POST, "reconcile", Some(body), ANSWER).await
     }
 
     pub(crate) async fn suspend(&self, name: &ClusterName, body: &Suspend) -> Result<Done, Error> {
-        self.send(&format!("suspend {name}"), Method::POST, &cluster(name, "/suspend"), Some(body)).await
+        self.send(&format!("suspend {name}"), Method::POST, &cluster(name, "/suspend"), Some(body), ANSWER)
+            .await
     }
 
     pub(crate) async fn resume(&self, name: &ClusterName, body: &Resume) -> Result<Done, Error> {
-        self.send(&format!("resume {name}"), Method::POST, &cluster(name, "/resume"), Some(body)).await
+        self.send(&format!("resume {name}"), Method::POST, &cluster(name, "/resume"), Some(body), ANSWER)
+            .await
     }
 
     pub(crate) async fn approve(&self, name: &ClusterName, approval: Digest) -> Result<Done, Error> {
         let body = Approve { approval: approval.to_string() };
-        self.send(&format!("approve on {name}"), Method::POST, &cluster(name, "/approve"), Some(&body)).await
+        self.send(
+            &format!("approve on {name}"),
+            Method::POST,
+            &cluster(name, "/approve"),
+            Some(&body),
+            ANSWER,
+        )
+        .await
     }
 
     pub(crate) async fn join_token(&self, body: &NewJoinToken) -> Result<JoinToken, Error> {
         let what = format!("make a join token for cluster {}", body.cluster);
-        self.send(&what, Method::POST, "join-tokens", Some(body)).await
+        self.send(&what, Method::POST, "join-tokens", Some(body), ANSWER).await
     }
 
     pub(crate) async fn revoke_cluster(&self, name: &ClusterName) -> Result<Done, Error> {
-        self.send(&format!("revoke cluster {name}"), Method::POST, &cluster(name, "/revoke"), NO_BODY).await
+        self.send(&format!("revoke cluster {name}"), Method::POST, &cluster(name, "/revoke"), NO_BODY, ANSWER)
+            .await
     }
 
     /// Deletes everything that the agent manages in the cluster.
     pub(crate) async fn prune_cluster(&self, name: &ClusterName, body: &Prune) -> Result<Done, Error> {
-        self.send(&format!("prune cluster {name}"), Method::POST, &cluster(name, "/prune"), Some(body)).await
+        self.send(&format!("prune cluster {name}"), Method::POST, &cluster(name, "/prune"), Some(body), PRUNE)
+            .await
     }
 
     /// Forgets the cluster; its objects stay.
     pub(crate) async fn delete_cluster(&self, name: &ClusterName) -> Result<Done, Error> {
-        self.send(&format!("delete cluster {name}"), Method::DELETE, &cluster(name, ""), NO_BODY).await
+        self.send(&format!("delete cluster {name}"), Method::DELETE, &cluster(name, ""), NO_BODY, ANSWER)
+            .await
     }
 
     pub(crate) async fn tokens(&self) -> Result<Vec<Token>, Error> {
@@ -106,12 +118,13 @@ impl Client {
     }
 
     pub(crate) async fn create_token(&self, body: &NewToken) -> Result<MadeToken, Error> {
-        self.send(&format!("make the API token {}", body.name), Method::POST, "tokens", Some(body)).await
+        self.send(&format!("make the API token {}", body.name), Method::POST, "tokens", Some(body), ANSWER)
+            .await
     }
 
     pub(crate) async fn revoke_token(&self, name: &str) -> Result<Done, Error> {
         let path = format!("tokens/{}", escape(name));
-        self.send(&format!("revoke the API token {name}"), Method::DELETE, &path, NO_BODY).await
+        self.send(&format!("revoke the API token {name}"), Method::DELETE, &path, NO_BODY, ANSWER).await
     }
 
     pub(crate) async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {

@@ -81,7 +81,13 @@ impl<'a> Watch<'a> {
 
 async fn connect(client: &Client) -> Result<Stream, Error> {
     let request = client.request(Method::GET, "watch", &[]).header("accept", "text/event-stream");
-    let response = client.answer("watch the hub", request).await?;
+    let response =
+        tokio::time::timeout(SILENCE, client.answer("watch the hub", request)).await.map_err(|_| {
+            Error::new(
+                Code::Unreachable,
+                format!("cannot watch the hub: no answer from {} in time", client.hub()),
+            )
+        })??;
     Ok(Stream { response, lines: Lines::default() })
 }
 

@@ -59,7 +59,8 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
                 return Err(Error::new(Code::Input, format!("{} does not render whole", folder.display()))
                     .hint("a unit that does not render is held by the hub: what it runs stays"));
             }
-            Ok(if diff.objects.is_empty() { Code::Done } else { Code::Found })
+            let same = diff.objects.is_empty() && diff.unknown.is_empty();
+            Ok(if same { Code::Done } else { Code::Found })
         }
         None => against_cluster(context, &context.hub()?, &cluster, output).await,
     }

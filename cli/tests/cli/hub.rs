@@ -1,0 +1,514 @@
+//! Commands that ask a hub: what they print, and what they ask.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flotilla_proto::api::*;
+use serde_json::{Value, json};
+
+use crate::Ran;
+use crate::fake::FakeHub;
+
+const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// A time that is three days ago however slow the test is.
+fn three_days_ago() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    now - 3 * 86400 - 600
+}
+
+fn ok(stdout: &str) -> Ran {
+    Ran { code: 0, stdout: stdout.into(), stderr: String::new() }
+}
+
+pub(crate) fn cluster(name: &str, connection: ConnectionState, sync: SyncState) -> Cluster {
+    Cluster {
+        name: name.into(),
+        connection,
+        sync,
+        assigned: true,
+        labels: [("stage".to_owned(), name.to_owned())].into(),
+        last_seen: Some(three_days_ago()),
+        desired: Some(Desired { digest: DIGEST.into(), generation: 7, commit: "c0ffee0123456789".into() }),
+        received: Some(DIGEST.into()),
+        applied: Some(DIGEST.into()),
+        units: [("Ready".to_owned(), 2), ("Failed".to_owned(), 1)].into(),
+        objects: 12,
+        root: format!("clusters/{name}"),
+        ..Cluster::default()
+    }
+}
+
+fn unit(name: &str, phase: &str) -> Unit {
+    Unit {
+        cluster: "staging".into(),
+        unit: name.into(),
+        phase: phase.into(),
+        live: true,
+        objects: 4,
+        commit: "c0ffee0123456789".into(),
+        desired: Some(DIGEST.into()),
+        applied: Some(DIGEST.into()),
+        since: Some(three_days_ago()),
+        ..Unit::default()
+    }
+}
+
+fn object(kind: &str, name: &str) -> ObjectId {
+    ObjectId { kind: kind.into(), namespace: "web".into(), name: name.into(), ..ObjectId::default() }
+}
+
+#[tokio::test]
+async fn lists_of_clusters() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let mut production = cluster("production", ConnectionState::Disconnected, SyncState::Failing);
+    production.problems = vec![Problem {
+        file: "clusters/production/apps.yaml".into(),
+        line: 12,
+        field: "spec.path".into(),
+        message: "there is no such folder".into(),
+        ..Problem::default()
+    }];
+    let staging = cluster("staging", ConnectionState::Connected, SyncState::InSync);
+    hub.list("clusters", [&production, &staging]).get("clusters/staging", &staging);
+    assert_eq!(
+        hub.run(&["get", "clusters"]).await?,
+        ok("NAME         CONNECTION     SYNC      UNITS   COMMIT         SEEN   MESSAGE\n\
+            production   Disconnected   Failing   2/3     c0ffee012345   3d     clusters/production/apps.yaml:12: \
+            spec.path: there is no such folder\n\
+            staging      Connected      InSync    2/3     c0ffee012345   now    -\n")
+    );
+    let wide = hub.run(&["get", "cluster", "staging", "-o", "wide"]).await?;
+    assert!(wide.stdout.contains("clusters/staging   stage=staging"), "{wide:?}");
+    assert_eq!(hub.run(&["cluster", "list"]).await?, hub.run(&["get", "clusters"]).await?);
+
+    let all: Vec<Cluster> = serde_json::from_str(&hub.run(&["get", "clusters", "-o", "json"]).await?.stdout)?;
+    assert_eq!(all, [production, staging.clone()]);
+    let one = hub.run(&["get", "clusters", "staging", "-o", "json"]).await?;
+    assert_eq!(serde_json::from_str::<Cluster>(&one.stdout)?, staging);
+    let yaml = hub.run(&["get", "clusters", "-o", "yaml"]).await?;
+    assert!(yaml.stdout.starts_with("- agentProblems: []\n  agentVersion: \"\"\n"), "{}", yaml.stdout);
+
+    hub.list("clusters", Vec::<Cluster>::new());
+    let none = hub.run(&["get", "clusters"]).await?;
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "there are no clusters\n"));
+    assert_eq!(hub.run(&["get", "clusters", "-o", "json"]).await?, ok("[]\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_pages_are_read_and_a_page_that_leads_to_itself_is_the_last() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let names = |names: &[&str]| -> Vec<Value> { names.iter().map(|name| json!({"name": name})).collect() };
+    hub.get("clusters", json!({"items": names(&["a", "b"]), "next": "b"}));
+    hub.get("clusters?after=b", json!({"items": names(&["c"]), "next": "c"}));
+    hub.get("clusters?after=c", json!({"items": names(&["d"]), "next": "c"}));
+    let all: Vec<Cluster> = serde_json::from_str(&hub.run(&["get", "clusters", "-o", "json"]).await?.stdout)?;
+    assert_eq!(all.iter().map(|c| c.name.as_str()).collect::<String>(), "abcd");
+    Ok(())
+}
+
+#[tokio::test]
+async fn units_say_file_line_and_reason() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let problem = |message: &str, notice| Problem {
+        file: "apps/web.yaml".into(),
+        line: 3,
+        message: message.into(),
+        notice,
+        ..Problem::default()
+    };
+    let held = Unit {
+        problems: vec![problem("odd", true), problem("bad", false), problem("worse", false)],
+        ..unit("kustomization/flux-system/web", "Held")
+    };
+    let failed = Unit {
+        message: "2 objects failed".into(),
+        findings: vec![Finding {
+            object: object("Service", "web"),
+            reason: "ApplyFailed".into(),
+            message: "no\nway \x1b[31m".into(),
+        }],
+        ..unit("root", "Failed")
+    };
+    hub.list("units?cluster=staging", [&failed, &held]).list("units", [&failed]);
+    assert_eq!(
+        hub.run(&["get", "units", "--cluster", "staging"]).await?,
+        ok("CLUSTER   UNIT                            PHASE    OBJECTS   COMMIT         SINCE   MESSAGE\n\
+            staging   root                            Failed   4         c0ffee012345   3d      2 objects failed; \
+            Service web/web: ApplyFailed: no way \u{fffd}[31m\n\
+            staging   kustomization/flux-system/web   Held     4         c0ffee012345   3d      apps/web.yaml:3: bad \
+            (and 1 more)\n")
+    );
+    let one = hub.run(&["get", "units", "-c", "staging", "flux-system/web", "-o", "json"]).await?;
+    assert_eq!(serde_json::from_str::<Vec<Unit>>(&one.stdout)?, [held]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let at = three_days_ago();
+    hub.list(
+        "sources",
+        [Source {
+            name: "fleet".into(),
+            kind: "fleet".into(),
+            reference: "main".into(),
+            revision: "c0ffee0123456789".into(),
+            message: "the host is not there".into(),
+            checked_at: Some(at),
+            ..Source::default()
+        }],
+    );
+    let event = |at, warning, reason: &str| Event {
+        cluster: "staging".into(),
+        at,
+        unit: "root".into(),
+        object: Some(object("Service", "web")),
+        warning,
+        reason: reason.into(),
+        message: "m".into(),
+    };
+    hub.list("events?cluster=staging", [event(at + 1, true, "ApplyFailed"), event(at, false, "Applied")]);
+    hub.list(
+        "audit",
+        [AuditEntry {
+            sequence: 9,
+            at: 0,
+            who: "admin".into(),
+            action: "cluster.revoke".into(),
+            target: "staging".into(),
+            detail: String::new(),
+        }],
+    );
+    hub.list(
+        "tokens",
+        [Token {
+            name: "ci".into(),
+            role: Role::Operate,
+            created_at: at,
+            created_by: "admin".into(),
+            expires_at: Some(1),
+        }],
+    );
+    for (args, expected) in [
+        (
+            &["get", "sources"][..],
+            "NAME    KIND    READY   REFERENCE   REVISION       CHECKED   MESSAGE\n\
+             fleet   fleet   False   main        c0ffee012345   3d        the host is not there\n",
+        ),
+        (
+            &["get", "events", "-c", "staging"],
+            "AGE   CLUSTER   TYPE      REASON        UNIT   OBJECT            MESSAGE\n\
+             3d    staging   Normal    Applied       root   Service web/web   m\n\
+             3d    staging   Warning   ApplyFailed   root   Service web/web   m\n",
+        ),
+        (
+            &["get", "events", "-c", "staging", "--warnings"],
+            "AGE   CLUSTER   TYPE      REASON        UNIT   OBJECT            MESSAGE\n\
+             3d    staging   Warning   ApplyFailed   root   Service web/web   m\n",
+        ),
+        (
+            &["audit"],
+            "TIME                   WHO     ACTION           TARGET    DETAIL\n\
+             1970-01-01T00:00:00Z   admin   cluster.revoke   staging   -\n",
+        ),
+        (
+            &["token", "list"],
+            "NAME   ROLE      CREATED   BY      EXPIRES\nci     operate   3d        admin   expired\n",
+        ),
+    ] {
+        assert_eq!(hub.run(args).await?, ok(expected), "{args:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let at = three_days_ago();
+    let status = Status {
+        hub_version: "0.1.0".into(),
+        started_at: at,
+        commit: Some(Commit {
+            id: "c0ffee0123456789".into(),
+            branch: "main".into(),
+            author: "Jo".into(),
+            subject: "Scale web".into(),
+            at,
+        }),
+        clusters: ClusterCounts { total: 2, connected: 1, in_sync: 1, failing: 1, unassigned: 0 },
+        units: [("Ready".to_owned(), 5), ("Failed".to_owned(), 1)].into(),
+        problem_count: 1,
+        ..Status::default()
+    };
+    hub.get("status", &status);
+    assert_eq!(
+        hub.run(&["status"]).await?,
+        ok("hub         0.1.0, up 3d\n\
+            commit      c0ffee012345 on main: Scale web (Jo, 3d ago)\n\
+            clusters    2: 1 connected, 1 in sync, 1 failing\n\
+            units       1 Failed, 5 Ready\n\
+            problems    1\n\n\
+            `flotilla get units` shows which units have problems, `flotilla status CLUSTER` all of them.\n")
+    );
+    assert_eq!(serde_json::from_str::<Status>(&hub.run(&["status", "-o", "json"]).await?.stdout)?, status);
+    let version = hub.run(&["version"]).await?;
+    assert_eq!(version, ok(&format!("flotilla {0}\nhub      0.1.0\n", env!("CARGO_PKG_VERSION"))));
+
+    let kept = Kept {
+        object: object("PersistentVolumeClaim", "db"),
+        why: "holds data".into(),
+        approval: DIGEST.into(),
+    };
+    let drift = Drift {
+        object: object("Service", "web"),
+        at,
+        fields: vec![FieldDrift {
+            field: "/spec/type".into(),
+            wanted: Some("ClusterIP".into()),
+            found: Some("NodePort".into()),
+            manager: Some("kubectl".into()),
+        }],
+    };
+    let web = Unit { kept: vec![kept], drift: vec![drift], ..unit("kustomization/f/web", "Ready") };
+    hub.get("clusters/staging", cluster("staging", ConnectionState::Connected, SyncState::InSync));
+    hub.list("units?cluster=staging", [&web]);
+    hub.list(
+        "events?cluster=staging",
+        [Event {
+            cluster: "staging".into(),
+            at,
+            unit: "root".into(),
+            object: None,
+            warning: true,
+            reason: "ApplyFailed".into(),
+            message: "no".into(),
+        }],
+    );
+    let shown = hub.run(&["status", "staging"]).await?;
+    for text in [
+        "sync        InSync\n",
+        "applied     yes\nhealthy     no\n",
+        "\nDRIFT\n  kustomization/f/web  Service web/web: /spec/type\n",
+        &format!(
+            "\nKEPT\n  kustomization/f/web  PersistentVolumeClaim web/db: holds data\n    to let go: flotilla approve staging {DIGEST}\n"
+        ),
+        "\nRECENT WARNINGS\n  3d ago  root  ApplyFailed: no\n",
+    ] {
+        assert!(shown.stdout.contains(text), "{text}\nis not in\n{}", shown.stdout);
+    }
+    assert_eq!(hub.run(&["cluster", "show", "staging"]).await?, shown);
+
+    let diff = hub.run(&["diff", "--cluster", "staging"]).await?;
+    assert_eq!(
+        diff,
+        Ran {
+            code: 1,
+            stdout: "--- Service web/web (kustomization/f/web)\n+++ Service web/web (kustomization/f/web)\n\
+                     @@ /spec/type, changed by kubectl @@\n-NodePort\n+ClusterIP\n\
+                     --- PersistentVolumeClaim web/db (kustomization/f/web)\n+++ /dev/null\n@@ kept: holds data @@\n"
+                .into(),
+            stderr: String::new(),
+        }
+    );
+    hub.list("units?cluster=staging", [unit("root", "Ready")]);
+    assert_eq!(hub.run(&["diff", "--cluster", "staging"]).await?, ok(""));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tree() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let tree = Tree {
+        cluster: cluster("staging", ConnectionState::Connected, SyncState::InSync),
+        units: vec![TreeUnit {
+            unit: unit("root", "Ready"),
+            objects: vec![TreeObject {
+                object: object("Service", "web"),
+                version: "v1".into(),
+                health: Health::Healthy,
+                message: String::new(),
+            }],
+        }],
+    };
+    hub.get("clusters/staging/tree", &tree);
+    let drawn = "staging  Connected, InSync\n└── root  Ready\n    └── Service web/web  Healthy\n";
+    assert_eq!(hub.run(&["tree", "staging"]).await?, ok(drawn));
+    assert_eq!(
+        hub.run(&["tree", "staging", "--units"]).await?,
+        ok("staging  Connected, InSync\n└── root  Ready\n")
+    );
+    assert_eq!(
+        serde_json::from_str::<Tree>(&hub.run(&["tree", "staging", "-o", "json"]).await?.stdout)?,
+        tree
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let mut status =
+        Status { hub_version: "0.1.0".into(), commit: Some(Commit::default()), ..Status::default() };
+    hub.get("whoami", WhoAmI { name: "admin".into(), role: Role::Admin }).get("status", &status);
+    let well = hub.run(&["check"]).await?;
+    assert_eq!(well.code, 0, "{well:?}");
+    assert!(well.stdout.contains("\ntoken      ok       admin, role admin\n"), "{}", well.stdout);
+    status.clusters = ClusterCounts { total: 2, connected: 1, in_sync: 1, ..ClusterCounts::default() };
+    hub.get("status", &status);
+    let ill = hub.run(&["check"]).await?;
+    assert_eq!(ill.code, 1, "{ill:?}");
+    assert!(
+        ill.stdout.contains("\nclusters   problem   1 connected, 1 in sync, 0 failing, of 2\n"),
+        "{}",
+        ill.stdout
+    );
+    Ok(())
+}
+
+/// What changes something: the command, what it asks of the hub, and the code and stdout when the hub agrees.
+#[tokio::test]
+async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let connected = cluster("edge", ConnectionState::Connected, SyncState::InSync);
+    hub.get("clusters/edge", &connected);
+    let done = Done { message: "so be it".into() };
+    for path in [
+        "POST clusters/edge/suspend",
+        "POST clusters/edge/resume",
+        "POST clusters/edge/approve",
+        "POST clusters/edge/revoke",
+        "POST clusters/edge/prune",
+        "DELETE clusters/edge",
+        "DELETE tokens/ci",
+    ] {
+        hub.on(path, 200, &done);
+    }
+    hub.on(
+        "POST join-tokens",
+        200,
+        JoinToken {
+            cluster: "edge".into(),
+            token: "join-me".into(),
+            addresses: vec!["hub:1".into()],
+            ..JoinToken::default()
+        },
+    );
+    hub.on(
+        "POST tokens",
+        200,
+        MadeToken {
+            token: Token { name: "ci".into(), role: Role::View, ..Token::default() },
+            secret: "flt_x".into(),
+        },
+    );
+    let prune = ("POST clusters/edge/prune", json!({"confirm": "edge"}));
+    let delete = ("DELETE clusters/edge", Value::Null);
+    for (args, asked, stdout) in [
+        (
+            &["suspend", "edge", "web/app", "--reason", "move"][..],
+            vec![("POST clusters/edge/suspend", json!({"unit": "kustomization/web/app", "reason": "move"}))],
+            "",
+        ),
+        (&["suspend", "edge"], vec![("POST clusters/edge/suspend", json!({"unit": null, "reason": ""}))], ""),
+        (&["resume", "edge", "root"], vec![("POST clusters/edge/resume", json!({"unit": "root"}))], ""),
+        (&["approve", "edge", DIGEST], vec![("POST clusters/edge/approve", json!({"approval": DIGEST}))], ""),
+        (&["cluster", "revoke", "edge"], vec![("POST clusters/edge/revoke", Value::Null)], ""),
+        (&["cluster", "delete", "edge"], vec![delete.clone()], ""),
+        (&["cluster", "delete", "edge", "--prune", "--confirm", "edge"], vec![prune, delete], ""),
+        (
+            &["cluster", "token", "edge", "--expires", "1h", "--replace", "--label", "a=b"],
+            vec![(
+                "POST join-tokens",
+                json!({"cluster": "edge", "expiresIn": 3600, "replace": true, "labels": {"a": "b"}}),
+            )],
+            "join-me\n",
+        ),
+        (
+            &["token", "create", "ci", "--role", "view"],
+            vec![("POST tokens", json!({"name": "ci", "role": "view", "expiresIn": null}))],
+            "flt_x\n",
+        ),
+        (&["token", "revoke", "ci"], vec![("DELETE tokens/ci", Value::Null)], ""),
+    ] {
+        let ran = hub.run(args).await?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, stdout), "{args:?}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty(), "{args:?} says on stderr what was done");
+        let asked: Vec<_> = asked.into_iter().map(|(request, body)| (request.to_owned(), body)).collect();
+        assert_eq!(hub.changes_asked(), asked, "{args:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
+    hub.get("clusters/away", cluster("away", ConnectionState::Disconnected, SyncState::InSync));
+    for (args, code, says) in [
+        (&["cluster", "delete", "edge", "--prune"][..], 2, "--confirm edge"),
+        (&["cluster", "delete", "edge", "--prune", "--confirm", "egde"], 2, "nothing was deleted"),
+        (&["cluster", "delete", "away", "--prune", "--confirm", "away"], 7, "its agent is Disconnected"),
+    ] {
+        let ran = hub.run(args).await?;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(says), "{ran:?}");
+        assert_eq!(hub.changes_asked(), [], "{args:?}");
+    }
+    // A prune that did not go through must not be followed by forgetting the cluster.
+    hub.on(
+        "POST clusters/edge/prune",
+        409,
+        ErrorBody { error: "the agent did not remove all".into(), hint: None },
+    );
+    let ran = hub.run(&["cluster", "delete", "edge", "--prune", "--confirm", "edge"]).await?;
+    assert_eq!(ran.code, 7, "{ran:?}");
+    assert_eq!(hub.changes_asked().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let commit = Some(Commit {
+        id: "c0ffee0123456789".into(),
+        branch: "main".into(),
+        subject: "s".into(),
+        ..Commit::default()
+    });
+    let agent = |done| vec![AgentAnswer { cluster: "staging".into(), done, message: String::new() }];
+    let away = |agents, error: Option<&str>| Reconciled {
+        commit: commit.clone(),
+        error: error.map(Into::into),
+        agents,
+    };
+    for (args, answer, code) in [
+        (&["reconcile"][..], away(vec![], None), 0),
+        (&["reconcile"], away(agent(false), None), 0),
+        (&["reconcile"], away(vec![], Some("no route to host")), 9),
+        (&["reconcile", "staging"], away(agent(true), None), 0),
+        (&["reconcile", "staging", "root"], away(agent(false), None), 9),
+    ] {
+        hub.on("POST reconcile", 200, answer);
+        let ran = hub.run(args).await?;
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.stdout.starts_with("commit c0ffee012345 on main: s\n"), "{ran:?}");
+    }
+    assert_eq!(hub.changes_asked().last().unwrap().1, json!({"cluster": "staging", "unit": "root"}));
+
+    hub.on("POST reconcile", 200, away(vec![], None));
+    hub.list(
+        "clusters",
+        [
+            cluster("a", ConnectionState::Connected, SyncState::InSync),
+            cluster("b", ConnectionState::Disconnected, SyncState::Pending),
+        ],
+    );
+    assert_eq!(hub.run(&["reconcile", "--wait"]).await?.code, 0);
+    hub.list("clusters", [cluster("a", ConnectionState::Connected, SyncState::Failing)]);
+    let late = hub.run(&["reconcile", "--wait", "--timeout", "1s"]).await?;
+    assert_eq!(late.code, 9, "{late:?}");
+    assert!(late.stderr.contains("not in sync after 1s: a (Connected, Failing)"), "{late:?}");
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Commands on a folder: `check --repo`, `render`, `diff --repo`, `kustomize build`.
+
+use std::path::Path;
+
+use flotilla_proto::api::{Desired, Manifests, UnitManifests, UnitState};
+use serde_json::{Value, json};
+
+use crate::fake::FakeHub;
+use crate::run;
+
+const KUSTOMIZATION: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: web\n  \
+     namespace: flux-system\nspec:\n  path: ./apps/web\n  prune: true\n  interval: 10m\n  sourceRef:\n    \
+     kind: GitRepository\n    name: flux-system\n";
+
+fn config_map(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n  namespace: web\ndata:\n  k: {value}\n"
+    )
+}
+
+/// A fleet repo with one cluster that runs one app.
+fn repo() -> anyhow::Result<tempfile::TempDir> {
+    let repo = tempfile::tempdir()?;
+    write(repo.path(), "clusters/staging/web.yaml", KUSTOMIZATION)?;
+    write(repo.path(), "apps/web/map.yaml", &config_map("a", "one"))?;
+    write(
+        repo.path(),
+        "apps/web/secret.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n  namespace: web\nstringData:\n  password: hunter2\n",
+    )?;
+    Ok(repo)
+}
+
+fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+    let path = root.join(path);
+    std::fs::create_dir_all(path.parent().unwrap())?;
+    Ok(std::fs::write(path, text)?)
+}
+
+#[tokio::test]
+async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    let yaml = run(&["render", "--repo", at, "--cluster", "staging"]).await?;
+    assert_eq!((yaml.code, yaml.stderr.as_str()), (0, ""), "{yaml:?}");
+    assert!(
+        yaml.stdout.starts_with(
+            "---\n# kustomization/flux-system/web\napiVersion: v1\ndata:\n  k: one\nkind: ConfigMap\n"
+        ),
+        "{}",
+        yaml.stdout
+    );
+    assert!(yaml.stdout.contains("hunter2"), "it is the user's own folder: {}", yaml.stdout);
+    let table = run(&["render", "--repo", at, "--cluster", "staging", "-o", "table"]).await?;
+    assert_eq!(
+        table.stdout,
+        "UNIT                            STATE     OBJECTS   MESSAGE\n\
+         root                            Present   0         -\n\
+         kustomization/flux-system/web   Present   2         -\n"
+    );
+    let one =
+        run(&["render", "--repo", at, "--cluster", "staging", "--unit", "flux-system/web", "-o", "json"])
+            .await?;
+    let one: Value = serde_json::from_str(&one.stdout)?;
+    assert_eq!((one["units"].as_array().unwrap().len(), &one["units"][0]["state"]), (1, &json!("present")));
+    for (args, hint) in [
+        (&["render", "--repo", at, "--cluster", "nope"][..], "it has staging"),
+        (&["render", "--repo", at, "--cluster", "staging", "--unit", "a/b"], "it has root, kustomization/"),
+    ] {
+        let ran = run(args).await?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
+        assert!(ran.stderr.contains(hint), "{ran:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    let well = run(&["check", "--repo", at]).await?;
+    assert_eq!((well.code, well.stdout.as_str()), (0, ""), "{well:?}");
+    assert_eq!(well.stderr, "1 clusters, 2 units, 2 objects: no problems\n");
+
+    write(repo.path(), "apps/web/broken.yaml", "a: 1\nb: [\n")?;
+    write(repo.path(), "clusters/other/map.yaml", &config_map("b", "two"))?;
+    let check = run(&["check", "--repo", at]).await?;
+    assert_eq!(check.code, 1, "{check:?}");
+    assert!(check.stdout.starts_with("apps/web/broken.yaml:"), "{}", check.stdout);
+    assert!(check.stdout.contains("  in staging/kustomization/flux-system/web\n"), "{}", check.stdout);
+    let json: Value = serde_json::from_str(&run(&["check", "--repo", at, "-o", "json"]).await?.stdout)?;
+    assert_eq!(json["problems"][0]["file"], "apps/web/broken.yaml", "{json}");
+    assert_eq!(run(&["check", "--repo", at, "--cluster", "other"]).await?.code, 0);
+
+    let render = run(&["render", "--repo", at, "--cluster", "staging"]).await?;
+    assert_eq!(render.code, 3, "{render:?}");
+    assert!(render.stdout.contains("# kustomization/flux-system/web: held: "), "{render:?}");
+    assert!(render.stderr.contains("error: apps/web/broken.yaml:"), "{render:?}");
+    Ok(())
+}
+
+/// What a hub has published that rendered the same folder.
+async fn published(hub: &FakeHub, at: &str) -> anyhow::Result<Manifests> {
+    let json = run(&["render", "--repo", at, "--cluster", "staging", "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    let mut units: Vec<UnitManifests> = serde_json::from_value(json["units"].clone())?;
+    units.iter_mut().flat_map(|unit| &mut unit.objects).for_each(flotilla_proto::redact::secret);
+    let manifests = Manifests { cluster: "staging".into(), desired: Desired::default(), units };
+    hub.get("clusters/staging/manifests", &manifests);
+    Ok(manifests)
+}
+
+#[tokio::test]
+async fn a_folder_is_compared_with_what_is_published() -> anyhow::Result<()> {
+    let (hub, repo) = (FakeHub::start().await?, repo()?);
+    let at = repo.path().to_str().unwrap();
+    let mut manifests = published(&hub, at).await?;
+    let diff = ["diff", "--cluster", "staging", "--repo", at];
+    let same = hub.run(&diff).await?;
+    assert_eq!((same.code, same.stdout.as_str(), same.stderr.as_str()), (0, "", ""));
+
+    write(repo.path(), "apps/web/map.yaml", &config_map("a", "two"))?;
+    write(repo.path(), "apps/web/more.yaml", &config_map("new", "x"))?;
+    let secret = std::fs::read_to_string(repo.path().join("apps/web/secret.yaml"))?;
+    write(repo.path(), "apps/web/secret.yaml", &secret.replace("hunter2", "hunter3"))?;
+    let differs = hub.run(&diff).await?;
+    assert_eq!((differs.code, differs.stderr.as_str()), (1, ""), "{differs:?}");
+    for text in [
+        "--- ConfigMap web/a (kustomization/flux-system/web)\n+++ ConfigMap web/a (kustomization/flux-system/web)\n",
+        "-  k: one\n+  k: two\n",
+        "--- /dev/null\n+++ ConfigMap web/new (kustomization/flux-system/web)\n",
+        "-  password: digest ",
+        "+  password: digest ",
+    ] {
+        assert!(differs.stdout.contains(text), "{text}\nis not in\n{}", differs.stdout);
+    }
+    assert!(!differs.stdout.contains("hunter"), "{}", differs.stdout);
+    let json: Value = serde_json::from_str(&hub.run(&[&diff[..], &["-o", "json"]].concat()).await?.stdout)?;
+    let changes: Vec<&Value> =
+        json["objects"].as_array().unwrap().iter().map(|object| &object["change"]).collect();
+    assert_eq!(changes, ["changed", "added", "changed"]);
+
+    // What does not render is neither gone nor the same.
+    write(repo.path(), "apps/web/broken.yaml", "b: [\n")?;
+    let broken = hub.run(&diff).await?;
+    assert_eq!((broken.code, broken.stdout.as_str()), (3, ""), "{broken:?}");
+    assert!(
+        broken.stderr.contains("kustomization/flux-system/web is not compared: apps/web/broken.yaml:"),
+        "{broken:?}"
+    );
+
+    std::fs::remove_file(repo.path().join("apps/web/broken.yaml"))?;
+    for unit in &mut manifests.units {
+        (unit.state, unit.reason, unit.objects) = (UnitState::Held, "it never rendered".into(), vec![]);
+    }
+    hub.get("clusters/staging/manifests", &manifests);
+    let held = hub.run(&diff).await?;
+    assert_eq!((held.code, held.stdout.as_str()), (1, ""), "{held:?}");
+    assert!(held.stderr.contains("is not compared: it never rendered"), "{held:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kustomizations_are_built_from_anywhere() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let root = folder.path();
+    write(root, "base/kustomization.yaml", "resources: [map.yaml]\n")?;
+    write(root, "base/map.yaml", &config_map("a", "one"))?;
+    write(root, "overlay/kustomization.yaml", "namePrefix: x-\nresources: [../base]\n")?;
+    let overlay = root.join("overlay");
+    let overlay = overlay.to_str().unwrap();
+    let built = run(&["kustomize", "build", overlay]).await?;
+    let expected = config_map("x-a", "one");
+    assert_eq!((built.code, built.stderr.as_str()), (0, ""), "{built:?}");
+    assert!(built.stdout.contains("  name: x-a\n"), "{}", built.stdout);
+    assert_eq!(built.stdout.lines().count(), expected.lines().count());
+
+    let file = root.join("out.yaml");
+    assert_eq!(run(&["kustomize", "build", overlay, "-o", file.to_str().unwrap()]).await?.stdout, "");
+    assert_eq!(std::fs::read_to_string(&file)?, built.stdout);
+    let into = root.join("out");
+    std::fs::create_dir(&into)?;
+    run(&["kustomize", "build", overlay, "-o", into.to_str().unwrap()]).await?;
+    assert_eq!(std::fs::read_to_string(into.join("web_v1_configmap_x-a.yaml"))?, built.stdout);
+
+    // A file outside of the root is refused, by name or by a link; the rule can be lifted for the first.
+    write(root, "outside.yaml", &config_map("b", "two"))?;
+    write(root, "overlay/kustomization.yaml", "resources: [../outside.yaml]\n")?;
+    assert_eq!(run(&["kustomize", "build", overlay]).await?.code, 3);
+    let lifted = run(&["kustomize", "build", overlay, "--load-restrictor", "LoadRestrictionsNone"]).await?;
+    assert!(lifted.stdout.contains("name: b\n"), "{lifted:?}");
+    write(root, "overlay/kustomization.yaml", "resources: [link.yaml]\n")?;
+    std::os::unix::fs::symlink(root.join("outside.yaml"), root.join("overlay/link.yaml"))?;
+    let linked = run(&["kustomize", "build", overlay]).await?;
+    assert_eq!((linked.code, linked.stdout.as_str()), (3, ""), "{linked:?}");
+
+    write(root, "overlay/kustomization.yaml", "resources: [missing.yaml]\n")?;
+    let missing = run(&["kustomize", "build", overlay]).await?;
+    assert!(missing.stderr.contains("missing.yaml"), "{missing:?}");
+    Ok(())
+}
