@@ -1,6 +1,6 @@
 //! JSON patches (RFC 6902), with the words of the library that kustomize uses.
 
-use flotilla_yaml::{Node, Pos, Value};
+use flotilla_yaml::{Node, Pos, Style, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::node_ops::stamp;
@@ -62,10 +62,14 @@ impl JsonPatch {
     }
 }
 
-/// Writes numbers, dates and the like as JSON has them: kustomize sends a patched object through JSON.
+/// Writes scalars as JSON has them, without quotes that are not needed: kustomize sends a patched object through
+/// JSON.
 fn normalise(node: &mut Node) -> Res<()> {
-    let has_other = |n: &Node| n.any(&|n| n.as_scalar().is_some_and(|s| !is_json(s)));
-    if !has_other(node) {
+    if !node.any(&|n| n.as_scalar().is_some_and(|s| !is_json(s)) || has_spare_quotes(n)) {
+        return Ok(());
+    }
+    if has_spare_quotes(node) {
+        node.style = Style::Plain;
         return Ok(());
     }
     match &mut node.value {
@@ -78,6 +82,11 @@ fn normalise(node: &mut Node) -> Res<()> {
         Value::Map(map) => map.values_mut().try_for_each(normalise)?,
     }
     Ok(())
+}
+
+fn has_spare_quotes(node: &Node) -> bool {
+    matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted)
+        && node.as_str().is_some_and(|text| Node::string(text).style == Style::Plain)
 }
 
 fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {

@@ -92,7 +92,7 @@ fn the_overlay_goes_over_the_file() {
         common_labels: BTreeMap::from([("team".into(), "x".into())]),
         common_annotations: BTreeMap::from([("on".into(), "true".into())]),
         patches: vec![FluxPatch {
-            patch: "- {op: add, path: /spec/replicas, value: 3}\n".into(),
+            patch: "- {op: add, path: /spec/replicas, value: 3}\n- {op: add, path: /metadata/annotations/x, value: z}\n".into(),
             target: Some(Selector { kind: "Deployment".into(), ..Selector::default() }),
         }],
         images: vec![Image { name: "nginx".into(), new_tag: "3".into(), ..Image::default() }],
@@ -106,6 +106,7 @@ kind: Deployment
 metadata:
   annotations:
     \"on\": \"true\"
+    x: z
   labels:
     team: x
   name: p-web-s

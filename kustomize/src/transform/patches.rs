@@ -10,7 +10,7 @@ use crate::load::{Context, Loader, parse};
 use crate::merge::strategic_merge;
 use crate::node_ops::map_under;
 use crate::resmap::{self, ResMap};
-use crate::resource::Resource;
+use crate::resource::{Behavior, Resource};
 use crate::schema::Schema;
 use crate::selector::Matcher;
 
@@ -179,6 +179,15 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
 }
 
 fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
+    // kustomize keeps what it remembers about a resource in annotations. So once there is anything to remember,
+    // there are annotations, and `add /metadata/annotations/x` works where nobody has written any. Empty ones are
+    // dropped at the end.
+    if !resource.previous.is_empty() || resource.needs_hash || resource.behavior != Behavior::Unspecified {
+        let metadata = map_under(&mut resource.node, "metadata")?;
+        if metadata.get("annotations").is_none_or(Node::is_null) {
+            metadata.insert("annotations", Node::map());
+        }
+    }
     patch.apply(&mut resource.node)
 }
 
