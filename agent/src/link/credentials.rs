@@ -328,8 +328,13 @@ impl Credentials {
             }
         }
         let mut current = lock(&self.current);
-        current.renew_at = identity.renew_at();
-        current.not_after = identity.info().not_after;
+        if enrolment.certificate != current.enrolment.certificate {
+            // From now on, not from its beginning: that lies before its issue, for late clocks, and one with a
+            // short life would be due at once.
+            let (now, not_after) = (self.clock.now(), identity.info().not_after);
+            current.renew_at = now + not_after.duration_since(now).unwrap_or_default() * 2 / 3;
+            current.not_after = not_after;
+        }
         current.enrolment = enrolment;
         Ok(())
     }

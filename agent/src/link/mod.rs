@@ -240,7 +240,7 @@ async fn connect_and_run(
         };
         tokio::select! {
             result = &mut stream => return Ok(result?),
-            Ok(()) = renewals.changed() => {
+            Ok(()) = renewals.changed(), if replace_at.is_none() => {
                 let left = remaining.saturating_sub(opened.elapsed()) / 2;
                 let longest = left.min(Duration::from_secs(600));
                 replace_at = Some(Instant::now() + longest.mul_f64(rand::rng().random()));
