@@ -69,7 +69,13 @@ pub(crate) enum CaCommand {
 #[derive(Args)]
 pub(crate) struct DataArgs {
     /// The hub's data folder
-    #[arg(long, env = "FLOTILLA_DATA", default_value = "/var/lib/flotilla-hub", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "FLOTILLA_DATA",
+        default_value = "/var/lib/flotilla-hub",
+        value_name = "DIR",
+        global = true
+    )]
     pub(crate) data: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use flotilla_proto::api::{self, Page, Role};
-use http::Method;
+use http::{Method, StatusCode};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -257,6 +257,10 @@ pub fn router(hub: Arc<Hub>) -> Router {
     router
         .fallback(|| async {
             ApiError::not_found("there is nothing at this path").hint("see /openapi.json for what there is")
+        })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+                .hint("see /openapi.json for what there is")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(hub)

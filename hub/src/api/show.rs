@@ -108,7 +108,11 @@ fn sync(known: &Known, units: &[Unit]) -> SyncState {
         SyncState::Failing
     } else if any(Phase::Held) || published.state.holds() {
         SyncState::Held
-    } else if view.healthy == digest {
+    } else if view.healthy == digest
+        && units
+            .iter()
+            .all(|unit| unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str())
+    {
         SyncState::InSync
     } else {
         SyncState::Progressing

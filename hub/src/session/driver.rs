@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_core::desired::Removal;
+use flotilla_core::unit::DeletionPolicy;
 use flotilla_core::{ClusterName, Generation};
 use flotilla_proto::v1::{self, request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
-use super::machine::{AckFact, AgentState, Fact, Machine, ProtocolError};
+use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError};
 use super::registry::{Answered, Command, EndReason, Seat};
+use crate::desired::KnownUnit;
 use crate::limits::Bucket;
 use crate::state::{Hub, blocking};
-use crate::store::{HistoryRecord, StoreError};
+use crate::store::{HistoryRecord, Records, StoreError};
 
 /// Messages that wait for the network at most.
 pub(super) const OUTBOX: usize = 8;
@@ -223,7 +226,7 @@ impl Live {
                 let cluster = self.cluster.clone();
                 let records = hub.records.clone();
                 // The fleet loop watches this: there may be units that Git has lost.
-                blocking(move || records.set_known_units(&cluster, &units)).await?;
+                blocking(move || note_units(&records, &cluster, units)).await?;
             }
             Fact::Ack(ack) => {
                 hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));
@@ -306,6 +309,27 @@ impl Live {
     }
 }
 
+/// Replaces what is known of the agent's units. What it does not say of one that it holds stays as it was known, and
+/// where nothing ever was, its objects are not to be deleted. Blocking.
+fn note_units(records: &Records, cluster: &ClusterName, units: Vec<HaveUnit>) -> Result<(), StoreError> {
+    let mut before: HashMap<_, _> = records
+        .known_units(cluster)?
+        .unwrap_or_default()
+        .into_iter()
+        .map(|unit| (unit.id.clone(), unit))
+        .collect();
+    let known = units.into_iter().map(|HaveUnit { id, parent, removal }| {
+        let old = before.remove(&id);
+        let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
+        KnownUnit {
+            parent: parent.or_else(|| old.as_ref()?.parent.clone()),
+            removal: removal.or_else(|| Some(old.as_ref()?.removal)).unwrap_or(orphan),
+            id,
+        }
+    });
+    records.set_known_units(cluster, &known.collect::<Vec<_>>())
+}
+
 /// The agent's next message, not before `at`: who talks too much waits. Cancel-safe.
 async fn next_message(
     inbound: &mut Streaming<v1::AgentMessage>,
@@ -313,4 +337,35 @@ async fn next_message(
 ) -> Result<Option<v1::AgentMessage>, Status> {
     tokio::time::sleep_until(at).await;
     inbound.message().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use flotilla_core::UnitId;
+
+    #[test]
+    fn a_held_unit_of_which_the_agent_says_nothing_keeps_what_was_known_of_it() {
+        let records = Records::open(Arc::new(MemoryStore::default())).unwrap();
+        let cluster: ClusterName = "staging".parse().unwrap();
+        let id = |name: &str| UnitId::kustomization("flux-system", name);
+        let delete = Removal { policy: DeletionPolicy::MirrorPrune, prune: true };
+        let have = |name: &str, removal| HaveUnit { id: id(name), parent: None, removal };
+        let parent = Some(UnitId::root());
+        let known = KnownUnit { id: id("held"), parent: parent.clone(), removal: delete };
+        let gone = KnownUnit { id: id("gone"), parent: None, removal: delete };
+        records.set_known_units(&cluster, &[known.clone(), gone]).unwrap();
+        let units = vec![have("held", None), have("new", Some(delete)), have("unknown", None)];
+        note_units(&records, &cluster, units).unwrap();
+        let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
+        assert_eq!(
+            records.known_units(&cluster).unwrap().unwrap(),
+            [
+                known,
+                KnownUnit { id: id("new"), parent: None, removal: delete },
+                KnownUnit { id: id("unknown"), parent: None, removal: orphan },
+            ]
+        );
+    }
 }

@@ -20,7 +20,7 @@ use flotilla_proto::convert::{self, Invalid};
 use flotilla_proto::v1::{self, agent_message, hub_message, request};
 
 use super::delta::{self, Base};
-use crate::desired::{KnownUnit, Published};
+use crate::desired::Published;
 
 /// How many earlier states are kept as bases for deltas and bodies.
 pub(crate) const KEEP_STATES: usize = 4;
@@ -28,14 +28,16 @@ pub(crate) const KEEP_STATES: usize = 4;
 const MAX_NEEDS: usize = 100_000;
 /// A manifest in flight without any sign of the agent working on it for so long is given up for a newer one.
 const STALLED_SECONDS: u64 = 60;
-/// How often in a session an agent may fail to build a state, or refuse one, before the session ends.
+/// How often in a row an agent may fail to build a state before the session ends.
 const MAX_FAILURES: u32 = 5;
+/// A state that the agent refused is sent again after this time: its disk may have been full.
+const RETRY_SECONDS: u64 = 300;
 
 /// What the caller has to do or to know.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fact {
     /// Everything the agent has.
-    Units(Vec<KnownUnit>),
+    Units(Vec<HaveUnit>),
     Ack(AckFact),
     Report(Box<ReportFact>),
     /// The agent answered a request.
@@ -44,6 +46,14 @@ pub(crate) enum Fact {
         done: bool,
         message: String,
     },
+}
+
+/// A unit that the agent has. What it does not say of a unit is not known to be nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HaveUnit {
+    pub id: UnitId,
+    pub parent: Option<UnitId>,
+    pub removal: Option<Removal>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +106,12 @@ struct InFlight {
 }
 
 #[derive(Debug)]
+struct Refused {
+    digest: Digest,
+    since: u64,
+}
+
+#[derive(Debug)]
 pub(crate) struct Machine {
     agent: AgentState,
     target: Option<Published>,
@@ -107,8 +123,8 @@ pub(crate) struct Machine {
     asked_units: bool,
     /// The next manifest leaves nothing out.
     whole: bool,
-    /// The agent does not take this state; nothing is sent until another one is published.
-    refused: Option<Digest>,
+    /// The agent did not take this state; it is not sent again before its time.
+    refused: Option<Refused>,
     failures: u32,
     /// A generation taken for this session, because that of the published state is not high enough.
     fresh: Option<Generation>,
@@ -170,7 +186,8 @@ impl Machine {
             self.advance(now);
         } else {
             // The agent is further ahead than the hub may follow: it would refuse whatever comes.
-            self.refused = self.target.as_ref().map(|target| target.state.digest());
+            let digest = self.target.as_ref().map(|target| target.state.digest());
+            self.refused = digest.map(|digest| Refused { digest, since: now });
         }
     }
 
@@ -187,7 +204,7 @@ impl Machine {
         id
     }
 
-    /// Gives up a manifest that nothing came of, if there is a newer one to send.
+    /// Gives up a manifest that nothing came of, if there is a newer one to send; tries a refused one again.
     pub(crate) fn tick(&mut self, now: u64) {
         let newer = |digest| self.target.as_ref().is_some_and(|target| target.state.digest() != digest);
         if let Some(flight) = &self.in_flight
@@ -195,8 +212,9 @@ impl Machine {
             && newer(flight.digest)
         {
             self.in_flight = None;
-            self.advance(now);
         }
+        self.refused.take_if(|refused| now.saturating_sub(refused.since) >= RETRY_SECONDS);
+        self.advance(now);
     }
 
     /// States to keep for the agent's next session.
@@ -280,12 +298,8 @@ impl Machine {
                 "" => None,
                 parent => Some(convert::parsed("units.parent", parent)?),
             };
-            let removal = match &unit.removal {
-                Some(removal) => Removal::try_from(removal)?,
-                // Not said: what follows from it must not delete.
-                None => Removal { policy: flotilla_core::unit::DeletionPolicy::Orphan, prune: false },
-            };
-            known.push(KnownUnit { id, parent, removal });
+            let removal = unit.removal.as_ref().map(Removal::try_from).transpose()?;
+            known.push(HaveUnit { id, parent, removal });
         }
         self.have = Some(have);
         self.advance(now);
@@ -319,6 +333,7 @@ impl Machine {
                 if let Some(flight) = self.in_flight.take_if(|flight| Some(flight.digest) == digest) {
                     self.agent.generation = self.agent.generation.max(flight.generation);
                     self.whole = false;
+                    self.failures = 0;
                     // The units by digest are those of another state now.
                     self.have = None;
                     self.asked_units = false;
@@ -326,10 +341,8 @@ impl Machine {
                 }
             }
             v1::ack::Level::Refused => {
-                if self.in_flight.as_ref().is_some_and(|flight| Some(flight.digest) == digest) {
-                    self.in_flight = None;
-                    self.refused = digest;
-                    self.fail(digest)?;
+                if let Some(flight) = self.in_flight.take_if(|flight| Some(flight.digest) == digest) {
+                    self.refused = Some(Refused { digest: flight.digest, since: now });
                 }
                 // It has seen a higher generation than it told: the same state goes again above that.
                 if generation > self.agent.generation {
@@ -371,7 +384,8 @@ impl Machine {
     fn advance(&mut self, now: u64) {
         let Some(target) = self.target.clone() else { return };
         let digest = target.state.digest();
-        if self.in_flight.is_some() || self.agent.root == Some(digest) || self.refused == Some(digest) {
+        let refused = self.refused.as_ref().is_some_and(|refused| refused.digest == digest);
+        if self.in_flight.is_some() || self.agent.root == Some(digest) || refused {
             return;
         }
         let base_state =
