@@ -1,0 +1,285 @@
+//! Agents, honest and not: who gets in, and what each gets to see.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use flotilla_proto::v1::{self, agent_message, hub_message};
+use flotilla_runtime::tls::{Ca, Csr, Identity, Validity};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::support::{TestAgent, TestHub};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn digest(bytes: &Bytes) -> String {
+    flotilla_core::Digest::try_from(&bytes[..]).unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_joins_and_gets_its_own_state_and_nobody_elses() {
+    let hub = TestHub::start().await;
+    let (staging, production) = (hub.join("staging").await, hub.join("production").await);
+    let own = hub.publish("staging", "for staging");
+    let other = hub.publish("production", "for production");
+    let mut stream = staging.sync().await.unwrap();
+    let manifest = stream.manifest().await;
+    assert_eq!(digest(&manifest.root_digest), own.state.digest().to_string());
+    assert!(manifest.last && manifest.base_root_digest.is_empty());
+
+    let (own_body, other_body) = (*own.bodies.keys().next().unwrap(), *other.bodies.keys().next().unwrap());
+    let need =
+        |digest: flotilla_core::Digest| v1::NeedBody { digest: digest.to_vec().into(), base: Bytes::new() };
+    let bodies = vec![need(own_body), need(other_body)];
+    stream.send(agent_message::Message::Need(v1::Need { bodies })).await;
+    let body = |message| match message {
+        hub_message::Message::Body(body) => Some(body),
+        _ => None,
+    };
+    assert_eq!(&stream.until(body).await.data[..], &own.bodies[&own_body].body()[..]);
+    let foreign = stream.until(body).await;
+    assert!(foreign.gone && foreign.data.is_empty(), "the other cluster's content stays with it");
+    // The certificate says who somebody is, whatever else they say.
+    let mut stream = production.sync().await.unwrap();
+    assert_eq!(digest(&stream.manifest().await.root_digest), other.state.digest().to_string());
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn join_tokens_work_once_and_in_time() {
+    let hub = TestHub::start().await;
+    let token = hub.join_token("staging", false).await;
+    let mut agent = TestAgent::new(&token, hub.clock.clone());
+    agent.enrol().await.unwrap();
+    agent.enrol().await.expect("the same key may ask again: its answer was lost");
+    let mut thief = TestAgent::new(&token, hub.clock.clone());
+    let status = thief.enrol().await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::PermissionDenied, "the join token was used already; make a new one")
+    );
+
+    let (status, answer) =
+        hub.ask(Some(&hub.admin()), Method::POST, "/api/v1/join-tokens", json!({"cluster": "staging"})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(answer["hint"].as_str().unwrap().contains("--replace"), "{answer}");
+
+    let late = hub.join_token("late", false).await;
+    hub.clock.set(SystemTime::now() + 2 * DAY);
+    let status = TestAgent::new(&late, hub.clock.clone()).enrol().await.unwrap_err();
+    assert!(status.message().contains("expired"), "{status}");
+    let mut invented = hub.join_token("other", false).await;
+    invented.secret = flotilla_runtime::token::TokenSecret::generate();
+    let status = TestAgent::new(&invented, hub.clock.clone()).enrol().await.unwrap_err();
+    assert!(status.message().contains("does not know"), "{status}");
+    // A deleted cluster takes its open tokens with it.
+    let (status, _) =
+        hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/clusters/other", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_of_the_hubs_ca_there_is_no_stream() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    let own = agent.identity.take().unwrap();
+    let status = agent.refused().await;
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+
+    // Of another CA, for the same cluster; and one that the agent made itself.
+    let forged = Ca::create(SystemTime::now()).unwrap();
+    let csr = Csr::parse(&agent.key.request().unwrap()).unwrap();
+    let validity = Validity { now: SystemTime::now(), life: DAY };
+    let (pem, _) = forged.issue_agent(&csr, "staging", validity).unwrap();
+    agent.identity = Some(Identity::from_pem(&pem, &agent.key).unwrap());
+    let status = agent.refused().await;
+    assert!(matches!(status.code(), Code::Unavailable | Code::Unknown), "TLS ends it: {status:?}");
+
+    agent.identity = Some(own);
+    agent.sync().await.unwrap().welcome().await;
+    // A hub whose CA the token does not pin is not joined.
+    let other = TestHub::start().await;
+    let mut token = hub.join_token("new", false).await;
+    token.hubs = other.join_token("new", false).await.hubs;
+    let error = TestAgent::new(&token, hub.clock.clone()).channel(None).await.unwrap_err();
+    let text = flotilla_runtime::tasks::chain(&error);
+    assert!(text.contains("pins"), "{text}");
+    other.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_opens_nothing_and_is_renewed_by_key_within_the_grace() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    hub.clock.set(SystemTime::now() + 60 * DAY);
+    let status = agent.refused().await;
+    assert!(matches!(status.code(), Code::Unavailable | Code::Unknown), "TLS ends it: {status:?}");
+    agent.renew().await.unwrap();
+    agent.sync().await.unwrap().welcome().await;
+
+    // Somebody else's key renews nothing.
+    let mut thief = TestAgent::new(&agent.token, hub.clock.clone());
+    let status = thief.renew().await.unwrap_err();
+    assert!(status.message().contains("the key is not the one"), "{status}");
+    hub.clock.set(SystemTime::now() + 300 * DAY);
+    hub.hub().authority.renew_hub().unwrap();
+    let status = agent.renew().await.unwrap_err();
+    assert!(status.message().contains("more than 180 days ago"), "{status}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_disk_in_another_cluster_is_turned_away() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    agent.uid = "another-uid".into();
+    let status = agent.refused().await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("another Kubernetes cluster"), "{status}");
+    let status = agent.renew().await.unwrap_err();
+    assert!(status.message().contains("another Kubernetes cluster"), "{status}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_and_deletion_cut_the_stream_at_once() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    let mut stream = agent.sync().await.unwrap();
+    stream.welcome().await;
+    hub.post("/api/v1/clusters/staging/revoke", Value::Null).await;
+    let status = stream.end().await;
+    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "this cluster was revoked"));
+    assert_eq!(agent.refused().await.code(), Code::PermissionDenied);
+    assert_eq!(agent.renew().await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(hub.get("/api/v1/clusters/staging").await["connection"], "revoked");
+
+    let other = hub.join("production").await;
+    let mut stream = other.sync().await.unwrap();
+    stream.welcome().await;
+    hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/clusters/production", Value::Null).await;
+    assert_eq!(stream.end().await.message(), "this cluster was deleted");
+    assert!(other.refused().await.message().contains("not enrolled here"));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_of_two_streams_stays_and_a_replacement_takes_the_place() {
+    let hub = TestHub::start().await;
+    let agent = hub.join("staging").await;
+    let mut first = agent.sync().await.unwrap();
+    first.welcome().await;
+    let mut second = agent.sync().await.unwrap();
+    second.welcome().await;
+    assert_eq!(first.end().await.code(), Code::Aborted);
+
+    let mut replacement = TestAgent::new(&hub.join_token("staging", true).await, hub.clock.clone());
+    replacement.enrol().await.unwrap();
+    assert_eq!(second.end().await.code(), Code::Aborted);
+    assert!(agent.refused().await.message().contains("another agent took its place"));
+    replacement.sync().await.unwrap().welcome().await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_hub_knows_its_agents_and_its_used_tokens() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    let clock = hub.clock.clone();
+    let folder = hub.stop().await.unwrap();
+    let again = TestHub::start_in(folder.path(), clock.clone()).await;
+    let mut thief = TestAgent::new(&agent.token, clock);
+    thief.token.hubs = vec![again.serving.grpc.to_string().parse().unwrap()];
+    assert!(thief.enrol().await.unwrap_err().message().contains("used already"));
+    agent.token.hubs = thief.token.hubs;
+    agent.sync().await.unwrap().welcome().await;
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
+    let hub = TestHub::start().await;
+    let agent = hub.join("staging").await;
+    let published = hub.publish("staging", "hunter2");
+    let mut stream = agent.sync().await.unwrap();
+    let manifest = stream.manifest().await;
+    let unit = published.state.all_present().next().unwrap().digest();
+    for level in [v1::ack::Level::Received, v1::ack::Level::Applied, v1::ack::Level::Healthy] {
+        let ack = v1::Ack {
+            level: level.into(),
+            root_digest: manifest.root_digest.clone(),
+            generation: manifest.generation,
+            message: String::new(),
+        };
+        stream.send(agent_message::Message::Ack(ack)).await;
+    }
+    let object = v1::ObjectId {
+        kind: "Secret".into(),
+        namespace: "web".into(),
+        name: "x".into(),
+        ..Default::default()
+    };
+    let approval = flotilla_core::Digest::of(b"approval");
+    let report = v1::Report {
+        complete: true,
+        units: vec![v1::UnitReport {
+            unit: "root".into(),
+            phase: "Ready".into(),
+            desired: unit.to_vec().into(),
+            healthy: unit.to_vec().into(),
+            objects: 1,
+            kept: vec![v1::Kept {
+                object: Some(object),
+                why: "a volume".into(),
+                approval: approval.to_vec().into(),
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    stream.send(agent_message::Message::Report(report)).await;
+    stream.send(agent_message::Message::Heartbeat(v1::Heartbeat { now: 1 })).await;
+    stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
+    let cluster = hub.get("/api/v1/clusters/staging").await;
+    assert_eq!(cluster["connection"], "connected");
+    assert_eq!(cluster["healthy"], published.state.digest().to_string());
+    let units = hub.get("/api/v1/units?cluster=staging").await;
+    assert_eq!(units["items"][0]["phase"], "Ready", "{units}");
+    assert_eq!(units["items"][0]["kept"][0]["approval"], approval.to_string());
+    let history = hub.get("/api/v1/clusters/staging/history").await;
+    assert!(history["items"][0]["healthyAt"].is_i64(), "{history}");
+    let manifests = hub.get("/api/v1/clusters/staging/manifests").await.to_string();
+    assert!(!manifests.contains("hunter2") && manifests.contains("digest "), "{manifests}");
+
+    let body = json!({"approval": approval.to_string()});
+    let approved = hub.post("/api/v1/clusters/staging/approve", body);
+    let answered = async {
+        let request = stream.request().await;
+        assert!(matches!(request.kind, Some(v1::request::Kind::Approve(_))));
+        let done = v1::Answer { request: request.id, ..Default::default() };
+        stream.send(agent_message::Message::Answer(done)).await;
+    };
+    let (answer, ()) = tokio::join!(approved, answered);
+    assert_eq!(answer["message"], "approved; the agent has it");
+
+    // What was approved while the agent was away reaches it with its next stream.
+    drop(stream);
+    let away = async {
+        loop {
+            let cluster = hub.get("/api/v1/clusters/staging").await;
+            if cluster["connection"] == "disconnected" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::LIMIT, away).await.expect("the hub notices");
+    let answer =
+        hub.post("/api/v1/clusters/staging/approve", json!({"approval": approval.to_string()})).await;
+    assert!(answer["message"].as_str().unwrap().contains("later"), "{answer}");
+    let mut stream = agent.sync().await.unwrap();
+    assert!(matches!(stream.request().await.kind, Some(v1::request::Kind::Approve(_))));
+    hub.stop().await;
+}

@@ -1,0 +1,6 @@
+//! A hub in this process, with agents and people who come over real TLS.
+
+mod agents;
+mod people;
+mod rotation;
+mod support;

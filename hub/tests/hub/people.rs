@@ -1,0 +1,242 @@
+//! People: tokens and roles, route by route; errors; changes and who made them; backups.
+
+use flotilla_hub::store::backup;
+use flotilla_proto::api::Role;
+use flotilla_runtime::tls::Clock;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::TestHub;
+
+/// Every route, and the role that it needs. The watch has a test of its own.
+const ROUTES: &[(&str, &str, Option<Role>)] = &[
+    ("GET", "/healthz", None),
+    ("GET", "/readyz", None),
+    ("GET", "/openapi.json", None),
+    ("GET", "/metrics", Some(Role::View)),
+    ("GET", "/api/v1/whoami", Some(Role::View)),
+    ("GET", "/api/v1/status", Some(Role::View)),
+    ("GET", "/api/v1/sources", Some(Role::View)),
+    ("GET", "/api/v1/events", Some(Role::View)),
+    ("GET", "/api/v1/units", Some(Role::View)),
+    ("GET", "/api/v1/clusters", Some(Role::View)),
+    ("GET", "/api/v1/clusters/staging", Some(Role::View)),
+    ("GET", "/api/v1/clusters/staging/units/root", Some(Role::View)),
+    ("GET", "/api/v1/clusters/staging/tree", Some(Role::View)),
+    ("GET", "/api/v1/clusters/staging/manifests", Some(Role::View)),
+    ("GET", "/api/v1/clusters/staging/history", Some(Role::View)),
+    ("POST", "/api/v1/clusters/staging/suspend", Some(Role::Operate)),
+    ("POST", "/api/v1/clusters/staging/resume", Some(Role::Operate)),
+    ("POST", "/api/v1/reconcile", Some(Role::Operate)),
+    ("POST", "/api/v1/clusters/staging/approve", Some(Role::Approve)),
+    ("POST", "/api/v1/join-tokens", Some(Role::Admin)),
+    ("POST", "/api/v1/clusters/staging/revoke", Some(Role::Admin)),
+    ("POST", "/api/v1/clusters/staging/prune", Some(Role::Admin)),
+    ("DELETE", "/api/v1/clusters/staging", Some(Role::Admin)),
+    ("GET", "/api/v1/tokens", Some(Role::Admin)),
+    ("POST", "/api/v1/tokens", Some(Role::Admin)),
+    ("DELETE", "/api/v1/tokens/none", Some(Role::Admin)),
+    ("GET", "/api/v1/audit", Some(Role::Admin)),
+    ("GET", "/api/v1/backup", Some(Role::Admin)),
+    ("GET", "/api/v1/ca", Some(Role::Admin)),
+    ("POST", "/api/v1/ca/rotate", Some(Role::Admin)),
+    ("POST", "/api/v1/ca/finish", Some(Role::Admin)),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_route_takes_its_role_and_those_above() {
+    let hub = TestHub::start().await;
+    hub.publish("staging", "x");
+    let mut tokens = Vec::new();
+    for role in Role::ALL {
+        let made =
+            hub.post("/api/v1/tokens", json!({"name": role.as_str().to_owned() + "-1", "role": role})).await;
+        tokens.push((role, made["secret"].as_str().unwrap().to_owned()));
+    }
+    for (method, path, needed) in ROUTES {
+        let method: Method = method.parse().unwrap();
+        // A body that every handler refuses, or does not look at: what matters here is who gets as far as that.
+        let body = if method == Method::POST { json!("x") } else { Value::Null };
+        let ask = |token: Option<String>| {
+            let (hub, method, body) = (&hub, method.clone(), body.clone());
+            async move { hub.ask(token.as_deref(), method, path, body).await }
+        };
+        let (anonymous, _) = ask(None).await;
+        let wrong = format!("{}x", tokens[0].1);
+        let (unknown, _) = ask(Some(wrong)).await;
+        let Some(needed) = needed else {
+            assert_ne!(anonymous, StatusCode::UNAUTHORIZED, "{path}");
+            continue;
+        };
+        assert_eq!((anonymous, unknown), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED), "{path}");
+        for (role, token) in &tokens {
+            let (status, answer) = ask(Some(token.clone())).await;
+            let denied = status == StatusCode::FORBIDDEN;
+            assert_eq!(denied, *role < *needed, "{method} {path} as {role}: {status} {answer}");
+            assert!(status.is_success() || answer["error"].is_string(), "{method} {path}: {status} {answer}");
+            assert!(status != StatusCode::INTERNAL_SERVER_ERROR, "{method} {path}: {answer}");
+        }
+    }
+    let (_, description) = hub.ask(None, Method::GET, "/openapi.json", Value::Null).await;
+    let schemas = &description["components"]["schemas"];
+    let references = description.to_string();
+    for reference in references.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas[name].is_object(), "{name} is referred to and not described");
+    }
+    let described: Vec<(String, String)> = description["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            let path =
+                path.replace("{cluster}", "staging").replace("{unit}", "root").replace("{name}", "none");
+            let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
+            methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(described.len(), ROUTES.len() + 1);
+    for (method, path) in described {
+        let tested = ROUTES.iter().any(|(m, p, _)| (*m, *p) == (&method, &path));
+        assert!(tested || path == "/api/v1/watch", "{method} {path} is not tested");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let hub = TestHub::start().await;
+    hub.publish("staging", "x");
+    for (method, path, body, status, error) in [
+        ("GET", "/api/v1/clusters/nope", Value::Null, 404, "no cluster is called nope"),
+        ("GET", "/api/v1/clusters/NOPE", Value::Null, 400, "'NOPE' cannot name a cluster"),
+        ("GET", "/api/v1/clusters/staging/units/x%2Fy", Value::Null, 404, "has no unit kustomization/x/y"),
+        ("GET", "/api/v1/units?limit=many", Value::Null, 400, "query"),
+        ("GET", "/api/v1/nothing", Value::Null, 404, "nothing at this path"),
+        ("PUT", "/api/v1/status", Value::Null, 405, "other methods"),
+        ("POST", "/api/v1/tokens", json!({"name": "Bad Name"}), 400, "cannot name a token"),
+        ("POST", "/api/v1/tokens", json!({"name": "x", "role": "king"}), 422, "king"),
+        ("POST", "/api/v1/tokens", json!({"name": "admin"}), 409, "already"),
+        ("POST", "/api/v1/join-tokens", json!({"cluster": "a", "expiresIn": 0}), 400, "lives"),
+        ("POST", "/api/v1/reconcile", json!({"unit": "root"}), 400, "without its cluster"),
+        ("POST", "/api/v1/clusters/staging/revoke", Value::Null, 409, "not enrolled"),
+        (
+            "POST",
+            "/api/v1/clusters/staging/prune",
+            json!({"confirm": "x"}),
+            400,
+            "must be the cluster's name",
+        ),
+        ("POST", "/api/v1/clusters/staging/suspend", json!({"unit": "a/b"}), 404, "no unit"),
+        ("DELETE", "/api/v1/tokens/nope", Value::Null, 404, "no token is called"),
+        ("POST", "/api/v1/ca/finish", json!({}), 409, "no rotation"),
+    ] {
+        let (found, answer) = hub.ask(Some(&hub.admin()), method.parse().unwrap(), path, body).await;
+        let text = answer["error"].as_str().unwrap_or_default();
+        assert!(found.as_u16() == status && text.contains(error), "{method} {path}: {found} {answer}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_stored_and_audited_with_the_tokens_name() {
+    let hub = TestHub::start().await;
+    hub.publish("staging", "x");
+    let made = hub.post("/api/v1/tokens", json!({"name": "ann", "role": "operate", "expiresIn": 3600})).await;
+    let ann = made["secret"].as_str().unwrap();
+    let (status, _) = hub
+        .ask(
+            Some(ann),
+            Method::POST,
+            "/api/v1/clusters/staging/suspend",
+            json!({"unit": "root", "reason": "repair"}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let unit = hub.get("/api/v1/clusters/staging/units/root").await;
+    assert_eq!((&unit["suspended"]["by"], &unit["suspended"]["reason"]), (&json!("ann"), &json!("repair")));
+    hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/tokens/ann", Value::Null).await;
+    let (status, _) = hub.ask(Some(ann), Method::GET, "/api/v1/status", Value::Null).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+
+    let log = hub.get("/api/v1/audit?limit=2").await;
+    let line =
+        |n: usize| (log["items"][n]["who"].as_str().unwrap(), log["items"][n]["action"].as_str().unwrap());
+    assert_eq!((line(0), line(1)), (("admin", "token.revoke"), ("ann", "unit.suspend")));
+    let after = log["next"].as_str().unwrap();
+    let rest = hub.get(&format!("/api/v1/audit?limit=10&after={after}")).await;
+    let actions: Vec<&str> =
+        rest["items"].as_array().unwrap().iter().map(|l| l["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["token.create", "token.create"]);
+    assert!(!log.to_string().contains(ann) && !rest.to_string().contains(ann), "no secret in the log");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_hub_restores_to_one_that_knows_its_agents() {
+    let hub = TestHub::start().await;
+    let early = hub.join("early").await;
+    let (status, bytes) = hub.ask_bytes(Some(&hub.admin()), Method::GET, "/api/v1/backup", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    // Joined after the backup, and ahead of it.
+    let late = hub.join("late").await;
+    let admin = hub.admin();
+    let now = hub.hub().now();
+    let old = hub.stop().await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut agents = [early, late];
+    let (file, data) = (folder.path().join("backup"), folder.path().join("data"));
+    std::fs::write(&file, bytes).unwrap();
+    backup::restore(&file, &data, now + 1).unwrap();
+    let again = TestHub::start_in(&data, Clock::system()).await;
+    assert!(!data.join("admin-token").exists(), "the first token is known to whoever has it");
+    std::fs::write(data.join("admin-token"), admin).unwrap();
+    for agent in &mut agents {
+        agent.token.hubs = vec![again.serving.grpc.to_string().parse().unwrap()];
+        agent.sync().await.unwrap().welcome().await;
+    }
+    let actions = again.get("/api/v1/audit").await.to_string();
+    assert!(actions.contains("cluster.adopt"), "{actions}");
+    // Deleted now, it is not taken in a second time.
+    again.ask(Some(&again.admin()), Method::DELETE, "/api/v1/clusters/late", Value::Null).await;
+    assert!(agents[1].refused().await.message().contains("not enrolled here"));
+    drop(old);
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_in_use_or_only_half_there_is_not_served() {
+    let hub = TestHub::start().await;
+    let data = hub.hub().data.clone();
+    let start = || async {
+        let (tasks, options) = (flotilla_runtime::Tasks::new(), flotilla_hub::serve::Options::local());
+        match flotilla_hub::serve::start(&data, options, tasks, Clock::system()).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert!(start().await.contains("in use by another process"));
+    hub.join("staging").await;
+    let _folder = hub.stop().await;
+    std::fs::remove_dir_all(data.join("ca")).unwrap();
+    assert!(start().await.contains("not a whole hub's"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_are_told_of_changes_after_a_first_notice_of_everything() {
+    let hub = TestHub::start().await;
+    hub.join("staging").await;
+    let (status, mut events) = hub.events("/api/v1/watch", None).await;
+    assert_eq!((status, events.next().await), (StatusCode::UNAUTHORIZED, None));
+    let (status, mut events) = hub.events("/api/v1/watch", Some(&hub.admin())).await;
+    assert_eq!(status, StatusCode::OK);
+    let first = events.next().await.unwrap();
+    assert_eq!(first["fleet"], true);
+    hub.post("/api/v1/clusters/staging/suspend", json!({})).await;
+    hub.post("/api/v1/clusters/staging/resume", json!({})).await;
+    assert_eq!(events.next().await.unwrap(), json!({"clusters": ["staging"], "fleet": false}));
+    // A watcher does not keep the hub from ending.
+    hub.stop().await;
+    assert_eq!(events.next().await, None);
+}
