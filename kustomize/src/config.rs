@@ -8,7 +8,7 @@ use crate::decode::{Unknown, list, string};
 use crate::error::Res;
 use crate::fieldspec::{FieldSpec, merge};
 use crate::gvk::Gvk;
-use crate::kustomization::each;
+use crate::parts::each;
 
 /// The fields by transformer.
 #[derive(Debug, Clone, Default, PartialEq)]

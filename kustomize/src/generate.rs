@@ -7,9 +7,9 @@ use flotilla_yaml::{Map, Node, Scalar, Schema, Style};
 
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
-use crate::kustomization::GeneratorArgs;
 use crate::load::{Context, Loader};
 use crate::node_ops::{map_of_strings, text_at};
+use crate::parts::GeneratorArgs;
 use crate::resource::{Behavior, Resource};
 
 /// What a generator makes.

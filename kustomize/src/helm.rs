@@ -1,8 +1,8 @@
 //! Helm charts: a request that the caller answers with rendered manifests.
 
 use crate::error::{Fail, Res, fail};
-use crate::kustomization::HelmChart;
 use crate::load::{Context, Loader};
+use crate::parts::HelmChart;
 use crate::request::{Answer, HelmRequest, Request};
 use crate::resmap;
 use crate::resource::Resource;

@@ -178,8 +178,11 @@ impl<'a> Loader<'a> {
                 self.root
             );
         }
-        let bytes = self.tree.files().read(&resolved)?;
-        Ok(Loaded { source: cx.source(&resolved), path: resolved, bytes })
+        let source = cx.source(&resolved);
+        // It is there, so what is wrong is wrong with itself: too large, damaged.
+        let here = |error| Fail::from(error).at(Pos { source, ..Pos::default() });
+        let bytes = self.tree.files().read(&resolved).map_err(here)?;
+        Ok(Loaded { source, path: resolved, bytes })
     }
 
     /// Enters a folder.

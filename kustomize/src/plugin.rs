@@ -7,10 +7,10 @@ use crate::decode::{Text, Unknown, boolean, fields, list, string, string_map, te
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::FieldSpec;
 use crate::generate::{Made, add_hash};
-use crate::kustomization::{GeneratorArgs, Image, Patch, ReplacementField, Replica, each};
 use crate::load::{Context, parse};
 use crate::metadata;
 use crate::node_ops::{map_of_strings, text_at};
+use crate::parts::{GeneratorArgs, Image, Patch, ReplacementField, Replica, each};
 use crate::resmap::{self, ResMap};
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
 use crate::target::{Accumulator, Target, absorb};

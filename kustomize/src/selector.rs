@@ -5,7 +5,7 @@ use regex::Regex;
 
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
-use crate::kustomization::Selector;
+use crate::parts::Selector;
 use crate::resmap::ResMap;
 use crate::resource::Resource;
 

@@ -14,9 +14,10 @@ use crate::crds;
 use crate::decode::{Text, nest};
 use crate::error::{Fail, Res, fail};
 use crate::generate::{Made, add_hash, generate};
-use crate::kustomization::{COMPONENT, GeneratorOptions, Kustomization, Var};
+use crate::kustomization::{COMPONENT, Kustomization};
 use crate::load::{Context, Found, Loader, is_remote};
 use crate::metadata::{self, Trace};
+use crate::parts::{GeneratorOptions, Var};
 use crate::request::{Answer, Request};
 use crate::resmap::{self, ResMap};
 use crate::resource::Resource;
@@ -414,10 +415,7 @@ pub(crate) fn absorb(acc: &mut Accumulator, made: Vec<Resource>, origin: Option<
 }
 
 /// The fields that an entry of `labels` changes.
-fn label_specs(
-    label: &crate::kustomization::Label,
-    config: &Config,
-) -> Res<Vec<crate::fieldspec::FieldSpec>> {
+fn label_specs(label: &crate::parts::Label, config: &Config) -> Res<Vec<crate::fieldspec::FieldSpec>> {
     use crate::fieldspec::{FieldSpec, merge};
     let claims = |s: &&FieldSpec| s.path != "spec/volumeClaimTemplates[]/metadata/labels";
     let mut specs = label.fields.clone();

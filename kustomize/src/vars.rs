@@ -6,8 +6,8 @@ use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
-use crate::kustomization::Var;
 use crate::node_ops::split_field_path;
+use crate::parts::Var;
 use crate::resmap::ResMap;
 use crate::transform::replacement_path::lookup;
 

@@ -9,49 +9,52 @@ fn run(files: &[(&str, &str)]) -> Result<flotilla_kustomize::Output, BuildError>
     build(&MemoryFiles::new(files.iter().copied()), &TreePath::from_root("app").unwrap(), &Options::default())
 }
 
+/// A name, the files, and how the message begins.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn errors_say_where_and_what() {
-    let app = "app/kustomization.yaml";
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    const APP: &str = "app/kustomization.yaml";
+    let cases: &[Case] = &[
         (
             "unknown field",
-            &[(app, "resources: []\nressources: []\n")],
+            &[(APP, "resources: []\nressources: []\n")],
             "app/kustomization.yaml:2: ressources: invalid Kustomization: json: unknown field \"ressources\"",
         ),
         (
             "wrong type",
-            &[(app, "commonLabels:\n  a: 1\n")],
+            &[(APP, "commonLabels:\n  a: 1\n")],
             "app/kustomization.yaml:2: commonLabels.a: invalid Kustomization: json: cannot unmarshal number into a field of type string; put quotes around 1",
         ),
         (
             "missing file",
-            &[(app, "resources:\n- a.yaml\n")],
+            &[(APP, "resources:\n- a.yaml\n")],
             "app/kustomization.yaml:2: resources[0]: accumulating resources: accumulating resources from 'a.yaml': app/a.yaml: no such file or directory",
         ),
         (
             "out of the folder",
-            &[(app, "resources: [../a.yaml]\n"), ("a.yaml", CM)],
+            &[(APP, "resources: [../a.yaml]\n"), ("a.yaml", CM)],
             "app/kustomization.yaml:1: resources[0]: accumulating resources: accumulating resources from '../a.yaml': security; file 'a.yaml' is not in or below 'app'; move it there, or build with the load restrictor off",
         ),
         (
             "out of the tree",
-            &[(app, "resources: [../../a.yaml]\n")],
+            &[(APP, "resources: [../../a.yaml]\n")],
             "app/kustomization.yaml:1: resources[0]: accumulating resources: '../../a.yaml' leads out of the root of the source",
         ),
         (
             "cycle",
-            &[(app, "resources: [../b]\n"), ("b/kustomization.yaml", "resources: [../app]\n")],
+            &[(APP, "resources: [../b]\n"), ("b/kustomization.yaml", "resources: [../app]\n")],
             "b/kustomization.yaml:1: resources[0]: accumulating resources: accumulating resources: cycle detected: candidate root 'app' contains visited root 'app'",
         ),
         (
             "conflict",
-            &[(app, "resources: [a.yaml, b.yaml]\n"), ("app/a.yaml", CM), ("app/b.yaml", CM)],
+            &[(APP, "resources: [a.yaml, b.yaml]\n"), ("app/a.yaml", CM), ("app/b.yaml", CM)],
             "app/b.yaml:1: resources[1]: accumulating resources: accumulating resources from 'b.yaml': may not add resource with an already registered id: ConfigMap.v1.[noGrp]/a.[noNs]",
         ),
         (
             "patch for nothing",
             &[
-                (app, "resources: [a.yaml]\npatches:\n- path: p.yaml\n"),
+                (APP, "resources: [a.yaml]\npatches:\n- path: p.yaml\n"),
                 ("app/a.yaml", CM),
                 ("app/p.yaml", "kind: Secret\napiVersion: v1\nmetadata: {name: a}\n"),
             ],
@@ -60,7 +63,7 @@ fn errors_say_where_and_what() {
         (
             "JSON patch that does not fit",
             &[
-                (app, "resources: [a.yaml]\npatches:\n- path: p.yaml\n  target: {kind: ConfigMap}\n"),
+                (APP, "resources: [a.yaml]\npatches:\n- path: p.yaml\n  target: {kind: ConfigMap}\n"),
                 ("app/a.yaml", CM),
                 ("app/p.yaml", "- op: remove\n  path: /data/x\n"),
             ],
@@ -70,7 +73,7 @@ fn errors_say_where_and_what() {
             "bad regex",
             &[
                 (
-                    app,
+                    APP,
                     "resources: [a.yaml]\npatches:\n- patch: '[{op: remove, path: /data}]'\n  target: {kind: '('}\n",
                 ),
                 ("app/a.yaml", CM),
@@ -79,37 +82,37 @@ fn errors_say_where_and_what() {
         ),
         (
             "bad YAML",
-            &[(app, "resources: [a.yaml]\n"), ("app/a.yaml", "kind: A\nkind: B\n")],
+            &[(APP, "resources: [a.yaml]\n"), ("app/a.yaml", "kind: A\nkind: B\n")],
             "app/a.yaml:2: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 2: mapping key \"kind\" already defined at line 1 in File: app/a.yaml",
         ),
         (
             "no name",
-            &[(app, "resources: [a.yaml]\n"), ("app/a.yaml", "\n\nkind: A\napiVersion: v1\n")],
+            &[(APP, "resources: [a.yaml]\n"), ("app/a.yaml", "\n\nkind: A\napiVersion: v1\n")],
             "app/a.yaml:3: metadata.name: accumulating resources: accumulating resources from 'a.yaml': missing metadata.name in object A.v1.[noGrp]",
         ),
         (
             "literal",
-            &[(app, "configMapGenerator:\n- name: x\n  literals:\n  - ab\n")],
+            &[(APP, "configMapGenerator:\n- name: x\n  literals:\n  - ab\n")],
             "app/kustomization.yaml:4: configMapGenerator[0].literals[0]: invalid literal source ab, expected key=value",
         ),
         (
             "program",
             &[
-                (app, "transformers: [t.yaml]\n"),
+                (APP, "transformers: [t.yaml]\n"),
                 ("app/t.yaml", "apiVersion: x/v1\nkind: T\nmetadata: {name: t}\n"),
             ],
             "app/t.yaml:1: external plugins disabled; unable to load external plugin 'T'",
         ),
         (
             "Helm",
-            &[(app, "helmCharts:\n- name: web\n")],
+            &[(APP, "helmCharts:\n- name: web\n")],
             "app/kustomization.yaml:2: helmCharts[0]: trouble configuring builtin HelmChartInflationGenerator for chart 'web': must specify --enable-helm",
         ),
         (
             "source of a replacement",
             &[
                 (
-                    app,
+                    APP,
                     "resources: [a.yaml]\nreplacements:\n- source: {kind: Secret}\n  targets:\n  - select: {kind: ConfigMap}\n",
                 ),
                 ("app/a.yaml", CM),

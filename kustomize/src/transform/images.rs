@@ -5,8 +5,8 @@ use regex::Regex;
 
 use crate::error::Res;
 use crate::fieldspec::{Create, FieldSpec};
-use crate::kustomization::Image;
 use crate::node_ops::{set_text, wrong_kind};
+use crate::parts::Image;
 use crate::resmap::ResMap;
 use crate::selector::regex;
 

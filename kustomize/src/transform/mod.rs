@@ -15,8 +15,8 @@ use flotilla_yaml::{Node, Scalar};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
-use crate::kustomization::Replica;
 use crate::node_ops::{is_quoted, put_string, wrong_kind};
+use crate::parts::Replica;
 use crate::resmap::ResMap;
 
 /// Sets labels or annotations at all the places that the specs name.

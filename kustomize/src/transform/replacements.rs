@@ -4,9 +4,9 @@ use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
 
 use crate::decode::{Unknown, list};
 use crate::error::{Fail, Res, fail};
-use crate::kustomization::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::load::{Context, Loader};
 use crate::node_ops::{split_field_path, text};
+use crate::parts::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::resmap::ResMap;
 use crate::resource::Resource;
 use crate::selector::Matcher;

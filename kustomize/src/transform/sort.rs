@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ORDER_FIRST, ORDER_LAST, ResId};
-use crate::kustomization::SortOptions;
+use crate::parts::SortOptions;
 use crate::resmap::ResMap;
 
 /// Sorts by the `sortOptions` of the kustomization that is built.

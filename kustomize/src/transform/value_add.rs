@@ -4,9 +4,9 @@ use flotilla_yaml::{Node, Scalar, Value};
 
 use crate::decode::{Text, Unknown, int, list, string, text};
 use crate::error::{Res, fail};
-use crate::kustomization::{Selector, each};
 use crate::load::{Context, Loader};
 use crate::node_ops::{set_text, split_path, wrong_kind};
+use crate::parts::{Selector, each};
 use crate::resmap::ResMap;
 use crate::selector::Matcher;
 use crate::transform::namespace::{Namespace, Subjects};
