@@ -241,7 +241,7 @@ mod tests {
         let three = ("https://three:3".into(), "three".into(), "t3".into());
         let of = |name: &str| (format!("https://{name}:1"), name.to_owned(), name.to_owned());
         let none = ConnectionArgs::default();
-        assert_eq!(resolve(none.clone(), &[home.clone()]), Ok(three));
+        assert_eq!(resolve(none.clone(), std::slice::from_ref(&home)), Ok(three));
         assert_eq!(resolve(none.clone(), &[home.clone(), two.clone()]), Ok(of("two")));
         let flags = ConnectionArgs { data: data("one"), ..none.clone() };
         assert_eq!(resolve(flags.clone(), &[home.clone(), two.clone()]), Ok(of("one")));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{Problem, Status, WhoAmI};
+use flotilla_proto::api::{Cluster, ConnectionState, Problem, Status, SyncState, WhoAmI};
 use serde::Serialize;
 
 use crate::Context;
@@ -135,7 +135,7 @@ struct Check {
 async fn hub(context: &Context, args: &CheckArgs, client: &Client) -> Result<Code, Error> {
     let who = client.who_am_i().await?;
     let status = client.status().await?;
-    let checks = checks(client.hub(), &who, &status);
+    let checks = checks(client.hub(), &who, &status, &client.clusters().await?);
     context.terminal.show(args.output.output, &checks, |_| {
         let mut table = Table::new(&["CHECK", "RESULT", "MESSAGE"]);
         for Check { check, ok, message } in &checks {
@@ -148,7 +148,7 @@ async fn hub(context: &Context, args: &CheckArgs, client: &Client) -> Result<Cod
     Ok(if checks.iter().all(|check| check.ok) { Code::Done } else { Code::Found })
 }
 
-fn checks(hub: &str, who: &WhoAmI, status: &Status) -> Vec<Check> {
+fn checks(hub: &str, who: &WhoAmI, status: &Status, clusters: &[Cluster]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut add = |check: &'static str, ok: bool, message: String| checks.push(Check { check, ok, message });
     add("hub", true, format!("{hub}, version {}", status.hub_version));
@@ -164,11 +164,22 @@ fn checks(hub: &str, who: &WhoAmI, status: &Status) -> Vec<Check> {
         let message = if source.message.is_empty() { &source.url } else { &source.message };
         add("source", source.ready, format!("{}/{}: {message}", source.kind, source.name));
     }
-    let c = &status.clusters;
-    let well = c.connected == c.total && c.in_sync == c.total;
-    let text =
-        format!("{} connected, {} in sync, {} failing, of {}", c.connected, c.in_sync, c.failing, c.total);
-    add("clusters", well, text);
+    // Who has no agent on purpose, or not yet, is no problem.
+    let enrolled: Vec<&Cluster> = clusters
+        .iter()
+        .filter(|c| matches!(c.connection, ConnectionState::Connected | ConnectionState::Disconnected))
+        .collect();
+    let ill: Vec<String> = enrolled
+        .iter()
+        .filter(|c| {
+            c.connection == ConnectionState::Disconnected
+                || matches!(c.sync, SyncState::Failing | SyncState::Held | SyncState::Unassigned)
+        })
+        .map(|c| format!("{} is {}, {}", c.name, c.connection.as_str(), c.sync.as_str()))
+        .collect();
+    let text = format!("{} of {} have an agent", enrolled.len(), clusters.len());
+    let text = if ill.is_empty() { text } else { format!("{text}: {}", ill.join("; ")) };
+    add("clusters", ill.is_empty(), text);
     add(
         "problems",
         status.problem_count == 0,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{ConnectionState, FieldDrift, Unit};
+use flotilla_proto::api::{ConnectionState, FieldDrift, Manifests, Unit};
 use serde::Serialize;
 
 use super::render::say_problems;
@@ -44,7 +44,15 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
         Some(folder) => {
             let repo = Repo::open(&folder, &clusters)?;
             let rendered = repo.render(&cluster)?;
-            let published = context.hub()?.manifests(&cluster).await?;
+            let published = match context.hub()?.manifests(&cluster).await {
+                Err(error) if error.code() == Code::NotFound => {
+                    context
+                        .terminal
+                        .note(&format!("the hub knows no cluster {cluster} yet: all of it is new"));
+                    Manifests::default()
+                }
+                published => published?,
+            };
             let diff = if rendered.units.is_empty() {
                 Diff::default()
             } else {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::Ran;
 use crate::fake::FakeHub;
 
-const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A time that is three days ago however slow the test is.
 fn three_days_ago() -> i64 {
@@ -349,166 +349,32 @@ async fn a_tree() -> anyhow::Result<()> {
 #[tokio::test]
 async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
-    let mut status =
-        Status { hub_version: "0.1.0".into(), commit: Some(Commit::default()), ..Status::default() };
+    let status = Status { hub_version: "0.1.0".into(), commit: Some(Commit::default()), ..Status::default() };
     hub.get("whoami", WhoAmI { name: "admin".into(), role: Role::Admin }).get("status", &status);
-    let well = hub.run(&["check"]).await?;
-    assert_eq!(well.code, 0, "{well:?}");
-    assert!(well.stdout.contains("\ntoken      ok       admin, role admin\n"), "{}", well.stdout);
-    status.clusters = ClusterCounts { total: 2, connected: 1, in_sync: 1, ..ClusterCounts::default() };
-    hub.get("status", &status);
-    let ill = hub.run(&["check"]).await?;
-    assert_eq!(ill.code, 1, "{ill:?}");
+    let of = |name, connection, sync| cluster(name, connection, sync);
+    let well = [
+        of("a", ConnectionState::Connected, SyncState::Progressing),
+        of("b", ConnectionState::NotEnrolled, SyncState::Unknown),
+        of("c", ConnectionState::Revoked, SyncState::Unknown),
+    ];
+    hub.list("clusters", &well);
+    let ran = hub.run(&["check"]).await?;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("\ntoken      ok       admin, role admin\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nclusters   ok       1 of 3 have an agent\n"), "{}", ran.stdout);
+    hub.list("clusters", [of("a", ConnectionState::Disconnected, SyncState::InSync)]);
+    let ran = hub.run(&["check"]).await?;
+    assert_eq!(ran.code, 1, "{ran:?}");
     assert!(
-        ill.stdout.contains("\nclusters   problem   1 connected, 1 in sync, 0 failing, of 2\n"),
+        ran.stdout.contains("problem   1 of 1 have an agent: a is Disconnected, InSync\n"),
         "{}",
-        ill.stdout
+        ran.stdout
     );
-    Ok(())
-}
-
-/// What changes something: the command, what it asks of the hub, and the code and stdout when the hub agrees.
-#[tokio::test]
-async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
-    let hub = FakeHub::start().await?;
-    let connected = cluster("edge", ConnectionState::Connected, SyncState::InSync);
-    hub.get("clusters/edge", &connected);
-    let done = Done { message: "so be it".into() };
-    for path in [
-        "POST clusters/edge/suspend",
-        "POST clusters/edge/resume",
-        "POST clusters/edge/approve",
-        "POST clusters/edge/revoke",
-        "POST clusters/edge/prune",
-        "DELETE clusters/edge",
-        "DELETE tokens/ci",
-    ] {
-        hub.on(path, 200, &done);
-    }
-    hub.on(
-        "POST join-tokens",
-        200,
-        JoinToken {
-            cluster: "edge".into(),
-            token: "join-me".into(),
-            addresses: vec!["hub:1".into()],
-            ..JoinToken::default()
-        },
-    );
-    hub.on(
-        "POST tokens",
-        200,
-        MadeToken {
-            token: Token { name: "ci".into(), role: Role::View, ..Token::default() },
-            secret: "flt_x".into(),
-        },
-    );
-    let prune = ("POST clusters/edge/prune", json!({"confirm": "edge"}));
-    let delete = ("DELETE clusters/edge", Value::Null);
-    for (args, asked, stdout) in [
-        (
-            &["suspend", "edge", "web/app", "--reason", "move"][..],
-            vec![("POST clusters/edge/suspend", json!({"unit": "kustomization/web/app", "reason": "move"}))],
-            "",
-        ),
-        (&["suspend", "edge"], vec![("POST clusters/edge/suspend", json!({"unit": null, "reason": ""}))], ""),
-        (&["resume", "edge", "root"], vec![("POST clusters/edge/resume", json!({"unit": "root"}))], ""),
-        (&["approve", "edge", DIGEST], vec![("POST clusters/edge/approve", json!({"approval": DIGEST}))], ""),
-        (&["cluster", "revoke", "edge"], vec![("POST clusters/edge/revoke", Value::Null)], ""),
-        (&["cluster", "delete", "edge"], vec![delete.clone()], ""),
-        (&["cluster", "delete", "edge", "--prune", "--confirm", "edge"], vec![prune, delete], ""),
-        (
-            &["cluster", "token", "edge", "--expires", "1h", "--replace", "--label", "a=b"],
-            vec![(
-                "POST join-tokens",
-                json!({"cluster": "edge", "expiresIn": 3600, "replace": true, "labels": {"a": "b"}}),
-            )],
-            "join-me\n",
-        ),
-        (
-            &["token", "create", "ci", "--role", "view"],
-            vec![("POST tokens", json!({"name": "ci", "role": "view", "expiresIn": null}))],
-            "flt_x\n",
-        ),
-        (&["token", "revoke", "ci"], vec![("DELETE tokens/ci", Value::Null)], ""),
-    ] {
-        let ran = hub.run(args).await?;
-        assert_eq!((ran.code, ran.stdout.as_str()), (0, stdout), "{args:?}: {}", ran.stderr);
-        assert!(!ran.stderr.is_empty(), "{args:?} says on stderr what was done");
-        let asked: Vec<_> = asked.into_iter().map(|(request, body)| (request.to_owned(), body)).collect();
-        assert_eq!(hub.changes_asked(), asked, "{args:?}");
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
-    let hub = FakeHub::start().await?;
-    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
-    hub.get("clusters/away", cluster("away", ConnectionState::Disconnected, SyncState::InSync));
-    for (args, code, says) in [
-        (&["cluster", "delete", "edge", "--prune"][..], 2, "--confirm edge"),
-        (&["cluster", "delete", "edge", "--prune", "--confirm", "egde"], 2, "nothing was deleted"),
-        (&["cluster", "delete", "away", "--prune", "--confirm", "away"], 7, "its agent is Disconnected"),
-    ] {
-        let ran = hub.run(args).await?;
-        assert_eq!(ran.code, code, "{ran:?}");
-        assert!(ran.stderr.contains(says), "{ran:?}");
-        assert_eq!(hub.changes_asked(), [], "{args:?}");
-    }
-    // A prune that did not go through must not be followed by forgetting the cluster.
-    hub.on(
-        "POST clusters/edge/prune",
-        409,
-        ErrorBody { error: "the agent did not remove all".into(), hint: None },
-    );
-    let ran = hub.run(&["cluster", "delete", "edge", "--prune", "--confirm", "edge"]).await?;
-    assert_eq!(ran.code, 7, "{ran:?}");
-    assert_eq!(hub.changes_asked().len(), 1);
-    Ok(())
-}
-
-#[tokio::test]
-async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
-    let hub = FakeHub::start().await?;
-    let commit = Some(Commit {
-        id: "c0ffee0123456789".into(),
-        branch: "main".into(),
-        subject: "s".into(),
-        ..Commit::default()
-    });
-    let agent = |done| vec![AgentAnswer { cluster: "staging".into(), done, message: String::new() }];
-    let away = |agents, error: Option<&str>| Reconciled {
-        commit: commit.clone(),
-        error: error.map(Into::into),
-        agents,
-    };
-    for (args, answer, code) in [
-        (&["reconcile"][..], away(vec![], None), 0),
-        (&["reconcile"], away(agent(false), None), 0),
-        (&["reconcile"], away(vec![], Some("no route to host")), 9),
-        (&["reconcile", "staging"], away(agent(true), None), 0),
-        (&["reconcile", "staging", "root"], away(agent(false), None), 9),
-    ] {
-        hub.on("POST reconcile", 200, answer);
-        let ran = hub.run(args).await?;
-        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
-        assert!(ran.stdout.starts_with("commit c0ffee012345 on main: s\n"), "{ran:?}");
-    }
-    assert_eq!(hub.changes_asked().last().unwrap().1, json!({"cluster": "staging", "unit": "root"}));
-
-    hub.on("POST reconcile", 200, away(vec![], None));
-    hub.list(
-        "clusters",
-        [
-            cluster("a", ConnectionState::Connected, SyncState::InSync),
-            cluster("b", ConnectionState::Disconnected, SyncState::Pending),
-        ],
-    );
-    assert_eq!(hub.run(&["reconcile", "--wait"]).await?.code, 0);
-    hub.list("clusters", [cluster("a", ConnectionState::Connected, SyncState::Failing)]);
-    let late = hub.run(&["reconcile", "--wait", "--timeout", "1s"]).await?;
-    assert_eq!(late.code, 9, "{late:?}");
-    assert!(late.stderr.contains("not in sync after 1s: a (Connected, Failing)"), "{late:?}");
+    // A hub that has not read its repo, or could not, is not well either.
+    hub.list("clusters", &well).get("status", Status { commit: None, ..status.clone() });
+    assert_eq!(hub.run(&["check"]).await?.code, 1);
+    let source = Source { name: "fleet".into(), message: "no route".into(), ..Source::default() };
+    hub.get("status", Status { sources: vec![source], ..status });
+    assert_eq!(hub.run(&["check"]).await?.code, 1);
     Ok(())
 }

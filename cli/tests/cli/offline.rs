@@ -114,8 +114,15 @@ async fn published(hub: &FakeHub, at: &str) -> anyhow::Result<Manifests> {
 async fn a_folder_is_compared_with_what_is_published() -> anyhow::Result<()> {
     let (hub, repo) = (FakeHub::start().await?, repo()?);
     let at = repo.path().to_str().unwrap();
-    let mut manifests = published(&hub, at).await?;
     let diff = ["diff", "--cluster", "staging", "--repo", at];
+    let new = hub.run(&diff).await?;
+    assert_eq!(
+        (new.code, new.stderr.as_str()),
+        (1, "the hub knows no cluster staging yet: all of it is new\n")
+    );
+    assert!(!new.stdout.contains("hunter") && !new.stdout.contains("\n-  "), "{}", new.stdout);
+
+    let mut manifests = published(&hub, at).await?;
     let same = hub.run(&diff).await?;
     assert_eq!((same.code, same.stdout.as_str(), same.stderr.as_str()), (0, "", ""));
 

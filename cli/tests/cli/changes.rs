@@ -1,0 +1,153 @@
+//! Commands that change something: what they ask of the hub, and when they ask nothing.
+
+use flotilla_proto::api::*;
+use serde_json::{Value, json};
+
+use crate::fake::FakeHub;
+use crate::hub::{DIGEST, cluster};
+
+/// What changes something: the command, what it asks of the hub, and the code and stdout when the hub agrees.
+#[tokio::test]
+async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let connected = cluster("edge", ConnectionState::Connected, SyncState::InSync);
+    hub.get("clusters/edge", &connected);
+    let done = Done { message: "so be it".into() };
+    for path in [
+        "POST clusters/edge/suspend",
+        "POST clusters/edge/resume",
+        "POST clusters/edge/approve",
+        "POST clusters/edge/revoke",
+        "POST clusters/edge/prune",
+        "DELETE clusters/edge",
+        "DELETE tokens/ci",
+    ] {
+        hub.on(path, 200, &done);
+    }
+    hub.on(
+        "POST join-tokens",
+        200,
+        JoinToken {
+            cluster: "edge".into(),
+            token: "join-me".into(),
+            addresses: vec!["hub:1".into()],
+            ..JoinToken::default()
+        },
+    );
+    hub.on(
+        "POST tokens",
+        200,
+        MadeToken {
+            token: Token { name: "ci".into(), role: Role::View, ..Token::default() },
+            secret: "flt_x".into(),
+        },
+    );
+    let prune = ("POST clusters/edge/prune", json!({"confirm": "edge"}));
+    let delete = ("DELETE clusters/edge", Value::Null);
+    for (args, asked, stdout) in [
+        (
+            &["suspend", "edge", "web/app", "--reason", "move"][..],
+            vec![("POST clusters/edge/suspend", json!({"unit": "kustomization/web/app", "reason": "move"}))],
+            "",
+        ),
+        (&["suspend", "edge"], vec![("POST clusters/edge/suspend", json!({"unit": null, "reason": ""}))], ""),
+        (&["resume", "edge", "root"], vec![("POST clusters/edge/resume", json!({"unit": "root"}))], ""),
+        (&["approve", "edge", DIGEST], vec![("POST clusters/edge/approve", json!({"approval": DIGEST}))], ""),
+        (&["cluster", "revoke", "edge"], vec![("POST clusters/edge/revoke", Value::Null)], ""),
+        (&["cluster", "delete", "edge"], vec![delete.clone()], ""),
+        (&["cluster", "delete", "edge", "--prune", "--confirm", "edge"], vec![prune, delete], ""),
+        (
+            &["cluster", "token", "edge", "--expires", "1h", "--replace", "--label", "a=b"],
+            vec![(
+                "POST join-tokens",
+                json!({"cluster": "edge", "expiresIn": 3600, "replace": true, "labels": {"a": "b"}}),
+            )],
+            "join-me\n",
+        ),
+        (
+            &["token", "create", "ci", "--role", "view"],
+            vec![("POST tokens", json!({"name": "ci", "role": "view", "expiresIn": null}))],
+            "flt_x\n",
+        ),
+        (&["token", "revoke", "ci"], vec![("DELETE tokens/ci", Value::Null)], ""),
+    ] {
+        let ran = hub.run(args).await?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, stdout), "{args:?}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty(), "{args:?} says on stderr what was done");
+        let asked: Vec<_> = asked.into_iter().map(|(request, body)| (request.to_owned(), body)).collect();
+        assert_eq!(hub.changes_asked(), asked, "{args:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
+    hub.get("clusters/away", cluster("away", ConnectionState::Disconnected, SyncState::InSync));
+    for (args, code, says) in [
+        (&["cluster", "delete", "edge", "--prune"][..], 2, "--confirm edge"),
+        (&["cluster", "delete", "edge", "--prune", "--confirm", "egde"], 2, "nothing was deleted"),
+        (&["cluster", "delete", "away", "--prune", "--confirm", "away"], 7, "its agent is Disconnected"),
+    ] {
+        let ran = hub.run(args).await?;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(says), "{ran:?}");
+        assert_eq!(hub.changes_asked(), [], "{args:?}");
+    }
+    // A prune that did not go through must not be followed by forgetting the cluster.
+    hub.on(
+        "POST clusters/edge/prune",
+        409,
+        ErrorBody { error: "the agent did not remove all".into(), hint: None },
+    );
+    let ran = hub.run(&["cluster", "delete", "edge", "--prune", "--confirm", "edge"]).await?;
+    assert_eq!(ran.code, 7, "{ran:?}");
+    assert_eq!(hub.changes_asked().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let commit = Some(Commit {
+        id: "c0ffee0123456789".into(),
+        branch: "main".into(),
+        subject: "s".into(),
+        ..Commit::default()
+    });
+    let agent = |done| vec![AgentAnswer { cluster: "staging".into(), done, message: String::new() }];
+    let away = |agents, error: Option<&str>| Reconciled {
+        commit: commit.clone(),
+        error: error.map(Into::into),
+        agents,
+    };
+    for (args, answer, code) in [
+        (&["reconcile"][..], away(vec![], None), 0),
+        (&["reconcile"], away(agent(false), None), 0),
+        (&["reconcile"], away(vec![], Some("no route to host")), 9),
+        (&["reconcile", "staging"], away(agent(true), None), 0),
+        (&["reconcile", "staging", "root"], away(agent(false), None), 9),
+    ] {
+        hub.on("POST reconcile", 200, answer);
+        let ran = hub.run(args).await?;
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.stdout.starts_with("commit c0ffee012345 on main: s\n"), "{ran:?}");
+    }
+    assert_eq!(hub.changes_asked().last().unwrap().1, json!({"cluster": "staging", "unit": "root"}));
+
+    hub.on("POST reconcile", 200, away(vec![], None));
+    hub.list(
+        "clusters",
+        [
+            cluster("a", ConnectionState::Connected, SyncState::InSync),
+            cluster("b", ConnectionState::Disconnected, SyncState::Pending),
+        ],
+    );
+    assert_eq!(hub.run(&["reconcile", "--wait"]).await?.code, 0);
+    hub.list("clusters", [cluster("a", ConnectionState::Connected, SyncState::Failing)]);
+    let late = hub.run(&["reconcile", "--wait", "--timeout", "1s"]).await?;
+    assert_eq!(late.code, 9, "{late:?}");
+    assert!(late.stderr.contains("not in sync after 1s: a (Connected, Failing)"), "{late:?}");
+    Ok(())
+}
