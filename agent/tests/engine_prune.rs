@@ -120,13 +120,7 @@ async fn guards_keep_until_approved() {
     }
     assert!(bench.is_there(&at("PersistentVolumeClaim", "web", "data")).await);
     bench.engine.request(Request::Approve { digest: data[0].approval });
-    bench
-        .until_field(
-            &at("PersistentVolumeClaim", "web", "data"),
-            "/metadata/deletionGracePeriodSeconds",
-            json!(0),
-        )
-        .await;
+    bench.until_gone(&at("PersistentVolumeClaim", "web", "data")).await;
 
     bench.present("many", UnitSpec::default(), &[]);
     bench.publish();
@@ -162,6 +156,14 @@ async fn units_go_children_first_and_custom_resources_before_their_definition() 
         "widgets.example.com",
     );
     bench.until_gone(&crd).await;
+    let told = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        if bench.has_event("Removed", "name: \"p\"") || bench.engine.changes(0).gone.contains(&unit("p")) {
+            Ok(())
+        } else {
+            Err(format!("{:?}", bench.report("p")))
+        }
+    });
+    told.await.unwrap();
     let order: Vec<String> = bench
         .events()
         .into_iter()

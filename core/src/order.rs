@@ -1,6 +1,6 @@
 //! Orders: in which stages objects are applied and removed, and which unit waits for which.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::object::ObjectId;
 use crate::unit::UnitId;
@@ -151,44 +151,6 @@ fn cycle_through<'a>(units: &'a BTreeMap<UnitId, Links>, start: &'a UnitId) -> O
     None
 }
 
-/// The units in the order in which they are to be removed: children before parents, dependents before what they
-/// depend on. Units in a cycle come last, by name.
-pub fn removal_order(units: &BTreeMap<UnitId, Links>) -> Vec<UnitId> {
-    let mut order = Vec::with_capacity(units.len());
-    let mut left: BTreeSet<&UnitId> = units.keys().collect();
-    while !left.is_empty() {
-        let free: Vec<&UnitId> = left
-            .iter()
-            .copied()
-            .filter(|id| blockers(units, id, |u| left.contains(u)).next().is_none())
-            .collect();
-        if free.is_empty() {
-            order.extend(left.iter().map(|id| (*id).clone()));
-            break;
-        }
-        for id in free {
-            left.remove(id);
-            order.push(id.clone());
-        }
-    }
-    order
-}
-
-/// Those of `units` that must be gone before `unit` goes and that `remain`.
-pub fn blockers<'a>(
-    units: &'a BTreeMap<UnitId, Links>,
-    unit: &'a UnitId,
-    remain: impl Fn(&UnitId) -> bool + 'a,
-) -> impl Iterator<Item = &'a UnitId> {
-    units
-        .iter()
-        .filter(move |(id, links)| {
-            *id != unit && (links.parent.as_ref() == Some(unit) || links.depends_on.contains(unit))
-        })
-        .map(|(id, _)| id)
-        .filter(move |id| remain(id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,19 +232,5 @@ mod tests {
                 ("self", "waits for itself: kustomization/f/self → kustomization/f/self"),
             ]
         );
-    }
-
-    #[test]
-    fn children_and_dependents_leave_first() {
-        let units = links(&[
-            ("root", "", &[]),
-            ("db", "root", &[]),
-            ("web", "root", &["db"]),
-            ("inner", "web", &[]),
-            ("x", "y", &["y"]),
-            ("y", "x", &[]),
-        ]);
-        let order: Vec<String> = removal_order(&units).iter().map(|id| id.name.clone()).collect();
-        assert_eq!(order, ["inner", "web", "db", "", "x", "y"]);
     }
 }

@@ -27,6 +27,8 @@ use super::{Cluster, SYSTEM_NAMESPACE};
 
 const BUCKETS: u8 = 16;
 const PART_BYTES: usize = 512 * 1024;
+/// Changes that nobody waits for are written within this time.
+const LAZY: std::time::Duration = std::time::Duration::from_secs(1);
 const NAME: &str = "flotilla-inventory-";
 const KEY: &str = "members";
 const MARK: &str = "flotilla.dev/inventory";
@@ -72,7 +74,10 @@ struct Part {
 /// The inventory in memory and the task that writes it.
 pub(crate) struct Book {
     pages: Mutex<Pages>,
+    /// Something changed; it may wait a little.
     wake: Notify,
+    /// Somebody waits for a change.
+    asked: Notify,
     /// All changes up to this number are in the cluster.
     written: watch::Sender<u64>,
     /// Why the last write failed; empty after a success.
@@ -91,8 +96,7 @@ struct Pages {
 
 #[derive(Deserialize)]
 struct ConfigMaps {
-    #[serde(default)]
-    items: Vec<ConfigMap>,
+    items: Option<Vec<ConfigMap>>,
 }
 
 #[derive(Deserialize)]
@@ -247,16 +251,18 @@ impl Part {
 impl Book {
     /// Reads the inventory. An empty cluster has none, which is not the same as one that cannot be read.
     pub(crate) async fn load(cluster: &Cluster) -> Result<Self, Failure> {
+        make_namespace(cluster).await?;
         let mut pages = Pages::default();
         let query = format!("?labelSelector={}", MARK.replace('/', "%2F"));
         let maps: ConfigMaps =
             cluster.get_path(Resource::inventory_path("").trim_end_matches('/').to_owned() + &query).await?;
-        for map in maps.items {
+        for map in maps.items.unwrap_or_default() {
             pages.read(map);
         }
         Ok(Self {
             pages: Mutex::new(pages),
             wake: Notify::new(),
+            asked: Notify::new(),
             written: watch::channel(0).0,
             trouble: watch::channel(String::new()).0,
         })
@@ -355,6 +361,7 @@ impl Book {
             if *written.borrow_and_update() >= change {
                 return Ok(());
             }
+            self.asked.notify_one();
             tokio::select! {
                 changed = written.changed() => changed.map_err(|_| "the inventory is closed".to_owned())?,
                 changed = trouble.changed() => {
@@ -379,8 +386,16 @@ impl Book {
             std::time::Duration::from_secs(20),
         );
         loop {
-            self.wake.notified().await;
-            // Whoever is about to change something may join this write.
+            tokio::select! {
+                () = self.asked.notified() => {}
+                () = self.wake.notified() => {
+                    // Uids and removals: whoever changes more within this time joins the write.
+                    tokio::select! {
+                        () = self.asked.notified() => {}
+                        () = tokio::time::sleep(LAZY) => {}
+                    }
+                }
+            }
             tokio::task::yield_now().await;
             while let Err(failure) = self.write_once(cluster).await {
                 let why = format!("cannot write the inventory: {}", super::request::chain(&failure));
@@ -525,7 +540,13 @@ impl Book {
     }
 }
 
+/// Makes the agent's namespace where it is missing; looks first, so that nothing is written for nothing.
 async fn make_namespace(cluster: &Cluster) -> Result<(), Failure> {
+    let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
+    match cluster.get_path::<flotilla_core::live::Live>(path).await {
+        Err(failure) if failure.is_not_found() => {}
+        other => return other.map(drop),
+    }
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
     match cluster
         .send(Call::new(Method::POST, "/api/v1/namespaces").body("application/json", body.to_string()))
@@ -548,6 +569,7 @@ mod tests {
         Book {
             pages: Mutex::new(pages),
             wake: Notify::new(),
+            asked: Notify::new(),
             written: watch::channel(0).0,
             trouble: watch::channel(String::new()).0,
         }

@@ -60,13 +60,17 @@ struct Inner {
     /// Kinds whose watch has listed them.
     listed: HashSet<Kind>,
     changed: HashSet<ObjectId>,
-    problems: HashMap<Kind, String>,
+    /// Why a kind cannot be watched, and whether that will last.
+    problems: HashMap<Kind, (String, bool)>,
+    /// Objects of others, with a watch of their own name.
+    foreign: HashSet<ObjectId>,
 }
 
 impl Members {
     /// Sets which objects matter.
-    pub(crate) fn want(&self, wanted: HashSet<ObjectId>) {
+    pub(crate) fn want(&self, wanted: HashSet<ObjectId>, foreign: HashSet<ObjectId>) {
         let mut inner = self.lock();
+        inner.foreign = foreign;
         inner.seen.retain(|id, _| wanted.contains(id));
         inner.seen.shrink_to_fit();
         inner.wanted = wanted;
@@ -120,11 +124,10 @@ impl Members {
     /// A kind was listed whole at this version; what is not in `found` and not newer is gone.
     pub(crate) fn listed(&self, kind: &Kind, version: u64, found: &BTreeSet<ObjectId>) {
         let mut inner = self.lock();
+        // Foreign objects do not carry our label, and have a watch of their own.
         let stale = |(id, old): &(&ObjectId, &Observed)| {
-            id.group == kind.0
-                && id.kind == kind.1
-                && !found.contains(id)
-                && (version == 0 || old.version <= version)
+            let of_kind = id.group == kind.0 && id.kind == kind.1 && !inner.foreign.contains(*id);
+            of_kind && !found.contains(id) && (version == 0 || old.version <= version)
         };
         let stale: Vec<ObjectId> = inner.seen.iter().filter(stale).map(|(id, _)| id.clone()).collect();
         for id in stale {
@@ -148,12 +151,18 @@ impl Members {
         inner.seen.retain(|id, _| id.group != kind.0 || id.kind != kind.1);
     }
 
-    pub(crate) fn problem(&self, kind: &Kind, problem: String) {
-        self.lock().problems.insert(kind.clone(), problem);
+    pub(crate) fn problem(&self, kind: &Kind, problem: String, lasting: bool) {
+        let mut inner = self.lock();
+        let old = inner.problems.insert(kind.clone(), (problem, lasting));
+        if old.is_none_or(|(_, before)| before != lasting) {
+            let ids: Vec<ObjectId> =
+                inner.wanted.iter().filter(|id| id.group == kind.0 && id.kind == kind.1).cloned().collect();
+            inner.changed.extend(ids);
+        }
     }
 
-    /// Why a kind cannot be watched, if so.
-    pub(crate) fn problem_of(&self, id: &ObjectId) -> Option<String> {
+    /// Why a kind cannot be watched, and whether that will last, if so.
+    pub(crate) fn problem_of(&self, id: &ObjectId) -> Option<(String, bool)> {
         self.lock().problems.get(&(id.group.clone(), id.kind.clone())).cloned()
     }
 
@@ -191,7 +200,7 @@ mod tests {
     fn an_older_view_changes_nothing_and_only_news_are_news() {
         let members = Members::default();
         let kind: Kind = (String::new(), "ConfigMap".into());
-        members.want(HashSet::from([id("a")]));
+        members.want(HashSet::from([id("a")]), HashSet::new());
         assert_eq!(members.get(&id("a")), Known::Unknown);
         assert!(!members.observe(&id("other"), &live("1", "f:a")), "nobody wants it");
         members.listed(&kind, 1, &BTreeSet::new());

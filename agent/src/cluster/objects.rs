@@ -108,7 +108,8 @@ impl Cluster {
     ) -> Result<Vec<Metadata>, Failure> {
         #[derive(Deserialize)]
         struct List {
-            items: Vec<Item>,
+            // Go writes an empty list as null here and there.
+            items: Option<Vec<Item>>,
         }
         #[derive(Deserialize)]
         struct Item {
@@ -117,7 +118,7 @@ impl Cluster {
         let mut call = Call::new(Method::GET, format!("{}?limit={limit}", resource.collection(namespace)));
         call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         let list: List = self.ask(call).await?;
-        Ok(list.items.into_iter().map(|item| item.metadata).collect())
+        Ok(list.items.unwrap_or_default().into_iter().map(|item| item.metadata).collect())
     }
 }
 

@@ -97,8 +97,7 @@ struct Watch {
 #[derive(Deserialize)]
 struct List {
     metadata: ListMeta,
-    #[serde(default)]
-    items: Vec<Live>,
+    items: Option<Vec<Live>>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +124,9 @@ impl Watch {
                 let problem = format!("cannot watch {}: {}", self.resource.plural, chain(&failure));
                 tracing::debug!(%problem);
                 if let Subject::Kind(kind) = &self.subject {
-                    self.members.problem(kind, problem);
+                    // Rights and verbs that are missing do not come by waiting.
+                    let lasting = [403, 404, 405].contains(&failure.code());
+                    self.members.problem(kind, problem, lasting);
                     self.wake.notify_one();
                 }
                 backoff.wait().await;
@@ -173,7 +174,7 @@ impl Watch {
         let mut more = String::new();
         loop {
             let page: List = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
-            for live in page.items {
+            for live in page.items.unwrap_or_default() {
                 let live = self.complete(live);
                 let id = self.id(&live);
                 self.members.observe(&id, &live);

@@ -10,7 +10,7 @@ use flotilla_core::live::{Live, Metadata};
 use flotilla_core::order::{Links, Stage};
 use flotilla_core::plan::{ApplyStep, Cause};
 use flotilla_core::report::{Drift, Finding};
-use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, diff, drift};
+use flotilla_core::{ObjectId, ObjectRef, UnitId, diff, drift};
 use futures::StreamExt;
 use serde_json::Value;
 
@@ -417,9 +417,4 @@ async fn await_established(tools: &Tools, resource: &Resource, id: &ObjectId, li
     if !poll(ESTABLISH, established).await {
         tracing::warn!(crd = id.name, "not established after {ESTABLISH:?}");
     }
-}
-
-/// The bodies that a manifest needs.
-pub(super) fn bodies_of(manifest: &flotilla_core::UnitManifest) -> impl Iterator<Item = Digest> {
-    manifest.objects.iter().map(|entry| entry.digest)
 }

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::api::Request;
-use super::apply::{ApplyJob, ApplyOutcome, Tools, bodies_of};
+use super::apply::{ApplyJob, ApplyOutcome, Tools};
 use super::engine::{EngineError, Shared, lock};
 use super::memory::{self, Manner, Mark};
 use super::prune::{PruneJob, PruneOutcome};
-use super::unit_state::{UnitState, waits_for_health};
+use super::unit_state::{Facts, UnitState};
 use crate::cluster::members::Known;
 use crate::cluster::watch::{Subject, Watches};
 
@@ -125,6 +125,7 @@ impl Coordinator {
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
                 Some((standing, marks)) => {
+                    self.shared.runs(&unit, standing.last.clone());
                     self.standings.insert(unit, standing);
                     self.marks.extend(marks);
                 }
@@ -134,7 +135,9 @@ impl Coordinator {
     }
 
     fn store(&self, unit: &UnitId) {
-        let result = match self.standings.get(unit) {
+        let standing = self.standings.get(unit);
+        self.shared.runs(unit, standing.and_then(|standing| standing.last.clone()));
+        let result = match standing {
             None => self.shared.memory.remove(&unit.to_string()),
             Some(standing) => {
                 let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
@@ -255,16 +258,13 @@ impl Coordinator {
         self.declared = Declared::of(&desired, &self.standings, &complete);
         self.by_object.clear();
         let mut subjects = BTreeMap::new();
-        let mut needed = BTreeSet::new();
+        let mut checks = Vec::new();
         for unit in self.all_units() {
             let mut objects: BTreeMap<ObjectId, ObjectRef> = BTreeMap::new();
             for manifest in self.manifests(&unit) {
                 objects.extend(
                     manifest.objects.iter().map(|entry| (complete(&entry.object.id), entry.object.clone())),
                 );
-            }
-            if let Some(last) = self.standings.get(&unit).and_then(|standing| standing.last.as_ref()) {
-                needed.extend(bodies_of(last));
             }
             for (id, object) in objects {
                 if let Some(resource) = discovery.any_version(&object) {
@@ -274,20 +274,24 @@ impl Coordinator {
             }
             for check in desired.present(&unit).into_iter().flat_map(|unit| &unit.spec.health_checks) {
                 let object = super::health::checked(check);
-                let id = complete(&object.id);
-                if !self.by_object.contains_key(&id)
-                    && let Some(resource) = discovery.any_version(&object)
-                {
-                    subjects.insert(Subject::Object(id.clone()), resource);
-                }
-                self.by_object.entry(id).or_default().push(unit.clone());
+                checks.push((unit.clone(), complete(&object.id), object));
             }
+        }
+        let mut foreign = HashSet::new();
+        for (unit, id, object) in checks {
+            // Our own objects are seen by the watch of their kind.
+            if (!self.by_object.contains_key(&id) || foreign.contains(&id))
+                && let Some(resource) = discovery.any_version(&object)
+            {
+                subjects.insert(Subject::Object(id.clone()), resource);
+                foreign.insert(id.clone());
+            }
+            self.by_object.entry(id).or_default().push(unit);
         }
         let wanted: HashSet<ObjectId> = self.by_object.keys().cloned().collect();
         self.marks.retain(|id, _| wanted.contains(id));
-        self.tools.members.want(wanted);
+        self.tools.members.want(wanted, foreign);
         self.watches.set(subjects);
-        self.shared.set_needed(needed);
     }
 
     /// Kinds became known: identities may be complete now, and watches possible.
@@ -313,6 +317,10 @@ impl Coordinator {
         let Some(mark) = self.marks.get(id) else { return Sight { applied: None, seen: Seen::Unknown } };
         let seen = match self.tools.members.get(id) {
             _ if mark.manner == Manner::Never => Seen::There { uid: mark.uid.clone(), touched: false },
+            // What cannot be watched is applied once, and the answer shows how it is.
+            Known::Unknown if self.tools.members.problem_of(id).is_some_and(|(_, lasting)| lasting) => {
+                return Sight { applied: None, seen: Seen::Unknown };
+            }
             Known::Unknown => Seen::Unknown,
             // Left alone since it was there, it may never have got our label.
             Known::Absent if mark.manner == Manner::Once && mark.entry.is_none() => {
@@ -328,18 +336,15 @@ impl Coordinator {
         Sight { applied: Some(mark.stamp), seen }
     }
 
+    /// Plans what is dirty until nothing is: a plan that ends in readiness or removal may open the gates of others.
+    /// Units at work are looked at when that is done.
     fn plan_dirty(&mut self) {
         let Some(desired) = self.desired.clone() else { return };
-        let dirty: Vec<UnitId> =
-            std::mem::take(&mut self.dirty).into_iter().filter(|id| !self.running.contains(id)).collect();
-        if dirty.is_empty() {
-            return;
-        }
         let tools = self.tools.clone();
         let damage = tools.book.damage();
-        let mut queue: BTreeSet<UnitId> = dirty.into_iter().collect();
-        // A plan that ends in readiness may open the gates of others at once.
-        while let Some(id) = queue.pop_first() {
+        // One look for all: what stops pruning is lifted by another desired state only.
+        let stop = tools.book.view(|inventory| plan::prune_stop(&desired, inventory, damage.as_deref()));
+        while let Some(id) = self.dirty.pop_first() {
             if self.running.contains(&id) {
                 continue;
             }
@@ -350,13 +355,14 @@ impl Coordinator {
                     inventory,
                     standings: &self.standings,
                     resolve: &|id| tools.cluster.discovery().complete(id),
-                    prune_stop: plan::prune_stop(&desired, inventory, damage.as_deref()),
+                    prune_stop: stop.clone(),
                     broken: &self.broken,
                     remove_all: self.remove_all,
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))
             });
-            queue.extend(self.act(plan));
+            let opened = self.act(plan);
+            self.dirty.extend(opened);
         }
     }
 
@@ -364,6 +370,7 @@ impl Coordinator {
     fn act(&mut self, plan: UnitPlan) -> BTreeSet<UnitId> {
         let id = plan.unit.clone();
         let state = self.units.entry(id.clone()).or_default();
+        state.forget_failures(&plan);
         let before = self.standings.get(&id).cloned();
         if let Target::Desired(manifest) = &plan.target {
             let standing = self.standings.entry(id.clone()).or_default();
@@ -446,23 +453,17 @@ impl Coordinator {
                 plan::Leaving::Judge => judge.push(member.clone()),
                 plan::Leaving::Stay(_) => {}
                 plan::Leaving::Forget(_) => {
+                    forget.insert(member.object.id.clone());
+                }
+                plan::Leaving::Shared(_) => {
+                    // If the other let it go just now, this is the last, and the next plan says what becomes of it.
                     if !self.tools.book.unlist_shared(id, &member.object.id) {
-                        forget.insert(member.object.id.clone());
+                        self.dirty.insert(id.clone());
                     }
                 }
             }
         }
-        // "Another lists it too" may have become untrue just now; then the next plan judges it.
-        let shared = plan.leaving.iter().any(
-            |(_, leaving)| matches!(leaving, plan::Leaving::Forget(why) if why.ends_with("lists it too")),
-        );
-        if shared {
-            if !forget.is_empty() {
-                self.dirty.insert(id.clone());
-            }
-        } else {
-            self.tools.book.unlist(id, &forget, false);
-        }
+        self.tools.book.unlist(id, &forget, false);
         let state = self.units.entry(id.clone()).or_default();
         if judge.is_empty() {
             state.kept.clear();
@@ -516,12 +517,14 @@ impl Coordinator {
         if left > 0 {
             return;
         }
+        let links = self.tools.book.view(|inventory| inventory.units.get(id).map(|unit| unit.links.clone()));
         self.tools.book.unlist(id, &BTreeSet::new(), true);
+        // Units above it may go now.
+        self.dirty
+            .extend(links.into_iter().flat_map(|links| links.parent.into_iter().chain(links.depends_on)));
         if self.standings.remove(id).is_some() {
             self.store(id);
             self.event(id, None, false, "Removed", "the unit is gone".into());
-            // Units above it may go now.
-            self.dirty.extend(self.all_units());
         }
     }
 
@@ -623,7 +626,8 @@ impl Coordinator {
             if standing.and_then(|s| s.last.as_ref()).map(|last| last.digest()) == Some(manifest.digest()));
         let health = applied.then(|| self.health_of(plan)).flatten();
         let Some(state) = self.units.get(id) else { return };
-        let report = state.report(id, plan, running, health, now(), standing, objects, desired);
+        let facts = Facts { running, health, now: now(), standing, objects, desired };
+        let report = state.report(id, plan, facts);
         let told = (report.phase, report.message.clone());
         let state = self.units.entry(id.clone()).or_default();
         let before = state.told.replace(told.clone());
@@ -632,7 +636,10 @@ impl Coordinator {
             let was = before.map(|(phase, _)| phase);
             match told.0 {
                 Phase::Failed => self.event(id, None, true, "Failed", told.1),
-                Phase::Ready if was != Some(Phase::Ready) => self.event(id, None, false, "Ready", told.1),
+                // After a restart everything is as it was.
+                Phase::Ready if was.is_some_and(|was| ![Phase::Ready, Phase::Pending].contains(&was)) => {
+                    self.event(id, None, false, "Ready", told.1)
+                }
                 _ => {}
             }
         }
@@ -641,7 +648,7 @@ impl Coordinator {
     /// When anything is due though nothing happens.
     fn due(&self) -> Instant {
         let due = self.units.iter().filter(|(id, _)| !self.running.contains(*id));
-        let due = due.filter_map(|(id, state)| state.due(self.health_deadline(id))).min();
+        let due = due.filter_map(|(_, state)| state.due()).min();
         due.unwrap_or_else(|| Instant::now() + IDLE)
     }
 
@@ -649,9 +656,7 @@ impl Coordinator {
         let due: Vec<UnitId> = self
             .units
             .iter()
-            .filter(|(id, state)| {
-                !self.running.contains(*id) && state.due(self.health_deadline(id)).is_some_and(|at| at <= now)
-            })
+            .filter(|(id, state)| !self.running.contains(*id) && state.due().is_some_and(|at| at <= now))
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
@@ -660,17 +665,6 @@ impl Coordinator {
             }
             self.dirty.insert(id);
         }
-    }
-
-    /// When the unit's wait for health is over, if it waits.
-    fn health_deadline(&self, id: &UnitId) -> Option<Instant> {
-        let manifest = self.desired.as_ref()?.present(id)?;
-        let since = self.units.get(id)?.waiting_since?;
-        let waits = waits_for_health(manifest)
-            && self.standings.get(id).is_none_or(|s| s.ready != Some(manifest.digest()));
-        waits
-            .then(|| since + Duration::from_secs(u64::from(manifest.spec.timeout.max(1))))
-            .filter(|at| *at > Instant::now())
     }
 
     pub(super) fn event(

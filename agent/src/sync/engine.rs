@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::report::{Event, Phase, UnitReport};
-use flotilla_core::{DesiredState, Digest, UnitId};
+use flotilla_core::{DesiredState, Digest, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,8 @@ struct Output {
     events: VecDeque<Event>,
     /// The number of the first event in the ring.
     first_event: u64,
-    needed: BTreeSet<Digest>,
+    /// What each unit runs.
+    runs: BTreeMap<UnitId, Arc<UnitManifest>>,
 }
 
 impl Engine {
@@ -155,7 +156,8 @@ impl Engine {
 
     /// The bodies that are needed beside those of the desired state: what held and blocked units run.
     pub fn needed_bodies(&self) -> BTreeSet<Digest> {
-        lock(&self.shared.output).needed.clone()
+        let runs: Vec<Arc<UnitManifest>> = lock(&self.shared.output).runs.values().cloned().collect();
+        runs.iter().flat_map(|unit| unit.objects.iter().map(|entry| entry.digest)).collect()
     }
 }
 
@@ -247,8 +249,13 @@ impl Shared {
         self.version.send_modify(|seen| *seen += 1);
     }
 
-    pub(super) fn set_needed(&self, needed: BTreeSet<Digest>) {
-        lock(&self.output).needed = needed;
+    /// Takes note of what a unit runs; none if it is gone.
+    pub(super) fn runs(&self, unit: &UnitId, manifest: Option<Arc<UnitManifest>>) {
+        let mut output = lock(&self.output);
+        match manifest {
+            Some(manifest) => output.runs.insert(unit.clone(), manifest),
+            None => output.runs.remove(unit),
+        };
     }
 }
 

@@ -71,6 +71,15 @@ impl Coordinator {
             } else if ready.is_some() {
                 state.waiting_since = None;
             }
+            let limit = match &plan.target {
+                Target::Desired(manifest) if waits_for_health(manifest) => Some(manifest.spec.timeout.max(1)),
+                _ => None,
+            };
+            let over = state
+                .waiting_since
+                .zip(limit)
+                .map(|(since, limit)| since + Duration::from_secs(limit.into()));
+            state.health_at = over.filter(|at| *at > Instant::now());
         }
     }
 
@@ -144,7 +153,7 @@ impl Coordinator {
             Known::Absent => unwell("is not there", false),
             Known::Unknown => {
                 let why = self.tools.members.problem_of(id);
-                unwell(why.as_deref().unwrap_or("was not looked at yet"), false)
+                unwell(why.as_ref().map_or("was not looked at yet", |(why, _)| why), false)
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use flotilla_core::plan::{Target, UnitPlan, Waiting};
+use flotilla_core::plan::{Standing, Target, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
 use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
@@ -35,6 +35,8 @@ pub(super) struct UnitState {
     pub(super) blocked: Option<String>,
     /// Since when health is waited for.
     pub(super) waiting_since: Option<Instant>,
+    /// When that wait is over.
+    pub(super) health_at: Option<Instant>,
     pub(super) healthy: Option<Digest>,
     /// The next comparison though nothing happened.
     pub(super) compare_at: Option<Instant>,
@@ -57,6 +59,7 @@ impl Default for UnitState {
             corrections: HashMap::new(),
             blocked: None,
             waiting_since: None,
+            health_at: None,
             healthy: None,
             compare_at: None,
             told: None,
@@ -110,6 +113,20 @@ impl UnitState {
         }
     }
 
+    /// Forgets failures of what is no longer to be done.
+    pub(super) fn forget_failures(&mut self, plan: &UnitPlan) {
+        let open = |id: &ObjectId, stamp: Digest| {
+            plan.apply.iter().any(|step| step.object.id == *id && step.stamp == stamp)
+        };
+        self.failed.retain(|id, (stamp, _)| open(id, *stamp));
+        if plan.apply.is_empty() {
+            self.blocked = None;
+        }
+        if !self.has_failed() {
+            self.retry_at = None;
+        }
+    }
+
     /// Takes the failures of an attempt; the next one waits.
     pub(super) fn failed(
         &mut self,
@@ -132,13 +149,13 @@ impl UnitState {
     }
 
     /// When to look at the unit again, at the latest.
-    pub(super) fn due(&self, health_deadline: Option<Instant>) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let fights = self
             .corrections
             .values()
             .filter(|(_, count)| *count >= FIGHT)
             .map(|(since, _)| *since + FIGHT_WINDOW);
-        [self.retry_at, self.prune_at, self.compare_at, health_deadline]
+        [self.retry_at, self.prune_at, self.compare_at, self.health_at]
             .into_iter()
             .flatten()
             .chain(fights)
@@ -147,7 +164,7 @@ impl UnitState {
 
     /// After [`UnitState::due`] passed: what was waited for is over.
     pub(super) fn pass(&mut self, now: Instant) {
-        for at in [&mut self.retry_at, &mut self.prune_at, &mut self.compare_at] {
+        for at in [&mut self.retry_at, &mut self.prune_at, &mut self.compare_at, &mut self.health_at] {
             if at.is_some_and(|at| at <= now) {
                 *at = None;
             }
@@ -156,17 +173,8 @@ impl UnitState {
     }
 
     /// The report on the unit as it stands.
-    pub(super) fn report(
-        &self,
-        unit: &UnitId,
-        plan: &UnitPlan,
-        running: bool,
-        health: Option<UnitHealth>,
-        now: Timestamp,
-        standing: Option<&flotilla_core::plan::Standing>,
-        objects: usize,
-        desired: Option<Digest>,
-    ) -> UnitReport {
+    pub(super) fn report(&self, unit: &UnitId, plan: &UnitPlan, facts: Facts) -> UnitReport {
+        let Facts { running, health, now, standing, objects, desired } = facts;
         let (phase, message) = self.phase(plan, running, health.as_ref());
         let mut report = UnitReport::new(unit.clone(), phase, message, now);
         report.desired = desired;
@@ -210,7 +218,8 @@ impl UnitState {
             Target::Removed(_, None) => return (Phase::Removing, self.removal()),
             Target::Desired(_) => {}
         }
-        if let Some(message) = self.failure(plan) {
+        let first_attempt = running && self.failed.is_empty();
+        if !first_attempt && let Some(message) = self.failure(plan) {
             return (Phase::Failed, message);
         }
         // Drift alone does not make a unit that is applied one that is being applied.
@@ -259,6 +268,17 @@ impl UnitState {
 
 pub(super) fn finding(object: &ObjectId, reason: &str, message: &str) -> Finding {
     Finding { object: object.clone(), reason: reason.into(), message: message.into() }
+}
+
+/// What a report says beside what the state and the plan hold.
+pub(super) struct Facts<'a> {
+    /// Whether the unit is being worked on.
+    pub(super) running: bool,
+    pub(super) health: Option<UnitHealth>,
+    pub(super) now: Timestamp,
+    pub(super) standing: Option<&'a Standing>,
+    pub(super) objects: usize,
+    pub(super) desired: Option<Digest>,
 }
 
 /// The health of a unit that is applied.

@@ -208,6 +208,28 @@ impl Bench {
         }
     }
 
+    /// Waits until all units that are present run what is desired; for many of them.
+    pub async fn until_all_applied(&self) {
+        let wanted: BTreeMap<&UnitId, Digest> = self
+            .entries
+            .iter()
+            .filter_map(|(id, entry)| match entry {
+                UnitEntry::Present(manifest) => Some((id, manifest.digest())),
+                UnitEntry::Hold(_) | UnitEntry::Removed(_) => None,
+            })
+            .collect();
+        let all = eventually(LIMIT * 4, || async {
+            let reports = self.engine.changes(0).reports;
+            let is_done = |report: &&UnitReport| {
+                report.phase == Phase::Ready && wanted.get(&report.unit) == report.applied.as_ref()
+            };
+            let done = reports.iter().filter(is_done).count();
+            let other = reports.iter().find(|report| !is_done(report));
+            if done == wanted.len() { Ok(()) } else { Err(format!("{done} of {}; {other:?}", wanted.len())) }
+        });
+        all.await.unwrap();
+    }
+
     /// Waits until an object is gone.
     pub async fn until_gone(&self, object: &ObjectRef) {
         let client = self.client();
@@ -218,7 +240,7 @@ impl Bench {
                 Err(error) => Err(format!("{error:#}")),
             }
         });
-        gone.await.unwrap_or_else(|error| panic!("{object:?}: {error}\n{:#?}", self.events()));
+        gone.await.unwrap_or_else(|error| panic!("{object:?}: {error}\n{:#?}", self.engine.changes(0)));
     }
 
     /// Waits until a field of an object has a value.

@@ -1,7 +1,9 @@
 //! The gates of a unit: what it may be now, given where its parent and its dependencies stand.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::desired::{Removal, UnitEntry};
-use crate::order::{Links, blockers};
+use crate::inventory::UnitInventory;
 use crate::plan::{Situation, Target, Waiting};
 use crate::unit::{DeletionPolicy, UnitId, UnitManifest};
 
@@ -73,33 +75,32 @@ pub(super) fn is_ready(id: &UnitId, situation: &Situation) -> bool {
 }
 
 fn removed(id: &UnitId, removal: Removal, situation: &Situation) -> Target {
-    let links = situation.inventory.units.iter().map(|(id, unit)| (id.clone(), unit.links.clone())).collect();
+    let units = &situation.inventory.units;
     let goes = |other: &UnitId| {
         situation.remove_all || matches!(situation.desired.units().get(other), Some(UnitEntry::Removed(_)))
     };
-    let remain = |other: &UnitId| {
-        goes(other) && situation.inventory.units.get(other).is_some_and(|unit| !unit.members.is_empty())
-    };
-    // Of units that hang on each other in a circle the first by name goes first.
-    let first: Vec<UnitId> = blockers(&links, id, remain)
-        .filter(|other| !hangs_on(&links, id, other) || *other < id)
-        .cloned()
-        .collect();
+    let first = units.iter().filter(|(other, unit)| {
+        let above = unit.links.parent.as_ref() == Some(id) || unit.links.depends_on.contains(id);
+        let waits = above && *other != id && !unit.members.is_empty() && goes(other);
+        // Of units that hang on each other in a circle the first by name goes first.
+        waits && (*other < id || !hangs_on(units, id, other))
+    });
+    let first: Vec<UnitId> = first.map(|(other, _)| other.clone()).collect();
     Target::Removed(removal, (!first.is_empty()).then_some(Waiting::Others(first)))
 }
 
 /// Whether `unit` must go before `other`, over however many steps.
-fn hangs_on(links: &std::collections::BTreeMap<UnitId, Links>, unit: &UnitId, other: &UnitId) -> bool {
-    let mut seen = std::collections::BTreeSet::from([unit.clone()]);
-    let mut front = vec![unit.clone()];
+fn hangs_on(units: &BTreeMap<UnitId, UnitInventory>, unit: &UnitId, other: &UnitId) -> bool {
+    let mut seen = BTreeSet::from([unit]);
+    let mut front = vec![unit];
     while let Some(at) = front.pop() {
-        for next in links.get(&at).into_iter().flat_map(|links| links.parent.iter().chain(&links.depends_on))
-        {
+        let Some(UnitInventory { links, .. }) = units.get(at) else { continue };
+        for next in links.parent.iter().chain(&links.depends_on) {
             if next == other {
                 return true;
             }
-            if seen.insert(next.clone()) {
-                front.push(next.clone());
+            if seen.insert(next) {
+                front.push(next);
             }
         }
     }

@@ -146,6 +146,8 @@ pub enum Leaving {
     Judge,
     /// Off the inventory, left in the cluster.
     Forget(String),
+    /// Off this unit's list if this other unit still lists it by then: an object goes with the last of its units.
+    Shared(UnitId),
     /// It stays listed for now.
     Stay(String),
 }
@@ -333,7 +335,7 @@ fn leave(plan: &mut UnitPlan, situation: &Situation, is_wanted: impl Fn(&ObjectI
         let declaring = situation.declared.units(object).find(|other| **other != plan.unit);
         let leaving = match (declaring, others.next()) {
             // Everything goes: the last unit to list an object deletes it.
-            (_, Some(other)) => Leaving::Forget(format!("{other} lists it too")),
+            (_, Some(other)) => Leaving::Shared(other.clone()),
             (Some(to), None) if !situation.remove_all => Leaving::Stay(format!("moves to {to}")),
             (_, None) if !deletes && situation.prune_stop.is_none() => {
                 Leaving::Forget("the unit does not prune".into())

@@ -173,7 +173,7 @@ impl World {
             }
         }
         for (member, leaving) in &plan.leaving {
-            if matches!(leaving, Leaving::Forget(_)) {
+            if matches!(leaving, Leaving::Forget(_) | Leaving::Shared(_)) {
                 gone.insert(member.object.id.clone());
             }
         }
