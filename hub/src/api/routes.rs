@@ -9,8 +9,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use flotilla_proto::api::{self, Page, Role};
 use http::{Method, StatusCode};
-use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::{Guard, guard};
 use super::error::ApiError;
@@ -35,6 +35,16 @@ fn json<T: ToSchema>() -> Option<Json> {
         T::schemas(schemas);
     }
     Some(Json { name: T::name().into_owned(), schemas: all::<T> })
+}
+
+/// A part of a list. The derived name of a generic type leaves its argument out, and would stand for all lists.
+fn page<T: ToSchema>() -> Option<Json> {
+    fn all<T: ToSchema>(schemas: &mut Schemas) {
+        schemas.push((format!("{}Page", T::name()), Page::<T>::schema()));
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+    Some(Json { name: format!("{}Page", T::name()), schemas: all::<T> })
 }
 
 /// One method of one path.
@@ -82,23 +92,18 @@ pub(super) fn routes() -> Vec<Route> {
         read("/api/v1/whoami", "Who asks", json::<api::WhoAmI>(), get(admin::who_am_i)),
         read("/api/v1/status", "The fleet at a glance", json::<api::Status>(), get(fleet::status)),
         read("/api/v1/watch", "Notices of changes, as server-sent events", None, get(fleet::watch)),
-        read("/api/v1/sources", "Sources", json::<Page<api::Source>>(), get(fleet::sources)),
+        read("/api/v1/sources", "Sources", page::<api::Source>(), get(fleet::sources)),
         Route {
             query: &["cluster", "unit", "limit"],
-            ..read(
-                "/api/v1/events",
-                "Events, the newest first",
-                json::<Page<api::Event>>(),
-                get(fleet::events),
-            )
+            ..read("/api/v1/events", "Events, the newest first", page::<api::Event>(), get(fleet::events))
         },
         Route {
             query: &["cluster", "phase", "limit", "after"],
-            ..read("/api/v1/units", "Units of all clusters", json::<Page<api::Unit>>(), get(units::list))
+            ..read("/api/v1/units", "Units of all clusters", page::<api::Unit>(), get(units::list))
         },
         Route {
             query: &["limit", "after"],
-            ..read("/api/v1/clusters", "Clusters", json::<Page<api::Cluster>>(), get(clusters::list))
+            ..read("/api/v1/clusters", "Clusters", page::<api::Cluster>(), get(clusters::list))
         },
         read("/api/v1/clusters/{cluster}", "One cluster", json::<api::Cluster>(), get(clusters::get)),
         read("/api/v1/clusters/{cluster}/units/{unit}", "One unit", json::<api::Unit>(), get(units::get)),
@@ -117,7 +122,7 @@ pub(super) fn routes() -> Vec<Route> {
         read(
             "/api/v1/clusters/{cluster}/history",
             "The states that the cluster was sent, the newest last",
-            json::<Page<api::HistoryEntry>>(),
+            page::<api::HistoryEntry>(),
             get(clusters::history),
         ),
         write(
@@ -189,7 +194,7 @@ pub(super) fn routes() -> Vec<Route> {
         },
         Route {
             role: Some(Role::Admin),
-            ..read("/api/v1/tokens", "API tokens", json::<Page<api::Token>>(), get(admin::tokens))
+            ..read("/api/v1/tokens", "API tokens", page::<api::Token>(), get(admin::tokens))
         },
         write(
             "/api/v1/tokens",
@@ -216,7 +221,7 @@ pub(super) fn routes() -> Vec<Route> {
             ..read(
                 "/api/v1/audit",
                 "Who changed what, the newest first",
-                json::<Page<api::AuditEntry>>(),
+                page::<api::AuditEntry>(),
                 get(admin::audit),
             )
         },

@@ -43,13 +43,16 @@ fn one_unit(generation: u64, objects: &[Object]) -> Published {
     published(generation, vec![present("apps", UnitSpec::default(), objects)], objects)
 }
 
+/// The root digest, the units of before, and the units that are arriving.
+type Assembly = (Digest, BTreeMap<UnitId, UnitEntry>, BTreeMap<UnitId, v1::UnitPresent>);
+
 /// What an agent does, in the contract's words: assembles, fetches, acknowledges. What is on its disk is what it
 /// has after a reconnect.
 #[derive(Default)]
 struct Agent {
     current: Option<DesiredState>,
     bodies: HashMap<Digest, Bytes>,
-    assembly: Option<(Digest, BTreeMap<UnitId, UnitEntry>, BTreeMap<UnitId, v1::UnitPresent>)>,
+    assembly: Option<Assembly>,
     pending: Option<DesiredState>,
     wanted: HashSet<Digest>,
     chunks: Vec<u8>,
@@ -468,6 +471,9 @@ fn bodies_of_other_states_are_gone_and_nonsense_is_refused() {
     }
 }
 
+/// Versions of objects by number, `wait`, and whether the list is reversed.
+type Objects = (BTreeMap<u8, u8>, bool, bool);
+
 /// A small fleet of states: some objects in some units, held, removed or present.
 fn states() -> impl Strategy<Value = Vec<Published>> {
     let unit = prop_oneof![
@@ -480,34 +486,32 @@ fn states() -> impl Strategy<Value = Vec<Published>> {
     prop::collection::vec(state, 1..8).prop_map(|states| {
         let build = |(number, units): (usize, BTreeMap<u8, _>)| {
             let mut all = Vec::new();
-            let units = units.into_iter().map(
-                |(name, (unit, kind)): (u8, (Option<(BTreeMap<u8, u8>, bool, bool)>, u8))| {
-                    let name = format!("u{name}");
-                    match unit {
-                        Some((objects, wait, reversed)) => {
-                            let mut objects: Vec<Object> = objects
-                                .into_iter()
-                                .map(|(o, v)| {
-                                    config(&format!("{name}-{o}"), &"x".repeat(200 * usize::from(v) + 1))
-                                })
-                                .collect();
-                            if reversed {
-                                objects.reverse();
-                            }
-                            all.extend(objects.iter().cloned());
-                            present(&name, UnitSpec { wait, ..UnitSpec::default() }, &objects)
+            let units = units.into_iter().map(|(name, (unit, kind)): (u8, (Option<Objects>, u8))| {
+                let name = format!("u{name}");
+                match unit {
+                    Some((objects, wait, reversed)) => {
+                        let mut objects: Vec<Object> = objects
+                            .into_iter()
+                            .map(|(o, v)| {
+                                config(&format!("{name}-{o}"), &"x".repeat(200 * usize::from(v) + 1))
+                            })
+                            .collect();
+                        if reversed {
+                            objects.reverse();
                         }
-                        None if kind == 0 => (id(&name), UnitEntry::Hold("broken".into())),
-                        None => {
-                            let removal = flotilla_core::desired::Removal {
-                                policy: DeletionPolicy::Delete,
-                                prune: kind == 1,
-                            };
-                            (id(&name), UnitEntry::Removed(removal))
-                        }
+                        all.extend(objects.iter().cloned());
+                        present(&name, UnitSpec { wait, ..UnitSpec::default() }, &objects)
                     }
-                },
-            );
+                    None if kind == 0 => (id(&name), UnitEntry::Hold("broken".into())),
+                    None => {
+                        let removal = flotilla_core::desired::Removal {
+                            policy: DeletionPolicy::Delete,
+                            prune: kind == 1,
+                        };
+                        (id(&name), UnitEntry::Removed(removal))
+                    }
+                }
+            });
             let units = units.collect();
             published(number as u64 + 1, units, &all)
         };

@@ -30,42 +30,42 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 const UID: &str = "b5c3ef0e-0000-4000-8000-000000000001";
 
 /// A hub that ends with the test.
-pub struct TestHub {
-    pub folder: Option<tempfile::TempDir>,
-    pub serving: Serving,
-    pub tasks: Tasks,
-    pub clock: Clock,
+pub(crate) struct TestHub {
+    pub(crate) folder: Option<tempfile::TempDir>,
+    pub(crate) serving: Serving,
+    pub(crate) tasks: Tasks,
+    pub(crate) clock: Clock,
 }
 
 impl TestHub {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut hub = Self::start_in(folder.path(), Clock::fixed(SystemTime::now())).await;
         hub.folder = Some(folder);
         hub
     }
 
-    pub async fn start_in(data: &Path, clock: Clock) -> Self {
+    pub(crate) async fn start_in(data: &Path, clock: Clock) -> Self {
         let tasks = Tasks::new();
         let serving = serve::start(data, Options::local(), tasks.clone(), clock.clone()).await.unwrap();
         Self { folder: None, serving, tasks, clock }
     }
 
-    pub fn hub(&self) -> &Arc<Hub> {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.serving.hub
     }
 
-    pub async fn stop(self) -> Option<tempfile::TempDir> {
+    pub(crate) async fn stop(self) -> Option<tempfile::TempDir> {
         let report = self.tasks.join(Duration::from_secs(5)).await;
         assert_eq!(report.exit_code(), 0, "{report:?}");
         self.folder
     }
 
-    pub fn admin(&self) -> String {
+    pub(crate) fn admin(&self) -> String {
         std::fs::read_to_string(self.hub().data.join("admin-token")).unwrap().trim().to_owned()
     }
 
@@ -78,7 +78,7 @@ impl TestHub {
     }
 
     /// A request with this token, over TLS by the CA in the data folder.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         token: Option<&str>,
         method: Method,
@@ -89,7 +89,7 @@ impl TestHub {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    pub async fn ask_bytes(
+    pub(crate) async fn ask_bytes(
         &self,
         token: Option<&str>,
         method: Method,
@@ -120,7 +120,7 @@ impl TestHub {
     }
 
     /// Opens a stream of server-sent events.
-    pub async fn events(&self, path: &str, token: Option<&str>) -> (StatusCode, TestEvents) {
+    pub(crate) async fn events(&self, path: &str, token: Option<&str>) -> (StatusCode, TestEvents) {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(self.connect().await).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -133,33 +133,33 @@ impl TestHub {
         (status, TestEvents { body, buffer: String::new(), _sender: sender, connection })
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let (status, answer) = self.ask(Some(&self.admin()), Method::POST, path, body).await;
         assert_eq!(status, StatusCode::OK, "{path}: {answer}");
         answer
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, answer) = self.ask(Some(&self.admin()), Method::GET, path, Value::Null).await;
         assert_eq!(status, StatusCode::OK, "{path}: {answer}");
         answer
     }
 
     /// A join token by the API.
-    pub async fn join_token(&self, cluster: &str, replace: bool) -> JoinToken {
+    pub(crate) async fn join_token(&self, cluster: &str, replace: bool) -> JoinToken {
         let answer = self.post("/api/v1/join-tokens", json!({"cluster": cluster, "replace": replace})).await;
         answer["token"].as_str().unwrap().parse().unwrap()
     }
 
     /// An agent that has joined as this cluster.
-    pub async fn join(&self, cluster: &str) -> TestAgent {
+    pub(crate) async fn join(&self, cluster: &str) -> TestAgent {
         let mut agent = TestAgent::new(&self.join_token(cluster, false).await, self.clock.clone());
         agent.enrol().await.unwrap();
         agent
     }
 
     /// Publishes a state of one unit with one object.
-    pub fn publish(&self, cluster: &str, text: &str) -> Published {
+    pub(crate) fn publish(&self, cluster: &str, text: &str) -> Published {
         let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "web"},
             "stringData": {"text": text}});
         let object = Object::new(&object).unwrap();
@@ -175,17 +175,17 @@ impl TestHub {
 }
 
 /// What an agent keeps: its key, its certificate, whom it trusts.
-pub struct TestAgent {
-    pub token: JoinToken,
-    pub key: AgentKey,
-    pub uid: String,
-    pub identity: Option<Identity>,
-    pub bundle: Option<TrustBundle>,
-    pub clock: Clock,
+pub(crate) struct TestAgent {
+    pub(crate) token: JoinToken,
+    pub(crate) key: AgentKey,
+    pub(crate) uid: String,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) bundle: Option<TrustBundle>,
+    pub(crate) clock: Clock,
 }
 
 impl TestAgent {
-    pub fn new(token: &JoinToken, clock: Clock) -> Self {
+    pub(crate) fn new(token: &JoinToken, clock: Clock) -> Self {
         Self {
             token: token.clone(),
             key: AgentKey::generate().unwrap(),
@@ -197,7 +197,10 @@ impl TestAgent {
     }
 
     /// A channel by the bundle or, before that, by the token's pin. An error is one of TLS.
-    pub async fn channel(&self, identity: Option<&Identity>) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn channel(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<Channel, tonic::transport::Error> {
         let trust = match &self.bundle {
             Some(bundle) => Trust::Bundle(bundle.clone()),
             None => Trust::Pins(self.token.cas.clone()),
@@ -218,7 +221,7 @@ impl TestAgent {
         self.bundle = Some(TrustBundle::from_pem(&credentials.trust.unwrap().bundle).unwrap());
     }
 
-    pub async fn enrol(&mut self) -> Result<(), Status> {
+    pub(crate) async fn enrol(&mut self) -> Result<(), Status> {
         let request = v1::EnrolRequest {
             secret: secret_bytes(&self.token),
             csr: self.key.request().unwrap().into(),
@@ -232,7 +235,7 @@ impl TestAgent {
     }
 
     /// Without a certificate, as after its end.
-    pub async fn renew(&mut self) -> Result<(), Status> {
+    pub(crate) async fn renew(&mut self) -> Result<(), Status> {
         let request = v1::RenewRequest {
             cluster: self.token.cluster.clone(),
             csr: self.key.request().unwrap().into(),
@@ -244,12 +247,12 @@ impl TestAgent {
     }
 
     /// Opens a stream and says Hello without any state.
-    pub async fn sync(&self) -> Result<TestStream, Status> {
+    pub(crate) async fn sync(&self) -> Result<TestStream, Status> {
         let channel = self.channel(self.identity.as_ref()).await.map_err(unavailable)?;
         self.sync_over(channel).await
     }
 
-    pub async fn sync_over(&self, channel: Channel) -> Result<TestStream, Status> {
+    pub(crate) async fn sync_over(&self, channel: Channel) -> Result<TestStream, Status> {
         let (sender, messages) = mpsc::channel(16);
         let hello = v1::Hello {
             protocol: Some(v1::Protocol { minor: 1 }),
@@ -266,7 +269,7 @@ impl TestAgent {
     }
 
     /// The status with which the hub refuses a stream.
-    pub async fn refused(&self) -> Status {
+    pub(crate) async fn refused(&self) -> Status {
         match self.sync().await {
             Err(status) => status,
             Ok(mut stream) => stream.end().await,
@@ -284,23 +287,23 @@ fn secret_bytes(token: &JoinToken) -> bytes::Bytes {
 }
 
 /// An open stream.
-pub struct TestStream {
+pub(crate) struct TestStream {
     sender: mpsc::Sender<v1::AgentMessage>,
     inbound: Option<Streaming<v1::HubMessage>>,
 }
 
 impl TestStream {
-    pub async fn send(&mut self, message: agent_message::Message) {
+    pub(crate) async fn send(&mut self, message: agent_message::Message) {
         self.sender.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
     }
 
-    pub async fn next(&mut self) -> Result<Option<hub_message::Message>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<hub_message::Message>, Status> {
         let message = tokio::time::timeout(LIMIT, self.inbound.as_mut().unwrap().message());
         Ok(message.await.expect("the hub speaks in time")?.and_then(|message| message.message))
     }
 
     /// Reads until a message that `wanted` takes.
-    pub async fn until<T>(&mut self, wanted: impl Fn(hub_message::Message) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&mut self, wanted: impl Fn(hub_message::Message) -> Option<T>) -> T {
         loop {
             let message = self.next().await.unwrap().expect("the stream goes on");
             if let Some(found) = wanted(message) {
@@ -309,7 +312,7 @@ impl TestStream {
         }
     }
 
-    pub async fn manifest(&mut self) -> v1::Manifest {
+    pub(crate) async fn manifest(&mut self) -> v1::Manifest {
         self.until(|message| match message {
             hub_message::Message::Manifest(manifest) => Some(manifest),
             _ => None,
@@ -317,7 +320,7 @@ impl TestStream {
         .await
     }
 
-    pub async fn request(&mut self) -> v1::Request {
+    pub(crate) async fn request(&mut self) -> v1::Request {
         self.until(|message| match message {
             hub_message::Message::Request(request) => Some(request),
             _ => None,
@@ -326,7 +329,7 @@ impl TestStream {
     }
 
     /// Reads until the hub ends the stream.
-    pub async fn end(&mut self) -> Status {
+    pub(crate) async fn end(&mut self) -> Status {
         loop {
             match self.next().await {
                 Ok(Some(_)) => {}
@@ -339,7 +342,7 @@ impl TestStream {
 
 impl TestStream {
     /// The hub has let the agent in.
-    pub async fn welcome(&mut self) {
+    pub(crate) async fn welcome(&mut self) {
         match self.next().await.unwrap() {
             Some(hub_message::Message::Welcome(_)) => {}
             other => panic!("instead of a Welcome came {other:?}"),
@@ -348,7 +351,7 @@ impl TestStream {
 }
 
 /// The data of server-sent events.
-pub struct TestEvents {
+pub(crate) struct TestEvents {
     body: BodyDataStream,
     buffer: String,
     _sender: hyper::client::conn::http1::SendRequest<Body>,
@@ -356,7 +359,7 @@ pub struct TestEvents {
 }
 
 impl TestEvents {
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some((event, rest)) = self.buffer.split_once("\n\n") {
                 let data = event.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
