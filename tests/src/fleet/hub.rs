@@ -115,13 +115,13 @@ impl Hub {
         self.restart().await
     }
 
-    /// Runs another command of the hub's program upon its data folder, such as `backup FILE` or `ca rotate`, and
-    /// gives what it wrote to stdout.
+    /// Runs another command of the hub's program upon its data folder, such as `backup` with a file or `ca` with
+    /// `rotate`, and gives what it wrote to stdout.
     ///
     /// # Errors
     /// If it fails: with its exit code and what it wrote to stderr.
-    pub async fn command(&self, args: &[&str]) -> Result<String> {
-        Recipe::own("flotilla-hub")?.args(args).arg("--data").arg(&self.data).stdout(SOON).await
+    pub async fn command(&self, command: &str, arg: &str) -> Result<String> {
+        Recipe::own("flotilla-hub")?.arg(command).arg("--data").arg(&self.data).arg(arg).stdout(SOON).await
     }
 
     /// The folder with its store, its CA and the first token for the API.

@@ -57,8 +57,8 @@ fn mistakes() -> Vec<Mistake> {
             unit: "syntax",
             changes: vec![content("syntax", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: syntax\n")],
             file: "apps/syntax/config.yaml",
-            line: 4,
-            says: "",
+            line: 3,
+            says: "unclosed",
         },
         Mistake {
             unit: "twice",

@@ -8,7 +8,6 @@ use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::objects::list;
-use flotilla_tests::process::Recipe;
 use flotilla_tests::wait::{always, eventually};
 use flotilla_tests::{ClusterOptions, Clusters, Port};
 
@@ -128,7 +127,7 @@ async fn who_is_revoked_is_cut_off_at_once_and_keeps_its_cluster() {
 
 /// What `flotilla-hub ca` says of the CAs.
 async fn ca(fleet: &mut Fleet, command: &str) -> Result<CaStatus> {
-    Ok(serde_json::from_str(&fleet.hub().command(&["ca", command]).await?)?)
+    Ok(serde_json::from_str(&fleet.hub().command("ca", command).await?)?)
 }
 
 /// A commit gets through to the cluster.
@@ -146,10 +145,9 @@ async fn a_new_ca_and_a_new_address_reach_the_agents() {
     // A CA begins to replace the other: both are trusted until every agent has a certificate of the new one.
     let rotating = ca(&mut fleet, "rotate").await.unwrap();
     assert_eq!(rotating.cas.len(), 2, "{rotating:?}");
-    let folder = fleet.data().to_owned();
-    let status = Recipe::own("flotilla-hub").unwrap().args(["ca", "status", "--data"]).arg(folder);
+    let hub = fleet.hub();
     eventually(SOON, || async {
-        let status: CaStatus = serde_json::from_str(&status.stdout(SOON).await?)?;
+        let status: CaStatus = serde_json::from_str(&hub.command("ca", "status").await?)?;
         ensure!(status.behind.is_empty(), "behind: {:?}", status.behind);
         anyhow::Ok(())
     })

@@ -1,10 +1,12 @@
 //! An idle fleet writes nothing to its API servers.
 
-use flotilla_tests::fleet::Fleet;
+use std::time::Instant;
+
+use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::file;
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::proxy::Seen;
-use flotilla_tests::wait::always;
+use flotilla_tests::wait::{always, eventually};
 
 use crate::{VALUE, WHILE, config};
 
@@ -23,6 +25,19 @@ async fn writes_nothing(fleet: &mut Fleet, when: &str) {
     assert_eq!(writes(seen), [], "{when}");
 }
 
+async fn writes_end(fleet: &mut Fleet) {
+    let mut quiet_since = Instant::now();
+    eventually(SOON, || {
+        if !writes(fleet.member("one").proxy().take_seen()).is_empty() {
+            quiet_since = Instant::now();
+        }
+        let quiet = quiet_since.elapsed();
+        async move { if quiet > WHILE { Ok(()) } else { Err(format!("quiet for {quiet:?} only")) } }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resync_and_a_restart_in_sync_write_nothing() {
     let mut files = vec![app("one", "many", &["wait: true"])];
@@ -35,6 +50,8 @@ async fn a_resync_and_a_restart_in_sync_write_nothing() {
     fleet.units_ready("one").await.unwrap();
     let seen = fleet.member("one").proxy().take_seen();
     assert!(writes(seen).len() >= 40, "what was applied went through the proxy");
+    // The last uids may be noted after the last object is known to be healthy.
+    writes_end(&mut fleet).await;
     writes_nothing(&mut fleet, "in sync, after the first apply").await;
 
     fleet.cli(&["reconcile", "one"]).await.unwrap();

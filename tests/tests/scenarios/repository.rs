@@ -65,7 +65,7 @@ async fn a_repository_that_is_away_or_rewritten_loses_nothing() {
     server.listen().await.unwrap();
 
     fleet.repo().remove_branch(BRANCH).unwrap();
-    away(&mut fleet, "no branch, so an empty repository", BRANCH).await;
+    away(&mut fleet, "no branch, so an empty repository", "empty").await;
     fleet.repo().commit_to("other", "elsewhere", &files("9")).unwrap();
     away(&mut fleet, "no branch", BRANCH).await;
 

@@ -1,13 +1,13 @@
 //! Units: nested, waiting for each other, removed in the right order.
 
 use anyhow::{Result, ensure};
-use flotilla_tests::fleet::Fleet;
+use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file, remove};
 use flotilla_tests::manifests::{
     app, config_map, config_map_in, deployment, deployment_with_pods, namespace, unit, unit_id,
 };
 use flotilla_tests::objects::ObjectRef;
-use flotilla_tests::wait::always;
+use flotilla_tests::wait::{always, eventually};
 use flotilla_tests::{ClusterOptions, NOT_READY_ANNOTATION};
 use serde_json::json;
 
@@ -122,8 +122,13 @@ async fn a_tree_of_units_goes_children_first_and_moves_are_no_deletions() {
         .filter_map(|it| it.path.split('?').next()?.rsplit('/').next())
         .collect();
     assert_eq!(deleted, ["inner", "platform"], "children go first, and nothing else goes");
-    let units: Vec<String> = fleet.units("one").await.unwrap().into_keys().collect();
-    assert_eq!(units, [unit_id("stays"), unit_id("takes"), "root".to_owned()]);
+    eventually(SOON, || async {
+        let units: Vec<String> = fleet.units("one").await?.into_keys().collect();
+        ensure!(units == [unit_id("stays"), unit_id("takes"), "root".to_owned()], "listed: {units:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
