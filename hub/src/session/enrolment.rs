@@ -162,9 +162,9 @@ fn adopt(hub: &Hub, cluster: &ClusterName, peer: &PeerIdentity, uid: &str) -> Re
     };
     let issued_at = seconds(peer.certificate.not_before) + BACKDATED;
     let forgotten = (restored.backup_at..=restored.restored_at).contains(&issued_at);
-    // A deletion since the restore counts, whatever the certificate says.
+    // A deletion since the backup counts, whatever the certificate says.
     let deleted = hub.records.audit_log()?.into_iter().any(|(_, line)| {
-        line.action == "cluster.delete" && line.target == cluster.as_str() && line.at >= restored.restored_at
+        line.action == "cluster.delete" && line.target == cluster.as_str() && line.at >= restored.backup_at
     });
     if !forgotten || deleted {
         return Err(unknown());
