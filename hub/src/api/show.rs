@@ -125,7 +125,16 @@ pub(crate) fn units(name: &ClusterName, known: &Known) -> Vec<Unit> {
     ids.extend(known.facts.iter().flat_map(|facts| facts.units.keys()));
     ids.extend(known.published.iter().flat_map(|published| published.state.units().keys()));
     ids.extend(known.view.iter().flat_map(|view| view.units.keys()));
+    ids.retain(|id| !is_gone(id, known));
     ids.into_iter().map(|id| unit(name, id, known)).collect()
+}
+
+/// Whether the newest state removes the unit, and the agent that has applied that state has it no more.
+fn is_gone(id: &UnitId, known: &Known) -> bool {
+    let (Some(published), Some(view)) = (&known.published, &known.view) else { return false };
+    matches!(published.state.units().get(id), Some(UnitEntry::Removed(_)))
+        && view.applied == Some(published.state.digest())
+        && !view.units.contains_key(id)
 }
 
 /// One unit of a cluster.

@@ -31,18 +31,17 @@ impl Note {
 #[derive(Debug)]
 pub(super) struct Steps {
     terminal: bool,
-    begun: Instant,
     done: usize,
 }
 
 impl Steps {
     pub(super) fn new() -> Self {
-        Self { terminal: std::io::stdout().is_terminal(), begun: Instant::now(), done: 0 }
+        Self { terminal: std::io::stdout().is_terminal(), done: 0 }
     }
 
-    /// How many steps ended well, and since when.
-    pub(super) fn done(&self) -> (usize, Duration) {
-        (self.done, self.begun.elapsed())
+    /// How many steps ended well.
+    pub(super) fn done(&self) -> usize {
+        self.done
     }
 
     /// Does one step and prints how it went.
