@@ -225,7 +225,12 @@ impl Stream<'_> {
                 }
             }
             Effect::Save(state) => self.save(state).await,
-            Effect::Repaired => self.shared.engine.request(Request::Reconcile { unit: None }),
+            Effect::Repaired => {
+                let bodies = self.shared.disk.bodies.clone();
+                // One that cannot be written is kept in memory, and was told when it came.
+                let _ = tokio::task::spawn_blocking(move || bodies.flush()).await;
+                self.shared.engine.request(Request::Reconcile { unit: None });
+            }
             Effect::Trust(trust) => match self.shared.credentials.trust(&trust) {
                 Ok(()) => self.shared.problems.clear("trust"),
                 Err(error) => self
