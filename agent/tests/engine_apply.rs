@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine_common::{Bench, at, config, namespace, unit};
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
+use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::ObjectRef;
 use serde_json::{Value, json};
@@ -57,7 +58,8 @@ async fn children_wait_for_the_apply_dependents_for_readiness_and_a_broken_unit_
     let child = UnitSpec { parent: root(), ..UnitSpec::default() };
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "web",
         "annotations": {flotilla_tests::NOT_READY_ANNOTATION: "true"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
-    let slow = UnitSpec { parent: root(), wait: true, ..UnitSpec::default() };
+    // The annotation by which the pod becomes ready is taken away by hand below, and is to stay away.
+    let slow = UnitSpec { parent: root(), wait: true, drift: DriftMode::Ignore, ..UnitSpec::default() };
     bench.present("slow", slow, &[pod]);
     let after = UnitSpec { parent: root(), depends_on: vec![unit("slow")], ..UnitSpec::default() };
     bench.present("after", after, &[config("after", "1")]);

@@ -407,9 +407,16 @@ impl Coordinator {
                 force: manifest.spec.force,
                 now: now(),
             };
+            // Drift alone takes nothing from readiness, so others may go on meanwhile.
+            self.assess(&plan);
             self.report(&plan, true);
             self.start(plan, move |tools| Box::pin(async move { Work::Apply(job.run(&tools).await) }));
-            return BTreeSet::new();
+            let changed = before.as_ref() != self.standings.get(&id);
+            return if changed {
+                self.dependents.get(&id).cloned().unwrap_or_default()
+            } else {
+                BTreeSet::new()
+            };
         }
         // Everything is applied that is to be.
         let complete = plan.apply.is_empty() && plan.refused.is_empty() && plan.unseen == 0;
