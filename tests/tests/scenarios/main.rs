@@ -3,6 +3,7 @@
 //! Each has clusters of its own (an API server, mostly nothing else) and so runs beside the others.
 
 mod bad_input;
+mod demo;
 mod enrolment;
 mod faults;
 mod kills;
