@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::proxy::Seen;
 use flotilla_tests::{ClusterOptions, Clusters};
@@ -162,23 +162,43 @@ async fn count_requests(units: usize, about: &Value) -> Result<()> {
     };
     figure::print("apply_requests", figure::whole(seen.len() as u64), "requests", with(by_method(&seen)));
 
-    fleet.reconcile().await?;
+    // Compares everything, once as it runs and once from its disk.
+    fleet.cli(&["reconcile", NAME]).await?;
     fleet.in_sync(&[NAME]).await?;
     fleet.member(NAME).agent().restart()?;
-    // What it knew before it was restarted may still be what the hub tells, but it has to be told anew to be live.
-    fleet.in_sync(&[NAME]).await?;
-    fleet.units_ready(NAME).await?;
-    let seen = fleet.member(NAME).proxy().take_seen();
+    let seen = settled(&mut fleet).await?;
     let writes = seen.iter().filter(|seen| seen.is_write()).count();
     figure::print("resync_writes", figure::whole(writes as u64), "requests", with(by_method(&seen)));
     Ok(())
+}
+
+/// What an agent that was started asks for, until it watches all kinds and asks for nothing more.
+async fn settled(fleet: &mut Fleet) -> Result<Vec<Seen>> {
+    const QUIET: Duration = Duration::from_secs(3);
+    let (mut seen, mut last) = (Vec::new(), Instant::now());
+    let end = Instant::now() + LIMIT;
+    while last.elapsed() < QUIET || seen.iter().filter(|seen| is_watch(seen)).count() < OBJECTS {
+        ensure!(Instant::now() < end, "the agent does not settle: {}", by_method(&seen));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let more = fleet.member(NAME).proxy().take_seen();
+        if !more.is_empty() {
+            last = Instant::now();
+            seen.extend(more);
+        }
+    }
+    fleet.in_sync(&[NAME]).await?;
+    Ok(seen)
+}
+
+fn is_watch(seen: &Seen) -> bool {
+    seen.method == "GET" && seen.path.contains("watch=")
 }
 
 fn by_method(seen: &[Seen]) -> Value {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for seen in seen {
         let what = match seen.method.as_str() {
-            "GET" if seen.path.contains("watch=") => "WATCH",
+            _ if is_watch(seen) => "WATCH",
             method if seen.is_write() || method == "GET" => method,
             _ => "dry runs and reviews",
         };
