@@ -28,6 +28,8 @@ pub struct RenderedUnit {
     pub parent: Option<UnitId>,
     pub path: TreePath,
     pub depends_on: Vec<UnitId>,
+    /// File and line of its definition; empty for the root.
+    pub defined_at: (String, u32),
     /// What it comes to; `None` holds the unit, for the errors among `problems`.
     pub unit: Option<Unit>,
     pub problems: Vec<Problem>,
@@ -105,6 +107,7 @@ impl Build<'_> {
             parent: parent.clone(),
             path: definition.path.clone(),
             depends_on: definition.spec.depends_on.clone(),
+            defined_at: (definition.file.clone(), definition.line),
             unit: None,
             problems: Vec::new(),
         };
@@ -165,6 +168,7 @@ impl Build<'_> {
             parent: Some(parent.clone()),
             path: TreePath::root(),
             depends_on: Vec::new(),
+            defined_at: (String::new(), 0),
             unit: None,
             problems,
         });
@@ -230,8 +234,8 @@ fn check_dependencies(render: &mut ClusterRender) {
         }
     }
     for (id, message) in found {
-        let path = render.units.get(&id).map(|unit| unit.path.to_string()).unwrap_or_default();
-        hold(render, &id, Problem::error(path, 0, message).field("spec.dependsOn"));
+        let (file, line) = render.units.get(&id).map(|unit| unit.defined_at.clone()).unwrap_or_default();
+        hold(render, &id, Problem::error(file, line, message).field("spec.dependsOn"));
     }
 }
 

@@ -164,7 +164,7 @@ fn a_broken_thing_stays_one() {
     ]);
     assert_eq!(
         shown(&cycle)[2],
-        "c: held apps/a: spec.dependsOn: dependencies form a cycle: kustomization/flux-system/c → \
+        "c: held clusters/x/c.yaml:1: spec.dependsOn: dependencies form a cycle: kustomization/flux-system/c → \
          kustomization/flux-system/d → kustomization/flux-system/c"
     );
     held(

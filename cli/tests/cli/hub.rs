@@ -10,10 +10,13 @@ use crate::fake::FakeHub;
 
 pub(crate) const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A time that is three days ago however slow the test is.
+/// The same moment in the whole test, so that only what a test changes differs.
 fn three_days_ago() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
-    now - 3 * 86400 - 600
+    static MOMENT: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
+    *MOMENT.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        now - 3 * 86400 - 600
+    })
 }
 
 fn ok(stdout: &str) -> Ran {

@@ -206,7 +206,7 @@ mod tests {
                 "root present 0",
                 "kustomization/flux-system/a present 1",
                 "kustomization/flux-system/b hold apps/nowhere: there is no such folder in the source",
-                "kustomization/flux-system/c hold apps/c: spec.dependsOn: kustomization/flux-system/nobody is not \
+                "kustomization/flux-system/c hold clusters/x/c.yaml:1: spec.dependsOn: kustomization/flux-system/nobody is not \
                  defined in this cluster",
             ]
         );
@@ -227,6 +227,7 @@ mod tests {
             parent: None,
             path: TreePath::root(),
             depends_on: vec![],
+            defined_at: (String::new(), 0),
             unit: None,
             problems: vec![Problem::error("", 0, "just a notice").as_notice()],
         };

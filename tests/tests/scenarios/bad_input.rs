@@ -123,22 +123,22 @@ fn mistakes() -> Vec<Mistake> {
         Mistake {
             unit: "circle-a",
             changes: vec![app("one", "circle-a", &["dependsOn: [{name: circle-b}]"])],
-            file: "",
-            line: 0,
+            file: "clusters/one/circle-a.yaml",
+            line: 1,
             says: "cycle",
         },
         Mistake {
             unit: "circle-b",
             changes: vec![app("one", "circle-b", &["dependsOn: [{name: circle-a}]"])],
-            file: "",
-            line: 0,
+            file: "clusters/one/circle-b.yaml",
+            line: 1,
             says: "cycle",
         },
         Mistake {
             unit: "lonely",
             changes: vec![app("one", "lonely", &["dependsOn: [{name: nobody}]"])],
-            file: "",
-            line: 0,
+            file: "clusters/one/lonely.yaml",
+            line: 1,
             says: "nobody",
         },
         Mistake {
