@@ -194,17 +194,6 @@ impl Default for UnitSpec {
     }
 }
 
-impl UnitSpec {
-    /// Whether the objects are deleted when the unit goes.
-    pub fn deletes_on_removal(&self) -> bool {
-        match self.deletion_policy {
-            DeletionPolicy::MirrorPrune => self.prune,
-            DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
-            DeletionPolicy::Orphan => false,
-        }
-    }
-}
-
 /// One line of a unit's manifest: which object, with which content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEntry {

@@ -154,7 +154,7 @@ impl Reader<'_> {
                 }
             }
             "dependsOn" => {
-                for item in list(value)? {
+                for item in overlay::items(value)? {
                     only(item, &["name", "namespace"])?;
                     let name = string(item.get("name").ok_or("each entry needs a name")?)?;
                     let namespace = item.get("namespace").map(string).transpose()?.unwrap_or(&self.namespace);
@@ -162,7 +162,7 @@ impl Reader<'_> {
                 }
             }
             "healthChecks" => {
-                for item in list(value)? {
+                for item in overlay::items(value)? {
                     only(item, &["apiVersion", "kind", "namespace", "name"])?;
                     let text = |field: &str| item.get(field).map(string).transpose();
                     spec.health_checks.push(HealthCheck {
@@ -217,10 +217,6 @@ fn seconds(node: &Node) -> Result<u32, String> {
 
 fn at_least(value: u32, least: u32) -> Result<u32, String> {
     if value >= least { Ok(value) } else { Err(format!("must be at least {least}s")) }
-}
-
-fn list(node: &Node) -> Result<impl Iterator<Item = &Node>, String> {
-    node.as_seq().map(|items| items.iter()).ok_or_else(|| "must be a list".to_owned())
 }
 
 fn only(node: &Node, known: &[&str]) -> Result<(), String> {

@@ -94,7 +94,7 @@ fn strings(node: &Node) -> Result<BTreeMap<String, String>, String> {
     map.iter().map(|entry| Ok((string(&entry.key)?, string(&entry.value)?))).collect()
 }
 
-fn items(node: &Node) -> Result<impl Iterator<Item = &Node>, String> {
+pub(crate) fn items(node: &Node) -> Result<impl Iterator<Item = &Node>, String> {
     node.as_seq().map(|items| items.iter()).ok_or_else(|| "must be a list".to_owned())
 }
 
