@@ -7,25 +7,26 @@
 //!
 //! At the end, once for the whole build: hashes, name references, vars, local configuration dropped, order.
 
+mod generators;
+mod transformers;
+
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::crds;
-use crate::decode::{Text, nest};
+use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
-use crate::generate::{Made, add_hash, generate};
+use crate::generate::add_hash;
 use crate::kustomization::{COMPONENT, Kustomization};
 use crate::load::{Context, Found, Loader, is_remote};
 use crate::metadata::{self, Trace};
-use crate::parts::{GeneratorOptions, Var};
+use crate::parts::Var;
 use crate::request::{Answer, Request};
 use crate::resmap::{self, ResMap};
-use crate::resource::Resource;
 use crate::schema::Schema;
-use crate::transform::names::{End, affix};
-use crate::transform::namespace::{Namespace, Subjects};
-use crate::transform::{images, patches, replacements, set_pairs, set_replicas, sort};
-use crate::{Reorder, helm, nameref, plugin, vars};
+use crate::transform::sort;
+use crate::{Reorder, nameref, plugin, vars};
+pub(crate) use generators::absorb;
 
 /// What has been read so far, and the rules to change it by.
 #[derive(Default)]
@@ -274,165 +275,4 @@ impl<'a> Target<'a> {
         }
         Ok(())
     }
-
-    fn run_generators(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
-        let global = self.kustomization.generator_options.clone();
-        for (made, field, kind) in [
-            (Made::ConfigMap, "configMapGenerator", "ConfigMapGenerator"),
-            (Made::Secret, "secretGenerator", "SecretGenerator"),
-        ] {
-            let list = match made {
-                Made::ConfigMap => &mut self.kustomization.config_map_generator,
-                Made::Secret => &mut self.kustomization.secret_generator,
-            };
-            let origin = self.trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
-            for (n, mut args) in std::mem::take(list).into_iter().enumerate() {
-                args.options = GeneratorOptions::merged(args.options.as_ref(), global.as_ref());
-                let outer = format!("{field}[{n}]");
-                let mut make = || -> Res<()> {
-                    let resource = generate(cx, &self.loader, made, &args)?;
-                    absorb(acc, vec![resource], origin.as_deref())
-                };
-                make().map_err(|e| nest(e, &outer).at(args.pos))?;
-            }
-        }
-        let charts = std::mem::take(&mut self.kustomization.helm_charts);
-        for (n, chart) in charts.iter().enumerate() {
-            let named = |e: Fail| nest(e, &format!("helmCharts[{n}]")).at(chart.pos);
-            let namespace = &self.kustomization.namespace.text;
-            let namespace = if namespace.is_empty() { &self.helm_namespace } else { namespace };
-            let home = &self.kustomization.helm_chart_home;
-            let made = helm::generate(cx, &self.loader, chart, namespace, home).map_err(named)?;
-            let kind = "HelmChartInflationGenerator";
-            let origin = self.trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
-            absorb(acc, made, origin.as_deref()).map_err(named)?;
-        }
-        plugin::generate(cx, self, acc)
-    }
-
-    fn run_transformers(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
-        let k = &self.kustomization;
-        let trace = self.trace.clone();
-        let origin =
-            |kind: &str| trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
-        let done = |map: &mut ResMap, kind: &str| -> Res<()> {
-            if let Some(origin) = origin(kind) {
-                metadata::add_transformation(map, &origin)?;
-            }
-            map.drop_empty();
-            Ok(())
-        };
-        let config = acc.config.clone();
-        let schema = cx.schema.clone();
-        let map = &mut acc.resources;
-
-        // Patches are read before any is applied, as kustomize does.
-        let mut legacy = Vec::new();
-        for (n, entry) in k.patches_strategic_merge.iter().enumerate() {
-            let named = |e: Fail| e.at(entry.pos).field(format!("patchesStrategicMerge[{n}]"));
-            legacy.extend(patches::load_legacy(cx, &self.loader, entry).map_err(named)?);
-        }
-        let named = |n: usize| move |e: Fail| nest(e, &format!("patches[{n}]"));
-        let loaded =
-            k.patches.iter().enumerate().map(|(n, p)| patches::load(cx, &self.loader, p).map_err(named(n)));
-        let loaded = loaded.collect::<Res<Vec<_>>>()?;
-        let replaced = replacements::load(cx, &self.loader, &k.replacements)?;
-
-        if !k.patches_strategic_merge.is_empty() {
-            patches::apply_legacy(&schema, map, &legacy).map_err(|e| e.field("patchesStrategicMerge"))?;
-            done(map, "PatchStrategicMergeTransformer")?;
-        }
-        for (n, patch) in loaded.into_iter().enumerate() {
-            patch.apply(&schema, map).map_err(named(n))?;
-            done(map, "PatchTransformer")?;
-        }
-        if !k.namespace.text.is_empty() {
-            let set = Namespace {
-                namespace: &k.namespace.text,
-                specs: &config.namespace,
-                unset_only: false,
-                subjects: Subjects::DefaultOnly,
-            };
-            set.transform(map).map_err(|e| e.at(k.namespace.pos).field("namespace"))?;
-            done(map, "NamespaceTransformer")?;
-        }
-        for (end, affix_text, specs, field, kind) in [
-            (End::Prefix, &k.name_prefix, &config.name_prefix, "namePrefix", "PrefixTransformer"),
-            (End::Suffix, &k.name_suffix, &config.name_suffix, "nameSuffix", "SuffixTransformer"),
-        ] {
-            if !affix_text.text.is_empty() {
-                affix(map, end, &affix_text.text, specs).map_err(|e| e.at(affix_text.pos).field(field))?;
-                done(map, kind)?;
-            }
-        }
-        if !k.labels.is_empty() || !k.common_labels.is_empty() {
-            for (n, label) in k.labels.iter().enumerate() {
-                let specs = label_specs(label, &config).map_err(|e| e.field(format!("labels[{n}]")))?;
-                set_pairs(map, &label.pairs, &specs)?;
-                done(map, "LabelTransformer")?;
-            }
-            set_pairs(map, &k.common_labels, &config.common_labels)?;
-            done(map, "LabelTransformer")?;
-        }
-        if !k.common_annotations.is_empty() {
-            set_pairs(map, &k.common_annotations, &config.common_annotations)?;
-            done(map, "AnnotationsTransformer")?;
-        }
-        for (n, entry) in k.patches_json6902.iter().enumerate() {
-            let named = |e: Fail| nest(e, &format!("patchesJson6902[{n}]"));
-            patches::apply_json6902(cx, &self.loader, map, entry).map_err(named)?;
-            done(map, "PatchJson6902Transformer")?;
-        }
-        for (n, replica) in k.replicas.iter().enumerate() {
-            set_replicas(map, replica, &config.replicas).map_err(|e| e.field(format!("replicas[{n}]")))?;
-            done(map, "ReplicaCountTransformer")?;
-        }
-        for (n, image) in k.images.iter().enumerate() {
-            let at = flotilla_yaml::Pos { source: self.source, line: 0, column: 0 };
-            let named = |e: Fail| e.at(at).field(format!("images[{n}]"));
-            images::set_image(map, image, &config.images).map_err(named)?;
-            done(map, "ImageTagTransformer")?;
-        }
-        if !k.replacements.is_empty() {
-            replacements::apply(map, &replaced)?;
-            done(map, "ReplacementTransformer")?;
-        }
-        plugin::transform(cx, self, acc)
-    }
-}
-
-/// Adds generated resources, with a note of where they come from.
-pub(crate) fn absorb(acc: &mut Accumulator, made: Vec<Resource>, origin: Option<&str>) -> Res<()> {
-    for mut resource in made {
-        if let Some(origin) = origin
-            && resource.annotation(crate::resource::ORIGIN_ANNOTATION).is_none()
-        {
-            metadata::set_origin(&mut resource, origin)?;
-        }
-        acc.resources.absorb(resource)?;
-    }
-    Ok(())
-}
-
-/// The fields that an entry of `labels` changes.
-fn label_specs(label: &crate::parts::Label, config: &Config) -> Res<Vec<crate::fieldspec::FieldSpec>> {
-    use crate::fieldspec::{FieldSpec, merge};
-    let claims = |s: &&FieldSpec| s.path != "spec/volumeClaimTemplates[]/metadata/labels";
-    let mut specs = label.fields.clone();
-    merge(&mut specs, &config.labels)?;
-    if label.include_selectors {
-        merge(&mut specs, &config.common_labels)?;
-        return Ok(specs);
-    }
-    let only_claims: Vec<FieldSpec> = config.template_labels.iter().filter(|s| !claims(s)).cloned().collect();
-    if label.include_templates {
-        let rest: Vec<FieldSpec> = config.template_labels.iter().filter(claims).cloned().collect();
-        merge(&mut specs, &rest)?;
-    }
-    if label.include_volume_claim_templates.unwrap_or(label.include_templates) {
-        merge(&mut specs, &only_claims)?;
-        merge(&mut specs, &config.volume_claim_template_labels)?;
-    }
-    merge(&mut specs, &[FieldSpec::any("metadata/labels", true)])?;
-    Ok(specs)
 }

@@ -1,8 +1,10 @@
 //! Building trees from the parser's events: keys and values, anchors, merge keys, duplicates, limits.
 
+mod attach;
+
 use std::collections::HashMap;
 
-use granit_parser::{Placement, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{ScalarStyle, Span, StructureStyle, Tag};
 use smol_str::SmolStr;
 
 use crate::collections::{Entry, Map, Seq};
@@ -288,85 +290,6 @@ impl Builder {
             }
         }
         Ok(entries.into())
-    }
-
-    pub(crate) fn comment(&mut self, text: &str, placement: Placement, span: &Span) {
-        let line = span.start.line();
-        let comment = Pending::new(text, line, pos(&span.start, 0).column);
-        let beside = placement == Placement::Right;
-        // A block scalar's comment comes after it, but stands on its first line, above where its text begins.
-        let beside_last = beside && (line < self.last_lines.0 || line == self.last_lines.1);
-        match self.frames.last_mut().map(|frame| &mut frame.content) {
-            Some(Content::Map { key: Some(key), .. }) if beside && key.pos.line as usize == line => {
-                comments::add_line(key, &comment.text)
-            }
-            Some(Content::Map { key: None, entries, .. }) if beside_last => {
-                if let Some(entry) = entries.last_mut() {
-                    comments::add_line(&mut entry.value, &comment.text);
-                }
-            }
-            Some(Content::Seq(items)) if beside_last => {
-                if let Some(item) = items.last_mut() {
-                    comments::add_line(item, &comment.text);
-                }
-            }
-            None if beside_last => {
-                if let Some(root) = &mut self.root {
-                    comments::add_line(root, &comment.text);
-                }
-            }
-            _ => self.pending.push(comment),
-        }
-    }
-
-    /// Hands the comments above a node to it, and those further above to the node before. `whole` says that the
-    /// node is no block collection, whose first key or item would take the comments.
-    fn before_node(&mut self, node: &mut Node, whole: bool, line: usize) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let Some(frame) = self.frames.last_mut() else {
-            let above = comments::split_above(&mut self.pending, if whole { 0 } else { line });
-            comments::add_head(node, &comments::text(&above));
-            return;
-        };
-        let before = match &mut frame.content {
-            Content::Seq(items) => items.last_mut(),
-            Content::Map { key: Some(key), .. } => {
-                if whole {
-                    comments::add_head(key, &comments::text(&std::mem::take(&mut self.pending)));
-                }
-                return;
-            }
-            Content::Map { entries, .. } => entries.last_mut().map(|entry| &mut entry.key),
-        };
-        if let Some(before) = before {
-            let above = comments::split_above(&mut self.pending, line);
-            comments::add_foot(before, &comments::text(&above));
-        }
-        comments::add_head(node, &comments::text(&std::mem::take(&mut self.pending)));
-    }
-
-    /// Hands the comments below the last entry of the innermost collection to it, if they are indented like it.
-    fn close_comments(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let parent = self.frames.len().checked_sub(2).map(|at| self.frames[at].column);
-        let Some(frame) = self.frames.last_mut() else { return };
-        let column = if parent == Some(frame.column) { frame.column + 1 } else { frame.column };
-        let first_line = self.last_lines.1 + 1;
-        let last = match &mut frame.content {
-            Content::Seq(items) => items.last_mut(),
-            Content::Map { entries, .. } => entries.last_mut().map(|entry| &mut entry.key),
-        };
-        let Some(last) = last else { return };
-        let inside = match parent {
-            Some(_) => self.pending.iter().take_while(|comment| comment.column >= column).count(),
-            None => comments::block_from(&self.pending, first_line),
-        };
-        let below: Vec<Pending> = self.pending.drain(..inside).collect();
-        comments::add_foot(last, &comments::text(&below));
     }
 }
 
