@@ -17,6 +17,7 @@ mod coordinator;
 mod engine;
 mod health;
 mod memory;
+mod one;
 mod prune;
 mod unit_state;
 

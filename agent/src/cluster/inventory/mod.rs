@@ -1,0 +1,182 @@
+//! The inventory in the cluster: ConfigMaps with a JSON object a line, one line an object of ours.
+//!
+//! ```text
+//!   flotilla-inventory-<bucket>-<part>     units are hashed into 16 buckets; a full part is followed by the next
+//!     {"u":"kustomization/flux-system/apps","parent":"root"}                          the unit's links
+//!     {"u":"kustomization/flux-system/apps","g":"apps","v":"v1","k":"Deployment","ns":"web","n":"x","uid":"…"}
+//! ```
+//!
+//! A line stays in its part for life, so that a write that is cut short between two parts loses none. Changes are
+//! written by one task, all that wait at once, each caller waits for the write that holds its change.
+
+mod pages;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flotilla_core::inventory::{Inventory, Member};
+use flotilla_core::order::Links;
+use flotilla_core::{ObjectId, UnitId};
+use tokio::sync::{Notify, watch};
+
+use super::Cluster;
+use super::discovery::Resource;
+use super::request::Failure;
+use pages::{ConfigMaps, Pages, line_of, unit_line};
+use write::make_namespace;
+
+const BUCKETS: u8 = 16;
+const PART_BYTES: usize = 512 * 1024;
+/// Changes that nobody waits for are written within this time.
+const LAZY: std::time::Duration = std::time::Duration::from_secs(1);
+const NAME: &str = "flotilla-inventory-";
+const KEY: &str = "members";
+const MARK: &str = "flotilla.dev/inventory";
+
+/// The inventory in memory and the task that writes it.
+pub(crate) struct Book {
+    pages: Mutex<Pages>,
+    /// Something changed; it may wait a little.
+    wake: Notify,
+    /// Somebody waits for a change.
+    asked: Notify,
+    /// All changes up to this number are in the cluster.
+    written: watch::Sender<u64>,
+    /// Why the last write failed; empty after a success.
+    trouble: watch::Sender<String>,
+}
+
+impl Book {
+    /// Reads the inventory. An empty cluster has none, which is not the same as one that cannot be read.
+    pub(crate) async fn load(cluster: &Cluster) -> Result<Self, Failure> {
+        make_namespace(cluster).await?;
+        let mut pages = Pages::default();
+        let query = format!("?labelSelector={}", MARK.replace('/', "%2F"));
+        let maps: ConfigMaps =
+            cluster.get_path(Resource::inventory_path("").trim_end_matches('/').to_owned() + &query).await?;
+        for map in maps.items.unwrap_or_default() {
+            pages.read(map);
+        }
+        Ok(Self {
+            pages: Mutex::new(pages),
+            wake: Notify::new(),
+            asked: Notify::new(),
+            written: watch::channel(0).0,
+            trouble: watch::channel(String::new()).0,
+        })
+    }
+
+    /// Looks at the inventory. Short: everybody waits meanwhile.
+    pub(crate) fn view<T>(&self, look: impl FnOnce(&Inventory) -> T) -> T {
+        look(&self.pages().inventory)
+    }
+
+    /// Why the inventory is not whole, if so: then nothing is pruned.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.pages().damage.clone()
+    }
+
+    /// Whether somebody else wrote our inventory since the last call.
+    pub(crate) fn take_contended(&self) -> bool {
+        std::mem::take(&mut self.pages().contended)
+    }
+
+    /// Lists objects of a unit; a uid that is known already is kept where none is given. The number of the change,
+    /// for [`Book::durable`]; 0 if there is none, as all was listed already.
+    pub(crate) fn list(
+        &self,
+        unit: &UnitId,
+        links: Option<&Links>,
+        members: impl IntoIterator<Item = Member>,
+    ) -> u64 {
+        let mut pages = self.pages();
+        let mut changed = false;
+        if let Some(links) = links {
+            pages.inventory.units.entry(unit.clone()).or_default().links = links.clone();
+            changed |= pages.put((unit.clone(), None), unit_line(unit, links));
+        }
+        for mut member in members {
+            let known = &mut pages.inventory.units.entry(unit.clone()).or_default().members;
+            match known.iter_mut().find(|known| known.object.id == member.object.id) {
+                Some(known) => {
+                    member.uid = member.uid.or(known.uid.take());
+                    *known = member.clone();
+                }
+                None => known.push(member.clone()),
+            }
+            changed |= pages.put((unit.clone(), Some(member.object.id.clone())), line_of(unit, &member));
+        }
+        let change = if changed { pages.change } else { 0 };
+        drop(pages);
+        if changed {
+            self.wake.notify_one();
+        }
+        change
+    }
+
+    /// Takes objects off a unit's list, and the unit with its last one if `whole`.
+    pub(crate) fn unlist(&self, unit: &UnitId, objects: &BTreeSet<ObjectId>, whole: bool) -> u64 {
+        let mut pages = self.pages();
+        if let Some(listed) = pages.inventory.units.get_mut(unit) {
+            listed.members.retain(|member| !objects.contains(&member.object.id));
+            let empty = listed.members.is_empty();
+            for object in objects {
+                pages.drop_line(&(unit.clone(), Some(object.clone())));
+            }
+            if empty && whole {
+                pages.inventory.units.remove(unit);
+                pages.drop_line(&(unit.clone(), None));
+            }
+        }
+        let change = pages.change;
+        drop(pages);
+        self.wake.notify_one();
+        change
+    }
+
+    /// Takes an object off a unit's list if another unit lists it too. At once, so that of two units that let it go
+    /// together one is the last.
+    pub(crate) fn unlist_shared(&self, unit: &UnitId, object: &ObjectId) -> bool {
+        let mut pages = self.pages();
+        if !pages.inventory.owners(object).any(|owner| owner != unit) {
+            return false;
+        }
+        if let Some(listed) = pages.inventory.units.get_mut(unit) {
+            listed.members.retain(|member| member.object.id != *object);
+        }
+        pages.drop_line(&(unit.clone(), Some(object.clone())));
+        drop(pages);
+        self.wake.notify_one();
+        true
+    }
+
+    /// Waits until a change is in the cluster, or a write fails after it was asked for.
+    pub(crate) async fn durable(&self, change: u64) -> Result<(), String> {
+        let mut written = self.written.subscribe();
+        let mut trouble = self.trouble.subscribe();
+        trouble.mark_unchanged();
+        loop {
+            if *written.borrow_and_update() >= change {
+                return Ok(());
+            }
+            self.asked.notify_one();
+            tokio::select! {
+                changed = written.changed() => changed.map_err(|_| "the inventory is closed".to_owned())?,
+                changed = trouble.changed() => {
+                    changed.map_err(|_| "the inventory is closed".to_owned())?;
+                    let why = trouble.borrow().clone();
+                    if !why.is_empty() {
+                        return Err(why);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,102 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::inventory::{Member, Uid};
+use flotilla_core::{ObjectId, ObjectRef};
+
+use super::pages::{ConfigMap, Part, bucket, line_of, text};
+use super::*;
+
+fn book(maps: Vec<ConfigMap>) -> Book {
+    let mut pages = Pages::default();
+    for map in maps {
+        pages.read(map);
+    }
+    Book {
+        pages: Mutex::new(pages),
+        wake: Notify::new(),
+        asked: Notify::new(),
+        written: watch::channel(0).0,
+        trouble: watch::channel(String::new()).0,
+    }
+}
+
+fn member(name: &str, uid: Option<&str>) -> Member {
+    let id = ObjectId {
+        group: "apps".into(),
+        kind: "Deployment".into(),
+        namespace: "n".into(),
+        name: name.into(),
+    };
+    Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid(uid.into())) }
+}
+
+fn maps(book: &Book) -> Vec<ConfigMap> {
+    let map = |((bucket, number), part): (&(u8, u32), &Part)| ConfigMap {
+        metadata: flotilla_core::live::Metadata {
+            name: format!("{NAME}{bucket}-{number}"),
+            ..Default::default()
+        },
+        data: BTreeMap::from([(KEY.to_owned(), part.content())]),
+    };
+    book.pages().parts.iter().map(map).collect()
+}
+
+#[test]
+fn what_is_written_reads_back_and_lines_stay_in_their_part() {
+    let unit = UnitId::kustomization("flux-system", "apps");
+    let one = book(vec![]);
+    let links = Links { parent: Some(UnitId::root()), depends_on: vec![UnitId::kustomization("a", "b")] };
+    one.list(&unit, Some(&links), (0..9000).map(|i| member(&format!("object-{i:05}"), None)));
+    assert_eq!(one.pages().parts.len(), 2, "it takes more than one part");
+    assert!(maps(&one).iter().all(|map| map.data[KEY].len() <= PART_BYTES));
+    let place =
+        |book: &Book| book.pages().places[&(unit.clone(), Some(member("object-08999", None).object.id))];
+    let before = place(&one);
+    one.list(&unit, None, [member("object-08999", Some("u"))]);
+    one.unlist(&unit, &(0..4000).map(|i| member(&format!("object-{i:05}"), None).object.id).collect(), false);
+    assert_eq!(place(&one), before);
+
+    let two = book(maps(&one));
+    assert_eq!(two.damage(), None);
+    let sorted = |book: &Book| {
+        let mut inventory = book.view(Clone::clone);
+        for unit in inventory.units.values_mut() {
+            unit.members.sort_by(|a, b| a.object.cmp(&b.object));
+        }
+        inventory
+    };
+    assert_eq!(sorted(&two), sorted(&one));
+    assert_eq!(two.view(|inventory| inventory.units[&unit].links.clone()), links);
+    let bytes = |book: &Book| book.pages().parts.values().map(|part| part.bytes).collect::<Vec<_>>();
+    assert_eq!(bytes(&two), bytes(&one), "the sizes are kept right");
+}
+
+#[test]
+fn an_intent_does_not_wipe_a_uid_and_a_shared_object_leaves_one_list_at_a_time() {
+    let (a, b) = (UnitId::kustomization("f", "a"), UnitId::kustomization("f", "b"));
+    let book = book(vec![]);
+    book.list(&a, None, [member("x", Some("u"))]);
+    book.list(&a, None, [member("x", None)]);
+    assert_eq!(book.view(|inventory| inventory.units[&a].members[0].uid.clone()), Some(Uid("u".into())));
+    book.list(&b, None, [member("x", Some("u"))]);
+    let object = member("x", None).object.id;
+    assert!(book.unlist_shared(&a, &object));
+    assert!(!book.unlist_shared(&b, &object), "it is the last");
+    book.unlist(&b, &BTreeSet::from([object]), true);
+    assert!(book.view(|inventory| !inventory.units.contains_key(&b)));
+}
+
+#[test]
+fn what_cannot_be_read_is_damage_and_survives_a_write() {
+    let unit = UnitId::kustomization("f", "a");
+    let good = text(&line_of(&unit, &member("x", None)));
+    let name = format!("{NAME}{}-0", bucket(&unit));
+    let map = |content: &str| ConfigMap {
+        metadata: flotilla_core::live::Metadata { name: name.clone(), ..Default::default() },
+        data: BTreeMap::from([(KEY.to_owned(), content.to_owned())]),
+    };
+    let book = book(vec![map(&format!("{good}\n{{\"from\":\"the future\"}}\n"))]);
+    assert!(book.damage().unwrap().starts_with("line 2 of ConfigMap flotilla-system/flotilla-inventory-"));
+    book.list(&unit, None, [member("y", None)]);
+    assert!(maps(&book)[0].data[KEY].contains("the future"));
+}

@@ -1,0 +1,191 @@
+//! The task that writes the inventory into the cluster, and what it does about others who write there.
+
+use flotilla_core::{Digest, ObjectId};
+use futures::StreamExt;
+use http::Method;
+use serde_json::json;
+
+use super::super::discovery::Resource;
+use super::super::request::{Call, Failure, chain};
+use super::super::{Cluster, SYSTEM_NAMESPACE};
+use super::pages::{ConfigMap, Line};
+use super::{Book, KEY, LAZY, MARK, NAME};
+
+impl Book {
+    /// Writes what changed, for ever.
+    pub(crate) async fn write(&self, cluster: &Cluster) {
+        let mut backoff = flotilla_runtime::Backoff::new(
+            std::time::Duration::from_millis(200),
+            std::time::Duration::from_secs(20),
+        );
+        loop {
+            tokio::select! {
+                () = self.asked.notified() => {}
+                () = self.wake.notified() => {
+                    // Uids and removals: whoever changes more within this time joins the write.
+                    tokio::select! {
+                        () = self.asked.notified() => {}
+                        () = tokio::time::sleep(LAZY) => {}
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+            while let Err(failure) = self.write_once(cluster).await {
+                let why = format!("cannot write the inventory: {}", chain(&failure));
+                self.trouble.send_replace(why);
+                backoff.wait().await;
+            }
+            backoff.reset();
+            self.trouble.send_if_modified(|trouble| !std::mem::take(trouble).is_empty());
+        }
+    }
+
+    async fn write_once(&self, cluster: &Cluster) -> Result<(), Failure> {
+        let (change, dirty) = {
+            let mut pages = self.pages();
+            let change = pages.change;
+            let dirty: Vec<((u8, u32), String, String)> = pages
+                .parts
+                .iter_mut()
+                .filter(|(_, part)| part.dirty)
+                .map(|(key, part)| {
+                    part.dirty = false;
+                    (*key, part.content(), part.version.clone())
+                })
+                .collect();
+            (change, dirty)
+        };
+        let writes =
+            dirty.into_iter().map(|(key, content, version)| self.write_part(cluster, key, content, version));
+        let results: Vec<Result<(), Failure>> =
+            futures::stream::iter(writes).buffer_unordered(4).collect().await;
+        let failed = results.into_iter().find_map(Result::err);
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        self.written.send_replace(change);
+        Ok(())
+    }
+
+    async fn write_part(
+        &self,
+        cluster: &Cluster,
+        key: (u8, u32),
+        content: String,
+        version: String,
+    ) -> Result<(), Failure> {
+        let result = self.replace(cluster, key, &content, &version).await;
+        let failure = {
+            let mut pages = self.pages();
+            let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
+            match result {
+                Ok(version) => {
+                    part.version = version;
+                    part.written = Some(Digest::of(content.as_bytes()));
+                    return Ok(());
+                }
+                Err(failure) => {
+                    part.dirty = true;
+                    failure
+                }
+            }
+        };
+        if failure.is_conflict() {
+            self.settle(cluster, key, &content).await?;
+        }
+        if failure.is_not_found() {
+            // Either the namespace is not there yet, or somebody deleted the ConfigMap: it is made anew.
+            make_namespace(cluster).await?;
+            if let Some(part) = self.pages().parts.get_mut(&key) {
+                part.version.clear();
+            }
+        }
+        Err(failure)
+    }
+
+    async fn replace(
+        &self,
+        cluster: &Cluster,
+        key: (u8, u32),
+        content: &str,
+        version: &str,
+    ) -> Result<String, Failure> {
+        let name = format!("{NAME}{}-{}", key.0, key.1);
+        let mut metadata = json!({"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {MARK: "1"}});
+        let path =
+            if version.is_empty() { Resource::inventory_path("") } else { Resource::inventory_path(&name) };
+        let method = if version.is_empty() { Method::POST } else { Method::PUT };
+        if !version.is_empty() {
+            metadata["resourceVersion"] = version.into();
+        }
+        let body =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {KEY: content}});
+        let call = Call::new(method, path.trim_end_matches('/')).body("application/json", body.to_string());
+        let answer: flotilla_core::live::Live = cluster.ask(call).await?;
+        Ok(answer.metadata.resource_version)
+    }
+
+    /// After a conflict: our own write whose answer was lost, a change that leaves the lines alone, or another writer,
+    /// whose lines are taken in beside ours.
+    async fn settle(&self, cluster: &Cluster, key: (u8, u32), wanted: &str) -> Result<(), Failure> {
+        let name = format!("{NAME}{}-{}", key.0, key.1);
+        let there: Option<ConfigMap> = match cluster.get_path(Resource::inventory_path(&name)).await {
+            Err(failure) if failure.is_not_found() => None,
+            other => Some(other?),
+        };
+        let mut pages = self.pages();
+        let Some(mut part) = pages.parts.remove(&key) else { return Ok(()) };
+        match there {
+            None => part.version.clear(),
+            Some(map) => {
+                let content = map.data.get(KEY).map(String::as_str).unwrap_or_default();
+                part.version = map.metadata.resource_version;
+                let digest = Digest::of(content.as_bytes());
+                if content != wanted && part.written != Some(digest) {
+                    pages.contended = true;
+                    for text in content.lines() {
+                        match serde_json::from_str::<Line>(text) {
+                            Ok(line) => {
+                                let id = (!line.k.is_empty()).then(|| ObjectId {
+                                    group: line.g.clone(),
+                                    kind: line.k.clone(),
+                                    namespace: line.ns.clone(),
+                                    name: line.n.clone(),
+                                });
+                                if !part.lines.contains_key(&(line.u.clone(), id)) {
+                                    pages.take(key, &mut part, line);
+                                }
+                            }
+                            Err(_) if part.opaque.iter().any(|known| known == text) => {}
+                            Err(error) => {
+                                pages.damage =
+                                    Some(format!("a line of {name} that somebody else wrote: {error}"));
+                                part.opaque.push(text.to_owned());
+                            }
+                        }
+                    }
+                    part.bytes = part.content().len();
+                }
+            }
+        }
+        pages.parts.insert(key, part);
+        Ok(())
+    }
+}
+
+/// Makes the agent's namespace where it is missing; looks first, so that nothing is written for nothing.
+pub(super) async fn make_namespace(cluster: &Cluster) -> Result<(), Failure> {
+    let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
+    match cluster.get_path::<flotilla_core::live::Live>(path).await {
+        Err(failure) if failure.is_not_found() => {}
+        other => return other.map(drop),
+    }
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
+    match cluster
+        .send(Call::new(Method::POST, "/api/v1/namespaces").body("application/json", body.to_string()))
+        .await
+    {
+        Err(failure) if !failure.is_conflict() => Err(failure),
+        _ => Ok(()),
+    }
+}

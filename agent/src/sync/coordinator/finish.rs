@@ -1,0 +1,151 @@
+//! What became of the work, and what is told of it: reports and events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flotilla_core::plan::{Target, UnitPlan};
+use flotilla_core::report::{Event, Phase};
+use flotilla_core::{ObjectId, UnitId};
+use tokio::time::Instant;
+
+use super::{Coordinator, Outcome, Work, now};
+use crate::sync::apply::ApplyOutcome;
+use crate::sync::prune::PruneOutcome;
+use crate::sync::unit_state::Facts;
+
+impl Coordinator {
+    pub(super) fn finish(&mut self, outcome: Outcome) {
+        let Outcome { unit, plan, result } = outcome;
+        self.running.remove(&unit);
+        self.dirty.insert(unit.clone());
+        match result {
+            Work::Apply(done) => self.finish_apply(&unit, &plan, done),
+            Work::Prune(done) => self.finish_prune(&unit, done),
+        }
+    }
+
+    pub(super) fn finish_apply(&mut self, unit: &UnitId, plan: &UnitPlan, done: ApplyOutcome) {
+        let spec = match &plan.target {
+            Target::Desired(manifest) | Target::Last(manifest, _) => Some(&manifest.spec),
+            _ => None,
+        };
+        for (id, mark) in done.marks {
+            // Others may share it and wait for this.
+            self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
+            self.marks.insert(id, mark);
+        }
+        let failed: BTreeMap<_, _> = done
+            .failed
+            .into_iter()
+            .map(|(step, finding)| (step.object.id.clone(), (step.stamp, finding)))
+            .collect();
+        let state = self.units.entry(unit.clone()).or_default();
+        for drift in &done.corrected {
+            state.corrected(&drift.object);
+        }
+        if !plan.tolerated.is_empty() {
+            state.drift = done.inspected;
+        }
+        state.failed(failed, done.blocked, spec.and_then(|spec| spec.retry_interval));
+        for drift in done.corrected {
+            let message = match drift.fields.as_slice() {
+                [] => "was deleted and is back".to_owned(),
+                fields => fields.iter().take(5).map(describe).collect::<Vec<_>>().join("; "),
+            };
+            self.event(unit, Some(drift.object), false, "DriftCorrected", message);
+        }
+        if done.defined {
+            for (id, state) in self.units.iter_mut().filter(|(id, state)| *id != unit && state.has_failed()) {
+                state.reset();
+                self.dirty.insert(id.clone());
+            }
+        }
+        self.store(unit);
+    }
+
+    pub(super) fn finish_prune(&mut self, unit: &UnitId, done: PruneOutcome) {
+        for id in done.deleted {
+            self.event(unit, Some(id), false, "Pruned", "deleted, as nothing names it any more".into());
+        }
+        for (id, why) in done.forgotten {
+            self.event(unit, Some(id), false, "Released", why);
+        }
+        let state = self.units.entry(unit.clone()).or_default();
+        let news: Vec<_> = done.kept.iter().filter(|kept| !state.kept.contains(kept)).cloned().collect();
+        let pause = if done.findings.is_empty() { Duration::from_secs(600) } else { Duration::from_secs(5) };
+        if !done.findings.is_empty() || !done.kept.is_empty() {
+            state.prune_at = Some(Instant::now() + pause);
+        }
+        state.kept = done.kept;
+        state.prune_findings = done.findings;
+        for kept in news {
+            let message = format!("{}; approve {} to let it go", kept.why, kept.approval.short());
+            self.event(unit, Some(kept.object), true, "Kept", message);
+        }
+    }
+
+    pub(super) fn report(&mut self, plan: &UnitPlan, running: bool) {
+        let id = &plan.unit;
+        let standing = self.standings.get(id);
+        let listed =
+            self.tools.book.view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
+        if matches!(plan.target, Target::Removed(_, None)) && listed == 0 && standing.is_none() {
+            self.units.remove(id);
+            self.shared.publish(id, None);
+            return;
+        }
+        let desired = self.desired.as_ref().and_then(|desired| desired.present(id));
+        let objects = desired.map_or(listed, |unit| unit.objects.len());
+        let desired = desired.map(|unit| unit.digest());
+        let applied = matches!(&plan.target, Target::Desired(manifest)
+            if standing.and_then(|s| s.last.as_ref()).map(|last| last.digest()) == Some(manifest.digest()));
+        let health = applied.then(|| self.health_of(plan)).flatten();
+        let Some(state) = self.units.get(id) else { return };
+        let facts = Facts { running, health, now: now(), standing, objects, desired };
+        let report = state.report(id, plan, facts);
+        let told = (report.phase, report.message.clone());
+        let state = self.units.entry(id.clone()).or_default();
+        let before = state.told.replace(told.clone());
+        self.shared.publish(id, Some(report));
+        if before.as_ref() != Some(&told) {
+            let was = before.map(|(phase, _)| phase);
+            match told.0 {
+                Phase::Failed => self.event(id, None, true, "Failed", told.1),
+                // After a restart everything is as it was.
+                Phase::Ready if was.is_some_and(|was| ![Phase::Ready, Phase::Pending].contains(&was)) => {
+                    self.event(id, None, false, "Ready", told.1)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(in crate::sync) fn event(
+        &self,
+        unit: &UnitId,
+        object: Option<ObjectId>,
+        warning: bool,
+        reason: &str,
+        message: String,
+    ) {
+        if warning {
+            tracing::warn!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
+        } else {
+            tracing::info!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
+        }
+        self.shared.event(Event {
+            at: now(),
+            unit: unit.clone(),
+            object,
+            warning,
+            reason: reason.into(),
+            message,
+        });
+    }
+}
+
+fn describe(field: &flotilla_core::report::FieldDrift) -> String {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+    let by = field.manager.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
+    format!("{} was {}{by}, is {} again", field.field, value(&field.found), value(&field.wanted))
+}

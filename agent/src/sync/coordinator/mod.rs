@@ -1,0 +1,279 @@
+//! The loop: reads the state anew, plans each dirty unit, starts its work, takes what became of it. It alone holds the
+//! state; whatever wakes it carries nothing.
+
+mod finish;
+mod index;
+mod remember;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use flotilla_core::order::{Links, broken_links};
+use flotilla_core::plan::{self, Declared, Situation, Standing, UnitPlan};
+use flotilla_core::report::Timestamp;
+use flotilla_core::{DesiredState, Digest, ObjectId, UnitEntry, UnitId};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::watch::Watches;
+use crate::sync::api::Request;
+use crate::sync::apply::{ApplyOutcome, Tools};
+use crate::sync::engine::{EngineError, Shared, lock};
+use crate::sync::memory::Mark;
+use crate::sync::prune::PruneOutcome;
+use crate::sync::unit_state::UnitState;
+
+/// Without anything to do the loop looks around this often.
+const IDLE: Duration = Duration::from_secs(600);
+
+pub(in crate::sync) struct Coordinator {
+    pub(in crate::sync) shared: Arc<Shared>,
+    pub(in crate::sync) tools: Arc<Tools>,
+    watches: Watches,
+    pub(in crate::sync) desired: Option<Arc<DesiredState>>,
+    declared: Declared,
+    broken: BTreeMap<UnitId, String>,
+    /// What was known of the cluster's kinds when identities were last completed.
+    discovery: u64,
+    pub(in crate::sync) standings: BTreeMap<UnitId, Standing>,
+    marks: HashMap<ObjectId, Mark>,
+    pub(in crate::sync) units: BTreeMap<UnitId, UnitState>,
+    by_object: HashMap<ObjectId, Vec<UnitId>>,
+    /// Units whose plan or readiness hangs on the key.
+    dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
+    dirty: BTreeSet<UnitId>,
+    approvals: BTreeSet<Digest>,
+    remove_all: bool,
+    running: BTreeSet<UnitId>,
+    work: JoinSet<Outcome>,
+}
+
+struct Outcome {
+    unit: UnitId,
+    plan: UnitPlan,
+    result: Work,
+}
+
+enum Work {
+    Apply(ApplyOutcome),
+    Prune(PruneOutcome),
+}
+
+impl Coordinator {
+    pub(in crate::sync) fn new(shared: Arc<Shared>, tools: Arc<Tools>) -> Self {
+        let watches = Watches::new(tools.cluster.clone(), tools.members.clone(), shared.wake.clone());
+        let mut coordinator = Self {
+            shared,
+            tools,
+            watches,
+            desired: None,
+            declared: Declared::default(),
+            broken: BTreeMap::new(),
+            discovery: 0,
+            standings: BTreeMap::new(),
+            marks: HashMap::new(),
+            units: BTreeMap::new(),
+            by_object: HashMap::new(),
+            dependents: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            approvals: BTreeSet::new(),
+            remove_all: false,
+            running: BTreeSet::new(),
+            work: JoinSet::new(),
+        };
+        coordinator.remember();
+        coordinator
+    }
+
+    pub(in crate::sync) async fn run(mut self, stop: CancellationToken) -> Result<(), EngineError> {
+        let tools = self.tools.clone();
+        let write = tools.book.write(&tools.cluster);
+        tokio::pin!(write);
+        let shared = self.shared.clone();
+        loop {
+            self.take_input();
+            self.take_news();
+            self.complete_identities();
+            self.plan_dirty();
+            let due = self.due();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = &mut write => {}
+                () = shared.wake.notified() => {}
+                Some(done) = self.work.join_next() => {
+                    self.finish(done.map_err(EngineError::Panic)?);
+                    while let Some(done) = self.work.try_join_next() {
+                        self.finish(done.map_err(EngineError::Panic)?);
+                    }
+                }
+                () = tokio::time::sleep_until(due) => self.pass(Instant::now()),
+            }
+        }
+        // Work under way is dropped: its intents are in the inventory, and the next start takes the everyday path.
+        self.work.shutdown().await;
+        Ok(())
+    }
+
+    fn take_input(&mut self) {
+        let (desired, requests) = {
+            let mut input = lock(&self.shared.input);
+            let desired = input.desired.clone();
+            (desired, std::mem::take(&mut input.requests))
+        };
+        if let Some(desired) = desired
+            && self.desired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &desired))
+        {
+            self.adopt(desired);
+        }
+        for request in requests {
+            match request {
+                Request::Reconcile { unit } => {
+                    for id in
+                        self.all_units().into_iter().filter(|id| unit.as_ref().is_none_or(|unit| unit == id))
+                    {
+                        self.units.entry(id.clone()).or_default().reset();
+                        self.dirty.insert(id);
+                    }
+                }
+                Request::Approve { digest } => {
+                    self.approvals.insert(digest);
+                    for (id, state) in &mut self.units {
+                        if state.kept.iter().any(|kept| kept.approval == digest) {
+                            state.prune_at = None;
+                            self.dirty.insert(id.clone());
+                        }
+                    }
+                }
+                Request::PruneAll { cluster } => {
+                    if self.desired.as_ref().is_some_and(|desired| desired.cluster == cluster) {
+                        self.remove_all = true;
+                        for id in self.all_units() {
+                            self.units.entry(id.clone()).or_default().reset();
+                            self.dirty.insert(id);
+                        }
+                    } else {
+                        tracing::warn!(%cluster, "refused to prune everything: the name is not that of this cluster");
+                    }
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, desired: Arc<DesiredState>) {
+        let old = self.desired.replace(desired.clone());
+        self.remove_all = false;
+        for (id, entry) in desired.units() {
+            let same =
+                old.as_ref().and_then(|old| old.units().get(id)).is_some_and(|old| match (old, entry) {
+                    (UnitEntry::Present(old), UnitEntry::Present(new)) => old.digest() == new.digest(),
+                    (old, new) => old == new,
+                });
+            let state = self.units.entry(id.clone()).or_default();
+            if !same {
+                state.reset();
+                state.inspected.clear();
+            }
+            // What others declare may decide what leaves this one.
+            state.prune_at = None;
+        }
+        let links: BTreeMap<UnitId, Links> =
+            desired.all_present().map(|unit| (unit.id.clone(), links_of(unit))).collect();
+        self.broken = broken_links(&links, |id| desired.units().contains_key(id));
+        self.dependents.clear();
+        for (id, links) in &links {
+            for on in links.parent.iter().chain(&links.depends_on) {
+                self.dependents.entry(on.clone()).or_default().insert(id.clone());
+            }
+            if let Some(parent) = &links.parent {
+                // A parent that waits is ready when its children are.
+                self.dependents.entry(id.clone()).or_default().insert(parent.clone());
+            }
+        }
+        self.index();
+        self.dirty.extend(self.all_units());
+    }
+
+    /// Every unit that anybody knows of.
+    fn all_units(&self) -> BTreeSet<UnitId> {
+        let mut all: BTreeSet<UnitId> =
+            self.tools.book.view(|inventory| inventory.units.keys().cloned().collect());
+        all.extend(self.desired.iter().flat_map(|desired| desired.units().keys().cloned()));
+        all.extend(self.standings.keys().cloned());
+        all
+    }
+
+    fn take_news(&mut self) {
+        for object in self.tools.members.take_changed() {
+            self.dirty.extend(self.by_object.get(&object).into_iter().flatten().cloned());
+        }
+        if self.tools.book.take_contended() {
+            let message = "somebody else writes this cluster's inventory; is there a second agent?";
+            self.event(&UnitId::root(), None, true, "InventoryContended", message.into());
+        }
+    }
+
+    /// Plans what is dirty until nothing is: a plan that ends in readiness or removal may open the gates of others.
+    /// Units at work are looked at when that is done.
+    fn plan_dirty(&mut self) {
+        let Some(desired) = self.desired.clone() else { return };
+        let tools = self.tools.clone();
+        let damage = tools.book.damage();
+        // One look for all: what stops pruning is lifted by another desired state only.
+        let stop = tools.book.view(|inventory| plan::prune_stop(&desired, inventory, damage.as_deref()));
+        while let Some(id) = self.dirty.pop_first() {
+            if self.running.contains(&id) {
+                continue;
+            }
+            let plan = tools.book.view(|inventory| {
+                let situation = Situation {
+                    desired: &desired,
+                    declared: &self.declared,
+                    inventory,
+                    standings: &self.standings,
+                    resolve: &|id| tools.cluster.discovery().complete(id),
+                    prune_stop: stop.clone(),
+                    broken: &self.broken,
+                    remove_all: self.remove_all,
+                };
+                plan::plan(&id, &situation, &|object| self.look(object))
+            });
+            let opened = self.act(plan);
+            self.dirty.extend(opened);
+        }
+    }
+
+    /// When anything is due though nothing happens.
+    fn due(&self) -> Instant {
+        let due = self.units.iter().filter(|(id, _)| !self.running.contains(*id));
+        let due = due.filter_map(|(_, state)| state.due()).min();
+        due.unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    fn pass(&mut self, now: Instant) {
+        let due: Vec<UnitId> = self
+            .units
+            .iter()
+            .filter(|(id, state)| !self.running.contains(*id) && state.due().is_some_and(|at| at <= now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            if let Some(state) = self.units.get_mut(&id) {
+                state.pass(now);
+            }
+            self.dirty.insert(id);
+        }
+    }
+}
+
+pub(in crate::sync) fn links_of(unit: &flotilla_core::UnitManifest) -> Links {
+    Links { parent: unit.spec.parent.clone(), depends_on: unit.spec.depends_on.clone() }
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+pub(in crate::sync) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

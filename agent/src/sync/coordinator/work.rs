@@ -1,0 +1,196 @@
+//! From a plan to work: what is applied, what leaves, and what there is to note where nothing is to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flotilla_core::plan::{self, Standing, Target, UnitPlan};
+use flotilla_core::{Digest, ObjectId, UnitId};
+use tokio::time::Instant;
+
+use super::{Coordinator, Outcome, Work, links_of, now};
+use crate::cluster::members::Known;
+use crate::sync::apply::{ApplyJob, Tools};
+use crate::sync::engine::lock;
+use crate::sync::prune::PruneJob;
+
+impl Coordinator {
+    /// Starts what the plan says, or takes note that there is nothing to do. The units that this may set going.
+    pub(super) fn act(&mut self, plan: UnitPlan) -> BTreeSet<UnitId> {
+        let id = plan.unit.clone();
+        let state = self.units.entry(id.clone()).or_default();
+        state.forget_failures(&plan);
+        let before = self.standings.get(&id).cloned();
+        if let Target::Desired(manifest) = &plan.target {
+            let standing = self.standings.entry(id.clone()).or_default();
+            standing.admitted = Some(manifest.spec_digest());
+        }
+        let mut steps = plan.apply.clone();
+        steps.retain(|step| state.may_try(&step.object.id, step.stamp, step.cause.is_drift()));
+        let seen: BTreeMap<ObjectId, Option<Digest>> = plan
+            .tolerated
+            .iter()
+            .map(|step| {
+                let entry = match self.tools.members.get(&step.object.id) {
+                    Known::There(observed) => observed.entry,
+                    Known::Absent | Known::Unknown => None,
+                };
+                (step.object.id.clone(), entry)
+            })
+            .collect();
+        if plan.tolerated.is_empty() {
+            state.drift.clear();
+        }
+        let inspect = if seen == state.inspected { Vec::new() } else { plan.tolerated.clone() };
+        state.inspected = seen;
+        if !steps.is_empty() || !inspect.is_empty() {
+            let manifest = match &plan.target {
+                Target::Desired(manifest) | Target::Last(manifest, _) => manifest.clone(),
+                Target::Suspended | Target::Nothing(_) | Target::Removed(..) => return BTreeSet::new(),
+            };
+            let job = ApplyJob {
+                unit: id.clone(),
+                links: links_of(&manifest),
+                steps,
+                inspect,
+                force: manifest.spec.force,
+                now: now(),
+            };
+            // Drift alone takes nothing from readiness, so others may go on meanwhile.
+            self.assess(&plan);
+            self.report(&plan, true);
+            self.start(plan, move |tools| Box::pin(async move { Work::Apply(job.run(&tools).await) }));
+            let changed = before.as_ref() != self.standings.get(&id);
+            return if changed {
+                self.dependents.get(&id).cloned().unwrap_or_default()
+            } else {
+                BTreeSet::new()
+            };
+        }
+        // Everything is applied that is to be.
+        let complete = plan.apply.is_empty() && plan.refused.is_empty() && plan.unseen == 0;
+        if let Target::Desired(manifest) = &plan.target
+            && complete
+        {
+            let standing = self.standings.entry(id.clone()).or_default();
+            if standing.last.as_ref().map(|last| last.digest()) != Some(manifest.digest()) {
+                standing.last = Some(manifest.clone());
+                let count = manifest.objects.len();
+                let change = self.tools.book.list(&id, Some(&links_of(manifest)), []);
+                tracing::debug!(unit = %id, change, "applied");
+                self.event(&id, None, false, "Applied", format!("{count} objects applied"));
+                if let Some(state) = self.units.get_mut(&id) {
+                    state.waiting_since = Some(Instant::now());
+                }
+            }
+        }
+        let pruning = complete && self.prune(&plan);
+        self.assess(&plan);
+        let after = self.standings.get(&id);
+        let changed = before.as_ref() != after;
+        if changed {
+            let remembered =
+                |standing: &Standing| (standing.admitted, standing.last.as_ref().map(|last| last.digest()));
+            if before.as_ref().map(remembered) != after.map(remembered) {
+                self.store(&id);
+            }
+        }
+        self.report(&plan, pruning);
+        if changed { self.dependents.get(&id).cloned().unwrap_or_default() } else { BTreeSet::new() }
+    }
+
+    /// Sees to the members that leave. True if that is work.
+    pub(super) fn prune(&mut self, plan: &UnitPlan) -> bool {
+        let id = &plan.unit;
+        let mut judge = Vec::new();
+        let mut forget = BTreeSet::new();
+        for (member, leaving) in &plan.leaving {
+            match leaving {
+                plan::Leaving::Judge => judge.push(member.clone()),
+                plan::Leaving::Stay(_) => {}
+                plan::Leaving::Forget(_) => {
+                    forget.insert(member.object.id.clone());
+                }
+                plan::Leaving::Shared(_) => {
+                    // If the other let it go just now, this is the last, and the next plan says what becomes of it.
+                    if !self.tools.book.unlist_shared(id, &member.object.id) {
+                        self.dirty.insert(id.clone());
+                    }
+                }
+            }
+        }
+        self.tools.book.unlist(id, &forget, false);
+        let state = self.units.entry(id.clone()).or_default();
+        if judge.is_empty() {
+            state.kept.clear();
+            state.prune_findings.clear();
+            if let Target::Removed(_, None) = plan.target {
+                self.removed(id);
+            }
+            return false;
+        }
+        if state.prune_at.is_some_and(|at| at > Instant::now()) {
+            return false;
+        }
+        let Some(desired) = self.desired.clone() else { return false };
+        let shared = self.shared.clone();
+        let current = {
+            let desired = desired.clone();
+            move || lock(&shared.input).desired.as_ref().is_some_and(|now| Arc::ptr_eq(now, &desired))
+        };
+        let (wanted, allow_empty) = match &plan.target {
+            Target::Desired(manifest) => (manifest.objects.len(), manifest.spec.allow_empty),
+            _ => (0, false),
+        };
+        let empties = !self.remove_all
+            && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
+        let job = PruneJob {
+            unit: id.clone(),
+            members: self
+                .tools
+                .book
+                .view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len())),
+            candidates: judge,
+            wanted,
+            removal: matches!(plan.target, Target::Removed(..)),
+            allow_empty,
+            cluster_empties: empties,
+            approvals: self.approvals.clone(),
+            limits: flotilla_core::guard::Limits {
+                share: self.shared.options.prune_share,
+                floor: self.shared.options.prune_floor,
+            },
+            current: Arc::new(current),
+        };
+        self.start(plan.clone(), move |tools| Box::pin(async move { Work::Prune(job.run(&tools).await) }));
+        true
+    }
+
+    /// A unit that was to go has nothing left, or leaves what it has.
+    pub(super) fn removed(&mut self, id: &UnitId) {
+        let left =
+            self.tools.book.view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
+        if left > 0 {
+            return;
+        }
+        let links = self.tools.book.view(|inventory| inventory.units.get(id).map(|unit| unit.links.clone()));
+        self.tools.book.unlist(id, &BTreeSet::new(), true);
+        // Units above it may go now.
+        self.dirty
+            .extend(links.into_iter().flat_map(|links| links.parent.into_iter().chain(links.depends_on)));
+        if self.standings.remove(id).is_some() {
+            self.store(id);
+            self.event(id, None, false, "Removed", "the unit is gone".into());
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        plan: UnitPlan,
+        work: impl FnOnce(Arc<Tools>) -> std::pin::Pin<Box<dyn Future<Output = Work> + Send>> + Send + 'static,
+    ) {
+        let unit = plan.unit.clone();
+        self.running.insert(unit.clone());
+        let tools = self.tools.clone();
+        self.work.spawn(async move { Outcome { unit, plan, result: work(tools).await } });
+    }
+}
