@@ -24,10 +24,12 @@ pub mod object;
 pub mod order;
 pub mod plan;
 pub mod report;
+pub mod source;
 pub mod unit;
 
 pub use desired::{DesiredState, Generation, UnitEntry};
 pub use digest::Digest;
 pub use names::ClusterName;
 pub use object::{Object, ObjectId, ObjectRef};
+pub use source::{Source, SourceId, SourceKind};
 pub use unit::{UnitId, UnitKind, UnitManifest, UnitSpec};

@@ -124,6 +124,45 @@ pub struct HealthCheck {
     pub name: String,
 }
 
+/// A service account of the cluster, as text `NAMESPACE/NAME`. A child unit that names none has its parent's, which
+/// may be one of another namespace than its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceAccount {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl FromStr for ServiceAccount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(format!("'{text}' names no service account: expected NAMESPACE/NAME")),
+        }
+    }
+}
+
+impl Serialize for ServiceAccount {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceAccount {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A unit's policy: everything but its objects. Its JSON text is part of the unit's digest, so a field that
 /// is at its default is left out, and a new field changes no digest until somebody uses it. Readers ignore
 /// fields that they do not know.
@@ -156,8 +195,9 @@ pub struct UnitSpec {
     pub deletion_policy: DeletionPolicy,
     #[serde(default, skip_serializing_if = "is_default")]
     pub drift: DriftMode,
+    /// Whom the agent impersonates; `None`: itself. Inheritance and defaults are already in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account: Option<String>,
+    pub service_account: Option<ServiceAccount>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health_checks: Vec<HealthCheck>,
     /// The author allows this unit to fall to zero objects (`flotilla.dev/allow-empty`).
@@ -278,6 +318,15 @@ mod tests {
         assert_eq!("flux-system/apps".parse(), Ok(UnitId::kustomization("flux-system", "apps")));
         for bad in ["", "apps", "x/y/z", "kustomization//x", "a/b/c/d"] {
             assert!(bad.parse::<UnitId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn service_accounts_read_back() {
+        let account: ServiceAccount = "team/deployer".parse().unwrap();
+        assert_eq!((account.namespace.as_str(), account.to_string().as_str()), ("team", "team/deployer"));
+        for bad in ["deployer", "/deployer", "team/"] {
+            assert!(bad.parse::<ServiceAccount>().is_err(), "{bad}");
         }
     }
 
