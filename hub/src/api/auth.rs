@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::error::ApiError;
 use crate::metrics::RequestLabels;
 use crate::state::{Hub, blocking};
-use crate::store::{ApiTokenRecord, AuditRecord, Records, StoreError};
+use crate::store::{ApiTokenRecord, AuditRecord, FIRST_TOKEN_CLAIM, Records, StoreError};
 
 /// What tokens begin with, so that scanners for leaked secrets know them.
 const PREFIX: &str = "flt_";
@@ -107,10 +107,11 @@ pub enum FirstTokenError {
     Damaged,
 }
 
-/// At the first start of a hub: makes the token `admin` and writes it to a private file in the data folder. The
-/// file comes first, so that a start that was cut short is taken up by the next. Blocking.
+/// At the first start of a hub, and at the first after a restore: makes an admin's token and writes it to a private
+/// file in the data folder. A token whose file was put there already is kept. The file comes first, so that a start
+/// that was cut short is taken up by the next. Blocking.
 pub fn first_token(records: &Records, data: &Path, now: i64) -> Result<(), FirstTokenError> {
-    if records.claimed("first-token")? {
+    if records.claimed(FIRST_TOKEN_CLAIM)? {
         return Ok(());
     }
     let path = data.join(FIRST_TOKEN);
@@ -123,15 +124,18 @@ pub fn first_token(records: &Records, data: &Path, now: i64) -> Result<(), First
             secret
         }
     };
-    let token = ApiTokenRecord {
-        name: "admin".into(),
-        role: Role::Admin,
-        created_at: now,
-        created_by: "hub".into(),
-        expires_at: None,
-    };
-    let audit = AuditRecord::new(now, "hub", "token.create", "admin").detail("at the first start");
-    records.put_api_token(secret.hash(), &token, &audit)?;
-    records.claim("first-token")?;
+    if records.api_token(secret.hash(), now)?.is_none() {
+        // A restored store has the name of the token that was there, not its secret.
+        let names = std::iter::once("admin".to_owned()).chain((2..).map(|n| format!("admin-{n}")));
+        for name in names {
+            let audit = AuditRecord::new(now, "hub", "token.create", &name).detail("at the first start");
+            let (role, created_by) = (Role::Admin, "hub".into());
+            let token = ApiTokenRecord { name, role, created_at: now, created_by, expires_at: None };
+            if records.put_api_token(secret.hash(), &token, &audit)? {
+                break;
+            }
+        }
+    }
+    records.claim(FIRST_TOKEN_CLAIM)?;
     Ok(())
 }

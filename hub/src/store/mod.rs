@@ -27,7 +27,7 @@ pub use disk::DiskStore;
 pub use generations::MAX_RAISE;
 pub use memory::MemoryStore;
 pub use records::{Records, UpdateError};
-pub use tokens::EnrolError;
+pub use tokens::{EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
 
 /// A condition that must hold for a transaction's writes to be made.

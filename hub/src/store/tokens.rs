@@ -12,6 +12,11 @@ use super::{
     UpdateError,
 };
 
+/// What [`Records::claim`] is told of the first API token. A restore leaves it out.
+pub const FIRST_TOKEN_CLAIM: &str = "first-token";
+/// Where claims are kept.
+pub(super) const CLAIMS: &str = "meta/";
+
 /// Why nobody joined. The texts are for whoever holds the token.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
@@ -151,13 +156,13 @@ impl Records {
 
     /// Whether [`Records::claim`] was called for `what` in the life of this store.
     pub fn claimed(&self, what: &str) -> Result<bool, StoreError> {
-        Ok(self.store.get(&format!("meta/{what}"))?.is_some())
+        Ok(self.store.get(&format!("{CLAIMS}{what}"))?.is_some())
     }
 
     /// Notes that something was done that happens once in the life of a store; `true` for the first caller.
     pub fn claim(&self, what: &str) -> Result<bool, StoreError> {
         let mut first = false;
-        let result = self.update(&format!("meta/{what}"), None, |old: Option<Claimed>| {
+        let result = self.update(&format!("{CLAIMS}{what}"), None, |old: Option<Claimed>| {
             first = old.is_none();
             Ok::<_, Infallible>(Some(Claimed {}))
         });
@@ -253,8 +258,8 @@ mod tests {
         assert!(!records.revoke_api_token("ci", &audit()).unwrap());
         assert_eq!(records.api_token(hash, 1).unwrap(), None);
         assert!(records.api_tokens().unwrap().is_empty());
-        assert!(!records.claimed("first-token").unwrap());
-        assert!(records.claim("first-token").unwrap() && !records.claim("first-token").unwrap());
-        assert!(records.claimed("first-token").unwrap());
+        assert!(!records.claimed(FIRST_TOKEN_CLAIM).unwrap());
+        assert!(records.claim(FIRST_TOKEN_CLAIM).unwrap() && !records.claim(FIRST_TOKEN_CLAIM).unwrap());
+        assert!(records.claimed(FIRST_TOKEN_CLAIM).unwrap());
     }
 }
