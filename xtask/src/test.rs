@@ -44,7 +44,7 @@ impl Plan {
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let plan = Plan::read(args)?;
-    needs::check(plan.scenarios)?;
+    needs::check(true)?;
     let mut parts = Parts::default();
     if plan.checks {
         parts.run("fmt", "is every file formatted?", || parts::command(cargo(["fmt", "--all", "--check"])));
@@ -54,30 +54,29 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             parts::command(cargo(flags))
         });
     }
-    if plan.unit {
-        parts.run("unit tests", "every crate's own tests", || {
+    let built = parts.run("binaries", "hub, agent and CLI, and what starts API servers", || {
+        let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
+        parts::command(build::command(&packages, &[]))
+    });
+    let what = "the API server of the tests; the first time it is built with Go, some 5 minutes";
+    let ready = built && parts.run("API server", what, control_plane);
+    if plan.unit && ready {
+        parts.run("unit tests", "every crate's own tests; the agent's run on API servers", || {
             let flags =
                 ["test", "--locked", "--no-fail-fast", "--workspace", "--exclude", build::TESTS, "--"];
             parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
     }
-    if plan.scenarios {
-        let built = parts.run("binaries", "hub, agent and CLI as the scenarios run them", || {
-            let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
-            parts::command(build::command(&packages, &[]))
+    if plan.scenarios && ready {
+        parts.run("scenarios", "hub and agents on real API servers", || {
+            let flags = ["test", "--locked", "--no-fail-fast", "--package", build::TESTS, "--"];
+            parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
-        let what = "the API server for the scenarios; the first time it is built with Go, some 5 minutes";
-        if built && parts.run("API server", what, control_plane) {
-            parts.run("scenarios", "hub and agents on real API servers", || {
-                let flags = ["test", "--locked", "--no-fail-fast", "--package", build::TESTS, "--"];
-                parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
-            });
-        }
     }
     parts.finish()
 }
 
-/// Finds or builds what scenarios start, ahead of them: inside a test it would look like a hang.
+/// Finds or builds what tests start, ahead of them: inside a test it would look like a hang.
 fn control_plane() -> anyhow::Result<String> {
     let target = workspace::target_dir(&workspace::metadata(false)?)?;
     parts::command(Command::new(target.join("debug").join("flotilla-controlplane")))

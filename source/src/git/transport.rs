@@ -29,12 +29,17 @@ pub(super) struct Received {
     pub(super) changed: bool,
 }
 
-/// Git configuration, in memory only, that the conversation needs.
-pub(super) fn config(spec: &GitSpec) -> Vec<String> {
+/// Where the `ssh` program says what went wrong, beside the clones.
+const SSH_LOG: &str = "ssh.log";
+
+/// Git configuration, in memory only, that the conversation needs; the clones are in `dir`.
+pub(super) fn config(spec: &GitSpec, dir: &Path) -> Vec<String> {
     // No prompts; a dead connection ends by itself.
     let mut ssh = format!(
-        "ssh -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval=10 -o ServerAliveCountMax=3",
-        CONNECT.as_secs()
+        "ssh -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval=10 -o ServerAliveCountMax=3 \
+         -o LogLevel=ERROR -E {}",
+        CONNECT.as_secs(),
+        quoted(&dir.join(SSH_LOG))
     );
     if let Some(Credentials::SshKey { private_key, known_hosts }) = spec.credentials() {
         ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {}", quoted(private_key)));
@@ -61,6 +66,8 @@ pub(super) fn receive(
     cancel: &AtomicBool,
 ) -> Result<Received, FetchError> {
     check_program(spec)?;
+    // One that is not there is as good as removed; one that cannot be removed only blurs a reason.
+    drop(std::fs::remove_file(dir.with_file_name(SSH_LOG)));
     let talk = Talk {
         repo,
         dir,
@@ -186,6 +193,13 @@ impl Talk<'_> {
         }
     }
 
+    /// The last line of what the `ssh` program said in this conversation, which is why it ended.
+    fn ssh_said(&self) -> Option<String> {
+        let said = std::fs::read(self.dir.with_file_name(SSH_LOG)).ok().filter(|_| self.spec.url.is_ssh())?;
+        let said = String::from_utf8_lossy(&said);
+        said.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    }
+
     fn classify(&self, error: &gix::Error, stage: Stage) -> FetchError {
         let url = self.spec.url.to_string();
         let reason = chain(error);
@@ -193,9 +207,14 @@ impl Talk<'_> {
         let io_kind = |kinds: &[std::io::ErrorKind]| {
             error.downcast_any_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
         };
-        if self.asked.get() && self.spec.url.is_ssh() {
-            let reason = "ssh: the key is not accepted, or the host's key is not known".to_owned();
-            return FetchError::CredentialsRefused { url, reason };
+        if let Some(said) = self.ssh_said() {
+            let reason = format!("ssh: {said}");
+            return if ["Permission denied", "Host key verification failed"].iter().any(|it| said.contains(it))
+            {
+                FetchError::CredentialsRefused { url, reason }
+            } else {
+                FetchError::Unreachable { url, reason }
+            };
         }
         if self.asked.get() && stage != Stage::Receive {
             match self.spec.credentials() {

@@ -2,4 +2,5 @@
 
 mod local;
 mod remote;
+mod ssh;
 mod support;
