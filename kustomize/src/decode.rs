@@ -12,6 +12,23 @@ use crate::error::{Fail, Res};
 pub(crate) struct Text {
     pub(crate) text: String,
     pub(crate) pos: Pos,
+    /// Whether it was written as a literal block, line by line as it is.
+    block: bool,
+}
+
+impl Text {
+    pub(crate) fn new(text: impl Into<String>, pos: Pos) -> Self {
+        Self { text: text.into(), pos, block: false }
+    }
+
+    /// Where something stands that was read from the text: to the line in a block, at its beginning otherwise.
+    pub(crate) fn inside(&self, pos: Pos) -> Pos {
+        if !self.block || pos.line == 0 {
+            return self.pos;
+        }
+        let (line, column) = (self.pos.line + pos.line - 1, (self.pos.column + pos.column).saturating_sub(1));
+        Pos { source: self.pos.source, line, column }
+    }
 }
 
 /// Whether unknown fields are an error.
@@ -97,7 +114,8 @@ pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
 }
 
 pub(crate) fn text(node: &Node, unknown: Unknown) -> Res<Text> {
-    Ok(Text { text: string(node, unknown)?, pos: node.pos })
+    let block = node.style == Style::Literal;
+    Ok(Text { text: string(node, unknown)?, pos: node.pos, block })
 }
 
 pub(crate) fn boolean(node: &Node) -> Res<bool> {
@@ -142,7 +160,7 @@ pub(crate) fn strings(node: &Node, unknown: Unknown) -> Res<Vec<String>> {
 }
 
 /// A mapping of strings; order does not matter to anybody, so it is by key.
-pub(crate) fn string_map(node: &Node, unknown: Unknown) -> Res<BTreeMap<String, String>> {
+pub(crate) fn text_map(node: &Node, unknown: Unknown) -> Res<BTreeMap<String, Text>> {
     if node.is_null() {
         return Ok(BTreeMap::new());
     }
@@ -151,7 +169,7 @@ pub(crate) fn string_map(node: &Node, unknown: Unknown) -> Res<BTreeMap<String, 
     };
     let read = |e: &flotilla_yaml::Entry| {
         let key = e.key.text().unwrap_or_default();
-        let value = string(&e.value, unknown).map_err(|f| nest(f, key))?;
+        let value = text(&e.value, unknown).map_err(|f| nest(f, key))?;
         Ok((key.to_owned(), value))
     };
     map.iter().map(read).collect()

@@ -3,7 +3,7 @@
 //! A path is `/`-separated; lists on the way are entered without being named. `name[]` says that the field is a
 //! list and is never created.
 
-use flotilla_yaml::{Map, Node, Scalar, Seq, Value};
+use flotilla_yaml::{Map, Node, Pos, Scalar, Seq, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
@@ -18,12 +18,12 @@ pub(crate) struct FieldSpec {
     parts: Vec<String>,
 }
 
-/// What a missing field is created as, where the spec allows it.
+/// What a missing field is created as, where the spec allows it, and the place that made it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Create {
     No,
-    Scalar,
-    Map,
+    Scalar(Pos),
+    Map(Pos),
 }
 
 impl FieldSpec {
@@ -151,7 +151,7 @@ fn walk(
                 _ if is_seq => Create::No,
                 Create::No => Create::No,
                 kind if rest.is_empty() => kind,
-                _ => Create::Map,
+                Create::Scalar(pos) | Create::Map(pos) => Create::Map(pos),
             };
             if !map.contains_key(name) {
                 if kind == Create::No {
@@ -174,7 +174,8 @@ fn walk(
 
 fn empty(kind: Create) -> Node {
     match kind {
-        Create::Map => Node::from(Map::default()),
-        _ => Node::from(Scalar::string("")),
+        Create::Map(pos) => Node::from(Map::default()).at_pos(pos),
+        Create::Scalar(pos) => Node::from(Scalar::string("")).at_pos(pos),
+        Create::No => Node::null(),
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_yaml::Pos;
+
 use crate::decode::Text;
 use crate::error::{BuildError, Fail, Res, fail};
 use crate::files::{Files, Kind, ReadError, TreePath};
@@ -141,7 +143,7 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
                 *node = flotilla_yaml::Node::map();
             }
             let map = node.as_map_mut().expect("made above");
-            pairs.iter().for_each(|(key, value)| put_string(map, key, value));
+            pairs.iter().for_each(|(key, value)| put_string(map, key, value, Pos::default()));
         }
     }
     Ok(map)
@@ -152,7 +154,7 @@ fn generated(files: &dyn Files, root: &TreePath) -> Res<Kustomization> {
     let paths = generate(files, root)?;
     let prefix = if root.is_root() { 0 } else { root.as_str().len() + 1 };
     let resources: Vec<Text> =
-        paths.iter().map(|p| Text { text: p.as_str()[prefix..].to_owned(), ..Text::default() }).collect();
+        paths.iter().map(|p| Text::new(&p.as_str()[prefix..], Pos::default())).collect();
     let mut kustomization =
         Kustomization { empty: resources.is_empty(), resources, ..Kustomization::default() };
     kustomization.kind.text = "Kustomization".into();
@@ -161,7 +163,7 @@ fn generated(files: &dyn Files, root: &TreePath) -> Res<Kustomization> {
 
 /// Lays the fields of the Flux `Kustomization` over those of the file, as Flux's generator does.
 fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &FluxOverlay) -> Res<()> {
-    let text = |text: &String| Text { text: text.clone(), ..Text::default() };
+    let text = |text: &String| Text::new(text, Pos::default());
     for (value, field) in [
         (&overlay.target_namespace, &mut k.namespace),
         (&overlay.name_prefix, &mut k.name_prefix),
@@ -177,9 +179,9 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
         k.empty = false;
     }
     for image in &overlay.images {
-        match k.images.iter_mut().find(|i| i.name == image.name) {
-            Some(known) => *known = image.clone(),
-            None => k.images.push(image.clone()),
+        match k.images.iter_mut().find(|(i, _)| i.name == image.name) {
+            Some(known) => *known = (image.clone(), Pos::default()),
+            None => k.images.push((image.clone(), Pos::default())),
         }
         k.empty = false;
     }

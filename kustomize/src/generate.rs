@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use flotilla_yaml::{Map, Node, Scalar, Schema, Style};
+use flotilla_yaml::{Entry, Map, Node, Scalar, Schema, Style};
 
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loader};
-use crate::node_ops::{map_of_strings, text_at};
+use crate::node_ops::{stamp, text_at};
 use crate::parts::GeneratorArgs;
 use crate::resource::{Behavior, Resource};
 
@@ -62,8 +62,12 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
     }
     let options = args.options.as_ref();
     if let Some(options) = options {
-        let strings = |map: &BTreeMap<String, String>| {
-            map_of_strings(map.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+        let strings = |map: &BTreeMap<String, Text>| {
+            let entries = map.iter().map(|(k, v)| Entry {
+                key: Node::string(k.as_str()),
+                value: Node::string(v.text.as_str()).at_pos(v.pos),
+            });
+            Node::from(entries.collect::<Map>())
         };
         if !options.labels.is_empty() {
             metadata.insert("labels", strings(&options.labels));
@@ -76,7 +80,9 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
         }
     }
     object.insert("metadata", Node::from(metadata));
-    let mut resource = Resource::new(Node::from(object).at_pos(args.pos));
+    let mut object = Node::from(object);
+    stamp(&mut object, args.pos);
+    let mut resource = Resource::new(object);
     resource.needs_hash = !options.is_some_and(|o| o.disable_name_suffix_hash);
     resource.behavior = Behavior::read(&args.behavior);
     Ok(resource)
@@ -133,7 +139,7 @@ fn pairs(cx: &mut Context, loader: &Loader, args: &GeneratorArgs) -> Res<Pairs> 
     }
     for (n, file) in args.files.iter().enumerate() {
         let (key, path) = file_pair(file).map_err(|e| e.at(file.pos).field(format!("files[{n}]")))?;
-        let path = Text { text: path, pos: file.pos };
+        let path = Text::new(path, file.pos);
         let loaded =
             loader.load(cx, &path).map_err(|e| e.field(format!("files[{n}]")).context("loading KV pairs"))?;
         let pos = flotilla_yaml::Pos { source: loaded.source, line: 1, column: 1 };
@@ -201,7 +207,7 @@ pub(crate) fn add_hash(resource: &mut Resource) -> Res<()> {
     let hash = hash(&resource.node)?;
     let name = format!("{}-{hash}", resource.name());
     resource.store_previous();
-    resource.set_name(&name)
+    resource.set_name(&name, resource.pos)
 }
 
 /// Ten characters of the SHA-256 of kind and content, in an alphabet that spells no words.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Node, Pos};
 
-use crate::decode::{Text, Unknown, fields, list, nest, string, string_map, strings, text, texts};
+use crate::decode::{Text, Unknown, fields, list, nest, string, strings, text, text_map, texts};
 use crate::error::{Fail, Res};
 use crate::parts::{
     GeneratorArgs, GeneratorOptions, HelmChart, Image, Label, Patch, ReplacementField, Replica, SortOptions,
@@ -20,13 +20,14 @@ pub(crate) struct Kustomization {
     pub(crate) name_prefix: Text,
     pub(crate) name_suffix: Text,
     pub(crate) namespace: Text,
-    pub(crate) common_labels: BTreeMap<String, String>,
+    pub(crate) common_labels: BTreeMap<String, Text>,
     pub(crate) labels: Vec<Label>,
-    pub(crate) common_annotations: BTreeMap<String, String>,
+    pub(crate) common_annotations: BTreeMap<String, Text>,
     pub(crate) patches_strategic_merge: Vec<Text>,
     pub(crate) patches_json6902: Vec<Patch>,
     pub(crate) patches: Vec<Patch>,
-    pub(crate) images: Vec<Image>,
+    /// Each with the place of its entry.
+    pub(crate) images: Vec<(Image, Pos)>,
     pub(crate) replacements: Vec<ReplacementField>,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) vars: Vec<Var>,
@@ -111,23 +112,18 @@ impl Kustomization {
                         let known = ["name", "namespace", "labels", "annotations"];
                         fields(node, &known, strict)?;
                     }
-                    "openapi" => {
-                        for (key, value) in string_map(node, strict)? {
-                            let pos = node.get(&key).map_or(node.pos, |n| n.pos);
-                            k.openapi.insert(key, Text { text: value, pos });
-                        }
-                    }
+                    "openapi" => k.openapi = text_map(node, strict)?,
                     "namePrefix" => k.name_prefix = text(node, strict)?,
                     "nameSuffix" => k.name_suffix = text(node, strict)?,
                     "namespace" => k.namespace = text(node, strict)?,
-                    "commonLabels" => k.common_labels = string_map(node, strict)?,
+                    "commonLabels" => k.common_labels = text_map(node, strict)?,
                     "labels" => k.labels = list(node, |n| Label::read(n, strict))?,
-                    "commonAnnotations" => k.common_annotations = string_map(node, strict)?,
+                    "commonAnnotations" => k.common_annotations = text_map(node, strict)?,
                     "patchesStrategicMerge" => k.patches_strategic_merge = texts(node, strict)?,
                     "patchesJson6902" => k.patches_json6902 = list(node, |n| Patch::read(n, strict))?,
                     "patches" => k.patches = list(node, |n| Patch::read(n, strict))?,
-                    "images" => k.images = list(node, |n| Image::read(n, strict))?,
-                    "imageTags" => image_tags = list(node, |n| Image::read(n, strict))?,
+                    "images" => k.images = list(node, |n| Ok((Image::read(n, strict)?, n.pos)))?,
+                    "imageTags" => image_tags = list(node, |n| Ok((Image::read(n, strict)?, n.pos)))?,
                     "replacements" => k.replacements = list(node, |n| ReplacementField::read(n, strict))?,
                     "replicas" => k.replicas = list(node, |n| Replica::read(n, strict))?,
                     "vars" => k.vars = list(node, |n| Var::read(n, strict))?,

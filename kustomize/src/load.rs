@@ -280,7 +280,10 @@ impl Loaded {
 
 /// Reads YAML with positions in a numbered file.
 pub(crate) fn parse(text: &str, source: u32) -> Res<Vec<Node>> {
-    read(text, flotilla_yaml::Options { source, skip_comments: true, ..flotilla_yaml::Options::default() })
+    // Of comments, those count that hold a schema.
+    let has_schemas =
+        text.split('#').skip(1).any(|rest| rest.trim_start_matches([' ', '\t']).starts_with('{'));
+    read(text, flotilla_yaml::Options { source, skip_comments: !has_schemas, ..Default::default() })
 }
 
 fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {

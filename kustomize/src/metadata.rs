@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Node, Style};
+use flotilla_yaml::{Node, Pos, Style};
 
+use crate::decode::Text;
 use crate::error::Res;
 use crate::fieldspec::FieldSpec;
 use crate::load::is_remote;
@@ -116,7 +117,7 @@ pub(crate) fn add_transformation(map: &mut ResMap, origin: &str) -> Res<()> {
 
 /// The label that says who built it. The version is that of the kustomize whose rules these are.
 pub(crate) fn add_managed_by(map: &mut ResMap) -> Res<()> {
-    let version = "kustomize-v5.8.1".to_owned();
+    let version = Text::new("kustomize-v5.8.1", Pos::default());
     let pairs = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), version)]);
     set_pairs(map, &pairs, &[FieldSpec::any("metadata/labels", true)])
 }

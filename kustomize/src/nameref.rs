@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use flotilla_yaml::{Node, SmolStr};
+use flotilla_yaml::{Node, Pos, SmolStr};
 
 use crate::config::BackReference;
 use crate::error::{Fail, Res, fail};
@@ -94,6 +94,11 @@ impl Index {
     }
 }
 
+/// Where a field of an object's metadata was set.
+fn place(of: &Resource, field: &str) -> Pos {
+    of.node.at(&["metadata", field]).map_or(of.pos, |n| n.pos)
+}
+
 struct Referrer<'a> {
     map: &'a ResMap,
     index: &'a Index,
@@ -133,9 +138,9 @@ impl Referrer<'_> {
             return fail!("node is expected to be either a string or a map of string");
         };
         let Some(found) = self.select(name, None, false)? else { return Ok(()) };
-        let new = self.map.0[found].name();
-        if new != name {
-            set_text(field, new);
+        let found = &self.map.0[found];
+        if found.name() != name {
+            set_text(field, found.name(), place(found, "name"));
         }
         Ok(())
     }
@@ -155,13 +160,16 @@ impl Referrer<'_> {
         }
         let map = field.as_map_mut().expect("has a name");
         match map.get_mut("name") {
-            Some(node) => set_text(node, new),
-            None => put_string(map, "name", new),
+            Some(node) => set_text(node, new, place(found, "name")),
+            None => put_string(map, "name", new, place(found, "name")),
         }
         if !namespace.is_empty() {
             match map.get_mut("namespace") {
-                Some(node) => set_text(node, namespace),
-                None => map.push(Node::string("namespace"), Node::plain(namespace)),
+                Some(node) => set_text(node, namespace, place(found, "namespace")),
+                None => {
+                    let node = Node::plain(namespace).at_pos(place(found, "namespace"));
+                    map.push(Node::string("namespace"), node);
+                }
             }
         }
         Ok(())

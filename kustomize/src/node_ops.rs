@@ -1,6 +1,6 @@
 //! Small changes to nodes, with kyaml's rules about which style and kind a scalar keeps.
 
-use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, SmolStr, Style, Value};
+use flotilla_yaml::{Entry, Kind, Map, Node, Pos, Scalar, SmolStr, Style, Value};
 
 use crate::error::{Fail, Res, fail};
 
@@ -10,17 +10,19 @@ pub(crate) fn is_quoted(node: &Node) -> bool {
 }
 
 /// Sets the text of a scalar that has no type of its own: it stays a string where it was quoted, else it means
-/// what it looks like.
-pub(crate) fn set_text(node: &mut Node, text: &str) {
+/// what it looks like. `pos` is where it is set.
+pub(crate) fn set_text(node: &mut Node, text: &str, pos: Pos) {
     let quoted =
         matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded);
     let scalar = if quoted { Scalar::string(text) } else { Scalar::plain(text) };
     node.value = Value::Scalar(scalar);
+    node.pos = pos;
 }
 
 /// Sets a scalar to a string.
-pub(crate) fn set_string(node: &mut Node, text: &str) {
+pub(crate) fn set_string(node: &mut Node, text: &str, pos: Pos) {
     node.value = Value::Scalar(Scalar::string(text));
+    node.pos = pos;
     if node.style == Style::Flow {
         node.style = Style::Plain;
     }
@@ -54,10 +56,10 @@ pub(crate) fn map_under<'a>(node: &'a mut Node, key: &str) -> Res<&'a mut Map> {
 }
 
 /// Sets a string under a key, in its place if the key is there.
-pub(crate) fn put_string(map: &mut Map, key: &str, value: &str) {
+pub(crate) fn put_string(map: &mut Map, key: &str, value: &str, pos: Pos) {
     match map.get_mut(key) {
-        Some(node) => set_string(node, value),
-        None => map.push(Node::string(key), Node::string(value)),
+        Some(node) => set_string(node, value, pos),
+        None => map.push(Node::string(key), Node::string(value).at_pos(pos)),
     }
 }
 
@@ -88,7 +90,7 @@ pub(crate) fn wrong_kind(expected: &str, node: &Node) -> Fail {
 }
 
 /// Gives a node and all in it a position, where it has none.
-pub(crate) fn stamp(node: &mut Node, pos: flotilla_yaml::Pos) {
+pub(crate) fn stamp(node: &mut Node, pos: Pos) {
     if node.pos.source == 0 {
         node.pos = pos;
     }

@@ -3,13 +3,13 @@
 
 use flotilla_yaml::Node;
 
-use crate::decode::{Text, Unknown, boolean, fields, list, string, string_map, text, texts};
+use crate::decode::{Text, Unknown, boolean, fields, list, text, text_map, texts};
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::FieldSpec;
 use crate::generate::{Made, add_hash};
-use crate::load::{Context, parse};
+use crate::load::Context;
 use crate::metadata;
-use crate::node_ops::{map_of_strings, text_at};
+use crate::node_ops::{map_of_strings, stamp, text_at};
 use crate::parts::{GeneratorArgs, Image, Patch, ReplacementField, Replica, each};
 use crate::resmap::{self, ResMap};
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
@@ -70,14 +70,12 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     let mut acc = Accumulator::default();
     let mut paths = Vec::new();
     for entry in entries {
-        let inline = parse(&entry.text, entry.pos.source).and_then(resmap::resources);
+        let inline = patches::inline(entry).and_then(resmap::resources);
         let Ok(mut inline) = inline else {
             paths.push(entry.clone());
             continue;
         };
         for config in &mut inline {
-            patches::restamp(&mut config.node, entry.pos);
-            config.pos = entry.pos;
             if let Some(trace) = &target.trace {
                 metadata::set_origin(config, &trace.append(&target.file_name).origin())?;
             }
@@ -162,7 +160,8 @@ fn iam_policy(config: &Node) -> Res<Vec<Resource>> {
     }
     let mut node = map_of_strings([("apiVersion", "v1"), ("kind", "ServiceAccount")]);
     node.as_map_mut().expect("made above").insert("metadata", metadata);
-    Ok(vec![Resource::new(node.at_pos(config.pos))])
+    stamp(&mut node, config.pos);
+    Ok(vec![Resource::new(node)])
 }
 
 /// What the transformers' configurations have in common.
@@ -198,8 +197,8 @@ fn field<'a>(node: &'a Node, name: &'static str) -> Res<Option<&'a Node>> {
     Ok(fields(node, &[name], Unknown::Ignore)?.first().map(|(_, n)| *n))
 }
 
-fn string_field(node: &Node, name: &'static str) -> Res<String> {
-    field(node, name)?.map(|n| string(n, Unknown::Ignore)).transpose().map(Option::unwrap_or_default)
+fn text_field(node: &Node, name: &'static str) -> Res<Text> {
+    field(node, name)?.map(|n| text(n, Unknown::Ignore)).transpose().map(Option::unwrap_or_default)
 }
 
 fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: &Resource) -> Res<()> {
@@ -209,34 +208,34 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
     let config = Config::read(node)?;
     match resource.kind() {
         "NamespaceTransformer" => {
-            let subjects = Subjects::read(&string_field(node, "setRoleBindingSubjects")?)?;
+            let subjects = Subjects::read(&text_field(node, "setRoleBindingSubjects")?.text)?;
             let unset_only = field(node, "unsetOnly")?.map(boolean).transpose()?.unwrap_or_default();
             let namespace = text_at(node, &["metadata", "namespace"]);
-            Namespace { namespace, specs: config.specs(), unset_only, subjects }.transform(map)
+            let pos = node.at(&["metadata", "namespace"]).map_or(node.pos, |n| n.pos);
+            Namespace { namespace, pos, specs: config.specs(), unset_only, subjects }.transform(map)
         }
-        "PrefixTransformer" => affix(map, End::Prefix, &string_field(node, "prefix")?, config.required()?),
-        "SuffixTransformer" => affix(map, End::Suffix, &string_field(node, "suffix")?, config.required()?),
+        "PrefixTransformer" => affix(map, End::Prefix, &text_field(node, "prefix")?, config.required()?),
+        "SuffixTransformer" => affix(map, End::Suffix, &text_field(node, "suffix")?, config.required()?),
         "PrefixSuffixTransformer" => {
-            affix(map, End::Prefix, &string_field(node, "prefix")?, config.required()?)?;
-            affix(map, End::Suffix, &string_field(node, "suffix")?, config.required()?)
+            affix(map, End::Prefix, &text_field(node, "prefix")?, config.required()?)?;
+            affix(map, End::Suffix, &text_field(node, "suffix")?, config.required()?)
         }
         "LabelTransformer" => {
-            let labels = field(node, "labels")?
-                .map(|n| string_map(n, Unknown::Ignore))
-                .transpose()?
-                .unwrap_or_default();
+            let labels =
+                field(node, "labels")?.map(|n| text_map(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
             set_pairs(map, &labels, config.specs())
         }
         "AnnotationsTransformer" => {
             let annotations = field(node, "annotations")?
-                .map(|n| string_map(n, Unknown::Ignore))
+                .map(|n| text_map(n, Unknown::Ignore))
                 .transpose()?
                 .unwrap_or_default();
             set_pairs(map, &annotations, config.specs())
         }
         "ImageTagTransformer" => {
-            let image = field(node, "imageTag")?.map(|n| Image::read(n, Unknown::Ignore)).transpose()?;
-            images::set_image(map, &image.unwrap_or_default(), config.specs())
+            let entry = field(node, "imageTag")?;
+            let image = entry.map(|n| Image::read(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
+            images::set_image(map, &image, entry.map_or(node.pos, |n| n.pos), config.specs())
         }
         "ReplicaCountTransformer" => {
             let replica = field(node, "replica")?.map(|n| Replica::read(n, Unknown::Ignore)).transpose()?;
@@ -259,10 +258,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 loaded.extend(patches::load_legacy(cx, loader, path)?);
             }
             if !inline.text.is_empty() {
-                loaded.extend(
-                    resmap::from_text(&inline.text, inline.pos.source)
-                        .map_err(|e| Fail { pos: inline.pos, ..e })?,
-                );
+                loaded.extend(resmap::resources(patches::inline(&inline)?)?);
             }
             if loaded.is_empty() {
                 return fail!("patch appears to be empty");

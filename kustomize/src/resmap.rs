@@ -138,8 +138,9 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
             metadata.insert(field, merged);
         }
     }
-    new.set_name(old.name())?;
-    new.set_namespace(old.namespace())?;
+    let pos = |field: &str| old.node.at(&["metadata", field]).map_or(old.pos, |n| n.pos);
+    new.set_name(old.name(), pos("name"))?;
+    new.set_namespace(old.namespace(), pos("namespace"))?;
     new.previous.clone_from(&old.previous);
     new.prefixes.clone_from(&old.prefixes);
     new.suffixes.clone_from(&old.suffixes);

@@ -60,6 +60,8 @@ pub(crate) struct Resource {
     pub(crate) from_helm: bool,
     /// The names of vars that point at it.
     pub(crate) vars: Vec<String>,
+    /// The values that several of its fields share, each as a node with its link.
+    pub(crate) links: Vec<Node>,
 }
 
 pub(crate) const ORIGIN_ANNOTATION: &str = "config.kubernetes.io/origin";
@@ -80,6 +82,7 @@ impl Resource {
             behavior: Behavior::Unspecified,
             from_helm: false,
             vars: Vec::new(),
+            links: Vec::new(),
         }
     }
 
@@ -124,6 +127,42 @@ impl Resource {
         self.previous_ids().chain([self.id()])
     }
 
+    /// Gives all fields that share a value the one that was set last to any of them.
+    ///
+    /// kustomize puts one value in memory at all the places that a label or annotation transformer creates in an
+    /// object, and changes values where they are: a patch for the object's label changes its selector too.
+    pub(crate) fn settle_links(&mut self) {
+        let links = &self.links;
+        let is_changed = |n: &Node| n.link().is_some() && links.iter().any(|shared| differs(n, shared));
+        if links.is_empty() || !self.node.any(&is_changed) {
+            return;
+        }
+        for shared in &mut self.links {
+            let link = shared.link().cloned();
+            let mut changed = None;
+            last_change(&self.node, shared, &mut changed);
+            if let Some(mut value) = changed {
+                value.set_link(link);
+                share(&mut self.node, &value);
+                *shared = value;
+            }
+        }
+    }
+
+    /// Makes strings of all annotations, as kustomize does where it notes something in them; they then share nothing.
+    pub(crate) fn rewrite_annotations(&mut self) {
+        let Some(annotations) = self.node.at(&["metadata", "annotations"]).and_then(Node::as_map) else {
+            return;
+        };
+        if annotations.values().all(|v| v.link().is_none() && v.as_str().is_some()) {
+            return;
+        }
+        let annotations = self.node.at_mut(&["metadata", "annotations"]).and_then(Node::as_map_mut);
+        for value in annotations.into_iter().flat_map(Map::values_mut) {
+            *value = Node::string(value.text().unwrap_or_default()).at_pos(value.pos);
+        }
+    }
+
     /// Remembers the identity before a change to it.
     pub(crate) fn store_previous(&mut self) {
         let id = self.id();
@@ -134,16 +173,16 @@ impl Resource {
         });
     }
 
-    pub(crate) fn set_name(&mut self, name: &str) -> Res<()> {
+    pub(crate) fn set_name(&mut self, name: &str, pos: Pos) -> Res<()> {
         let metadata = map_under(&mut self.node, "metadata")?;
         match metadata.get_mut("name") {
-            Some(node) => set_text(node, name),
-            None => metadata.push(Node::string("name"), Node::plain(name)),
+            Some(node) => set_text(node, name, pos),
+            None => metadata.push(Node::string("name"), Node::plain(name).at_pos(pos)),
         }
         Ok(())
     }
 
-    pub(crate) fn set_namespace(&mut self, namespace: &str) -> Res<()> {
+    pub(crate) fn set_namespace(&mut self, namespace: &str, pos: Pos) -> Res<()> {
         if self.namespace() == namespace
             && (!namespace.is_empty() || self.node.at(&["metadata", "namespace"]).is_none())
         {
@@ -154,18 +193,18 @@ impl Resource {
             metadata.remove("namespace");
         } else {
             match metadata.get_mut("namespace") {
-                Some(node) => set_text(node, namespace),
-                None => metadata.push(Node::string("namespace"), Node::plain(namespace)),
+                Some(node) => set_text(node, namespace, pos),
+                None => metadata.push(Node::string("namespace"), Node::plain(namespace).at_pos(pos)),
             }
         }
         Ok(())
     }
 
-    pub(crate) fn set_kind(&mut self, kind: &str) {
+    pub(crate) fn set_kind(&mut self, kind: &str, pos: Pos) {
         if self.kind() != kind
             && let Some(map) = self.node.as_map_mut()
         {
-            put_string(map, "kind", kind);
+            put_string(map, "kind", kind, pos);
         }
     }
 
@@ -182,12 +221,14 @@ impl Resource {
     }
 
     pub(crate) fn set_annotation(&mut self, key: &str, value: &str) -> Res<()> {
+        self.rewrite_annotations();
+        let pos = self.pos;
         let metadata = map_under(&mut self.node, "metadata")?;
-        let annotations = metadata.get_or_insert_with("annotations", Node::map);
+        let annotations = metadata.get_or_insert_with("annotations", || Node::map().at_pos(pos));
         if !annotations.is_map() {
             annotations.value = Value::Map(Map::default());
         }
-        put_string(annotations.as_map_mut().expect("made above"), key, value);
+        put_string(annotations.as_map_mut().expect("made above"), key, value, pos);
         Ok(())
     }
 
@@ -213,5 +254,41 @@ impl Resource {
             a[a.len() - n..] == b[b.len() - n..]
         };
         ends_same(&self.prefixes, &other.prefixes) && ends_same(&self.suffixes, &other.suffixes)
+    }
+}
+
+/// Whether a node is one that should be the shared value, and is not.
+fn differs(node: &Node, shared: &Node) -> bool {
+    node.link() == shared.link() && (node != shared || node.pos != shared.pos)
+}
+
+/// The last value below a node, by the names of fields, that is linked and differs from what is shared.
+fn last_change(node: &Node, shared: &Node, changed: &mut Option<Node>) {
+    match &node.value {
+        Value::Scalar(_) => {
+            if differs(node, shared) {
+                *changed = Some(node.clone());
+            }
+        }
+        Value::Seq(seq) => seq.iter().for_each(|n| last_change(n, shared, changed)),
+        Value::Map(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|e| e.key.text());
+            entries.iter().for_each(|e| last_change(&e.value, shared, changed));
+        }
+    }
+}
+
+/// Sets all linked values below a node.
+fn share(node: &mut Node, value: &Node) {
+    let linked = |n: &Node| n.link().is_some_and(|l| Some(l) == value.link());
+    if linked(node) {
+        *node = value.clone();
+    } else if node.any(&linked) {
+        if let Some(seq) = node.as_seq_mut() {
+            seq.iter_mut().for_each(|n| share(n, value));
+        } else if let Some(map) = node.as_map_mut() {
+            map.values_mut().for_each(|n| share(n, value));
+        }
     }
 }

@@ -9,11 +9,11 @@ use flotilla_yaml::Node;
 use crate::error::{Fail, Res};
 
 /// Types by number.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Schema {
     types: Vec<Type>,
     by_kind: HashMap<(String, String), TypeId>,
-    /// The built-in types by the table's names.
+    /// The built-in types by the table's names, those of a document by their own.
     by_name: HashMap<String, TypeId>,
 }
 
@@ -23,7 +23,7 @@ type Names<'a> = HashMap<&'a str, TypeId>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TypeId(usize);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Type {
     fields: HashMap<String, Field>,
     /// The type of all fields that are not named, for mappings with free keys.
@@ -79,15 +79,26 @@ impl Schema {
                 schema.by_kind.entry((api_version, part("kind").to_owned())).or_insert(id);
             }
         }
+        schema.by_name.extend(names.iter().map(|(name, id)| ((*name).to_owned(), *id)));
         Ok(schema)
     }
 
-    /// A built-in type by its full name; the table has the last part, or the last three where that is ambiguous.
+    /// The schema with what a comment beside a field says about the field.
+    pub(crate) fn with_comment(&self, comment: &Node) -> (Schema, Field) {
+        let mut schema = self.clone();
+        let field = schema.property(comment, &Names::new());
+        (schema, field)
+    }
+
+    /// A type by its full name. Of the built-in ones the table has the last part, or the last three where that is
+    /// ambiguous.
     fn named(&self, full: &str) -> Option<TypeId> {
-        let name = full.strip_prefix("io.k8s.")?;
-        let short = name.rsplit('.').next()?;
-        let from = name.rmatch_indices('.').nth(2).map_or(0, |(n, _)| n + 1);
-        self.by_name.get(short).or_else(|| self.by_name.get(&name[from..])).copied()
+        let builtin = full.strip_prefix("io.k8s.").and_then(|name| {
+            let short = name.rsplit('.').next()?;
+            let from = name.rmatch_indices('.').nth(2).map_or(0, |(n, _)| n + 1);
+            self.by_name.get(short).or_else(|| self.by_name.get(&name[from..]))
+        });
+        builtin.or_else(|| self.by_name.get(full)).copied()
     }
 
     /// Fills a type from its definition; types written inline get numbers of their own.
@@ -113,7 +124,13 @@ impl Schema {
             (Some(keys), _) => keys.iter().filter_map(|k| k.text().map(str::to_owned)).collect(),
             (None, key) => key.map(str::to_owned).into_iter().collect(),
         };
-        Field { keys: merges.then(|| keys.into()), of: self.type_of(items, names) }
+        let types = property.get("type");
+        let is_array = types.is_some_and(|t| {
+            t.text() == Some("array")
+                || t.as_seq().is_some_and(|s| s.len() == 1 && s[0].text() == Some("array"))
+        });
+        let of = if is_array { self.type_of(items, names) } else { None };
+        Field { keys: merges.then(|| keys.into()), of }
     }
 
     fn type_of(&mut self, schema: &Node, names: &Names) -> Option<TypeId> {

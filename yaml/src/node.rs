@@ -70,11 +70,23 @@ pub struct Comments {
     pub foot: SmolStr,
 }
 
+/// A mark on nodes that the caller takes for one value in several places. It is not written, and does not count where
+/// nodes are compared; it goes where the node is copied to.
+#[derive(Debug, Clone, Default)]
+pub struct Link(Arc<()>);
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// What few nodes have.
 #[derive(Debug, Clone, Default)]
 struct Extra {
     comments: Comments,
     tag: Option<SmolStr>,
+    link: Option<Link>,
 }
 
 impl Node {
@@ -214,8 +226,7 @@ impl Node {
 
     /// Replaces the comments.
     pub fn set_comments(&mut self, comments: Comments) {
-        let tag = self.extra.as_ref().and_then(|e| e.tag.clone());
-        self.set_extra(Extra { comments, tag });
+        self.change_extra(|extra| extra.comments = comments);
     }
 
     /// The tag that was written and is not merely what the value means anyway, in its short form: `!!binary`,
@@ -226,13 +237,21 @@ impl Node {
 
     /// Replaces the tag.
     pub fn set_tag(&mut self, tag: Option<SmolStr>) {
-        let comments = self.extra.as_ref().map(|e| e.comments.clone()).unwrap_or_default();
-        self.set_extra(Extra { comments, tag });
+        if tag.is_some() || self.extra.is_some() {
+            self.change_extra(|extra| extra.tag = tag);
+        }
     }
 
-    /// Takes comments and tag of another node.
-    pub fn copy_extra(&mut self, from: &Node) {
-        self.extra.clone_from(&from.extra);
+    /// The mark that ties the node to others.
+    pub fn link(&self) -> Option<&Link> {
+        self.extra.as_ref()?.link.as_ref()
+    }
+
+    /// Replaces the mark.
+    pub fn set_link(&mut self, link: Option<Link>) {
+        if link.is_some() || self.extra.is_some() {
+            self.change_extra(|extra| extra.link = link);
+        }
     }
 
     /// Removes all comments of the node and of everything in it.
@@ -269,8 +288,10 @@ impl Node {
             }
     }
 
-    fn set_extra(&mut self, extra: Extra) {
-        let empty = extra.tag.is_none() && extra.comments == Comments::default();
+    fn change_extra(&mut self, change: impl FnOnce(&mut Extra)) {
+        let mut extra = self.extra.as_deref().cloned().unwrap_or_default();
+        change(&mut extra);
+        let empty = extra.tag.is_none() && extra.link.is_none() && extra.comments == Comments::default();
         self.extra = (!empty).then(|| Arc::new(extra));
     }
 }

@@ -8,7 +8,7 @@ mod lists;
 
 use std::collections::HashSet;
 
-use flotilla_yaml::{Kind, Map, Node, Scalar, Value};
+use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Value};
 
 use crate::error::{Fail, Res};
 use crate::node_ops::{is_quoted, text, wrong_kind};
@@ -32,11 +32,30 @@ pub(crate) fn strategic_merge(schema: &Schema, resource: Node, patch: Node) -> R
     if patch.get(DIRECTIVE).and_then(Node::text) == Some("replace") {
         return Ok(Some(resource));
     }
-    Merger { schema }.walk(Some(resource), Some(patch), None)
+    let has_comments = |node: &Node| node.any(&|n| n.comments().is_some());
+    let comments = has_comments(&patch) || has_comments(&resource);
+    Merger { schema, comments }.walk(Some(resource), Some(patch), None)
 }
 
 struct Merger<'a> {
     schema: &'a Schema,
+    /// Whether there are comments to look at, which may hold schemas.
+    comments: bool,
+}
+
+/// The schema in a comment beside or above a field: `# {"items": …, "x-kubernetes-patch-merge-key": "name"}`.
+fn comment_schema(entry: &Entry) -> Option<Node> {
+    let of = |node: &Node| {
+        let comments = node.comments()?;
+        let text = [&comments.line, &comments.head].into_iter().find(|text| !text.is_empty())?;
+        let schema = serde_json::from_str(text.trim_start_matches('#')).ok()?;
+        Some(Node::from_json(&schema)).filter(|n| n.as_map().is_some_and(|m| !m.is_empty()))
+    };
+    of(&entry.value).or_else(|| of(&entry.key))
+}
+
+fn is_empty_map(node: &Node) -> bool {
+    node.as_map().is_some_and(Map::is_empty)
 }
 
 fn is_none_or_null(node: Option<&Node>) -> bool {
@@ -120,13 +139,15 @@ impl Merger<'_> {
         let Some(map) = patch.as_map() else { return Ok(Some(patch)) };
         let mut result = Map::with_capacity(map.len());
         for entry in map {
-            let field = self.field(of, entry.key.text());
+            let (schema, field) = self.in_field(of, [Some(entry), None]);
+            let inner = self.with(&schema);
             let value = match &entry.value.value {
-                Value::Map(_) => self.add(
-                    entry.value.clone(),
-                    field.and_then(|f| f.of).or_else(|| self.kind_of(&[&Some(entry.value.clone())])),
-                )?,
-                Value::Seq(_) => self.add_list(entry.value.clone(), field)?,
+                Value::Map(_) => {
+                    let of = field.and_then(|f| f.of);
+                    let of = of.or_else(|| inner.kind_of(&[&Some(entry.value.clone())]));
+                    inner.add(entry.value.clone(), of)?
+                }
+                Value::Seq(_) => inner.add_list(entry.value.clone(), field)?,
                 Value::Scalar(_) => Some(entry.value.clone()),
             };
             if let Some(value) = value.filter(|v| !v.is_null()) {
@@ -155,23 +176,28 @@ impl Merger<'_> {
         let entries = std::mem::take(map.entries_mut());
         let mut result = Map::with_capacity(entries.len() + patch_map.len());
         for entry in entries {
-            let name = entry.key.text();
-            let patch = name.and_then(|n| patch_map.remove(n));
+            let at =
+                patch_map.iter().position(|e| e.key.text().is_some() && e.key.text() == entry.key.text());
+            let patch = at.map(|n| patch_map.entries_mut().remove(n));
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
-            let field = self.field(of, name);
-            let quoted = is_quoted(&entry.value);
-            let merged = self.walk(Some(entry.value), patch, field)?;
+            let (quoted, link) = (is_quoted(&entry.value), entry.value.link().cloned());
+            let (schema, field) = self.in_field(of, [Some(&entry), patch.as_ref()]);
+            let merged = self.with(&schema).walk(Some(entry.value), patch.map(|p| p.value), field)?;
             if let Some(mut value) = merged.filter(|v| written_null || !v.is_null()) {
                 // A value takes over the quotes of the one that it replaces, and is a string by them.
                 if quoted && value.as_scalar().is_some_and(|s| s.kind() != Kind::String) {
                     value.value = Value::Scalar(Scalar::string(value.text().unwrap_or_default()));
                 }
+                if link.is_some() {
+                    value.set_link(link);
+                }
                 result.push(entry.key, value);
             }
         }
         for entry in &patch_map {
-            let field = self.field(of, entry.key.text());
-            if let Some(value) = self.walk(None, Some(entry.value.clone()), field)?.filter(|v| !v.is_null()) {
+            let (schema, field) = self.in_field(of, [None, Some(entry)]);
+            let added = self.with(&schema).walk(None, Some(entry.value.clone()), field)?;
+            if let Some(value) = added.filter(|v| !v.is_null()) {
                 result.push(entry.key.clone(), value);
             }
         }
@@ -183,9 +209,26 @@ impl Merger<'_> {
         self.schema.field(of?, name?)
     }
 
+    /// What a comment, or else the type, says about a field of the resource, the patch or both; with a schema of its
+    /// own if it is a comment.
+    fn in_field(&self, of: Option<TypeId>, entries: [Option<&Entry>; 2]) -> (Option<Schema>, Option<Field>) {
+        let mut entries = entries.into_iter().flatten();
+        if self.comments
+            && let Some(comment) = entries.clone().find_map(comment_schema)
+        {
+            let (schema, field) = self.schema.with_comment(&comment);
+            return (Some(schema), Some(field));
+        }
+        (None, self.field(of, entries.next().and_then(|e| e.key.text())))
+    }
+
+    fn with<'b>(&'b self, schema: &'b Option<Schema>) -> Merger<'b> {
+        Merger { schema: schema.as_ref().unwrap_or(self.schema), comments: self.comments }
+    }
+
     /// Whether merging nothing into a node would leave it as it is.
     fn is_normal(&self, node: &Node, of: Option<TypeId>) -> bool {
-        let Some(map) = node.as_map() else { return true };
+        let Some(map) = node.as_map().filter(|_| !self.comments) else { return !self.comments };
         let of = of.or_else(|| {
             let (api_version, kind) = (map.get("apiVersion")?, map.get("kind")?);
             self.schema.kind(text(api_version), text(kind))
@@ -217,13 +260,15 @@ fn take_directive(patch: &mut Node) -> Res<Directive> {
     let found = match &mut patch.value {
         Value::Map(map) => map.contains_key(DIRECTIVE).then(|| map.remove(DIRECTIVE)).flatten(),
         Value::Seq(seq) => {
-            let is_directive =
-                |n: &Node| n.as_map().is_some_and(|m| m.len() == 1 && m.contains_key(DIRECTIVE));
-            let at = seq.iter().position(is_directive);
-            at.and_then(|n| {
-                let item = seq.remove(n);
-                item.get(DIRECTIVE).cloned()
-            })
+            // The first item with a directive decides; with more in it, the directive is the item's own.
+            let first = seq.iter().find_map(|n| n.as_map().filter(|m| m.contains_key(DIRECTIVE)));
+            let found = first.filter(|m| m.len() == 1).and_then(|m| m.get(DIRECTIVE)).cloned();
+            if let Some(found) = &found {
+                let same = |n: &Node| n.get(DIRECTIVE).is_some_and(|d| text(d) == text(found));
+                let kept = seq.iter().filter(|n| !same(n) && !n.is_null() && !is_empty_map(n));
+                *seq = kept.cloned().collect();
+            }
+            found
         }
         Value::Scalar(_) => None,
     };

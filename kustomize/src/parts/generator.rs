@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flotilla_yaml::{Node, Pos};
 
 use super::each;
-use crate::decode::{Text, Unknown, boolean, string, string_map, strings, text, texts};
+use crate::decode::{Text, Unknown, boolean, string, strings, text, text_map, texts};
 use crate::error::Res;
 
 #[derive(Debug, Clone, Default)]
@@ -23,8 +23,8 @@ pub(crate) struct GeneratorArgs {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GeneratorOptions {
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, Text>,
+    pub(crate) annotations: BTreeMap<String, Text>,
     pub(crate) disable_name_suffix_hash: bool,
     pub(crate) immutable: bool,
 }
@@ -43,8 +43,8 @@ impl GeneratorOptions {
         let mut o = Self::default();
         each(node, &["labels", "annotations", "disableNameSuffixHash", "immutable"], u, |name, n| {
             match name {
-                "labels" => o.labels = string_map(n, u)?,
-                "annotations" => o.annotations = string_map(n, u)?,
+                "labels" => o.labels = text_map(n, u)?,
+                "annotations" => o.annotations = text_map(n, u)?,
                 "disableNameSuffixHash" => o.disable_name_suffix_hash = boolean(n)?,
                 _ => o.immutable = boolean(n)?,
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use flotilla_yaml::{Node, Pos};
 
-use crate::decode::{Unknown, boolean, fields, int, list, nest, string, string_map, strings};
+use crate::decode::{Text, Unknown, boolean, fields, int, list, nest, string, strings, text_map};
 use crate::error::Res;
 use crate::fieldspec::FieldSpec;
 use crate::gvk::Gvk;
@@ -33,7 +33,7 @@ pub(crate) fn each(
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Label {
-    pub(crate) pairs: BTreeMap<String, String>,
+    pub(crate) pairs: BTreeMap<String, Text>,
     pub(crate) include_selectors: bool,
     pub(crate) include_templates: bool,
     /// Newer than 5.8: without it, what `includeTemplates` says holds for claim templates too.
@@ -73,7 +73,7 @@ impl Label {
             ["pairs", "includeSelectors", "includeTemplates", "includeVolumeClaimTemplates", "fields"];
         each(node, &known, u, |name, n| {
             match name {
-                "pairs" => label.pairs = string_map(n, u)?,
+                "pairs" => label.pairs = text_map(n, u)?,
                 "includeSelectors" => label.include_selectors = boolean(n)?,
                 "includeTemplates" => label.include_templates = boolean(n)?,
                 "includeVolumeClaimTemplates" => label.include_volume_claim_templates = Some(boolean(n)?),

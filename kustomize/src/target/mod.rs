@@ -40,9 +40,8 @@ pub(crate) struct Accumulator {
 pub(crate) struct Target<'a> {
     pub(crate) loader: Loader<'a>,
     pub(crate) kustomization: Kustomization,
-    /// The kustomization file's name and number.
+    /// The kustomization file's name.
     pub(crate) file_name: String,
-    pub(crate) source: u32,
     /// Where this is, for the annotations of `buildMetadata`; `None` if it asks for none.
     pub(crate) trace: Option<Trace>,
     /// The namespace that Helm charts without one get from kustomizations above.
@@ -75,7 +74,7 @@ impl<'a> Target<'a> {
         }
         kustomization.check(&loader.root.to_string()).map_err(at_file)?;
         let trace = (!kustomization.build_metadata.is_empty()).then(Trace::default);
-        Ok(Self { loader, kustomization, file_name, source, trace, helm_namespace: String::new() })
+        Ok(Self { loader, kustomization, file_name, trace, helm_namespace: String::new() })
     }
 
     /// Builds it as the root of a build.

@@ -53,6 +53,7 @@ impl Target<'_> {
         if !k.namespace.text.is_empty() {
             let set = Namespace {
                 namespace: &k.namespace.text,
+                pos: k.namespace.pos,
                 specs: &config.namespace,
                 unset_only: false,
                 subjects: Subjects::DefaultOnly,
@@ -65,7 +66,7 @@ impl Target<'_> {
             (End::Suffix, &k.name_suffix, &config.name_suffix, "nameSuffix", "SuffixTransformer"),
         ] {
             if !affix_text.text.is_empty() {
-                affix(map, end, &affix_text.text, specs).map_err(|e| e.at(affix_text.pos).field(field))?;
+                affix(map, end, affix_text, specs).map_err(|e| e.at(affix_text.pos).field(field))?;
                 done(map, kind)?;
             }
         }
@@ -91,10 +92,9 @@ impl Target<'_> {
             set_replicas(map, replica, &config.replicas).map_err(|e| e.field(format!("replicas[{n}]")))?;
             done(map, "ReplicaCountTransformer")?;
         }
-        for (n, image) in k.images.iter().enumerate() {
-            let at = flotilla_yaml::Pos { source: self.source, line: 0, column: 0 };
-            let named = |e: Fail| e.at(at).field(format!("images[{n}]"));
-            images::set_image(map, image, &config.images).map_err(named)?;
+        for (n, (image, pos)) in k.images.iter().enumerate() {
+            let named = |e: Fail| e.at(*pos).field(format!("images[{n}]"));
+            images::set_image(map, image, *pos, &config.images).map_err(named)?;
             done(map, "ImageTagTransformer")?;
         }
         if !k.replacements.is_empty() {

@@ -1,6 +1,6 @@
 //! The image transformer.
 
-use flotilla_yaml::{Node, Value};
+use flotilla_yaml::{Node, Pos, Value};
 use regex::Regex;
 
 use crate::error::Res;
@@ -11,8 +11,8 @@ use crate::resmap::ResMap;
 use crate::selector::regex;
 
 /// Changes the image wherever containers are, and at the fields that the specs name.
-pub(crate) fn set_image(map: &mut ResMap, image: &Image, specs: &[FieldSpec]) -> Res<()> {
-    let change = Change::new(image);
+pub(crate) fn set_image(map: &mut ResMap, image: &Image, pos: Pos, specs: &[FieldSpec]) -> Res<()> {
+    let change = Change::new(image, pos);
     for resource in map.0.iter_mut().filter(|r| r.kind() != "CustomResourceDefinition") {
         if change.is_wanted_below(&resource.node) {
             change.in_containers(&mut resource.node)?;
@@ -26,6 +26,8 @@ pub(crate) fn set_image(map: &mut ResMap, image: &Image, specs: &[FieldSpec]) ->
 
 struct Change<'a> {
     image: &'a Image,
+    /// Where the entry stands.
+    pos: Pos,
     name: Name,
 }
 
@@ -40,7 +42,7 @@ enum Name {
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 impl<'a> Change<'a> {
-    fn new(image: &'a Image) -> Self {
+    fn new(image: &'a Image, pos: Pos) -> Self {
         let plain = image.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/:@".contains(c));
         let name = if plain {
             Name::Text(image.name.clone())
@@ -48,7 +50,7 @@ impl<'a> Change<'a> {
             let pattern = format!("^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$", image.name);
             regex(&pattern).map_or(Name::Never, Name::Regex)
         };
-        Self { image, name }
+        Self { image, pos, name }
     }
 
     fn matches(&self, text: &str) -> bool {
@@ -132,7 +134,7 @@ impl<'a> Change<'a> {
                 new.push_str(part);
             }
         }
-        set_text(node, &new);
+        set_text(node, &new, self.pos);
         Ok(())
     }
 }
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_name_matches_only_whole() {
         let image = Image { name: "nginx".into(), ..Image::default() };
-        let change = Change::new(&image);
+        let change = Change::new(&image, Pos::default());
         for (text, expected) in [
             ("nginx", true),
             ("nginx:1", true),

@@ -11,32 +11,48 @@ pub(crate) mod value_add;
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Node, Scalar};
+use flotilla_yaml::{Link, Node, Scalar};
 
+use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
-use crate::node_ops::{is_quoted, put_string, wrong_kind};
+use crate::node_ops::{is_quoted, set_string, wrong_kind};
 use crate::parts::Replica;
 use crate::resmap::ResMap;
 
 /// Sets labels or annotations at all the places that the specs name.
-pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, String>, specs: &[FieldSpec]) -> Res<()> {
-    if pairs.is_empty() {
-        return Ok(());
-    }
+pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs: &[FieldSpec]) -> Res<()> {
+    let Some(first) = pairs.values().next() else { return Ok(()) };
+    // What one run creates in one resource is one value in several places.
+    let created = |(key, value): (&String, &Text)| {
+        let mut node = Node::string(&value.text).at_pos(value.pos);
+        node.set_link(Some(Link::default()));
+        (Node::string(key), node)
+    };
+    let created: Vec<(Node, Node)> = pairs.iter().map(created).collect();
     for resource in &mut map.0 {
+        let mut counts = vec![0; created.len()];
         for spec in specs {
-            spec.apply(&mut resource.node, Create::Map, &mut |node| {
+            spec.apply(&mut resource.node, Create::Map(first.pos), &mut |node| {
                 if !node.is_map() {
                     return Err(wrong_kind("MappingNode", node));
                 }
                 let map = node.as_map_mut().expect("checked above");
-                for (key, value) in pairs {
-                    put_string(map, key, value);
+                for ((key, value), count) in created.iter().zip(&mut counts) {
+                    match map.get_mut(key.text().unwrap_or_default()) {
+                        Some(node) => set_string(node, value.text().unwrap_or_default(), value.pos),
+                        None => {
+                            map.push(key.clone(), value.clone());
+                            *count += 1;
+                        }
+                    }
                 }
                 Ok(())
             })?;
         }
+        resource.settle_links();
+        let several = created.iter().zip(counts).filter(|(_, count)| *count > 1);
+        resource.links.extend(several.map(|((_, value), _)| value.clone()));
     }
     Ok(())
 }
@@ -48,7 +64,7 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, specs: &[FieldSp
         let named = map.indexes_by_any_id(&|id| id.name == replica.name && id.gvk.is_selected(&spec.gvk));
         for index in named {
             found = true;
-            spec.apply(&mut map.0[index].node, Create::Scalar, &mut |node| {
+            spec.apply(&mut map.0[index].node, Create::Scalar(replica.pos), &mut |node| {
                 if !node.is_scalar() {
                     return Err(wrong_kind("ScalarNode", node));
                 }

@@ -1,5 +1,6 @@
 //! Name prefixes and suffixes.
 
+use crate::decode::Text;
 use crate::error::Res;
 use crate::fieldspec::{Create, FieldSpec};
 use crate::gvk::ResId;
@@ -20,7 +21,8 @@ fn is_fixed(id: &ResId) -> bool {
 }
 
 /// Adds a prefix or suffix to the fields that the specs name.
-pub(crate) fn affix(map: &mut ResMap, end: End, text: &str, specs: &[FieldSpec]) -> Res<()> {
+pub(crate) fn affix(map: &mut ResMap, end: End, affix: &Text, specs: &[FieldSpec]) -> Res<()> {
+    let text = &affix.text;
     for resource in &mut map.0 {
         let id = resource.original_id();
         if is_fixed(&id) {
@@ -32,13 +34,13 @@ pub(crate) fn affix(map: &mut ResMap, end: End, text: &str, specs: &[FieldSpec])
             }
             if spec.path == "metadata/name" && !text.is_empty() {
                 let list = if end == End::Prefix { &mut resource.prefixes } else { &mut resource.suffixes };
-                list.push(text.to_owned());
+                list.push(text.clone());
                 resource.store_previous();
             }
-            spec.apply(&mut resource.node, Create::Scalar, &mut |node| {
+            spec.apply(&mut resource.node, Create::Scalar(affix.pos), &mut |node| {
                 let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
                 let new = if end == End::Prefix { format!("{text}{old}") } else { format!("{old}{text}") };
-                set_text(node, &new);
+                set_text(node, &new, affix.pos);
                 Ok(())
             })?;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_yaml::{Node, Scalar};
+use flotilla_yaml::{Node, Pos, Scalar};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
@@ -13,6 +13,7 @@ use crate::resource::Resource;
 /// What to set, and where.
 pub(crate) struct Namespace<'a> {
     pub(crate) namespace: &'a str,
+    pub(crate) pos: Pos,
     pub(crate) specs: &'a [FieldSpec],
     /// Only where there is none yet.
     pub(crate) unset_only: bool,
@@ -70,7 +71,7 @@ impl Namespace<'_> {
         let node = &mut resource.node;
         if !gvk.is_cluster_scoped() {
             let spec = FieldSpec::any("metadata/namespace", true);
-            spec.apply(node, Create::Scalar, &mut |n| self.set(n)).map_err(words)?;
+            spec.apply(node, Create::Scalar(self.pos), &mut |n| self.set(n)).map_err(words)?;
         }
         let is_binding = matches!(gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
         if is_binding {
@@ -84,7 +85,7 @@ impl Namespace<'_> {
                     && spec.path == "subjects/namespace"
                     && matches!(spec.gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding"));
             if !skip {
-                spec.apply(node, Create::Scalar, &mut |n| self.set(n)).map_err(words)?;
+                spec.apply(node, Create::Scalar(self.pos), &mut |n| self.set(n)).map_err(words)?;
             }
         }
         Ok(())
@@ -95,7 +96,7 @@ impl Namespace<'_> {
             return Err(wrong_kind("ScalarNode", node));
         }
         if !self.unset_only || text(node).is_empty() {
-            set_string(node, self.namespace);
+            set_string(node, self.namespace, self.pos);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::error::{Fail, Res, fail};
 use crate::jsonpatch::JsonPatch;
 use crate::load::{Context, Loader, parse};
 use crate::merge::strategic_merge;
-use crate::node_ops::map_under;
+use crate::node_ops::{map_under, put_string, text};
 use crate::parts::{Patch, Selector};
 use crate::resmap::{self, ResMap};
 use crate::resource::{Behavior, Resource};
@@ -27,32 +27,25 @@ enum Kind {
     Json(JsonPatch),
 }
 
-/// The text of a patch inside the kustomization file stands somewhere below the field; lines are counted there.
-fn shift(fail: Fail, text: &Text) -> Fail {
-    let mut fail = fail;
-    fail.pos = text.pos;
-    fail
-}
-
 /// Reads the documents of a patch that was written in the kustomization file.
-fn inline(text: &Text) -> Res<Vec<Node>> {
-    let mut documents = parse(&text.text, text.pos.source).map_err(|e| shift(e, text))?;
-    documents.iter_mut().for_each(|d| restamp(d, text.pos));
+pub(crate) fn inline(text: &Text) -> Res<Vec<Node>> {
+    let mut documents =
+        parse(&text.text, text.pos.source).map_err(|e| Fail { pos: text.inside(e.pos), ..e })?;
+    documents.iter_mut().for_each(|d| restamp(d, text));
     Ok(documents)
 }
 
-/// Gives a node and all in it the position of the text that it was read from.
-pub(crate) fn restamp(node: &mut Node, pos: flotilla_yaml::Pos) {
-    node.pos.source = 0;
+/// Gives a node and all in it their positions in the file that the text was read from.
+pub(crate) fn restamp(node: &mut Node, text: &Text) {
+    node.pos = text.inside(node.pos);
     if let Some(seq) = node.as_seq_mut() {
-        seq.iter_mut().for_each(|n| restamp(n, pos));
+        seq.iter_mut().for_each(|n| restamp(n, text));
     } else if let Some(map) = node.as_map_mut() {
         for entry in map.entries_mut() {
-            entry.key.pos = pos;
-            restamp(&mut entry.value, pos);
+            entry.key.pos = text.inside(entry.key.pos);
+            restamp(&mut entry.value, text);
         }
     }
-    node.pos = pos;
 }
 
 /// Reads an entry of `patches`.
@@ -188,7 +181,10 @@ fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
             metadata.insert("annotations", Node::map());
         }
     }
-    patch.apply(&mut resource.node)
+    patch.apply(&mut resource.node)?;
+    resource.links.clear();
+    resource.rewrite_annotations();
+    Ok(())
 }
 
 /// Lays a patch over the selected resources. Those that it deletes are dropped.
@@ -202,7 +198,8 @@ fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Res
         if let Some(node) = copy.node.as_map_mut()
             && !api_version.is_empty()
         {
-            crate::node_ops::put_string(node, "apiVersion", &api_version);
+            let pos = resource.node.get("apiVersion").map_or(patch.pos, |n| n.pos);
+            put_string(node, "apiVersion", &api_version, pos);
         }
         merge_one(schema, resource, &copy)?;
     }
@@ -236,8 +233,8 @@ fn normalise_metadata(patch: &mut Resource) -> Res<()> {
 /// Lays a patch over one resource. Name, kind and namespace stay unless the patch may change them; the resource
 /// is empty afterwards if the patch deletes it.
 fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<()> {
-    let (name, namespace, kind) =
-        (resource.name().to_owned(), resource.namespace().to_owned(), resource.kind().to_owned());
+    let (kind, name) = (resource.node.get("kind").cloned(), resource.node.at(&["metadata", "name"]).cloned());
+    let namespace = resource.node.at(&["metadata", "namespace"]).cloned();
     if patch.allow_name_change || patch.allow_kind_change {
         resource.store_previous();
     }
@@ -249,11 +246,13 @@ fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<
     if resource.is_empty() {
         return Ok(());
     }
-    if !patch.allow_kind_change {
-        resource.set_kind(&kind);
+    resource.settle_links();
+    if let Some(kind) = kind.filter(|_| !patch.allow_kind_change) {
+        resource.set_kind(text(&kind), kind.pos);
     }
-    if !patch.allow_name_change && resource.name() != name {
-        resource.set_name(&name)?;
+    if let Some(name) = name.filter(|n| !patch.allow_name_change && text(n) != resource.name()) {
+        resource.set_name(text(&name), name.pos)?;
     }
-    resource.set_namespace(&namespace)
+    let (namespace, pos) = namespace.as_ref().map_or(("", resource.pos), |n| (text(n), n.pos));
+    resource.set_namespace(namespace, pos)
 }

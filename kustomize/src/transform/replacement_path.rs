@@ -5,7 +5,6 @@
 use flotilla_yaml::{Node, Scalar, Value};
 
 use crate::error::{Fail, Res, fail};
-use crate::fieldspec::Create;
 use crate::node_ops::{index_name_value, is_list_index, wrong_kind};
 use crate::selector::regex;
 
@@ -33,16 +32,6 @@ impl Make {
             Self::Seq => Node::seq(),
             Self::Map => Node::map(),
             Self::Nothing | Self::Scalar => Node::from(Scalar::plain("")),
-        }
-    }
-}
-
-impl From<Make> for Create {
-    fn from(make: Make) -> Self {
-        match make {
-            Make::Nothing => Create::No,
-            Make::Scalar | Make::Seq => Create::Scalar,
-            Make::Map => Create::Map,
         }
     }
 }

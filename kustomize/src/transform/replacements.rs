@@ -71,6 +71,7 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
             });
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
                 copy_to(resource, &value, target)?;
+                resource.settle_links();
             }
         }
     }

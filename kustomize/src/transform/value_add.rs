@@ -41,17 +41,17 @@ impl Target {
 
 /// Reads the plugin's configuration and applies it.
 pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config: &Node) -> Res<()> {
-    let (mut value, mut file, mut targets) = (String::new(), Text::default(), Vec::new());
+    let (mut value, mut file, mut targets) = (Text::new("", config.pos), Text::default(), Vec::new());
     each(config, &["value", "targets", "targetFilePath"], Unknown::Ignore, |name, n| {
         match name {
-            "value" => value = string(n, Unknown::Ignore)?.trim().to_owned(),
+            "value" => value = Text::new(string(n, Unknown::Ignore)?.trim(), n.pos),
             "targets" => targets = list(n, Target::read)?,
             _ => file = text(n, Unknown::Ignore)?,
         }
         Ok(())
     })?;
-    if value.is_empty() {
-        value = loader.root.name().to_owned();
+    if value.text.is_empty() {
+        value.text = loader.root.name().to_owned();
     }
     if !file.text.is_empty() {
         let document = loader.load(cx, &file)?.document()?;
@@ -71,7 +71,8 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
             let resource = &mut map.0[index];
             if target.field_path == "metadata/namespace" {
                 let set = Namespace {
-                    namespace: &value,
+                    namespace: &value.text,
+                    pos: value.pos,
                     specs: &[],
                     unset_only: false,
                     subjects: Subjects::DefaultOnly,
@@ -85,14 +86,14 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
     Ok(())
 }
 
-fn add(node: &mut Node, target: &Target, value: &str) -> Res<()> {
+fn add(node: &mut Node, target: &Target, value: &Text) -> Res<()> {
     let mut node = node;
     for part in split_path(&target.field_path, '/') {
         if !node.is_map() {
             return Err(wrong_kind("MappingNode", node));
         }
         let map = node.as_map_mut().expect("checked above");
-        node = map.get_or_insert_with(&part, Node::null);
+        node = map.get_or_insert_with(&part, || Node::null().at_pos(value.pos));
         if node.is_null() {
             node.value = Node::map().value;
         }
@@ -102,10 +103,10 @@ fn add(node: &mut Node, target: &Target, value: &str) -> Res<()> {
     }
     let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
     let new = match usize::try_from(target.file_path_position) {
-        Ok(0) | Err(_) => value.to_owned(),
-        Ok(position) => insert_part(old, position - 1, value),
+        Ok(0) | Err(_) => value.text.clone(),
+        Ok(position) => insert_part(old, position - 1, &value.text),
     };
-    set_text(node, &new);
+    set_text(node, &new, value.pos);
     Ok(())
 }
 
