@@ -1,12 +1,15 @@
 //! A folder rendered as the hub would render a commit of it: no hub, no Git.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use flotilla_core::{ClusterName, Object, UnitId};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
-use flotilla_render::{ClusterRender, Fleet, RenderCache, discover, render_cluster};
+use flotilla_render::{
+    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
+};
 use flotilla_source::{FolderFiles, GitLimits};
 
 use crate::error::Error;
@@ -32,7 +35,7 @@ pub(crate) struct ClustersArgs {
 
 /// A fleet repo on this machine.
 pub(crate) struct Repo {
-    files: FolderFiles,
+    tree: Artifact,
     clusters: TreePath,
     cache: RenderCache,
     pub(crate) fleet: Fleet,
@@ -66,7 +69,8 @@ impl Repo {
         let files = FolderFiles::open(folder, GitLimits::default().file_bytes)
             .map_err(|error| unread(error.into()))?;
         let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
-        Ok(Self { files, clusters, cache: RenderCache::new(), fleet })
+        let tree = Artifact::new(Arc::new(files), "the folder", "the fleet repo");
+        Ok(Self { tree, clusters, cache: RenderCache::new(), fleet })
     }
 
     /// All clusters, those included whose definition is not clear.
@@ -96,10 +100,11 @@ impl Repo {
             let message = format!("the fleet repo has no cluster {name} in {}", self.clusters);
             return Err(Error::new(Code::NotFound, message).hint(known));
         };
-        let render = render_cluster(&self.files, &self.cache, definition, &self.clusters, &|_| None)
-            .map_err(|error| {
-                Error::new(Code::Input, format!("cannot render cluster {name}")).because(error)
-            })?;
+        let sources = NothingFetched("is not fetched offline");
+        let inputs = Inputs::new(&self.tree, &self.clusters, &self.cache, &sources);
+        let render = render_cluster(&inputs, definition).map_err(|error| {
+            Error::new(Code::Input, format!("cannot render cluster {name}")).because(error)
+        })?;
         Ok(rendered(&render))
     }
 }

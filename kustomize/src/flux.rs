@@ -31,6 +31,8 @@ pub struct FluxOverlay {
     /// Folders of components, relative to the path.
     pub components: Vec<String>,
     pub ignore_missing_components: bool,
+    /// Options of `buildMetadata`, on top of those of the file.
+    pub build_metadata: Vec<String>,
 }
 
 /// An entry of `spec.patches`.
@@ -182,6 +184,12 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
         match k.images.iter_mut().find(|(i, _)| i.name == image.name) {
             Some(known) => *known = (image.clone(), Pos::default()),
             None => k.images.push((image.clone(), Pos::default())),
+        }
+        k.empty = false;
+    }
+    for option in &overlay.build_metadata {
+        if !k.build_metadata.contains(option) {
+            k.build_metadata.push(option.clone());
         }
         k.empty = false;
     }

@@ -1,26 +1,33 @@
-//! One unit's content: what a build of its path puts out, sorted into objects, child units and problems.
+//! One unit's content: what a build of its path puts out, sorted into objects, child units, sources and problems.
 
 use std::collections::BTreeMap;
 
 use flotilla_core::report::Problem;
+use flotilla_core::source::SourceId;
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, Output};
 use flotilla_yaml::Node;
 
 use crate::cache::{Outcome, RenderCache};
+use crate::field::Places;
 use crate::flux::{self, Role};
 use crate::overlay;
+use crate::source::{Artifact, SourceDefinition, fleet_source, prefix};
 
 /// A unit as its parent's output defines it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     pub id: UnitId,
-    /// Its policy; `parent` is filled in where the parent is known.
+    /// Its policy; `parent` and `service_account` are filled in where the parent is known.
     pub spec: UnitSpec,
+    /// Where its files are.
+    pub source: SourceId,
     pub path: TreePath,
     /// The fields of the Flux `Kustomization` that change what is built: a mapping.
     pub overlay: Node,
+    /// As the definition names it, of the unit's own namespace.
+    pub service_account: Option<String>,
     /// Where the definition stands.
     pub file: String,
     pub line: u32,
@@ -34,6 +41,9 @@ pub struct Content {
     pub children: Vec<Definition>,
     /// Child units that are defined, but wrongly: they are kept as they are.
     pub broken_children: BTreeMap<UnitId, Vec<Problem>>,
+    pub sources: Vec<SourceDefinition>,
+    /// Sources that are defined, but wrongly.
+    pub broken_sources: BTreeMap<SourceId, Vec<Problem>>,
     /// Where each object was written: file and line, beside `objects`.
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,
@@ -46,91 +56,104 @@ impl Content {
     }
 }
 
-/// Renders a path with an overlay, from memory if nothing that it reads has changed. `clusters` is the folder
-/// of cluster definitions, where objects of our own kinds may stand.
+/// What is built: a path in a source, with an overlay.
+pub(crate) struct Recipe<'a> {
+    pub(crate) source: &'a SourceId,
+    pub(crate) artifact: &'a Artifact,
+    pub(crate) path: &'a TreePath,
+    pub(crate) overlay: &'a Node,
+    /// The folder of cluster definitions, where objects of our own kinds may stand.
+    pub(crate) clusters: &'a TreePath,
+}
+
+impl Recipe<'_> {
+    fn key(&self) -> Digest {
+        let overlay = self.overlay.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
+        Digest::of_parts([
+            self.source.to_string().as_bytes(),
+            self.artifact.origin.as_bytes(),
+            self.path.as_str().as_bytes(),
+            overlay.as_bytes(),
+            self.clusters.as_str().as_bytes(),
+        ])
+    }
+
+    fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::error(format!("{}{}", prefix(self.source), self.path), 0, message)
+    }
+
+    fn failed(&self, error: &flotilla_kustomize::Error) -> Problem {
+        let file = error.file.as_ref().map(|file| format!("{}{file}", prefix(self.source)));
+        let problem = Problem::error(file.unwrap_or_default(), error.line, error.message.clone());
+        Problem { column: error.column, field: error.field.clone().unwrap_or_default(), ..problem }
+    }
+}
+
+/// Renders a recipe, from memory if nothing that it reads has changed.
 ///
 /// # Errors
 /// Only if the tree cannot be read; what is wrong with the content is the outcome.
-pub(crate) fn render(
-    files: &dyn Files,
-    cache: &RenderCache,
-    path: &TreePath,
-    overlay: &Node,
-    clusters: &TreePath,
-) -> Result<Outcome, ReadError> {
-    let overlay_text = overlay.to_json().map_or_else(|error| error.to_string(), |json| json.to_string());
-    let request =
-        Digest::of_parts([path.as_str().as_bytes(), overlay_text.as_bytes(), clusters.as_str().as_bytes()]);
-    cache.get(request, files, |files| {
-        match files.entry(path)? {
-            Some(entry) if entry.kind == Kind::Folder => {}
-            Some(_) => {
-                return Ok(failed(Problem::error(
-                    path.to_string(),
-                    0,
-                    "is a file; spec.path names a folder",
-                )));
-            }
-            None => {
-                return Ok(failed(Problem::error(
-                    path.to_string(),
-                    0,
-                    "there is no such folder in the source",
-                )));
-            }
+pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
+    cache.get(recipe.key(), &*recipe.artifact.files, |files| build(files, recipe))
+}
+
+fn build(files: &dyn Files, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
+    let failed = |problem: Problem| Ok(Err([problem].into()));
+    match files.entry(recipe.path)? {
+        Some(entry) if entry.kind == Kind::Folder => {}
+        Some(_) => return failed(recipe.problem("is a file; spec.path names a folder")),
+        None => return failed(recipe.problem("there is no such folder in the source")),
+    }
+    match flotilla_kustomize::build_flux(files, recipe.path, &overlay::of(recipe.overlay), &Answers::new()) {
+        Ok(output) => Ok(sort(&output, recipe).map(Into::into).map_err(Into::into)),
+        Err(BuildError::Failed(error)) => failed(recipe.failed(&error)),
+        Err(needs @ BuildError::Needs(_)) => {
+            failed(recipe.problem(format!("{needs}, which is not supported yet")))
         }
-        Ok(match flotilla_kustomize::build_flux(files, path, &overlay::of(overlay), &Answers::new()) {
-            Ok(output) => sort(&output, clusters).map(Into::into).map_err(Into::into),
-            Err(BuildError::Failed(error)) => failed(problem(&error)),
-            Err(needs @ BuildError::Needs(_)) => {
-                failed(Problem::error(path.to_string(), 0, format!("{needs}, which is not supported yet")))
-            }
-        })
-    })
+    }
 }
 
-fn failed(problem: Problem) -> Outcome {
-    Err([problem].into())
-}
-
-fn problem(error: &flotilla_kustomize::Error) -> Problem {
-    let file = error.file.as_ref().map(ToString::to_string).unwrap_or_default();
-    let problem = Problem::error(file, error.line, error.message.clone());
-    Problem { column: error.column, field: error.field.clone().unwrap_or_default(), ..problem }
-}
-
-fn sort(output: &Output, clusters: &TreePath) -> Result<Content, Vec<Problem>> {
-    let mut content = Content::default();
-    let mut problems = Vec::new();
+fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
+    let prefix = prefix(recipe.source);
+    let places = Places { sources: &output.sources, prefix: &prefix };
+    let mut sorter = Sorter { recipe, places, content: Content::default(), problems: Vec::new() };
     let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
-    content.notices.extend(output.notices.iter().map(notice));
+    sorter.content.notices.extend(output.notices.iter().map(notice));
     for document in &output.documents {
-        let node = &document.node;
-        let file = document.origin.file.as_ref().map(ToString::to_string).unwrap_or_default();
-        let line = document.origin.line;
-        let object = node.to_json().map_err(|e| Problem {
-            column: e.pos.column,
-            ..Problem::error(file.clone(), e.pos.line, e.message)
+        let at = (sorter.places.file(document.origin.file.as_ref()), document.origin.line);
+        sorter.document(&document.node, at);
+    }
+    if sorter.problems.is_empty() { Ok(sorter.content) } else { Err(sorter.problems) }
+}
+
+struct Sorter<'a> {
+    recipe: &'a Recipe<'a>,
+    places: Places<'a>,
+    content: Content,
+    problems: Vec<Problem>,
+}
+
+impl Sorter<'_> {
+    fn document(&mut self, node: &Node, at: (String, u32)) {
+        let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
+        let object = node.to_json().map_err(|e| {
+            let wrong = crate::field::Wrong { pos: e.pos, field: String::new(), message: e.message };
+            self.places.problem(wrong, &at)
         });
-        let object = object.and_then(|json| {
-            Object::new(&json).map_err(|error| Problem::error(file.clone(), line, error.to_string()))
-        });
-        let object = match object {
+        let object = match object.and_then(|json| Object::new(&json).map_err(|e| problem(e.to_string()))) {
             Ok(object) => object,
-            Err(problem) => {
-                problems.push(problem);
-                continue;
-            }
+            Err(problem) => return self.problems.push(problem),
         };
         let ObjectRef { id, .. } = object.reference();
+        let content = &mut self.content;
         match flux::role(&id.group, &id.kind) {
             Role::Object => {
                 content.objects.push(object);
-                content.origins.push((file, line));
+                content.origins.push(at);
             }
             Role::Kustomization => {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
-                match flux::kustomization(&unit, node, &file) {
+                match flux::kustomization::read(&unit, node, &self.places, &at) {
                     Ok(definition) => content.children.push(definition),
                     Err(problems) => {
                         content.broken_children.insert(unit, problems);
@@ -140,28 +163,34 @@ fn sort(output: &Output, clusters: &TreePath) -> Result<Content, Vec<Problem>> {
             Role::HelmRelease => {
                 let unit = flux::unit_id(Role::HelmRelease, &id.namespace, &id.name);
                 let message = "HelmReleases are not rendered yet; the release stays as it is";
-                content.broken_children.insert(unit, vec![Problem::error(file, line, message)]);
+                content.broken_children.insert(unit, vec![problem(message.to_owned())]);
             }
-            Role::Source => {
-                if (id.namespace.as_str(), id.name.as_str()) != flux::FLEET_SOURCE {
-                    let message =
-                        format!("{} {}/{}: sources are not fetched yet", id.kind, id.namespace, id.name);
-                    content.notices.push(Problem::error(file, line, message).as_notice());
+            Role::Source(kind) => {
+                let source = SourceId::new(kind, flux::namespace_or_default(&id.namespace), id.name.as_str());
+                match flux::sources::read(&source, node, &self.places, &at) {
+                    Ok((source, notices)) => {
+                        let (file, line) = at;
+                        content.sources.push(SourceDefinition { source, file, line });
+                        content.notices.extend(notices);
+                    }
+                    Err(problems) => {
+                        content.broken_sources.insert(source, problems);
+                    }
                 }
             }
             Role::Ignored => {
                 let message = format!("{} {}/{} is not acted on yet", id.kind, id.namespace, id.name);
-                content.notices.push(Problem::error(file, line, message).as_notice());
+                content.notices.push(problem(message).as_notice());
             }
             Role::Ours => {
-                let inside = TreePath::from_root(&file).is_ok_and(|file| file.is_within(clusters));
-                if !inside {
+                let clusters = self.recipe.clusters;
+                let of_fleet = *self.recipe.source == fleet_source();
+                if !of_fleet || !TreePath::from_root(&at.0).is_ok_and(|file| file.is_within(clusters)) {
                     let message =
                         format!("a {} belongs below {clusters}/, where the fleet is defined", id.kind);
-                    problems.push(Problem::error(file, line, message));
+                    self.problems.push(problem(message));
                 }
             }
         }
     }
-    if problems.is_empty() { Ok(content) } else { Err(problems) }
 }

@@ -4,10 +4,10 @@
 //!   Files (one commit) ─► fleet: which clusters there are, with root path and variables
 //!                           │
 //!                           ▼ for each cluster
-//!                         cluster: the root unit, then every Kustomization in its output, and theirs …
-//!                           │
+//!                         walk: the root unit, then every Kustomization in its output, and theirs …
+//!                           │      registry: the sources that their outputs define, and their content
 //!                           ▼ for each unit
-//!                         content: one kustomize build ─► objects, child definitions, problems
+//!                         content: one kustomize build ─► objects, child definitions, sources, problems
 //!                           ▲
 //!                         cache: the same build again only if a file that it read has changed
 //! ```
@@ -15,15 +15,21 @@
 //! A broken thing stays one: problems are values beside what could be rendered, never a reason to stop.
 
 pub mod cache;
+mod checks;
 pub mod cluster;
 pub mod content;
 pub mod duration;
+mod field;
 pub mod fleet;
 pub mod flux;
 mod overlay;
+mod registry;
+pub mod source;
 mod trace;
+mod walk;
 
 pub use cache::RenderCache;
-pub use cluster::{ClusterRender, RenderedUnit, Unit, render_cluster};
+pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster};
 pub use content::{Content, Definition};
 pub use fleet::{ClusterDefinition, Fleet, discover};
+pub use source::{Artifact, NothingFetched, RenderedSource, Sources, Unavailable};

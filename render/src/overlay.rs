@@ -1,107 +1,90 @@
 //! The fields of a Flux `Kustomization` that change what is built, read from its node.
 
-use std::collections::BTreeMap;
-
 use flotilla_kustomize::{FluxOverlay, FluxPatch, Image, Selector};
 use flotilla_yaml::Node;
 
+use crate::field::{Field, Object, Wrong};
+
 /// Reads one field into the overlay. `None`: the field is no part of it.
-pub(crate) fn read(overlay: &mut FluxOverlay, field: &str, value: &Node) -> Option<Result<(), String>> {
-    Some(match field {
-        "targetNamespace" => string(value).map(|text| overlay.target_namespace = Some(text)),
-        "namePrefix" => string(value).map(|text| overlay.name_prefix = Some(text)),
-        "nameSuffix" => string(value).map(|text| overlay.name_suffix = Some(text)),
-        "components" => items(value).and_then(|paths| {
-            overlay.components = paths.map(string).collect::<Result<_, _>>()?;
-            Ok(())
-        }),
-        "ignoreMissingComponents" => value
-            .as_bool()
-            .map(|ignore| overlay.ignore_missing_components = ignore)
-            .ok_or_else(|| "must be true or false".to_owned()),
-        "commonMetadata" => fields(value, &["labels", "annotations"]).and_then(|()| {
-            let pairs =
-                |field: &str| value.get(field).map(strings).transpose().map(Option::unwrap_or_default);
-            overlay.common_labels = pairs("labels")?;
-            overlay.common_annotations = pairs("annotations")?;
-            Ok(())
-        }),
-        "images" => items(value).and_then(|images| {
-            overlay.images = images.map(image).collect::<Result<_, _>>()?;
-            Ok(())
-        }),
-        "patches" => items(value).and_then(|patches| {
-            overlay.patches = patches.map(patch).collect::<Result<_, _>>()?;
-            Ok(())
-        }),
-        _ => return None,
-    })
+pub(crate) fn read(overlay: &mut FluxOverlay, name: &str, field: &Field<'_>) -> Option<Result<(), Wrong>> {
+    let mut read = || -> Result<bool, Wrong> {
+        match name {
+            "targetNamespace" => overlay.target_namespace = Some(field.text()?),
+            "namePrefix" => overlay.name_prefix = Some(field.str()?.to_owned()),
+            "nameSuffix" => overlay.name_suffix = Some(field.str()?.to_owned()),
+            "components" => overlay.components = field.strings()?,
+            "ignoreMissingComponents" => overlay.ignore_missing_components = field.bool()?,
+            "commonMetadata" => {
+                let object = field.object(&["labels", "annotations"])?;
+                let pairs = |name: &str| {
+                    object.get(name).map(Field::pairs).transpose().map(Option::unwrap_or_default)
+                };
+                overlay.common_labels = pairs("labels")?;
+                overlay.common_annotations = pairs("annotations")?;
+            }
+            "buildMetadata" => {
+                let known = ["originAnnotations", "transformerAnnotations"].map(|name| (name, name));
+                let items = field.items()?;
+                overlay.build_metadata = items
+                    .iter()
+                    .map(|item| item.choice(&known).map(str::to_owned))
+                    .collect::<Result<_, _>>()?;
+            }
+            "images" => overlay.images = field.items()?.iter().map(image).collect::<Result<_, _>>()?,
+            "patches" => overlay.patches = field.items()?.iter().map(patch).collect::<Result<_, _>>()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    };
+    match read() {
+        Ok(true) => Some(Ok(())),
+        Ok(false) => None,
+        Err(wrong) => Some(Err(wrong)),
+    }
 }
 
 /// The overlay of a mapping whose fields were read one by one before.
 pub(crate) fn of(node: &Node) -> FluxOverlay {
     let mut overlay = FluxOverlay::default();
-    for entry in node.as_map().into_iter().flat_map(|map| map.iter()) {
-        let done = read(&mut overlay, entry.key.text().unwrap_or_default(), &entry.value);
+    for (name, field) in Field::new(node, "spec").entries().into_iter().flatten() {
+        let done = read(&mut overlay, name, &field);
         debug_assert!(matches!(done, Some(Ok(()))), "the definition was checked when it was read");
     }
     overlay
 }
 
-fn image(node: &Node) -> Result<Image, String> {
-    fields(node, &["name", "newName", "newTag", "digest"])?;
-    let text = |field: &str| node.get(field).map(string).transpose().map(Option::unwrap_or_default);
-    let name = text("name")?;
-    if name.is_empty() {
-        return Err("each entry needs a name".to_owned());
-    }
+fn text(object: &Object<'_>, name: &str) -> Result<String, Wrong> {
+    object.text(name).map(Option::unwrap_or_default)
+}
+
+fn image(field: &Field<'_>) -> Result<Image, Wrong> {
+    let object = field.object(&["name", "newName", "newTag", "digest"])?;
     Ok(Image {
-        name,
-        new_name: text("newName")?,
-        new_tag: text("newTag")?,
-        digest: text("digest")?,
+        name: object.need("name")?.text()?,
+        new_name: text(&object, "newName")?,
+        new_tag: text(&object, "newTag")?,
+        digest: text(&object, "digest")?,
         ..Image::default()
     })
 }
 
-fn patch(node: &Node) -> Result<FluxPatch, String> {
-    fields(node, &["patch", "target"])?;
-    let patch = node.get("patch").map(string).transpose()?.filter(|patch| !patch.is_empty());
-    let target = node.get("target").map(selector).transpose()?;
-    Ok(FluxPatch { patch: patch.ok_or("each entry needs a patch")?, target })
+fn patch(field: &Field<'_>) -> Result<FluxPatch, Wrong> {
+    let object = field.object(&["patch", "target"])?;
+    let target = object.get("target").map(selector).transpose()?;
+    Ok(FluxPatch { patch: object.need("patch")?.text()?, target })
 }
 
-fn selector(node: &Node) -> Result<Selector, String> {
-    fields(node, &["group", "version", "kind", "name", "namespace", "annotationSelector", "labelSelector"])?;
-    let text = |field: &str| node.get(field).map(string).transpose().map(Option::unwrap_or_default);
+/// A selector of objects, as `patches` and `ignore` have it.
+pub(crate) fn selector(field: &Field<'_>) -> Result<Selector, Wrong> {
+    let known = ["group", "version", "kind", "name", "namespace", "annotationSelector", "labelSelector"];
+    let object = field.object(&known)?;
     Ok(Selector {
-        group: text("group")?,
-        version: text("version")?,
-        kind: text("kind")?,
-        name: text("name")?,
-        namespace: text("namespace")?,
-        annotation_selector: text("annotationSelector")?,
-        label_selector: text("labelSelector")?,
+        group: text(&object, "group")?,
+        version: text(&object, "version")?,
+        kind: text(&object, "kind")?,
+        name: text(&object, "name")?,
+        namespace: text(&object, "namespace")?,
+        annotation_selector: text(&object, "annotationSelector")?,
+        label_selector: text(&object, "labelSelector")?,
     })
-}
-
-fn string(node: &Node) -> Result<String, String> {
-    node.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
-}
-
-fn strings(node: &Node) -> Result<BTreeMap<String, String>, String> {
-    let map = node.as_map().ok_or("must be a mapping of strings")?;
-    map.iter().map(|entry| Ok((string(&entry.key)?, string(&entry.value)?))).collect()
-}
-
-pub(crate) fn items(node: &Node) -> Result<impl Iterator<Item = &Node>, String> {
-    node.as_seq().map(|items| items.iter()).ok_or_else(|| "must be a list".to_owned())
-}
-
-fn fields(node: &Node, known: &[&str]) -> Result<(), String> {
-    let map = node.as_map().ok_or("must be a mapping")?;
-    match map.keys().find(|key| !known.contains(key)) {
-        Some(key) => Err(format!("'{key}' is no field here; known are {}", known.join(", "))),
-        None => Ok(()),
-    }
 }

@@ -1,9 +1,13 @@
 //! Which clusters a repository has, and what is said of definitions that are wrong.
 
+use std::sync::Arc;
+
 use flotilla_core::UnitId;
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_render::{ClusterRender, Fleet, RenderCache, discover, render_cluster};
+use flotilla_render::{
+    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
+};
 
 fn clusters() -> TreePath {
     TreePath::from_root("clusters").unwrap()
@@ -110,7 +114,9 @@ fn rendered(files: &[(&str, String)]) -> ClusterRender {
     let files = MemoryFiles::new(files.iter().map(|(p, c)| (*p, c.as_str())));
     let fleet = discover(&files, &clusters()).unwrap();
     let cluster = fleet.clusters.values().next().unwrap();
-    render_cluster(&files, &RenderCache::new(), cluster, &clusters(), &|_: &UnitId| None).unwrap()
+    let tree = Artifact::new(Arc::new(files), "main", "test");
+    let (clusters, cache, sources) = (clusters(), RenderCache::new(), NothingFetched("is not fetched yet"));
+    render_cluster(&Inputs::new(&tree, &clusters, &cache, &sources), cluster).unwrap()
 }
 
 fn shown(render: &ClusterRender) -> Vec<String> {

@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use flotilla_core::UnitId;
 use flotilla_kustomize::files::TreePath;
-use flotilla_render::{ClusterRender, RenderCache, discover, render_cluster};
+use flotilla_render::{
+    Artifact, ClusterRender, Inputs, NothingFetched, RenderCache, discover, render_cluster,
+};
 use flotilla_source::FolderFiles;
 use flotilla_yaml::Node;
 
@@ -40,10 +42,11 @@ fn every_cluster_of_the_example_renders_to_what_is_checked_in() {
     let names: Vec<_> = fleet.clusters.keys().map(ToString::to_string).collect();
     assert_eq!(names, ["edge-berlin", "edge-oslo", "production", "staging"]);
 
-    let never = |_: &UnitId| None;
+    let (tree, sources) = (Artifact::new(Arc::new(files), "main", "test"), NothingFetched("is not fetched"));
+    let inputs = Inputs::new(&tree, &clusters, &cache, &sources);
     let mut stale = Vec::new();
     for (name, cluster) in &fleet.clusters {
-        let render = render_cluster(&files, &cache, cluster, &clusters, &never).unwrap();
+        let render = render_cluster(&inputs, cluster).unwrap();
         let text = text(&render);
         let golden = repository().join(format!("render/tests/golden/{name}.yaml"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -59,7 +62,7 @@ fn every_cluster_of_the_example_renders_to_what_is_checked_in() {
 
     let builds = cache.builds();
     for cluster in fleet.clusters.values() {
-        render_cluster(&files, &cache, cluster, &clusters, &never).unwrap();
+        render_cluster(&inputs, cluster).unwrap();
     }
     assert_eq!(cache.builds(), builds, "a second round over the same files builds nothing");
 }

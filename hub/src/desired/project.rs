@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use flotilla_core::report::Problem;
     use flotilla_kustomize::files::{MemoryFiles, TreePath};
-    use flotilla_render::{ClusterDefinition, Content, RenderCache, render_cluster};
+    use flotilla_render::{Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, render_cluster};
 
     const HEAD: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n";
 
@@ -137,12 +137,13 @@ mod tests {
     }
 
     fn render(files: &[(&str, String)]) -> ClusterRender {
-        let files = MemoryFiles::new(files.iter().map(|(p, c)| (*p, c.as_bytes())));
+        let files = Arc::new(MemoryFiles::new(files.iter().map(|(p, c)| (*p, c.as_bytes()))));
         let clusters = TreePath::from_root("clusters").unwrap();
         let root = TreePath::from_root("clusters/x").unwrap();
         let cluster = ClusterDefinition::of_folder("x".parse().unwrap(), root);
-        let never = |_: &UnitId| None::<Arc<Content>>;
-        render_cluster(&files, &RenderCache::new(), &cluster, &clusters, &never).unwrap()
+        let (fleet, cache, sources) =
+            (Artifact::new(files, "main", "test"), RenderCache::new(), NothingFetched("no"));
+        render_cluster(&Inputs::new(&fleet, &clusters, &cache, &sources), &cluster).unwrap()
     }
 
     fn known(units: &[(&str, &str)]) -> BTreeMap<UnitId, KnownUnit> {
@@ -230,6 +231,9 @@ mod tests {
             defined_at: (String::new(), 0),
             unit: None,
             problems: vec![Problem::error("", 0, "just a notice").as_notice()],
+            source: flotilla_render::source::fleet_source(),
+            revision: String::new(),
+            suspended: false,
         };
         assert_eq!(hold_reason(&rendered), "it does not render");
     }

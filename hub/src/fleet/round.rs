@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, DesiredState, UnitId};
-use flotilla_kustomize::files::{Files, ReadError, TreePath};
+use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_proto::api;
 use flotilla_render::{
-    ClusterDefinition, ClusterRender, Content, Fleet, RenderCache, discover, render_cluster,
+    Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, NothingFetched, RenderCache,
+    RenderedUnit, discover, render_cluster,
 };
 use flotilla_runtime::tasks::chain;
-use flotilla_source::{Commit, CommitId, GitFiles, GitRepo};
+use flotilla_source::{Commit, CommitId, GitRepo};
 
 use super::Ledger;
 use super::subtree::Subtree;
@@ -145,12 +146,12 @@ impl Worker {
     }
 
     fn snapshot(&mut self, commit: &Commit, view: &mut FleetView) -> Result<(), SnapshotError> {
-        let files = self.files(&commit.id)?;
-        let fleet = discover(&files, &self.config.clusters)?;
+        let tree = self.artifact(&commit.id)?;
+        let fleet = discover(&*tree.files, &self.config.clusters)?;
         view.problems.extend(fleet.problems.iter().cloned());
         self.cache.begin_round();
         for (name, cluster) in &fleet.clusters {
-            let facts = match self.cluster(&files, commit, cluster) {
+            let facts = match self.cluster(&tree, commit, cluster) {
                 Ok(facts) => facts,
                 Err(error) => {
                     let message = chain(&error);
@@ -165,9 +166,12 @@ impl Worker {
         Ok(())
     }
 
-    fn files(&self, commit: &CommitId) -> Result<Subtree<GitFiles>, SnapshotError> {
+    /// The fleet repo at a commit, as units see it.
+    fn artifact(&self, commit: &CommitId) -> Result<Artifact, SnapshotError> {
         let files = self.repo.tree(commit).map_err(SnapshotError::Commit)?;
-        Ok(Subtree::new(files, self.config.path.clone()))
+        let files = Arc::new(Subtree::new(files, self.config.path.clone()));
+        let revision = format!("{}@sha1:{}", self.source.reference, commit.as_str());
+        Ok(Artifact::new(files, revision, "the fleet repo"))
     }
 
     /// Clusters whose definition could not be read keep what is published.
@@ -184,20 +188,20 @@ impl Worker {
 
     fn cluster(
         &mut self,
-        files: &dyn Files,
+        tree: &Artifact,
         commit: &Commit,
         cluster: &ClusterDefinition,
     ) -> Result<ClusterFacts, ClusterError> {
         let name = &cluster.name;
         let mut remembered = self.memory.remove(name).unwrap_or_default();
-        let result = self.cluster_with(files, commit, cluster, &mut remembered);
+        let result = self.cluster_with(tree, commit, cluster, &mut remembered);
         self.memory.insert(name.clone(), remembered);
         result
     }
 
     fn cluster_with(
         &self,
-        files: &dyn Files,
+        tree: &Artifact,
         commit: &Commit,
         cluster: &ClusterDefinition,
         remembered: &mut Remembered,
@@ -208,19 +212,23 @@ impl Worker {
             remembered.noted = remembered.commits.clone();
             remembered.loaded = true;
         }
-        let mut render = self.render(files, cluster, remembered)?;
-        if render.units.iter().any(|(id, unit)| unit.unit.is_none() && !remembered.content.contains_key(id)) {
-            // After a restart: what the failing units last were stands in older commits.
+        let suspended = self.ledger.suspended(name)?;
+        let by_hand = |id: &UnitId| suspended.covers(id);
+        let mut render = self.render(tree, cluster, remembered, &by_hand)?;
+        if render.units.iter().any(|(id, unit)| is_kept(unit) && !remembered.content.contains_key(id)) {
+            // After a restart: what such units last were stands in older commits.
             self.recall(cluster, remembered);
-            render = self.render(files, cluster, remembered)?;
+            render = self.render(tree, cluster, remembered, &by_hand)?;
         }
         for (id, rendered) in &render.units {
+            if rendered.suspended && remembered.content.contains_key(id) {
+                continue;
+            }
             if let Some(unit) = &rendered.unit {
                 remembered.content.insert(id.clone(), unit.content.clone());
                 remembered.commits.insert(id.clone(), commit.id.as_str().to_owned());
             }
         }
-        let suspended = self.ledger.suspended(name)?;
         let current = self.board.current(name);
         let mut known = self.ledger.known_units(name)?;
         let recorded = known.clone();
@@ -253,26 +261,28 @@ impl Worker {
 
     fn render(
         &self,
-        files: &dyn Files,
+        tree: &Artifact,
         cluster: &ClusterDefinition,
         remembered: &Remembered,
+        suspended: &dyn Fn(&UnitId) -> bool,
     ) -> Result<ClusterRender, ReadError> {
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-        render_cluster(files, &self.cache, cluster, &self.config.clusters, &last_good)
+        let inputs = Inputs { suspended, last_good: &last_good, ..self.inputs(tree) };
+        render_cluster(&inputs, cluster)
+    }
+
+    fn inputs<'a>(&'a self, tree: &'a Artifact) -> Inputs<'a> {
+        Inputs::new(tree, &self.config.clusters, &self.cache, &NothingFetched("is not fetched yet"))
     }
 
     /// Renders the commits at which units were last good, as far as they can still be read.
     fn recall(&self, cluster: &ClusterDefinition, remembered: &mut Remembered) {
         let commits: HashSet<String> = remembered.commits.values().cloned().collect();
         for commit in commits {
-            let Some(files) = commit.parse().ok().and_then(|id| self.files(&id).ok()) else { continue };
-            let Ok(fleet) = discover(&files, &self.config.clusters) else { continue };
+            let Some(tree) = commit.parse().ok().and_then(|id| self.artifact(&id).ok()) else { continue };
+            let Ok(fleet) = discover(&*tree.files, &self.config.clusters) else { continue };
             let Some(then) = fleet.clusters.get(&cluster.name) else { continue };
-            let nothing = |_: &UnitId| None;
-            let Ok(render) = render_cluster(&files, &self.cache, then, &self.config.clusters, &nothing)
-            else {
-                continue;
-            };
+            let Ok(render) = render_cluster(&self.inputs(&tree), then) else { continue };
             for (id, rendered) in render.units {
                 if let Some(unit) = rendered.unit
                     && remembered.commits.get(&id) == Some(&commit)
@@ -282,6 +292,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether a unit's definitions come from an earlier render, if there is one.
+fn is_kept(unit: &RenderedUnit) -> bool {
+    unit.unit.is_none() || unit.suspended
 }
 
 fn facts(

@@ -1,0 +1,182 @@
+//! Reading typed fields out of YAML: each value knows the path of its field and its place, so that what is wrong
+//! with it can be said as `file:line:column: spec.path: …`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use flotilla_core::report::Problem;
+use flotilla_kustomize::files::TreePath;
+use flotilla_yaml::{Node, Pos};
+
+use crate::duration;
+
+/// What is wrong with a field.
+#[derive(Debug, Clone)]
+pub(crate) struct Wrong {
+    pub(crate) pos: Pos,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// Where nodes stand: the files of a build, as they are shown.
+pub(crate) struct Places<'a> {
+    pub(crate) sources: &'a [TreePath],
+    /// Put before each path: the source, where it is not the fleet repo.
+    pub(crate) prefix: &'a str,
+}
+
+impl Places<'_> {
+    /// The file as it is shown; "" where none is known.
+    pub(crate) fn file(&self, path: Option<&TreePath>) -> String {
+        path.map(|path| format!("{}{path}", self.prefix)).unwrap_or_default()
+    }
+
+    /// A problem at the place of a field, or at `fallback` (file and line) where its own is not known.
+    pub(crate) fn problem(&self, wrong: Wrong, fallback: &(String, u32)) -> Problem {
+        let Wrong { pos, field, message } = wrong;
+        let file = (pos.source as usize).checked_sub(1).and_then(|n| self.sources.get(n));
+        match file {
+            Some(file) if pos.line > 0 => {
+                let at = Problem::error(self.file(Some(file)), pos.line, message).field(field);
+                Problem { column: pos.column, ..at }
+            }
+            _ => Problem::error(fallback.0.clone(), fallback.1, message).field(field),
+        }
+    }
+}
+
+/// A value with the path that leads to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Field<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) path: String,
+    pos: Pos,
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>) -> Self {
+        Self { node, path: path.into(), pos: node.pos }
+    }
+
+    pub(crate) fn wrong(&self, message: impl Display) -> Wrong {
+        Wrong { pos: self.pos, field: self.path.clone(), message: message.to_string() }
+    }
+
+    fn under(&self, node: &'a Node, path: String) -> Self {
+        let pos = if node.pos.line > 0 { node.pos } else { self.pos };
+        Field { node, path, pos }
+    }
+
+    /// `result`, its error as one of this field.
+    pub(crate) fn so<T>(&self, result: Result<T, impl Display>) -> Result<T, Wrong> {
+        result.map_err(|error| self.wrong(error))
+    }
+
+    pub(crate) fn str(&self) -> Result<&'a str, Wrong> {
+        self.node.as_str().ok_or_else(|| self.wrong("must be a string"))
+    }
+
+    /// A string that is not empty.
+    pub(crate) fn text(&self) -> Result<String, Wrong> {
+        match self.str()? {
+            "" => Err(self.wrong("must not be empty")),
+            text => Ok(text.to_owned()),
+        }
+    }
+
+    pub(crate) fn bool(&self) -> Result<bool, Wrong> {
+        self.node.as_bool().ok_or_else(|| self.wrong("must be true or false"))
+    }
+
+    /// A Go duration of at least a second, in seconds.
+    pub(crate) fn seconds(&self) -> Result<u32, Wrong> {
+        match self.so(duration::seconds(self.str()?))? {
+            0 => Err(self.wrong("must be at least 1s")),
+            seconds => Ok(seconds),
+        }
+    }
+
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Wrong> {
+        let text = self.str()?;
+        choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            self.wrong(format!("'{text}' is none of {}", names.join(", ")))
+        })
+    }
+
+    pub(crate) fn items(&self) -> Result<Vec<Field<'a>>, Wrong> {
+        let seq = self.node.as_seq().ok_or_else(|| self.wrong("must be a list"))?;
+        Ok(seq.iter().enumerate().map(|(n, item)| self.under(item, format!("{}[{n}]", self.path))).collect())
+    }
+
+    pub(crate) fn strings(&self) -> Result<Vec<String>, Wrong> {
+        self.items()?.iter().map(|item| item.str().map(str::to_owned)).collect()
+    }
+
+    /// The fields of a mapping. One that is null counts as absent, as for the API server.
+    pub(crate) fn entries(&self) -> Result<Vec<(&'a str, Field<'a>)>, Wrong> {
+        let map = self.node.as_map().ok_or_else(|| self.wrong("must be a mapping"))?;
+        let entries = map.iter().filter(|entry| !entry.value.is_null()).map(|entry| {
+            let key = entry.key.text().unwrap_or_default();
+            let at = if entry.value.pos.line > 0 { entry.value.pos } else { entry.key.pos };
+            let pos = if at.line > 0 { at } else { self.pos };
+            (key, Field { node: &entry.value, path: format!("{}.{key}", self.path), pos })
+        });
+        Ok(entries.collect())
+    }
+
+    /// A mapping of strings.
+    pub(crate) fn pairs(&self) -> Result<BTreeMap<String, String>, Wrong> {
+        let entry = |(key, value): (&str, Field<'_>)| match value.node.as_str() {
+            Some(text) => Ok((key.to_owned(), text.to_owned())),
+            None => Err(value.wrong("must be a string; quote it")),
+        };
+        self.entries()?.into_iter().map(entry).collect()
+    }
+
+    /// A mapping that has no other fields than `known`.
+    pub(crate) fn object(&self, known: &[&str]) -> Result<Object<'a>, Wrong> {
+        let fields = self.entries()?;
+        if let Some((key, field)) = fields.iter().find(|(key, _)| !known.contains(key)) {
+            return Err(field.wrong(format!("'{key}' is no field here; known are {}", known.join(", "))));
+        }
+        Ok(Object { field: self.clone(), fields })
+    }
+}
+
+/// A mapping whose fields are known.
+pub(crate) struct Object<'a> {
+    pub(crate) field: Field<'a>,
+    fields: Vec<(&'a str, Field<'a>)>,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.fields.iter().find(|(key, _)| *key == name).map(|(_, field)| field)
+    }
+
+    pub(crate) fn need(&self, name: &str) -> Result<&Field<'a>, Wrong> {
+        self.get(name).ok_or_else(|| Wrong {
+            field: format!("{}.{name}", self.field.path),
+            ..self.field.wrong("is missing")
+        })
+    }
+
+    /// A string that is not empty, if the field is there.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Wrong> {
+        match self.get(name) {
+            Some(field) if field.str()?.is_empty() => Ok(None),
+            Some(field) => field.text().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn bool(&self, name: &str) -> Result<bool, Wrong> {
+        self.get(name).map_or(Ok(false), Field::bool)
+    }
+
+    /// `{name: …}`
+    pub(crate) fn name_of(&self, name: &str) -> Result<Option<String>, Wrong> {
+        self.get(name).map(|field| field.object(&["name"])?.need("name")?.text()).transpose()
+    }
+}

@@ -1,0 +1,229 @@
+//! A Flux `Kustomization`, read field by field, so that whatever we don't support is a problem at its line and never
+//! skipped. Source of behaviour: the CRD of `kustomize.toolkit.fluxcd.io/v1` and kustomize-controller 1.9.
+
+use flotilla_core::UnitId;
+use flotilla_core::report::Problem;
+use flotilla_core::source::{SourceId, SourceKind};
+use flotilla_core::unit::{DeletionPolicy, HealthCheck, UnitSpec};
+use flotilla_kustomize::FluxOverlay;
+use flotilla_kustomize::files::TreePath;
+use flotilla_yaml::{Map, Node};
+
+use super::ALLOW_EMPTY;
+use crate::content::Definition;
+use crate::field::{Field, Places, Wrong};
+use crate::overlay;
+
+/// The kinds that `spec.sourceRef` may name.
+const SOURCES: [(&str, SourceKind); 4] = [
+    ("GitRepository", SourceKind::GitRepository),
+    ("OCIRepository", SourceKind::OciRepository),
+    ("Bucket", SourceKind::Bucket),
+    ("ExternalArtifact", SourceKind::ExternalArtifact),
+];
+
+struct Reader {
+    namespace: String,
+    spec: UnitSpec,
+    path: TreePath,
+    overlay: Map,
+    source: Option<SourceId>,
+    service_account: Option<String>,
+    seen: Vec<String>,
+}
+
+/// Reads a Flux `Kustomization` that stands at `at` (file and line).
+///
+/// # Errors
+/// Every field that is wrong or that we don't support, each with its place.
+pub(crate) fn read(
+    id: &UnitId,
+    node: &Node,
+    places: &Places<'_>,
+    at: &(String, u32),
+) -> Result<Definition, Vec<Problem>> {
+    let mut reader = Reader {
+        namespace: id.namespace.clone(),
+        spec: UnitSpec { prune: false, ..UnitSpec::default() },
+        path: TreePath::root(),
+        overlay: Map::default(),
+        source: None,
+        service_account: None,
+        seen: Vec::new(),
+    };
+    let allow_empty = node.at(&["metadata", "annotations", ALLOW_EMPTY]).and_then(Node::text);
+    reader.spec.allow_empty = allow_empty == Some("true");
+    let mut problems = Vec::new();
+    let mut bad = |wrong: Wrong| problems.push(places.problem(wrong, at));
+    let whole = Field::new(node, "spec");
+    match node.get("spec").map(|spec| Field::new(spec, "spec").entries()) {
+        None => bad(whole.wrong("is missing")),
+        Some(Err(wrong)) => bad(wrong),
+        Some(Ok(fields)) => {
+            for (name, field) in fields {
+                if let Err(wrong) = reader.field(name, &field) {
+                    bad(wrong);
+                }
+                reader.seen.push(name.to_owned());
+            }
+            for required in ["interval", "prune", "sourceRef"] {
+                if !reader.seen.iter().any(|name| name == required) {
+                    bad(Wrong { field: format!("spec.{required}"), ..whole.wrong("is missing") });
+                }
+            }
+        }
+    }
+    let (true, Some(source)) = (problems.is_empty(), reader.source) else { return Err(problems) };
+    if !reader.seen.iter().any(|name| name == "timeout") {
+        // As kustomize-controller: the timeout is the interval, if none is given.
+        reader.spec.timeout = reader.spec.interval.max(30);
+    }
+    Ok(Definition {
+        id: id.clone(),
+        spec: reader.spec,
+        source,
+        path: reader.path,
+        overlay: reader.overlay.into(),
+        service_account: reader.service_account,
+        file: at.0.clone(),
+        line: at.1,
+    })
+}
+
+impl Reader {
+    fn field(&mut self, name: &str, field: &Field<'_>) -> Result<(), Wrong> {
+        let spec = &mut self.spec;
+        match name {
+            "path" => self.path = field.so(TreePath::from_root(field.str()?))?,
+            "prune" => spec.prune = field.bool()?,
+            "wait" => spec.wait = field.bool()?,
+            "force" => spec.force = field.bool()?,
+            "suspend" => spec.suspend = field.bool()?,
+            "interval" => spec.interval = field.seconds()?,
+            "timeout" => spec.timeout = field.seconds()?,
+            "retryInterval" => spec.retry_interval = Some(field.seconds()?),
+            "deletionPolicy" => {
+                spec.deletion_policy = field.choice(&[
+                    ("MirrorPrune", DeletionPolicy::MirrorPrune),
+                    ("Delete", DeletionPolicy::Delete),
+                    ("WaitForTermination", DeletionPolicy::WaitForTermination),
+                    ("Orphan", DeletionPolicy::Orphan),
+                ])?;
+            }
+            "dependsOn" => {
+                for item in field.items()? {
+                    let item = item.object(&["name", "namespace"])?;
+                    let namespace = item.text("namespace")?.unwrap_or_else(|| self.namespace.clone());
+                    spec.depends_on.push(UnitId::kustomization(namespace, item.need("name")?.text()?));
+                }
+            }
+            "healthChecks" => {
+                for item in field.items()? {
+                    let item = item.object(&["apiVersion", "kind", "namespace", "name"])?;
+                    spec.health_checks.push(HealthCheck {
+                        api_version: item.text("apiVersion")?.unwrap_or_else(|| "v1".to_owned()),
+                        kind: item.need("kind")?.text()?,
+                        namespace: item.text("namespace")?.unwrap_or_default(),
+                        name: item.need("name")?.text()?,
+                    });
+                }
+            }
+            "sourceRef" => {
+                let object = field.object(&["apiVersion", "kind", "name", "namespace"])?;
+                let namespace = object.text("namespace")?.unwrap_or_else(|| self.namespace.clone());
+                let kind = object.need("kind")?.choice(&SOURCES)?;
+                self.source = Some(SourceId::new(kind, namespace, object.need("name")?.text()?));
+            }
+            "serviceAccountName" => {
+                self.service_account = Some(field.str()?.to_owned()).filter(|name| !name.is_empty());
+            }
+            "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig" | "ignore" => {
+                let message = "is not supported yet; this unit stays as it is until the field goes";
+                return Err(field.wrong(message));
+            }
+            _ => match overlay::read(&mut FluxOverlay::default(), name, field) {
+                Some(checked) => {
+                    checked?;
+                    self.overlay.insert(name, field.node.clone());
+                }
+                None => return Err(field.wrong("is no field of a Kustomization")),
+            },
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<Definition, String> {
+        let options = flotilla_yaml::Options { source: 1, ..flotilla_yaml::Options::default() };
+        let nodes = flotilla_yaml::parse_with(yaml, &options).unwrap();
+        let sources = [TreePath::from_root("apps.yaml").unwrap()];
+        let places = Places { sources: &sources, prefix: "" };
+        let id = UnitId::kustomization("flux-system", "apps");
+        super::read(&id, &nodes[0], &places, &("apps.yaml".to_owned(), 1))
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    const GOOD: &str = "spec:\n  path: ./apps\n  prune: true\n  interval: 10m\n  sourceRef: {kind: GitRepository, \
+                        name: flux-system}\n";
+
+    #[test]
+    fn fields_become_the_units_policy() {
+        let more = "  wait: true\n  timeout: 1m30s\n  dependsOn: [{name: db}, {name: x, namespace: y}]\n  \
+                    deletionPolicy: Orphan\n  targetNamespace: web\n  serviceAccountName: deployer\n";
+        let unit = read(&format!("{GOOD}{more}")).unwrap();
+        assert_eq!(unit.path.as_str(), "apps");
+        assert_eq!(unit.source.to_string(), "GitRepository/flux-system/flux-system");
+        assert!(unit.spec.prune && unit.spec.wait && !unit.spec.suspend);
+        assert_eq!((unit.spec.interval, unit.spec.timeout), (600, 90));
+        let names: Vec<_> = unit.spec.depends_on.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["kustomization/flux-system/db", "kustomization/y/x"]);
+        assert_eq!(unit.overlay.get("targetNamespace").and_then(Node::text), Some("web"));
+        assert_eq!(unit.service_account.as_deref(), Some("deployer"));
+        assert_eq!(read(GOOD).unwrap().spec.timeout, 600);
+    }
+
+    #[test]
+    fn what_is_wrong_or_unsupported_is_named_at_its_line() {
+        for (more, expected) in [
+            (
+                "  decryption: {provider: sops}\n",
+                "apps.yaml:6:15: spec.decryption: is not supported yet; this unit stays as it is until the field goes",
+            ),
+            ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
+            ("  wait: please\n", "apps.yaml:6:9: spec.wait: must be true or false"),
+            ("  timeout: 5\n", "apps.yaml:6:12: spec.timeout: must be a string"),
+            ("  retryInterval: 0s\n", "apps.yaml:6:18: spec.retryInterval: must be at least 1s"),
+            (
+                "  timeout: soon\n",
+                "apps.yaml:6:12: spec.timeout: 'soon' is no duration: expected a form like 30s, 10m or 1h30m",
+            ),
+            (
+                "  dependsOn: [{name: a, ready: x}]\n",
+                "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace",
+            ),
+            ("  images: [{newTag: x}]\n", "apps.yaml:6:12: spec.images[0].name: is missing"),
+            (
+                "  buildMetadata: [origin]\n",
+                "apps.yaml:6:19: spec.buildMetadata[0]: 'origin' is none of originAnnotations, transformerAnnotations",
+            ),
+        ] {
+            assert_eq!(read(&format!("{GOOD}{more}")).unwrap_err(), expected);
+        }
+        assert_eq!(
+            read("spec:\n  path: ../x\n").unwrap_err(),
+            "apps.yaml:2:9: spec.path: '../x' leads out of the root of the source\n\
+             apps.yaml:1:1: spec.interval: is missing\napps.yaml:1:1: spec.prune: is missing\n\
+             apps.yaml:1:1: spec.sourceRef: is missing"
+        );
+        let other = GOOD.replace("GitRepository", "HelmRepository");
+        assert_eq!(
+            read(&other).unwrap_err(),
+            "apps.yaml:5:21: spec.sourceRef.kind: 'HelmRepository' is none of GitRepository, OCIRepository, Bucket, \
+             ExternalArtifact"
+        );
+    }
+}

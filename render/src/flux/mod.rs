@@ -1,0 +1,59 @@
+//! Flux's own kinds in a unit's output: what becomes a child unit, what is a source, what is not acted on yet.
+
+pub(crate) mod kustomization;
+pub(crate) mod sources;
+
+use flotilla_core::UnitId;
+use flotilla_core::source::SourceKind;
+use flotilla_core::unit::UnitKind;
+
+/// What a rendered object is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Goes to the cluster.
+    Object,
+    /// A Flux `Kustomization`: becomes a unit.
+    Kustomization,
+    /// A Flux `HelmRelease`: becomes a unit that cannot be rendered yet.
+    HelmRelease,
+    /// A Flux source: the hub's business.
+    Source(SourceKind),
+    /// A Flux kind that we know and do not act on.
+    Ignored,
+    /// A kind of our own: the hub's business, and only in the folder of clusters.
+    Ours,
+}
+
+/// Tells an object's role by its group and kind.
+pub fn role(group: &str, kind: &str) -> Role {
+    if let Some(source) = SourceKind::ALL.into_iter().find(|s| s.group() == group && s.as_str() == kind) {
+        return Role::Source(source);
+    }
+    match (group, kind) {
+        ("kustomize.toolkit.fluxcd.io", "Kustomization") => Role::Kustomization,
+        ("helm.toolkit.fluxcd.io", "HelmRelease") => Role::HelmRelease,
+        ("notification.toolkit.fluxcd.io", "Alert" | "Provider" | "Receiver")
+        | ("image.toolkit.fluxcd.io", "ImageRepository" | "ImagePolicy" | "ImageUpdateAutomation") => {
+            Role::Ignored
+        }
+        (crate::fleet::GROUP, _) => Role::Ours,
+        _ => Role::Object,
+    }
+}
+
+/// The `Kustomization` by which Flux applies a cluster's own path.
+pub const FLEET_UNIT: (&str, &str) = ("flux-system", "flux-system");
+
+/// Who asks for an annotation that lets a unit fall to zero objects.
+pub const ALLOW_EMPTY: &str = "flotilla.dev/allow-empty";
+
+/// The namespace of a Flux object that names none.
+pub(crate) fn namespace_or_default(namespace: &str) -> &str {
+    if namespace.is_empty() { "default" } else { namespace }
+}
+
+/// The unit that a Flux object defines.
+pub fn unit_id(role: Role, namespace: &str, name: &str) -> UnitId {
+    let kind = if role == Role::HelmRelease { UnitKind::HelmRelease } else { UnitKind::Kustomization };
+    UnitId { kind, namespace: namespace_or_default(namespace).to_owned(), name: name.to_owned() }
+}

@@ -1,0 +1,117 @@
+//! What the renderer asks of whoever fetches: the files of a source, or why there are none.
+//!
+//! ```text
+//!   unit's output ─► Source (what is wanted) ─► ClusterRender::sources ─► fetchers, at their own pace
+//!                                                                             │
+//!   unit's files ◄── Artifact, or the reason why not ◄── Sources::content ◄───┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use flotilla_core::report::Problem;
+use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind};
+use flotilla_core::{Digest, UnitId};
+use flotilla_kustomize::files::Files;
+
+/// The content of a source at one revision.
+#[derive(Clone)]
+pub struct Artifact {
+    /// Its files. Where Flux's artifact is one archive (a HelmChart, an OCIRepository with `operation: copy`): the
+    /// files of the unpacked archive.
+    pub files: Arc<dyn Files>,
+    /// As Flux writes it: `main@sha1:…`, `latest@sha256:…`.
+    pub revision: String,
+    /// The revision of what the content was made from, where that is something else.
+    pub origin_revision: Option<String>,
+    /// Whose content ids these are: trees of equal origin can be compared by the ids of their files and folders,
+    /// others cannot.
+    pub origin: Digest,
+}
+
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifact").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+impl Artifact {
+    /// A tree that is alone in its origin.
+    pub fn new(files: Arc<dyn Files>, revision: impl Into<String>, origin: &str) -> Self {
+        let origin = Digest::of(origin.as_bytes());
+        Self { files, revision: revision.into(), origin_revision: None, origin }
+    }
+}
+
+/// There is no content of a source to use: not yet, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// What has been fetched, as one cluster may see it. Answers at once: nothing is fetched while rendering.
+pub trait Sources: Send + Sync {
+    /// The content of a GitRepository, OCIRepository, Bucket or HelmChart that is to be used now: the newest, or
+    /// the last good one where the newest cannot be had.
+    fn content(&self, source: &Source) -> Result<Artifact, Unavailable>;
+
+    /// What an ArtifactGenerator puts out, by name. `inputs` are by alias, all that the generator names.
+    fn generate(
+        &self,
+        generator: &ArtifactGenerator,
+        inputs: &BTreeMap<String, Artifact>,
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable>;
+
+    /// Whether the operator uses this source though its `verify` block cannot be honoured.
+    fn allows_unverified(&self, _source: &SourceId) -> bool {
+        false
+    }
+}
+
+/// Where nothing is fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct NothingFetched(pub &'static str);
+
+impl Sources for NothingFetched {
+    fn content(&self, _: &Source) -> Result<Artifact, Unavailable> {
+        Err(Unavailable(self.0.to_owned()))
+    }
+
+    fn generate(
+        &self,
+        _: &ArtifactGenerator,
+        _: &BTreeMap<String, Artifact>,
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+        Err(Unavailable(self.0.to_owned()))
+    }
+}
+
+/// A source as a unit's output defines it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceDefinition {
+    pub source: Source,
+    /// Where it stands.
+    pub file: String,
+    pub line: u32,
+}
+
+/// A source of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedSource {
+    pub defined_by: UnitId,
+    /// File and line of its definition.
+    pub defined_at: (String, u32),
+    /// `None`: it is defined wrongly, as `problems` say.
+    pub source: Option<Source>,
+    pub problems: Vec<Problem>,
+}
+
+/// The name of the source that is the fleet repo itself.
+pub fn fleet_source() -> SourceId {
+    SourceId::new(SourceKind::GitRepository, "flux-system", "flux-system")
+}
+
+/// How files of a source are shown: as they are if it is the fleet repo, else with the source before them.
+pub(crate) fn prefix(source: &SourceId) -> String {
+    if *source == fleet_source() { String::new() } else { format!("{source}:") }
+}

@@ -1,0 +1,284 @@
+//! From a cluster's root to all its units, breadth first. A unit waits in the queue until something that is rendered
+//! defines its source; what still waits when nothing else can go on names what is missing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use flotilla_core::report::Problem;
+use flotilla_core::unit::{ObjectEntry, ServiceAccount, UnitManifest};
+use flotilla_core::{UnitId, UnitKind, UnitSpec};
+use flotilla_kustomize::files::{ReadError, TreePath};
+use flotilla_yaml::Node;
+
+use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
+use crate::content::{self, Content, Definition, Recipe};
+use crate::fleet::ClusterDefinition;
+use crate::flux::FLEET_UNIT;
+use crate::registry::{Lookup, Registry};
+use crate::source::{Artifact, fleet_source};
+
+/// How deep units may nest.
+const DEPTH: usize = 16;
+/// How often the root is built anew because its output says something else of itself.
+const SELF_REFERENCES: usize = 4;
+
+/// A unit that is defined and not rendered yet.
+struct Pending {
+    definition: Definition,
+    parent: Option<UnitId>,
+    /// The account that its parent is applied as.
+    parent_account: Option<ServiceAccount>,
+    depth: usize,
+}
+
+struct Walk<'a> {
+    inputs: &'a Inputs<'a>,
+    cluster: &'a ClusterDefinition,
+    units: BTreeMap<UnitId, RenderedUnit>,
+    registry: Registry<'a>,
+    queue: VecDeque<Pending>,
+    /// What nothing defines yet that a unit needs, beside the unit.
+    waiting: Vec<(Pending, String)>,
+}
+
+pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
+    let registry = Registry::new(inputs);
+    let (units, queue, waiting) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+    let mut walk = Walk { inputs, cluster, units, registry, queue, waiting };
+    walk.root()?;
+    loop {
+        while let Some(pending) = walk.queue.pop_front() {
+            walk.unit(pending)?;
+        }
+        let before = walk.waiting.len();
+        for (pending, _) in std::mem::take(&mut walk.waiting) {
+            walk.unit(pending)?;
+        }
+        if walk.queue.is_empty() && walk.waiting.len() == before {
+            if before == 0 {
+                break;
+            }
+            walk.give_up();
+        }
+    }
+    Ok(ClusterRender { units: walk.units, sources: walk.registry.into_sources() })
+}
+
+impl Walk<'_> {
+    fn root(&mut self) -> Result<(), ReadError> {
+        let spec =
+            UnitSpec { interval: 600, timeout: 300, suspend: self.cluster.suspend, ..UnitSpec::default() };
+        let mut definition = Definition {
+            id: UnitId::root(),
+            spec,
+            source: fleet_source(),
+            path: self.cluster.root.clone(),
+            overlay: Node::map(),
+            service_account: None,
+            file: String::new(),
+            line: 0,
+        };
+        let fleet = self.inputs.fleet.clone();
+        let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
+        let mut outcome = self.build(&definition, &fleet)?;
+        for _ in 0..SELF_REFERENCES {
+            let Ok(content) = &outcome else { break };
+            if let Some(problems) = content.broken_children.get(&own_id) {
+                outcome = Err(problems.as_slice().into());
+                break;
+            }
+            let Some(own) = content.children.iter().find(|child| self.is_itself(&definition, child)) else {
+                break;
+            };
+            let same = own.overlay == definition.overlay;
+            let suspend = self.cluster.suspend || own.spec.suspend;
+            // A Kustomization that names the path it stands in speaks of this very unit.
+            definition = Definition {
+                id: UnitId::root(),
+                spec: UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() },
+                ..own.clone()
+            };
+            if same {
+                break;
+            }
+            outcome = self.build(&definition, &fleet)?;
+        }
+        let pending = Pending { definition, parent: None, parent_account: None, depth: 0 };
+        match outcome {
+            Ok(content) => self.rendered(pending, &fleet, content),
+            Err(problems) => self.held(pending, problems.to_vec()),
+        }
+        Ok(())
+    }
+
+    /// Holds what waits for a source that nothing defines: first what was rendered before, for its last good output
+    /// may define what others wait for.
+    fn give_up(&mut self) {
+        let was_good =
+            |(pending, _): &(Pending, String)| (self.inputs.last_good)(&pending.definition.id).is_some();
+        let chosen = self.waiting.iter().position(was_good).unwrap_or_default();
+        let (pending, missing) = self.waiting.remove(chosen);
+        let problem = self.place(&pending, missing).field("spec.sourceRef");
+        self.held(pending, vec![problem]);
+    }
+
+    /// Renders a unit, or lets it wait for the definition of its source.
+    fn unit(&mut self, pending: Pending) -> Result<(), ReadError> {
+        let Definition { id, source, .. } = &pending.definition;
+        let confined = pending.parent_account.is_some();
+        let artifact = match self.registry.content(source, &id.namespace, confined) {
+            Lookup::Found(artifact) => artifact,
+            Lookup::Undefined(missing) => {
+                self.waiting.push((pending, format!("{missing} is not defined in this cluster")));
+                return Ok(());
+            }
+            Lookup::Unusable(reason) => {
+                let problem = self.place(&pending, reason).field("spec.sourceRef");
+                self.held(pending, vec![problem]);
+                return Ok(());
+            }
+        };
+        let outcome = match self.build(&pending.definition, &artifact) {
+            Err(error) if *source != fleet_source() => {
+                // One source's clone is damaged: that is its units' problem.
+                let problem = self.place(&pending, format!("{source}: {error}"));
+                self.held(pending, vec![problem]);
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
+        match outcome {
+            Ok(content) => self.rendered(pending, &artifact, content),
+            Err(problems) => self.held(pending, problems.to_vec()),
+        }
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        definition: &Definition,
+        artifact: &Artifact,
+    ) -> Result<crate::cache::Outcome, ReadError> {
+        let Definition { source, path, overlay, .. } = definition;
+        let recipe = Recipe { source, artifact, path, overlay, clusters: self.inputs.clusters };
+        content::render(self.inputs.cache, &recipe)
+    }
+
+    fn place(&self, pending: &Pending, message: String) -> Problem {
+        Problem::error(pending.definition.file.clone(), pending.definition.line, message)
+    }
+
+    /// A unit that does not render: what it last defined stands in.
+    fn held(&mut self, pending: Pending, problems: Vec<Problem>) {
+        let content = (self.inputs.last_good)(&pending.definition.id);
+        self.settle(pending, String::new(), None, content, problems);
+    }
+
+    fn rendered(&mut self, pending: Pending, artifact: &Artifact, content: Arc<Content>) {
+        let id = &pending.definition.id;
+        let suspended = self.is_suspended(&pending);
+        let last = if suspended { (self.inputs.last_good)(id) } else { None };
+        let mut spec = pending.definition.spec.clone();
+        spec.parent = pending.parent.clone();
+        spec.drift = self.cluster.drift;
+        spec.service_account = self.account(&pending);
+        let entries = content.objects.iter().map(ObjectEntry::from).collect();
+        let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
+        let notices = content.notices.clone();
+        let unit = Unit { manifest, content: content.clone() };
+        self.settle(pending, artifact.revision.clone(), Some(unit), Some(last.unwrap_or(content)), notices);
+    }
+
+    fn is_suspended(&self, pending: &Pending) -> bool {
+        pending.definition.spec.suspend || (self.inputs.suspended)(&pending.definition.id)
+    }
+
+    /// Whom a unit is applied as: whom it names, or whom its parent is applied as.
+    fn account(&self, pending: &Pending) -> Option<ServiceAccount> {
+        let Definition { id, service_account, .. } = &pending.definition;
+        let namespace = if id.kind == UnitKind::Root { FLEET_UNIT.0 } else { &id.namespace };
+        match service_account {
+            Some(name) => Some(ServiceAccount { namespace: namespace.to_owned(), name: name.clone() }),
+            None => pending.parent_account.clone(),
+        }
+    }
+
+    /// Notes a unit and queues what its output defines.
+    fn settle(
+        &mut self,
+        pending: Pending,
+        revision: String,
+        unit: Option<Unit>,
+        defines: Option<Arc<Content>>,
+        problems: Vec<Problem>,
+    ) {
+        let account = self.account(&pending);
+        let suspended = self.is_suspended(&pending);
+        let Pending { definition, parent, depth, .. } = pending;
+        let id = definition.id.clone();
+        let rendered = RenderedUnit {
+            parent,
+            source: definition.source.clone(),
+            revision,
+            path: definition.path.clone(),
+            depends_on: definition.spec.depends_on.clone(),
+            defined_at: (definition.file.clone(), definition.line),
+            suspended,
+            unit,
+            problems,
+        };
+        self.units.insert(id.clone(), rendered);
+        let Some(content) = defines else { return };
+        let mut notices = self.registry.add(&id, &content, account.is_some());
+        for (child, problems) in &content.broken_children {
+            self.broken(child, &id, problems.clone());
+        }
+        for child in &content.children {
+            if self.is_itself(&definition, child) {
+                continue;
+            }
+            let place = |message: String| Problem::error(child.file.clone(), child.line, message);
+            let waiting = self.waiting.iter().map(|(pending, _)| pending);
+            let queued = self.queue.iter().chain(waiting).find(|pending| pending.definition.id == child.id);
+            let other = self.units.get(&child.id).map(|unit| unit.parent.clone());
+            if let Some(other) = other.or(queued.map(|pending| pending.parent.clone())) {
+                let other = other.map_or("root".to_owned(), |other| other.to_string());
+                let message = format!("{} is defined by {other} already; keep one definition", child.id);
+                notices.push(place(message).as_notice());
+            } else if depth == DEPTH {
+                self.broken(&child.id, &id, vec![place(format!("units nest deeper than {DEPTH} levels"))]);
+            } else {
+                self.queue.push_back(Pending {
+                    definition: child.clone(),
+                    parent: Some(id.clone()),
+                    parent_account: account.clone(),
+                    depth: depth + 1,
+                });
+            }
+        }
+        self.units.get_mut(&id).expect("inserted above").problems.extend(notices);
+    }
+
+    /// Whether a definition in a unit's output is that unit.
+    fn is_itself(&self, unit: &Definition, child: &Definition) -> bool {
+        child.id == unit.id
+            || (unit.id.kind == UnitKind::Root
+                && child.path == unit.path
+                && child.source == fleet_source()
+                && (child.id.namespace.as_str(), child.id.name.as_str()) == FLEET_UNIT)
+    }
+
+    fn broken(&mut self, child: &UnitId, parent: &UnitId, problems: Vec<Problem>) {
+        self.units.entry(child.clone()).or_insert_with(|| RenderedUnit {
+            parent: Some(parent.clone()),
+            source: fleet_source(),
+            revision: String::new(),
+            path: TreePath::root(),
+            depends_on: Vec::new(),
+            defined_at: problems.first().map(|p| (p.file.clone(), p.line)).unwrap_or_default(),
+            suspended: false,
+            unit: None,
+            problems,
+        });
+    }
+}
