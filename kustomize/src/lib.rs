@@ -22,6 +22,7 @@ mod flux;
 mod generate;
 mod gvk;
 mod helm;
+pub mod ignore;
 mod jsonpatch;
 mod kustomization;
 mod load;

@@ -1,0 +1,429 @@
+//! What a Flux source leaves out of its artifact: `.sourceignore` files, `spec.ignore` and Flux's own list.
+//!
+//! ```text
+//!   Flux's list, then every `.sourceignore` of the tree, then `spec.ignore` ─► Rules: the last match decides
+//!   Files ─► Ignored: the same tree without what the rules match
+//! ```
+//!
+//! The patterns are those of `.gitignore` as source-controller reads them, which is not quite Git's way: a path is held
+//! against each pattern by itself, so that `!/a/b/` takes back `a/b` though `/*` left out `a`.
+
+use std::sync::Arc;
+
+use ring::digest::{Context, SHA256};
+
+use crate::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
+
+/// The file of patterns, in any folder, for what is below that folder.
+pub const FILE: &str = ".sourceignore";
+
+/// Left out unless a later pattern takes it back.
+const DEFAULTS: [&str; 24] = [
+    ".git/",
+    ".gitignore",
+    ".gitmodules",
+    ".gitattributes",
+    "*.jpg",
+    "*.jpeg",
+    "*.gif",
+    "*.png",
+    "*.wmv",
+    "*.flv",
+    "*.tar.gz",
+    "*.zip",
+    ".github/",
+    ".circleci/",
+    ".travis.yml",
+    ".gitlab-ci.yml",
+    "appveyor.yml",
+    ".drone.yml",
+    "cloudbuild.yaml",
+    "codeship-services.yml",
+    "codeship-steps.yml",
+    "**/.goreleaser.yml",
+    "**/.sops.yaml",
+    "**/.flux.yaml",
+];
+
+/// Patterns in order: the last one that matches a path decides.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    patterns: Vec<Pattern>,
+    /// Of all patterns, for the ids of folders.
+    digest: [u8; 32],
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    /// The folder that it is for.
+    domain: Vec<String>,
+    parts: Vec<String>,
+    /// `!`: takes back.
+    includes: bool,
+    /// Ends with `/`: matches folders, and whatever is in them.
+    folders_only: bool,
+}
+
+impl Rules {
+    /// The rules of a source's tree.
+    ///
+    /// # Errors
+    /// Where a folder or a `.sourceignore` cannot be read.
+    pub fn of(files: &dyn Files, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
+        let mut rules = Self::default();
+        rules.add(&DEFAULTS.join("\n"), &TreePath::root());
+        rules.add_folder(files, &TreePath::root())?;
+        rules.add(spec_ignore.unwrap_or_default(), &TreePath::root());
+        Ok(rules)
+    }
+
+    /// Adds the patterns of a text for what is below a folder.
+    pub fn add(&mut self, text: &str, folder: &TreePath) {
+        let mut digest = Context::new(&SHA256);
+        digest.update(&self.digest);
+        digest.update(folder.as_str().as_bytes());
+        digest.update(b"\n");
+        digest.update(text.as_bytes());
+        self.digest.copy_from_slice(digest.finish().as_ref());
+        let is_pattern = |line: &&str| !line.starts_with('#') && !line.trim().is_empty();
+        self.patterns.extend(text.lines().filter(is_pattern).map(|line| Pattern::read(line, folder)));
+    }
+
+    fn add_folder(&mut self, files: &dyn Files, folder: &TreePath) -> Result<(), ReadError> {
+        let entries = files.list(folder)?;
+        if entries.iter().any(|(name, entry)| name == FILE && entry.kind == Kind::File) {
+            let path = child(folder, FILE)?;
+            let text = files.read(&path)?;
+            self.add(&String::from_utf8_lossy(&text), folder);
+        }
+        for (name, entry) in entries {
+            if entry.kind == Kind::Folder && name != ".git" {
+                self.add_folder(files, &child(folder, &name)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a path is left out.
+    pub fn leave_out(&self, path: &TreePath, is_folder: bool) -> bool {
+        let parts: Vec<&str> = path.as_str().split('/').filter(|part| !part.is_empty()).collect();
+        let decides = self.patterns.iter().rev().find(|pattern| pattern.matches(&parts, is_folder));
+        decides.is_some_and(|pattern| !pattern.includes)
+    }
+
+    /// Whether anything may be taken back below a folder that is left out.
+    fn may_take_back(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.includes)
+    }
+}
+
+impl Pattern {
+    fn read(line: &str, folder: &TreePath) -> Self {
+        let (includes, mut text) = match line.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, line),
+        };
+        if !text.ends_with("\\ ") {
+            text = text.trim_end_matches(' ');
+        }
+        let (folders_only, text) = match text.strip_suffix('/') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let split = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+        let domain = if folder.is_root() { Vec::new() } else { split(folder.as_str()) };
+        Self { domain, parts: split(text), includes, folders_only }
+    }
+
+    fn matches(&self, path: &[&str], is_folder: bool) -> bool {
+        let depth = self.domain.len();
+        if path.len() <= depth || path.iter().zip(&self.domain).any(|(part, wanted)| part != wanted) {
+            return false;
+        }
+        let path = &path[depth..];
+        match &self.parts[..] {
+            [name] => self.matches_name(name, path, is_folder),
+            _ => self.matches_path(path, is_folder),
+        }
+    }
+
+    /// A pattern without `/` matches a name at any depth, and what is below it.
+    fn matches_name(&self, pattern: &str, path: &[&str], is_folder: bool) -> bool {
+        let Some(at) = path.iter().position(|name| glob(pattern, name)) else { return false };
+        !(self.folders_only && !is_folder && at + 1 == path.len())
+    }
+
+    /// A pattern with `/` matches from the top, and what is below what it matches.
+    fn matches_path(&self, path: &[&str], is_folder: bool) -> bool {
+        let (mut rest, mut matched, mut any_depth) = (path, false, false);
+        for (n, part) in self.parts.iter().enumerate() {
+            let is_last = n + 1 == self.parts.len();
+            match part.as_str() {
+                "" => any_depth = false,
+                "**" if is_last => break,
+                "**" => any_depth = true,
+                part if part.contains("**") || rest.is_empty() => return false,
+                part if any_depth => {
+                    any_depth = false;
+                    match rest.iter().position(|name| glob(part, name)) {
+                        Some(at) => (matched, rest) = (true, &rest[at + 1..]),
+                        None => (matched, rest) = (false, &[]),
+                    }
+                }
+                part if !glob(part, rest[0]) => return false,
+                _ => {
+                    rest = &rest[1..];
+                    // What ends before the pattern does is not matched by it.
+                    matched = is_last || !rest.is_empty();
+                }
+            }
+        }
+        matched && !(self.folders_only && !is_folder && rest.is_empty())
+    }
+}
+
+/// Shell patterns within one name: `*`, `?`, `[a-z]`, `[^a]`, `\x`. A malformed one matches nothing.
+fn glob(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // Where to go on after the last `*`: it takes one more character each time.
+    let (mut p, mut n, mut star) = (0, 0, None);
+    loop {
+        match pattern.get(p) {
+            None if n == name.len() => return true,
+            Some('*') => {
+                star = Some((p + 1, n));
+                p += 1;
+                continue;
+            }
+            Some(_) if n < name.len() => {
+                if let Some(next) = one(&pattern, p, name[n]) {
+                    (p, n) = (next, n + 1);
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        match star {
+            Some((after, taken)) if taken < name.len() => {
+                star = Some((after, taken + 1));
+                (p, n) = (after, taken + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Matches one character; gives where the pattern goes on.
+fn one(pattern: &[char], at: usize, c: char) -> Option<usize> {
+    match pattern[at] {
+        '?' => Some(at + 1),
+        '\\' => (*pattern.get(at + 1)? == c).then_some(at + 2),
+        '[' => class(pattern, at + 1, c),
+        literal => (literal == c).then_some(at + 1),
+    }
+}
+
+fn class(pattern: &[char], mut at: usize, c: char) -> Option<usize> {
+    let negated = *pattern.get(at)? == '^';
+    at += usize::from(negated);
+    let read = |at: usize| -> Option<(char, usize)> {
+        match *pattern.get(at)? {
+            '\\' => Some((*pattern.get(at + 1)?, at + 2)),
+            '-' | ']' => None,
+            c => Some((c, at + 1)),
+        }
+    };
+    let (mut found, mut first) = (false, true);
+    while first || *pattern.get(at)? != ']' {
+        first = false;
+        let (low, next) = read(at)?;
+        let (high, next) = if pattern.get(next) == Some(&'-') { read(next + 1)? } else { (low, next) };
+        found |= low <= c && c <= high;
+        at = next;
+    }
+    (found != negated).then_some(at + 1)
+}
+
+/// A tree without what rules leave out of it. A folder that is left out is still there if something in it is not.
+pub struct Ignored {
+    files: Arc<dyn Files>,
+    rules: Rules,
+}
+
+impl Ignored {
+    /// The tree of a source as Flux would pack it.
+    ///
+    /// # Errors
+    /// See [`Rules::of`].
+    pub fn new(files: Arc<dyn Files>, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
+        let rules = Rules::of(&*files, spec_ignore)?;
+        Ok(Self { files, rules })
+    }
+
+    /// Of a folder, what is in it decides, so its id takes in the rules.
+    fn seen(&self, path: &TreePath, entry: Entry) -> Result<Option<Entry>, ReadError> {
+        if !self.is_there(path, entry.kind)? {
+            return Ok(None);
+        }
+        if entry.kind != Kind::Folder {
+            return Ok(Some(entry));
+        }
+        let mut digest = Context::new(&SHA256);
+        digest.update(&self.rules.digest);
+        digest.update(&entry.id.0);
+        let mut id = [0; 32];
+        id.copy_from_slice(digest.finish().as_ref());
+        Ok(Some(Entry { kind: Kind::Folder, id: ContentId(id) }))
+    }
+
+    fn is_there(&self, path: &TreePath, kind: Kind) -> Result<bool, ReadError> {
+        let is_folder = kind == Kind::Folder;
+        if path.is_root() || !self.rules.leave_out(path, is_folder) {
+            return Ok(true);
+        }
+        if !is_folder || !self.rules.may_take_back() {
+            return Ok(false);
+        }
+        for (name, entry) in self.files.list(path)? {
+            if self.is_there(&child(path, &name)?, entry.kind)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Files for Ignored {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+        match self.files.entry(path)? {
+            Some(entry) => self.seen(path, entry),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+        if self.rules.leave_out(path, false) {
+            let reason = "it is left out of the source (.sourceignore, spec.ignore or Flux's own list)";
+            return Err(ReadError { path: path.clone(), reason: reason.into() });
+        }
+        self.files.read(path)
+    }
+
+    fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+        let mut seen = Vec::new();
+        for (name, entry) in self.files.list(folder)? {
+            if let Some(entry) = self.seen(&child(folder, &name)?, entry)? {
+                seen.push((name, entry));
+            }
+        }
+        Ok(seen)
+    }
+}
+
+fn child(folder: &TreePath, name: &str) -> Result<TreePath, ReadError> {
+    folder.join(name).map_err(|error| ReadError { path: folder.clone(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::MemoryFiles;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::from_root(text).unwrap()
+    }
+
+    #[test]
+    fn patterns_match_as_in_source_controller() {
+        for (patterns, path_text, is_folder, left_out) in [
+            ("*.md", "README.md", false, true),
+            ("*.md", "docs/a/README.md", false, true),
+            ("docs/", "docs", true, true),
+            ("docs/", "docs", false, false),
+            ("docs/", "docs/a.yaml", false, true),
+            ("docs/", "x/docs/a.yaml", false, true),
+            ("/docs/", "x/docs/a.yaml", false, false),
+            ("/docs", "docs/a.yaml", false, true),
+            ("a/b", "a/b/c", false, true),
+            ("a/b", "x/a/b", false, false),
+            ("a/b", "a", true, false),
+            ("**/b", "x/y/b", false, true),
+            ("**/b", "b", false, true),
+            ("a/**/d.yaml", "a/b/c/d.yaml", false, true),
+            ("a/**/d.yaml", "b/c/d.yaml", false, false),
+            ("a/**", "a/b/c", false, true),
+            ("a/b**/c", "a/bx/c", false, false),
+            ("/*\n!/deploy/", "deploy/a.yaml", false, false),
+            ("/*\n!/deploy/", "deploy/x/a.yaml", false, false),
+            ("/*\n!/deploy/", "other/a.yaml", false, true),
+            ("/*\n!/a/b/", "a/b/c.yaml", false, false),
+            ("/*\n!/a/b/", "a/x.yaml", false, true),
+            ("*.yaml\n!keep.yaml", "x/keep.yaml", false, false),
+            ("!keep.yaml\n*.yaml", "keep.yaml", false, true),
+            ("# no\n\n  \na", "a", false, true),
+            ("a  ", "a", false, true),
+            ("a\\ ", "a ", false, true),
+            ("\\!a", "!a", false, true),
+            ("file[0-9].yaml", "file7.yaml", false, true),
+            ("file[^0-9].yaml", "file7.yaml", false, false),
+            ("file[a", "filea", false, false),
+            ("a?c*e", "abcdxe", false, true),
+            ("a*b*c", "axxbyybzc", false, true),
+            ("a*b*c", "axxbyybz", false, false),
+        ] {
+            let mut rules = Rules::default();
+            rules.add(patterns, &TreePath::root());
+            assert_eq!(rules.leave_out(&path(path_text), is_folder), left_out, "{patterns:?} on {path_text}");
+        }
+    }
+
+    #[test]
+    fn a_tree_without_what_is_left_out() {
+        let tree = MemoryFiles::new([
+            (".github/w.yaml", "x"),
+            (".gitlab-ci.yml", "x"),
+            (".sourceignore", "/docs/\n"),
+            ("apps/.sops.yaml", "x"),
+            ("apps/.sourceignore", "secret.yaml\n!/logo.png\n"),
+            ("apps/a.yaml", "x"),
+            ("apps/logo.png", "x"),
+            ("apps/secret.yaml", "x"),
+            ("docs/a.yaml", "x"),
+            ("logo.png", "x"),
+            ("secret.yaml", "x"),
+            ("test/a.yaml", "x"),
+        ]);
+        let names = |spec: Option<&str>| -> Vec<String> {
+            fn walk(files: &Ignored, folder: &TreePath, out: &mut Vec<String>) {
+                for (name, entry) in files.list(folder).unwrap() {
+                    let path = folder.join(&name).unwrap();
+                    assert_eq!(files.entry(&path).unwrap(), Some(entry));
+                    if entry.kind == Kind::Folder { walk(files, &path, out) } else { out.push(path.to_string()) }
+                }
+            }
+            let (files, mut out) = (Ignored::new(Arc::new(tree.clone()), spec).unwrap(), Vec::new());
+            walk(&files, &TreePath::root(), &mut out);
+            out
+        };
+        let kept = [".sourceignore", "apps/.sourceignore", "apps/a.yaml", "apps/logo.png", "secret.yaml"];
+        assert_eq!(names(None), [&kept[..], &["test/a.yaml"]].concat());
+        assert_eq!(names(Some("test/")), kept);
+        assert_eq!(names(Some("/*\n!/docs/\n")), ["docs/a.yaml"]);
+
+        let files = Ignored::new(Arc::new(tree), None).unwrap();
+        assert!(files.read(&path("docs/a.yaml")).unwrap_err().reason.contains("left out"));
+        assert_eq!(files.entry(&path("docs")).unwrap(), None);
+        assert_eq!(&*files.read(&path("apps/a.yaml")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn the_id_of_a_folder_changes_with_the_rules() {
+        let tree = Arc::new(MemoryFiles::new([("a/b.yaml", "x"), ("a/c.yaml", "y")]));
+        let id = |spec: &str| {
+            Ignored::new(tree.clone(), Some(spec)).unwrap().entry(&path("a")).unwrap().unwrap().id
+        };
+        assert_eq!(id("c.yaml"), id("c.yaml"));
+        assert_ne!(id("c.yaml"), id("b.yaml"));
+    }
+}
