@@ -1,10 +1,14 @@
-//! Where content comes from: the fleet's Git repository at the hub, a folder at somebody's desk.
+//! Where content comes from: the fleet's Git repository at the hub, what kustomizations refer to, a folder at somebody's
+//! desk.
 //!
-//! Both come out as [`flotilla_kustomize::files::Files`], so that what builds them cannot tell them apart:
+//! All come out as [`flotilla_kustomize::files::Files`], so that what builds them cannot tell them apart:
 //!
 //! ```text
 //! file:// https:// ssh ──► GitRepo (one bare clone on disk) ──► GitFiles (one commit)
+//! remote bases, files  ──► Remotes ──► kustomize's answers
 //! a folder on disk     ───────────────────────────────────────► FolderFiles
+//!
+//! Reach: which addresses may be talked to at all
 //! ```
 //!
 //! Everything here blocks: async callers put it on a blocking thread. Nothing polls by itself; the caller
@@ -12,9 +16,17 @@
 
 mod folder;
 mod git;
+mod http;
+mod mounted;
+mod reach;
+mod remote;
 
 pub use folder::FolderFiles;
 pub use git::error::{CommitError, FetchError, OpenError};
 pub use git::files::GitFiles;
 pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
-pub use git::spec::{Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, UrlError};
+pub use git::spec::{Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError};
+pub use http::{HttpError, Tls};
+pub use mounted::Mounted;
+pub use reach::{Allowance, AllowanceError, Reach, ReachError};
+pub use remote::{RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes};

@@ -71,7 +71,7 @@ impl Worker {
             name: "flux-system/flux-system".into(),
             kind: "fleet".into(),
             url: spec.url.to_string(),
-            reference: spec.branch.to_string(),
+            reference: spec.reference.to_string(),
             message: "not fetched yet".into(),
             ..api::Source::default()
         };

@@ -53,6 +53,8 @@ pub enum FetchError {
     MissingProgram { url: String, program: &'static str },
     #[error("the Git repository {url} has no branch '{branch}'; it has {}", some_of(existing))]
     NoSuchBranch { url: String, branch: String, existing: Vec<String> },
+    #[error("the Git repository {url} has no {what}; check the name, and that it was pushed")]
+    NoSuchReference { url: String, what: String },
     #[error("the Git repository {url} is empty: no branch has a commit; push one")]
     Empty { url: String },
     #[error(
@@ -63,6 +65,10 @@ pub enum FetchError {
     Corrupt { url: String, reason: String },
     #[error("writing the clone of {url} to {path} failed: {reason}; check the disk")]
     Disk { url: String, path: PathBuf, reason: String },
+    #[error("the submodule {path} of {url} cannot be used: {reason}")]
+    Submodule { url: String, path: String, reason: String },
+    #[error("the Git repository {url} may not be fetched: {reason}")]
+    OutOfReach { url: String, reason: String },
     #[error("fetching {url} was cancelled")]
     Cancelled { url: String },
 }

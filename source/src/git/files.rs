@@ -12,10 +12,14 @@ use gix::ObjectId;
 use gix::objs::tree::EntryKind;
 use gix::objs::{Find, FindHeader, TreeRefIter};
 
+use super::repo::CommitId;
 use crate::folder::{no_file, too_large};
 
 /// Folders that are remembered before all are forgotten: at some 100 bytes an entry, tens of MB in the worst case.
 const REMEMBERED_TREES: usize = 20_000;
+
+/// Of one folder's listing.
+const TREE_BYTES: u64 = 32 << 20;
 
 #[derive(Debug)]
 struct TreeEntry {
@@ -85,6 +89,27 @@ impl Objects {
         })
     }
 
+    /// The commit that an object is, or that a tag ends at.
+    pub(super) fn peel(&self, id: ObjectId) -> Result<ObjectId, String> {
+        const TAGS_OF_TAGS: usize = 10;
+        const TAG_BYTES: u64 = 1 << 20;
+        let mut id = id;
+        for _ in 0..TAGS_OF_TAGS {
+            let header = self.with_handle(|handle| FindHeader::try_header(handle, &id));
+            match header {
+                Ok(Some(header)) if header.kind == gix::objs::Kind::Tag => {}
+                _ => return Ok(id),
+            }
+            let content = self
+                .object(&id, gix::objs::Kind::Tag, TAG_BYTES)?
+                .map_err(|size| format!("its tag has {size} bytes, the limit is {TAG_BYTES}"))?;
+            let tag = gix::objs::TagRef::from_bytes(&content, id.kind())
+                .map_err(|error| self.damage(&id, &format!("is unreadable ({error})")))?;
+            id = tag.target();
+        }
+        Err(format!("tag {id} is one of more than {TAGS_OF_TAGS} that point at each other"))
+    }
+
     /// `None` where there is no such object.
     pub(super) fn commit(&self, id: &ObjectId) -> Result<Option<Vec<u8>>, String> {
         const COMMIT_BYTES: u64 = 1 << 20;
@@ -98,7 +123,6 @@ impl Objects {
     }
 
     fn tree(&self, id: &ObjectId) -> Result<Tree, String> {
-        const TREE_BYTES: u64 = 32 << 20;
         let remembered = || self.trees.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tree) = remembered().get(id) {
             return Ok(tree.clone());
@@ -132,6 +156,20 @@ impl Objects {
         }
         trees.insert(*id, tree.clone());
         Ok(tree)
+    }
+
+    /// The commit that a folder has under a name, if it has one.
+    fn submodule(&self, folder: &ObjectId, name: &str) -> Result<Option<CommitId>, String> {
+        let content = self
+            .object(folder, gix::objs::Kind::Tree, TREE_BYTES)?
+            .map_err(|size| format!("its listing has {size} bytes, the limit is {TREE_BYTES}"))?;
+        for entry in TreeRefIter::from_bytes(&content, folder.kind()) {
+            let entry = entry.map_err(|e| self.damage(folder, &format!("is unreadable ({e})")))?;
+            if entry.mode.kind() == EntryKind::Commit && entry.filename == name {
+                return Ok(Some(entry.oid.to_owned().into()));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether the folder can be listed, which a commit's root must.
@@ -171,6 +209,16 @@ impl GitFiles {
                 folder.join(part).map_err(|e| ReadError { path: path.clone(), reason: e.to_string() })?;
         }
         Ok(Some(found))
+    }
+}
+
+impl GitFiles {
+    /// The commit of the submodule at a path; `None` where there is none.
+    pub(super) fn submodule(&self, path: &TreePath) -> Result<Option<CommitId>, ReadError> {
+        let parent = path.parent().unwrap_or_default();
+        let Some((Kind::Folder, folder)) = self.find(&parent)? else { return Ok(None) };
+        let id = self.objects.submodule(&folder, path.name());
+        id.map_err(|reason| ReadError { path: path.clone(), reason })
     }
 }
 

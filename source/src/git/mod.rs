@@ -4,6 +4,7 @@
 //! repo ── which clone is in use, when it is made anew
 //!   ├── clone ── one bare clone on disk: its objects, their integrity, its newest commit
 //!   │     └── files ── a commit's tree as `Files`, straight from the object database
+//!   ├── submodules ── a commit with the commits of other repositories that it refers to
 //!   └── transport ── one conversation with the remote: connect, authenticate, receive, within limits
 //! ```
 
@@ -12,4 +13,5 @@ pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod repo;
 pub(crate) mod spec;
+pub(crate) mod submodules;
 mod transport;

@@ -1,8 +1,8 @@
 //! A repository's branch: its clone on disk, brought up to date, replaced when it is damaged.
 //!
-//! The clone holds the whole history of the one branch, without tags. A shallow clone would be smaller, but the
-//! commits that clusters still run must stay readable, also after the clone was lost and made anew; and fleet
-//! repositories are text, where history is small. What a forced push drops stays until the next new clone.
+//! For the fleet the clone holds the whole history of the one branch, without tags: the commits that clusters still run
+//! must stay readable, also after the clone was lost and made anew; and fleet repositories are text, where history is
+//! small. What a forced push drops stays until the next new clone. Other sources have their newest commit only.
 //!
 //! ```text
 //! DIR/lock       held while the process lives
@@ -25,7 +25,7 @@ use gix::objs::CommitRef;
 use super::clone::LocalClone;
 use super::error::{CommitError, FetchError, OpenError};
 use super::files::{GitFiles, TreeCache};
-use super::spec::GitSpec;
+use super::spec::{GitSpec, History, Reference};
 use super::transport;
 
 /// The id of a commit: 40 lower-case hexadecimal digits.
@@ -59,6 +59,12 @@ impl CommitId {
 
     fn object(&self) -> ObjectId {
         ObjectId::from_hex(self.0.as_bytes()).expect("checked when it was made")
+    }
+}
+
+impl From<ObjectId> for CommitId {
+    fn from(id: ObjectId) -> Self {
+        Self(id.to_string())
     }
 }
 
@@ -135,7 +141,12 @@ impl GitRepo {
     }
 
     fn origin(&self) -> String {
-        format!("{}\n{}\n", self.spec.url, self.spec.branch)
+        // A full history of a branch is what there was first: its form stays, so that such clones stay too.
+        let (url, reference) = (&self.spec.url, &self.spec.reference);
+        match (reference, self.spec.history) {
+            (Reference::Branch(branch), History::Full) => format!("{url}\n{branch}\n"),
+            (_, history) => format!("{url}\n{reference:?}\n{history:?}\n"),
+        }
     }
 
     fn clone_dir(&self, number: u64) -> PathBuf {
@@ -266,6 +277,7 @@ impl GitRepo {
     }
 
     fn describe(&self, clone: &LocalClone, id: ObjectId) -> Result<Commit, String> {
+        let id = clone.objects().peel(id)?;
         let content = clone.objects().commit(&id)?.ok_or_else(|| format!("commit {id} is missing"))?;
         let (commit, root) = parse_commit(id, &content)?;
         clone.objects().check_tree(&root)?;

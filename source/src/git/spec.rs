@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use gix::url::Scheme;
 
+use super::repo::CommitId;
+use crate::reach::Reach;
+
 /// The address of a Git repository, of a kind that can be fetched. It never holds or shows a secret: a user and
 /// password inside an http(s) URL are taken out of it when it is parsed (see [`GitSpec::credentials`]).
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +40,7 @@ impl FromStr for GitUrl {
         let mut url = gix::url::parse(text).map_err(|_| fail("it cannot be parsed"))?;
         let mut embedded = None;
         match url.scheme {
+            Scheme::File if url.host().is_some() => return Err(fail("it names a host; write file:///PATH")),
             Scheme::File if url.path.first() != Some(&b'/') => return Err(fail("the path is relative")),
             Scheme::File => {}
             Scheme::Http | Scheme::Https => {
@@ -97,6 +101,19 @@ impl GitUrl {
         self.is_plain_http() && !self.url.host().is_some_and(loopback)
     }
 
+    /// Whether two repositories are at one server, which may be given the same credentials.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
+        let server = |url: &gix::Url| {
+            (url.scheme.clone(), url.host().map(str::to_ascii_lowercase), url.port_or_default())
+        };
+        server(&self.url) == server(&other.url)
+    }
+
+    /// The folder, for a repository on this machine.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.is_file().then(|| PathBuf::from(self.url.path.to_string()))
+    }
+
     /// The host, for addresses that have one.
     pub fn host(&self) -> Option<&str> {
         self.url.host()
@@ -133,7 +150,7 @@ pub struct Branch(String);
 
 /// Why a text is no branch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no name of a branch: {1}")]
+#[error("'{0}' is no name of a branch or tag: {1}")]
 pub struct BranchError(String, String);
 
 impl FromStr for Branch {
@@ -163,6 +180,81 @@ impl fmt::Display for Branch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Which commit of a repository is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// The newest commit of a branch.
+    Branch(Branch),
+    /// What a tag points at.
+    Tag(String),
+    /// What a ref points at, by its full name: `refs/pull/420/head`.
+    Name(String),
+    /// One commit, by its 40 digits. The server must give out commits by id; those of protocol 2 do.
+    Commit(CommitId),
+    /// The newest commit of the branch that the repository calls its own.
+    Head,
+}
+
+impl Reference {
+    /// What `git fetch` would take a name for that says not what it is: a commit id, a full name, else a tag and, where
+    /// there is none, a branch; the last two are to be tried in this order.
+    pub fn guesses(name: &str) -> Vec<Self> {
+        if name.is_empty() || name == "HEAD" {
+            return vec![Self::Head];
+        }
+        if let Ok(id) = name.parse() {
+            return vec![Self::Commit(id)];
+        }
+        if name.starts_with("refs/") {
+            return vec![Self::Name(name.to_owned())];
+        }
+        let branch = name.parse().map(Self::Branch);
+        [Some(Self::Tag(name.to_owned())), branch.ok()].into_iter().flatten().collect()
+    }
+
+    /// The ref or commit at the remote. Fails where it is no name that a ref can have.
+    pub(super) fn remote_name(&self) -> Result<String, BranchError> {
+        let name = match self {
+            Self::Branch(branch) => format!("refs/heads/{branch}"),
+            Self::Tag(tag) => format!("refs/tags/{tag}"),
+            Self::Name(name) => name.clone(),
+            Self::Commit(id) => return Ok(id.to_string()),
+            Self::Head => return Ok("HEAD".into()),
+        };
+        gix::refs::FullName::try_from(name.as_str())
+            .map_err(|error| BranchError(self.to_string(), error.to_string()))?;
+        Ok(name)
+    }
+}
+
+impl From<Branch> for Reference {
+    fn from(branch: Branch) -> Self {
+        Self::Branch(branch)
+    }
+}
+
+/// As people write it: the name alone, without its kind.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Branch(branch) => write!(f, "{branch}"),
+            Self::Tag(name) | Self::Name(name) => f.write_str(name),
+            Self::Commit(id) => write!(f, "{id}"),
+            Self::Head => f.write_str("HEAD"),
+        }
+    }
+}
+
+/// How much of the past a clone has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum History {
+    /// All of it: whatever was there once can be read again.
+    #[default]
+    Full,
+    /// The wanted commit only.
+    Shallow,
 }
 
 /// How to prove who asks. Held in memory only: never written to the clone, to Git's configuration or to logs.
@@ -204,22 +296,31 @@ impl Default for GitLimits {
     }
 }
 
-/// One branch of one repository, and how to get at it.
+/// One commit or branch of one repository, and how to get at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitSpec {
     pub url: GitUrl,
-    pub branch: Branch,
+    pub reference: Reference,
+    pub history: History,
     /// They win over those inside the URL.
     pub credentials: Option<Credentials>,
     /// Certificates (PEM) to trust for https beside those of the system.
     pub ca_pem: Option<String>,
+    /// Which addresses may be talked to.
+    pub reach: Reach,
     pub limits: GitLimits,
 }
 
 impl GitSpec {
-    /// Without credentials, with the default limits.
+    /// Without credentials, with the default limits, with all of the past.
     pub fn new(url: GitUrl, branch: Branch) -> Self {
-        Self { url, branch, credentials: None, ca_pem: None, limits: GitLimits::default() }
+        Self { history: History::Full, ..Self::shallow(url, branch.into()) }
+    }
+
+    /// Without credentials, with the default limits, without the past.
+    pub fn shallow(url: GitUrl, reference: Reference) -> Self {
+        let (history, limits, reach) = (History::Shallow, GitLimits::default(), Reach::Anything);
+        Self { url, reference, history, credentials: None, ca_pem: None, reach, limits }
     }
 
     /// Those set, else those that stood inside the URL.
@@ -277,6 +378,21 @@ mod tests {
         assert_eq!(spec.credentials(), Some(&basic("jo", "s3cret")));
         spec.credentials = Some(basic("a", "b"));
         assert_eq!(spec.credentials(), Some(&basic("a", "b")));
+    }
+
+    #[test]
+    fn what_a_name_may_mean() {
+        let id = "0123456789012345678901234567890123456789";
+        for (name, meanings) in [
+            ("", vec![Ok("HEAD".to_owned())]),
+            ("v1.0", vec![Ok("refs/tags/v1.0".into()), Ok("refs/heads/v1.0".into())]),
+            ("refs/pull/1/head", vec![Ok("refs/pull/1/head".into())]),
+            (id, vec![Ok(id.into())]),
+            ("a..b", vec![Err(())]),
+        ] {
+            let read = Reference::guesses(name).iter().map(|r| r.remote_name().map_err(drop)).collect::<Vec<_>>();
+            assert_eq!(read, meanings, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One conversation with the remote: connect, prove who asks, receive, within limits.
 
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -18,7 +19,8 @@ use gix::remote::{Direction, fetch};
 
 use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
-use super::spec::{Credentials, GitSpec};
+use crate::reach::{Reach, ReachError};
+use super::spec::{Branch, Credentials, GitSpec, History, Reference};
 
 /// A server that says nothing for this long is away.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -48,7 +50,13 @@ pub(super) fn config(spec: &GitSpec, dir: &Path) -> Vec<String> {
             ssh.push_str(&format!(" -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={hosts}"));
         }
     }
-    vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()]
+    let mut config =
+        vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()];
+    if spec.reach != Reach::Anything {
+        // Nobody could look at where a redirect leads.
+        config.push("http.followRedirects=false".into());
+    }
+    config
 }
 
 /// For a shell.
@@ -66,6 +74,7 @@ pub(super) fn receive(
     cancel: &AtomicBool,
 ) -> Result<Received, FetchError> {
     check_program(spec)?;
+    check_reach(spec)?;
     // One that is not there is as good as removed; one that cannot be removed only blurs a reason.
     drop(std::fs::remove_file(dir.with_file_name(SSH_LOG)));
     let talk = Talk {
@@ -113,16 +122,20 @@ enum Stage {
 impl Talk<'_> {
     fn fetch(&self, stop: &AtomicBool) -> Result<Received, FetchError> {
         let failed = |stage| move |error: gix::Error| self.classify(&error, stage);
-        let wanted = format!("+refs/heads/{}:{TIP}", self.spec.branch);
+        let name = self.spec.reference.remote_name().map_err(|error| self.no_such(error.to_string()))?;
+        let wanted = format!("+{name}:{TIP}");
         let remote = self.remote(&wanted).map_err(failed(Stage::Connect))?;
         let connection = self.connect(&remote).map_err(failed(Stage::Connect))?;
-        let prepared = connection
+        let mut prepared = connection
             .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
             .map_err(failed(Stage::Ask))?;
+        if self.spec.history == History::Shallow {
+            prepared = prepared.with_shallow(fetch::Shallow::DepthAtRemote(NonZeroU32::MIN));
+        }
         let found = prepared.ref_map().mappings.first();
         let Some(tip) = found.and_then(|mapping| mapping.remote.as_id()).map(ToOwned::to_owned) else {
             drop(prepared);
-            return Err(self.no_such_branch());
+            return Err(self.no_such_reference());
         };
         self.tip.set(Some(tip));
         let url = || self.spec.url.to_string();
@@ -176,7 +189,28 @@ impl Talk<'_> {
         Some(Outcome { identity, next: context.into() })
     }
 
-    fn no_such_branch(&self) -> FetchError {
+    fn no_such(&self, what: String) -> FetchError {
+        FetchError::NoSuchReference { url: self.spec.url.to_string(), what }
+    }
+
+    fn no_such_reference(&self) -> FetchError {
+        match &self.spec.reference {
+            Reference::Branch(branch) => self.no_such_branch(branch),
+            _ => self.missing(),
+        }
+    }
+
+    fn missing(&self) -> FetchError {
+        match &self.spec.reference {
+            Reference::Branch(branch) => self.no_such(format!("branch '{branch}'")),
+            Reference::Head => FetchError::Empty { url: self.spec.url.to_string() },
+            Reference::Tag(tag) => self.no_such(format!("tag '{tag}'")),
+            Reference::Name(name) => self.no_such(format!("ref '{name}'")),
+            Reference::Commit(id) => self.no_such(format!("commit {id}")),
+        }
+    }
+
+    fn no_such_branch(&self, branch: &Branch) -> FetchError {
         let url = self.spec.url.to_string();
         let branches = || -> Result<Vec<String>, (gix::Error, Stage)> {
             let remote =
@@ -189,7 +223,7 @@ impl Talk<'_> {
         match branches() {
             Err((error, stage)) => self.classify(&error, stage),
             Ok(existing) if existing.is_empty() => FetchError::Empty { url },
-            Ok(existing) => FetchError::NoSuchBranch { url, branch: self.spec.branch.to_string(), existing },
+            Ok(existing) => FetchError::NoSuchBranch { url, branch: branch.to_string(), existing },
         }
     }
 
@@ -207,6 +241,12 @@ impl Talk<'_> {
         let io_kind = |kinds: &[std::io::ErrorKind]| {
             error.downcast_any_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
         };
+        if let Some(refused) = error.downcast_any_ref::<ReachError>() {
+            return FetchError::OutOfReach { url, reason: refused.to_string() };
+        }
+        if says(&["not our ref"]) {
+            return self.missing();
+        }
         if let Some(said) = self.ssh_said() {
             let reason = format!("ssh: {said}");
             return if ["Permission denied", "Host key verification failed"].iter().any(|it| said.contains(it))
@@ -288,6 +328,17 @@ fn check_program(spec: &GitSpec) -> Result<(), FetchError> {
     Err(FetchError::MissingProgram { url: spec.url.to_string(), program })
 }
 
+/// Where http looks at each address as it connects, the others are looked at before.
+fn check_reach(spec: &GitSpec) -> Result<(), FetchError> {
+    let (host, folder) = (spec.url.host().unwrap_or_default(), spec.url.folder());
+    let checked = match folder {
+        Some(folder) => spec.reach.check_folder(&folder),
+        None if spec.url.is_ssh() => spec.reach.check_host(host),
+        None => spec.reach.check_literal(host),
+    };
+    checked.map_err(|error| FetchError::OutOfReach { url: spec.url.to_string(), reason: error.to_string() })
+}
+
 /// TLS by rustls with ring, trusting the system's roots and those of the spec.
 fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
     if spec.url.is_file() || spec.url.is_ssh() {
@@ -304,9 +355,13 @@ fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let plain = spec.url.is_plain_http();
     let silence = SILENCE.min(spec.limits.timeout);
+    let reach = spec.reach.clone();
     let options = http::reqwest::Options {
         configure_client: Some(Box::new(move |builder| {
-            let builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
+            let mut builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
+            if reach != Reach::Anything {
+                builder = builder.dns_resolver(reach.resolver()).no_proxy();
+            }
             // Plain http must work where the system has no roots at all.
             Ok(if plain { builder.tls_certs_only([]) } else { builder.tls_certs_merge(roots.clone()) })
         })),

@@ -115,7 +115,7 @@ fn what_is_missing_is_named_and_comes_when_it_is_there() -> Result<()> {
     assert!(matches!(GitRepo::open(tmp.path().join("cache"), remote.spec()), Err(OpenError::InUse { .. })));
     drop(repo);
     let mut spec = remote.spec();
-    spec.branch = "main2".parse()?;
+    spec.reference = "main2".parse::<flotilla_source::Branch>()?.into();
     let mut repo = GitRepo::open(tmp.path().join("cache"), spec)?;
     assert_eq!(repo.newest(), None);
     assert_eq!(fetch(&mut repo)?, commit);
@@ -338,7 +338,7 @@ fn a_name_that_leads_out_of_its_folder_is_an_error() -> Result<()> {
         let commit = remote.git(&["commit-tree", &root, "-m", "evil"])?;
         remote.git(&["branch", branch, &commit])?;
         let mut spec = remote.spec();
-        spec.branch = branch.parse()?;
+        spec.reference = branch.parse::<flotilla_source::Branch>()?.into();
         let mut repo = GitRepo::open(tmp.path().join(format!("cache-{branch}")), spec)?;
         let commit = fetch(&mut repo)?;
         let error = repo.tree(&commit)?.list(&path("evil")).unwrap_err().to_string();

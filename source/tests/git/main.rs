@@ -1,6 +1,8 @@
 //! Against real repositories, made by the `git` program.
 
 mod local;
+mod references;
 mod remote;
+mod remotes;
 mod ssh;
 mod support;

@@ -1,0 +1,153 @@
+//! What kustomizations refer to outside of their tree: folders of repositories, and files by HTTP(S).
+
+mod url;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use flotilla_kustomize::Answer;
+use flotilla_kustomize::files::{Files, TreePath};
+use reqwest::header::HeaderMap;
+
+use crate::git::error::{CommitError, FetchError, OpenError};
+use crate::git::repo::{CommitId, GitRepo};
+use crate::git::spec::{GitLimits, GitSpec, Reference};
+use crate::git::submodules::with_submodules;
+use crate::http::{Fetched, Http, HttpError, Tls, parse_url};
+use crate::reach::Reach;
+
+pub use url::{RemoteUrl, RemoteUrlError};
+
+/// Bounds on what one remote base or file may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteLimits {
+    /// Of the repository; its time is the shorter of this one and the address's own.
+    pub git: GitLimits,
+    /// Bytes of a file by HTTP. Default 10 MiB.
+    pub file_bytes: u64,
+    /// Of a file by HTTP. Default 30 s.
+    pub file_timeout: Duration,
+}
+
+impl Default for RemoteLimits {
+    fn default() -> Self {
+        let git = GitLimits { clone_bytes: 256 << 20, ..GitLimits::default() };
+        Self { git, file_bytes: 10 << 20, file_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Something remote could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    #[error(transparent)]
+    Address(#[from] RemoteUrlError),
+    #[error(transparent)]
+    Git(#[from] FetchError),
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("{url} is not UTF-8 text")]
+    NotText { url: String },
+    #[error("{file}, and {git}")]
+    Neither { file: Box<RemoteError>, git: Box<RemoteError> },
+}
+
+/// The folder of a repository that an address names.
+pub struct RemoteTree {
+    /// All of the repository.
+    pub files: Arc<dyn Files>,
+    pub path: TreePath,
+    pub commit: CommitId,
+}
+
+/// Fetches what a kustomization refers to, into folders that the caller keeps for as long as the trees are read.
+pub struct Remotes {
+    pub reach: Reach,
+    pub limits: RemoteLimits,
+}
+
+impl Remotes {
+    /// What an entry of a kustomization names. An address that could be a file or a repository is tried as a file first,
+    /// as kustomize does; what answers with a web page is none. `dir` is for this entry alone. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be fetched.
+    pub fn answer(&self, text: &str, dir: &Path, cancel: &AtomicBool) -> Result<Answer, RemoteError> {
+        let tree = || -> Result<Answer, RemoteError> {
+            let tree = self.tree(&text.parse()?, dir, cancel)?;
+            Ok(Answer::Tree { files: tree.files, root: tree.path })
+        };
+        if RemoteUrl::is_explicit(text) {
+            return tree();
+        }
+        let file = match self.text(text) {
+            Ok(Some(content)) => return Ok(Answer::Text(content)),
+            Ok(None) => return tree(),
+            Err(error) => error,
+        };
+        // What cannot be reached as a file is not tried again as something else.
+        if !matches!(&file, RemoteError::Http(HttpError::NotFound { .. } | HttpError::Status { .. } | HttpError::Denied { .. }))
+        {
+            return Err(file);
+        }
+        tree().map_err(|git| RemoteError::Neither { file: Box::new(file), git: Box::new(git) })
+    }
+
+    /// A folder of a repository, with the repository around it. Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be fetched.
+    pub fn tree(&self, wanted: &RemoteUrl, dir: &Path, cancel: &AtomicBool) -> Result<RemoteTree, RemoteError> {
+        let mut limits = self.limits.git;
+        limits.timeout = limits.timeout.min(wanted.timeout);
+        let mut missing = None;
+        for reference in Reference::guesses(&wanted.reference) {
+            let mut spec = GitSpec::shallow(wanted.url.clone(), reference);
+            spec.limits = limits;
+            spec.reach = self.reach.clone();
+            let mut repo = GitRepo::open(dir.join("repo"), spec.clone())?;
+            let commit = match repo.fetch(cancel) {
+                Ok(commit) => commit,
+                Err(error @ (FetchError::NoSuchReference { .. } | FetchError::NoSuchBranch { .. })) => {
+                    missing = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let files = repo.tree(&commit.id)?;
+            let files: Arc<dyn Files> = if wanted.submodules {
+                with_submodules(files, &spec, &dir.join("modules"), cancel)?
+            } else {
+                Arc::new(files)
+            };
+            return Ok(RemoteTree { files, path: wanted.path.clone(), commit: commit.id });
+        }
+        let url = wanted.url.to_string();
+        let what = format!("branch, tag or commit '{}'", wanted.reference);
+        Err(missing.map_or(FetchError::NoSuchReference { url: url.clone(), what: what.clone() }, |error| match error {
+            FetchError::NoSuchBranch { existing, .. } if existing.is_empty() => FetchError::Empty { url },
+            _ => FetchError::NoSuchReference { url, what },
+        }))?
+    }
+
+    /// The text at an address; `None` where a web page is.
+    fn text(&self, text: &str) -> Result<Option<Arc<str>>, RemoteError> {
+        let url = parse_url(text)?;
+        let client = Http::new(&Tls::default(), &self.reach, None)?;
+        let (limit, within) = (self.limits.file_bytes, self.limits.file_timeout);
+        let Fetched::Body { bytes, content_type, .. } = client.get(&url, HeaderMap::new(), None, limit, within)?
+        else {
+            return Ok(None);
+        };
+        if content_type.starts_with("text/html") {
+            return Ok(None);
+        }
+        let content = String::from_utf8(bytes).map_err(|_| RemoteError::NotText { url: crate::http::shown(&url) })?;
+        Ok(Some(content.into()))
+    }
+}
