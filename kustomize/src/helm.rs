@@ -29,14 +29,22 @@ pub(crate) fn generate(
         return fail!("valuesMerge must be one of merge,override,replace")
             .map_err(|e: Fail| e.field("valuesMerge"));
     }
-    let mut values = Vec::new();
-    for file in
-        [&chart.values_file].into_iter().filter(|f| !f.text.is_empty()).chain(&chart.additional_values_files)
-    {
-        values.push(loader.load(cx, file).map_err(|e| e.field("valuesFile"))?.text()?.to_owned());
+    let load = |cx: &mut Context, file| -> Res<String> {
+        Ok(loader.load(cx, file).map_err(|e: Fail| e.field("valuesFile"))?.text()?.to_owned())
+    };
+    let file = (!chart.values_file.text.is_empty()).then(|| load(cx, &chart.values_file)).transpose()?;
+    let inline = chart.values_inline.as_ref().map(flotilla_yaml::write);
+    // Later ones win over earlier ones.
+    let mut values: Vec<String> = match merge {
+        "merge" => [inline, file],
+        "replace" if inline.is_some() => [None, inline],
+        _ => [file, inline],
     }
-    if let Some(inline) = &chart.values_inline {
-        values.push(flotilla_yaml::write(inline));
+    .into_iter()
+    .flatten()
+    .collect();
+    for file in &chart.additional_values_files {
+        values.push(load(cx, file)?);
     }
     let mut request = HelmRequest { values, ..chart.request.clone() };
     if request.namespace.is_empty() {

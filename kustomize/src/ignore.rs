@@ -399,7 +399,11 @@ mod tests {
                 for (name, entry) in files.list(folder).unwrap() {
                     let path = folder.join(&name).unwrap();
                     assert_eq!(files.entry(&path).unwrap(), Some(entry));
-                    if entry.kind == Kind::Folder { walk(files, &path, out) } else { out.push(path.to_string()) }
+                    if entry.kind == Kind::Folder {
+                        walk(files, &path, out)
+                    } else {
+                        out.push(path.to_string())
+                    }
                 }
             }
             let (files, mut out) = (Ignored::new(Arc::new(tree.clone()), spec).unwrap(), Vec::new());

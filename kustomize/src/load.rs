@@ -61,21 +61,30 @@ impl<'a> Context<'a> {
 #[derive(Clone)]
 pub(crate) enum Tree<'a> {
     Own(&'a dyn Files),
-    Remote(Arc<dyn Files>, String),
+    /// With its address, and the path by which its files are called.
+    Remote(Arc<dyn Files>, String, TreePath),
 }
 
 impl Tree<'_> {
     pub(crate) fn files(&self) -> &dyn Files {
         match self {
             Tree::Own(files) => *files,
-            Tree::Remote(files, _) => &**files,
+            Tree::Remote(files, ..) => &**files,
         }
     }
 
     fn name(&self) -> &str {
         match self {
             Tree::Own(_) => "",
-            Tree::Remote(_, url) => url,
+            Tree::Remote(_, url, _) => url,
+        }
+    }
+
+    /// What a file of it is called in positions: those of remote trees have a place of their own.
+    fn call(&self, path: &TreePath) -> TreePath {
+        match self {
+            Tree::Own(_) => path.clone(),
+            Tree::Remote(_, _, name) => name.join(path.as_str()).unwrap_or_else(|_| path.clone()),
         }
     }
 }
@@ -178,7 +187,7 @@ impl<'a> Loader<'a> {
                 self.root
             );
         }
-        let source = cx.source(&resolved);
+        let source = cx.source(&self.tree.call(&resolved));
         // It is there, so what is wrong is wrong with itself: too large, damaged.
         let here = |error| Fail::from(error).at(Pos { source, ..Pos::default() });
         let bytes = self.tree.files().read(&resolved).map_err(here)?;
@@ -209,8 +218,9 @@ impl<'a> Loader<'a> {
             return fail!("cycle detected: URI '{0}' referenced by previous URI '{0}'", url.text)
                 .map_err(|e: Fail| e.at(url.pos));
         }
-        let mut loader =
-            Loader::new(Tree::Remote(files, url.text.clone()), root, true).map_err(|e| e.at(url.pos))?;
+        let name = remote_name(&url.text, &root);
+        let tree = Tree::Remote(files, url.text.clone(), name);
+        let mut loader = Loader::new(tree, root, true).map_err(|e| e.at(url.pos))?;
         loader.visited.splice(0..0, self.visited.iter().cloned());
         Ok(loader)
     }
@@ -293,6 +303,17 @@ fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {
         pos.source = source;
         Fail::new(format!("line {}: {}", e.pos.line, e.message)).at(pos)
     })
+}
+
+/// The address of a remote base as a path, without the folder in its tree, what `?` begins and what may be a password.
+fn remote_name(url: &str, root: &TreePath) -> TreePath {
+    let address = url.split('?').next().unwrap_or_default();
+    let address = address.strip_prefix("git::").unwrap_or(address);
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let rest = if scheme.is_empty() { rest } else { rest.rsplit_once('@').map_or(rest, |(_, host)| host) };
+    let rest = rest.trim_end_matches('/');
+    let repository = rest.strip_suffix(root.as_str()).filter(|_| !root.is_root()).unwrap_or(rest);
+    TreePath::from_root(&format!("{scheme}/{repository}")).unwrap_or_default()
 }
 
 /// Whether an entry that names no file or folder of the tree is the address of something remote.

@@ -25,9 +25,9 @@ pub struct HelmRequest {
     pub release_name: String,
     pub namespace: String,
     pub name_template: String,
-    /// Values in the order in which Helm takes them, as YAML texts: values file, additional ones, inline.
+    /// Values as YAML texts, in the order in which Helm takes them: later ones win.
     pub values: Vec<String>,
-    /// `override` (the default), `merge` or `replace`: how the inline values meet those of the file.
+    /// As written: `values` are in its order already.
     pub values_merge: String,
     pub include_crds: bool,
     pub skip_hooks: bool,

@@ -4,14 +4,12 @@ use std::io::Read;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{ETAG, HeaderMap, IF_NONE_MATCH};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url, redirect};
 
 use crate::reach::{Reach, ReachError};
 
 const CONNECT: Duration = Duration::from_secs(15);
-/// A server that says nothing for this long is away.
-const SILENCE: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 10;
 
 /// Whom to trust, and how to prove who asks.
@@ -46,17 +44,10 @@ pub enum HttpError {
     TooLarge { url: String, limit: u64 },
 }
 
-impl HttpError {
-    /// Whether there is nothing at the address, by the word of its server.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
-    }
-}
-
-/// What came back to a GET that said what is known.
-pub(crate) enum Fetched {
-    NotModified,
-    Body { bytes: Vec<u8>, etag: Option<String>, content_type: String },
+/// What came back to a GET.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) content_type: String,
 }
 
 /// A client for one way to trust and to prove.
@@ -115,7 +106,9 @@ impl Http {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(HttpError::Denied { url, status: status.as_u16() })
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Err(HttpError::NotFound { url, status: status.as_u16() }),
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                Err(HttpError::NotFound { url, status: status.as_u16() })
+            }
             _ => Err(HttpError::Status { url, status: status.as_u16() }),
         }
     }
@@ -125,27 +118,12 @@ impl Http {
         request.timeout(within).send().map_err(|error| unreachable(&error))
     }
 
-    /// The content at an address, unless it is what is known already.
-    pub(crate) fn get(
-        &self,
-        url: &Url,
-        headers: HeaderMap,
-        known: Option<&str>,
-        limit: u64,
-        within: Duration,
-    ) -> Result<Fetched, HttpError> {
-        let mut request = self.request(Method::GET, url)?.headers(headers);
-        if let Some(etag) = known {
-            request = request.header(IF_NONE_MATCH, etag);
-        }
-        let response = self.send(request, within)?;
-        if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Fetched::NotModified);
-        }
-        let text = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let (etag, content_type) = (text(ETAG), text(reqwest::header::CONTENT_TYPE).unwrap_or_default());
-        let bytes = body(response, limit)?;
-        Ok(Fetched::Body { bytes, etag, content_type })
+    /// The content at an address.
+    pub(crate) fn get(&self, url: &Url, limit: u64, within: Duration) -> Result<Fetched, HttpError> {
+        let response = self.send(self.request(Method::GET, url)?, within)?;
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        Ok(Fetched { bytes: body(response, limit)?, content_type })
     }
 }
 
@@ -201,10 +179,6 @@ pub(crate) fn shown(url: &Url) -> String {
     let _ = (url.set_username(""), url.set_password(None));
     url.set_query(None);
     url.to_string()
-}
-
-pub(crate) fn silence(within: Duration) -> Duration {
-    SILENCE.min(within)
 }
 
 fn unreachable(error: &reqwest::Error) -> HttpError {

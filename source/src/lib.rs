@@ -25,8 +25,12 @@ pub use folder::FolderFiles;
 pub use git::error::{CommitError, FetchError, OpenError};
 pub use git::files::GitFiles;
 pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
-pub use git::spec::{Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError};
+pub use git::spec::{
+    Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,
+};
 pub use http::{HttpError, Tls};
 pub use mounted::Mounted;
 pub use reach::{Allowance, AllowanceError, Reach, ReachError};
-pub use remote::{RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes};
+pub use remote::{
+    RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes, without_secrets,
+};

@@ -95,10 +95,13 @@ impl Files for Mounted {
         };
         let depth = if folder.is_root() { 0 } else { folder.as_str().len() + 1 };
         let mut entries: BTreeMap<String, Entry> = own.into_iter().collect();
-        let names: Vec<&str> =
-            self.below(folder).map(|(at, _)| at.as_str()[depth..].split('/').next().unwrap_or_default()).collect();
+        let names: Vec<&str> = self
+            .below(folder)
+            .map(|(at, _)| at.as_str()[depth..].split('/').next().unwrap_or_default())
+            .collect();
         for name in names {
-            let path = folder.join(name).map_err(|e| ReadError { path: folder.clone(), reason: e.to_string() })?;
+            let path =
+                folder.join(name).map_err(|e| ReadError { path: folder.clone(), reason: e.to_string() })?;
             if let Some(entry) = self.entry(&path)? {
                 entries.insert(name.to_owned(), entry);
             }

@@ -44,9 +44,13 @@ pub struct AllowanceError(String);
 /// An address may not be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReachError {
-    #[error("{host} is at {address}, which is not a public address; the hub's operator can allow it by --allow-source {host}")]
+    #[error(
+        "{host} is at {address}, which is not a public address; the hub's operator can allow it by --allow-source {host}"
+    )]
     NotPublic { host: String, address: IpAddr },
-    #[error("file://{path} is a folder of the hub's machine; the hub's operator can allow it by --allow-source file://{path}")]
+    #[error(
+        "file://{path} is a folder of the hub's machine; the hub's operator can allow it by --allow-source file://{path}"
+    )]
     Folder { path: String },
     #[error("the name {host} cannot be resolved: {reason}")]
     Unresolved { host: String, reason: String },
@@ -319,7 +323,8 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_allowance() {
-        for text in ["", "*.", "10.0.0.0/33", "a/b", "https://x", "file://x", "file:///a/../b", "a..b", "a b"] {
+        for text in ["", "*.", "10.0.0.0/33", "a/b", "https://x", "file://x", "file:///a/../b", "a..b", "a b"]
+        {
             assert!(text.parse::<Allowance>().is_err(), "{text}");
         }
         for text in ["git.internal", "*.a.b", "10.0.0.0/8", "file:///srv"] {

@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Token(command) => token::run(context, command).await,
         Command::Render(args) => render::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,
-        Command::Kustomize(command) => kustomize::run(context, command),
+        Command::Kustomize(command) => kustomize::run(context, command).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, args),

@@ -3,6 +3,7 @@
 mod changes;
 mod fake;
 mod hub;
+mod kustomize;
 mod offline;
 mod unhappy;
 mod watch;

@@ -77,6 +77,9 @@ async fn wrong_usage_is_told_from_the_rest() -> anyhow::Result<()> {
         (&["help", "nothing"], 2, "there is no help on 'nothing'"),
         (&["render", "--cluster", "x", "--repo", "/nowhere"], 3, "cannot read the fleet repo /nowhere"),
         (&["kustomize", "build", "/nowhere"], 3, "cannot build /nowhere"),
+        (&["kustomize", "build", "nowhere"], 3, "cannot build nowhere: No such file"),
+        (&["kustomize", "build", "https://h/x"], 3, "names no repository"),
+        (&["kustomize", "build", "file:///nowhere?ref=a"], 3, "needs the program 'git'"),
         (&["check"], 2, "--repo DIR"),
     ] {
         let ran = run(args).await?;

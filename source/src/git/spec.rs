@@ -390,7 +390,8 @@ mod tests {
             (id, vec![Ok(id.into())]),
             ("a..b", vec![Err(())]),
         ] {
-            let read = Reference::guesses(name).iter().map(|r| r.remote_name().map_err(drop)).collect::<Vec<_>>();
+            let read =
+                Reference::guesses(name).iter().map(|r| r.remote_name().map_err(drop)).collect::<Vec<_>>();
             assert_eq!(read, meanings, "{name}");
         }
     }

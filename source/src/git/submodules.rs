@@ -63,8 +63,8 @@ fn fetch(
         let path = submodule.path.to_string();
         let inner = module_spec(spec, &submodule).map_err(|reason| failed(&path, reason))?;
         let dir = dir.join(n.to_string());
-        let mut repo =
-            GitRepo::open(dir.join("repo"), inner.clone()).map_err(|error| failed(&path, error.to_string()))?;
+        let mut repo = GitRepo::open(dir.join("repo"), inner.clone())
+            .map_err(|error| failed(&path, error.to_string()))?;
         let is_there = repo.newest().is_some_and(|commit| commit.id == submodule.commit);
         if !is_there {
             repo.fetch(cancel).map_err(|error| failed(&path, error.to_string()))?;
@@ -97,7 +97,8 @@ fn resolve(parent: &str, url: &str) -> Result<String, String> {
         return Ok(url.to_owned());
     }
     let (mut base, mut rest) = (parent.trim_end_matches('/').to_owned(), url);
-    let floor = base.find("://").map_or(0, |at| base[at + 3..].find('/').map_or(base.len(), |slash| at + 3 + slash));
+    let floor =
+        base.find("://").map_or(0, |at| base[at + 3..].find('/').map_or(base.len(), |slash| at + 3 + slash));
     loop {
         if let Some(after) = rest.strip_prefix("./") {
             rest = after;

@@ -19,8 +19,8 @@ use gix::remote::{Direction, fetch};
 
 use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
-use crate::reach::{Reach, ReachError};
 use super::spec::{Branch, Credentials, GitSpec, History, Reference};
+use crate::reach::{Reach, ReachError};
 
 /// A server that says nothing for this long is away.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -122,7 +122,11 @@ enum Stage {
 impl Talk<'_> {
     fn fetch(&self, stop: &AtomicBool) -> Result<Received, FetchError> {
         let failed = |stage| move |error: gix::Error| self.classify(&error, stage);
-        let name = self.spec.reference.remote_name().map_err(|error| self.no_such(error.to_string()))?;
+        let name = self
+            .spec
+            .reference
+            .remote_name()
+            .map_err(|error| self.no_such(format!("such reference ({error})")))?;
         let wanted = format!("+{name}:{TIP}");
         let remote = self.remote(&wanted).map_err(failed(Stage::Connect))?;
         let connection = self.connect(&remote).map_err(failed(Stage::Connect))?;
@@ -244,7 +248,12 @@ impl Talk<'_> {
         if let Some(refused) = error.downcast_any_ref::<ReachError>() {
             return FetchError::OutOfReach { url, reason: refused.to_string() };
         }
-        if says(&["not our ref"]) {
+        // A server on this machine ends while it is still spoken to.
+        let is_cut_off = stage == Stage::Receive
+            && self.spec.url.is_file()
+            && matches!(self.spec.reference, Reference::Commit(_))
+            && io_kind(&[std::io::ErrorKind::BrokenPipe]);
+        if says(&["not our ref"]) || is_cut_off {
             return self.missing();
         }
         if let Some(said) = self.ssh_said() {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::{Files, TreePath};
-use reqwest::header::HeaderMap;
 
 use crate::git::error::{CommitError, FetchError, OpenError};
 use crate::git::repo::{CommitId, GitRepo};
@@ -18,7 +17,7 @@ use crate::git::submodules::with_submodules;
 use crate::http::{Fetched, Http, HttpError, Tls, parse_url};
 use crate::reach::Reach;
 
-pub use url::{RemoteUrl, RemoteUrlError};
+pub use url::{RemoteUrl, RemoteUrlError, without_secrets};
 
 /// Bounds on what one remote base or file may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +90,12 @@ impl Remotes {
             Err(error) => error,
         };
         // What cannot be reached as a file is not tried again as something else.
-        if !matches!(&file, RemoteError::Http(HttpError::NotFound { .. } | HttpError::Status { .. } | HttpError::Denied { .. }))
-        {
+        if !matches!(
+            &file,
+            RemoteError::Http(
+                HttpError::NotFound { .. } | HttpError::Status { .. } | HttpError::Denied { .. }
+            )
+        ) {
             return Err(file);
         }
         tree().map_err(|git| RemoteError::Neither { file: Box::new(file), git: Box::new(git) })
@@ -102,7 +105,12 @@ impl Remotes {
     ///
     /// # Errors
     /// Where it cannot be fetched.
-    pub fn tree(&self, wanted: &RemoteUrl, dir: &Path, cancel: &AtomicBool) -> Result<RemoteTree, RemoteError> {
+    pub fn tree(
+        &self,
+        wanted: &RemoteUrl,
+        dir: &Path,
+        cancel: &AtomicBool,
+    ) -> Result<RemoteTree, RemoteError> {
         let mut limits = self.limits.git;
         limits.timeout = limits.timeout.min(wanted.timeout);
         let mut missing = None;
@@ -129,9 +137,11 @@ impl Remotes {
         }
         let url = wanted.url.to_string();
         let what = format!("branch, tag or commit '{}'", wanted.reference);
-        Err(missing.map_or(FetchError::NoSuchReference { url: url.clone(), what: what.clone() }, |error| match error {
-            FetchError::NoSuchBranch { existing, .. } if existing.is_empty() => FetchError::Empty { url },
-            _ => FetchError::NoSuchReference { url, what },
+        Err(missing.map_or(FetchError::NoSuchReference { url: url.clone(), what: what.clone() }, |error| {
+            match error {
+                FetchError::NoSuchBranch { existing, .. } if existing.is_empty() => FetchError::Empty { url },
+                _ => FetchError::NoSuchReference { url, what },
+            }
         }))?
     }
 
@@ -140,14 +150,12 @@ impl Remotes {
         let url = parse_url(text)?;
         let client = Http::new(&Tls::default(), &self.reach, None)?;
         let (limit, within) = (self.limits.file_bytes, self.limits.file_timeout);
-        let Fetched::Body { bytes, content_type, .. } = client.get(&url, HeaderMap::new(), None, limit, within)?
-        else {
-            return Ok(None);
-        };
+        let Fetched { bytes, content_type } = client.get(&url, limit, within)?;
         if content_type.starts_with("text/html") {
             return Ok(None);
         }
-        let content = String::from_utf8(bytes).map_err(|_| RemoteError::NotText { url: crate::http::shown(&url) })?;
+        let content =
+            String::from_utf8(bytes).map_err(|_| RemoteError::NotText { url: crate::http::shown(&url) })?;
         Ok(Some(content.into()))
     }
 }

@@ -43,14 +43,13 @@ impl FromStr for RemoteUrl {
         let fail = |reason: String| RemoteUrlError { shown: without_secrets(text), reason };
         let (address, query) = text.split_once('?').unwrap_or((text, ""));
         let (host, rest) = host(address).map_err(&fail)?;
-        let (repository, path) =
-            split(&host, &rest).ok_or_else(|| fail("it names no repository; write HOST/ORG/REPO//PATH".into()))?;
+        let (repository, path) = split(&host, &rest)
+            .ok_or_else(|| fail("it names no repository; write HOST/ORG/REPO//PATH".into()))?;
         let path = TreePath::root()
             .join(path.trim_start_matches('/'))
             .map_err(|_| fail(format!("the path '{path}' leads out of the repository")))?;
         let url = format!("{host}{repository}").parse::<GitUrl>().map_err(|error| fail(error.reason))?;
-        let mut read =
-            Self { url, path, reference: String::new(), timeout: TIMEOUT, submodules: true };
+        let mut read = Self { url, path, reference: String::new(), timeout: TIMEOUT, submodules: true };
         read.take(query);
         Ok(read)
     }
@@ -71,15 +70,14 @@ impl RemoteUrl {
 
     /// What is not understood has kustomize's defaults, as there.
     fn take(&mut self, query: &str) {
-        let value = |name: &str| pairs(query).find(|(key, v)| *key == name && !v.is_empty()).map(|(_, v)| decoded(v));
+        let value =
+            |name: &str| pairs(query).find(|(key, v)| *key == name && !v.is_empty()).map(|(_, v)| decoded(v));
         self.reference = value("ref").or_else(|| value("version")).unwrap_or_default();
         if let Some(timeout) = value("timeout").and_then(|text| duration(&text)) {
             self.timeout = timeout;
         }
-        match value("submodules").as_deref() {
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => self.submodules = false,
-            Some(_) | None => {}
-        }
+        let no = ["0", "f", "F", "false", "FALSE", "False"];
+        self.submodules = value("submodules").is_none_or(|text| !no.contains(&text.as_str()));
     }
 }
 
@@ -115,7 +113,8 @@ fn duration(text: &str) -> Option<Duration> {
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
             let number: f64 = rest[..digits].parse().ok()?;
-            let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+            let unit_end =
+                rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
             let unit = match &rest[digits..unit_end] {
                 "ms" => 0.001,
                 "s" => 1.0,
@@ -138,9 +137,9 @@ fn host(text: &str) -> Result<(String, String), String> {
     } else {
         text
     };
-    let scheme = ["ssh://", "https://", "http://", "file://"].into_iter().find(|scheme| {
-        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
+    let scheme = ["ssh://", "https://", "http://", "file://"]
+        .into_iter()
+        .find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     let rest = &text[scheme.map_or(0, str::len)..];
     if scheme == Some("file://") {
         return Ok(("file://".into(), rest.to_owned()));
@@ -201,8 +200,18 @@ fn split(host: &str, rest: &str) -> Option<(String, String)> {
     (end > first + 1).then(|| (rest[..end].to_owned(), rest[end..].to_owned()))
 }
 
-/// Without what may be a password.
-pub(crate) fn without_secrets(text: &str) -> String {
+/// An address without what may be a password: the user, and what `?` begins but for kustomize's own words.
+pub fn without_secrets(text: &str) -> String {
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    let own = |key: &str| matches!(key, "ref" | "version" | "submodules" | "timeout");
+    let shown = pairs(query)
+        .map(|(key, value)| if own(key) { format!("{key}={value}") } else { format!("{key}=***") });
+    let query = if query.is_empty() { String::new() } else { shown.collect::<Vec<_>>().join("&") };
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{}{mark}{query}", without_user(address))
+}
+
+fn without_user(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, rest)) => match rest.rfind('@') {
             Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),

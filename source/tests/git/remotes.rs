@@ -80,9 +80,14 @@ fn submodules_stand_in_their_places() -> Result<()> {
 
     // By http the relative address is one of the server's.
     for name in ["inner", "middle", "outer"] {
-        std::os::unix::fs::symlink(tmp.path().join(name).join(".git"), tmp.path().join(format!("{name}.git")))?;
+        std::os::unix::fs::symlink(
+            tmp.path().join(name).join(".git"),
+            tmp.path().join(format!("{name}.git")),
+        )?;
     }
-    for (outer_or_middle, url, path) in [(&middle, "../inner.git", "deep"), (&outer, "../middle.git", "mods/m")] {
+    for (outer_or_middle, url, path) in
+        [(&middle, "../inner.git", "deep"), (&outer, "../middle.git", "mods/m")]
+    {
         outer_or_middle.git(&["config", "-f", ".gitmodules", &format!("submodule.{path}.url"), url])?;
         outer_or_middle.commit("by http")?;
     }
@@ -121,7 +126,10 @@ fn serve(answers: &'static [(&'static str, &'static str, &'static str)]) -> Resu
             let found = answers.iter().find(|(wanted, ..)| *wanted == path);
             let (head, body) = found.map_or(("404 Not Found", ""), |(_, head, body)| (*head, *body));
             let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
         }
     });
     Ok(url)
@@ -139,7 +147,8 @@ fn files_by_http() -> Result<()> {
         ("/o/r/down", "503 Unavailable", ""),
         ("/o/r/large", "200 OK", "12345678901234567890"),
     ])?;
-    let small = || Remotes { limits: RemoteLimits { file_bytes: 10, ..RemoteLimits::default() }, ..remotes() };
+    let small =
+        || Remotes { limits: RemoteLimits { file_bytes: 10, ..RemoteLimits::default() }, ..remotes() };
     let get = |path: &str| answer(&small(), &format!("{url}{path}"));
     assert_eq!(get("/o/r/deploy.yaml")?, "text a: 1");
     assert_eq!(get("/o/r/deploy.yaml?token=s3cret")?, "text b: 1");

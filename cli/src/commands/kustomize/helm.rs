@@ -1,0 +1,198 @@
+//! Charts of a kustomization, by the `helm` program: fetched where they are not in the tree, then rendered.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use flotilla_kustomize::HelmRequest;
+use flotilla_kustomize::files::{Entry, Files, Kind, ReadError, TreePath};
+
+use super::disk::absolute;
+
+/// How charts are rendered.
+#[derive(Debug, Args)]
+pub(super) struct HelmArgs {
+    /// Render the charts that kustomizations name, by the helm program
+    #[arg(long)]
+    enable_helm: bool,
+    /// The helm program
+    #[arg(long, value_name = "PATH", default_value = "helm")]
+    helm_command: PathBuf,
+    /// API versions that charts are told of
+    #[arg(long, value_name = "VERSION")]
+    helm_api_versions: Vec<String>,
+    /// Kubernetes version that charts are told of
+    #[arg(long, value_name = "VERSION")]
+    helm_kube_version: Option<String>,
+    /// Let helm say more
+    #[arg(long)]
+    helm_debug: bool,
+}
+
+/// A chart could not be rendered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HelmError {
+    #[error("cannot run '{program}'; install Helm, or name the program by --helm-command")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{command}` failed: {said}")]
+    Failed { command: String, said: String },
+    #[error("it is not in {home}, and the kustomization names no repo to get it from")]
+    NoChart { home: TreePath },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("cannot write {path}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("what it renders is not UTF-8 text")]
+    NotText,
+}
+
+impl HelmArgs {
+    pub(super) fn enabled(&self) -> bool {
+        self.enable_helm
+    }
+
+    /// The manifests of a chart, using `dir` for whatever is needed on the way.
+    pub(super) fn render(
+        &self,
+        files: &dyn Files,
+        on_disk: bool,
+        request: &HelmRequest,
+        dir: &Path,
+    ) -> Result<String, HelmError> {
+        let chart = match self.in_tree(files, request)? {
+            Some(path) if on_disk => absolute(&path),
+            Some(path) => {
+                let out = dir.join("chart");
+                copy(files, &path, &out)?;
+                out
+            }
+            None => self.pull(request, dir)?,
+        };
+        let mut values = Vec::new();
+        for (n, text) in request.values.iter().enumerate() {
+            let path = dir.join(format!("values-{n}.yaml"));
+            write(&path, text.as_bytes())?;
+            values.push(path);
+        }
+        let output = self.run(&self.arguments(request, &chart, &values), dir)?;
+        String::from_utf8(output).map_err(|_| HelmError::NotText)
+    }
+
+    /// The chart's folder in the tree: by its name, or where kustomize leaves one of a version that it fetched.
+    fn in_tree(&self, files: &dyn Files, request: &HelmRequest) -> Result<Option<TreePath>, HelmError> {
+        let home = home(request);
+        let name = &request.name;
+        for path in [format!("{name}-{}/{name}", request.version), name.clone()] {
+            let Ok(path) = home.join(&path) else { continue };
+            if matches!(files.entry(&path)?, Some(Entry { kind: Kind::Folder, .. })) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    fn pull(&self, request: &HelmRequest, dir: &Path) -> Result<PathBuf, HelmError> {
+        if request.repo.is_empty() {
+            return Err(HelmError::NoChart { home: home(request) });
+        }
+        let into = dir.join("pulled");
+        let mut args: Vec<OsString> =
+            vec!["pull".into(), "--untar".into(), "--untardir".into(), into.clone().into()];
+        if request.repo.starts_with("oci://") {
+            args.push(format!("{}/{}", request.repo.trim_end_matches('/'), request.name).into());
+        } else {
+            args.extend(["--repo".into(), (&request.repo).into(), (&request.name).into()]);
+        }
+        if !request.version.is_empty() {
+            args.extend(["--version".into(), (&request.version).into()]);
+        }
+        args.extend(request.devel.then(|| "--devel".into()));
+        self.run(&args, dir)?;
+        Ok(into.join(&request.name))
+    }
+
+    fn arguments(&self, request: &HelmRequest, chart: &Path, values: &[PathBuf]) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["template".into()];
+        if request.release_name.is_empty() {
+            args.push("--generate-name".into());
+        } else {
+            args.push((&request.release_name).into());
+        }
+        args.push(chart.into());
+        let mut option = |name: &str, value: &OsString| {
+            if !value.is_empty() {
+                args.extend([name.into(), value.clone()]);
+            }
+        };
+        option("--name-template", &(&request.name_template).into());
+        option("--namespace", &(&request.namespace).into());
+        values.iter().for_each(|path| option("--values", &path.into()));
+        let given = &self.helm_api_versions;
+        let versions = if given.is_empty() { &request.api_versions } else { given };
+        versions.iter().for_each(|version| option("--api-versions", &version.into()));
+        option("--kube-version", &self.helm_kube_version.as_ref().unwrap_or(&request.kube_version).into());
+        for (flag, is_set) in [
+            ("--include-crds", request.include_crds),
+            ("--no-hooks", request.skip_hooks),
+            ("--skip-tests", request.skip_tests),
+            ("--devel", request.devel),
+            ("--debug", self.helm_debug),
+        ] {
+            args.extend(is_set.then(|| flag.into()));
+        }
+        args
+    }
+
+    fn run(&self, args: &[OsString], dir: &Path) -> Result<Vec<u8>, HelmError> {
+        let program = self.helm_command.display().to_string();
+        fs::create_dir_all(dir).map_err(|source| HelmError::Write { path: dir.to_owned(), source })?;
+        let output = Command::new(&self.helm_command)
+            .args(args)
+            // The user's plugins and repositories would make the result another one elsewhere.
+            .env("HELM_CONFIG_HOME", dir.join("helm/config"))
+            .env("HELM_CACHE_HOME", dir.join("helm/cache"))
+            .env("HELM_DATA_HOME", dir.join("helm/data"))
+            .output()
+            .map_err(|source| HelmError::Start { program: program.clone(), source })?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let command =
+            args.first().map_or(program.clone(), |first| format!("{program} {}", first.to_string_lossy()));
+        Err(HelmError::Failed { command, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    }
+}
+
+fn home(request: &HelmRequest) -> TreePath {
+    TreePath::from_root(&request.chart_home).unwrap_or_default()
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), HelmError> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::write(path, content))
+        .map_err(|source| HelmError::Write { path: path.to_owned(), source })
+}
+
+fn copy(files: &dyn Files, folder: &TreePath, into: &Path) -> Result<(), HelmError> {
+    for (name, entry) in files.list(folder)? {
+        let Ok(path) = folder.join(&name) else { continue };
+        match entry.kind {
+            Kind::Folder => copy(files, &path, &into.join(&name))?,
+            Kind::File => write(&into.join(&name), &files.read(&path)?)?,
+            Kind::Symlink => {}
+        }
+    }
+    Ok(())
+}
