@@ -15,6 +15,7 @@ pub mod desired;
 pub mod diff;
 pub mod digest;
 pub mod drift;
+pub mod envsubst;
 pub mod guard;
 pub mod health;
 pub mod inventory;
