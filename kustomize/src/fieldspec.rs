@@ -70,6 +70,7 @@ impl FieldSpec {
                 gvk: Gvk::new(text_at(object, &["apiVersion"]), text_at(object, &["kind"])),
                 name: text_at(object, &["metadata", "name"]).into(),
                 namespace: text_at(object, &["metadata", "namespace"]).into(),
+                cluster: false,
             };
             e.at(object.pos)
                 .field(self.path.replace('/', "."))

@@ -45,8 +45,8 @@ impl Gvk {
         (kind_order(&self.kind), text)
     }
 
-    /// Whether the kind is known to have no namespace.
-    pub(crate) fn is_cluster_scoped(&self) -> bool {
+    /// Whether the kind is a built-in one without a namespace.
+    fn is_cluster_scoped(&self) -> bool {
         cluster_scoped(&self.group, &self.version, &self.kind)
     }
 }
@@ -137,17 +137,24 @@ impl fmt::Display for Gvk {
 }
 
 /// A resource's identity, now or at an earlier step of the build.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct ResId {
     pub(crate) gvk: Gvk,
     pub(crate) name: SmolStr,
     pub(crate) namespace: SmolStr,
+    /// Whether an OpenAPI document says that objects of this kind have no namespace.
+    pub(crate) cluster: bool,
 }
 
 impl ResId {
+    /// Whether the kind is known to have no namespace.
+    pub(crate) fn is_cluster_scoped(&self) -> bool {
+        self.cluster || self.gvk.is_cluster_scoped()
+    }
+
     /// The namespace with `default` for none, and a mark for objects that cannot have one.
     pub(crate) fn effective_namespace(&self) -> &str {
-        if self.gvk.is_cluster_scoped() {
+        if self.is_cluster_scoped() {
             CLUSTER
         } else if self.namespace.is_empty() {
             DEFAULT

@@ -2,6 +2,7 @@
 
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loader};
+use crate::node_ops::stamp;
 use crate::parts::HelmChart;
 use crate::request::{Answer, HelmRequest, Request};
 use crate::resmap;
@@ -59,11 +60,12 @@ pub(crate) fn generate(
         None => Ok(Vec::new()),
         Some(Answer::Tree { .. }) => fail!("chart '{}' was answered with a folder", chart.request.name),
         Some(Answer::Text(manifests)) => {
-            let mut resources = resmap::from_text(&manifests, 0)
+            let mut resources = resmap::from_text(&cx.schema, &manifests, 0)
                 .map_err(|e| e.context(format!("chart '{}' rendered bad YAML", chart.request.name)))?;
             for resource in &mut resources {
                 resource.from_helm = true;
                 resource.pos = chart.pos;
+                stamp(&mut resource.node, chart.pos);
             }
             Ok(resources)
         }

@@ -68,7 +68,7 @@ impl Index {
 
     /// The namespaces other than its own that a resource may refer into; `None` for any.
     fn reachable(&self, map: &ResMap, n: usize) -> Res<Option<Vec<SmolStr>>> {
-        if self.ids[n].gvk.is_cluster_scoped() {
+        if self.ids[n].is_cluster_scoped() {
             return Ok(None);
         }
         let resource = &map.0[n];
@@ -189,7 +189,7 @@ impl Referrer<'_> {
                 match self.reachable {
                     None => true,
                     Some(namespaces) => {
-                        id.gvk.is_cluster_scoped()
+                        id.is_cluster_scoped()
                             || id.same_namespace(my_id)
                             || namespaces.iter().any(|n| n == map.0[*c].namespace())
                     }
@@ -204,10 +204,10 @@ impl Referrer<'_> {
         if let Some(role) = self.role_ref() {
             candidates.retain(|c| was(*c, &role));
         }
-        if !my_id.gvk.is_cluster_scoped() {
+        if !my_id.is_cluster_scoped() {
             candidates.retain(|c| {
                 let id = &ids[*c];
-                id.gvk.is_cluster_scoped() || id.gvk.kind == "ServiceAccount" || my_id.same_namespace(id)
+                id.is_cluster_scoped() || id.gvk.kind == "ServiceAccount" || my_id.same_namespace(id)
             });
         }
         if candidates.len() > 1 {
@@ -236,7 +236,7 @@ impl Referrer<'_> {
             let within = match self.reachable {
                 None => true,
                 Some(_) => {
-                    self.index.ids[c].gvk.is_cluster_scoped()
+                    self.index.ids[c].is_cluster_scoped()
                         || self.index.ids[c].same_namespace(&self.index.ids[self.n])
                         || self
                             .reachable

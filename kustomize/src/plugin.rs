@@ -8,15 +8,15 @@ use crate::error::{Fail, Res, fail};
 use crate::fieldspec::FieldSpec;
 use crate::generate::{Made, add_hash};
 use crate::load::Context;
-use crate::metadata;
 use crate::node_ops::{map_of_strings, stamp, text_at};
-use crate::parts::{GeneratorArgs, Image, Patch, ReplacementField, Replica, each};
+use crate::parts::{GeneratorArgs, HelmChart, Image, Patch, ReplacementField, Replica, each};
 use crate::resmap::{self, ResMap};
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
 use crate::target::{Accumulator, Target, absorb};
 use crate::transform::names::{End, affix};
 use crate::transform::namespace::{Namespace, Subjects};
 use crate::transform::{images, patches, replacements, set_pairs, set_replicas, value_add};
+use crate::{helm, metadata};
 
 /// Runs the `generators`.
 pub(crate) fn generate(cx: &mut Context, target: &mut Target, acc: &mut Accumulator) -> Res<()> {
@@ -70,7 +70,7 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     let mut acc = Accumulator::default();
     let mut paths = Vec::new();
     for entry in entries {
-        let inline = patches::inline(entry).and_then(resmap::resources);
+        let inline = patches::inline(entry).and_then(|d| resmap::resources(&cx.schema, d));
         let Ok(mut inline) = inline else {
             paths.push(entry.clone());
             continue;
@@ -125,9 +125,9 @@ fn generate_one(cx: &mut Context, target: &Target, config: &Resource) -> Res<Vec
         "SecretGenerator" => Made::Secret,
         "IAMPolicyGenerator" => return iam_policy(&config.node),
         "HelmChartInflationGenerator" => {
-            return fail!(
-                "the plugin HelmChartInflationGenerator is not supported as a file; use the field helmCharts"
-            );
+            let chart = HelmChart::read(&config.node, Unknown::Ignore)?;
+            let home = text_field(&config.node, "chartHome")?.text;
+            return helm::generate(cx, loader, &chart, "", &home);
         }
         kind if is_transformer(kind) => return fail!("plugin {} not a generator", config.original_id()),
         _ => return fail!("unable to load builtin {}", config.gvk()),
@@ -258,7 +258,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 loaded.extend(patches::load_legacy(cx, loader, path)?);
             }
             if !inline.text.is_empty() {
-                loaded.extend(resmap::resources(patches::inline(&inline)?)?);
+                loaded.extend(resmap::resources(&cx.schema, patches::inline(&inline)?)?);
             }
             if loaded.is_empty() {
                 return fail!("patch appears to be empty");

@@ -9,6 +9,7 @@ use crate::gvk::{Gvk, ResId};
 use crate::load::{Loaded, parse};
 use crate::node_ops::text_at;
 use crate::resource::{Behavior, ORIGIN_ANNOTATION, Resource};
+use crate::schema::Schema;
 
 /// Resources in load order; no two have the same current identity.
 #[derive(Debug, Clone, Default)]
@@ -169,17 +170,17 @@ fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
 }
 
 /// The resources of a file.
-pub(crate) fn from_file(file: &Loaded) -> Res<Vec<Resource>> {
-    resources(file.documents()?)
+pub(crate) fn from_file(schema: &Schema, file: &Loaded) -> Res<Vec<Resource>> {
+    resources(schema, file.documents()?)
 }
 
 /// The resources of a text inside a file.
-pub(crate) fn from_text(text: &str, source: u32) -> Res<Vec<Resource>> {
-    resources(parse(text, source)?)
+pub(crate) fn from_text(schema: &Schema, text: &str, source: u32) -> Res<Vec<Resource>> {
+    resources(schema, parse(text, source)?)
 }
 
 /// Checks documents and opens lists.
-pub(crate) fn resources(documents: Vec<Node>) -> Res<Vec<Resource>> {
+pub(crate) fn resources(schema: &Schema, documents: Vec<Node>) -> Res<Vec<Resource>> {
     let mut queue: std::collections::VecDeque<Node> = documents.into();
     if queue.len() == 1 {
         let kind = text_at(&queue[0], &["kind"]);
@@ -198,7 +199,7 @@ pub(crate) fn resources(documents: Vec<Node>) -> Res<Vec<Resource>> {
     while let Some(node) = queue.pop_front() {
         let items = if text_at(&node, &["kind"]).ends_with("List") { node.get("items") } else { None };
         let Some(items) = items else {
-            result.push(Resource::new(node));
+            result.push(Resource { scopes: schema.cluster_scoped.clone(), ..Resource::new(node) });
             continue;
         };
         if items.is_null() {

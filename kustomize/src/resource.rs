@@ -1,5 +1,8 @@
 //! A resource on its way through a build: its tree, and what the build remembers about it.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use flotilla_yaml::{Map, Node, Pos, SmolStr, Value};
 
 use crate::error::Res;
@@ -58,6 +61,8 @@ pub(crate) struct Resource {
     pub(crate) behavior: Behavior,
     /// Whether Helm made it, which the namespace transformer leaves alone.
     pub(crate) from_helm: bool,
+    /// The kinds without a namespace that the build's OpenAPI document knows, where there is one.
+    pub(crate) scopes: Option<Arc<HashSet<Gvk>>>,
     /// The names of vars that point at it.
     pub(crate) vars: Vec<String>,
     /// The values that several of its fields share, each as a node with its link.
@@ -81,6 +86,7 @@ impl Resource {
             needs_hash: false,
             behavior: Behavior::Unspecified,
             from_helm: false,
+            scopes: None,
             vars: Vec::new(),
             links: Vec::new(),
         }
@@ -104,7 +110,9 @@ impl Resource {
 
     /// The identity at this moment.
     pub(crate) fn id(&self) -> ResId {
-        ResId { gvk: self.gvk(), name: self.name().into(), namespace: self.namespace().into() }
+        let gvk = self.gvk();
+        let cluster = self.scopes.as_ref().is_some_and(|s| s.contains(&gvk));
+        ResId { gvk, name: self.name().into(), namespace: self.namespace().into(), cluster }
     }
 
     /// The identity with which the resource was loaded.
@@ -115,10 +123,10 @@ impl Resource {
     /// The earlier identities, oldest first.
     pub(crate) fn previous_ids(&self) -> impl Iterator<Item = ResId> {
         let gvk = self.gvk();
-        self.previous.iter().map(move |p| ResId {
-            gvk: Gvk { kind: p.kind.clone(), ..gvk.clone() },
-            name: p.name.clone(),
-            namespace: p.namespace.clone(),
+        self.previous.iter().map(move |p| {
+            let gvk = Gvk { kind: p.kind.clone(), ..gvk.clone() };
+            let cluster = self.scopes.as_ref().is_some_and(|s| s.contains(&gvk));
+            ResId { gvk, name: p.name.clone(), namespace: p.namespace.clone(), cluster }
         })
     }
 

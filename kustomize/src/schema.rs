@@ -1,12 +1,13 @@
 //! Which lists a strategic merge patch merges, and by which keys: the built-in kinds' (`merge_keys.txt`), or those
 //! of an OpenAPI document given by the `openapi` field.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use flotilla_yaml::Node;
 
 use crate::error::{Fail, Res};
+use crate::gvk::Gvk;
 
 /// Types by number.
 #[derive(Debug, Default, Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct Schema {
     by_kind: HashMap<(String, String), TypeId>,
     /// The built-in types by the table's names, those of a document by their own.
     by_name: HashMap<String, TypeId>,
+    /// The kinds that have no namespace, by the paths of a document that has paths.
+    pub(crate) cluster_scoped: Option<Arc<HashSet<Gvk>>>,
 }
 
 type Names<'a> = HashMap<&'a str, TypeId>;
@@ -79,6 +82,7 @@ impl Schema {
                 schema.by_kind.entry((api_version, part("kind").to_owned())).or_insert(id);
             }
         }
+        schema.cluster_scoped = document.get("paths").map(|paths| Arc::new(cluster_scoped(paths)));
         schema.by_name.extend(names.iter().map(|(name, id)| ((*name).to_owned(), *id)));
         Ok(schema)
     }
@@ -147,6 +151,19 @@ impl Schema {
         self.define(id, schema, names);
         Some(id)
     }
+}
+
+/// The kinds that can be read at some path, and at none that has a namespace in it.
+fn cluster_scoped(paths: &Node) -> HashSet<Gvk> {
+    let mut scopes: HashMap<Gvk, bool> = HashMap::new();
+    for entry in paths.as_map().into_iter().flatten() {
+        let Some(gvk) = entry.value.at(&["get", "x-kubernetes-group-version-kind"]) else { continue };
+        let part = |name: &str| gvk.get(name).and_then(Node::text).unwrap_or_default().into();
+        let gvk = Gvk { group: part("group"), version: part("version"), kind: part("kind") };
+        let namespaced = entry.key.text().is_some_and(|path| path.contains("namespaces/{namespace}"));
+        *scopes.entry(gvk).or_default() |= namespaced;
+    }
+    scopes.into_iter().filter(|(_, namespaced)| !namespaced).map(|(gvk, _)| gvk).collect()
 }
 
 /// Reads the crate's own table; it is part of the program, so a mistake in it is a bug.

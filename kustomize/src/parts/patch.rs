@@ -83,6 +83,11 @@ impl Selector {
             version: self.version.as_str().into(),
             kind: self.kind.as_str().into(),
         };
-        ResId { gvk, name: self.name.as_str().into(), namespace: self.namespace.as_str().into() }
+        ResId {
+            gvk,
+            name: self.name.as_str().into(),
+            namespace: self.namespace.as_str().into(),
+            cluster: false,
+        }
     }
 }

@@ -197,7 +197,7 @@ impl<'a> Target<'a> {
 
     fn accumulate_file(&mut self, cx: &mut Context, acc: &mut Accumulator, path: &Text) -> Res<()> {
         let file = self.loader.load(cx, path)?;
-        let mut resources = resmap::from_file(&file)?;
+        let mut resources = resmap::from_file(&cx.schema, &file)?;
         if let Some(trace) = &self.trace {
             let origin = trace.append(&path.text).origin();
             resources.iter_mut().try_for_each(|r| metadata::set_origin(r, &origin))?;

@@ -67,13 +67,13 @@ impl Namespace<'_> {
 
     /// Sets the namespace of one resource.
     pub(crate) fn apply(&self, resource: &mut Resource) -> Res<()> {
-        let gvk = resource.gvk();
+        let id = resource.id();
         let node = &mut resource.node;
-        if !gvk.is_cluster_scoped() {
+        if !id.is_cluster_scoped() {
             let spec = FieldSpec::any("metadata/namespace", true);
             spec.apply(node, Create::Scalar(self.pos), &mut |n| self.set(n)).map_err(words)?;
         }
-        let is_binding = matches!(gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
+        let is_binding = matches!(id.gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
         if is_binding {
             self.set_subjects(node)
                 .map_err(|e| e.context("setting namespace on (cluster)role binding subjects"))?;

@@ -74,7 +74,7 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
     let kind = if is_json {
         Kind::Json(JsonPatch::read(&documents).map_err(failed)?)
     } else {
-        let mut patches = resmap::resources(documents).map_err(failed)?;
+        let mut patches = resmap::resources(&cx.schema, documents).map_err(failed)?;
         for patch in &mut patches {
             patch.allow_name_change = entry.allow_name_change;
             patch.allow_kind_change = entry.allow_kind_change;
@@ -130,10 +130,11 @@ impl LoadedPatch<'_> {
 
 /// An entry of `patchesStrategicMerge`: the path of a file, or the patch itself.
 pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Res<Vec<Resource>> {
-    if let Ok(patches) = inline(entry).and_then(resmap::resources) {
+    if let Ok(patches) = inline(entry).and_then(|d| resmap::resources(&cx.schema, d)) {
         return Ok(patches);
     }
-    resmap::from_file(&loader.load(cx, entry)?)
+    let file = loader.load(cx, entry)?;
+    resmap::from_file(&cx.schema, &file)
 }
 
 /// Applies the patches of `patchesStrategicMerge`.
