@@ -3,7 +3,6 @@
 use flotilla_yaml::{Node, Pos, Style, Value};
 
 use crate::error::{Fail, Res, fail};
-use crate::node_ops::stamp;
 
 /// The operations of one patch.
 #[derive(Debug, Clone)]
@@ -101,12 +100,30 @@ fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {
     }
 }
 
-/// A value with the meaning that JSON gives it, at the patch's position.
+/// A value with the meaning that JSON gives it, at its positions in the patch.
 fn json_value(node: &Node) -> Res<Node> {
     let json = node.to_json().map_err(|e| Fail::new(e.message).at(e.pos))?;
     let mut value = Node::from_json(&json);
-    stamp(&mut value, node.pos);
+    place_like(&mut value, node);
     Ok(value)
+}
+
+/// Gives a node the positions of another one that has the same keys and items.
+fn place_like(node: &mut Node, like: &Node) {
+    node.pos = like.pos;
+    match (&mut node.value, &like.value) {
+        (Value::Map(map), Value::Map(like)) => {
+            for entry in map.entries_mut() {
+                if let Some(like) = entry.key.text().and_then(|key| like.get(key)) {
+                    place_like(&mut entry.value, like);
+                }
+            }
+        }
+        (Value::Seq(seq), Value::Seq(like)) => {
+            seq.iter_mut().zip(like.iter()).for_each(|(node, like)| place_like(node, like));
+        }
+        _ => {}
+    }
 }
 
 impl Op {

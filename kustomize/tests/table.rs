@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_kustomize::{Options, build};
+use flotilla_kustomize::{Options, Output, build};
+use flotilla_yaml::{Node, Value};
 
 struct Case {
     name: String,
@@ -104,6 +105,9 @@ impl Case {
         match build(&tree, &root, &Options::default()) {
             Ok(_) if heading == ERROR => Some("built, where an error is expected".into()),
             Ok(output) => {
+                if let Some(node) = output.documents.iter().find_map(|d| unplaced(&output, &d.node)) {
+                    return Some(format!("nobody set {:?}", flotilla_yaml::write(node)));
+                }
                 let text = output.to_yaml().expect("a document");
                 (text != *expected).then(|| format!("got\n{text}\nexpected\n{expected}"))
             }
@@ -125,6 +129,18 @@ impl Case {
         let output = output.expect("the command runs");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+}
+
+/// The first value without an origin.
+fn unplaced<'a>(output: &Output, node: &'a Node) -> Option<&'a Node> {
+    if output.origin_of(node).file.is_none() {
+        return Some(node);
+    }
+    match &node.value {
+        Value::Scalar(_) => None,
+        Value::Seq(seq) => seq.iter().find_map(|n| unplaced(output, n)),
+        Value::Map(map) => map.values().find_map(|n| unplaced(output, n)),
     }
 }
 

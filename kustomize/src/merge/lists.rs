@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use flotilla_yaml::{Map, Node, Scalar, Seq, Value};
+use flotilla_yaml::{Map, Node, Pos, Scalar, Seq, Value};
 
 use super::{DIRECTIVE, Directive, Merger, is_none_or_null, take_directive};
 use crate::error::Res;
@@ -76,6 +76,8 @@ impl Merger<'_> {
                 && of_patch
                     .as_ref()
                     .is_some_and(|p| p.get(DIRECTIVE).and_then(Node::text) == Some("replace"));
+            let keys_at: Vec<Option<Pos>> =
+                names.iter().map(|name| Some(dest_items[at?].get(name)?.pos)).collect();
             let merged = match (at, of_patch) {
                 (_, Some(patch)) if same => self.normal_item(patch, of)?,
                 (at, patch) => {
@@ -91,7 +93,11 @@ impl Merger<'_> {
                 continue;
             };
             if let Some(map) = item.as_map_mut() {
-                for (name, value) in names.iter().zip(&values) {
+                for ((name, value), pos) in names.iter().zip(&values).zip(keys_at) {
+                    // A key only says which item is meant.
+                    if let (Some(pos), Some(key)) = (pos, map.get_mut(name)) {
+                        key.pos = pos;
+                    }
                     if !name.is_empty() && !value.is_empty() && !map.contains_key(name) {
                         map.push(Node::string(*name), Node::from(Scalar::plain(value.as_str())));
                     }

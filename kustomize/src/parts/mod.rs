@@ -109,7 +109,7 @@ impl Replica {
         each(node, &["name", "count"], u, |name, n| {
             match name {
                 "name" => replica.name = string(n, u)?,
-                _ => replica.count = int(n)?,
+                _ => (replica.count, replica.pos) = (int(n)?, n.pos),
             }
             Ok(())
         })?;

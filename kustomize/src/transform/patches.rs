@@ -234,8 +234,9 @@ fn normalise_metadata(patch: &mut Resource) -> Res<()> {
 /// Lays a patch over one resource. Name, kind and namespace stay unless the patch may change them; the resource
 /// is empty afterwards if the patch deletes it.
 fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<()> {
-    let (kind, name) = (resource.node.get("kind").cloned(), resource.node.at(&["metadata", "name"]).cloned());
-    let namespace = resource.node.at(&["metadata", "namespace"]).cloned();
+    let part = |path: &[&str]| resource.node.at(path).cloned();
+    let (kind, name, api_version) = (part(&["kind"]), part(&["metadata", "name"]), part(&["apiVersion"]));
+    let namespace = part(&["metadata", "namespace"]);
     if patch.allow_name_change || patch.allow_kind_change {
         resource.store_previous();
     }
@@ -246,6 +247,16 @@ fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<
     resource.node = merged;
     if resource.is_empty() {
         return Ok(());
+    }
+    // What only says which object a patch is for, the patch does not set.
+    for (path, old) in
+        [(&["kind"][..], &kind), (&["apiVersion"], &api_version), (&["metadata", "name"], &name)]
+    {
+        if let (Some(old), Some(new)) =
+            (old, resource.node.at_mut(path).filter(|new| Some(&**new) == old.as_ref()))
+        {
+            new.pos = old.pos;
+        }
     }
     resource.settle_links();
     if let Some(kind) = kind.filter(|_| !patch.allow_kind_change) {
