@@ -99,7 +99,7 @@ async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_with
     let before = bench.versions("v1", "ConfigMap").await;
     bench.restart().await;
     bench.until_ready().await;
-    bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None });
+    bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None }).unwrap();
     bench.until_ready().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(bench.versions("v1", "ConfigMap").await, before);

@@ -80,18 +80,18 @@ async fn a_flux_at_work_is_respected_and_everything_goes_only_under_the_right_na
     bench.present("a", UnitSpec::default(), &[config("shared", "ours"), config("own", "1")]);
     bench.start_engine();
     let report = bench.until_phase("a", Phase::Failed).await;
-    assert_eq!(report.findings[0].reason, "OwnedByFlux", "{report:?}");
+    assert_eq!(report.findings[0].reason, "OwnedByOther", "{report:?}");
     assert_eq!(at("ConfigMap", "default", "shared").field(&client, "/data/value").await.unwrap(), "flux");
     assert!(bench.is_there(&at("ConfigMap", "default", "own")).await);
     apply(&client, "flux", &flux_object(true)).await.unwrap();
     bench.until_ready().await;
     assert_eq!(at("ConfigMap", "default", "shared").field(&client, "/data/value").await.unwrap(), "ours");
 
-    bench.engine.request(Request::PruneAll { cluster: "another".parse().unwrap() });
-    bench.engine.request(Request::Reconcile { unit: Some(unit("a")) });
+    bench.engine.request(Request::PruneAll { cluster: "another".parse().unwrap() }).unwrap();
+    bench.engine.request(Request::Reconcile { unit: Some(unit("a")) }).unwrap();
     bench.until_ready().await;
     assert!(bench.is_there(&at("ConfigMap", "default", "own")).await);
-    bench.engine.request(Request::PruneAll { cluster: "engine".parse().unwrap() });
+    bench.engine.request(Request::PruneAll { cluster: "engine".parse().unwrap() }).unwrap();
     bench.until_gone(&at("ConfigMap", "default", "own")).await;
     bench.until_gone(&at("ConfigMap", "default", "shared")).await;
 }

@@ -114,12 +114,12 @@ async fn guards_keep_until_approved() {
     let share = kept("many", 7).await;
     assert!(share[0].why.starts_with("7 of the unit's 10 objects would go"), "{share:?}");
 
-    bench.engine.request(Request::Approve { digest: share[0].approval });
+    bench.engine.request(Request::Approve { digest: share[0].approval }).unwrap();
     for i in 3..10 {
         bench.until_gone(&at("ConfigMap", "default", &format!("m{i}"))).await;
     }
     assert!(bench.is_there(&at("PersistentVolumeClaim", "web", "data")).await);
-    bench.engine.request(Request::Approve { digest: data[0].approval });
+    bench.engine.request(Request::Approve { digest: data[0].approval }).unwrap();
     bench.until_gone(&at("PersistentVolumeClaim", "web", "data")).await;
 
     bench.present("many", UnitSpec::default(), &[]);
@@ -199,4 +199,51 @@ async fn an_inventory_that_cannot_be_read_prunes_nothing() {
     bench.until_field(&at("ConfigMap", "default", "x"), "/data/value", json!("2")).await;
     bench.until_ready().await;
     assert!(bench.is_there(&at("ConfigMap", "default", "y")).await);
+}
+
+#[tokio::test]
+async fn an_approval_outlives_the_agent_and_ends_with_what_it_was_for() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    // A finalizer holds one back, so that the deletion is half done when the agent dies.
+    let stuck = |objects: &mut Vec<Value>| {
+        objects[9]["metadata"]["finalizers"] = json!(["example.com/stuck"]);
+    };
+    let mut objects = many(0..10);
+    stuck(&mut objects);
+    bench.present("many", UnitSpec::default(), &objects);
+    bench.publish();
+    bench.until_ready().await;
+    bench.present("many", UnitSpec::default(), &objects[..1]);
+    bench.publish();
+    let kept = bench.until("many", |report| report.kept.len() == 9).await.kept;
+    bench.engine.request(Request::Approve { digest: kept[0].approval }).unwrap();
+    for i in 1..9 {
+        bench.until_gone(&at("ConfigMap", "default", &format!("m{i}"))).await;
+    }
+    let waits = |report: &flotilla_core::report::UnitReport| {
+        report.findings.iter().any(|finding| finding.message.contains("waits for example.com/stuck"))
+    };
+    bench.until("many", waits).await;
+    assert!(bench.disk.remembers("approval:"));
+    bench.restart().await;
+    // What is left of it needs no second approval.
+    bench.until("many", |report| waits(report) && report.kept.is_empty()).await;
+    at("ConfigMap", "default", "m9")
+        .edit(&bench.client(), json!({"metadata": {"finalizers": null}}))
+        .await
+        .unwrap();
+    bench.until_gone(&at("ConfigMap", "default", "m9")).await;
+    let used = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        if bench.disk.remembers("approval:") { Err("is remembered".to_owned()) } else { Ok(()) }
+    });
+    used.await.unwrap();
+
+    // The same objects, made again and left again, ask again.
+    bench.present("many", UnitSpec::default(), &many(0..10));
+    bench.publish();
+    bench.until_ready().await;
+    bench.present("many", UnitSpec::default(), &many(0..1));
+    bench.publish();
+    let again = bench.until("many", |report| report.kept.len() == 9).await.kept;
+    assert_eq!(again[0].approval, kept[0].approval, "it names the same objects");
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::live::ManagedFields;
+use crate::live::{Live, ManagedFields};
 use crate::report::FieldDrift;
 
 /// Shown at most so many characters of a value, and so many fields of an object.
@@ -34,6 +34,20 @@ pub fn fields(found: &Value, wanted: &Value) -> Vec<FieldDrift> {
     let mut walk = Walk { found_object: found, managers, secret, fields: Vec::new() };
     walk.compare(&mut Vec::new(), Some(found), Some(wanted));
     walk.fields
+}
+
+/// A note for each kubectl or former tool that holds fields of an object: a dry run does not take those away, as they
+/// are folded only by a real apply.
+pub fn added_by_others(found: &Value) -> Vec<FieldDrift> {
+    let entries = Live::from(found).metadata.managed_fields;
+    let others = entries.into_iter().filter(crate::drift::is_folded);
+    let field = |entry: ManagedFields| FieldDrift {
+        field: "/metadata/managedFields".into(),
+        wanted: None,
+        found: Some("fields that Git does not have".into()),
+        manager: Some(entry.manager),
+    };
+    others.map(field).collect()
 }
 
 struct Walk<'a> {
@@ -104,8 +118,13 @@ fn pointer(path: &[String]) -> String {
     path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
+/// The parts of a JSON pointer.
+pub(crate) fn parts(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
+}
+
 /// Whether a set of fields holds the field at `path` of `value`, or one below it.
-fn holds(fields: &Value, value: &Value, path: &[String]) -> bool {
+pub(crate) fn holds(fields: &Value, value: &Value, path: &[String]) -> bool {
     let Some((part, rest)) = path.split_first() else { return true };
     let Some(fields) = fields.as_object() else { return false };
     match value {

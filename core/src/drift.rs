@@ -23,10 +23,13 @@ pub fn own_digest(entries: &[ManagedFields]) -> Option<Digest> {
 /// Whether the fields of this entry are to become ours: those of people with kubectl and of the tools that had the
 /// object before. What a subresource holds (`scale`, `status`) is its own.
 pub fn is_folded(entry: &ManagedFields) -> bool {
-    entry.subresource.is_empty()
-        && (entry.manager.starts_with("kubectl")
-            || ["before-first-apply", "kustomize-controller", "helm-controller", "helm"]
-                .contains(&entry.manager.as_str()))
+    entry.subresource.is_empty() && is_folded_manager(&entry.manager)
+}
+
+/// Whether what this manager holds is to become ours.
+pub fn is_folded_manager(manager: &str) -> bool {
+    manager.starts_with("kubectl")
+        || ["before-first-apply", "kustomize-controller", "helm-controller", "helm"].contains(&manager)
 }
 
 /// Whether anything is to be folded.

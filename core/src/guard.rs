@@ -1,7 +1,7 @@
 //! Guards: the last look at what a plan would delete. What was found in the cluster is given as facts; what must not go
 //! by itself is kept, with the digest under which a person lets it go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::inventory::{Member, Uid};
@@ -22,7 +22,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct There {
     pub uid: Uid,
-    /// Whether `managedFields` hold an apply of ours: proof that we made it, where the inventory has no uid yet.
+    /// Whether `managedFields` hold an apply of ours: without it the object was never ours, or is somebody else's now.
     pub applied_by_us: bool,
     /// A controller made it and takes care of it.
     pub controlled: bool,
@@ -80,33 +80,120 @@ pub struct Limits {
     pub floor: usize,
 }
 
-/// Judges all candidates of a unit together, in their order.
+/// What an approval is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub unit: UnitId,
+    /// All that leaves at once, or one object by itself.
+    pub many: bool,
+    pub objects: BTreeSet<ObjectId>,
+}
+
+/// What people let go, by the digest that they were shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Approvals {
+    /// None while it is not known yet what it is about.
+    given: BTreeMap<Digest, Option<Subject>>,
+}
+
+impl Approvals {
+    /// Takes an approval. One that is known already keeps what is known of it.
+    pub fn give(&mut self, digest: Digest, subject: Option<Subject>) {
+        let known = self.given.entry(digest).or_default();
+        if subject.is_some() {
+            *known = subject;
+        }
+    }
+
+    pub fn contains(&self, digest: Digest) -> bool {
+        self.given.contains_key(&digest)
+    }
+
+    /// What it is about, if it was given and that is known.
+    pub fn subject(&self, digest: Digest) -> Option<&Subject> {
+        self.given.get(&digest)?.as_ref()
+    }
+
+    /// Learns what approvals are about; those for which that is new.
+    pub fn learn(&mut self, asked: &[(Digest, Subject)]) -> Vec<Digest> {
+        let mut learnt = Vec::new();
+        for (digest, subject) in asked {
+            if let Some(known @ None) = self.given.get_mut(digest) {
+                *known = Some(subject.clone());
+                learnt.push(*digest);
+            }
+        }
+        learnt
+    }
+
+    /// Drops the approvals for a unit of which no object is about to leave any more: they were used, or what they
+    /// were given for is wanted again. Those that were dropped.
+    pub fn settle(&mut self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) -> Vec<Digest> {
+        let is_over = |subject: &Subject| subject.unit == *unit && subject.objects.is_disjoint(leaving);
+        let over: Vec<Digest> = self
+            .given
+            .iter()
+            .filter(|(_, subject)| subject.as_ref().is_some_and(is_over))
+            .map(|(digest, _)| *digest)
+            .collect();
+        for digest in &over {
+            self.given.remove(digest);
+        }
+        over
+    }
+
+    /// Whether this may go: it was approved by its digest, or is what is left of more that was approved together.
+    fn allow(&self, digest: Digest, subject: &Subject) -> bool {
+        let covers = |given: &Subject| {
+            given.many
+                && subject.many
+                && given.unit == subject.unit
+                && subject.objects.is_subset(&given.objects)
+        };
+        self.contains(digest) || self.given.values().flatten().any(covers)
+    }
+}
+
+/// What the guards say of a unit's candidates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// In the order of the candidates.
+    pub verdicts: Vec<Verdict>,
+    /// The approvals that were needed, given or not.
+    pub asked: Vec<(Digest, Subject)>,
+}
+
+/// Judges all candidates of a unit together.
 pub fn judge(
     scope: &Scope,
     candidates: &[(Member, Found)],
-    approvals: &BTreeSet<Digest>,
+    approvals: &Approvals,
     limits: Limits,
-) -> Vec<Verdict> {
-    let alone: Vec<Verdict> =
-        candidates.iter().map(|(member, found)| judge_one(scope.unit, member, found, approvals)).collect();
-    let leaving: BTreeSet<&ObjectId> = candidates
+) -> Judgement {
+    let mut asked = Vec::new();
+    let mut verdicts: Vec<Verdict> = candidates
         .iter()
-        .zip(&alone)
-        .filter(|(_, verdict)| matches!(verdict, Verdict::Delete(_) | Verdict::Keep(_) | Verdict::Later(_)))
-        .map(|((member, _), _)| &member.object.id)
+        .map(|(member, found)| judge_one(scope.unit, member, found, approvals, &mut asked))
         .collect();
-    let Some(why) = too_many(scope, leaving.len(), limits) else { return alone };
+    let leaving: BTreeSet<ObjectId> = candidates
+        .iter()
+        .zip(&verdicts)
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Delete(_) | Verdict::Keep(_) | Verdict::Later(_)))
+        .map(|((member, _), _)| member.object.id.clone())
+        .collect();
+    let Some(why) = too_many(scope, leaving.len(), limits) else { return Judgement { verdicts, asked } };
     let approval = approval("many", scope.unit, leaving.iter().map(|id| id.to_string()));
-    if approvals.contains(&approval) {
-        return alone;
-    }
-    let keep = |(verdict, (member, _)): (Verdict, &(Member, Found))| match verdict {
-        Verdict::Delete(_) => {
-            Verdict::Keep(Kept { object: member.object.id.clone(), why: why.clone(), approval })
+    let subject = Subject { unit: scope.unit.clone(), many: true, objects: leaving };
+    if !approvals.allow(approval, &subject) {
+        for (verdict, (member, _)) in verdicts.iter_mut().zip(candidates) {
+            if matches!(verdict, Verdict::Delete(_)) {
+                let object = member.object.id.clone();
+                *verdict = Verdict::Keep(Kept { object, why: why.clone(), approval });
+            }
         }
-        other => other,
-    };
-    alone.into_iter().zip(candidates).map(keep).collect()
+    }
+    asked.push((approval, subject));
+    Judgement { verdicts, asked }
 }
 
 fn too_many(scope: &Scope, leaving: usize, limits: Limits) -> Option<String> {
@@ -134,7 +221,13 @@ fn too_many(scope: &Scope, leaving: usize, limits: Limits) -> Option<String> {
     })
 }
 
-fn judge_one(unit: &UnitId, member: &Member, found: &Found, approvals: &BTreeSet<Digest>) -> Verdict {
+fn judge_one(
+    unit: &UnitId,
+    member: &Member,
+    found: &Found,
+    approvals: &Approvals,
+    asked: &mut Vec<(Digest, Subject)>,
+) -> Verdict {
     let there = match found {
         Found::Gone => return Verdict::Forget("is gone".into()),
         Found::Unknown(why) => return Verdict::Later(why.clone()),
@@ -143,7 +236,7 @@ fn judge_one(unit: &UnitId, member: &Member, found: &Found, approvals: &BTreeSet
     let object = &member.object.id;
     match &member.uid {
         Some(uid) if *uid != there.uid => return Verdict::Forget("was made anew by somebody else".into()),
-        None if !there.applied_by_us => return Verdict::Forget("was never applied by us".into()),
+        _ if !there.applied_by_us => return Verdict::Forget("was never applied by us".into()),
         _ => {}
     }
     if there.controlled {
@@ -166,7 +259,9 @@ fn judge_one(unit: &UnitId, member: &Member, found: &Found, approvals: &BTreeSet
     };
     let Some(why) = why else { return Verdict::Delete(there.uid.clone()) };
     let approval = approval("object", unit, [object.to_string(), there.uid.0.clone()]);
-    if approvals.contains(&approval) {
+    let objects = BTreeSet::from([object.clone()]);
+    asked.push((approval, Subject { unit: unit.clone(), many: false, objects }));
+    if approvals.contains(approval) {
         Verdict::Delete(there.uid.clone())
     } else {
         Verdict::Keep(Kept { object: object.clone(), why, approval })
@@ -199,6 +294,12 @@ mod tests {
         }
     }
 
+    fn given(digest: Digest) -> Approvals {
+        let mut approvals = Approvals::default();
+        approvals.give(digest, None);
+        approvals
+    }
+
     const LIMITS: Limits = Limits { share: 0.5, floor: 5 };
 
     fn scope(unit: &UnitId) -> Scope<'_> {
@@ -212,6 +313,12 @@ mod tests {
         let keep = |why: &str| format!("keep {why}");
         for (kind, uid, found, expected) in [
             ("ConfigMap", Some("u"), Found::There(there()), "delete".to_owned()),
+            (
+                "ConfigMap",
+                Some("u"),
+                Found::There(There { applied_by_us: false, ..there() }),
+                "forget was never applied by us".into(),
+            ),
             (
                 "ConfigMap",
                 Some("other"),
@@ -260,7 +367,7 @@ mod tests {
             ),
         ] {
             let candidates = [(member(kind, "a", uid), found)];
-            let verdicts = judge(&scope(&unit), &candidates, &BTreeSet::new(), LIMITS);
+            let verdicts = judge(&scope(&unit), &candidates, &Approvals::default(), LIMITS).verdicts;
             let said = match &verdicts[0] {
                 Verdict::Delete(_) => "delete".to_owned(),
                 Verdict::Forget(why) => format!("forget {why}"),
@@ -269,7 +376,7 @@ mod tests {
             };
             assert_eq!(said, expected, "{candidates:?}");
             if let Verdict::Keep(kept) = &verdicts[0] {
-                let approved = judge(&scope(&unit), &candidates, &BTreeSet::from([kept.approval]), LIMITS);
+                let approved = judge(&scope(&unit), &candidates, &given(kept.approval), LIMITS).verdicts;
                 assert_eq!(approved, [Verdict::Delete(Uid("u".into()))]);
             }
         }
@@ -283,15 +390,16 @@ mod tests {
                 .map(|i| (member("ConfigMap", &format!("c{i}"), Some("u")), Found::There(there())))
                 .collect()
         };
-        let kept = |scope: &Scope, count, approvals: &BTreeSet<Digest>| -> BTreeSet<Digest> {
+        let kept = |scope: &Scope, count, approvals: &Approvals| -> BTreeSet<Digest> {
             judge(scope, &leaving(count), approvals, LIMITS)
+                .verdicts
                 .into_iter()
                 .filter_map(
                     |verdict| if let Verdict::Keep(kept) = verdict { Some(kept.approval) } else { None },
                 )
                 .collect()
         };
-        let none = BTreeSet::new();
+        let none = Approvals::default();
         let base = scope(&unit);
         assert!(
             kept(&Scope { wanted: 5, ..base.clone() }, 5, &none).is_empty(),
@@ -303,6 +411,7 @@ mod tests {
         );
         let six = kept(&Scope { wanted: 4, ..base.clone() }, 6, &none);
         assert_eq!(six.len(), 1);
+        let six = given(*six.first().unwrap());
         assert!(kept(&Scope { wanted: 4, ..base.clone() }, 6, &six).is_empty());
         assert!(!kept(&Scope { wanted: 3, ..base.clone() }, 7, &six).is_empty(), "the approval was for six");
         assert!(kept(&Scope { wanted: 4, removal: true, ..base.clone() }, 6, &none).is_empty());
@@ -311,5 +420,34 @@ mod tests {
             kept(&Scope { members: 1, wanted: 0, allow_empty: true, ..base.clone() }, 1, &none).is_empty()
         );
         assert!(!kept(&Scope { removal: true, cluster_empties: true, ..base }, 1, &none).is_empty());
+    }
+
+    #[test]
+    fn an_approval_holds_for_what_is_left_of_it_and_ends_with_it() {
+        let unit = UnitId::kustomization("f", "x");
+        let scope = Scope { wanted: 0, ..scope(&unit) };
+        let leaving = |range: std::ops::Range<u32>| -> Vec<(Member, Found)> {
+            range.map(|i| (member("ConfigMap", &format!("c{i}"), Some("u")), Found::There(there()))).collect()
+        };
+        let goes = |range: std::ops::Range<u32>, approvals: &Approvals| {
+            let judged = judge(&scope, &leaving(range), approvals, LIMITS);
+            (judged.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Delete(_))), judged.asked)
+        };
+        let mut approvals = Approvals::default();
+        let (free, asked) = goes(0..6, &approvals);
+        assert!(!free);
+        approvals.give(asked[0].0, None);
+        assert!(goes(0..6, &approvals).0);
+        assert!(!goes(0..5, &approvals).0, "nobody knows yet what it was about");
+        assert_eq!(approvals.learn(&asked), [asked[0].0]);
+        assert!(approvals.learn(&asked).is_empty());
+        assert!(goes(0..5, &approvals).0, "the rest of what was approved, after a part of it is gone");
+        assert!(!goes(0..7, &approvals).0, "more than was approved");
+        let other = UnitId::kustomization("f", "other");
+        assert!(approvals.settle(&other, &BTreeSet::new()).is_empty());
+        let left = BTreeSet::from([member("ConfigMap", "c3", None).object.id]);
+        assert!(approvals.settle(&unit, &left).is_empty());
+        assert_eq!(approvals.settle(&unit, &BTreeSet::new()), [asked[0].0]);
+        assert!(!goes(0..6, &approvals).0, "used");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::ObjectRef;
+use crate::object::{ObjectId, ObjectRef};
 use crate::order::Links;
 use crate::unit::UnitId;
 
@@ -19,6 +19,13 @@ pub struct Member {
     pub uid: Option<Uid>,
 }
 
+/// What is kept of a member under its identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub version: String,
+    pub uid: Option<Uid>,
+}
+
 /// What the cluster is known to hold for every unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inventory {
@@ -28,17 +35,44 @@ pub struct Inventory {
 /// One unit's members, and how the unit is to go should nobody be there to say so any more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitInventory {
-    pub members: Vec<Member>,
+    pub members: BTreeMap<ObjectId, Held>,
     /// The unit's parent and dependencies as last applied: they order its removal.
     pub links: Links,
 }
 
 impl Inventory {
     /// The units that list this object.
-    pub fn owners<'a>(&'a self, object: &'a crate::ObjectId) -> impl Iterator<Item = &'a UnitId> {
-        self.units
-            .iter()
-            .filter(move |(_, unit)| unit.members.iter().any(|member| member.object.id == *object))
-            .map(|(id, _)| id)
+    pub fn owners<'a>(&'a self, object: &'a ObjectId) -> impl Iterator<Item = &'a UnitId> {
+        self.units.iter().filter(move |(_, unit)| unit.members.contains_key(object)).map(|(id, _)| id)
     }
+}
+
+impl UnitInventory {
+    /// Lists an object; a uid that is known already is kept where none is given.
+    pub fn list(&mut self, member: &Member) {
+        let held = Held { version: member.object.version.clone(), uid: member.uid.clone() };
+        match self.members.get_mut(&member.object.id) {
+            Some(known) => {
+                let uid = held.uid.or(known.uid.take());
+                *known = Held { uid, ..held };
+            }
+            None => {
+                self.members.insert(member.object.id.clone(), held);
+            }
+        }
+    }
+
+    /// The member as it is listed.
+    pub fn get(&self, object: &ObjectId) -> Option<Member> {
+        self.members.get_key_value(object).map(member)
+    }
+
+    /// All members, in the order of their identities.
+    pub fn iter(&self) -> impl Iterator<Item = Member> + '_ {
+        self.members.iter().map(member)
+    }
+}
+
+fn member((id, held): (&ObjectId, &Held)) -> Member {
+    Member { object: ObjectRef { id: id.clone(), version: held.version.clone() }, uid: held.uid.clone() }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::object::ObjectId;
+use crate::unit::ServiceAccount;
 use crate::unit::UnitId;
 
 /// Objects of a lower stage are applied, CRDs established too, before those of a higher one.
@@ -93,6 +94,8 @@ fn is_builtin_group(group: &str) -> bool {
 pub struct Links {
     pub parent: Option<UnitId>,
     pub depends_on: Vec<UnitId>,
+    /// The account that the unit ran as last, under which its objects are removed.
+    pub account: Option<ServiceAccount>,
 }
 
 /// What is wrong with the links of these units, in words, by unit: a dependency or parent that is not there, or a
@@ -192,7 +195,10 @@ mod tests {
         list.iter()
             .map(|(name, parent, deps)| {
                 let parent = (!parent.is_empty()).then(|| unit(parent));
-                (unit(name), Links { parent, depends_on: deps.iter().map(|d| unit(d)).collect() })
+                (
+                    unit(name),
+                    Links { parent, depends_on: deps.iter().map(|d| unit(d)).collect(), account: None },
+                )
             })
             .collect()
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::ignore::IgnoreRule;
 use crate::object::{Object, ObjectId, ObjectRef};
 
 /// What a unit was made from.
@@ -132,6 +133,13 @@ pub struct ServiceAccount {
     pub name: String,
 }
 
+impl ServiceAccount {
+    /// The name under which the API server knows it.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
 impl fmt::Display for ServiceAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -200,6 +208,9 @@ pub struct UnitSpec {
     pub service_account: Option<ServiceAccount>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health_checks: Vec<HealthCheck>,
+    /// Fields that are left to others once their object is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<IgnoreRule>,
     /// The author allows this unit to fall to zero objects (`flotilla.dev/allow-empty`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_empty: bool,
@@ -229,6 +240,7 @@ impl Default for UnitSpec {
             drift: DriftMode::default(),
             service_account: None,
             health_checks: Vec::new(),
+            ignore: Vec::new(),
             allow_empty: false,
         }
     }

@@ -188,7 +188,7 @@ impl Cluster {
         for path in ["/api", "/apis"] {
             let mut call = Call::new(Method::GET, path);
             call.accept = ACCEPT_AGGREGATED_DISCOVERY_V2;
-            let groups: Groups = self.ask(call).await?;
+            let groups: Groups = self.itself().ask(call).await?;
             groups.collect(&mut resources, &mut stale);
         }
         discovery.take(resources, stale);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flotilla_core::health::Health;
 use flotilla_core::inventory::Uid;
-use flotilla_core::live::Live;
+use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{Digest, ObjectId, drift};
 
 /// An object as last seen.
@@ -19,6 +19,8 @@ pub(crate) struct Observed {
     pub(crate) entry: Option<Digest>,
     /// Whether kubectl or a former tool holds fields.
     pub(crate) folded: bool,
+    /// Whether somebody in the cluster said that it is to be left alone.
+    pub(crate) paused: bool,
     pub(crate) health: Health,
 }
 
@@ -29,9 +31,19 @@ impl Observed {
             version: live.metadata.resource_version.parse().unwrap_or_default(),
             entry: drift::own_digest(&live.metadata.managed_fields),
             folded: drift::has_folded(&live.metadata.managed_fields),
+            paused: is_paused(&live.metadata),
             health: Health::of(live),
         }
     }
+}
+
+/// Whether an object says by Flux's annotations that it is to be left alone, be it that kubectl put them there.
+pub(crate) fn is_paused(metadata: &Metadata) -> bool {
+    let says = |name: &str, word: &str| {
+        metadata.annotations.get(name).is_some_and(|value| value.eq_ignore_ascii_case(word))
+    };
+    says("kustomize.toolkit.fluxcd.io/reconcile", "disabled")
+        || says("kustomize.toolkit.fluxcd.io/ssa", "ignore")
 }
 
 /// What is known of an object.
@@ -177,7 +189,11 @@ impl Members {
 }
 
 fn same(a: &Observed, b: &Observed) -> bool {
-    a.uid == b.uid && a.entry == b.entry && a.folded == b.folded && a.health == b.health
+    a.uid == b.uid
+        && a.entry == b.entry
+        && a.folded == b.folded
+        && a.paused == b.paused
+        && a.health == b.health
 }
 
 #[cfg(test)]

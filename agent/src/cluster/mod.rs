@@ -3,11 +3,13 @@
 //! ```text
 //!   request  one request, bounded by pace       discovery  kind → path, follows new CRDs
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
+//!   access   what accounts may do
 //!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
 //! ```
 //!
 //! Objects are bytes on the way out; of answers only what health, drift and guards need is parsed.
 
+mod access;
 pub(crate) mod discovery;
 pub(crate) mod inventory;
 pub(crate) mod members;
@@ -21,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_core::ServiceAccount;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 
@@ -87,6 +90,8 @@ pub async fn identity(client: &kube::Client) -> Result<Identity, Failure> {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     inner: Arc<Inner>,
+    /// The account in whose name requests are made; the agent's own without.
+    account: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -98,7 +103,17 @@ struct Inner {
 impl Cluster {
     pub(crate) fn new(client: kube::Client, in_flight: usize) -> Self {
         let inner = Inner { client, pace: Pace::new(in_flight), discovery: Discovery::default() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), account: None }
+    }
+
+    /// The same cluster, to which every request is made in the name of this account.
+    pub(crate) fn acting_as(&self, account: Option<&ServiceAccount>) -> Self {
+        Self { inner: self.inner.clone(), account: account.map(|account| account.user().into()) }
+    }
+
+    /// The agent itself: what it serves, guards and books is no business of accounts.
+    pub(crate) fn itself(&self) -> Self {
+        self.acting_as(None)
     }
 
     pub(crate) fn discovery(&self) -> &Discovery {

@@ -28,12 +28,15 @@ pub(crate) enum Deleted {
 /// Whether an apply is for real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    Real,
+    /// Takes fields from whoever holds them.
+    Forced,
+    /// Refused where another manager holds a field with another value.
+    Polite,
     DryRun,
 }
 
 impl Cluster {
-    /// Server-Side Apply of `body`, forced. `T` is as much of the answer as is needed.
+    /// Server-Side Apply of `body`. `T` is as much of the answer as is needed.
     pub(crate) async fn apply<T: DeserializeOwned>(
         &self,
         resource: &Resource,
@@ -41,25 +44,28 @@ impl Cluster {
         body: Bytes,
         mode: Mode,
     ) -> Result<T, Failure> {
-        let dry = if mode == Mode::DryRun { "&dryRun=All" } else { "" };
-        let path = format!("{}?fieldManager={}&force=true{dry}", resource.path(id), drift::MANAGER);
+        let how = match mode {
+            Mode::Forced => "&force=true",
+            Mode::Polite => "",
+            Mode::DryRun => "&force=true&dryRun=All",
+        };
+        let path = format!("{}?fieldManager={}{how}", resource.path(id), drift::MANAGER);
         self.ask(Call::new(Method::PATCH, path).body(APPLY, body)).await
     }
 
-    /// Makes the fields that kubectl and former tools hold ours, so that the next apply can take them away. False if
-    /// there is nothing to fold.
+    /// Makes the fields that kubectl and former tools hold ours, so that the next apply can take them away. The
+    /// object after that; none if there is nothing to fold.
     pub(crate) async fn fold(
         &self,
         resource: &Resource,
         id: &ObjectId,
         metadata: &Metadata,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Bytes>, Failure> {
         let Some(patch) = drift::fold_patch(&metadata.managed_fields, &metadata.resource_version) else {
-            return Ok(false);
+            return Ok(None);
         };
         let path = format!("{}?fieldManager={}", resource.path(id), drift::MANAGER);
-        self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await?;
-        Ok(true)
+        self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await.map(Some)
     }
 
     /// Fetches an object; none if it is not there.
@@ -119,6 +125,19 @@ impl Cluster {
         call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         let list: List = self.ask(call).await?;
         Ok(list.items.unwrap_or_default().into_iter().map(|item| item.metadata).collect())
+    }
+}
+
+/// An answer both as a whole and as we look at it.
+pub(crate) struct Parsed {
+    pub(crate) value: Value,
+    pub(crate) live: Live,
+}
+
+impl<'de> Deserialize<'de> for Parsed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(Self { live: Live::from(&value), value })
     }
 }
 

@@ -21,7 +21,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub enum Failure {
     /// The API server refused.
     #[error("{}", words(*code, reason, message))]
-    Refused { code: u16, reason: String, message: String },
+    Refused {
+        code: u16,
+        reason: String,
+        message: String,
+        /// Fields that other managers hold, where an apply without force was refused for them.
+        conflicts: Vec<Conflict>,
+    },
     #[error("the API server does not answer")]
     Transport(#[source] kube::Error),
     #[error("the API server did not answer within {} s", TIMEOUT.as_secs())]
@@ -32,6 +38,14 @@ pub enum Failure {
     Path(String, #[source] http::Error),
     #[error("the cluster serves no {kind} in {api_version}; is its CRD missing?")]
     NoMatch { api_version: String, kind: String },
+}
+
+/// A field that another manager holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// As the API server writes it: `.spec.replicas`.
+    pub field: String,
+    pub manager: String,
 }
 
 fn words(code: u16, reason: &str, message: &str) -> String {
@@ -56,6 +70,20 @@ impl Failure {
 
     pub fn is_conflict(&self) -> bool {
         self.code() == 409
+    }
+
+    /// The fields for which an apply without force was refused.
+    pub(crate) fn conflicts(&self) -> &[Conflict] {
+        match self {
+            Self::Refused { conflicts, .. } => conflicts,
+            _ => &[],
+        }
+    }
+
+    /// Whether a webhook or an admission policy said no.
+    pub(crate) fn is_admission(&self) -> bool {
+        let Self::Refused { message, .. } = self else { return false };
+        message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy")
     }
 
     /// Whether the object would have to be made anew to become what is wanted.
@@ -104,14 +132,17 @@ impl Call {
         self
     }
 
-    fn request<B: From<Bytes>>(&self) -> Result<Request<B>, Failure> {
-        Request::builder()
+    fn request<B: From<Bytes>>(&self, account: Option<&str>) -> Result<Request<B>, Failure> {
+        let mut request = Request::builder()
             .method(self.method.clone())
             .uri(&self.path)
             .header(header::ACCEPT, self.accept)
-            .header(header::CONTENT_TYPE, self.content_type)
-            .body(B::from(self.body.clone()))
-            .map_err(|error| Failure::Path(self.path.clone(), error))
+            .header(header::CONTENT_TYPE, self.content_type);
+        if let Some(account) = account {
+            // The API server adds the groups of a service account by itself.
+            request = request.header("Impersonate-User", account);
+        }
+        request.body(B::from(self.body.clone())).map_err(|error| Failure::Path(self.path.clone(), error))
     }
 }
 
@@ -136,7 +167,12 @@ impl Cluster {
     }
 
     async fn send_once(&self, call: &Call) -> Result<(u16, Option<Duration>, Bytes), Failure> {
-        let response = self.inner.client.send(call.request::<Body>()?).await.map_err(Failure::Transport)?;
+        let response = self
+            .inner
+            .client
+            .send(call.request::<Body>(self.account.as_deref())?)
+            .await
+            .map_err(Failure::Transport)?;
         let code = response.status().as_u16();
         let pause = response.headers().get(header::RETRY_AFTER);
         let pause = pause.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
@@ -161,12 +197,14 @@ impl Cluster {
         path: String,
     ) -> Result<impl futures::TryStream<Item = kube::Result<kube::api::WatchEvent<T>>> + use<T>, Failure>
     {
-        let request = Call::new(Method::GET, path).request::<VecBody>()?.map(|body| body.0);
+        let request =
+            Call::new(Method::GET, path).request::<VecBody>(self.account.as_deref())?.map(|body| body.0);
         self.inner.client.request_events(request).await.map_err(|error| match error {
             kube::Error::Api(status) => Failure::Refused {
                 code: status.code,
                 reason: status.reason.clone(),
                 message: status.message.clone(),
+                conflicts: Vec::new(),
             },
             other => Failure::Transport(other),
         })
@@ -187,8 +225,28 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
     struct Status {
         reason: String,
         message: String,
+        details: Option<Details>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Details {
+        causes: Vec<Cause>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Cause {
+        reason: String,
+        message: String,
+        field: String,
     }
     // Proxies answer with pages of their own; the code says enough then.
-    let Status { reason, message } = serde_json::from_slice(body).unwrap_or_default();
-    Failure::Refused { code, reason, message }
+    let Status { reason, message, details } = serde_json::from_slice(body).unwrap_or_default();
+    let causes = details.unwrap_or_default().causes.into_iter();
+    let conflict = |cause: Cause| {
+        // `conflict with "kubectl" with subresource "scale" using apps/v1`
+        let manager = cause.message.split('"').nth(1).unwrap_or_default().to_owned();
+        Conflict { field: cause.field, manager }
+    };
+    let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(conflict).collect();
+    Failure::Refused { code, reason, message, conflicts }
 }

@@ -131,8 +131,8 @@ impl Shared {
             Err(error) => return Err(error.to_string()),
         }
         self.replace(None);
-        self.engine.request(Request::PruneAll { cluster: self.facts.cluster.clone() });
-        Ok(())
+        let everything = Request::PruneAll { cluster: self.facts.cluster.clone() };
+        self.engine.request(everything).map_err(|error| chain(&error))
     }
 
     /// The bodies that somebody may still ask for.

@@ -229,7 +229,8 @@ impl Stream<'_> {
                 let bodies = self.shared.disk.bodies.clone();
                 // One that cannot be written is kept in memory, and was told when it came.
                 let _ = tokio::task::spawn_blocking(move || bodies.flush()).await;
-                self.shared.engine.request(Request::Reconcile { unit: None });
+                // Only approvals can fail.
+                let _ = self.shared.engine.request(Request::Reconcile { unit: None });
             }
             Effect::Trust(trust) => match self.shared.credentials.trust(&trust) {
                 Ok(()) => self.shared.problems.clear("trust"),
@@ -254,12 +255,12 @@ impl Stream<'_> {
     async fn ask(&mut self, request: u64, asked: Asked) {
         match asked {
             Asked::Reconcile(unit) => {
-                self.shared.engine.request(Request::Reconcile { unit });
-                self.session.answer(request, Outcome::Done, "");
+                let asked = self.shared.engine.request(Request::Reconcile { unit });
+                self.answer(request, asked);
             }
             Asked::Approve(digest) => {
-                self.shared.engine.request(Request::Approve { digest });
-                self.session.answer(request, Outcome::Done, "");
+                let asked = self.shared.engine.request(Request::Approve { digest });
+                self.answer(request, asked);
             }
             Asked::RenewNow => {
                 self.shared.credentials.renew_now();
@@ -273,6 +274,13 @@ impl Stream<'_> {
                 // Answered when the engine has no unit left; even if there is none, once it has looked.
                 self.removing.push_back((request, Instant::now() + Duration::from_secs(2)));
             }
+        }
+    }
+
+    fn answer(&mut self, request: u64, result: Result<(), crate::sync::MemoryError>) {
+        match result {
+            Ok(()) => self.session.answer(request, Outcome::Done, ""),
+            Err(error) => self.session.answer(request, Outcome::Failed, chain(&error)),
         }
     }
 

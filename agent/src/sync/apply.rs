@@ -1,29 +1,31 @@
 //! The apply half of a unit's work: intents first, then the objects by stages. One attempt; what fails is named and the
 //! others go on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::health::Health;
+use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::Live;
 use flotilla_core::order::{Links, Stage};
 use flotilla_core::plan::ApplyStep;
 use flotilla_core::report::{Drift, Finding};
-use flotilla_core::{ObjectId, ObjectRef, UnitId, diff, drift};
+use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift, immutable};
 use futures::StreamExt;
 use serde_json::Value;
 
 use super::api::Bodies;
 use super::memory::Mark;
-use super::one::{One, StepError, Wishes};
+use super::one::{Applied, DENIED, One, StepError, Wishes};
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Book;
 use crate::cluster::members::Members;
-use crate::cluster::objects::{Mode, prepare};
+use crate::cluster::objects::{Prepared, prepare};
 use crate::cluster::owners::Owners;
-use crate::cluster::request::chain;
+use crate::cluster::request::{Conflict, chain};
 
 /// Objects of one unit that are under way at once; the pace of the cluster is above that.
 const AT_ONCE: usize = 16;
@@ -48,6 +50,14 @@ pub(super) struct ApplyJob {
     pub(super) inspect: Vec<ApplyStep>,
     /// The unit recreates what cannot be changed.
     pub(super) force: bool,
+    /// In whose name; none for the agent itself.
+    pub(super) account: Option<ServiceAccount>,
+    /// Fields that are left to others.
+    pub(super) ignores: Ignores,
+    /// The contents that were applied last, of the objects that change.
+    pub(super) before: HashMap<ObjectId, Digest>,
+    /// An admission said no before: it is asked first.
+    pub(super) rehearse: bool,
     pub(super) now: i64,
 }
 
@@ -57,9 +67,14 @@ pub(super) struct ApplyOutcome {
     pub(super) marks: Vec<(ObjectId, Mark)>,
     pub(super) failed: Vec<(ApplyStep, Finding)>,
     pub(super) corrected: Vec<Drift>,
-    pub(super) inspected: Vec<Drift>,
+    /// What was found where drift is left as it is; none if nobody looked this time.
+    pub(super) inspected: Option<Vec<Drift>>,
     /// Nothing was tried: the intents could not be written.
     pub(super) blocked: Option<String>,
+    /// Nothing was changed, as some of it would have been refused: those are in `failed`.
+    pub(super) withheld: bool,
+    /// What others held and we took.
+    pub(super) conflicts: Vec<(ObjectId, Vec<Conflict>)>,
     /// Namespaces or CRDs were applied: others may go on.
     pub(super) defined: bool,
 }
@@ -71,6 +86,14 @@ impl ApplyJob {
             outcome.blocked = Some(why);
             return outcome;
         }
+        let cluster = &tools.cluster.acting_as(self.account.as_ref());
+        if self.asks_rehearsal(tools) {
+            outcome.failed = self.rehearse(tools, cluster).await;
+            outcome.withheld = !outcome.failed.is_empty();
+            if outcome.withheld {
+                return outcome;
+            }
+        }
         for stage in Stage::ALL {
             let steps: Vec<ApplyStep> =
                 self.steps.iter().filter(|step| step.stage == stage).cloned().collect();
@@ -78,7 +101,7 @@ impl ApplyJob {
                 continue;
             }
             let done = futures::stream::iter(steps).map(|step| async move {
-                let result = self.step(tools, &step).await;
+                let result = self.step(tools, cluster, &step).await;
                 (step, result)
             });
             let done: Vec<_> = done.buffer_unordered(AT_ONCE).collect().await;
@@ -86,23 +109,22 @@ impl ApplyJob {
                 match result {
                     Ok(done) => {
                         outcome.defined |= stage == Stage::Definitions;
+                        if !done.conflicts.is_empty() {
+                            outcome.conflicts.push((done.id.clone(), done.conflicts));
+                        }
                         outcome.marks.push((done.id, done.mark));
                         outcome.corrected.extend(done.drift);
                     }
                     Err(error) => {
-                        let finding = Finding {
-                            object: step.object.id.clone(),
-                            reason: error.reason().into(),
-                            message: chain(&error),
-                        };
+                        let finding = finding_of(&step, &error);
                         outcome.failed.push((step, finding));
                     }
                 }
             }
         }
         for step in &self.inspect {
-            match self.look(tools, step).await {
-                Ok(found) => outcome.inspected.extend(found),
+            match self.look(tools, cluster, step).await {
+                Ok(found) => outcome.inspected.get_or_insert_default().extend(found),
                 Err(error) => {
                     tracing::debug!(object = %step.object, error = chain(&error), "cannot look at drift")
                 }
@@ -119,7 +141,61 @@ impl ApplyJob {
         tools.book.durable(change).await
     }
 
-    async fn step(&self, tools: &Tools, step: &ApplyStep) -> Result<Done, StepError> {
+    /// Whether anything says that a part of this could be refused after another part is done.
+    fn asks_rehearsal(&self, tools: &Tools) -> bool {
+        let whole = self.steps.iter().filter(|step| !step.cause.is_drift()).count() > 1;
+        let sealed = |step: &ApplyStep| {
+            let parse =
+                |digest: Digest| serde_json::from_slice::<Value>(&tools.bodies.body(digest).ok()?).ok();
+            let old = self.before.get(&step.object.id).and_then(|digest| parse(*digest));
+            old.zip(parse(step.digest))
+                .is_some_and(|(old, new)| immutable::changed(&step.object.id, &old, &new))
+        };
+        whole && (self.rehearse || self.steps.iter().any(sealed))
+    }
+
+    /// Asks by dry runs what would be refused for good, before anything is changed.
+    async fn rehearse(&self, tools: &Tools, cluster: &Cluster) -> Vec<(ApplyStep, Finding)> {
+        let mut steps = self.steps.clone();
+        steps.retain(|step| !step.cause.is_drift());
+        let refused = futures::stream::iter(steps).map(|step| async move {
+            let tried = async {
+                let resource = tools.cluster.resource(&step.object).await?;
+                let content = Content::read(tools, &step, &step.object.id)?;
+                self.one(tools, cluster, &resource, &step.object, &content).rehearse().await
+            };
+            match tried.await {
+                Err(error) if [DENIED, "Immutable"].contains(&error.reason()) => {
+                    let finding = finding_of(&step, &error);
+                    Some((step, finding))
+                }
+                Ok(()) | Err(_) => None,
+            }
+        });
+        refused.buffered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    fn one<'a>(
+        &'a self,
+        tools: &'a Tools,
+        cluster: &'a Cluster,
+        resource: &'a Resource,
+        object: &'a ObjectRef,
+        content: &'a Content,
+    ) -> One<'a> {
+        One {
+            tools,
+            cluster,
+            resource,
+            id: &object.id,
+            ignored: self.ignores.paths(object, &content.prepared.value),
+            prepared: &content.prepared,
+            wishes: &content.wishes,
+            force: self.force,
+        }
+    }
+
+    async fn step(&self, tools: &Tools, cluster: &Cluster, step: &ApplyStep) -> Result<Done, StepError> {
         let resource = tools.cluster.resource(&step.object).await?;
         // The kind may have become known since the plan was made.
         let id = tools.cluster.discovery().complete(&step.object.id);
@@ -128,66 +204,61 @@ impl ApplyJob {
         let change = tools.book.list(&self.unit, None, [intent(&object)]);
         tools.book.durable(change).await.map_err(StepError::Inventory)?;
 
-        let body = tools.bodies.body(step.digest)?;
-        let prepared = prepare(&body, &id, &step.owner)?;
-        let wishes = Wishes::of(&prepared.value);
-        let one = One {
-            tools,
-            resource: &resource,
-            id: &id,
-            prepared: &prepared,
-            wishes: &wishes,
-            force: self.force,
+        let content = Content::read(tools, step, &id)?;
+        let one = self.one(tools, cluster, &resource, &object, &content);
+        let Applied { live, drift, conflicts, paused } = one.apply(step.cause, self.now).await?;
+        let entry = drift::own_digest(&live.metadata.managed_fields);
+        let mark = Mark {
+            stamp: step.stamp,
+            // What is left alone now is to be looked at as soon as it no longer is.
+            entry: entry.filter(|_| !paused),
+            uid: Uid(live.metadata.uid.clone()),
+            manner: content.wishes.manner,
+            drift: content.wishes.drift,
         };
-        let (live, drift) = one.apply(step.cause, self.now).await?;
-
-        let done = Done {
-            mark: Mark {
-                stamp: step.stamp,
-                entry: drift::own_digest(&live.metadata.managed_fields),
-                uid: Uid(live.metadata.uid.clone()),
-                manner: wishes.manner,
-            },
-            drift,
-            id,
-        };
-        tools.members.observe(&done.id, &live);
-        tools.book.list(&self.unit, None, [Member { object, uid: Some(done.mark.uid.clone()) }]);
-        if done.id.is("apiextensions.k8s.io", "CustomResourceDefinition") && !step.cause.is_drift() {
-            await_established(tools, &resource, &done.id, &live).await;
-            tools.cluster.discovery().learn(&prepared.value);
+        tools.members.observe(&id, &live);
+        if entry.is_some() {
+            tools.book.list(&self.unit, None, [Member { object, uid: Some(mark.uid.clone()) }]);
+        } else {
+            // Left alone as it was found, it is not ours to delete.
+            tools.book.unlist(&self.unit, &[id.clone()].into(), false);
         }
-        Ok(done)
+        if id.is("apiextensions.k8s.io", "CustomResourceDefinition") && !step.cause.is_drift() {
+            await_established(tools, &resource, &id, &live).await;
+            tools.cluster.discovery().learn(&content.prepared.value);
+        }
+        Ok(Done { id, mark, drift, conflicts })
     }
 
     /// What differs of an object whose drift is left as it is.
-    async fn look(&self, tools: &Tools, step: &ApplyStep) -> Result<Option<Drift>, StepError> {
+    async fn look(
+        &self,
+        tools: &Tools,
+        cluster: &Cluster,
+        step: &ApplyStep,
+    ) -> Result<Option<Drift>, StepError> {
         let resource = tools.cluster.resource(&step.object).await?;
-        let id = &step.object.id;
-        let drift = |fields| Drift { object: id.clone(), at: self.now, fields };
-        let Some(found) = tools.cluster.fetch::<Value>(&resource, id).await? else {
-            return Ok(Some(drift(Vec::new())));
-        };
-        let prepared = prepare(&tools.bodies.body(step.digest)?, id, &step.owner)?;
-        let wanted: Value = tools.cluster.apply(&resource, id, prepared.body, Mode::DryRun).await?;
-        let mut fields = diff::fields(&found, &wanted);
-        fields.extend(added_by_others(&found));
-        Ok((!fields.is_empty()).then(|| drift(fields)))
+        let content = Content::read(tools, step, &step.object.id)?;
+        self.one(tools, cluster, &resource, &step.object, &content).look(self.now).await
     }
 }
 
-/// A note for each kubectl or former tool that holds fields: a dry run does not take those away, as they are folded
-/// only by a real apply.
-fn added_by_others(found: &Value) -> Vec<flotilla_core::report::FieldDrift> {
-    let entries = Live::from(found).metadata.managed_fields;
-    let others = entries.into_iter().filter(drift::is_folded);
-    let field = |entry: flotilla_core::live::ManagedFields| flotilla_core::report::FieldDrift {
-        field: "/metadata/managedFields".into(),
-        wanted: None,
-        found: Some("fields that Git does not have".into()),
-        manager: Some(entry.manager),
-    };
-    others.map(field).collect()
+/// An object's content, ready to be sent.
+struct Content {
+    prepared: Prepared,
+    wishes: Wishes,
+}
+
+impl Content {
+    fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
+        let prepared = prepare(&tools.bodies.body(step.digest)?, id, &step.owner)?;
+        let wishes = Wishes::of(&prepared.value);
+        Ok(Self { prepared, wishes })
+    }
+}
+
+fn finding_of(step: &ApplyStep, error: &StepError) -> Finding {
+    Finding { object: step.object.id.clone(), reason: error.reason().into(), message: chain(error) }
 }
 
 fn intent(object: &ObjectRef) -> Member {
@@ -198,6 +269,7 @@ struct Done {
     id: ObjectId,
     mark: Mark,
     drift: Option<Drift>,
+    conflicts: Vec<Conflict>,
 }
 
 /// Looks at a state until it is there, or the time is over.

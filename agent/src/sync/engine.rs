@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flotilla_core::guard::Approvals;
 use flotilla_core::report::{Event, Phase, UnitReport};
 use flotilla_core::{DesiredState, Digest, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Bodies, Memory, Options, Request};
+use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::apply::Tools;
 use super::coordinator::{Coordinator, now};
+use super::memory;
 use crate::cluster::Cluster;
 use crate::cluster::inventory::Book;
 use crate::cluster::owners::Owners;
@@ -62,6 +64,7 @@ pub(super) struct Shared {
     pub(super) input: Mutex<Input>,
     /// Woken by whatever may change a plan; carries nothing.
     pub(super) wake: Arc<Notify>,
+    pub(super) approvals: Mutex<Approvals>,
     output: Mutex<Output>,
     version: watch::Sender<u64>,
 }
@@ -102,6 +105,7 @@ impl Engine {
                 options,
                 input: Mutex::default(),
                 wake: Arc::new(Notify::new()),
+                approvals: Mutex::default(),
                 output: Mutex::default(),
                 version: watch::channel(0).0,
             }),
@@ -114,14 +118,23 @@ impl Engine {
         self.shared.wake.notify_one();
     }
 
-    /// Asks for something; a request that is waiting already is not queued twice.
-    pub fn request(&self, request: Request) {
+    /// Asks for something; a request that is waiting already is not queued twice. An approval is remembered before this
+    /// returns.
+    ///
+    /// # Errors
+    /// If an approval cannot be written down. It holds until the agent ends.
+    pub fn request(&self, request: Request) -> Result<(), MemoryError> {
+        let stored = match &request {
+            Request::Approve { digest } => self.shared.approve(*digest),
+            Request::Reconcile { .. } | Request::PruneAll { .. } => Ok(()),
+        };
         let mut input = lock(&self.shared.input);
         if !input.requests.contains(&request) && input.requests.len() < REQUESTS {
             input.requests.push_back(request);
         }
         drop(input);
         self.shared.wake.notify_one();
+        stored
     }
 
     /// Changes whenever [`Engine::changes`] or [`Engine::events`] have something new.
@@ -215,6 +228,13 @@ async fn start(shared: &Shared) -> Tools {
 }
 
 impl Shared {
+    fn approve(&self, digest: Digest) -> Result<(), MemoryError> {
+        let mut approvals = lock(&self.approvals);
+        approvals.give(digest, None);
+        let text = memory::write_approval(approvals.subject(digest));
+        self.memory.store(&memory::approval_key(digest), text)
+    }
+
     /// Publishes a unit's report if it says something new; `since` is kept while the phase is the same.
     pub(super) fn publish(&self, unit: &UnitId, report: Option<UnitReport>) {
         let mut output = lock(&self.output);

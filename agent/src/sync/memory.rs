@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flotilla_core::guard::Subject;
 use flotilla_core::inventory::Uid;
 use flotilla_core::plan::Standing;
-use flotilla_core::unit::ObjectEntry;
+use flotilla_core::unit::{DriftMode, ObjectEntry};
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, UnitManifest};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub(crate) struct Mark {
     pub(crate) entry: Option<Digest>,
     pub(crate) uid: Uid,
     pub(crate) manner: Manner,
+    /// What the object itself says about its drift.
+    pub(crate) drift: Option<DriftMode>,
 }
 
 /// How the author wants an object to be applied.
@@ -64,6 +67,8 @@ struct MarkLine {
     uid: String,
     #[serde(default)]
     manner: Manner,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drift: Option<DriftMode>,
 }
 
 /// Group, kind, namespace, name.
@@ -96,6 +101,7 @@ pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a Ob
         entry: mark.entry.map(|entry| entry.to_string()),
         uid: mark.uid.0.clone(),
         manner: mark.manner,
+        drift: mark.drift,
     });
     let spec = standing.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
     let record = Record {
@@ -129,10 +135,60 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<Obje
     let mut marks = HashMap::with_capacity(record.marks.len());
     for line in record.marks {
         let entry = line.entry.map(|entry| entry.parse()).transpose().ok()?;
-        let mark = Mark { stamp: line.stamp.parse().ok()?, entry, uid: Uid(line.uid), manner: line.manner };
+        let mark = Mark {
+            stamp: line.stamp.parse().ok()?,
+            entry,
+            uid: Uid(line.uid),
+            manner: line.manner,
+            drift: line.drift,
+        };
         marks.insert(line.id.into(), mark);
     }
     Some((Standing { last, admitted, ready: None }, marks))
+}
+
+/// Under this and its digest an approval is remembered.
+const APPROVAL: &str = "approval:";
+
+#[derive(Serialize, Deserialize)]
+struct ApprovalRecord {
+    version: u32,
+    subject: Option<SubjectRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SubjectRecord {
+    unit: UnitId,
+    many: bool,
+    objects: Vec<IdLine>,
+}
+
+/// The key under which an approval is remembered.
+pub(crate) fn approval_key(digest: Digest) -> String {
+    format!("{APPROVAL}{digest}")
+}
+
+/// The text to remember of an approval.
+pub(crate) fn write_approval(subject: Option<&Subject>) -> Bytes {
+    let subject = subject.map(|subject| SubjectRecord {
+        unit: subject.unit.clone(),
+        many: subject.many,
+        objects: subject.objects.iter().map(Into::into).collect(),
+    });
+    let record = ApprovalRecord { version: VERSION, subject };
+    serde_json::to_vec(&record).expect("a record has a JSON text").into()
+}
+
+/// Reads an approval back; none if the key is not that of one, or its text is damaged: then it has to be given again.
+pub(crate) fn read_approval(key: &str, text: &[u8]) -> Option<(Digest, Option<Subject>)> {
+    let digest = key.strip_prefix(APPROVAL)?.parse().ok()?;
+    let record: ApprovalRecord = serde_json::from_slice(text).ok()?;
+    let subject = record.subject.map(|subject| Subject {
+        unit: subject.unit,
+        many: subject.many,
+        objects: subject.objects.into_iter().map(Into::into).collect(),
+    });
+    (record.version == VERSION).then_some((digest, subject))
 }
 
 #[cfg(test)]
@@ -154,10 +210,26 @@ mod tests {
             entry: Some(Digest::of(b"e")),
             uid: Uid("u".into()),
             manner: Manner::Merge,
+            drift: Some(DriftMode::Report),
         };
         let text = write(&standing, [(&id, &mark)].into_iter());
         assert_eq!(read(&unit, &text), Some((standing, HashMap::from([(id, mark)]))));
         assert_eq!(read(&unit, &text[..text.len() / 2]), None);
         assert_eq!(read(&unit, br#"{"version":2}"#), None);
+    }
+
+    #[test]
+    fn an_approval_reads_back_under_a_key_that_is_no_unit() {
+        let digest = Digest::of(b"x");
+        let key = approval_key(digest);
+        assert!(key.parse::<UnitId>().is_err());
+        let id =
+            ObjectId { group: String::new(), kind: "Secret".into(), namespace: "n".into(), name: "x".into() };
+        let subject = Subject { unit: UnitId::root(), many: true, objects: [id].into() };
+        for subject in [None, Some(subject)] {
+            assert_eq!(read_approval(&key, &write_approval(subject.as_ref())), Some((digest, subject)));
+        }
+        assert_eq!(read_approval(&key, b"{"), None);
+        assert_eq!(read_approval("root", b"{}"), None);
     }
 }

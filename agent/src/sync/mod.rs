@@ -15,6 +15,7 @@ mod api;
 mod apply;
 mod coordinator;
 mod engine;
+mod fights;
 mod health;
 mod memory;
 mod one;

@@ -2,24 +2,33 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use flotilla_core::ignore::yield_to;
 use flotilla_core::inventory::Uid;
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::plan::Cause;
 use flotilla_core::report::Drift;
+use flotilla_core::unit::DriftMode;
 use flotilla_core::{ObjectId, diff, drift};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api::BodyError;
 use super::apply::{Tools, poll};
 use super::memory::Manner;
+use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
-use crate::cluster::objects::{Deleted, Mode, Prepared};
+use crate::cluster::members::{Known, is_paused};
+use crate::cluster::objects::{Deleted, Mode, Parsed, Prepared};
 use crate::cluster::owners::Owners;
-use crate::cluster::request::Failure;
+use crate::cluster::request::{Conflict, Failure};
 
 /// An object that is made anew is awaited so long to go.
 const RECREATE: Duration = Duration::from_secs(30);
 const FOLD_ATTEMPTS: u32 = 4;
+/// Never made anew by itself: what hangs on them would go too.
+const PRECIOUS: [&str; 4] =
+    ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
 
 /// Why one object was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -45,19 +54,25 @@ pub(super) enum StepError {
 impl StepError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::Owned(_) => "OwnedByFlux",
+            Self::Owned(_) => "OwnedByOther",
             Self::Body(_) => "ContentMissing",
             Self::Precious(_) | Self::Immutable(_) => "Immutable",
             Self::Failure(Failure::NoMatch { .. }) => "UnknownKind",
+            Self::Failure(failure) if failure.is_admission() => DENIED,
+            Self::Failure(failure) if failure.code() == 403 => "Forbidden",
             _ => "ApplyFailed",
         }
     }
 }
 
-/// What annotations of an object ask for, Flux's own.
+/// The reason of a finding where a webhook or an admission policy said no.
+pub(super) const DENIED: &str = "Denied";
+
+/// What annotations of an object ask for, Flux's own and ours.
 pub(super) struct Wishes {
     pub(super) manner: Manner,
-    force: bool,
+    pub(super) force: bool,
+    pub(super) drift: Option<DriftMode>,
 }
 
 impl Wishes {
@@ -79,71 +94,163 @@ impl Wishes {
         };
         let off = annotation("kustomize.toolkit.fluxcd.io/reconcile") == "disabled";
         let manner = if off { Manner::Never } else { manner };
-        Self { manner, force: annotation("kustomize.toolkit.fluxcd.io/force") == "enabled" }
+        let drift = match annotation("flotilla.dev/drift").as_str() {
+            "correct" => Some(DriftMode::Correct),
+            "report" => Some(DriftMode::Report),
+            "ignore" => Some(DriftMode::Ignore),
+            _ => None,
+        };
+        Self { manner, force: annotation("kustomize.toolkit.fluxcd.io/force") == "enabled", drift }
     }
 }
 
 /// The apply of one object.
 pub(super) struct One<'a> {
     pub(super) tools: &'a Tools,
+    /// In the name of the unit's account.
+    pub(super) cluster: &'a Cluster,
     pub(super) resource: &'a Resource,
     pub(super) id: &'a ObjectId,
     pub(super) prepared: &'a Prepared,
     pub(super) wishes: &'a Wishes,
+    /// Fields that are left to others once the object is there.
+    pub(super) ignored: Vec<&'a str>,
     pub(super) force: bool,
 }
 
+/// What an apply left.
+pub(super) struct Applied {
+    pub(super) live: Live,
+    /// What somebody else had changed, where that was put back.
+    pub(super) drift: Option<Drift>,
+    /// What others held, and we took.
+    pub(super) conflicts: Vec<Conflict>,
+    /// By the object itself: somebody in the cluster said that it is to be left alone.
+    pub(super) paused: bool,
+}
+
+impl Applied {
+    fn as_found(live: Live) -> Self {
+        let paused = is_paused(&live.metadata);
+        Self { live, drift: None, conflicts: Vec::new(), paused }
+    }
+}
+
 impl One<'_> {
-    pub(super) async fn apply(&self, cause: Cause, now: i64) -> Result<(Live, Option<Drift>), StepError> {
-        let cluster = &self.tools.cluster;
-        let respect = cause == Cause::New && Owners::possible(cluster);
+    pub(super) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
+        let respect = cause == Cause::New && Owners::possible(&self.tools.cluster);
         if self.wishes.manner == Manner::Never {
-            let live = cluster.fetch::<Live>(self.resource, self.id).await?;
-            return Ok((live.unwrap_or_default(), None));
+            let live = self.cluster.fetch::<Live>(self.resource, self.id).await?;
+            return Ok(Applied::as_found(live.unwrap_or_default()));
         }
         if cause.is_drift() {
             return self.correct(now).await;
         }
-        if self.wishes.manner == Manner::Once || respect {
-            let live = cluster.fetch::<Live>(self.resource, self.id).await?;
-            if respect
-                && let Some(live) = &live
-                && let Some(owner) = self.tools.owners.owner(cluster, &live.metadata).await?
-            {
-                return Err(StepError::Owned(owner));
-            }
-            if let Some(live) = live
-                && self.wishes.manner == Manner::Once
-            {
-                return Ok((live, None));
+        let known = self.tools.members.get(self.id);
+        let paused = matches!(&known, Known::There(observed) if observed.paused);
+        let mut body = self.prepared.body.clone();
+        if self.wishes.manner == Manner::Once || respect || paused || !self.ignored.is_empty() {
+            let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
+            if let Some(Parsed { value, live }) = found {
+                if respect
+                    && let Some(owner) = self.tools.owners.owner(&self.tools.cluster, &live.metadata).await?
+                {
+                    return Err(StepError::Owned(owner));
+                }
+                if self.wishes.manner == Manner::Once || is_paused(&live.metadata) {
+                    return Ok(Applied::as_found(live));
+                }
+                body = self.yielding(&value)?;
             }
         }
-        Ok((self.apply_and_fold::<Live>(|live| &live.metadata).await?, None))
+        let (live, conflicts) = self.apply_politely(body, |live: &Live| &live.metadata).await?;
+        Ok(Applied { live, drift: None, conflicts, paused: false })
     }
 
     /// Puts an object back, and tells by what was there before what was changed.
-    async fn correct(&self, now: i64) -> Result<(Live, Option<Drift>), StepError> {
-        let before = self.tools.cluster.fetch::<Value>(self.resource, self.id).await?;
-        if self.wishes.manner == Manner::Once
-            && let Some(before) = &before
-        {
-            return Ok((Live::from(before), None));
+    async fn correct(&self, now: i64) -> Result<Applied, StepError> {
+        let before = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
+        let mut body = self.prepared.body.clone();
+        if let Some(before) = &before {
+            if self.wishes.manner == Manner::Once || is_paused(&before.live.metadata) {
+                return Ok(Applied::as_found(before.live.clone()));
+            }
+            body = self.yielding(&before.value)?;
         }
-        let after: Parsed = self.apply_and_fold::<Parsed>(|parsed| &parsed.live.metadata).await?;
+        let after: Parsed = self.apply_and_fold(body, |parsed: &Parsed| &parsed.live.metadata).await?;
+        let before = before.map(|before| before.value);
         let fields = before.as_ref().map(|before| diff::fields(before, &after.value)).unwrap_or_default();
         let drifted = before.is_none() || !fields.is_empty();
         let drift = drifted.then(|| Drift { object: self.id.clone(), at: now, fields });
-        Ok((after.live, drift))
+        Ok(Applied { live: after.live, drift, conflicts: Vec::new(), paused: false })
+    }
+
+    /// What differs of the object where its drift is left as it is: fields, and the managers that added some.
+    pub(super) async fn look(&self, now: i64) -> Result<Option<Drift>, StepError> {
+        let drift = |fields| Drift { object: self.id.clone(), at: now, fields };
+        let Some(found) = self.cluster.fetch::<Value>(self.resource, self.id).await? else {
+            return Ok(Some(drift(Vec::new())));
+        };
+        let body = self.yielding(&found)?;
+        let wanted: Value = self.cluster.apply(self.resource, self.id, body, Mode::DryRun).await?;
+        let mut fields = diff::fields(&found, &wanted);
+        fields.extend(diff::added_by_others(&found));
+        Ok((!fields.is_empty()).then(|| drift(fields)))
+    }
+
+    /// Why the apply would leave the object as it is while others of its unit are changed, by a dry run.
+    pub(super) async fn rehearse(&self) -> Result<(), StepError> {
+        let dry =
+            self.cluster.apply::<Live>(self.resource, self.id, self.prepared.body.clone(), Mode::DryRun);
+        match dry.await {
+            Err(failure) if failure.is_immutable() => self.may_recreate(failure).map(drop),
+            Err(failure) if failure.is_admission() => Err(failure.into()),
+            // What is missing may come with the unit itself.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The body, but for the fields that are left to others.
+    fn yielding(&self, found: &Value) -> Result<Bytes, StepError> {
+        if self.ignored.is_empty() {
+            return Ok(self.prepared.body.clone());
+        }
+        let mut wanted = self.prepared.value.clone();
+        yield_to(&mut wanted, found, &self.ignored);
+        Ok(serde_json::to_vec(&wanted)?.into())
+    }
+
+    /// Applies without force first, so that what others hold is known before it is taken.
+    async fn apply_politely<T: DeserializeOwned>(
+        &self,
+        body: Bytes,
+        metadata: impl Fn(&T) -> &Metadata,
+    ) -> Result<(T, Vec<Conflict>), StepError> {
+        match self.cluster.apply::<T>(self.resource, self.id, body.clone(), Mode::Polite).await {
+            Ok(applied)
+                if self.wishes.manner != Manner::Override
+                    || !drift::has_folded(&metadata(&applied).managed_fields) =>
+            {
+                Ok((applied, Vec::new()))
+            }
+            Err(failure) if failure.conflicts().is_empty() && !failure.is_immutable() => Err(failure.into()),
+            other => {
+                let mut conflicts = other.err().map_or(Vec::new(), |failure| failure.conflicts().to_vec());
+                // Theirs become ours by agreement.
+                conflicts.retain(|conflict| !drift::is_folded_manager(&conflict.manager));
+                Ok((self.apply_and_fold(body, metadata).await?, conflicts))
+            }
+        }
     }
 
     /// Applies; where kubectl or a former tool holds fields, makes them ours and applies again, which takes away those
     /// that Git does not have.
-    async fn apply_and_fold<T: serde::de::DeserializeOwned>(
+    async fn apply_and_fold<T: DeserializeOwned>(
         &self,
+        mut body: Bytes,
         metadata: impl Fn(&T) -> &Metadata,
     ) -> Result<T, StepError> {
-        let cluster = &self.tools.cluster;
-        let mut applied: T = self.apply_or_recreate().await?;
+        let mut applied: T = self.apply_or_recreate(body.clone()).await?;
         if self.wishes.manner != Manner::Override {
             return Ok(applied);
         }
@@ -151,38 +258,43 @@ impl One<'_> {
             if !drift::has_folded(&metadata(&applied).managed_fields) {
                 break;
             }
-            match cluster.fold(self.resource, self.id, metadata(&applied)).await {
+            match self.cluster.fold(self.resource, self.id, metadata(&applied)).await {
+                // Now that they are ours, ignored fields are to be named as they are.
+                Ok(Some(folded)) if !self.ignored.is_empty() => {
+                    body = self.yielding(&serde_json::from_slice(&folded)?)?;
+                }
                 Ok(_) => {}
                 // Changed meanwhile: the next apply shows how it is now.
                 Err(failure) if failure.is_conflict() => {}
                 Err(failure) => return Err(failure.into()),
             }
-            applied = self.apply_or_recreate().await?;
+            applied = self.apply_or_recreate(body.clone()).await?;
         }
         Ok(applied)
     }
 
-    async fn apply_or_recreate<T: serde::de::DeserializeOwned>(&self) -> Result<T, StepError> {
-        let cluster = &self.tools.cluster;
-        let body = || self.prepared.body.clone();
-        let failure = match cluster.apply(self.resource, self.id, body(), Mode::Real).await {
-            Err(failure) if failure.is_immutable() => failure,
-            other => return Ok(other?),
-        };
+    fn may_recreate(&self, failure: Failure) -> Result<Failure, StepError> {
         if !self.force && !self.wishes.force {
             return Err(StepError::Immutable(failure));
         }
-        let precious = ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
-        if precious.contains(&self.id.kind.as_str()) {
+        if PRECIOUS.contains(&self.id.kind.as_str()) {
             return Err(StepError::Precious(failure));
         }
-        if let Some(live) = cluster.fetch::<Live>(self.resource, self.id).await? {
+        Ok(failure)
+    }
+
+    async fn apply_or_recreate<T: DeserializeOwned>(&self, body: Bytes) -> Result<T, StepError> {
+        match self.cluster.apply(self.resource, self.id, body, Mode::Forced).await {
+            Err(failure) if failure.is_immutable() => self.may_recreate(failure)?,
+            other => return Ok(other?),
+        };
+        if let Some(live) = self.cluster.fetch::<Live>(self.resource, self.id).await? {
             let uid = Uid(live.metadata.uid);
             if let Deleted::Waits(finalizers) =
-                cluster.delete(self.resource, self.id, &uid, "Foreground").await?
+                self.cluster.delete(self.resource, self.id, &uid, "Foreground").await?
             {
                 let gone = || async {
-                    let live = cluster.fetch::<Live>(self.resource, self.id).await;
+                    let live = self.cluster.fetch::<Live>(self.resource, self.id).await;
                     matches!(live, Ok(None))
                         || live.is_ok_and(|live| live.is_some_and(|live| live.metadata.uid != uid.0))
                 };
@@ -191,19 +303,7 @@ impl One<'_> {
                 }
             }
         }
-        Ok(cluster.apply(self.resource, self.id, body(), Mode::Real).await?)
-    }
-}
-
-/// An answer both as a whole and as we look at it.
-struct Parsed {
-    value: Value,
-    live: Live,
-}
-
-impl<'de> serde::Deserialize<'de> for Parsed {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Ok(Self { live: Live::from(&value), value })
+        // Made anew it is all ours, ignored fields too.
+        Ok(self.cluster.apply(self.resource, self.id, self.prepared.body.clone(), Mode::Forced).await?)
     }
 }

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::guard::{self, Found, Inside, Limits, Scope, There, Verdict};
+use flotilla_core::guard::{self, Approvals, Found, Inside, Limits, Scope, Subject, There, Verdict};
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::Live;
 use flotilla_core::order::Leave;
 use flotilla_core::report::{Finding, Kept};
-use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, drift};
+use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift};
 use futures::StreamExt;
 use serde_json::Value;
 
 use super::apply::{Tools, poll};
+use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::objects::Deleted;
 use crate::cluster::request::{Failure, chain};
@@ -27,13 +28,15 @@ const TOLD: usize = 5;
 /// Candidates of one unit and what the guards need to know of it.
 pub(super) struct PruneJob {
     pub(super) unit: UnitId,
+    /// In whose name; none for the agent itself.
+    pub(super) account: Option<ServiceAccount>,
     pub(super) candidates: Vec<Member>,
     pub(super) members: usize,
     pub(super) wanted: usize,
     pub(super) removal: bool,
     pub(super) allow_empty: bool,
     pub(super) cluster_empties: bool,
-    pub(super) approvals: BTreeSet<Digest>,
+    pub(super) approvals: Approvals,
     pub(super) limits: Limits,
     /// Whether the state that this was planned for still is the desired one.
     pub(super) current: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -47,18 +50,23 @@ pub(super) struct PruneOutcome {
     pub(super) kept: Vec<Kept>,
     /// What could not be looked at, deleted, or is not gone yet.
     pub(super) findings: Vec<Finding>,
+    /// The approvals that were needed, given or not.
+    pub(super) asked: Vec<(Digest, Subject)>,
+    /// The candidates that are still there.
+    pub(super) left: BTreeSet<ObjectId>,
 }
 
 impl PruneJob {
     pub(super) async fn run(&self, tools: &Tools) -> PruneOutcome {
         let mut outcome = PruneOutcome::default();
+        let cluster = &tools.cluster.acting_as(self.account.as_ref());
         let leaving: BTreeSet<ObjectId> =
             self.candidates.iter().map(|member| member.object.id.clone()).collect();
         let found = futures::stream::iter(self.candidates.clone())
             .map(|member| {
                 let leaving = &leaving;
                 async move {
-                    let found = look(tools, &member.object, leaving).await;
+                    let found = look(tools, cluster, &member.object, leaving).await;
                     (member, found)
                 }
             })
@@ -72,7 +80,8 @@ impl PruneJob {
             allow_empty: self.allow_empty,
             cluster_empties: self.cluster_empties,
         };
-        let verdicts = guard::judge(&scope, &found, &self.approvals, self.limits);
+        let guard::Judgement { verdicts, asked } = guard::judge(&scope, &found, &self.approvals, self.limits);
+        outcome.asked = asked;
 
         let mut steps: BTreeMap<Leave, Vec<(ObjectRef, Uid)>> = BTreeMap::new();
         for ((member, _), verdict) in found.into_iter().zip(verdicts) {
@@ -87,17 +96,26 @@ impl PruneJob {
         let forgotten = outcome.forgotten.iter().map(|(id, _)| id.clone()).collect();
         tools.book.unlist(&self.unit, &forgotten, false);
         for step in steps.into_values() {
-            if !self.delete(tools, step, &mut outcome).await {
+            if !self.delete(tools, cluster, step, &mut outcome).await {
                 break;
             }
         }
+        let gone: BTreeSet<&ObjectId> =
+            outcome.deleted.iter().chain(outcome.forgotten.iter().map(|(id, _)| id)).collect();
+        outcome.left = leaving.into_iter().filter(|id| !gone.contains(id)).collect();
         outcome
     }
 
     /// Deletes the objects of one step; false if the next one must not begin.
-    async fn delete(&self, tools: &Tools, step: Vec<(ObjectRef, Uid)>, outcome: &mut PruneOutcome) -> bool {
+    async fn delete(
+        &self,
+        tools: &Tools,
+        cluster: &Cluster,
+        step: Vec<(ObjectRef, Uid)>,
+        outcome: &mut PruneOutcome,
+    ) -> bool {
         let done = futures::stream::iter(step).map(|(object, uid)| async move {
-            let result = self.delete_one(tools, &object, &uid).await;
+            let result = self.delete_one(cluster, &object, &uid).await;
             (object.id, result)
         });
         let done: Vec<_> = done.buffer_unordered(AT_ONCE).collect().await;
@@ -122,29 +140,48 @@ impl PruneJob {
     /// None when it is gone; else what it waits for.
     async fn delete_one(
         &self,
-        tools: &Tools,
+        cluster: &Cluster,
         object: &ObjectRef,
         uid: &Uid,
     ) -> Result<Option<String>, String> {
         let text = |failure: Failure| chain(&failure);
-        let Some(resource) = tools.cluster.discovery().any_version(object) else {
+        let Some(resource) = cluster.discovery().any_version(object) else {
             return Err("its kind is not served any more".into());
         };
         if !(self.current)() {
             return Err("the desired state changed meanwhile".into());
         }
-        let deleted = tools.cluster.delete(&resource, &object.id, uid, "Background").await.map_err(text)?;
+        let deleted = cluster.delete(&resource, &object.id, uid, "Background").await.map_err(text)?;
         let Deleted::Waits(finalizers) = deleted else { return Ok(None) };
         let gone = || async {
-            let live = tools.cluster.fetch::<Live>(&resource, &object.id).await;
+            let live = cluster.fetch::<Live>(&resource, &object.id).await;
             matches!(&live, Ok(None)) || matches!(&live, Ok(Some(live)) if live.metadata.uid != uid.0)
         };
         if poll(GONE, gone).await {
             return Ok(None);
         }
-        let blockers = if finalizers.is_empty() { "its end".to_owned() } else { finalizers.join(", ") };
+        // What blocks it may have changed since.
+        let live = cluster.fetch::<Live>(&resource, &object.id).await.ok().flatten();
+        let finalizers = live.as_ref().map_or(finalizers, |live| live.metadata.finalizers.clone());
+        let mut blockers = if finalizers.is_empty() { "its end".to_owned() } else { finalizers.join(", ") };
+        for more in live.iter().flat_map(remaining) {
+            blockers = format!("{blockers}; {more}");
+        }
         Ok(Some(format!("is being deleted; waits for {blockers}")))
     }
+}
+
+/// What a namespace that is being deleted says of the content that is left in it.
+fn remaining(live: &Live) -> Vec<String> {
+    let conditions = live.status.get("conditions").and_then(Value::as_array);
+    let text = |condition: &Value, field: &str| {
+        condition.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let holds = |condition: &&Value| {
+        let kind = text(condition, "type");
+        kind.starts_with("Namespace") && text(condition, "status") == "True"
+    };
+    conditions.into_iter().flatten().filter(holds).map(|condition| text(condition, "message")).collect()
 }
 
 fn finding(object: ObjectId, message: String) -> Finding {
@@ -152,14 +189,19 @@ fn finding(object: ObjectId, message: String) -> Finding {
 }
 
 /// The facts about one candidate.
-async fn look(tools: &Tools, object: &ObjectRef, leaving: &BTreeSet<ObjectId>) -> Found {
-    match try_look(tools, object, leaving).await {
+async fn look(tools: &Tools, cluster: &Cluster, object: &ObjectRef, leaving: &BTreeSet<ObjectId>) -> Found {
+    match try_look(tools, cluster, object, leaving).await {
         Ok(found) => found,
         Err(failure) => Found::Unknown(format!("cannot be looked at: {}", chain(&failure))),
     }
 }
 
-async fn try_look(tools: &Tools, object: &ObjectRef, leaving: &BTreeSet<ObjectId>) -> Result<Found, Failure> {
+async fn try_look(
+    tools: &Tools,
+    cluster: &Cluster,
+    object: &ObjectRef,
+    leaving: &BTreeSet<ObjectId>,
+) -> Result<Found, Failure> {
     let discovery = tools.cluster.discovery();
     let mut resource = discovery.any_version(object);
     if resource.is_none() {
@@ -173,7 +215,7 @@ async fn try_look(tools: &Tools, object: &ObjectRef, leaving: &BTreeSet<ObjectId
         // Where the kind is not served there are no objects of it.
         return Ok(Found::Gone);
     };
-    let Some(value) = tools.cluster.fetch::<Value>(&resource, &object.id).await? else {
+    let Some(value) = cluster.fetch::<Value>(&resource, &object.id).await? else {
         return Ok(Found::Gone);
     };
     let live = Live::from(&value);

@@ -1,21 +1,21 @@
 //! What the coordinator holds of one unit while it runs, and the report made from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flotilla_core::plan::{Standing, Target, UnitPlan, Waiting};
+use flotilla_core::guard::Subject;
+use flotilla_core::plan::{Access, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
-use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
+use flotilla_core::{Digest, ObjectId, ServiceAccount, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::time::Instant;
+
+use super::fights::Fights;
+use super::one::DENIED;
 
 /// The first pause after a failure, and the longest where the unit says nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The same object put back so often within a window is a fight; from then on it is put back once a window.
-const FIGHT: u32 = 10;
-const FIGHT_WINDOW: Duration = Duration::from_secs(120);
-
 pub(super) struct UnitState {
     backoff: Backoff,
     /// No attempt before, after a failure.
@@ -26,13 +26,19 @@ pub(super) struct UnitState {
     pub(super) prune_at: Option<Instant>,
     pub(super) prune_findings: Vec<Finding>,
     pub(super) kept: Vec<Kept>,
+    /// The approvals that the guards asked for last, and what they are about.
+    pub(super) asked: Vec<(Digest, Subject)>,
     pub(super) drift: Vec<Drift>,
     /// The tolerated drift that was looked at, as it was seen.
     pub(super) inspected: BTreeMap<ObjectId, Option<Digest>>,
     pub(super) corrected: u64,
-    corrections: HashMap<ObjectId, (Instant, u32)>,
+    pub(super) fights: Fights,
     /// Why nothing was tried at all.
     pub(super) blocked: Option<String>,
+    /// Nothing is changed while a part of the change would be refused.
+    pub(super) withheld: bool,
+    /// What the account that the parent ran as may, when it was asked, and until when that holds.
+    pub(super) access: Option<(ServiceAccount, Access, Instant)>,
     /// Since when health is waited for.
     pub(super) waiting_since: Option<Instant>,
     /// When that wait is over.
@@ -53,11 +59,14 @@ impl Default for UnitState {
             prune_at: None,
             prune_findings: Vec::new(),
             kept: Vec::new(),
+            asked: Vec::new(),
             drift: Vec::new(),
             inspected: BTreeMap::new(),
             corrected: 0,
-            corrections: HashMap::new(),
+            fights: Fights::default(),
             blocked: None,
+            withheld: false,
+            access: None,
             waiting_since: None,
             health_at: None,
             healthy: None,
@@ -74,7 +83,8 @@ impl UnitState {
         self.retry_at = None;
         self.prune_at = None;
         self.waiting_since = None;
-        self.corrections.clear();
+        self.access = None;
+        self.fights = Fights::default();
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -87,30 +97,13 @@ impl UnitState {
         let now = Instant::now();
         let paused = self.retry_at.is_some_and(|at| at > now);
         if paused
-            && (self.blocked.is_some() || self.failed.get(object).is_some_and(|(failed, _)| *failed == stamp))
+            && (self.blocked.is_some()
+                || (self.withheld && !drift)
+                || self.failed.get(object).is_some_and(|(failed, _)| *failed == stamp))
         {
             return false;
         }
-        !(drift && self.is_fought(object))
-    }
-
-    fn is_fought(&self, object: &ObjectId) -> bool {
-        self.corrections
-            .get(object)
-            .is_some_and(|(since, count)| *count >= FIGHT && since.elapsed() < FIGHT_WINDOW)
-    }
-
-    pub(super) fn corrected(&mut self, object: &ObjectId) {
-        self.corrected += 1;
-        let entry = self.corrections.entry(object.clone()).or_insert((Instant::now(), 0));
-        if entry.0.elapsed() >= FIGHT_WINDOW {
-            // Once fought over it stays so until a window passes in peace.
-            *entry = (Instant::now(), if entry.1 >= FIGHT { FIGHT } else { 0 });
-        }
-        entry.1 += 1;
-        if self.corrections.len() > 1000 {
-            self.corrections.retain(|_, (since, _)| since.elapsed() < FIGHT_WINDOW);
-        }
+        !(drift && self.fights.is_fought(object))
     }
 
     /// Forgets failures of what is no longer to be done.
@@ -124,7 +117,13 @@ impl UnitState {
         }
         if !self.has_failed() {
             self.retry_at = None;
+            self.withheld = false;
         }
+    }
+
+    /// Whether a webhook or an admission policy refused something of the last attempt.
+    pub(super) fn was_denied(&self) -> bool {
+        self.failed.values().any(|(_, finding)| finding.reason == DENIED)
     }
 
     /// Takes the failures of an attempt; the next one waits.
@@ -150,15 +149,11 @@ impl UnitState {
 
     /// When to look at the unit again, at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
-        let fights = self
-            .corrections
-            .values()
-            .filter(|(_, count)| *count >= FIGHT)
-            .map(|(since, _)| *since + FIGHT_WINDOW);
-        [self.retry_at, self.prune_at, self.compare_at, self.health_at]
+        let access = self.access.as_ref().map(|(_, _, until)| *until);
+        [self.retry_at, self.prune_at, self.compare_at, self.health_at, access]
             .into_iter()
             .flatten()
-            .chain(fights)
+            .chain(self.fights.due())
             .min()
     }
 
@@ -169,7 +164,10 @@ impl UnitState {
                 *at = None;
             }
         }
-        self.corrections.retain(|_, (since, count)| *count < FIGHT || *since + FIGHT_WINDOW > now);
+        if self.access.as_ref().is_some_and(|(_, _, until)| *until <= now) {
+            self.access = None;
+        }
+        self.fights.pass(now);
     }
 
     /// The report on the unit as it stands.
@@ -182,10 +180,7 @@ impl UnitState {
         report.healthy = self.healthy;
         report.objects = u32::try_from(objects).unwrap_or(u32::MAX);
         let refused = plan.refused.iter().map(|(object, why)| finding(object, "Conflict", why));
-        let fought = self.corrections.keys().filter(|object| self.is_fought(object)).map(|object| {
-            let why = "somebody else changes it again and again; it is put back every two minutes only";
-            finding(object, "Fought", why)
-        });
+        let fought = self.fights.all().map(|(object, words)| finding(object, "Fought", &words));
         report.findings = self.failed.values().map(|(_, finding)| finding.clone()).collect();
         report.findings.extend(refused);
         report.findings.extend(self.prune_findings.iter().cloned());
@@ -207,8 +202,9 @@ impl UnitState {
             Target::Nothing(Waiting::Held(why)) | Target::Last(_, Waiting::Held(why)) => {
                 return (Phase::Held, why.clone());
             }
-            // It can never go on by itself.
-            Target::Nothing(Waiting::Broken(why)) | Target::Last(_, Waiting::Broken(why)) => {
+            // It can never go on by itself, or only once somebody grants something.
+            Target::Nothing(Waiting::Broken(why) | Waiting::Denied(why))
+            | Target::Last(_, Waiting::Broken(why) | Waiting::Denied(why)) => {
                 return (Phase::Failed, why.clone());
             }
             Target::Nothing(waiting) | Target::Last(_, waiting) => {
@@ -244,7 +240,8 @@ impl UnitState {
         let (object, why) = all.next()?;
         let more = all.count();
         let and = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        Some(format!("{object}: {why}{and}"))
+        let whole = if self.withheld { "; nothing of the unit was changed" } else { "" };
+        Some(format!("{object}: {why}{and}{whole}"))
     }
 
     fn removal(&self) -> String {

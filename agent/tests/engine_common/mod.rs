@@ -47,6 +47,11 @@ impl Memory for Disk {
 }
 
 impl Disk {
+    /// Whether anything is remembered under a key that begins so.
+    pub fn remembers(&self, prefix: &str) -> bool {
+        self.memory.lock().unwrap().keys().any(|key| key.starts_with(prefix))
+    }
+
     pub fn forget_everything(&self) {
         self.memory.lock().unwrap().clear();
     }
@@ -90,7 +95,7 @@ impl Bench {
         let clusters = Clusters::new().await.unwrap();
         let cluster = clusters.start_one("engine", options).await.unwrap();
         let disk = Arc::new(Disk::default());
-        let (engine, stop, task) = run(&cluster, &disk);
+        let (engine, stop, task) = run(cluster.client(), &disk);
         let entries = BTreeMap::new();
         Self { cluster, disk, engine, stop, task, entries, generation: 0, _clusters: clusters }
     }
@@ -106,7 +111,12 @@ impl Bench {
     }
 
     pub fn start_engine(&mut self) {
-        let (engine, stop, task) = run(&self.cluster, &self.disk);
+        self.start_engine_as(self.cluster.client());
+    }
+
+    /// Starts the engine with a client of its own.
+    pub fn start_engine_as(&mut self, client: kube::Client) {
+        let (engine, stop, task) = run(client, &self.disk);
         (self.engine, self.stop, self.task) = (engine, stop, task);
         self.publish();
     }
@@ -262,11 +272,30 @@ impl Bench {
     }
 }
 
+/// A client that is a service account, by a token of its own.
+pub async fn client_of(cluster: &Cluster, namespace: &str, name: &str) -> kube::Client {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&request).unwrap())
+        .unwrap();
+    let answer: Value = cluster.client().request(request).await.unwrap();
+    let token = answer["status"]["token"].as_str().unwrap().to_owned();
+    let mut config = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+    for user in &mut config.auth_infos {
+        user.auth_info = Some(serde_json::from_value(json!({"token": token})).unwrap());
+    }
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
 fn run(
-    cluster: &Cluster,
+    client: kube::Client,
     disk: &Arc<Disk>,
 ) -> (Engine, CancellationToken, JoinHandle<Result<(), EngineError>>) {
-    let engine = Engine::new(cluster.client(), disk.clone(), disk.clone(), Options::default());
+    let engine = Engine::new(client, disk.clone(), disk.clone(), Options::default());
     let stop = CancellationToken::new();
     let task = tokio::spawn(engine.clone().run(stop.clone()));
     (engine, stop, task)

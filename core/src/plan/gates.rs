@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{Removal, UnitEntry};
 use crate::inventory::UnitInventory;
-use crate::plan::{Situation, Target, Waiting};
+use crate::plan::{Access, Situation, Target, Waiting};
 use crate::unit::{DeletionPolicy, UnitId, UnitManifest};
 
 /// What the unit is to be now.
@@ -38,7 +38,8 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
     let standing = situation.standings.get(&unit.id);
     if standing.and_then(|standing| standing.admitted) != Some(unit.spec_digest())
         && let Some(parent) = &unit.spec.parent
-        && let Some(waiting) = parent_closed(unit, parent, situation)
+        && let Some(waiting) =
+            parent_closed(unit, parent, situation).or_else(|| access_closed(unit, parent, situation))
     {
         return Some(waiting);
     }
@@ -65,6 +66,18 @@ fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) ->
         }
         Some(UnitEntry::Removed(_)) => Some(Waiting::Broken(format!("its parent {parent} is being removed"))),
         Some(UnitEntry::Hold(_)) | None => (!ran).then(|| Waiting::ParentHeld(parent.clone())),
+    }
+}
+
+/// What an account rendered becomes a unit only if that account may create the object that says so.
+fn access_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Waiting> {
+    let last = || situation.standings.get(parent).and_then(|standing| standing.last.as_ref());
+    let above = situation.desired.present(parent).or_else(last)?;
+    let account = above.spec.service_account.as_ref()?;
+    match (situation.access)(&unit.id, account) {
+        Access::Allowed => None,
+        Access::Unknown => Some(Waiting::Access(account.clone())),
+        Access::Denied(why) => Some(Waiting::Denied(why)),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::inventory::{Inventory, Member, Uid};
 use crate::object::{ObjectId, ObjectRef};
 use crate::order::Stage;
-use crate::unit::{DriftMode, ObjectEntry, UnitId, UnitManifest};
+use crate::unit::{DriftMode, ObjectEntry, ServiceAccount, UnitId, UnitManifest};
 
 /// What the agent remembers of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Sight {
     /// The stamp of what we last applied to it, if that is remembered.
     pub applied: Option<Digest>,
     pub seen: Seen,
+    /// What the object itself says about its drift, over what its unit says.
+    pub drift: Option<DriftMode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,18 @@ pub struct Situation<'a> {
     pub broken: &'a BTreeMap<UnitId, String>,
     /// Everything is to go, by the operator's word.
     pub remove_all: bool,
+    /// Whether an account may create the object that defines a unit.
+    pub access: &'a dyn Fn(&UnitId, &ServiceAccount) -> Access,
+}
+
+/// What the cluster's RBAC says of an account and the object that defines a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    Allowed,
+    /// Nobody asked yet.
+    Unknown,
+    /// The reason is for people.
+    Denied(String),
 }
 
 /// Which units declare an object, with which content.
@@ -80,6 +94,8 @@ pub struct Declared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitPlan {
     pub unit: UnitId,
+    /// The account that the unit runs as.
+    pub account: Option<ServiceAccount>,
     pub target: Target,
     /// In stages, each complete before the next.
     pub apply: Vec<ApplyStep>,
@@ -162,6 +178,10 @@ pub enum Waiting {
     Dependency(UnitId),
     Broken(String),
     Held(String),
+    /// Whether the account that the parent runs as may create this unit is not known yet.
+    Access(ServiceAccount),
+    /// It may not.
+    Denied(String),
     /// Units that have to go first.
     Others(Vec<UnitId>),
 }
@@ -175,7 +195,8 @@ impl fmt::Display for Waiting {
             Self::ParentSuspended(unit) => write!(f, "waits for its parent {unit}, which is suspended"),
             Self::ParentHeld(unit) => write!(f, "waits for its parent {unit}, which is held"),
             Self::Dependency(unit) => write!(f, "waits for {unit} to be ready"),
-            Self::Broken(why) | Self::Held(why) => f.write_str(why),
+            Self::Broken(why) | Self::Held(why) | Self::Denied(why) => f.write_str(why),
+            Self::Access(account) => write!(f, "asks whether {} may create it", account.user()),
             Self::Others(units) => {
                 let names: Vec<String> = units.iter().take(5).map(ToString::to_string).collect();
                 let more = units.len() - names.len();
@@ -248,6 +269,13 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
     let target = gates::target(id, situation);
     let mut plan = UnitPlan {
         unit: id.clone(),
+        account: match &target {
+            Target::Desired(manifest) | Target::Last(manifest, _) => manifest.spec.service_account.clone(),
+            Target::Removed(..) => {
+                situation.inventory.units.get(id).and_then(|unit| unit.links.account.clone())
+            }
+            Target::Suspended | Target::Nothing(_) => None,
+        },
         target: target.clone(),
         apply: Vec::new(),
         unseen: 0,
@@ -317,7 +345,7 @@ fn plan_object(
     let stage = Stage::of(&id);
     let object = ObjectRef { id, version: entry.object.version.clone() };
     let step = ApplyStep { object, digest: entry.digest, stamp, owner: owner.clone(), stage, cause };
-    match drift {
+    match sight.drift.unwrap_or(drift) {
         DriftMode::Report if cause.is_drift() => plan.tolerated.push(step),
         DriftMode::Ignore if cause.is_drift() => {}
         _ => plan.apply.push(step),
@@ -326,11 +354,7 @@ fn plan_object(
 
 fn leave(plan: &mut UnitPlan, situation: &Situation, is_wanted: impl Fn(&ObjectId) -> bool, deletes: bool) {
     let Some(unit) = situation.inventory.units.get(&plan.unit) else { return };
-    for member in &unit.members {
-        let object = &member.object.id;
-        if is_wanted(object) {
-            continue;
-        }
+    for object in unit.members.keys().filter(|object| !is_wanted(object)) {
         let mut others = situation.inventory.owners(object).filter(|owner| **owner != plan.unit);
         let declaring = situation.declared.units(object).find(|other| **other != plan.unit);
         let leaving = match (declaring, others.next()) {
@@ -345,6 +369,6 @@ fn leave(plan: &mut UnitPlan, situation: &Situation, is_wanted: impl Fn(&ObjectI
                 _ => Leaving::Judge,
             },
         };
-        plan.leaving.push((member.clone(), leaving));
+        plan.leaving.extend(unit.get(object).map(|member| (member, leaving)));
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Generation;
-use crate::guard::{self, Found, Inside, Limits, Scope, There, Verdict};
+use crate::guard::{self, Approvals, Found, Inside, Limits, Scope, There, Verdict};
 use crate::order::{Links, broken_links};
 use crate::unit::UnitSpec;
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ impl World {
         let declared = Declared::of(&desired, &self.standings, &resolve);
         let links = desired.all_present().map(|unit| {
             let UnitSpec { parent, depends_on, .. } = unit.spec.clone();
-            (unit.id.clone(), Links { parent, depends_on })
+            (unit.id.clone(), Links { parent, depends_on, account: None })
         });
         let broken = broken_links(&links.collect(), |id| desired.units().contains_key(id));
         let situation = Situation {
@@ -66,9 +66,11 @@ impl World {
             prune_stop: prune_stop(&desired, &self.inventory, None),
             broken: &broken,
             remove_all: false,
+            access: &|_, _| Access::Allowed,
         };
         plan(id, &situation, &|object| Sight {
             applied: self.applied.get(object).copied(),
+            drift: None,
             seen: match self.there.get(object) {
                 Some((uid, touched)) => Seen::There { uid: Uid(uid.clone()), touched: *touched },
                 None => Seen::Absent,
@@ -81,9 +83,7 @@ impl World {
         let mut changed = false;
         let entry = self.inventory.units.entry(plan.unit.clone()).or_default();
         for step in &plan.apply {
-            if !entry.members.iter().any(|member| member.object.id == step.object.id) {
-                entry.members.push(Member { object: step.object.clone(), uid: None });
-            }
+            entry.list(&Member { object: step.object.clone(), uid: None });
         }
         let mut complete = plan.refused.is_empty() && plan.unseen == 0;
         for step in &plan.apply {
@@ -98,11 +98,8 @@ impl World {
             *touched = false;
             let uid = Uid(uid.clone());
             self.applied.insert(step.object.id.clone(), step.stamp);
-            for member in &mut self.inventory.units.get_mut(&plan.unit).unwrap().members {
-                if member.object.id == step.object.id {
-                    member.uid = Some(uid.clone());
-                }
-            }
+            let unit = self.inventory.units.get_mut(&plan.unit).unwrap();
+            unit.list(&Member { object: step.object.clone(), uid: Some(uid) });
         }
         if let Target::Desired(manifest) = &plan.target {
             let standing = self.standings.entry(plan.unit.clone()).or_default();
@@ -113,7 +110,7 @@ impl World {
                 standing.ready = Some(manifest.digest());
                 let UnitSpec { parent, depends_on, .. } = manifest.spec.clone();
                 self.inventory.units.entry(plan.unit.clone()).or_default().links =
-                    Links { parent, depends_on };
+                    Links { parent, depends_on, account: None };
             }
         }
         if complete {
@@ -157,7 +154,9 @@ impl World {
             allow_empty: true,
             cluster_empties: false,
         };
-        let verdicts = guard::judge(&scope, &candidates, &BTreeSet::new(), Limits { share: 1.0, floor: 1 });
+        let verdicts =
+            guard::judge(&scope, &candidates, &Approvals::default(), Limits { share: 1.0, floor: 1 })
+                .verdicts;
         for ((member, _), verdict) in candidates.iter().zip(verdicts) {
             match verdict {
                 Verdict::Delete(_) => {
@@ -178,7 +177,7 @@ impl World {
             }
         }
         if let Some(unit) = self.inventory.units.get_mut(&plan.unit) {
-            unit.members.retain(|member| !gone.contains(&member.object.id));
+            unit.members.retain(|object, _| !gone.contains(object));
         }
         !gone.is_empty()
     }
@@ -485,7 +484,7 @@ proptest! {
             let failing: BTreeSet<ObjectId> = failing.iter().map(|o| id(&object_name(*o))).collect();
             world.deleted.clear();
             let listed: BTreeSet<ObjectId> = world.inventory.units.values()
-                .flat_map(|unit| &unit.members).map(|member| member.object.id.clone()).collect();
+                .flat_map(|unit| unit.members.keys().cloned()).collect();
             let foreign: Vec<ObjectId> = world.there.iter().filter(|(_, (uid, _))| uid == "foreign").map(|(id, _)| id.clone()).collect();
             let unlisted_foreign: Vec<ObjectId> = foreign.into_iter().filter(|id| !listed.contains(id)).collect();
             let held = prune_stop(&world.desired(), &world.inventory, None);

@@ -2,6 +2,7 @@
 //! skipped. Source of behaviour: the CRD of `kustomize.toolkit.fluxcd.io/v1` and kustomize-controller 1.9.
 
 use flotilla_core::UnitId;
+use flotilla_core::ignore::{IgnoreRule, Ignores, Target};
 use flotilla_core::report::Problem;
 use flotilla_core::source::{SourceId, SourceKind};
 use flotilla_core::unit::{DeletionPolicy, HealthCheck, UnitSpec};
@@ -137,7 +138,8 @@ impl Reader {
             "serviceAccountName" => {
                 self.service_account = Some(field.str()?.to_owned()).filter(|name| !name.is_empty());
             }
-            "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig" | "ignore" => {
+            "ignore" => spec.ignore = ignore_rules(field)?,
+            "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig" => {
                 let message = "is not supported yet; this unit stays as it is until the field goes";
                 return Err(field.wrong(message));
             }
@@ -151,6 +153,43 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Rules of fields that are left to others.
+fn ignore_rules(field: &Field) -> Result<Vec<IgnoreRule>, Wrong> {
+    let mut rules = Vec::new();
+    for item in field.items()? {
+        let rule = item.object(&["paths", "target"])?;
+        let rule = IgnoreRule {
+            paths: rule.need("paths")?.strings()?,
+            target: rule.get("target").map(ignore_target).transpose()?,
+        };
+        item.so(Ignores::new(std::slice::from_ref(&rule)))?;
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn ignore_target(field: &Field) -> Result<Target, Wrong> {
+    let target = field.object(&[
+        "group",
+        "version",
+        "kind",
+        "namespace",
+        "name",
+        "labelSelector",
+        "annotationSelector",
+    ])?;
+    let text = |name: &str| target.text(name).map(Option::unwrap_or_default);
+    Ok(Target {
+        group: text("group")?,
+        version: text("version")?,
+        kind: text("kind")?,
+        namespace: text("namespace")?,
+        name: text("name")?,
+        label_selector: text("labelSelector")?,
+        annotation_selector: text("annotationSelector")?,
+    })
 }
 
 #[cfg(test)]
@@ -184,6 +223,10 @@ mod tests {
         assert_eq!(unit.overlay.get("targetNamespace").and_then(Node::text), Some("web"));
         assert_eq!(unit.service_account.as_deref(), Some("deployer"));
         assert_eq!(read(GOOD).unwrap().spec.timeout, 600);
+        let ignore = "  ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]\n";
+        let rules = read(&format!("{GOOD}{ignore}")).unwrap().spec.ignore;
+        assert_eq!(rules[0].paths, ["/spec/replicas"]);
+        assert_eq!(rules[0].target.as_ref().unwrap().kind, "Deployment");
     }
 
     #[test]
@@ -194,6 +237,11 @@ mod tests {
                 "apps.yaml:6:15: spec.decryption: is not supported yet; this unit stays as it is until the field goes",
             ),
             ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
+            (
+                "  ignore: [{paths: [spec.replicas]}]\n",
+                "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is no JSON pointer: it must begin with / and name a \
+                 field, as /spec/replicas does",
+            ),
             ("  wait: please\n", "apps.yaml:6:9: spec.wait: must be true or false"),
             ("  timeout: 5\n", "apps.yaml:6:12: spec.timeout: must be a string"),
             ("  retryInterval: 0s\n", "apps.yaml:6:18: spec.retryInterval: must be at least 1s"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   flotilla-inventory-<bucket>-<part>     units are hashed into 16 buckets; a full part is followed by the next
-//!     {"u":"kustomization/flux-system/apps","parent":"root"}                          the unit's links
+//!     {"u":"kustomization/flux-system/apps","parent":"root","as":"web/deployer"}                       the unit's links
 //!     {"u":"kustomization/flux-system/apps","g":"apps","v":"v1","k":"Deployment","ns":"web","n":"x","uid":"…"}
 //! ```
 //!
@@ -98,15 +98,10 @@ impl Book {
             pages.inventory.units.entry(unit.clone()).or_default().links = links.clone();
             changed |= pages.put((unit.clone(), None), unit_line(unit, links));
         }
-        for mut member in members {
-            let known = &mut pages.inventory.units.entry(unit.clone()).or_default().members;
-            match known.iter_mut().find(|known| known.object.id == member.object.id) {
-                Some(known) => {
-                    member.uid = member.uid.or(known.uid.take());
-                    *known = member.clone();
-                }
-                None => known.push(member.clone()),
-            }
+        for member in members {
+            let listed = pages.inventory.units.entry(unit.clone()).or_default();
+            listed.list(&member);
+            let Some(member) = listed.get(&member.object.id) else { continue };
             changed |= pages.put((unit.clone(), Some(member.object.id.clone())), line_of(unit, &member));
         }
         let change = if changed { pages.change } else { 0 };
@@ -121,7 +116,7 @@ impl Book {
     pub(crate) fn unlist(&self, unit: &UnitId, objects: &BTreeSet<ObjectId>, whole: bool) -> u64 {
         let mut pages = self.pages();
         if let Some(listed) = pages.inventory.units.get_mut(unit) {
-            listed.members.retain(|member| !objects.contains(&member.object.id));
+            listed.members.retain(|object, _| !objects.contains(object));
             let empty = listed.members.is_empty();
             for object in objects {
                 pages.drop_line(&(unit.clone(), Some(object.clone())));
@@ -145,7 +140,7 @@ impl Book {
             return false;
         }
         if let Some(listed) = pages.inventory.units.get_mut(unit) {
-            listed.members.retain(|member| member.object.id != *object);
+            listed.members.remove(object);
         }
         pages.drop_line(&(unit.clone(), Some(object.clone())));
         drop(pages);

@@ -32,6 +32,8 @@ pub(super) struct Line {
     pub(super) parent: Option<UnitId>,
     #[serde(default, rename = "dependsOn", skip_serializing_if = "Vec::is_empty")]
     pub(super) depends_on: Vec<UnitId>,
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<String>,
 }
 
 /// One ConfigMap.
@@ -86,6 +88,7 @@ pub(super) fn line_of(unit: &UnitId, member: &Member) -> Line {
         uid: member.uid.as_ref().map(|uid| uid.0.clone()),
         parent: None,
         depends_on: Vec::new(),
+        account: None,
     }
 }
 
@@ -102,6 +105,7 @@ pub(super) fn unit_line(unit: &UnitId, links: &Links) -> Line {
         uid: None,
         parent,
         depends_on,
+        account: links.account.as_ref().map(ToString::to_string),
     }
 }
 
@@ -146,7 +150,14 @@ impl Pages {
     pub(super) fn take(&mut self, key: (u8, u32), part: &mut Part, line: Line) {
         let unit = self.inventory.units.entry(line.u.clone()).or_default();
         let place = if line.k.is_empty() {
-            unit.links = Links { parent: line.parent.clone(), depends_on: line.depends_on.clone() };
+            // An account that cannot be read is not the agent itself.
+            match line.account.as_deref().map(str::parse).transpose() {
+                Ok(account) => {
+                    let (parent, depends_on) = (line.parent.clone(), line.depends_on.clone());
+                    unit.links = Links { parent, depends_on, account };
+                }
+                Err(error) => self.damage = Some(format!("the account of {}: {error}", line.u)),
+            }
             (line.u.clone(), None)
         } else {
             let id = ObjectId {
@@ -159,8 +170,7 @@ impl Pages {
                 object: ObjectRef { id: id.clone(), version: line.v.clone() },
                 uid: line.uid.clone().map(Uid),
             };
-            unit.members.retain(|known| known.object.id != id);
-            unit.members.push(member);
+            unit.list(&member);
             (line.u.clone(), Some(id))
         };
         self.places.insert(place.clone(), key.1);

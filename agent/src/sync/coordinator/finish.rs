@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flotilla_core::plan::{Target, UnitPlan};
+use flotilla_core::plan::{Access, Target, UnitPlan};
 use flotilla_core::report::{Event, Phase};
-use flotilla_core::{ObjectId, UnitId};
+use flotilla_core::{ObjectId, ServiceAccount, UnitId};
 use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, Work, now};
+use crate::cluster::request::{Failure, chain};
 use crate::sync::apply::ApplyOutcome;
 use crate::sync::prune::PruneOutcome;
 use crate::sync::unit_state::Facts;
@@ -21,6 +22,7 @@ impl Coordinator {
         match result {
             Work::Apply(done) => self.finish_apply(&unit, &plan, done),
             Work::Prune(done) => self.finish_prune(&unit, done),
+            Work::Access(account, answer) => self.finish_access(&unit, account, answer),
         }
     }
 
@@ -40,12 +42,16 @@ impl Coordinator {
             .map(|(step, finding)| (step.object.id.clone(), (step.stamp, finding)))
             .collect();
         let state = self.units.entry(unit.clone()).or_default();
-        for drift in &done.corrected {
-            state.corrected(&drift.object);
+        state.corrected += done.corrected.len() as u64;
+        let fights: Vec<_> = done
+            .corrected
+            .iter()
+            .filter_map(|drift| Some((drift.object.clone(), state.fights.corrected(drift)?)))
+            .collect();
+        if let Some(found) = done.inspected {
+            state.drift = found;
         }
-        if !plan.tolerated.is_empty() {
-            state.drift = done.inspected;
-        }
+        state.withheld = done.withheld;
         state.failed(failed, done.blocked, spec.and_then(|spec| spec.retry_interval));
         for drift in done.corrected {
             let message = match drift.fields.as_slice() {
@@ -53,6 +59,20 @@ impl Coordinator {
                 fields => fields.iter().take(5).map(describe).collect::<Vec<_>>().join("; "),
             };
             self.event(unit, Some(drift.object), false, "DriftCorrected", message);
+        }
+        for (id, words) in fights {
+            self.event(unit, Some(id), true, "Fought", words);
+        }
+        for (id, conflicts) in done.conflicts {
+            let taken: Vec<String> = conflicts
+                .iter()
+                .take(5)
+                .map(|conflict| format!("{} was set by {}", conflict.field, conflict.manager))
+                .collect();
+            let more = conflicts.len() - taken.len();
+            let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let message = format!("{}{and}, and is as Git says now", taken.join(", "));
+            self.event(unit, Some(id), true, "Conflict", message);
         }
         if done.defined {
             for (id, state) in self.units.iter_mut().filter(|(id, state)| *id != unit && state.has_failed()) {
@@ -63,7 +83,23 @@ impl Coordinator {
         self.store(unit);
     }
 
+    /// A no is asked again after a while, as RBAC tells nobody that it changed.
+    fn finish_access(&mut self, unit: &UnitId, account: ServiceAccount, answer: Result<Access, Failure>) {
+        let (access, pause) = match answer {
+            Ok(Access::Denied(why)) => (Access::Denied(why), 30),
+            Ok(access) => (access, 300),
+            Err(failure) => {
+                let why = format!("cannot ask what {} may create: {}", account.user(), chain(&failure));
+                (Access::Denied(why), 5)
+            }
+        };
+        let until = Instant::now() + Duration::from_secs(pause);
+        self.units.entry(unit.clone()).or_default().access = Some((account, access, until));
+    }
+
     pub(super) fn finish_prune(&mut self, unit: &UnitId, done: PruneOutcome) {
+        self.learn_approvals(&done.asked);
+        self.settle_approvals(unit, &done.left);
         for id in done.deleted {
             self.event(unit, Some(id), false, "Pruned", "deleted, as nothing names it any more".into());
         }
@@ -77,6 +113,7 @@ impl Coordinator {
             state.prune_at = Some(Instant::now() + pause);
         }
         state.kept = done.kept;
+        state.asked = done.asked;
         state.prune_findings = done.findings;
         for kept in news {
             let message = format!("{}; approve {} to let it go", kept.why, kept.approval.short());

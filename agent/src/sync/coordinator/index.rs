@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use flotilla_core::plan::{Declared, Seen, Sight};
-use flotilla_core::{ObjectId, ObjectRef, UnitId};
+use flotilla_core::plan::{Access, Declared, Seen, Sight};
+use flotilla_core::{ObjectId, ObjectRef, ServiceAccount, UnitId};
 
 use super::Coordinator;
 use crate::cluster::members::Known;
@@ -77,12 +77,14 @@ impl Coordinator {
     }
 
     pub(super) fn look(&self, id: &ObjectId) -> Sight {
-        let Some(mark) = self.marks.get(id) else { return Sight { applied: None, seen: Seen::Unknown } };
+        let Some(mark) = self.marks.get(id) else {
+            return Sight { applied: None, seen: Seen::Unknown, drift: None };
+        };
         let seen = match self.tools.members.get(id) {
             _ if mark.manner == Manner::Never => Seen::There { uid: mark.uid.clone(), touched: false },
             // What cannot be watched is applied once, and the answer shows how it is.
             Known::Unknown if self.tools.members.problem_of(id).is_some_and(|(_, lasting)| lasting) => {
-                return Sight { applied: None, seen: Seen::Unknown };
+                return Sight { applied: None, seen: Seen::Unknown, drift: mark.drift };
             }
             Known::Unknown => Seen::Unknown,
             // Left alone since it was there, it may never have got our label.
@@ -93,9 +95,19 @@ impl Coordinator {
             Known::There(observed) => {
                 let as_left = observed.entry == mark.entry && observed.uid == mark.uid;
                 let added = observed.folded && mark.manner == Manner::Override;
-                Seen::There { uid: observed.uid, touched: mark.manner != Manner::Once && (!as_left || added) }
+                let free = observed.paused || mark.manner == Manner::Once;
+                Seen::There { uid: observed.uid, touched: !free && (!as_left || added) }
             }
         };
-        Sight { applied: Some(mark.stamp), seen }
+        Sight { applied: Some(mark.stamp), seen, drift: mark.drift }
+    }
+
+    /// What is known of an account that asks to define a unit.
+    pub(super) fn access(&self, unit: &UnitId, account: &ServiceAccount) -> Access {
+        let known = self.units.get(unit).and_then(|state| state.access.as_ref());
+        match known {
+            Some((asked, access, _)) if asked == account => access.clone(),
+            _ => Access::Unknown,
+        }
     }
 }

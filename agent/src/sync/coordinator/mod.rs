@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flotilla_core::order::{Links, broken_links};
-use flotilla_core::plan::{self, Declared, Situation, Standing, UnitPlan};
+use flotilla_core::plan::{self, Access, Declared, Situation, Standing, UnitPlan};
 use flotilla_core::report::Timestamp;
-use flotilla_core::{DesiredState, Digest, ObjectId, UnitEntry, UnitId};
+use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::request::Failure;
 use crate::cluster::watch::Watches;
 use crate::sync::api::Request;
 use crate::sync::apply::{ApplyOutcome, Tools};
@@ -45,7 +46,6 @@ pub(in crate::sync) struct Coordinator {
     /// Units whose plan or readiness hangs on the key.
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     dirty: BTreeSet<UnitId>,
-    approvals: BTreeSet<Digest>,
     remove_all: bool,
     running: BTreeSet<UnitId>,
     work: JoinSet<Outcome>,
@@ -60,6 +60,7 @@ struct Outcome {
 enum Work {
     Apply(ApplyOutcome),
     Prune(PruneOutcome),
+    Access(ServiceAccount, Result<Access, Failure>),
 }
 
 impl Coordinator {
@@ -79,7 +80,6 @@ impl Coordinator {
             by_object: HashMap::new(),
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            approvals: BTreeSet::new(),
             remove_all: false,
             running: BTreeSet::new(),
             work: JoinSet::new(),
@@ -139,7 +139,7 @@ impl Coordinator {
                     }
                 }
                 Request::Approve { digest } => {
-                    self.approvals.insert(digest);
+                    self.approved(digest);
                     for (id, state) in &mut self.units {
                         if state.kept.iter().any(|kept| kept.approval == digest) {
                             state.prune_at = None;
@@ -180,7 +180,7 @@ impl Coordinator {
             state.prune_at = None;
         }
         let links: BTreeMap<UnitId, Links> =
-            desired.all_present().map(|unit| (unit.id.clone(), links_of(unit))).collect();
+            desired.all_present().map(|unit| (unit.id.clone(), links_of(unit, None))).collect();
         self.broken = broken_links(&links, |id| desired.units().contains_key(id));
         self.dependents.clear();
         for (id, links) in &links {
@@ -237,6 +237,7 @@ impl Coordinator {
                     prune_stop: stop.clone(),
                     broken: &self.broken,
                     remove_all: self.remove_all,
+                    access: &|unit, account| self.access(unit, account),
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))
             });
@@ -268,8 +269,12 @@ impl Coordinator {
     }
 }
 
-pub(in crate::sync) fn links_of(unit: &flotilla_core::UnitManifest) -> Links {
-    Links { parent: unit.spec.parent.clone(), depends_on: unit.spec.depends_on.clone() }
+pub(in crate::sync) fn links_of(
+    unit: &flotilla_core::UnitManifest,
+    account: Option<&ServiceAccount>,
+) -> Links {
+    let (parent, depends_on) = (unit.spec.parent.clone(), unit.spec.depends_on.clone());
+    Links { parent, depends_on, account: account.cloned() }
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use flotilla_core::{ObjectId, UnitId};
+use flotilla_core::guard::Subject;
+use flotilla_core::{Digest, ObjectId, UnitId};
 
 use super::Coordinator;
 use crate::cluster::request::chain;
+use crate::sync::engine::lock;
 use crate::sync::memory;
 
 impl Coordinator {
@@ -18,6 +20,10 @@ impl Coordinator {
             }
         };
         for (key, text) in stored {
+            if let Some((digest, subject)) = memory::read_approval(&key, &text) {
+                lock(&self.shared.approvals).give(digest, subject);
+                continue;
+            }
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
                 Some((standing, marks)) => {
@@ -47,6 +53,32 @@ impl Coordinator {
         };
         if let Err(error) = result {
             tracing::warn!(%unit, error = chain(&error), "goes on without memory");
+        }
+    }
+
+    /// An approval was given, and is remembered without what it is about.
+    pub(super) fn approved(&self, digest: Digest) {
+        let asked = self.units.values().flat_map(|state| &state.asked).find(|(asked, _)| *asked == digest);
+        self.learn_approvals(asked.map_or(&[], std::slice::from_ref));
+    }
+
+    /// Remembers what approvals are about, so that they hold for what is left of it after a restart.
+    pub(super) fn learn_approvals(&self, asked: &[(Digest, Subject)]) {
+        let mut approvals = lock(&self.shared.approvals);
+        for digest in approvals.learn(asked) {
+            let text = memory::write_approval(approvals.subject(digest));
+            if let Err(error) = self.shared.memory.store(&memory::approval_key(digest), text) {
+                tracing::warn!(digest = digest.short(), error = chain(&error), "goes on without memory");
+            }
+        }
+    }
+
+    /// Forgets approvals for a unit's objects that are gone, or wanted again.
+    pub(super) fn settle_approvals(&self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) {
+        for digest in lock(&self.shared.approvals).settle(unit, leaving) {
+            if let Err(error) = self.shared.memory.remove(&memory::approval_key(digest)) {
+                tracing::warn!(digest = digest.short(), error = chain(&error), "goes on without memory");
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flotilla_core::plan::{self, Standing, Target, UnitPlan};
+use flotilla_core::ignore::Ignores;
+use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::{Digest, ObjectId, UnitId};
 use tokio::time::Instant;
 
@@ -47,12 +48,31 @@ impl Coordinator {
                 Target::Desired(manifest) | Target::Last(manifest, _) => manifest.clone(),
                 Target::Suspended | Target::Nothing(_) | Target::Removed(..) => return BTreeSet::new(),
             };
+            let ignores = match Ignores::new(&manifest.spec.ignore) {
+                Ok(ignores) => ignores,
+                Err(error) => {
+                    state.blocked = Some(format!("spec.ignore: {error}"));
+                    self.report(&plan, false);
+                    return BTreeSet::new();
+                }
+            };
+            let last = before.as_ref().and_then(|standing| standing.last.as_ref());
+            let changed: BTreeSet<&ObjectId> =
+                steps.iter().filter(|step| step.cause == Cause::Change).map(|step| &step.object.id).collect();
+            let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
+            let contents = last.iter().flat_map(|last| &last.objects);
+            let contents = contents.map(|entry| (complete(&entry.object.id), entry.digest));
+            let contents = contents.filter(|(id, _)| changed.contains(id)).collect();
             let job = ApplyJob {
                 unit: id.clone(),
-                links: links_of(&manifest),
+                links: links_of(&manifest, plan.account.as_ref()),
                 steps,
                 inspect,
                 force: manifest.spec.force,
+                account: plan.account.clone(),
+                ignores,
+                before: contents,
+                rehearse: state.was_denied(),
                 now: now(),
             };
             // Drift alone takes nothing from readiness, so others may go on meanwhile.
@@ -66,6 +86,19 @@ impl Coordinator {
                 BTreeSet::new()
             };
         }
+        if let Target::Nothing(Waiting::Access(account)) | Target::Last(_, Waiting::Access(account)) =
+            &plan.target
+        {
+            let (account, unit) = (account.clone(), id.clone());
+            self.report(&plan, true);
+            self.start(plan, move |tools| {
+                Box::pin(async move {
+                    let answer = tools.cluster.may_create(&account, &unit).await;
+                    Work::Access(account, answer)
+                })
+            });
+            return BTreeSet::new();
+        }
         // Everything is applied that is to be.
         let complete = plan.apply.is_empty() && plan.refused.is_empty() && plan.unseen == 0;
         if let Target::Desired(manifest) = &plan.target
@@ -75,7 +108,7 @@ impl Coordinator {
             if standing.last.as_ref().map(|last| last.digest()) != Some(manifest.digest()) {
                 standing.last = Some(manifest.clone());
                 let count = manifest.objects.len();
-                let change = self.tools.book.list(&id, Some(&links_of(manifest)), []);
+                let change = self.tools.book.list(&id, Some(&links_of(manifest, plan.account.as_ref())), []);
                 tracing::debug!(unit = %id, change, "applied");
                 self.event(&id, None, false, "Applied", format!("{count} objects applied"));
                 if let Some(state) = self.units.get_mut(&id) {
@@ -122,7 +155,12 @@ impl Coordinator {
         let state = self.units.entry(id.clone()).or_default();
         if judge.is_empty() {
             state.kept.clear();
+            state.asked.clear();
             state.prune_findings.clear();
+            let is_known = matches!(plan.target, Target::Desired(_) | Target::Removed(_, None));
+            if is_known && plan.leaving.is_empty() {
+                self.settle_approvals(id, &BTreeSet::new());
+            }
             if let Target::Removed(_, None) = plan.target {
                 self.removed(id);
             }
@@ -145,6 +183,7 @@ impl Coordinator {
             && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
         let job = PruneJob {
             unit: id.clone(),
+            account: plan.account.clone(),
             members: self
                 .tools
                 .book
@@ -154,7 +193,7 @@ impl Coordinator {
             removal: matches!(plan.target, Target::Removed(..)),
             allow_empty,
             cluster_empties: empties,
-            approvals: self.approvals.clone(),
+            approvals: lock(&self.shared.approvals).clone(),
             limits: flotilla_core::guard::Limits {
                 share: self.shared.options.prune_share,
                 floor: self.shared.options.prune_floor,

@@ -1,0 +1,209 @@
+//! The engine on a real API server with RBAC: units run as their accounts, and the agent with the least rights that serve.
+
+mod engine_common;
+
+use engine_common::{Bench, at, client_of, config, namespace, unit};
+use flotilla_agent::sync::Request;
+use flotilla_core::UnitSpec;
+use flotilla_core::report::Phase;
+use flotilla_tests::ClusterOptions;
+use flotilla_tests::objects::apply;
+use serde_json::{Value, json};
+
+fn account(namespace: &str, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
+}
+
+/// A Role and its binding to an account of the same namespace, or of another.
+fn grant(namespace: &str, name: &str, account: (&str, &str), rules: &Value) -> [Value; 2] {
+    let rbac = "rbac.authorization.k8s.io";
+    let metadata = json!({"name": name, "namespace": namespace});
+    [
+        json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": metadata, "rules": rules}),
+        json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "namespace": account.0, "name": account.1}]}),
+    ]
+}
+
+fn team_config(namespace: &str, name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": {"value": value}})
+}
+
+fn all_of_configmaps() -> Value {
+    json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}])
+}
+
+fn child(account: Option<&str>) -> UnitSpec {
+    UnitSpec {
+        parent: Some(unit("root")),
+        service_account: account.map(|name| format!("flux-system/{name}").parse().unwrap()),
+        interval: 10,
+        ..UnitSpec::default()
+    }
+}
+
+#[tokio::test]
+async fn a_unit_is_applied_read_and_pruned_as_its_account() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let mut root = vec![namespace("flux-system"), namespace("team"), account("flux-system", "deployer")];
+    root.extend(grant("team", "deployer", ("flux-system", "deployer"), &all_of_configmaps()));
+    bench.present("root", UnitSpec::default(), &root);
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "team"}});
+    let allowed = [team_config("team", "one", "1"), team_config("team", "two", "1")];
+    bench.present(
+        "apps",
+        child(Some("deployer")),
+        &[&allowed[..], &[secret, team_config("default", "elsewhere", "1")]].concat(),
+    );
+    bench.publish();
+    // What RBAC refuses is named with the account; the others of the unit are applied.
+    let report = bench.until("apps", |report| report.findings.len() == 2).await;
+    assert_eq!(report.phase, Phase::Failed);
+    for (finding, what) in report.findings.iter().zip(["ConfigMap default/elsewhere", "Secret team/s"]) {
+        assert_eq!((finding.reason.as_str(), finding.object.to_string().as_str()), ("Forbidden", what));
+        assert!(
+            finding.message.contains("system:serviceaccount:flux-system:deployer"),
+            "{}",
+            finding.message
+        );
+    }
+    assert!(bench.is_there(&at("ConfigMap", "team", "one")).await);
+
+    bench.present("apps", child(Some("deployer")), &allowed);
+    bench.publish();
+    bench.until_ready().await;
+    // Deleting needs the account's rights too, also after the agent forgot all but the inventory.
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "create"]}]);
+    let [role, _] = grant("team", "deployer", ("flux-system", "deployer"), &rules);
+    root[3] = role;
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    bench.until_ready().await;
+    bench.present("apps", child(Some("deployer")), &allowed[..1]);
+    bench.publish();
+    let forbidden = |report: &flotilla_core::report::UnitReport| {
+        report.findings.iter().any(|finding| finding.message.contains("cannot delete resource"))
+    };
+    let report = bench.until("apps", forbidden).await;
+    assert!(report.findings[0].message.contains("deployer"), "{report:?}");
+    bench.stop_engine().await;
+    bench.disk.forget_everything();
+    bench.remove("apps");
+    bench.start_engine();
+    bench.until("apps", forbidden).await;
+    assert!(bench.is_there(&at("ConfigMap", "team", "two")).await);
+    let [role, _] = grant("team", "deployer", ("flux-system", "deployer"), &all_of_configmaps());
+    root[3] = role;
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "team", "one")).await;
+    bench.until_gone(&at("ConfigMap", "team", "two")).await;
+}
+
+#[tokio::test]
+async fn what_an_account_renders_becomes_a_unit_only_if_it_may_create_that() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let mut root = vec![namespace("flux-system"), namespace("team"), account("flux-system", "tenant")];
+    root.extend(grant("team", "tenant", ("flux-system", "tenant"), &all_of_configmaps()));
+    bench.present("root", UnitSpec::default(), &root);
+    bench.present("tenant", child(Some("tenant")), &[team_config("team", "one", "1")]);
+    let below = UnitSpec { parent: Some(unit("tenant")), ..child(Some("tenant")) };
+    bench.present("below", below.clone(), &[team_config("team", "inherited", "1")]);
+    bench.publish();
+    let report = bench.until_phase("below", Phase::Failed).await;
+    assert!(
+        report.message.starts_with(
+            "system:serviceaccount:flux-system:tenant may not create kustomizations.kustomize.toolkit.fluxcd.io in \
+             namespace flux-system"
+        ),
+        "{}",
+        report.message
+    );
+    assert!(!bench.is_there(&at("ConfigMap", "team", "inherited")).await);
+
+    let rules = json!([{"apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"], "verbs": ["create"]}]);
+    root.extend(grant("flux-system", "units", ("flux-system", "tenant"), &rules));
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    let binding = flotilla_tests::objects::ObjectRef::new(
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        "flux-system",
+        "units",
+    );
+    bench.until_field(&binding, "/roleRef/name", json!("units")).await;
+    // Nobody tells that RBAC changed; a person asks, or half a minute passes.
+    bench.engine.request(Request::Reconcile { unit: Some(unit("below")) }).unwrap();
+    bench.until_ready().await;
+    let inherited = at("ConfigMap", "team", "inherited");
+    let made = inherited.json(&bench.client()).await.unwrap();
+    assert_eq!(made["metadata"]["managedFields"][0]["manager"], "flotilla");
+    // It runs as its parent's account, which may do nothing elsewhere.
+    bench.present("below", below.clone(), &[team_config("default", "elsewhere", "1")]);
+    bench.publish();
+    let report = bench.until("below", |report| !report.findings.is_empty()).await;
+    assert!(report.findings[0].message.contains("system:serviceaccount:flux-system:tenant"), "{report:?}");
+}
+
+#[tokio::test]
+async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    bench.stop_engine().await;
+    let client = bench.client();
+    let text = std::fs::read_to_string("../deploy/agent.yaml").unwrap();
+    let documents = flotilla_yaml::parse(&text).unwrap();
+    for document in documents.iter().map(|node| node.to_json().unwrap()) {
+        let kind = document["kind"].as_str().unwrap();
+        let is_all = document["roleRef"]["name"] == "cluster-admin";
+        if !is_all && kind != "StatefulSet" {
+            apply(&client, "kubectl", &document).await.unwrap();
+        }
+    }
+    // The unit at the root runs as an account with rights of its own.
+    for object in [
+        namespace("ops"),
+        account("ops", "root"),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "ops-root"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "ops", "name": "root"}]}),
+    ] {
+        apply(&client, "kubectl", &object).await.unwrap();
+    }
+    let agent = client_of(&bench.cluster, "flotilla-system", "flotilla-agent").await;
+    bench.start_engine_as(agent);
+    let spec = |parent: Option<&str>, account: Option<&str>| UnitSpec {
+        parent: parent.map(unit),
+        service_account: account.map(|account| account.parse().unwrap()),
+        ..UnitSpec::default()
+    };
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"}});
+    let objects = [config("a", "1"), config("b", "1"), definition, widget, namespace("web")];
+    bench.present("root", spec(None, Some("ops/root")), &objects);
+    bench.present("below", spec(Some("root"), Some("ops/root")), &[config("c", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    let c = at("ConfigMap", "default", "c");
+    c.edit(&client, json!({"data": {"value": "2"}})).await.unwrap();
+    bench.until_field(&c, "/data/value", json!("1")).await;
+    bench.present("root", spec(None, Some("ops/root")), &[&objects[..1], &objects[2..4]].concat());
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "b")).await;
+    bench.until_gone(&at("Namespace", "", "web")).await;
+    // Without an account the agent itself has no rights to give.
+    bench.present("bare", spec(None, None), &[config("d", "1")]);
+    bench.publish();
+    let report = bench.until("bare", |report| !report.findings.is_empty()).await;
+    assert_eq!(report.findings[0].reason, "Forbidden");
+    assert!(
+        report.findings[0].message.contains("system:serviceaccount:flotilla-system:flotilla-agent"),
+        "{report:?}"
+    );
+}

@@ -1,0 +1,185 @@
+//! The engine on a real API server: how objects want to be applied, whose fields are taken, and what cannot be changed.
+
+mod engine_common;
+
+use engine_common::{Bench, at, config, unit};
+use flotilla_core::UnitSpec;
+use flotilla_core::report::Phase;
+use flotilla_tests::ClusterOptions;
+use flotilla_tests::objects::{ObjectRef, apply};
+use serde_json::{Value, json};
+
+const FLUX: &str = "kustomize.toolkit.fluxcd.io";
+
+fn annotated(name: &str, value: &str, annotation: (&str, &str)) -> Value {
+    let mut object = config(name, value);
+    object["metadata"]["annotations"] = json!({format!("{FLUX}/{}", annotation.0): annotation.1});
+    object
+}
+
+async fn data(bench: &Bench, name: &str) -> Value {
+    at("ConfigMap", "default", name).field(&bench.client(), "/data").await.unwrap()
+}
+
+#[tokio::test]
+async fn objects_say_how_they_are_applied() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    for name in ["merge", "once", "never", "off"] {
+        let mut theirs = config(name, "theirs");
+        theirs["data"]["extra"] = "theirs".into();
+        apply(&client, "kubectl", &theirs).await.unwrap();
+    }
+    let objects = [
+        annotated("merge", "ours", ("ssa", "Merge")),
+        annotated("once", "ours", ("ssa", "IfNotPresent")),
+        annotated("once-new", "ours", ("ssa", "IfNotPresent")),
+        annotated("never", "ours", ("ssa", "Ignore")),
+        annotated("off", "ours", ("reconcile", "disabled")),
+        annotated("off-new", "ours", ("reconcile", "disabled")),
+        annotated("keep", "ours", ("prune", "disabled")),
+        config("plain", "ours"),
+    ];
+    let wait = UnitSpec { wait: true, ..UnitSpec::default() };
+    bench.present("a", wait.clone(), &objects);
+    bench.publish();
+    bench.until_ready().await;
+    let both = json!({"value": "theirs", "extra": "theirs"});
+    assert_eq!(data(&bench, "merge").await, json!({"value": "ours", "extra": "theirs"}));
+    for name in ["once", "never", "off"] {
+        assert_eq!(data(&bench, name).await, both, "{name}");
+    }
+    assert_eq!(data(&bench, "once-new").await, json!({"value": "ours"}));
+    assert!(!bench.is_there(&at("ConfigMap", "default", "off-new")).await);
+
+    // What is made once is left to others, but made again when it is gone.
+    at("ConfigMap", "default", "once-new").edit(&client, json!({"data": {"value": "theirs"}})).await.unwrap();
+    // Somebody in the cluster wants one left alone for a while.
+    let plain = at("ConfigMap", "default", "plain");
+    let pause = |word: Value| json!({"metadata": {"annotations": {format!("{FLUX}/reconcile"): word}}, "data": {"value": "paused"}});
+    plain.edit(&client, pause("disabled".into())).await.unwrap();
+    let mut next = objects.clone();
+    next[7] = config("plain", "newer");
+    bench.present("a", wait.clone(), &next);
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(data(&bench, "plain").await, json!({"value": "paused"}));
+    assert_eq!(data(&bench, "once-new").await, json!({"value": "theirs"}));
+    plain.edit(&client, pause(Value::Null)).await.unwrap();
+    bench.until_field(&plain, "/data/value", json!("newer")).await;
+    at("ConfigMap", "default", "once-new").delete(&client).await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "once-new"), "/data/value", json!("ours")).await;
+
+    // What was never ours stays, and what its author keeps does too.
+    bench.present("a", UnitSpec { allow_empty: true, ..wait }, &[]);
+    bench.publish();
+    for name in ["plain", "once-new", "merge"] {
+        bench.until_gone(&at("ConfigMap", "default", name)).await;
+    }
+    bench.until_ready().await;
+    for name in ["once", "never", "off", "keep"] {
+        assert!(bench.is_there(&at("ConfigMap", "default", name)).await, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_others_hold_is_taken_and_told() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let mut theirs = config("a", "theirs");
+    theirs["data"]["other"] = "theirs".into();
+    apply(&bench.client(), "some-operator", &theirs).await.unwrap();
+    bench.present("a", UnitSpec::default(), &[config("a", "ours")]);
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(data(&bench, "a").await, json!({"value": "ours", "other": "theirs"}));
+    assert!(
+        bench.has_event("Conflict", ".data.value was set by some-operator, and is as Git says now"),
+        "{:#?}",
+        bench.events()
+    );
+    // Theirs with the same content is no conflict, and what kubectl had is ours without a word.
+    apply(&bench.client(), "kubectl", &config("b", "theirs")).await.unwrap();
+    apply(&bench.client(), "some-operator", &config("c", "same")).await.unwrap();
+    bench.present("a", UnitSpec::default(), &[config("a", "ours"), config("b", "ours"), config("c", "same")]);
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(bench.events().iter().filter(|event| event.reason == "Conflict").count(), 1);
+}
+
+fn deployment(app: &str, annotations: &Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default", "annotations": annotations},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": app}}, "template": {
+            "metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "web", "image": "web"}]}}}})
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_leaves_its_unit_whole_unless_forced() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let web = at("Deployment", "default", "web");
+    bench.present("a", UnitSpec::default(), &[config("x", "1"), deployment("one", &json!({}))]);
+    bench.publish();
+    bench.until_ready().await;
+    let uid = web.field(&bench.client(), "/metadata/uid").await.unwrap();
+
+    bench.present("a", UnitSpec::default(), &[config("x", "2"), deployment("two", &json!({}))]);
+    bench.publish();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert!(report.message.contains("spec.force would make it anew"), "{}", report.message);
+    assert!(report.message.ends_with("nothing of the unit was changed"), "{}", report.message);
+    assert_eq!(data(&bench, "x").await, json!({"value": "1"}));
+
+    let forced = json!({format!("{FLUX}/force"): "Enabled"});
+    bench.present("a", UnitSpec::default(), &[config("x", "2"), deployment("two", &forced)]);
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(data(&bench, "x").await, json!({"value": "2"}));
+    assert_ne!(web.field(&bench.client(), "/metadata/uid").await.unwrap(), uid);
+}
+
+#[tokio::test]
+async fn an_admission_that_said_no_is_asked_first() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    let group = "admissionregistration.k8s.io/v1";
+    for object in [
+        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "no-bad"}, "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}]},
+            "validations": [{"expression": "!has(object.data) || !('value' in object.data) || object.data.value != 'bad'", "message": "bad is not allowed"}]}}),
+        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "no-bad"},
+            "spec": {"policyName": "no-bad", "validationActions": ["Deny"]}}),
+    ] {
+        apply(&client, "kubectl", &object).await.unwrap();
+    }
+    // Policies take a moment to be enforced.
+    let probe = ObjectRef::new("v1", "ConfigMap", "default", "probe");
+    let enforced = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        match apply(&client, "kubectl", &config("probe", "bad")).await {
+            Err(error) if format!("{error:#}").contains("bad is not allowed") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    enforced.await.unwrap();
+    probe.delete(&client).await.unwrap();
+
+    bench.present("a", UnitSpec::default(), &[config("x", "1"), config("y", "bad")]);
+    bench.publish();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert_eq!(report.findings[0].reason, "Denied");
+    assert!(report.message.contains("bad is not allowed"), "{}", report.message);
+    // Nothing said so before: the other was applied.
+    bench.until_field(&at("ConfigMap", "default", "x"), "/data/value", json!("1")).await;
+    bench.present("a", UnitSpec::default(), &[config("x", "2"), config("y", "bad")]);
+    bench.publish();
+    bench
+        .until("a", |report| {
+            report.phase == Phase::Failed && report.message.ends_with("nothing of the unit was changed")
+        })
+        .await;
+    assert_eq!(data(&bench, "x").await, json!({"value": "1"}));
+    bench.present("a", UnitSpec::default(), &[config("x", "2"), config("y", "good")]);
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(data(&bench, "x").await, json!({"value": "2"}));
+    assert_eq!(unit("a").to_string(), "kustomization/flux-system/a");
+}
