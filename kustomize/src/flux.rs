@@ -188,8 +188,8 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
         k.empty = false;
     }
     for option in &overlay.build_metadata {
-        if !k.build_metadata.contains(option) {
-            k.build_metadata.push(option.clone());
+        if k.build_metadata.iter().all(|o| o.text != *option) {
+            k.build_metadata.push(text(option));
         }
         k.empty = false;
     }

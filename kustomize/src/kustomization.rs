@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_yaml::{Node, Pos};
 
-use crate::decode::{Text, Unknown, fields, list, nest, string, strings, text, text_map, texts};
+use crate::decode::{Text, Unknown, fields, list, nest, string, text, text_map, texts};
 use crate::error::{Fail, Res};
 use crate::parts::{
     GeneratorArgs, GeneratorOptions, HelmChart, Image, Label, Patch, ReplacementField, Replica, SortOptions,
@@ -44,7 +44,7 @@ pub(crate) struct Kustomization {
     pub(crate) generators: Vec<Text>,
     pub(crate) transformers: Vec<Text>,
     pub(crate) validators: Vec<Text>,
-    pub(crate) build_metadata: Vec<String>,
+    pub(crate) build_metadata: Vec<Text>,
     /// What `kustomize` would print to stderr about fields that have a successor.
     pub(crate) deprecated: Vec<&'static str>,
     /// Whether nothing but apiVersion and kind was there.
@@ -152,7 +152,7 @@ impl Kustomization {
                     "generators" => k.generators = texts(node, strict)?,
                     "transformers" => k.transformers = texts(node, strict)?,
                     "validators" => k.validators = texts(node, strict)?,
-                    "buildMetadata" => k.build_metadata = strings(node, strict)?,
+                    "buildMetadata" => k.build_metadata = texts(node, strict)?,
                     _ => unreachable!("not in the list of fields"),
                 }
                 Ok(())

@@ -100,6 +100,7 @@ pub(crate) fn set_origin(resource: &mut Resource, origin: &str) -> Res<()> {
 /// Notes a transformer at every resource. One without an origin was made by it.
 pub(crate) fn add_transformation(map: &mut ResMap, origin: &str) -> Res<()> {
     for resource in map.0.iter_mut().filter(|r| !r.is_empty()) {
+        resource.rewrite_annotations();
         if resource.annotation(ORIGIN_ANNOTATION).is_none() {
             set_origin(resource, origin)?;
             continue;
@@ -115,9 +116,9 @@ pub(crate) fn add_transformation(map: &mut ResMap, origin: &str) -> Res<()> {
     Ok(())
 }
 
-/// The label that says who built it. The version is that of the kustomize whose rules these are.
-pub(crate) fn add_managed_by(map: &mut ResMap) -> Res<()> {
-    let version = Text::new("kustomize-v5.8.1", Pos::default());
+/// The label that says who built it, asked for at `pos`. The version is that of the kustomize whose rules these are.
+pub(crate) fn add_managed_by(map: &mut ResMap, pos: Pos) -> Res<()> {
+    let version = Text::new("kustomize-v5.8.1", pos);
     let pairs = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), version)]);
     set_pairs(map, &pairs, &[FieldSpec::any("metadata/labels", true)])
 }
@@ -148,6 +149,7 @@ const INTERNAL: [&str; 18] = [
 pub(crate) fn clean(map: &mut ResMap, keep_origin: bool, keep_transformations: bool) -> Res<()> {
     for resource in &mut map.0 {
         let Some(annotations) = resource.node.at(&["metadata", "annotations"]) else { continue };
+        let pos = annotations.pos;
         let mut pairs = annotations.as_map().cloned().unwrap_or_default();
         let unwanted = |key: &str| {
             INTERNAL.contains(&key)
@@ -169,7 +171,7 @@ pub(crate) fn clean(map: &mut ResMap, keep_origin: bool, keep_transformations: b
         if pairs.is_empty() {
             metadata.remove("annotations");
         } else {
-            metadata.insert("annotations", Node::from(pairs));
+            metadata.insert("annotations", Node::from(pairs).at_pos(pos));
         }
     }
     Ok(())

@@ -125,7 +125,7 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
     for field in ["labels", "annotations"] {
         let mut merged = match old.node.at(&["metadata", field]) {
             Some(node) if node.is_map() => node.clone(),
-            _ => Node::map(),
+            _ => Node::map().at_pos(new.pos),
         };
         let map = merged.as_map_mut().expect("a mapping by construction");
         for entry in new.node.at(&["metadata", field]).and_then(Node::as_map).into_iter().flatten() {
@@ -152,8 +152,9 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
 }
 
 fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
-    let Some(old) = old.node.get(field).and_then(Node::as_map) else { return };
-    let mut merged = old.clone();
+    let Some(old) = old.node.get(field) else { return };
+    let (Some(map), pos) = (old.as_map(), old.pos) else { return };
+    let mut merged = map.clone();
     for entry in merged.entries_mut() {
         // Values are strings from here on, whatever they looked like.
         let text = entry.value.text().unwrap_or_default().to_owned();
@@ -165,7 +166,7 @@ fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
     if let Some(map) = new.node.as_map_mut()
         && !merged.is_empty()
     {
-        map.insert(field, Node::from(merged));
+        map.insert(field, Node::from(merged).at_pos(pos));
     }
 }
 

@@ -157,7 +157,7 @@ impl Resource {
         }
     }
 
-    /// Makes strings of all annotations, as kustomize does where it notes something in them; they then share nothing.
+    /// Makes strings of all annotations, as kustomize does where it writes them anew; they then share nothing.
     pub(crate) fn rewrite_annotations(&mut self) {
         let Some(annotations) = self.node.at(&["metadata", "annotations"]).and_then(Node::as_map) else {
             return;
@@ -229,7 +229,6 @@ impl Resource {
     }
 
     pub(crate) fn set_annotation(&mut self, key: &str, value: &str) -> Res<()> {
-        self.rewrite_annotations();
         let pos = self.pos;
         let metadata = map_under(&mut self.node, "metadata")?;
         let annotations = metadata.get_or_insert_with("annotations", || Node::map().at_pos(pos));

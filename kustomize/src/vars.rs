@@ -58,6 +58,7 @@ pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec]) -> Re
         for spec in specs {
             spec.apply(&mut resource.node, Create::No, &mut |node| replace_in(node, &values, &mut used))?;
         }
+        resource.settle_links();
     }
     Ok(values.keys().filter(|name| !used.contains(**name)).map(|name| (*name).to_owned()).collect())
 }
@@ -143,8 +144,9 @@ fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<S
                     Some(value) => {
                         used.insert(name.to_owned());
                         if output.is_empty() && rest.is_empty() && input.len() == name.len() + 3 {
-                            let pos = value.pos;
-                            *node = Node::new(value.value.clone()).at_pos(pos);
+                            let link = node.link().cloned();
+                            *node = Node::new(value.value.clone()).at_pos(value.pos);
+                            node.set_link(link);
                             return;
                         }
                         output.push_str(value.text().unwrap_or_default());

@@ -107,7 +107,8 @@ impl GeneratorArgs {
             }
             Ok(())
         })?;
-        g.envs.extend(env.filter(|e| !e.text.is_empty()));
+        // A generator that is a file of its own knows no `env`.
+        g.envs.extend(env.filter(|e| !e.text.is_empty() && u == Unknown::Refuse));
         if g.name.is_empty() {
             g.name = name_of_plugin;
         }

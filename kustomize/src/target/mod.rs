@@ -95,11 +95,13 @@ impl<'a> Target<'a> {
             (None, Reorder::Legacy) => sort::legacy_default(map)?,
             (None, Reorder::None) => {}
         }
-        let wants = |option: &str| self.kustomization.build_metadata.iter().any(|o| o == option);
-        if cx.options.add_managed_by || wants("managedByLabel") {
-            metadata::add_managed_by(map)?;
+        let wanted = |option: &str| self.kustomization.build_metadata.iter().find(|o| o.text == option);
+        let managed_by = wanted("managedByLabel");
+        if cx.options.add_managed_by || managed_by.is_some() {
+            metadata::add_managed_by(map, managed_by.map(|o| o.pos).unwrap_or_default())?;
         }
-        metadata::clean(map, wants("originAnnotations"), wants("transformerAnnotations"))?;
+        let (origins, changes) = (wanted("originAnnotations"), wanted("transformerAnnotations"));
+        metadata::clean(map, origins.is_some(), changes.is_some())?;
         Ok(acc.resources)
     }
 

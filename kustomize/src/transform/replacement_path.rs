@@ -2,37 +2,45 @@
 //!
 //! A source path names one node. A target path may name several, and may create what is missing.
 
-use flotilla_yaml::{Node, Scalar, Value};
+use flotilla_yaml::{Node, Pos, Scalar, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::node_ops::{index_name_value, is_list_index, wrong_kind};
 use crate::selector::regex;
 
-/// What a missing node at the end of a path is made as.
+/// What a missing node at the end of a path is made as, and where that was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Make {
     Nothing,
-    Scalar,
-    Seq,
-    Map,
+    Scalar(Pos),
+    Seq(Pos),
+    Map(Pos),
 }
 
 impl Make {
     /// As the value that will be put there.
     pub(crate) fn like(node: &Node) -> Self {
         match node.value {
-            Value::Scalar(_) => Self::Scalar,
-            Value::Seq(_) => Self::Seq,
-            Value::Map(_) => Self::Map,
+            Value::Scalar(_) => Self::Scalar(node.pos),
+            Value::Seq(_) => Self::Seq(node.pos),
+            Value::Map(_) => Self::Map(node.pos),
+        }
+    }
+
+    fn pos(self) -> Pos {
+        match self {
+            Self::Nothing => Pos::default(),
+            Self::Scalar(pos) | Self::Seq(pos) | Self::Map(pos) => pos,
         }
     }
 
     fn node(self) -> Node {
-        match self {
-            Self::Seq => Node::seq(),
-            Self::Map => Node::map(),
-            Self::Nothing | Self::Scalar => Node::from(Scalar::plain("")),
-        }
+        let node = match self {
+            Self::Seq(_) => Node::seq(),
+            Self::Map(_) => Node::map(),
+            Self::Nothing | Self::Scalar(_) => Node::from(Scalar::plain("")),
+        };
+        node.at_pos(self.pos())
     }
 }
 
@@ -44,8 +52,8 @@ fn number(part: &str) -> Option<usize> {
 fn kind_for(next: Option<&String>, last: Make) -> Make {
     match next {
         None => last,
-        Some(next) if is_list_index(next) || number(next).is_some() => Make::Seq,
-        Some(_) => Make::Map,
+        Some(next) if is_list_index(next) || number(next).is_some() => Make::Seq(last.pos()),
+        Some(_) => Make::Map(last.pos()),
     }
 }
 
@@ -161,11 +169,11 @@ fn visit_matching(
     if count > 0 || make == Make::Nothing {
         return Ok(count);
     }
-    let value = Node::plain(pattern);
+    let value = Node::plain(pattern).at_pos(make.pos());
     seq.push(if name.is_empty() {
         value
     } else {
-        let mut item = Node::map();
+        let mut item = Node::map().at_pos(make.pos());
         item.as_map_mut().expect("made above").push(Node::string(name), value);
         item
     });
