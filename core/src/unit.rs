@@ -37,6 +37,10 @@ impl UnitId {
     pub fn kustomization(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: UnitKind::Kustomization, namespace: namespace.into(), name: name.into() }
     }
+
+    pub fn helm_release(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: UnitKind::HelmRelease, namespace: namespace.into(), name: name.into() }
+    }
 }
 
 /// `root`, `kustomization/NAMESPACE/NAME`, `helmrelease/NAMESPACE/NAME`.

@@ -47,7 +47,7 @@ impl Gvk {
 
     /// Whether the kind is a built-in one without a namespace.
     fn is_cluster_scoped(&self) -> bool {
-        cluster_scoped(&self.group, &self.version, &self.kind)
+        is_cluster_scoped(&self.group, &self.version, &self.kind)
     }
 }
 
@@ -89,8 +89,8 @@ fn kind_order(kind: &str) -> i32 {
     }
 }
 
-/// The cluster-scoped kinds of the Kubernetes API that kustomize has built in.
-fn cluster_scoped(group: &str, version: &str, kind: &str) -> bool {
+/// Whether this is one of the cluster-scoped kinds of the Kubernetes API that kustomize has built in.
+pub fn is_cluster_scoped(group: &str, version: &str, kind: &str) -> bool {
     let v1 = version == "v1";
     let beta = version == "v1beta1";
     match group {

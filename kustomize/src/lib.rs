@@ -47,6 +47,7 @@ use error::Res;
 pub use error::{BuildError, Error};
 use files::{Files, TreePath};
 pub use flux::{FluxOverlay, FluxPatch, build_flux, generate, has_kustomization};
+pub use gvk::is_cluster_scoped;
 use load::{Context, Loader, Tree};
 pub use parts::{Image, Selector};
 pub use request::{Answer, Answers, HelmRequest, Request};

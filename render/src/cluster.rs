@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flotilla_core::UnitId;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::UnitManifest;
+use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
 use crate::cache::RenderCache;
 use crate::content::Content;
 use crate::fleet::ClusterDefinition;
+use crate::helm::{NothingRendered, Renders, TemplateRequest};
 use crate::source::{Artifact, RenderedSource, Sources};
 use crate::{checks, walk};
 
@@ -47,6 +48,8 @@ pub struct ClusterRender {
     pub units: BTreeMap<UnitId, RenderedUnit>,
     /// Every source that a unit's output defines, the fleet repo's own object left out.
     pub sources: BTreeMap<SourceId, RenderedSource>,
+    /// Releases that helm has to render first, by key: their units are held until it has.
+    pub requests: BTreeMap<Digest, TemplateRequest>,
 }
 
 impl ClusterRender {
@@ -68,6 +71,10 @@ pub struct Inputs<'a> {
     pub cache: &'a RenderCache,
     /// All other sources, as this cluster may see them.
     pub sources: &'a dyn Sources,
+    /// Manifests that helm has given.
+    pub renders: &'a dyn Renders,
+    /// The version of the cluster's Kubernetes, where it is known; as `v1.36.3`.
+    pub kube_version: Option<&'a str>,
     /// What people suspended by hand.
     pub suspended: &'a dyn Fn(&UnitId) -> bool,
     /// The content that a unit last rendered to while it was not suspended. What it defines stands in where the unit
@@ -83,7 +90,16 @@ impl<'a> Inputs<'a> {
         cache: &'a RenderCache,
         sources: &'a dyn Sources,
     ) -> Self {
-        Self { fleet, clusters, cache, sources, suspended: &|_| false, last_good: &|_| None }
+        Self {
+            fleet,
+            clusters,
+            cache,
+            sources,
+            renders: &NothingRendered,
+            kube_version: None,
+            suspended: &|_| false,
+            last_good: &|_| None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One unit's content: what a build of its path puts out, sorted into objects, child units, sources and problems.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
@@ -12,6 +13,7 @@ use flotilla_yaml::Node;
 use crate::cache::{Outcome, RenderCache};
 use crate::field::Places;
 use crate::flux::{self, Role};
+use crate::helm::{self, release::Release};
 use crate::overlay;
 use crate::source::{Artifact, SourceDefinition, fleet_source, prefix};
 
@@ -26,6 +28,8 @@ pub struct Definition {
     pub path: TreePath,
     /// The fields of the Flux `Kustomization` that change what is built: a mapping.
     pub overlay: Node,
+    /// For a HelmRelease: what is rendered in place of a path.
+    pub release: Option<Arc<Release>>,
     /// As the definition names it, of the unit's own namespace.
     pub service_account: Option<String>,
     /// Where the definition stands.
@@ -116,25 +120,37 @@ fn build(files: &dyn Files, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
 fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
     let prefix = prefix(recipe.source);
     let places = Places { sources: &output.sources, prefix: &prefix };
-    let mut sorter = Sorter { recipe, places, content: Content::default(), problems: Vec::new() };
+    let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
+    let mut sorter = Sorter::new(places, clusters);
     let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
     sorter.content.notices.extend(output.notices.iter().map(notice));
     for document in &output.documents {
         let at = (sorter.places.file(document.origin.file.as_ref()), document.origin.line);
         sorter.document(&document.node, at);
     }
-    if sorter.problems.is_empty() { Ok(sorter.content) } else { Err(sorter.problems) }
+    sorter.finish()
 }
 
-struct Sorter<'a> {
-    recipe: &'a Recipe<'a>,
+/// Sorts documents by what they are to us.
+pub(crate) struct Sorter<'a> {
     places: Places<'a>,
+    /// Where objects of our own kinds may stand, if anywhere.
+    clusters: Option<&'a TreePath>,
     content: Content,
     problems: Vec<Problem>,
 }
 
-impl Sorter<'_> {
-    fn document(&mut self, node: &Node, at: (String, u32)) {
+impl<'a> Sorter<'a> {
+    pub(crate) fn new(places: Places<'a>, clusters: Option<&'a TreePath>) -> Self {
+        Self { places, clusters, content: Content::default(), problems: Vec::new() }
+    }
+
+    pub(crate) fn finish(self) -> Result<Content, Vec<Problem>> {
+        if self.problems.is_empty() { Ok(self.content) } else { Err(self.problems) }
+    }
+
+    /// Takes a document that stands at `at` (file and line).
+    pub(crate) fn document(&mut self, node: &Node, at: (String, u32)) {
         let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
         let object = node.to_json().map_err(|e| {
             let wrong = crate::field::Wrong { pos: e.pos, field: String::new(), message: e.message };
@@ -162,8 +178,20 @@ impl Sorter<'_> {
             }
             Role::HelmRelease => {
                 let unit = flux::unit_id(Role::HelmRelease, &id.namespace, &id.name);
-                let message = "HelmReleases are not rendered yet; the release stays as it is";
-                content.broken_children.insert(unit, vec![problem(message.to_owned())]);
+                match helm::release::read(&unit, node, &self.places, &at) {
+                    Ok(read) => {
+                        content.sources.extend(read.chart.map(|source| SourceDefinition {
+                            source,
+                            file: at.0.clone(),
+                            line: at.1,
+                        }));
+                        content.notices.extend(read.notices);
+                        content.children.push(read.definition);
+                    }
+                    Err(problems) => {
+                        content.broken_children.insert(unit, problems);
+                    }
+                }
             }
             Role::Source(kind) => {
                 let source = SourceId::new(kind, flux::namespace_or_default(&id.namespace), id.name.as_str());
@@ -183,11 +211,12 @@ impl Sorter<'_> {
                 content.notices.push(problem(message).as_notice());
             }
             Role::Ours => {
-                let clusters = self.recipe.clusters;
-                let of_fleet = *self.recipe.source == fleet_source();
-                if !of_fleet || !TreePath::from_root(&at.0).is_ok_and(|file| file.is_within(clusters)) {
-                    let message =
-                        format!("a {} belongs below {clusters}/, where the fleet is defined", id.kind);
+                let file = TreePath::from_root(&at.0);
+                let is_at_home = |clusters| file.is_ok_and(|file| file.is_within(clusters));
+                if !self.clusters.is_some_and(is_at_home) {
+                    let home =
+                        self.clusters.map_or("the clusters' folder".to_owned(), |path| format!("{path}/"));
+                    let message = format!("a {} belongs below {home}, where the fleet is defined", id.kind);
                     self.problems.push(problem(message));
                 }
             }

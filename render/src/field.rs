@@ -151,6 +151,12 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// A mapping that is not there.
+    pub(crate) fn empty(path: &str) -> Self {
+        static NOTHING: std::sync::OnceLock<Node> = std::sync::OnceLock::new();
+        Self { field: Field::new(NOTHING.get_or_init(Node::map), path), fields: Vec::new() }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Field<'a>> {
         self.fields.iter().find(|(key, _)| *key == name).map(|(_, field)| field)
     }

@@ -17,11 +17,13 @@
 pub mod cache;
 mod checks;
 pub mod cluster;
+mod config;
 pub mod content;
 pub mod duration;
 mod field;
 pub mod fleet;
 pub mod flux;
+pub mod helm;
 mod overlay;
 mod registry;
 pub mod source;

@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::unit::{ObjectEntry, ServiceAccount, UnitManifest};
-use flotilla_core::{UnitId, UnitKind, UnitSpec};
+use flotilla_core::{Digest, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_yaml::Node;
+use serde_json::Value;
 
+use crate::cache::Outcome;
 use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
+use crate::config;
 use crate::content::{self, Content, Definition, Recipe};
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
+use crate::helm::{self, Capabilities, Config, Planned, TemplateRequest};
 use crate::registry::{Lookup, Registry};
 use crate::source::{Artifact, fleet_source};
 
@@ -37,14 +41,26 @@ struct Walk<'a> {
     units: BTreeMap<UnitId, RenderedUnit>,
     registry: Registry<'a>,
     queue: VecDeque<Pending>,
+    /// Releases come when nothing else can go on: then what their values are taken from is rendered, and which APIs
+    /// the cluster is given is known.
+    releases: VecDeque<Pending>,
+    requests: BTreeMap<Digest, TemplateRequest>,
     /// What nothing defines yet that a unit needs, beside the unit.
     waiting: Vec<(Pending, String)>,
 }
 
 pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
     let registry = Registry::new(inputs);
-    let (units, queue, waiting) = (BTreeMap::new(), VecDeque::new(), Vec::new());
-    let mut walk = Walk { inputs, cluster, units, registry, queue, waiting };
+    let mut walk = Walk {
+        inputs,
+        cluster,
+        units: BTreeMap::new(),
+        registry,
+        queue: VecDeque::new(),
+        releases: VecDeque::new(),
+        requests: BTreeMap::new(),
+        waiting: Vec::new(),
+    };
     walk.root()?;
     loop {
         while let Some(pending) = walk.queue.pop_front() {
@@ -54,14 +70,23 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         for (pending, _) in std::mem::take(&mut walk.waiting) {
             walk.unit(pending)?;
         }
-        if walk.queue.is_empty() && walk.waiting.len() == before {
-            if before == 0 {
-                break;
+        if !walk.queue.is_empty() || walk.waiting.len() != before {
+            continue;
+        }
+        let releases = std::mem::take(&mut walk.releases);
+        if !releases.is_empty() {
+            let capabilities = walk.capabilities();
+            for pending in releases {
+                walk.release(pending, &capabilities)?;
             }
+        } else if before > 0 {
             walk.give_up();
+        } else {
+            break;
         }
     }
-    Ok(ClusterRender { units: walk.units, sources: walk.registry.into_sources() })
+    let (sources, requests) = (walk.registry.into_sources(), walk.requests);
+    Ok(ClusterRender { units: walk.units, sources, requests })
 }
 
 impl Walk<'_> {
@@ -74,6 +99,7 @@ impl Walk<'_> {
             source: fleet_source(),
             path: self.cluster.root.clone(),
             overlay: Node::map(),
+            release: None,
             service_account: None,
             file: String::new(),
             line: 0,
@@ -124,21 +150,43 @@ impl Walk<'_> {
 
     /// Renders a unit, or lets it wait for the definition of its source.
     fn unit(&mut self, pending: Pending) -> Result<(), ReadError> {
+        if pending.definition.release.is_some() {
+            self.releases.push_back(pending);
+            return Ok(());
+        }
+        if let Some((pending, artifact)) = self.artifact(pending) {
+            let outcome = self.build(&pending.definition, &artifact);
+            self.built(pending, &artifact, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// The content of a unit's source. `None`: the unit waits for it, or is held.
+    fn artifact(&mut self, pending: Pending) -> Option<(Pending, Artifact)> {
         let Definition { id, source, .. } = &pending.definition;
         let confined = pending.parent_account.is_some();
-        let artifact = match self.registry.content(source, &id.namespace, confined) {
-            Lookup::Found(artifact) => artifact,
+        match self.registry.content(source, &id.namespace, confined) {
+            Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
                 self.waiting.push((pending, format!("{missing} is not defined in this cluster")));
-                return Ok(());
+                None
             }
             Lookup::Unusable(reason) => {
                 let problem = self.place(&pending, reason).field("spec.sourceRef");
                 self.held(pending, vec![problem]);
-                return Ok(());
+                None
             }
-        };
-        let outcome = match self.build(&pending.definition, &artifact) {
+        }
+    }
+
+    fn built(
+        &mut self,
+        pending: Pending,
+        artifact: &Artifact,
+        outcome: Result<Outcome, ReadError>,
+    ) -> Result<(), ReadError> {
+        let source = &pending.definition.source;
+        let outcome = match outcome {
             Err(error) if *source != fleet_source() => {
                 // One source's clone is damaged: that is its units' problem.
                 let problem = self.place(&pending, format!("{source}: {error}"));
@@ -148,17 +196,88 @@ impl Walk<'_> {
             outcome => outcome?,
         };
         match outcome {
-            Ok(content) => self.rendered(pending, &artifact, content),
+            Ok(content) => self.rendered(pending, artifact, content),
             Err(problems) => self.held(pending, problems.to_vec()),
         }
         Ok(())
     }
 
-    fn build(
-        &self,
-        definition: &Definition,
-        artifact: &Artifact,
-    ) -> Result<crate::cache::Outcome, ReadError> {
+    /// Renders a release from what helm has given, or asks for it.
+    fn release(&mut self, pending: Pending, capabilities: &Capabilities) -> Result<(), ReadError> {
+        let Some((pending, artifact)) = self.artifact(pending) else { return Ok(()) };
+        let Some(release) = pending.definition.release.clone() else { return Ok(()) };
+        let namespace = pending.definition.id.namespace.clone();
+        let planned = helm::plan(&release, &artifact, capabilities, &|secret, name| {
+            self.config(secret, &namespace, name)
+        });
+        let outcome = match planned {
+            Err(error) => Err(error),
+            Ok(Planned::Missing(what)) => {
+                let message = format!(
+                    "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
+                     not known here"
+                );
+                let problem = self.place(&pending, message).field("spec.valuesFrom");
+                Ok(Err([problem].into()))
+            }
+            Ok(Planned::Wrong(what, field)) => Ok(Err([self.place(&pending, what).field(field)].into())),
+            Ok(Planned::Request(request)) => {
+                let key = request.key();
+                match self.inputs.renders.get(key) {
+                    Some(Ok(text)) => helm::content(self.inputs.cache, &release, key, &text)
+                        .map(|outcome| self.at(&pending, outcome)),
+                    Some(Err(reason)) => Ok(Err([self.place(&pending, reason)].into())),
+                    None => {
+                        self.requests.insert(key, *request);
+                        let message = "helm has not rendered the release yet".to_owned();
+                        Ok(Err([self.place(&pending, message)].into()))
+                    }
+                }
+            }
+        };
+        self.built(pending, &artifact, outcome)
+    }
+
+    /// Problems without a place get that of the release.
+    fn at(&self, pending: &Pending, outcome: Outcome) -> Outcome {
+        let Definition { file, line, .. } = &pending.definition;
+        outcome.map_err(|problems| {
+            let place = |problem: &Problem| {
+                if problem.file.is_empty() {
+                    Problem { file: file.clone(), line: *line, ..problem.clone() }
+                } else {
+                    problem.clone()
+                }
+            };
+            problems.iter().map(place).collect()
+        })
+    }
+
+    /// A ConfigMap, or a Secret, that a unit of this cluster renders.
+    fn config(&self, secret: bool, namespace: &str, name: &str) -> Config {
+        let kind = if secret { "Secret" } else { "ConfigMap" };
+        let objects =
+            self.units.values().filter_map(|unit| unit.unit.as_ref()).flat_map(|unit| &unit.content.objects);
+        let object = objects.map(|object| (object.id(), object)).find(|(id, _)| {
+            id.group.is_empty() && id.kind == kind && id.name == name && id.namespace == namespace
+        });
+        object.map_or(Config::Absent, |(_, object)| Config::Found(config::data(&object.value())))
+    }
+
+    /// What the cluster's Kubernetes is, and the APIs that its own units bring.
+    fn capabilities(&self) -> Capabilities {
+        let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
+        let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
+            let id = object.id();
+            (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+        });
+        let mut api_versions: Vec<String> = definitions.flat_map(|object| served(&object.value())).collect();
+        api_versions.sort();
+        api_versions.dedup();
+        Capabilities { kube_version: self.inputs.kube_version.map(str::to_owned), api_versions }
+    }
+
+    fn build(&self, definition: &Definition, artifact: &Artifact) -> Result<Outcome, ReadError> {
         let Definition { source, path, overlay, .. } = definition;
         let recipe = Recipe { source, artifact, path, overlay, clusters: self.inputs.clusters };
         content::render(self.inputs.cache, &recipe)
@@ -180,7 +299,7 @@ impl Walk<'_> {
         let last = if suspended { (self.inputs.last_good)(id) } else { None };
         let mut spec = pending.definition.spec.clone();
         spec.parent = pending.parent.clone();
-        spec.drift = self.cluster.drift;
+        spec.drift = spec.drift.max(self.cluster.drift);
         spec.service_account = self.account(&pending);
         let entries = content.objects.iter().map(ObjectEntry::from).collect();
         let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
@@ -281,4 +400,15 @@ impl Walk<'_> {
             problems,
         });
     }
+}
+
+/// The APIs that a CustomResourceDefinition serves, as templates ask for them.
+fn served(definition: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (group, kind) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["kind"]));
+    let (Some(group), Some(kind)) = (group, kind) else { return Vec::new() };
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let served =
+        versions.filter(|version| version["served"] != false).filter_map(|version| text(&version["name"]));
+    served.flat_map(|version| [format!("{group}/{version}"), format!("{group}/{version}/{kind}")]).collect()
 }

@@ -85,6 +85,7 @@ pub(crate) fn read(
         source,
         path: reader.path,
         overlay: reader.overlay.into(),
+        release: None,
         service_account: reader.service_account,
         file: at.0.clone(),
         line: at.1,

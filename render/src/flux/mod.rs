@@ -14,7 +14,7 @@ pub enum Role {
     Object,
     /// A Flux `Kustomization`: becomes a unit.
     Kustomization,
-    /// A Flux `HelmRelease`: becomes a unit that cannot be rendered yet.
+    /// A Flux `HelmRelease`: becomes a unit.
     HelmRelease,
     /// A Flux source: the hub's business.
     Source(SourceKind),

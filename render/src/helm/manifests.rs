@@ -1,0 +1,198 @@
+//! What `helm template` printed, sorted into a unit's content.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::report::Problem;
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_kustomize::{Answers, BuildError, is_cluster_scoped};
+use flotilla_yaml::{Node, parse, write_documents};
+
+use super::release::{Crds, Release};
+use crate::content::{Content, Sorter};
+use crate::field::Places;
+use crate::overlay;
+
+/// Who keeps an object that its unit does not have any more.
+const KEEP: (&str, &str) = ("kustomize.toolkit.fluxcd.io/prune", "disabled");
+/// Who leaves an object alone once it is there.
+const IF_NOT_PRESENT: (&str, &str) = ("kustomize.toolkit.fluxcd.io/ssa", "IfNotPresent");
+const HOOK: &str = "helm.sh/hook";
+
+/// A document of the output and the template that it comes from.
+struct Manifest {
+    node: Node,
+    template: String,
+}
+
+impl Manifest {
+    fn text(&self, path: &[&str]) -> &str {
+        self.node.at(path).and_then(Node::text).unwrap_or_default()
+    }
+
+    fn title(&self) -> String {
+        format!("{} {}", self.text(&["kind"]), self.text(&["metadata", "name"]))
+    }
+}
+
+/// Sorts the manifests of a release.
+///
+/// # Errors
+/// All that is wrong with them. Hooks are: nothing would run them at the right moment.
+pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Problem>> {
+    let mut manifests = manifests(text).map_err(|problem| vec![problem])?;
+    manifests.retain(|manifest| !is_test(manifest));
+    let hooks: Vec<String> = manifests
+        .iter()
+        .filter_map(|it| Some((it, it.node.at(&["metadata", "annotations", HOOK])?.text()?)))
+        .map(|(it, hook)| format!("{} ({hook}, {})", it.title(), it.template))
+        .collect();
+    if !hooks.is_empty() {
+        let message = format!(
+            "the release has hooks, which are not run yet: {}; switch them off in the chart's values, or set \
+             disableHooks for install and upgrade",
+            hooks.join("; ")
+        );
+        return Err(vec![Problem::error("", 0, message)]);
+    }
+    let (crds, others): (Vec<_>, Vec<_>) =
+        manifests.into_iter().partition(|manifest| manifest.template.contains("/crds/"));
+    let others = post_rendered(release, others).map_err(|problem| vec![problem])?;
+
+    let places = Places { sources: &[], prefix: "" };
+    let mut sorter = Sorter::new(places, None);
+    if release.create_namespace {
+        sorter.document(&kept(namespace(&release.namespace), true), (String::new(), 0));
+    }
+    if release.crds != Crds::Skip {
+        for crd in crds {
+            let only_once = release.crds == Crds::Create;
+            sorter.document(&kept(crd.node, only_once), (crd.template, 0));
+        }
+    }
+    for mut manifest in others {
+        in_namespace(&mut manifest, &release.namespace);
+        sorter.document(&manifest.node, (manifest.template, 0));
+    }
+    sorter.finish()
+}
+
+/// Helm puts `# Source: CHART/templates/FILE` below each `---`.
+fn manifests(text: &str) -> Result<Vec<Manifest>, Problem> {
+    let mut found = Vec::new();
+    let mut take = |template: &str, document: &str| -> Result<(), Problem> {
+        let nodes = parse(document).map_err(|error| Problem {
+            column: error.pos.column,
+            ..Problem::error(template, 0, format!("the rendered manifest is no YAML: {error}"))
+        })?;
+        for node in nodes {
+            let items = node.get("items").and_then(Node::as_seq);
+            let template = template.to_owned();
+            match (node.get("kind").and_then(Node::text), items) {
+                (Some(kind), Some(items)) if kind.ends_with("List") => {
+                    found.extend(
+                        items.iter().map(|item| Manifest { node: item.clone(), template: template.clone() }),
+                    );
+                }
+                (None, _) if node.is_null() || node.as_map().is_some_and(|map| map.is_empty()) => {}
+                _ => found.push(Manifest { node, template }),
+            }
+        }
+        Ok(())
+    };
+    let mut template = String::new();
+    let mut document = String::new();
+    for line in text.lines() {
+        if line.trim_end() == "---" {
+            take(&template, &std::mem::take(&mut document))?;
+            template.clear();
+        } else if let (true, Some(source)) = (document.is_empty(), line.strip_prefix("# Source: ")) {
+            source.trim().clone_into(&mut template);
+        } else {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    take(&template, &document)?;
+    Ok(found)
+}
+
+/// Tests are run by hand; `--skip-tests` leaves out those that are templates of their own.
+fn is_test(manifest: &Manifest) -> bool {
+    let hook = manifest.text(&["metadata", "annotations", HOOK]);
+    !hook.is_empty()
+        && hook.split(',').all(|hook| matches!(hook.trim(), "test" | "test-success" | "test-failure"))
+}
+
+/// The overlays one after the other, over all manifests at once as Flux does it.
+fn post_rendered(release: &Release, manifests: Vec<Manifest>) -> Result<Vec<Manifest>, Problem> {
+    let mut manifests = manifests;
+    for fields in &release.post_renderers {
+        if manifests.is_empty() {
+            break;
+        }
+        // Files stand for templates, so that each object is still known to come from its own.
+        let mut by_template: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+        for manifest in manifests {
+            by_template.entry(manifest.template).or_default().push(manifest.node);
+        }
+        let files = by_template.iter().enumerate();
+        let files =
+            MemoryFiles::new(files.map(|(n, (_, nodes))| (format!("{n:06}.yaml"), write_documents(nodes))));
+        let built =
+            flotilla_kustomize::build_flux(&files, &TreePath::root(), &overlay::of(fields), &Answers::new());
+        let output = built.map_err(|error| {
+            let message = match error {
+                BuildError::Failed(error) => error.message,
+                needs @ BuildError::Needs(_) => needs.to_string(),
+            };
+            Problem::error("", 0, format!("the post-renderer failed: {message}")).field("spec.postRenderers")
+        })?;
+        let templates: Vec<String> = by_template.into_keys().collect();
+        let template = |file: Option<&TreePath>| {
+            let number = file.and_then(|file| file.as_str().strip_suffix(".yaml")?.parse::<usize>().ok());
+            number.and_then(|n| templates.get(n)).cloned().unwrap_or_default()
+        };
+        manifests = output
+            .documents
+            .into_iter()
+            .map(|document| Manifest {
+                template: template(document.origin.file.as_ref()),
+                node: document.node,
+            })
+            .collect();
+    }
+    Ok(manifests)
+}
+
+fn namespace(name: &str) -> Node {
+    Node::from_json(&serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+}
+
+/// An object that stays when its unit does not have it any more, and is made only where it is not there if
+/// `only_once`.
+fn kept(mut node: Node, only_once: bool) -> Node {
+    let marks = std::iter::once(KEEP).chain(only_once.then_some(IF_NOT_PRESENT));
+    if let Some(metadata) = node.get_mut("metadata").and_then(Node::as_map_mut) {
+        if metadata.get("annotations").is_none_or(Node::is_null) {
+            metadata.insert("annotations", Node::map());
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Node::as_map_mut) {
+            for (key, value) in marks {
+                annotations.insert(key, Node::from_json(&value.into()));
+            }
+        }
+    }
+    node
+}
+
+/// As helm: an object of a namespaced kind that names no namespace goes to the release's.
+fn in_namespace(manifest: &mut Manifest, namespace: &str) {
+    let (api_version, kind) = (manifest.text(&["apiVersion"]), manifest.text(&["kind"]));
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    if is_cluster_scoped(group, version, kind) || !manifest.text(&["metadata", "namespace"]).is_empty() {
+        return;
+    }
+    if let Some(metadata) = manifest.node.get_mut("metadata").and_then(Node::as_map_mut) {
+        metadata.insert("namespace", Node::from_json(&namespace.into()));
+    }
+}

@@ -1,0 +1,161 @@
+//! From a release, its chart's source and what the cluster is given, to what helm is asked.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::Digest;
+use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
+use serde_json::{Map, Value};
+
+use super::release::{Release, ValuesFrom};
+use super::request::{Capabilities, ChartFiles, TemplateRequest};
+use super::values;
+use crate::source::Artifact;
+
+/// What `valuesFrom` and the like find under a name.
+pub(crate) enum Config {
+    Found(BTreeMap<String, String>),
+    /// Nothing that is rendered for the cluster has it.
+    Absent,
+}
+
+/// What is to be done for a release.
+pub(crate) enum Planned {
+    Request(Box<TemplateRequest>),
+    /// It needs what is not rendered, at least not yet.
+    Missing(String),
+    /// It is wrong: why, and the field.
+    Wrong(String, &'static str),
+}
+
+/// Plans one release. `config` looks up a ConfigMap (or Secret: `true`) of the release's own namespace.
+///
+/// # Errors
+/// Where the chart's files cannot be read.
+pub(crate) fn plan(
+    release: &Release,
+    artifact: &Artifact,
+    capabilities: &Capabilities,
+    config: &dyn Fn(bool, &str) -> Config,
+) -> Result<Planned, ReadError> {
+    let files = &*artifact.files;
+    let Some((path, digest)) = chart_in(files, &release.chart)? else {
+        let message = format!("there is no Chart.yaml in {}", release.chart);
+        return Ok(Planned::Wrong(message, "spec.chart"));
+    };
+    let base = if release.chart == TreePath::root() { &path } else { &TreePath::root() };
+    let default_values = match default_values(release, files, base)? {
+        Ok(values) => values,
+        Err(message) => return Ok(Planned::Wrong(message, "spec.chart.spec.valuesFiles")),
+    };
+    let mut all = Map::new();
+    for from in &release.values_from {
+        match take(&mut all, from, config) {
+            Ok(()) => {}
+            Err(Refused::Absent(what)) => return Ok(Planned::Missing(what)),
+            Err(Refused::Wrong(what)) => return Ok(Planned::Wrong(what, "spec.valuesFrom")),
+        }
+    }
+    values::merge(&mut all, release.values.clone());
+    Ok(Planned::Request(Box::new(TemplateRequest {
+        chart: ChartFiles { files: artifact.files.clone(), path, digest, default_values },
+        name: release.name.clone(),
+        namespace: release.namespace.clone(),
+        values: all,
+        capabilities: capabilities.clone(),
+        crds: release.crds != super::release::Crds::Skip,
+        no_hooks: release.no_hooks,
+        skip_schema: release.skip_schema,
+    })))
+}
+
+/// The folder of the chart: `at`, or the only folder in it, as archives of charts have it. With the digest of its
+/// content.
+fn chart_in(files: &dyn Files, at: &TreePath) -> Result<Option<(TreePath, Digest)>, ReadError> {
+    let Some(entry) = files.entry(at)?.filter(|entry| entry.kind == Kind::Folder) else { return Ok(None) };
+    let has_chart = |folder: &TreePath| -> Result<bool, ReadError> {
+        let Ok(file) = folder.join("Chart.yaml") else { return Ok(false) };
+        Ok(files.entry(&file)?.is_some_and(|entry| entry.kind == Kind::File))
+    };
+    if has_chart(at)? {
+        return Ok(Some((at.clone(), Digest::of(&entry.id.0))));
+    }
+    let listed = files.list(at)?;
+    let mut folders = listed.into_iter().filter(|(_, entry)| entry.kind == Kind::Folder);
+    if let (Some((name, entry)), None) = (folders.next(), folders.next())
+        && let Ok(folder) = at.join(&name)
+        && has_chart(&folder)?
+    {
+        return Ok(Some((folder, Digest::of(&entry.id.0))));
+    }
+    Ok(None)
+}
+
+/// What stands in for the chart's own `values.yaml`.
+fn default_values(
+    release: &Release,
+    files: &dyn Files,
+    base: &TreePath,
+) -> Result<Result<Option<Map<String, Value>>, String>, ReadError> {
+    let mut all = Map::new();
+    for name in &release.values_files {
+        let path = match base.join(name) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        match files.entry(&path)? {
+            Some(entry) if entry.kind == Kind::File => {}
+            _ if release.ignore_missing_values_files => continue,
+            _ => return Ok(Err(format!("there is no file {path} in the chart's source"))),
+        }
+        let content = files.read(&path)?;
+        match std::str::from_utf8(&content).map_err(|error| error.to_string()).and_then(yaml_map) {
+            Ok(map) => values::merge(&mut all, map),
+            Err(error) => return Ok(Err(format!("{path}: {error}"))),
+        }
+    }
+    Ok(Ok((!release.values_files.is_empty()).then_some(all)))
+}
+
+enum Refused {
+    Absent(String),
+    Wrong(String),
+}
+
+fn take(
+    all: &mut Map<String, Value>,
+    from: &ValuesFrom,
+    config: &dyn Fn(bool, &str) -> Config,
+) -> Result<(), Refused> {
+    let kind = if from.secret { "Secret" } else { "ConfigMap" };
+    let what = format!("{kind} {}", from.name);
+    let data = match config(from.secret, &from.name) {
+        Config::Found(data) => data,
+        Config::Absent if from.optional => return Ok(()),
+        Config::Absent => return Err(Refused::Absent(what)),
+    };
+    let Some(text) = data.get(&from.key) else {
+        if from.optional {
+            return Ok(());
+        }
+        return Err(Refused::Wrong(format!("{what} has no key '{}'", from.key)));
+    };
+    match &from.target_path {
+        Some(path) => values::set(all, path, text, from.literal)
+            .map_err(|error| Refused::Wrong(format!("{what}, key '{}': {error}", from.key))),
+        None => {
+            let map = yaml_map(text)
+                .map_err(|error| Refused::Wrong(format!("{what}, key '{}': {error}", from.key)))?;
+            values::merge(all, map);
+            Ok(())
+        }
+    }
+}
+
+fn yaml_map(text: &str) -> Result<Map<String, Value>, String> {
+    let documents = flotilla_yaml::parse(text).map_err(|error| error.to_string())?;
+    let Some(node) = documents.first().filter(|node| !node.is_null()) else { return Ok(Map::new()) };
+    match node.to_json().map_err(|error| error.message)? {
+        Value::Object(map) => Ok(map),
+        _ => Err("must be a mapping".to_owned()),
+    }
+}

@@ -1,0 +1,420 @@
+//! A Flux `HelmRelease`, read field by field. What only matters to a release's life in the cluster (remediation,
+//! rollback, tests) is a notice until that life is led; a field that would change objects and is not supported is a
+//! problem. Source of behaviour: the CRD of `helm.toolkit.fluxcd.io/v2` and helm-controller 1.6.
+
+use flotilla_core::UnitId;
+use flotilla_core::report::Problem;
+use flotilla_core::source::{HelmChart, Source, SourceId, SourceKind, SourceSpec};
+use flotilla_core::unit::{DriftMode, UnitSpec};
+use flotilla_kustomize::files::TreePath;
+use flotilla_yaml::Node;
+use serde_json::{Map, Value};
+
+use crate::content::Definition;
+use crate::field::{Field, Object, Places, Wrong};
+use crate::flux::sources::{CHART_SOURCES, chart};
+use crate::overlay;
+
+type Read<T> = Result<T, Wrong>;
+
+/// What a release renders, apart from its unit's policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// Helm's name of the release.
+    pub name: String,
+    /// The namespace that its objects go to.
+    pub namespace: String,
+    /// `install.createNamespace`
+    pub create_namespace: bool,
+    /// Where the chart is below its source; the root where the source is a chart.
+    pub chart: TreePath,
+    /// Files that are merged in place of the chart's own values.
+    pub values_files: Vec<String>,
+    pub ignore_missing_values_files: bool,
+    /// In order; the inline values go over them.
+    pub values_from: Vec<ValuesFrom>,
+    pub values: Map<String, Value>,
+    pub crds: Crds,
+    pub no_hooks: bool,
+    pub skip_schema: bool,
+    /// Overlays that the manifests go through, one after the other, the common metadata last.
+    pub post_renderers: Vec<Node>,
+}
+
+/// What becomes of the objects in a chart's `crds/`. They are never deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Crds {
+    Skip,
+    /// Made where they are not there, and left alone afterwards.
+    #[default]
+    Create,
+    /// Kept as the chart has them.
+    CreateReplace,
+}
+
+/// An entry of `valuesFrom`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuesFrom {
+    pub secret: bool,
+    pub name: String,
+    pub key: String,
+    pub target_path: Option<String>,
+    pub optional: bool,
+    pub literal: bool,
+}
+
+/// What a HelmRelease object comes to.
+pub(crate) struct ReadRelease {
+    pub(crate) definition: Definition,
+    /// The `HelmChart` that `spec.chart` stands for, where the chart comes from a HelmRepository.
+    pub(crate) chart: Option<Source>,
+    pub(crate) notices: Vec<Problem>,
+}
+
+/// Reads a `HelmRelease` that stands at `at` (file and line).
+///
+/// # Errors
+/// The first thing that is wrong or that we don't support, with its place.
+pub(crate) fn read(
+    id: &UnitId,
+    node: &Node,
+    places: &Places<'_>,
+    at: &(String, u32),
+) -> Result<ReadRelease, Vec<Problem>> {
+    let nothing = Node::map();
+    let spec = Field::new(node.get("spec").unwrap_or(&nothing), "spec");
+    let mut reader = Reader { id, notices: Vec::new() };
+    let read = reader.release(&spec, at).map_err(|wrong| vec![places.problem(wrong, at)]);
+    let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
+    read.map(|(definition, chart)| ReadRelease { definition, chart, notices: notices.collect() })
+}
+
+const KNOWN: &[&str] = &[
+    "chart",
+    "chartRef",
+    "commonMetadata",
+    "dependsOn",
+    "driftDetection",
+    "healthCheckExprs",
+    "install",
+    "interval",
+    "kubeConfig",
+    "maxHistory",
+    "persistentClient",
+    "postRenderStrategy",
+    "postRenderers",
+    "releaseName",
+    "rollback",
+    "serviceAccountName",
+    "storageNamespace",
+    "suspend",
+    "targetNamespace",
+    "test",
+    "timeout",
+    "uninstall",
+    "upgrade",
+    "values",
+    "valuesFrom",
+    "waitStrategy",
+];
+
+const INSTALL: &[&str] = &[
+    "crds",
+    "createNamespace",
+    "disableHooks",
+    "disableOpenAPIValidation",
+    "disableSchemaValidation",
+    "disableTakeOwnership",
+    "disableWait",
+    "disableWaitForJobs",
+    "remediation",
+    "replace",
+    "serverSideApply",
+    "skipCRDs",
+    "strategy",
+    "timeout",
+];
+
+const UPGRADE: &[&str] = &[
+    "chartNameChangeStrategy",
+    "cleanupOnFail",
+    "crds",
+    "disableHooks",
+    "disableOpenAPIValidation",
+    "disableSchemaValidation",
+    "disableTakeOwnership",
+    "disableWait",
+    "disableWaitForJobs",
+    "force",
+    "preserveValues",
+    "remediation",
+    "serverSideApply",
+    "strategy",
+    "timeout",
+];
+
+/// Helm's limit on the name of a release.
+const MAX_NAME: usize = 53;
+
+struct Reader<'a> {
+    id: &'a UnitId,
+    notices: Vec<Wrong>,
+}
+
+impl Reader<'_> {
+    fn release(&mut self, spec: &Field<'_>, at: &(String, u32)) -> Read<(Definition, Option<Source>)> {
+        let object = spec.object(KNOWN)?;
+        for (name, instead) in [
+            ("kubeConfig", "each cluster has an agent of its own"),
+            ("healthCheckExprs", "the release would count as ready too early"),
+        ] {
+            if let Some(field) = object.get(name) {
+                return Err(field.wrong(format!("is not supported: {instead}")));
+            }
+        }
+        for name in ["rollback", "test", "uninstall", "storageNamespace", "maxHistory"] {
+            if let Some(field) = object.get(name) {
+                self.notices.push(field.wrong("has no effect: the release is applied as objects"));
+            }
+        }
+        let (install, upgrade) = (part(&object, "install", INSTALL)?, part(&object, "upgrade", UPGRADE)?);
+        let interval = object.need("interval")?.seconds()?;
+        let timeout = object.get("timeout").map_or(Ok(300), Field::seconds)?;
+        let either = |name: &str| -> Read<bool> { Ok(install.bool(name)? || upgrade.bool(name)?) };
+        let both = |name: &str| -> Read<bool> { Ok(install.bool(name)? && upgrade.bool(name)?) };
+        for part in [&install, &upgrade] {
+            for name in ["remediation", "strategy", "chartNameChangeStrategy", "preserveValues"] {
+                if let Some(field) = part.get(name) {
+                    self.notices.push(field.wrong("has no effect: the release is applied as objects"));
+                }
+            }
+        }
+        let (source, chart, implied) = self.chart(&object, interval)?;
+        let target = object.text("targetNamespace")?;
+        let mut post_renderers = Vec::new();
+        for renderer in object.get("postRenderers").map(Field::items).transpose()?.unwrap_or_default() {
+            if let Some(kustomize) = renderer.object(&["kustomize"])?.get("kustomize") {
+                post_renderers.push(checked_overlay(kustomize, &["patches", "images"])?);
+            }
+        }
+        if let Some(common) = object.get("commonMetadata") {
+            let mut only = Node::map();
+            if let Some(map) = only.as_map_mut() {
+                map.insert("commonMetadata", common.node.clone());
+            }
+            post_renderers.push(checked_overlay(&Field::new(&only, "spec"), &["commonMetadata"])?);
+        }
+        let release = Release {
+            name: self.name(&object, target.as_deref())?,
+            namespace: target.unwrap_or_else(|| self.id.namespace.clone()),
+            create_namespace: install.bool("createNamespace")?,
+            chart: chart.path,
+            values_files: chart.values_files,
+            ignore_missing_values_files: chart.ignore_missing,
+            values_from: object
+                .get("valuesFrom")
+                .map(Field::items)
+                .transpose()?
+                .unwrap_or_default()
+                .iter()
+                .map(values_from)
+                .collect::<Read<_>>()?,
+            values: object.get("values").map(values).transpose()?.unwrap_or_default(),
+            crds: crds(&install, &upgrade)?,
+            no_hooks: both("disableHooks")?,
+            skip_schema: either("disableSchemaValidation")?,
+            post_renderers,
+        };
+        let spec = UnitSpec {
+            depends_on: self.depends_on(&object)?,
+            prune: true,
+            wait: !both("disableWait")?,
+            force: upgrade.bool("force")?,
+            suspend: object.bool("suspend")?,
+            timeout,
+            interval,
+            drift: drift(&object)?,
+            ..UnitSpec::default()
+        };
+        let definition = Definition {
+            id: self.id.clone(),
+            spec,
+            source,
+            path: release.chart.clone(),
+            overlay: Node::map(),
+            release: Some(release.into()),
+            service_account: object.text("serviceAccountName")?,
+            file: at.0.clone(),
+            line: at.1,
+        };
+        Ok((definition, implied))
+    }
+
+    /// As helm-controller names a release whose object does not.
+    fn name(&self, object: &Object<'_>, target: Option<&str>) -> Read<String> {
+        let name = object.text("releaseName")?.unwrap_or_else(|| match target {
+            Some(target) => format!("{target}-{}", self.id.name),
+            None => self.id.name.clone(),
+        });
+        if name.len() > MAX_NAME {
+            let message = format!("'{name}' is longer than {MAX_NAME} characters; set spec.releaseName");
+            return Err(Wrong { field: "spec.releaseName".into(), ..object.field.wrong(message) });
+        }
+        Ok(name)
+    }
+
+    /// The source of the chart, where it is in it, and the `HelmChart` that has to be made for it.
+    fn chart(&mut self, object: &Object<'_>, interval: u32) -> Read<(SourceId, Place, Option<Source>)> {
+        let (by_spec, by_ref) = (object.get("chart"), object.get("chartRef"));
+        let by_spec = match (by_spec, by_ref) {
+            (Some(chart), None) => chart,
+            (None, Some(chart)) => {
+                let kinds = [
+                    ("OCIRepository", SourceKind::OciRepository),
+                    ("HelmChart", SourceKind::HelmChart),
+                    ("ExternalArtifact", SourceKind::ExternalArtifact),
+                ];
+                let chart = chart.object(&["apiVersion", "kind", "name", "namespace"])?;
+                let namespace = chart.text("namespace")?.unwrap_or_else(|| self.id.namespace.clone());
+                let kind = chart.need("kind")?.choice(&kinds)?;
+                let source = SourceId::new(kind, namespace, chart.need("name")?.text()?);
+                return Ok((source, Place::default(), None));
+            }
+            _ => return Err(object.field.wrong("needs one of spec.chart and spec.chartRef")),
+        };
+        let template = by_spec.object(&["metadata", "spec"])?;
+        let known = [
+            "chart",
+            "ignoreMissingValuesFiles",
+            "interval",
+            "reconcileStrategy",
+            "sourceRef",
+            "valuesFiles",
+            "verify",
+            "version",
+        ];
+        let fields = template.need("spec")?.object(&known)?;
+        let from = fields.need("sourceRef")?.object(&["apiVersion", "kind", "name", "namespace"])?;
+        let kind = from.need("kind")?.choice(&CHART_SOURCES)?;
+        let namespace = from.text("namespace")?.unwrap_or_else(|| self.id.namespace.clone());
+        let source = SourceId::new(kind, &namespace, from.need("name")?.text()?);
+        let spec: HelmChart = chart(&fields, source.clone())?;
+        let place = Place {
+            path: TreePath::root(),
+            values_files: spec.values_files.clone(),
+            ignore_missing: spec.ignore_missing_values_files,
+        };
+        if kind != SourceKind::HelmRepository {
+            let field = fields.need("chart")?;
+            if let Some(verify) = fields.get("verify") {
+                return Err(verify.wrong("signatures of charts are not verified yet"));
+            }
+            let path = field.so(TreePath::from_root(spec.chart.trim_start_matches("./")))?;
+            return Ok((source, Place { path, ..place }, None));
+        }
+        let id = SourceId::new(
+            SourceKind::HelmChart,
+            namespace,
+            format!("{}-{}", self.id.namespace, self.id.name),
+        );
+        let interval = fields.get("interval").map_or(Ok(interval), Field::seconds)?;
+        // The values files are merged where the chart is rendered.
+        let spec = HelmChart { values_files: Vec::new(), ignore_missing_values_files: false, ..spec };
+        let spec = SourceSpec::HelmChart(spec);
+        let implied = Source { id: id.clone(), interval, timeout: 60, suspend: false, spec };
+        Ok((id, place, Some(implied)))
+    }
+
+    fn depends_on(&self, object: &Object<'_>) -> Read<Vec<UnitId>> {
+        let mut all = Vec::new();
+        for item in object.get("dependsOn").map(Field::items).transpose()?.unwrap_or_default() {
+            let item = item.object(&["name", "namespace", "readyExpr"])?;
+            if let Some(expression) = item.get("readyExpr") {
+                return Err(expression.wrong("is not supported yet"));
+            }
+            let namespace = item.text("namespace")?.unwrap_or_else(|| self.id.namespace.clone());
+            all.push(UnitId::helm_release(namespace, item.need("name")?.text()?));
+        }
+        Ok(all)
+    }
+}
+
+/// Where a chart and its values are in a source.
+struct Place {
+    path: TreePath,
+    values_files: Vec<String>,
+    ignore_missing: bool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { path: TreePath::root(), values_files: Vec::new(), ignore_missing: false }
+    }
+}
+
+fn part<'a>(object: &Object<'a>, name: &str, known: &[&str]) -> Read<Object<'a>> {
+    match object.get(name) {
+        Some(field) => field.object(known),
+        None => Ok(Object::empty(name)),
+    }
+}
+
+/// Without drift detection, drift is reported and left.
+fn drift(object: &Object<'_>) -> Read<DriftMode> {
+    let Some(field) = object.get("driftDetection") else { return Ok(DriftMode::Report) };
+    let detection = field.object(&["ignore", "mode"])?;
+    if let Some(ignore) = detection.get("ignore") {
+        return Err(ignore.wrong("is not supported yet"));
+    }
+    detection.get("mode").map_or(Ok(DriftMode::Report), |mode| {
+        mode.choice(&[
+            ("enabled", DriftMode::Correct),
+            ("warn", DriftMode::Report),
+            ("disabled", DriftMode::Report),
+        ])
+    })
+}
+
+/// One policy out of two: what an upgrade would do counts, and an install makes what is not there.
+fn crds(install: &Object<'_>, upgrade: &Object<'_>) -> Read<Crds> {
+    let choices = [("Skip", Crds::Skip), ("Create", Crds::Create), ("CreateReplace", Crds::CreateReplace)];
+    let of = |part: &Object<'_>, default| part.get("crds").map_or(Ok(default), |f| f.choice(&choices));
+    let skip = install.bool("skipCRDs")? && install.get("crds").is_none();
+    let at_install = if skip { Crds::Skip } else { of(install, Crds::Create)? };
+    Ok(match (at_install, of(upgrade, Crds::Skip)?) {
+        (_, Crds::CreateReplace) => Crds::CreateReplace,
+        (Crds::Skip, Crds::Skip) => Crds::Skip,
+        _ => Crds::Create,
+    })
+}
+
+fn values(field: &Field<'_>) -> Read<Map<String, Value>> {
+    let json = field.node.to_json().map_err(|error| field.wrong(error.message))?;
+    match json {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => Err(field.wrong("must be a mapping")),
+    }
+}
+
+fn values_from(field: &Field<'_>) -> Read<ValuesFrom> {
+    let object = field.object(&["kind", "literal", "name", "optional", "targetPath", "valuesKey"])?;
+    Ok(ValuesFrom {
+        secret: object.need("kind")?.choice(&[("Secret", true), ("ConfigMap", false)])?,
+        name: object.need("name")?.text()?,
+        key: object.text("valuesKey")?.unwrap_or_else(|| "values.yaml".to_owned()),
+        target_path: object.text("targetPath")?,
+        optional: object.bool("optional")?,
+        literal: object.bool("literal")?,
+    })
+}
+
+/// An overlay whose fields have been read once, so that what is wrong is said at its place.
+fn checked_overlay(field: &Field<'_>, known: &[&str]) -> Read<Node> {
+    field.object(known)?;
+    let mut read = flotilla_kustomize::FluxOverlay::default();
+    for (name, field) in field.entries()? {
+        overlay::read(&mut read, name, &field).unwrap_or(Ok(()))?;
+    }
+    Ok(field.node.clone())
+}

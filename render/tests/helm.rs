@@ -1,0 +1,347 @@
+//! HelmReleases: what helm is asked, when it is asked again, and what becomes of its answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use flotilla_core::report::Problem;
+use flotilla_core::source::{ArtifactGenerator, Source};
+use flotilla_core::unit::DriftMode;
+use flotilla_core::{Digest, UnitId};
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_render::helm::{Renders, TemplateRequest};
+use flotilla_render::{
+    Artifact, ClusterDefinition, ClusterRender, Inputs, RenderCache, Sources, Unavailable, Unit,
+    render_cluster,
+};
+use serde_json::{Value, json};
+
+/// A chart from a repository is there at once, whatever its name.
+struct Charts;
+
+impl Sources for Charts {
+    fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
+        let files = MemoryFiles::new([
+            ("web/Chart.yaml", "name: web\n"),
+            ("web/values.yaml", "a: 1\n"),
+            ("web/small.yaml", "size: 1\nkeep: true\n"),
+            ("web/large.yaml", "size: 9\n"),
+        ]);
+        Ok(Artifact::new(Arc::new(files), "1.2.3", &source.id.to_string()))
+    }
+
+    fn generate(
+        &self,
+        _: &ArtifactGenerator,
+        _: &BTreeMap<String, Artifact>,
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+        Err(Unavailable("no generators here".into()))
+    }
+}
+
+#[derive(Default)]
+struct Kept(Mutex<BTreeMap<Digest, Result<Arc<str>, String>>>);
+
+impl Renders for Kept {
+    fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
+        self.0.lock().unwrap().get(&key).cloned()
+    }
+}
+
+#[derive(Default)]
+struct World {
+    cache: RenderCache,
+    kept: Kept,
+}
+
+impl World {
+    fn once(&self, files: &[(&str, String)]) -> ClusterRender {
+        let clusters = TreePath::from_root("clusters").unwrap();
+        let root = TreePath::from_root("clusters/x").unwrap();
+        let cluster = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
+        let fleet = Artifact::new(Arc::new(files), "main@sha1:1", "fleet");
+        self.cache.begin_round();
+        let inputs = Inputs {
+            renders: &self.kept,
+            kube_version: Some("v1.36.3"),
+            ..Inputs::new(&fleet, &clusters, &self.cache, &Charts)
+        };
+        render_cluster(&inputs, &cluster).unwrap()
+    }
+
+    /// Renders until helm has answered everything; gives what it was asked too.
+    fn render(
+        &self,
+        files: &[(&str, String)],
+        helm: impl Fn(&TemplateRequest) -> Result<String, String>,
+    ) -> (ClusterRender, Vec<TemplateRequest>) {
+        let mut asked = Vec::new();
+        loop {
+            let render = self.once(files);
+            if render.requests.is_empty() {
+                return (render, asked);
+            }
+            for (key, request) in render.requests {
+                self.kept.0.lock().unwrap().insert(key, helm(&request).map(Into::into));
+                asked.push(request);
+            }
+        }
+    }
+}
+
+fn release(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: {name}, namespace: \
+         apps}}\nspec:\n  interval: 1m\n{spec}"
+    )
+}
+
+const CHART: &str =
+    "  chart:\n    spec: {chart: web, version: 1.x, sourceRef: {kind: HelmRepository, name: charts}}\n";
+const REPOSITORY: &str = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts, \
+                          namespace: apps}\nspec: {interval: 1m, url: https://example.org/charts}\n";
+
+fn files(spec: &str, more: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("clusters/x/repository.yaml", REPOSITORY.to_owned()),
+        ("clusters/x/web.yaml", release("web", spec)),
+        ("clusters/x/more.yaml", more.to_owned()),
+    ]
+}
+
+fn config_map(request: &TemplateRequest) -> Result<String, String> {
+    Ok(format!(
+        "---\n# Source: web/templates/config.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {}\ndata:\n  \
+         values: '{}'\n",
+        request.name,
+        Value::Object(request.values.clone())
+    ))
+}
+
+fn web() -> UnitId {
+    UnitId::helm_release("apps", "web")
+}
+
+fn unit(render: &ClusterRender) -> Unit {
+    let unit = &render.units[&web()];
+    unit.unit.clone().unwrap_or_else(|| panic!("held: {:?}", unit.problems))
+}
+
+fn objects(render: &ClusterRender) -> Vec<Value> {
+    unit(render).content.objects.iter().map(|object| object.value()).collect()
+}
+
+fn held(render: &ClusterRender) -> Vec<Problem> {
+    let unit = &render.units[&web()];
+    assert!(unit.unit.is_none(), "it rendered");
+    unit.problems.clone()
+}
+
+#[test]
+fn a_release_is_a_unit_with_what_helm_answers() {
+    let world = World::default();
+    let spec = format!(
+        "{CHART}  targetNamespace: shop\n  values: {{replicas: 2}}\n  dependsOn: [{{name: db}}]\n  timeout: 2m\n"
+    );
+    let mut all = files(&spec, "");
+    all.push(("clusters/x/db.yaml", release("db", CHART)));
+
+    let first = world.once(&all);
+    assert!(held(&first)[0].message.contains("helm has not rendered"), "{:?}", held(&first));
+    assert_eq!(first.requests.len(), 2);
+    let (render, asked) = world.render(&all, config_map);
+    let request = asked.iter().find(|request| request.name == "shop-web").unwrap();
+    assert_eq!(
+        (request.namespace.as_str(), &request.values),
+        ("shop", json!({"replicas": 2}).as_object().unwrap())
+    );
+    assert_eq!(request.chart.path.as_str(), "web");
+    assert_eq!(request.capabilities.kube_version.as_deref(), Some("v1.36.3"));
+    let expected = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-web", "namespace": "shop"},
+        "data": {"values": "{\"replicas\":2}"},
+    });
+    assert_eq!(objects(&render), [expected]);
+    let spec = unit(&render).manifest.spec.clone();
+    assert_eq!(spec.depends_on, [UnitId::helm_release("apps", "db")]);
+    assert_eq!((spec.timeout, spec.interval, spec.wait, spec.prune), (120, 60, true, true));
+    assert_eq!(spec.drift, DriftMode::Report, "without drift detection nothing is put back");
+    assert_eq!(
+        render.sources.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        ["HelmRepository/apps/charts", "HelmChart/apps/apps-db", "HelmChart/apps/apps-web",]
+    );
+    assert_eq!(render.units[&web()].revision, "1.2.3");
+}
+
+#[test]
+fn helm_runs_again_for_what_changes_the_answer_and_for_nothing_else() {
+    let world = World::default();
+    let base = format!("{CHART}  values: {{a: 1, b: {{c: 2}}}}\n");
+    let crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: \
+               monitors.example.org}\nspec: {group: example.org, names: {kind: Monitor}, versions: [{name: v1, \
+               served: true}, {name: v0, served: false}]}\n";
+    assert_eq!(world.render(&files(&base, ""), config_map).1.len(), 1);
+    for (what, spec, more, runs) in [
+        ("nothing", base.clone(), "", 0),
+        ("order and style of values", format!("{CHART}  values:\n    b:\n      c: 2\n    a: 1\n"), "", 0),
+        ("interval and timeout", format!("{base}  timeout: 9m\n"), "", 0),
+        ("a new API in the cluster", base.clone(), crd, 0),
+        ("post-renderers", format!("{base}  commonMetadata: {{labels: {{x: y}}}}\n"), "", 0),
+        ("a value", format!("{CHART}  values: {{a: 2, b: {{c: 2}}}}\n"), "", 1),
+        ("the name", format!("{base}  releaseName: other\n"), "", 1),
+        ("the namespace", format!("{base}  releaseName: web\n  targetNamespace: other\n"), "", 1),
+        ("back again", base.clone(), "", 0),
+    ] {
+        assert_eq!(world.render(&files(&spec, more), config_map).1.len(), runs, "{what}");
+    }
+    let asked = World::default().render(&files(&base, crd), config_map).1;
+    assert_eq!(asked[0].capabilities.api_versions, ["example.org/v1", "example.org/v1/Monitor"]);
+}
+
+#[test]
+fn values_come_in_order_from_what_the_cluster_is_given() {
+    let more = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: defaults, namespace: apps}\ndata:\n  values.yaml: |\n    \
+                a: 1\n    b: {c: 1, d: 1}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: access, namespace: \
+                apps}\nstringData: {password: 'x,y'}\n";
+    let from = "  valuesFrom:\n  - {kind: ConfigMap, name: defaults}\n  - {kind: Secret, name: access, valuesKey: \
+                password, targetPath: auth.password, literal: true}\n  - {kind: ConfigMap, name: nowhere, optional: \
+                true}\n  values: {b: {c: 2}}\n";
+    let (_, asked) = World::default().render(&files(&format!("{CHART}{from}"), more), config_map);
+    let expected = json!({"a": 1, "b": {"c": 2, "d": 1}, "auth": {"password": "x,y"}});
+    assert_eq!(Value::Object(asked[0].values.clone()), expected);
+
+    for (from, says) in [
+        ("[{kind: ConfigMap, name: nowhere}]", "ConfigMap nowhere is in nothing that is rendered"),
+        ("[{kind: ConfigMap, name: defaults, valuesKey: x}]", "has no key 'x'"),
+        ("[{kind: Secret, name: access, valuesKey: password}]", "must be a mapping"),
+        ("[{kind: Secret, name: access, valuesKey: password, targetPath: 'a['}]", "no index"),
+        ("[{kind: Pod, name: x}]", "'Pod' is none of Secret, ConfigMap"),
+    ] {
+        let (render, asked) =
+            World::default().render(&files(&format!("{CHART}  valuesFrom: {from}\n"), more), config_map);
+        let problem = &held(&render)[0];
+        assert!(
+            problem.message.contains(says) && problem.field.starts_with("spec.valuesFrom"),
+            "{problem:?}"
+        );
+        assert_eq!((problem.file.as_str(), asked.len()), ("clusters/x/web.yaml", 0));
+    }
+}
+
+#[test]
+fn values_files_take_the_place_of_the_charts_own() {
+    let chart = |files: &str| CHART.replace("version: 1.x", &format!("version: 1.x, valuesFiles: {files}"));
+    let (_, asked) = World::default().render(&files(&chart("[small.yaml, large.yaml]"), ""), config_map);
+    let defaults = asked[0].chart.default_values.clone().map(Value::Object);
+    assert_eq!(defaults, Some(json!({"size": 9, "keep": true})));
+    let (render, _) = World::default().render(&files(&chart("[none.yaml]"), ""), config_map);
+    assert!(held(&render)[0].message.contains("no file web/none.yaml"), "{:?}", held(&render));
+}
+
+#[test]
+fn a_chart_of_the_fleet_repo_needs_no_fetch() {
+    let spec = "  chart:\n    spec: {chart: ./charts/own, sourceRef: {kind: GitRepository, name: flux-system, namespace: \
+                flux-system}}\n";
+    let mut all = files(spec, "");
+    all.push(("charts/own/Chart.yaml", "name: own\n".to_owned()));
+    let (render, asked) = World::default().render(&all, config_map);
+    assert_eq!((asked[0].chart.path.as_str(), objects(&render).len()), ("charts/own", 1));
+    all.pop();
+    let (render, _) = World::default().render(&all, config_map);
+    assert!(held(&render)[0].message.contains("no Chart.yaml in charts/own"), "{:?}", held(&render));
+}
+
+#[test]
+fn crds_are_kept_and_post_renderers_leave_them_alone() {
+    let output = "---\n# Source: web/crds/monitor.yaml\napiVersion: apiextensions.k8s.io/v1\nkind: \
+                  CustomResourceDefinition\nmetadata: {name: monitors.example.org}\n---\n# Source: \
+                  web/templates/all.yaml\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: \
+                  {name: web}}\n- {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: \
+                  web}}\n---\n# Source: web/templates/test.yaml\napiVersion: v1\nkind: Pod\nmetadata: {name: t, \
+                  annotations: {helm.sh/hook: test}}\n---\n# Source: web/templates/empty.yaml\n# nothing\n";
+    let helm = |_: &TemplateRequest| Ok(output.to_owned());
+    let spec = format!(
+        "{CHART}  install: {{createNamespace: true}}\n  commonMetadata: {{labels: {{team: a}}}}\n  postRenderers: \
+         [{{kustomize: {{patches: [{{target: {{kind: Service}}, patch: '[{{op: add, path: /spec, value: {{type: \
+         NodePort}}}}]'}}]}}}}]\n"
+    );
+    let (render, _) = World::default().render(&files(&spec, ""), helm);
+    let kept = json!({
+        "kustomize.toolkit.fluxcd.io/prune": "disabled", "kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent",
+    });
+    assert_eq!(
+        objects(&render),
+        [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "apps", "annotations": kept}}),
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "monitors.example.org", "annotations": kept},
+            }),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                "metadata": {"name": "web", "labels": {"team": "a"}},
+            }),
+            json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": "web", "namespace": "apps", "labels": {"team": "a"}}, "spec": {"type": "NodePort"},
+            }),
+        ]
+    );
+    let origins = &unit(&render).content.origins;
+    assert_eq!(origins[1].0, "web/crds/monitor.yaml");
+    assert_eq!(origins[2].0, "web/templates/all.yaml");
+
+    for (policy, expected) in [
+        ("install: {crds: Skip}", None),
+        ("install: {crds: Skip}\n  upgrade: {crds: CreateReplace}", Some(1)),
+        ("upgrade: {crds: Create}", Some(2)),
+    ] {
+        let (render, asked) = World::default().render(&files(&format!("{CHART}  {policy}\n"), ""), helm);
+        let objects = objects(&render);
+        let crd = objects.iter().find(|object| object["kind"] == "CustomResourceDefinition");
+        let marks = crd.map(|crd| crd["metadata"]["annotations"].as_object().unwrap().len());
+        assert_eq!((marks, asked[0].crds), (expected, expected.is_some()), "{policy}");
+    }
+}
+
+#[test]
+fn hooks_and_refusals_hold_the_release_by_name() {
+    let hook = "---\n# Source: web/templates/job.yaml\napiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, \
+                annotations: {helm.sh/hook: 'pre-install,pre-upgrade'}}\n";
+    for (answer, says) in [
+        (Ok(hook.to_owned()), "Job migrate (pre-install,pre-upgrade, web/templates/job.yaml)"),
+        (Err("helm: values don't meet the schema".to_owned()), "don't meet the schema"),
+        (Ok("---\n# Source: web/templates/x.yaml\na: [\n".to_owned()), "is no YAML"),
+        (Ok("---\n# Source: web/templates/x.yaml\nkind: ConfigMap\n".to_owned()), "apiVersion"),
+    ] {
+        let (render, _) = World::default().render(&files(CHART, ""), |_| answer.clone());
+        let problem = &held(&render)[0];
+        assert!(problem.message.contains(says) && !problem.file.is_empty(), "{problem:?}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_at_its_line() {
+    for (spec, says, line) in [
+        (format!("{CHART}  kubeConfig: {{secretRef: {{name: x}}}}\n"), "has an agent of its own", 8),
+        (
+            format!("{CHART}  chartRef: {{kind: OCIRepository, name: x}}\n"),
+            "one of spec.chart and spec.chartRef",
+            5,
+        ),
+        ("  values: {}\n".to_owned(), "one of spec.chart and spec.chartRef", 5),
+        (format!("{CHART}  typo: 1\n"), "'typo' is no field here", 8),
+        (format!("{CHART}  releaseName: {}\n", "x".repeat(54)), "longer than 53", 5),
+        (format!("{CHART}  values: [1]\n"), "must be a mapping", 8),
+        (format!("{CHART}  postRenderers: [{{kustomize: {{patches: 1}}}}]\n"), "must be a list", 8),
+    ] {
+        let (render, _) = World::default().render(&files(&spec, ""), config_map);
+        let problem = &held(&render)[0];
+        assert!(problem.message.contains(says), "{problem:?}");
+        assert_eq!((problem.file.as_str(), problem.line), ("clusters/x/web.yaml", line), "{problem:?}");
+    }
+    let (render, _) =
+        World::default().render(&files(&format!("{CHART}  test: {{enable: true}}\n"), ""), config_map);
+    let notice = &render.units[&UnitId::root()].problems[0];
+    assert!(notice.notice && notice.message.contains("has no effect"), "{notice:?}");
+}
