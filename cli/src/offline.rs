@@ -1,12 +1,14 @@
 //! A folder rendered as the hub would render a commit of it: no hub, no Git.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use flotilla_core::{ClusterName, Object, UnitId};
+use flotilla_core::{ClusterName, Digest, Object, UnitId};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
+use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
 };
@@ -101,11 +103,34 @@ impl Repo {
             return Err(Error::new(Code::NotFound, message).hint(known));
         };
         let sources = NothingFetched("is not fetched offline");
-        let inputs = Inputs::new(&self.tree, &self.clusters, &self.cache, &sources);
-        let render = render_cluster(&inputs, definition).map_err(|error| {
-            Error::new(Code::Input, format!("cannot render cluster {name}")).because(error)
-        })?;
-        Ok(rendered(&render))
+        let failed = |error| Error::new(Code::Input, format!("cannot render cluster {name}")).because(error);
+        let helm = Program::new("helm", Limits::default());
+        let mut renders = Renders::default();
+        loop {
+            let inputs = Inputs {
+                renders: &renders,
+                ..Inputs::new(&self.tree, &self.clusters, &self.cache, &sources)
+            };
+            let render = render_cluster(&inputs, definition).map_err(failed)?;
+            if render.requests.is_empty() {
+                return Ok(rendered(&render));
+            }
+            // Each turn knows the answers of those before, so that it ends when nothing new is asked.
+            for (key, request) in render.requests {
+                let text = helm.template(&request).map(Into::into).map_err(|error| error.to_string());
+                renders.0.insert(key, text);
+            }
+        }
+    }
+}
+
+/// What helm has rendered in this run.
+#[derive(Default)]
+struct Renders(BTreeMap<Digest, Result<Arc<str>, String>>);
+
+impl helm::Renders for Renders {
+    fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
+        self.0.get(&key).cloned()
     }
 }
 

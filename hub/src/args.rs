@@ -95,6 +95,9 @@ pub(crate) struct RunArgs {
     /// The folder of clusters within the fleet's path
     #[arg(long, env = "FLOTILLA_CLUSTERS_PATH", default_value = "clusters", value_parser = tree_path, value_name = "PATH")]
     pub(crate) clusters_path: TreePath,
+    /// The helm (3 or 4) that renders charts
+    #[arg(long, env = "FLOTILLA_HELM", default_value = "helm", value_name = "PROGRAM")]
+    pub(crate) helm: PathBuf,
     /// How often the repo is asked for new commits
     #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use flotilla_hub::fleet::{self, FleetConfig, Worker};
+use flotilla_hub::fleet::{self, FleetConfig, Releases, Worker};
 use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::state::blocking;
 use flotilla_hub::store::backup::{self, BackupError};
 use flotilla_hub::store::{DiskStore, Store, StoreError};
+use flotilla_render::helm::{Limits, Program};
+use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::{Policy, chain};
 use flotilla_runtime::tls::{Clock, install_crypto};
 use flotilla_runtime::{Signals, Tasks, telemetry};
@@ -37,6 +39,8 @@ enum Error {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(transparent)]
     Local(#[from] local::LocalError),
     #[error("cannot start the runtime")]
@@ -117,7 +121,9 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let store: &Arc<dyn Store> = hub.records.store();
     // What a projection reads apart from Git.
     let facts = vec![store.watch("known/"), store.watch("suspended/")];
-    let worker = Worker::new(config, repo, hub.board.clone(), hub.records.clone());
+    let helm = Program::new(&args.helm, Limits::default());
+    let releases = Releases::open(&args.data.data, Box::new(helm))?;
+    let worker = Worker::new(config, repo, releases, hub.board.clone(), hub.records.clone());
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let report = tasks.run(signals, GRACE).await;

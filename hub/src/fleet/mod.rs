@@ -9,6 +9,7 @@
 //! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch.
 
 mod ledger;
+mod releases;
 mod round;
 mod subtree;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use ledger::Ledger;
+pub use releases::Releases;
 pub use round::{FleetConfig, Worker};
 
 use crate::view::Fleet;

@@ -16,8 +16,8 @@ use flotilla_render::{
 use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, CommitId, GitRepo};
 
-use super::Ledger;
 use super::subtree::Subtree;
+use super::{Ledger, Releases};
 use crate::desired::project::{known_units, project};
 use crate::desired::{Board, Published};
 use crate::store::StoreError;
@@ -40,10 +40,14 @@ pub struct Worker {
     board: Arc<Board>,
     ledger: Arc<dyn Ledger>,
     cache: RenderCache,
+    releases: Releases,
     commit: Option<Commit>,
     source: api::Source,
     memory: HashMap<ClusterName, Remembered>,
 }
+
+/// How often one round goes back to helm for one cluster.
+const MAX_TURNS: usize = 4;
 
 /// What one cluster last rendered to.
 #[derive(Default)]
@@ -65,7 +69,13 @@ enum ClusterError {
 }
 
 impl Worker {
-    pub fn new(config: FleetConfig, repo: GitRepo, board: Arc<Board>, ledger: Arc<dyn Ledger>) -> Self {
+    pub fn new(
+        config: FleetConfig,
+        repo: GitRepo,
+        releases: Releases,
+        board: Arc<Board>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Self {
         let spec = repo.spec();
         let source = api::Source {
             name: "flux-system/flux-system".into(),
@@ -77,7 +87,7 @@ impl Worker {
         };
         let commit = repo.newest();
         let (cache, memory) = (RenderCache::new(), HashMap::new());
-        Self { config, repo, board, ledger, cache, commit, source, memory }
+        Self { config, repo, board, ledger, cache, releases, commit, source, memory }
     }
 
     pub fn config(&self) -> &FleetConfig {
@@ -150,6 +160,7 @@ impl Worker {
         let fleet = discover(&*tree.files, &self.config.clusters)?;
         view.problems.extend(fleet.problems.iter().cloned());
         self.cache.begin_round();
+        self.releases.begin_round();
         for (name, cluster) in &fleet.clusters {
             let facts = match self.cluster(&tree, commit, cluster) {
                 Ok(facts) => facts,
@@ -268,11 +279,20 @@ impl Worker {
     ) -> Result<ClusterRender, ReadError> {
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
         let inputs = Inputs { suspended, last_good: &last_good, ..self.inputs(tree) };
+        // A release may define others; each turn renders all that are known.
+        for _ in 0..MAX_TURNS {
+            let mut render = render_cluster(&inputs, cluster)?;
+            if render.requests.is_empty() {
+                return Ok(render);
+            }
+            self.releases.render(std::mem::take(&mut render.requests));
+        }
         render_cluster(&inputs, cluster)
     }
 
     fn inputs<'a>(&'a self, tree: &'a Artifact) -> Inputs<'a> {
-        Inputs::new(tree, &self.config.clusters, &self.cache, &NothingFetched("is not fetched yet"))
+        let sources = &NothingFetched("is not fetched yet");
+        Inputs { renders: &self.releases, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
     }
 
     /// Renders the commits at which units were last good, as far as they can still be read.

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use flotilla_core::UnitEntry;
 use flotilla_kustomize::files::TreePath;
+use flotilla_render::helm::{Limits, Program};
 use flotilla_source::{GitRepo, GitSpec};
 
+use super::Releases;
 use super::round::{FleetConfig, Worker};
 use crate::desired::Board;
 use crate::store::{MemoryStore, Records};
@@ -65,7 +67,9 @@ impl Bench {
             clusters: TreePath::from_root("clusters").unwrap(),
             poll_interval: Duration::from_secs(60),
         };
-        Worker::new(config, repo, self.board.clone(), self.records.clone())
+        let helm = Program::new("helm", Limits::default());
+        let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
+        Worker::new(config, repo, releases, self.board.clone(), self.records.clone())
     }
 
     fn shown(&self, cluster: &str) -> Vec<String> {

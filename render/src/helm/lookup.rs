@@ -69,11 +69,10 @@ fn quoted(text: &str, quote: char, escapes: bool) -> usize {
 
 /// Helm's error in words that name the reason, if it is one of ours.
 pub(super) fn explained(error: &str) -> Option<String> {
-    let at = error.find(SAID)?;
-    // `template: CHART/templates/x.yaml:3:8: executing "…" at <fail …>: …`
-    let template =
-        error[..at].rsplit("template: ").next().and_then(|place| place.split(": executing").next());
-    let place = template.map(str::trim).filter(|place| !place.is_empty()).unwrap_or("a template");
+    // Helm 3: `template: CHART/templates/x.yaml:3:8: executing "…" at <fail …>: …`; Helm 4 has it on lines of its own.
+    let before = &error[..error.find(SAID)?];
+    let place = before.split("executing").next().and_then(|before| before.split_whitespace().last());
+    let place = place.map(|place| place.trim_end_matches(':')).unwrap_or("a template");
     Some(format!(
         "{place} calls lookup, and the hub has no cluster to look into; give the chart the values that make it do \
          without"
@@ -105,6 +104,9 @@ mod tests {
 
     #[test]
     fn the_error_names_the_template() {
+        let of_helm_4 = "own/templates/a.yaml:17:3\n  executing \"own/templates/a.yaml\" at <fail>:\n    wrong number of \
+                         args for fail: want 1 got 4";
+        assert!(explained(of_helm_4).unwrap().starts_with("own/templates/a.yaml:17:3 calls lookup"));
         let said = "template: web/templates/secret.yaml:4:14: executing \"web/templates/secret.yaml\" at <fail \"v1\" \
                     \"Secret\" .Release.Namespace \"x\">: wrong number of args for fail: want 1 got 4";
         let explained = explained(said).unwrap();

@@ -51,7 +51,7 @@ impl Program {
 
     fn failed(&self, attempt: &str, error: &io::Error) -> HelmError {
         let hint = match error.kind() {
-            io::ErrorKind::NotFound => "; install helm 3 or 4, or name it by --helm",
+            io::ErrorKind::NotFound => "; install helm 3 or 4",
             _ => "",
         };
         HelmError::Machine(format!("cannot {attempt} '{}': {error}{hint}", self.path.display()))
