@@ -4,13 +4,16 @@
 //! ```text
 //!   disk ─► cluster's uid ─► (enrol) ─► engine with what the disk had ─► link
 //! ```
-//! The uid comes first: a copy of an agent's disk in another cluster must not touch anything there.
+//! The uid comes before the engine: a copy of an agent's disk in another cluster must not touch anything there. An
+//! agent that has joined does not wait for it before it calls the hub.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::ClusterName;
+use flotilla_core::{ClusterName, DesiredState, Generation};
+use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report, chain};
 use flotilla_runtime::tls::Clock;
 use flotilla_runtime::token::{JoinToken, TokenError};
@@ -20,11 +23,15 @@ use crate::cluster::{self, ConnectError, Identity};
 use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
 use crate::link::{self, Credentials, CredentialsError, Facts, Shared};
 use crate::problems::Problems;
-use crate::sync::{Engine, Options};
+use crate::sync::{Engine, EngineError, Options, Request};
 
 /// How long tasks get to end what they are at.
 const GRACE: Duration = Duration::from_secs(10);
-const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// A cluster that does not answer within this time is reported to the hub first.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// What a cluster that is away is reported under.
+const CLUSTER: &str = "cluster";
 
 /// Options of `flotilla-agent run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,6 +59,8 @@ pub enum RunError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("cannot reach the cluster")]
     Cluster(#[from] ConnectError),
@@ -72,6 +81,8 @@ pub enum RunError {
     OtherCluster { cluster: String, enrolled: String, found: String },
     #[error("the enrolment names cluster '{0}', which is no name of a cluster")]
     Name(String),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("cannot catch signals")]
     Signals(#[source] std::io::Error),
     #[error("stopped before the cluster or the hub answered")]
@@ -125,46 +136,63 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
         None => Some(join_token(args)?),
     };
     let client = cluster::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
-    let identity = cluster_identity(&client).await;
     let clock = Clock::system();
-    let enrolment = match (enrolment, token) {
-        (Some(enrolment), _) => enrolment,
-        (None, Some(token)) => join(&disk, &token, &identity, &clock).await?,
+    let (enrolment, identity) = match (enrolment, token) {
+        (Some(enrolment), _) => {
+            let identity = tokio::time::timeout(FIRST_LOOK, cluster::identity(&client)).await;
+            (enrolment, identity.ok().and_then(Result::ok))
+        }
+        (None, Some(token)) => {
+            let identity = cluster_identity(&client, |_| ()).await;
+            let enrolment = join(&disk, &token, &identity, &clock).await?;
+            disk.take_up_again()?;
+            (enrolment, Some(identity))
+        }
         (None, None) => return Err(RunError::NoToken),
     };
-    if enrolment.cluster_uid != identity.uid {
-        return Err(RunError::OtherCluster {
-            cluster: enrolment.cluster,
-            enrolled: enrolment.cluster_uid,
-            found: identity.uid,
-        });
+    if let Some(identity) = &identity {
+        same_cluster(&enrolment, identity)?;
     }
     let name: ClusterName =
         enrolment.cluster.parse().map_err(|_| RunError::Name(enrolment.cluster.clone()))?;
-    let engine = Engine::new(client, disk.bodies.clone(), disk.memory.clone(), Options::default());
+    let engine = Engine::new(client.clone(), disk.bodies.clone(), disk.memory.clone(), Options::default());
     // A state of another cluster is nothing to this one.
     let desired = disk.desired().filter(|state| state.cluster == name).map(Arc::new);
     if let Some(desired) = &desired {
         engine.set_desired(desired.clone());
     }
-    tracing::info!(cluster = %name, kubernetes = identity.version, desired = desired.is_some(), "starting");
-    let credentials = Credentials::new(disk.identity.clone(), enrolment, clock.clone(), problems.clone())?;
-    let facts = Facts {
-        cluster: name,
-        cluster_uid: identity.uid,
-        agent_version: crate::VERSION,
-        kubernetes_version: identity.version,
-    };
-    let link =
-        Shared::new(facts, disk.clone(), engine.clone(), Arc::new(credentials), clock, problems, desired);
+    if disk.is_removed() {
+        // What a restart cut short goes on; where all is gone there is nothing to do.
+        let nothing = DesiredState::new(name.clone(), Generation::default(), "removed", BTreeMap::new());
+        engine.set_desired(Arc::new(nothing));
+        // Only an approval has anything to be written.
+        let _ = engine.request(Request::PruneAll { cluster: name.clone() });
+    }
+    let kubernetes_version = identity.as_ref().map(|it| it.version.clone()).unwrap_or_default();
+    tracing::info!(cluster = %name, kubernetes = kubernetes_version, desired = desired.is_some(), "starting");
+    let cluster_uid = enrolment.cluster_uid.clone();
+    let facts = Facts { cluster: name, cluster_uid, agent_version: crate::VERSION, kubernetes_version };
+    let credentials =
+        Credentials::new(disk.identity.clone(), enrolment.clone(), clock.clone(), problems.clone())?;
+    let link = Shared::new(
+        facts,
+        disk.clone(),
+        engine.clone(),
+        Arc::new(credentials),
+        clock,
+        problems.clone(),
+        desired,
+    );
     let link = Arc::new(link);
 
     // The cluster is what the agent is for: without the engine the process ends and is started anew.
-    tasks.spawn("engine", Policy::ESSENTIAL, engine.run(stop.clone()));
+    let run = run_engine(client, identity, enrolment, engine, link.clone(), problems, stop.clone());
+    tasks.spawn("engine", Policy::ESSENTIAL, run);
     // Both go on by themselves whatever the hub does; an end would be a fault of ours.
     let essential = Policy { on_shutdown: OnShutdown::Wait, ..Policy::ESSENTIAL };
     tasks.spawn("link", essential, link::run(link.clone(), stop.clone()));
-    tasks.spawn("renewal", essential, link::keep_renewed(link, stop.clone()));
+    tasks.spawn("renewal", essential, link::keep_renewed(link.clone(), stop.clone()));
+    tasks.spawn("saving", essential, link::keep_saved(link, stop.clone()));
     // What was applied last is worth a sync at the end; a failure costs an apply at the next start.
     let at_end = Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Wait };
     let stop = stop.clone();
@@ -188,14 +216,53 @@ fn read_token(path: &Path) -> Result<String, RunError> {
     std::fs::read_to_string(path).map_err(|source| RunError::TokenFile { path: path.to_owned(), source })
 }
 
+/// Waits until the cluster says who it is, if it has not yet, then keeps it right until `stop`.
+async fn run_engine(
+    client: kube::Client,
+    identity: Option<Identity>,
+    enrolment: Enrolment,
+    engine: Engine,
+    link: Arc<Shared>,
+    problems: Problems,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    if identity.is_none() {
+        let told = |why: &str| {
+            let line = format!("the cluster cannot be reached: {why}");
+            engine.pending(&line);
+            problems.set(CLUSTER, line);
+        };
+        let asked = stop.run_until_cancelled(cluster_identity(&client, told)).await;
+        let Some(identity) = asked else { return Ok(()) };
+        same_cluster(&enrolment, &identity)?;
+        problems.clear(CLUSTER);
+        link.cluster_is_known(identity.version);
+    }
+    Ok(engine.run(stop).await?)
+}
+
+/// A copy of an agent's disk must not touch another cluster.
+fn same_cluster(enrolment: &Enrolment, identity: &Identity) -> Result<(), RunError> {
+    if enrolment.cluster_uid == identity.uid {
+        return Ok(());
+    }
+    Err(RunError::OtherCluster {
+        cluster: enrolment.cluster.clone(),
+        enrolled: enrolment.cluster_uid.clone(),
+        found: identity.uid.clone(),
+    })
+}
+
 /// Asks the API server who it is until it answers.
-async fn cluster_identity(client: &kube::Client) -> Identity {
+async fn cluster_identity(client: &kube::Client, mut told: impl FnMut(&str)) -> Identity {
     let mut backoff = RETRY;
     loop {
         match cluster::identity(client).await {
             Ok(identity) => return identity,
             Err(error) => {
-                tracing::warn!("the cluster cannot be asked who it is, trying again: {}", chain(&error))
+                let why = chain(&error);
+                tracing::warn!("the cluster cannot be asked who it is, trying again: {why}");
+                told(&why);
             }
         }
         backoff.wait().await;

@@ -169,7 +169,7 @@ async fn units_go_children_first_and_custom_resources_before_their_definition() 
         .into_iter()
         .filter(|event| event.reason == "Pruned")
         .filter_map(|event| event.object)
-        .map(|id| id.name)
+        .map(|id| id.name.clone())
         .collect();
     let place = |name: &str| {
         order.iter().position(|other| other == name).unwrap_or_else(|| panic!("{name} in {order:?}"))

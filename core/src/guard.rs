@@ -279,8 +279,7 @@ mod tests {
     use crate::object::ObjectRef;
 
     fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
-        let id =
-            ObjectId { group: String::new(), kind: kind.into(), namespace: "n".into(), name: name.into() };
+        let id = ObjectId::new("", kind, "n", name);
         Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid(uid.into())) }
     }
 

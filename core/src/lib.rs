@@ -33,6 +33,6 @@ pub mod unit;
 pub use desired::{DesiredState, Generation, UnitEntry};
 pub use digest::Digest;
 pub use names::ClusterName;
-pub use object::{Object, ObjectId, ObjectRef};
+pub use object::{Object, ObjectId, ObjectName, ObjectRef};
 pub use source::{Source, SourceId, SourceKind};
 pub use unit::{ServiceAccount, UnitId, UnitKind, UnitManifest, UnitSpec};

@@ -1,6 +1,8 @@
 //! Kubernetes objects as we carry them: an identity and canonical JSON.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -8,9 +10,14 @@ use serde_json::Value;
 use crate::digest::Digest;
 
 /// What makes an object one and the same in a cluster: group, kind, namespace, name. The version is not part
-/// of it, `apps/v1beta1` and `apps/v1` are two views of one Deployment.
+/// of it, `apps/v1beta1` and `apps/v1` are two views of one Deployment. A pointer: clones share their text, as an
+/// agent keeps each identity in a dozen tables.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(Arc<ObjectName>);
+
+/// The parts of an [`ObjectId`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectId {
+pub struct ObjectName {
     pub group: String,
     pub kind: String,
     /// Empty for an object that has no namespace, or names none.
@@ -85,14 +92,44 @@ impl ObjectRef {
             Some(_) => return Err(InvalidObject::NotAString { field: "metadata.namespace", what: what() }),
         };
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
-        Ok(Self {
-            id: ObjectId { group: group.to_owned(), kind: kind_text, namespace, name: name_text },
-            version: version.to_owned(),
-        })
+        Ok(Self { id: ObjectId::new(group, kind_text, namespace, name_text), version: version.to_owned() })
+    }
+}
+
+impl Deref for ObjectId {
+    type Target = ObjectName;
+
+    fn deref(&self) -> &ObjectName {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
 impl ObjectId {
+    /// An identity by its parts; `namespace` is empty for an object that has none.
+    pub fn new(
+        group: impl Into<String>,
+        kind: impl Into<String>,
+        namespace: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        let (group, kind) = (group.into(), kind.into());
+        Self(Arc::new(ObjectName { group, kind, namespace: namespace.into(), name: name.into() }))
+    }
+
+    /// The same name in another namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        if self.namespace == namespace {
+            return self.clone();
+        }
+        Self::new(&self.group, &self.kind, namespace, &self.name)
+    }
+
     /// Whether this is a `kind` of `group`.
     pub fn is(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind == kind

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn object(group: &str, kind: &str) -> ObjectId {
-        ObjectId { group: group.into(), kind: kind.into(), namespace: "n".into(), name: "x".into() }
+        ObjectId::new(group, kind, "n", "x")
     }
 
     #[test]

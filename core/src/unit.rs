@@ -1,14 +1,16 @@
 //! Units: what one Flux `Kustomization` or `HelmRelease` is to us, an ordered set of objects with a policy.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::ignore::IgnoreRule;
-use crate::object::{Object, ObjectId, ObjectRef};
+use crate::object::{Object, ObjectName, ObjectRef};
 
 /// What a unit was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,9 +21,13 @@ pub enum UnitKind {
     HelmRelease,
 }
 
-/// The name of a unit within its cluster.
+/// The name of a unit within its cluster. A pointer: clones share their text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UnitId {
+pub struct UnitId(Arc<UnitName>);
+
+/// The parts of a [`UnitId`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitName {
     pub kind: UnitKind,
     /// Empty for the root.
     pub namespace: String,
@@ -29,17 +35,29 @@ pub struct UnitId {
     pub name: String,
 }
 
+impl Deref for UnitId {
+    type Target = UnitName;
+
+    fn deref(&self) -> &UnitName {
+        &self.0
+    }
+}
+
 impl UnitId {
+    pub fn new(kind: UnitKind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self(Arc::new(UnitName { kind, namespace: namespace.into(), name: name.into() }))
+    }
+
     pub fn root() -> Self {
-        Self { kind: UnitKind::Root, namespace: String::new(), name: String::new() }
+        Self::new(UnitKind::Root, "", "")
     }
 
     pub fn kustomization(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind: UnitKind::Kustomization, namespace: namespace.into(), name: name.into() }
+        Self::new(UnitKind::Kustomization, namespace, name)
     }
 
     pub fn helm_release(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind: UnitKind::HelmRelease, namespace: namespace.into(), name: name.into() }
+        Self::new(UnitKind::HelmRelease, namespace, name)
     }
 }
 
@@ -80,7 +98,7 @@ impl FromStr for UnitId {
         if namespace.is_empty() || name.is_empty() {
             return Err(InvalidUnitId(text.to_owned()));
         }
-        Ok(Self { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+        Ok(Self::new(kind, namespace, name))
     }
 }
 
@@ -299,7 +317,7 @@ impl UnitManifest {
         let id = id.to_string();
         let head = [id.as_bytes(), spec_bytes];
         Digest::of_parts(head.into_iter().chain(objects.iter().flat_map(|entry| {
-            let ObjectId { group, kind, namespace, name } = &entry.object.id;
+            let ObjectName { group, kind, namespace, name } = &*entry.object.id;
             [group, &entry.object.version, kind, namespace, name]
                 .map(|text| text.as_bytes())
                 .into_iter()

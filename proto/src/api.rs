@@ -319,7 +319,7 @@ pub struct ObjectId {
 
 impl From<&flotilla_core::ObjectId> for ObjectId {
     fn from(id: &flotilla_core::ObjectId) -> Self {
-        let flotilla_core::ObjectId { group, kind, namespace, name } = id.clone();
+        let flotilla_core::ObjectName { group, kind, namespace, name } = (**id).clone();
         Self { group, kind, namespace, name }
     }
 }
@@ -328,7 +328,7 @@ impl From<&flotilla_core::ObjectId> for ObjectId {
 impl std::fmt::Display for ObjectId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { group, kind, namespace, name } = self.clone();
-        flotilla_core::ObjectId { group, kind, namespace, name }.fmt(f)
+        flotilla_core::ObjectId::new(group, kind, namespace, name).fmt(f)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use flotilla_core::desired::Removal;
-use flotilla_core::object::{ObjectId, ObjectRef};
+use flotilla_core::object::{ObjectId, ObjectName, ObjectRef};
 use flotilla_core::report;
 use flotilla_core::unit::{DeletionPolicy, ObjectEntry};
 use flotilla_core::{Digest, UnitId};
@@ -75,7 +75,7 @@ impl TryFrom<&v1::Removal> for Removal {
 
 /// Writes a manifest's line with its place.
 pub fn object_entry(position: usize, entry: &ObjectEntry) -> v1::ObjectEntry {
-    let ObjectId { group, kind, namespace, name } = entry.object.id.clone();
+    let ObjectName { group, kind, namespace, name } = (*entry.object.id).clone();
     v1::ObjectEntry {
         position: position as u32,
         group,
@@ -94,22 +94,21 @@ pub fn read_object_entry(entry: v1::ObjectEntry) -> Result<(usize, ObjectEntry),
         return Err(Invalid::new("object", "kind and name must not be empty"));
     }
     let digest = digest("object.digest", &entry.digest)?;
-    let id = ObjectId { group: entry.group, kind: entry.kind, namespace: entry.namespace, name: entry.name };
+    let id = ObjectId::new(entry.group, entry.kind, entry.namespace, entry.name);
     let object = ObjectRef { id, version: entry.version };
     Ok((entry.position as usize, ObjectEntry { object, digest, size: entry.size }))
 }
 
 impl From<&ObjectId> for v1::ObjectId {
     fn from(id: &ObjectId) -> Self {
-        let ObjectId { group, kind, namespace, name } = id.clone();
+        let ObjectName { group, kind, namespace, name } = (**id).clone();
         Self { group, kind, namespace, name }
     }
 }
 
 impl From<v1::ObjectId> for ObjectId {
     fn from(id: v1::ObjectId) -> Self {
-        let v1::ObjectId { group, kind, namespace, name } = id;
-        Self { group, kind, namespace, name }
+        Self::new(id.group, id.kind, id.namespace, id.name)
     }
 }
 
@@ -252,12 +251,7 @@ mod tests {
 
     #[test]
     fn a_unit_report_survives_the_wire() {
-        let object = ObjectId {
-            group: "apps".into(),
-            kind: "Deployment".into(),
-            namespace: "w".into(),
-            name: "f".into(),
-        };
+        let object = ObjectId::new("apps", "Deployment", "w", "f");
         let mut unit = report::UnitReport::new(UnitId::root(), report::Phase::Progressing, "waits", 7);
         unit.desired = Some(Digest::of(b"x"));
         unit.objects = 3;

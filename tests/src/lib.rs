@@ -7,6 +7,7 @@
 //!   process        starts, kills, stops all of them and our own binaries; nothing outlives its owner
 //!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
 //!   proxy          between a client and an API server: sees requests, fails some on demand
+//!   limits         disks that are full or read-only
 //!   objects, wait  what a scenario reads, changes and waits for
 //!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
 //!   demo           what `flotilla-demo` shows
@@ -24,6 +25,7 @@ pub mod fleet;
 pub mod git;
 pub mod git_http;
 mod kubelet;
+pub mod limits;
 pub mod manifests;
 pub mod objects;
 mod pki;

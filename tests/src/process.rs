@@ -93,6 +93,14 @@ impl Recipe {
         self
     }
 
+    /// The same program, started by another with these arguments before its own.
+    #[must_use]
+    pub fn wrapped<A: Into<OsString>>(self, by: &str, first: impl IntoIterator<Item = A>) -> Self {
+        let Self { program, args, envs, owned_folder } = self;
+        let all = first.into_iter().map(Into::into).chain([program.into_os_string()]).chain(args);
+        Self { program: by.into(), args: all.collect(), envs, owned_folder }
+    }
+
     /// Sets a variable in the program's environment.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {

@@ -84,12 +84,11 @@ impl Discovery {
     pub(crate) fn complete(&self, id: &ObjectId) -> ObjectId {
         let namespaced =
             self.known().versions(&id.group, &id.kind).first().map(|resource| resource.namespaced);
-        let namespace = match namespaced {
-            Some(true) if id.namespace.is_empty() => "default".to_owned(),
-            Some(false) => String::new(),
-            _ => id.namespace.clone(),
-        };
-        ObjectId { namespace, ..id.clone() }
+        match namespaced {
+            Some(true) if id.namespace.is_empty() => id.in_namespace("default"),
+            Some(false) => id.in_namespace(""),
+            _ => id.clone(),
+        }
     }
 
     /// A version in which the kind is served, `version` if it is.
@@ -168,7 +167,8 @@ impl Cluster {
         if let Some(resource) = find() {
             return Ok(resource);
         }
-        self.discover(false).await?;
+        // In a box of its own, as thousands wait here where all is known.
+        Box::pin(self.discover(false)).await?;
         find().ok_or_else(|| Failure::NoMatch {
             api_version: object.api_version(),
             kind: object.id.kind.clone(),
@@ -304,7 +304,7 @@ mod tests {
     use serde_json::json;
 
     fn id(group: &str, kind: &str, namespace: &str) -> ObjectId {
-        ObjectId { group: group.into(), kind: kind.into(), namespace: namespace.into(), name: "x".into() }
+        ObjectId::new(group, kind, namespace, "x")
     }
 
     #[test]

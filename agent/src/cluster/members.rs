@@ -101,10 +101,9 @@ impl Members {
     pub(crate) fn observe(&self, id: &ObjectId, live: &Live) -> bool {
         let observed = Observed::of(live);
         let mut inner = self.lock();
-        if !inner.wanted.contains(id) {
-            return false;
-        }
-        match inner.seen.get(id) {
+        // One text for each name: that of the desired state.
+        let Some(id) = inner.wanted.get(id).cloned() else { return false };
+        match inner.seen.get(&id) {
             // A watch may lag behind the answers to our own requests.
             Some(old)
                 if old.uid == observed.uid && old.version > observed.version && observed.version != 0 =>
@@ -112,13 +111,13 @@ impl Members {
                 return false;
             }
             Some(old) if same(old, &observed) => {
-                inner.seen.insert(id.clone(), observed);
+                inner.seen.insert(id, observed);
                 return false;
             }
             _ => {}
         }
         inner.seen.insert(id.clone(), observed);
-        inner.changed.insert(id.clone());
+        inner.changed.insert(id);
         true
     }
 
@@ -202,7 +201,7 @@ mod tests {
     use serde_json::json;
 
     fn id(name: &str) -> ObjectId {
-        ObjectId { group: String::new(), kind: "ConfigMap".into(), namespace: "n".into(), name: name.into() }
+        ObjectId::new("", "ConfigMap", "n", name)
     }
 
     fn live(version: &str, fields: &str) -> Live {

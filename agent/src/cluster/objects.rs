@@ -181,12 +181,7 @@ mod tests {
 
     #[test]
     fn a_body_gets_its_label_and_its_namespace() {
-        let id = |namespace: &str| ObjectId {
-            group: String::new(),
-            kind: "ConfigMap".into(),
-            namespace: namespace.into(),
-            name: "x".into(),
-        };
+        let id = |namespace: &str| ObjectId::new("", "ConfigMap", namespace, "x");
         let unit = UnitId::kustomization("flux-system", "apps");
         let body = br#"{"kind":"ConfigMap","metadata":{"name":"x","labels":null}}"#;
         let sent: Value =

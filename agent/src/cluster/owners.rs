@@ -53,7 +53,7 @@ impl Owners {
         for (group, kind) in FLUX {
             let label = |what: &str| object.labels.get(&format!("{group}/{what}")).cloned();
             let Some((name, namespace)) = label("name").zip(label("namespace")) else { continue };
-            let id = ObjectId { group: group.into(), kind: kind.into(), namespace, name };
+            let id = ObjectId::new(group, kind, namespace, name);
             if self.is_at_work(cluster, &id).await? {
                 return Ok(Some(format!("Flux's {kind} {}/{}", id.namespace, id.name)));
             }

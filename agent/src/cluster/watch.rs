@@ -150,12 +150,8 @@ impl Watch {
     }
 
     fn id(&self, live: &Live) -> ObjectId {
-        ObjectId {
-            group: self.resource.group.clone(),
-            kind: self.resource.kind.clone(),
-            namespace: live.metadata.namespace.clone(),
-            name: live.metadata.name.clone(),
-        }
+        let (Resource { group, kind, .. }, metadata) = (&*self.resource, &live.metadata);
+        ObjectId::new(group, kind, &metadata.namespace, &metadata.name)
     }
 
     /// Items of a list come without kind.

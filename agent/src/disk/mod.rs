@@ -3,7 +3,7 @@
 //! ```text
 //! STATE/key.pem sealing.key   its keys                      STATE/desired  what should run
 //!      /enrolment.json heard  what the hub gave and when    STATE/bodies   the objects' contents
-//!                                                           STATE/memory   what was applied
+//!      /removed               everything was removed        STATE/memory   what was applied
 //! ```
 //!
 //! A file that cannot be used says nothing about what should run: it is set aside, told, and asked for anew.
@@ -49,6 +49,7 @@ pub struct Disk {
     pub bodies: Arc<BodyStore>,
     pub memory: Arc<MemoryStore>,
     desired: desired::DesiredFile,
+    removed: PathBuf,
     problems: Problems,
     /// Held for the lock on it.
     _folder: File,
@@ -77,6 +78,7 @@ impl Disk {
             bodies: Arc::new(BodyStore::open(&folder.join("bodies"), problems.clone())),
             memory: Arc::new(MemoryStore::open(&folder.join("memory"), problems.clone())),
             desired: desired::DesiredFile::new(folder.join("desired")),
+            removed: folder.join("removed"),
             problems,
             _folder: handle,
         })
@@ -112,9 +114,21 @@ impl Disk {
         saved
     }
 
-    /// Forgets what should run: nothing follows from that. Blocking.
+    /// Forgets what should run, as everything is to be removed from the cluster; that outlives a restart, so that
+    /// nothing is applied again. Blocking.
     pub fn forget_desired(&self) -> Result<(), FileError> {
+        files::write_atomic(&self.removed, b"everything was removed on request\n", files::PRIVATE)?;
         self.desired.remove()
+    }
+
+    /// Whether everything was to be removed from the cluster. A file that cannot be looked at counts as there.
+    pub fn is_removed(&self) -> bool {
+        self.removed.try_exists().unwrap_or(true)
+    }
+
+    /// The agent joined anew, so it is to run again what the hub says. Blocking.
+    pub fn take_up_again(&self) -> Result<(), FileError> {
+        files::remove(&self.removed)
     }
 
     /// Gives back the room of bodies that are not kept. Blocking.
@@ -157,8 +171,13 @@ mod tests {
         for (digest, body) in bodies(&state) {
             assert_eq!(disk.bodies.body(digest).unwrap(), body);
         }
+        assert!(!disk.is_removed());
         disk.forget_desired().unwrap();
-        assert_eq!(disk.desired(), None);
+        drop(disk);
+        let disk = Disk::open(&path, Problems::default()).unwrap();
+        assert_eq!((disk.desired(), disk.is_removed()), (None, true));
+        disk.take_up_again().unwrap();
+        assert!(!disk.is_removed());
     }
 
     #[test]

@@ -35,6 +35,7 @@ use flotilla_runtime::tasks::chain;
 use flotilla_runtime::tls::Clock;
 use flotilla_runtime::{Backoff, CancellationToken};
 use rand::Rng;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::disk::Disk;
@@ -48,6 +49,8 @@ const SUBJECT: &str = "hub";
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 /// A hub that refuses is asked rarely: somebody has to change something first.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(1800));
+/// Attempts to write a state that the disk did not take.
+const SAVE: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 const RENEW: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
 /// After so many connections that the hub did not take in, the certificate may be to blame.
 const SUSPICIOUS: u32 = 3;
@@ -64,6 +67,12 @@ pub struct Shared {
     pub clock: Clock,
     pub problems: Problems,
     state: Mutex<State>,
+    /// One write of the state at a time.
+    saving: tokio::sync::Mutex<()>,
+    /// Whether the state that runs could not be written.
+    held: watch::Sender<bool>,
+    /// The version of Kubernetes; empty until the cluster was asked who it is.
+    kubernetes: watch::Sender<String>,
 }
 
 #[derive(Default)]
@@ -87,7 +96,18 @@ impl Shared {
         desired: Option<Arc<DesiredState>>,
     ) -> Self {
         let state = Mutex::new(State { desired, ..State::default() });
-        Self { facts, disk, engine, credentials, clock, problems, state }
+        let kubernetes = watch::Sender::new(facts.kubernetes_version.clone());
+        let (saving, held) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
+        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes }
+    }
+
+    /// The cluster was asked who it is, and is the one that joined.
+    pub fn cluster_is_known(&self, kubernetes_version: String) {
+        self.kubernetes.send_replace(kubernetes_version);
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { kubernetes_version: self.kubernetes.borrow().clone(), ..self.facts.clone() }
     }
 
     fn desired(&self) -> Option<Arc<DesiredState>> {
@@ -102,17 +122,36 @@ impl Shared {
         lock(&self.state).events = next;
     }
 
-    /// Makes a state durable and hands it to the engine; says so where it is not durable.
-    async fn save(&self, desired: Arc<DesiredState>) -> String {
-        let (disk, state) = (self.disk.clone(), desired.clone());
-        let saved = tokio::task::spawn_blocking(move || disk.save(&state)).await;
+    /// Makes a state durable and hands it to the engine; where the disk does not take it, why.
+    async fn save(&self, desired: Arc<DesiredState>) -> Option<String> {
+        let saving = self.saving.lock().await;
+        let saved = self.write(desired.clone()).await;
         self.replace(Some(desired.clone()));
+        drop(saving);
         self.engine.set_desired(desired);
-        match saved {
-            Ok(Ok(())) => String::new(),
-            Ok(Err(error)) => format!("in memory only: {}", chain(&error)),
-            Err(error) => format!("in memory only: {error}"),
+        saved.err()
+    }
+
+    /// Tries again to write the state that runs. True if that is durable now, or there is none any more.
+    async fn save_again(&self) -> bool {
+        let _saving = self.saving.lock().await;
+        match self.desired() {
+            Some(desired) => self.write(desired).await.is_ok(),
+            None => {
+                self.held.send_replace(false);
+                true
+            }
         }
+    }
+
+    async fn write(&self, desired: Arc<DesiredState>) -> Result<(), String> {
+        let disk = self.disk.clone();
+        let saved = match tokio::task::spawn_blocking(move || disk.save(&desired)).await {
+            Ok(saved) => saved.map_err(|error| chain(&error)),
+            Err(error) => Err(error.to_string()),
+        };
+        self.held.send_if_modified(|held| std::mem::replace(held, saved.is_err()) != saved.is_err());
+        saved
     }
 
     fn replace(&self, desired: Option<Arc<DesiredState>>) {
@@ -222,6 +261,7 @@ async fn connect_and_run(
     }
     let mut renewals = shared.credentials.renewals();
     renewals.mark_unchanged();
+    let mut kubernetes = shared.kubernetes.subscribe();
     let remaining = shared.credentials.remaining();
     let channel =
         channel::connect(shared.credentials.tls(), shared.credentials.enrolment().addresses).await?;
@@ -246,6 +286,8 @@ async fn connect_and_run(
                 replace_at = Some(Instant::now() + longest.mul_f64(rand::rng().random()));
             }
             () = replace => stop.cancel(),
+            // The next Hello says who the cluster is.
+            Ok(()) = kubernetes.changed() => stop.cancel(),
             () = tokio::time::sleep_until(collection) => {
                 collection = Instant::now() + COLLECT_EVERY;
                 collect(shared).await;
@@ -260,6 +302,25 @@ async fn collect(shared: &Arc<Shared>) {
     let disk = shared.disk.clone();
     // It logs its own failures; one that panics leaves the pack as it is, for the next time.
     let _ = tokio::task::spawn_blocking(move || disk.collect(|digest| kept.contains(digest))).await;
+}
+
+/// Tries until shutdown to write states that the disk did not take when they came.
+pub async fn keep_saved(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let mut held = shared.held.subscribe();
+    while shutdown.run_until_cancelled(held.wait_for(|held| *held)).await.is_some() {
+        let mut retry = SAVE;
+        loop {
+            let wait = retry.next_delay(&mut rand::rng()) + Duration::from_secs(1);
+            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Ok(());
+            }
+            if shared.save_again().await {
+                tracing::info!("the desired state is on disk again");
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Renews the certificate in time, and when the hub asks for it, until shutdown.

@@ -124,7 +124,7 @@ impl Reporter {
             level: level.into(),
             root_digest: digest_bytes(Some(digest)),
             generation: desired.generation.0,
-            message: String::new(),
+            ..Default::default()
         })
     }
 

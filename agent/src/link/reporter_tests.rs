@@ -89,8 +89,7 @@ fn the_first_report_has_everything_and_later_ones_what_changed() {
 
 #[test]
 fn messages_are_bounded_and_a_complete_report_says_that_more_follows() {
-    let object =
-        ObjectId { group: "apps".into(), kind: "Deployment".into(), namespace: "n".into(), name: "o".into() };
+    let object = ObjectId::new("apps", "Deployment", "n", "o");
     let finding = Finding { object, reason: "ApplyFailed".into(), message: "ü".repeat(100_000) };
     let unit = |n: u32| {
         let mut unit =

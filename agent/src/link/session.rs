@@ -21,6 +21,9 @@ use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
 
 /// A whole manifest, or a body that is gone, may fail so often before the stream ends.
 const MAX_FAILURES: u32 = 3;
+/// Why a state is not taken after everything was removed on request.
+const REMOVED: &str =
+    "everything was removed from this cluster on request; an agent that joins anew takes it up again";
 
 /// The contents that are here.
 pub(crate) trait Contents {
@@ -93,6 +96,8 @@ pub(crate) struct Session {
     pending: Option<Arc<DesiredState>>,
     download: Download,
     failures: u32,
+    /// Everything was removed from the cluster on request: no state is taken any more.
+    removed: bool,
     /// Whether anything arrived for the download since the last look.
     progress: bool,
     out: VecDeque<v1::AgentMessage>,
@@ -117,6 +122,7 @@ impl Session {
             pending: None,
             download: Download::default(),
             failures: 0,
+            removed: false,
             progress: false,
             out: VecDeque::new(),
         };
@@ -166,10 +172,26 @@ impl Session {
         }
     }
 
-    /// The state is durable (or, where the disk takes nothing, as safe as it gets: `message` says so).
-    pub(crate) fn saved(&mut self, state: &Arc<DesiredState>, message: String) {
-        self.ack(Level::Received, state.digest(), state.generation, message);
+    /// The state is durable, or held in memory only, for the reason given.
+    pub(crate) fn saved(&mut self, state: &Arc<DesiredState>, held: Option<String>) {
         self.current = Some(state.clone());
+        self.received(held);
+    }
+
+    /// What was held in memory is durable now.
+    pub(crate) fn durable(&mut self) {
+        self.received(None);
+    }
+
+    fn received(&mut self, held: Option<String>) {
+        let Some(state) = &self.current else { return };
+        self.send(Out::Ack(v1::Ack {
+            level: Level::Received.into(),
+            root_digest: digest_bytes(Some(state.digest())),
+            generation: state.generation.0,
+            in_memory: held.is_some(),
+            message: held.unwrap_or_default(),
+        }));
     }
 
     /// A body could not be kept: what runs stays, and the hub is told.
@@ -180,9 +202,11 @@ impl Session {
         self.download.clear();
     }
 
-    /// What should run was forgotten (everything is being removed).
+    /// Everything is removed from the cluster, or about to be: what should run is forgotten, and no state is taken.
     pub(crate) fn forget(&mut self) {
+        self.removed = true;
         self.current = None;
+        self.assembly = None;
         self.pending = None;
         self.download.clear();
     }
@@ -225,6 +249,12 @@ impl Session {
     ) -> Result<Vec<Effect>, ProtocolError> {
         let root = digest("manifest.root_digest", &manifest.root_digest)?;
         let (last, whole) = (manifest.last, manifest.base_root_digest.is_empty());
+        if self.removed {
+            if last {
+                self.ack(Level::Refused, root, self.highest(), REMOVED.to_owned());
+            }
+            return Ok(Vec::new());
+        }
         if manifest.generation < self.highest().0 {
             if last {
                 let message = format!("generation {} is lower", manifest.generation);
@@ -413,7 +443,8 @@ impl Session {
 
     fn ack(&mut self, level: Level, root: Digest, generation: Generation, message: String) {
         let root_digest = digest_bytes(Some(root));
-        self.send(Out::Ack(v1::Ack { level: level.into(), root_digest, generation: generation.0, message }));
+        let (level, generation) = (level.into(), generation.0);
+        self.send(Out::Ack(v1::Ack { level, root_digest, generation, message, in_memory: false }));
     }
 }
 

@@ -60,7 +60,7 @@ impl Agent {
                     }
                     let old = self.running.as_ref().map_or(0, |state| state.generation.0);
                     assert!(state.generation.0 >= old, "no generation goes back");
-                    self.session.saved(&state, String::new());
+                    self.session.saved(&state, None);
                     self.running = Some(state);
                 }
                 other => self.effects.push(other),
@@ -466,4 +466,39 @@ proptest! {
         let missing = newest.all_present().flat_map(|unit| &unit.objects).find(|entry| !agent.pack.has(entry.digest));
         prop_assert!(missing.is_none(), "all of it is here");
     }
+}
+
+#[test]
+fn after_everything_was_removed_no_state_is_taken_on_this_stream_or_the_next() {
+    let mut hub = Hub::default();
+    hub.publish(&[("root", &["a"])]);
+    let mut agent = Agent::new();
+    for again in [false, true] {
+        agent.session.forget();
+        agent.sent();
+        for message in hub.manifest() {
+            agent.receive(message).unwrap();
+        }
+        let sent = agent.sent();
+        let [Out::Ack(ack)] = &sent[..] else { panic!("{again}: {sent:?}") };
+        assert_eq!(ack.level(), Level::Refused);
+        assert!(ack.message.starts_with("everything was removed"), "{}", ack.message);
+        assert!(agent.running.is_none());
+        // The new stream does not bring it back either: what was forgotten is on disk.
+        agent.reconnect();
+    }
+}
+
+#[test]
+fn what_is_held_in_memory_is_said_to_be_and_again_when_it_is_durable() {
+    let mut session = Session::new(facts(), None);
+    let state = Arc::new(state(3, &[("root", &[])]));
+    session.saved(&state, Some("no space left".into()));
+    session.durable();
+    let sent = std::iter::from_fn(|| session.next()).filter_map(|message| message.message);
+    let acks: Vec<_> =
+        sent.filter_map(|out| if let Out::Ack(ack) = out { Some(ack) } else { None }).collect();
+    let told: Vec<_> =
+        acks.iter().map(|ack| (ack.level(), ack.generation, ack.in_memory, ack.message.as_str())).collect();
+    assert_eq!(told, [(Level::Received, 3, true, "no space left"), (Level::Received, 3, false, "")]);
 }

@@ -103,7 +103,10 @@ pub(super) async fn run(
     welcomed: &mut bool,
     stop: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let session = Session::new(shared.facts.clone(), shared.desired());
+    let mut session = Session::new(shared.facts(), shared.desired());
+    if shared.disk.is_removed() {
+        session.forget();
+    }
     let mut stream = Stream {
         shared,
         session,
@@ -121,8 +124,8 @@ pub(super) async fn run(
 impl Stream<'_> {
     async fn run(&mut self, channel: Channel, stop: &CancellationToken) -> Result<(), StreamError> {
         let mut client = FleetClient::new(channel)
-            .send_compressed(CompressionEncoding::Zstd)
-            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Gzip)
             // A little more than what either side fills a message with.
             .max_decoding_message_size(2 * MAX_MESSAGE)
             .max_encoding_message_size(4 * MAX_MESSAGE);
@@ -141,6 +144,7 @@ impl Stream<'_> {
         let mut versions = self.shared.engine.versions();
         let mut problems = self.shared.problems.versions();
         let mut losses = self.shared.disk.bodies.losses();
+        let mut held = self.shared.held.subscribe();
         versions.mark_changed();
         let mut report_at: Option<Instant> = None;
         let mut reported: Option<Instant> = None;
@@ -190,6 +194,11 @@ impl Stream<'_> {
                 Ok(()) = losses.changed() => {
                     losses.mark_unchanged();
                     self.session.repair(&*self.shared.disk.bodies);
+                }
+                Ok(()) = held.changed() => {
+                    if !*held.borrow_and_update() {
+                        self.session.durable();
+                    }
                 }
                 () = tokio::time::sleep_until(beat) => {
                     let silence = self.heartbeat * MISSED_HEARTBEATS;
@@ -245,8 +254,8 @@ impl Stream<'_> {
     }
 
     async fn save(&mut self, state: Arc<DesiredState>) {
-        let message = self.shared.save(state.clone()).await;
-        self.session.saved(&state, message);
+        let held = self.shared.save(state.clone()).await;
+        self.session.saved(&state, held);
         self.shared.problems.clear("room");
         tracing::info!(generation = %state.generation, digest = state.digest().short(), snapshot = state.snapshot,
             "a new desired state");

@@ -2,7 +2,7 @@
 //! others go on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::health::Health;
@@ -15,6 +15,7 @@ use flotilla_core::report::{Drift, Finding};
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift, immutable};
 use futures::StreamExt;
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use super::api::Bodies;
 use super::memory::Mark;
@@ -39,6 +40,16 @@ pub(super) struct Tools {
     pub(super) members: Arc<Members>,
     pub(super) owners: Owners,
     pub(super) bodies: Arc<dyn Bodies>,
+    /// Seats for work on single objects: whoever waits for one holds no content and hardly any memory, so that
+    /// thousands can.
+    pub(super) seats: tokio::sync::Semaphore,
+}
+
+impl Tools {
+    pub(super) async fn seat(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed; without a seat the work would go on all the same.
+        self.seats.acquire().await.ok()
+    }
 }
 
 /// The apply steps of one unit.
@@ -159,11 +170,12 @@ impl ApplyJob {
         let mut steps = self.steps.clone();
         steps.retain(|step| !step.cause.is_drift());
         let refused = futures::stream::iter(steps).map(|step| async move {
-            let tried = async {
+            let seat = tools.seat().await;
+            let tried = Box::pin(async {
                 let resource = tools.cluster.resource(&step.object).await?;
                 let content = Content::read(tools, &step, &step.object.id)?;
-                self.one(tools, cluster, &resource, &step.object, &content).rehearse().await
-            };
+                self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
+            });
             match tried.await {
                 Err(error) if [DENIED, "Immutable"].contains(&error.reason()) => {
                     let finding = finding_of(&step, &error);
@@ -182,6 +194,7 @@ impl ApplyJob {
         resource: &'a Resource,
         object: &'a ObjectRef,
         content: &'a Content,
+        seat: Option<SemaphorePermit<'a>>,
     ) -> One<'a> {
         One {
             tools,
@@ -192,6 +205,7 @@ impl ApplyJob {
             prepared: &content.prepared,
             wishes: &content.wishes,
             force: self.force,
+            seat: Mutex::new(seat),
         }
     }
 
@@ -203,9 +217,23 @@ impl ApplyJob {
         // Known objects are listed by now and cost nothing here.
         let change = tools.book.list(&self.unit, None, [intent(&object)]);
         tools.book.durable(change).await.map_err(StepError::Inventory)?;
+        let seat = tools.seat().await;
+        Box::pin(self.seated(tools, cluster, step, &resource, object, seat)).await
+    }
 
+    /// The heavy part of a step: its content and its requests.
+    async fn seated(
+        &self,
+        tools: &Tools,
+        cluster: &Cluster,
+        step: &ApplyStep,
+        resource: &Resource,
+        object: ObjectRef,
+        seat: Option<SemaphorePermit<'_>>,
+    ) -> Result<Done, StepError> {
+        let id = object.id.clone();
         let content = Content::read(tools, step, &id)?;
-        let one = self.one(tools, cluster, &resource, &object, &content);
+        let one = self.one(tools, cluster, resource, &object, &content, seat);
         let Applied { live, drift, conflicts, paused } = one.apply(step.cause, self.now).await?;
         let entry = drift::own_digest(&live.metadata.managed_fields);
         let mark = Mark {
@@ -218,13 +246,18 @@ impl ApplyJob {
         };
         tools.members.observe(&id, &live);
         if entry.is_some() {
-            tools.book.list(&self.unit, None, [Member { object, uid: Some(mark.uid.clone()) }]);
+            tools.book.list(
+                &self.unit,
+                None,
+                [Member { object: object.clone(), uid: Some(mark.uid.clone()) }],
+            );
         } else {
             // Left alone as it was found, it is not ours to delete.
             tools.book.unlist(&self.unit, &[id.clone()].into(), false);
         }
         if id.is("apiextensions.k8s.io", "CustomResourceDefinition") && !step.cause.is_drift() {
-            await_established(tools, &resource, &id, &live).await;
+            one.leave_seat();
+            await_established(tools, resource, &id, &live).await;
             tools.cluster.discovery().learn(&content.prepared.value);
         }
         Ok(Done { id, mark, drift, conflicts })
@@ -239,7 +272,8 @@ impl ApplyJob {
     ) -> Result<Option<Drift>, StepError> {
         let resource = tools.cluster.resource(&step.object).await?;
         let content = Content::read(tools, step, &step.object.id)?;
-        self.one(tools, cluster, &resource, &step.object, &content).look(self.now).await
+        let seat = tools.seat().await;
+        Box::pin(self.one(tools, cluster, &resource, &step.object, &content, seat).look(self.now)).await
     }
 }
 

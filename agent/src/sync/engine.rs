@@ -8,7 +8,7 @@ use flotilla_core::guard::Approvals;
 use flotilla_core::report::{Event, Phase, UnitReport};
 use flotilla_core::{DesiredState, Digest, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
@@ -22,6 +22,8 @@ use crate::cluster::request::chain;
 
 const EVENTS: usize = 500;
 const REQUESTS: usize = 1_000;
+/// Objects at work beyond the requests under way, so that one is ready when a request ends.
+const SEATS_BEYOND: usize = 8;
 
 /// A handle on the engine; cheap to clone.
 #[derive(Clone)]
@@ -167,6 +169,11 @@ impl Engine {
         Events { events, next, missed }
     }
 
+    /// Says of every unit that it waits, for as long as the engine does not run.
+    pub fn pending(&self, why: &str) {
+        self.shared.pending(why);
+    }
+
     /// The bodies that are needed beside those of the desired state: what held and blocked units run.
     pub fn needed_bodies(&self) -> BTreeSet<Digest> {
         let runs: Vec<Arc<UnitManifest>> = lock(&self.shared.output).runs.values().cloned().collect();
@@ -211,16 +218,13 @@ async fn start(shared: &Shared) -> Tools {
                     members: Arc::default(),
                     owners: Owners::default(),
                     bodies: shared.bodies.clone(),
+                    seats: Semaphore::new(shared.options.in_flight + SEATS_BEYOND),
                 };
             }
             Err(failure) => {
                 let message = format!("cannot read the inventory: {}", chain(&failure));
                 tracing::warn!(message);
-                let desired = lock(&shared.input).desired.clone();
-                for id in desired.iter().flat_map(|desired| desired.units().keys()) {
-                    let report = UnitReport::new(id.clone(), Phase::Pending, message.clone(), now());
-                    shared.publish(id, Some(report));
-                }
+                shared.pending(&message);
                 backoff.wait().await;
             }
         }
@@ -233,6 +237,17 @@ impl Shared {
         approvals.give(digest, None);
         let text = memory::write_approval(approvals.subject(digest));
         self.memory.store(&memory::approval_key(digest), text)
+    }
+
+    /// Says of every unit that it waits, before anything can be done about any.
+    fn pending(&self, why: &str) {
+        let desired = lock(&self.input).desired.clone();
+        let Some(desired) = desired else { return };
+        for id in desired.units().keys() {
+            let mut report = UnitReport::new(id.clone(), Phase::Pending, why, now());
+            report.desired = desired.present(id).map(|unit| unit.digest());
+            self.publish(id, Some(report));
+        }
     }
 
     /// Publishes a unit's report if it says something new; `since` is kept while the phase is the same.

@@ -100,12 +100,7 @@ mod tests {
     use flotilla_core::report::FieldDrift;
 
     fn drift(field: &str) -> Drift {
-        let object = ObjectId {
-            group: String::new(),
-            kind: "ConfigMap".into(),
-            namespace: "n".into(),
-            name: "x".into(),
-        };
+        let object = ObjectId::new("", "ConfigMap", "n", "x");
         let field =
             FieldDrift { field: field.into(), wanted: None, found: None, manager: Some("them".into()) };
         Drift { object, at: 0, fields: if field.field.is_empty() { vec![] } else { vec![field] } }

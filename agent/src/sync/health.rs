@@ -16,12 +16,7 @@ use crate::cluster::members::Known;
 /// The object that a health check names.
 pub(super) fn checked(check: &HealthCheck) -> ObjectRef {
     let (group, version) = check.api_version.rsplit_once('/').unwrap_or(("", &check.api_version));
-    let id = ObjectId {
-        group: group.to_owned(),
-        kind: check.kind.clone(),
-        namespace: check.namespace.clone(),
-        name: check.name.clone(),
-    };
+    let id = ObjectId::new(group, &check.kind, &check.namespace, &check.name);
     ObjectRef { id, version: version.to_owned() }
 }
 
@@ -33,7 +28,7 @@ fn checked_unit(check: &HealthCheck) -> Option<UnitId> {
         ("helm.toolkit.fluxcd.io", "HelmRelease") => UnitKind::HelmRelease,
         _ => return None,
     };
-    Some(UnitId { kind, namespace: object.namespace, name: object.name })
+    Some(UnitId::new(kind, &object.namespace, &object.name))
 }
 
 /// What is not well yet.
@@ -178,10 +173,5 @@ fn flux_object(unit: &UnitId) -> ObjectId {
         UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "HelmRelease"),
         UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "Kustomization"),
     };
-    ObjectId {
-        group: group.into(),
-        kind: kind.into(),
-        namespace: unit.namespace.clone(),
-        name: unit.name.clone(),
-    }
+    ObjectId::new(group, kind, &unit.namespace, &unit.name)
 }

@@ -83,7 +83,7 @@ impl From<&ObjectId> for IdLine {
 
 impl From<IdLine> for ObjectId {
     fn from(line: IdLine) -> Self {
-        Self { group: line.0, kind: line.1, namespace: line.2, name: line.3 }
+        Self::new(line.0, line.1, line.2, line.3)
     }
 }
 
@@ -199,8 +199,7 @@ mod tests {
     #[test]
     fn a_record_reads_back_and_a_damaged_one_is_none() {
         let unit = UnitId::kustomization("f", "a");
-        let id =
-            ObjectId { group: String::new(), kind: "Secret".into(), namespace: "n".into(), name: "x".into() };
+        let id = ObjectId::new("", "Secret", "n", "x");
         let object = ObjectRef { id: id.clone(), version: "v1".into() };
         let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7 };
         let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
@@ -223,8 +222,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let key = approval_key(digest);
         assert!(key.parse::<UnitId>().is_err());
-        let id =
-            ObjectId { group: String::new(), kind: "Secret".into(), namespace: "n".into(), name: "x".into() };
+        let id = ObjectId::new("", "Secret", "n", "x");
         let subject = Subject { unit: UnitId::root(), many: true, objects: [id].into() };
         for subject in [None, Some(subject)] {
             assert_eq!(read_approval(&key, &write_approval(subject.as_ref())), Some((digest, subject)));

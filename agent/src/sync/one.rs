@@ -1,5 +1,6 @@
 //! The apply of one object: what its annotations ask for, whose it is, and the request itself.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +13,11 @@ use flotilla_core::unit::DriftMode;
 use flotilla_core::{ObjectId, diff, drift};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use super::api::BodyError;
 use super::apply::{Tools, poll};
+use super::engine::lock;
 use super::memory::Manner;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
@@ -116,6 +119,8 @@ pub(super) struct One<'a> {
     /// Fields that are left to others once the object is there.
     pub(super) ignored: Vec<&'a str>,
     pub(super) force: bool,
+    /// Its seat among those at work, while it has one.
+    pub(super) seat: Mutex<Option<SemaphorePermit<'a>>>,
 }
 
 /// What an apply left.
@@ -137,6 +142,11 @@ impl Applied {
 }
 
 impl One<'_> {
+    /// Makes room for another before a long wait.
+    pub(super) fn leave_seat(&self) {
+        drop(lock(&self.seat).take());
+    }
+
     pub(super) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
         let respect = cause == Cause::New && Owners::possible(&self.tools.cluster);
         if self.wishes.manner == Manner::Never {
@@ -298,6 +308,7 @@ impl One<'_> {
                     matches!(live, Ok(None))
                         || live.is_ok_and(|live| live.is_some_and(|live| live.metadata.uid != uid.0))
                 };
+                self.leave_seat();
                 if !poll(RECREATE, gone).await {
                     return Err(StepError::StillThere(finalizers.join(", ")));
                 }

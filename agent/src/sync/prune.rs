@@ -66,7 +66,8 @@ impl PruneJob {
             .map(|member| {
                 let leaving = &leaving;
                 async move {
-                    let found = look(tools, cluster, &member.object, leaving).await;
+                    let _seat = tools.seat().await;
+                    let found = Box::pin(look(tools, cluster, &member.object, leaving)).await;
                     (member, found)
                 }
             })
@@ -151,13 +152,14 @@ impl PruneJob {
         if !(self.current)() {
             return Err("the desired state changed meanwhile".into());
         }
-        let deleted = cluster.delete(&resource, &object.id, uid, "Background").await.map_err(text)?;
+        let delete = cluster.delete(&resource, &object.id, uid, "Background");
+        let deleted = Box::pin(delete).await.map_err(text)?;
         let Deleted::Waits(finalizers) = deleted else { return Ok(None) };
         let gone = || async {
             let live = cluster.fetch::<Live>(&resource, &object.id).await;
             matches!(&live, Ok(None)) || matches!(&live, Ok(Some(live)) if live.metadata.uid != uid.0)
         };
-        if poll(GONE, gone).await {
+        if Box::pin(poll(GONE, gone)).await {
             return Ok(None);
         }
         // What blocks it may have changed since.
@@ -284,12 +286,7 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
 }
 
 fn id_of(resource: &Resource, namespace: &str, name: &str) -> ObjectId {
-    ObjectId {
-        group: resource.group.clone(),
-        kind: resource.kind.clone(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    }
+    ObjectId::new(&resource.group, &resource.kind, namespace, name)
 }
 
 /// What every namespace holds without anybody asking.

@@ -244,7 +244,8 @@ impl Declared {
         let mut objects: BTreeMap<ObjectId, Vec<(UnitId, Digest)>> = BTreeMap::new();
         for unit in desired.all_present().chain(held) {
             for entry in &unit.objects {
-                objects.entry(resolve(&entry.object.id)).or_default().push((unit.id.clone(), entry.digest));
+                let units = objects.entry(resolve(&entry.object.id)).or_insert_with(|| Vec::with_capacity(1));
+                units.push((unit.id.clone(), entry.digest));
             }
         }
         for units in objects.values_mut() {

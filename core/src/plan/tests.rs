@@ -11,7 +11,7 @@ fn unit(name: &str) -> UnitId {
 }
 
 fn id(name: &str) -> ObjectId {
-    ObjectId { group: String::new(), kind: "ConfigMap".into(), namespace: "n".into(), name: name.into() }
+    ObjectId::new("", "ConfigMap", "n", name)
 }
 
 fn reference(name: &str) -> ObjectRef {

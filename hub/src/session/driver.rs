@@ -298,6 +298,7 @@ impl Live {
         let (cluster, records, at) = (self.cluster.clone(), self.hub.records.clone(), self.hub.now());
         blocking(move || {
             records.note_history(&cluster, &record, |state| match ack.level {
+                v1::ack::Level::Received if ack.in_memory => {}
                 v1::ack::Level::Received => _ = state.received_at.get_or_insert(at),
                 v1::ack::Level::Applied => _ = state.applied_at.get_or_insert(at),
                 v1::ack::Level::Healthy => _ = state.healthy_at.get_or_insert(at),

@@ -62,6 +62,8 @@ pub(crate) struct AckFact {
     pub digest: Option<Digest>,
     pub generation: Generation,
     pub message: String,
+    /// The agent runs it and its disk has not taken it.
+    pub in_memory: bool,
 }
 
 /// A report in the domain's types; what could not be read is in `invalid`.
@@ -353,7 +355,8 @@ impl Machine {
             v1::ack::Level::Applied | v1::ack::Level::Healthy => {}
         }
         self.advance(now);
-        Ok(Fact::Ack(AckFact { level, digest, generation, message: ack.message }))
+        let v1::Ack { message, in_memory, .. } = ack;
+        Ok(Fact::Ack(AckFact { level, digest, generation, message, in_memory }))
     }
 
     fn send_whole(&mut self, want: &v1::WantManifest, now: u64) -> Result<(), ProtocolError> {

@@ -224,7 +224,7 @@ impl Agent {
             level: v1::ack::Level::Received.into(),
             root_digest: digest_bytes(Some(state.digest())),
             generation: state.generation.0,
-            message: String::new(),
+            ..Default::default()
         };
         self.current = Some(state);
         vec![agent_message::Message::Ack(ack)]
@@ -382,6 +382,7 @@ fn a_refused_state_is_not_sent_again_at_once_and_a_stalled_one_gives_way() {
             root_digest: digest_bytes(Some(state.state.digest())),
             generation,
             message: "the disk is full".into(),
+            in_memory: false,
         })),
     };
     let mut machine = connect(&Agent::default(), vec![]);

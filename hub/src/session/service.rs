@@ -53,12 +53,12 @@ pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> 
     };
     let enrolment = EnrolmentServer::new(service.clone())
         .max_decoding_message_size(64 << 10)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Zstd);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let fleet = FleetServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE + 1024)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Zstd);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let shutdown = hub.tasks.shutdown().clone();
     Server::builder()
         .max_concurrent_streams(MAX_CALLS)

@@ -222,7 +222,7 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
             level: level.into(),
             root_digest: manifest.root_digest.clone(),
             generation: manifest.generation,
-            message: String::new(),
+            ..Default::default()
         };
         stream.send(agent_message::Message::Ack(ack)).await;
     }

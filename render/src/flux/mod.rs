@@ -55,5 +55,5 @@ pub(crate) fn namespace_or_default(namespace: &str) -> &str {
 /// The unit that a Flux object defines.
 pub fn unit_id(role: Role, namespace: &str, name: &str) -> UnitId {
     let kind = if role == Role::HelmRelease { UnitKind::HelmRelease } else { UnitKind::Kustomization };
-    UnitId { kind, namespace: namespace_or_default(namespace).to_owned(), name: name.to_owned() }
+    UnitId::new(kind, namespace_or_default(namespace), name)
 }

@@ -1,6 +1,7 @@
 //! An API server that fails, is away, or is deleting a namespace: tried again, reported, nothing else is held up.
 
 use anyhow::ensure;
+use flotilla_proto::api::ConnectionState;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file};
@@ -87,9 +88,27 @@ async fn an_api_server_that_was_away_gets_what_it_missed() {
     assert!(fleet.cluster("one").await.unwrap().agent_problems.is_empty());
     assert_eq!(fleet.uid("one", &config("fine")).await.unwrap(), Some(uid));
 
-    // An agent that starts while it is away waits for it, with what it has on disk.
+    // An agent that starts while it is away says so at once, and waits for it with what it has on disk.
     fleet.member("one").cluster().stop_apiserver().unwrap();
     fleet.member("one").agent().restart().unwrap();
+    let away = async |says: bool| {
+        eventually(SOON, || async {
+            let cluster = fleet.cluster("one").await?;
+            let told = cluster.agent_problems.iter().any(|it| it.contains("the cluster cannot be reached"));
+            ensure!(told == says, "{cluster:?}");
+            anyhow::Ok(cluster)
+        })
+        .await
+        .unwrap()
+    };
+    assert_eq!(away(true).await.connection, ConnectionState::Connected);
+    fleet
+        .unit_becomes("one", &unit_id("fine"), |unit| {
+            let told = unit.phase == "Pending" && unit.message.contains("cannot be reached");
+            if told { Ok(()) } else { Err("it does not say what it waits for".into()) }
+        })
+        .await
+        .unwrap();
     fleet.hub().process().kill();
     fleet.member("one").cluster().start_apiserver().await.unwrap();
     config("fine").delete(&fleet.client("one")).await.unwrap();

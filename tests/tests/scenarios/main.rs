@@ -5,6 +5,7 @@
 mod approval;
 mod bad_input;
 mod demo;
+mod disk;
 mod enrolment;
 mod faults;
 mod kills;

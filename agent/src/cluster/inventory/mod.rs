@@ -14,7 +14,7 @@ mod pages;
 mod tests;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flotilla_core::inventory::{Inventory, Member};
@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use super::Cluster;
 use super::discovery::Resource;
 use super::request::Failure;
-use pages::{ConfigMaps, Pages, line_of, unit_line};
+use pages::{ConfigMaps, Pages};
 use write::make_namespace;
 
 const BUCKETS: u8 = 16;
@@ -74,6 +74,11 @@ impl Book {
         look(&self.pages().inventory)
     }
 
+    /// Has identities that equal these share their text: an agent has thousands of them in many tables.
+    pub(crate) fn share(&self, ids: &HashSet<ObjectId>) {
+        self.pages().share(ids);
+    }
+
     /// Why the inventory is not whole, if so: then nothing is pruned.
     pub(crate) fn damage(&self) -> Option<String> {
         self.pages().damage.clone()
@@ -95,14 +100,10 @@ impl Book {
         let mut pages = self.pages();
         let mut changed = false;
         if let Some(links) = links {
-            pages.inventory.units.entry(unit.clone()).or_default().links = links.clone();
-            changed |= pages.put((unit.clone(), None), unit_line(unit, links));
+            changed |= pages.put_unit(unit, links);
         }
         for member in members {
-            let listed = pages.inventory.units.entry(unit.clone()).or_default();
-            listed.list(&member);
-            let Some(member) = listed.get(&member.object.id) else { continue };
-            changed |= pages.put((unit.clone(), Some(member.object.id.clone())), line_of(unit, &member));
+            changed |= pages.put_member(unit, &member);
         }
         let change = if changed { pages.change } else { 0 };
         drop(pages);
@@ -115,16 +116,11 @@ impl Book {
     /// Takes objects off a unit's list, and the unit with its last one if `whole`.
     pub(crate) fn unlist(&self, unit: &UnitId, objects: &BTreeSet<ObjectId>, whole: bool) -> u64 {
         let mut pages = self.pages();
-        if let Some(listed) = pages.inventory.units.get_mut(unit) {
-            listed.members.retain(|object, _| !objects.contains(object));
-            let empty = listed.members.is_empty();
-            for object in objects {
-                pages.drop_line(&(unit.clone(), Some(object.clone())));
-            }
-            if empty && whole {
-                pages.inventory.units.remove(unit);
-                pages.drop_line(&(unit.clone(), None));
-            }
+        for object in objects {
+            pages.drop_member(unit, object);
+        }
+        if whole && pages.inventory.units.get(unit).is_some_and(|listed| listed.members.is_empty()) {
+            pages.drop_unit(unit);
         }
         let change = pages.change;
         drop(pages);
@@ -139,10 +135,7 @@ impl Book {
         if !pages.inventory.owners(object).any(|owner| owner != unit) {
             return false;
         }
-        if let Some(listed) = pages.inventory.units.get_mut(unit) {
-            listed.members.remove(object);
-        }
-        pages.drop_line(&(unit.clone(), Some(object.clone())));
+        pages.drop_member(unit, object);
         drop(pages);
         self.wake.notify_one();
         true

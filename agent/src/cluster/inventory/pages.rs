@@ -1,14 +1,18 @@
-//! The inventory as lines: which line stands in which part, how it reads and how it is written.
+//! The inventory as lines: which line stands in which part, how it reads and how it is written. Lines are made when
+//! they are written: what is kept is the inventory itself, and where a line stands if that is not the first part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use flotilla_core::inventory::{Inventory, Member, Uid};
+use flotilla_core::inventory::{Held, Inventory, Member, Uid};
 use flotilla_core::order::Links;
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId};
 use serde::{Deserialize, Serialize};
 
 use super::super::SYSTEM_NAMESPACE;
 use super::{BUCKETS, KEY, NAME, PART_BYTES};
+
+/// A bucket and the number of a part in it.
+pub(super) type Key = (u8, u32);
 
 /// A line's place: the unit, and the object; none for the line of the unit itself.
 pub(super) type Place = (UnitId, Option<ObjectId>);
@@ -36,10 +40,9 @@ pub(super) struct Line {
     pub(super) account: Option<String>,
 }
 
-/// One ConfigMap.
+/// One ConfigMap; its lines are those of the inventory whose place it is.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    pub(super) lines: BTreeMap<Place, Line>,
     /// Lines that we cannot read, kept as they are.
     pub(super) opaque: Vec<String>,
     pub(super) bytes: usize,
@@ -52,8 +55,11 @@ pub(super) struct Part {
 
 #[derive(Default)]
 pub(super) struct Pages {
-    pub(super) parts: BTreeMap<(u8, u32), Part>,
-    pub(super) places: BTreeMap<Place, u32>,
+    pub(super) parts: BTreeMap<Key, Part>,
+    /// The numbers of the parts of lines that do not stand in part 0; few clusters have any.
+    later: BTreeMap<Place, u32>,
+    /// Units with a line of their own.
+    linked: BTreeSet<UnitId>,
     pub(super) inventory: Inventory,
     pub(super) change: u64,
     pub(super) damage: Option<String>,
@@ -113,6 +119,11 @@ pub(super) fn text(line: &Line) -> String {
     serde_json::to_string(line).expect("a line has a JSON text")
 }
 
+/// What a line takes in its part.
+fn length(line: &Line) -> usize {
+    text(line).len() + 1
+}
+
 impl Pages {
     pub(super) fn read(&mut self, map: ConfigMap) {
         let name = &map.metadata.name;
@@ -132,7 +143,7 @@ impl Pages {
                             self.damage = Some(format!("line {} of {name} names half an object", number + 1));
                             part.opaque.push(text.to_owned());
                         }
-                        Ok(line) => self.take(key, &mut part, line),
+                        Ok(line) => self.take(key, line),
                         Err(error) => {
                             self.damage = Some(format!(
                                 "line {} of ConfigMap {SYSTEM_NAMESPACE}/{name}: {error}",
@@ -147,77 +158,167 @@ impl Pages {
         self.parts.insert(key, part);
     }
 
-    pub(super) fn take(&mut self, key: (u8, u32), part: &mut Part, line: Line) {
-        let unit = self.inventory.units.entry(line.u.clone()).or_default();
-        let place = if line.k.is_empty() {
-            // An account that cannot be read is not the agent itself.
-            match line.account.as_deref().map(str::parse).transpose() {
-                Ok(account) => {
-                    let (parent, depends_on) = (line.parent.clone(), line.depends_on.clone());
-                    unit.links = Links { parent, depends_on, account };
-                }
-                Err(error) => self.damage = Some(format!("the account of {}: {error}", line.u)),
-            }
-            (line.u.clone(), None)
-        } else {
-            let id = ObjectId {
-                group: line.g.clone(),
-                kind: line.k.clone(),
-                namespace: line.ns.clone(),
-                name: line.n.clone(),
-            };
-            let member = Member {
-                object: ObjectRef { id: id.clone(), version: line.v.clone() },
-                uid: line.uid.clone().map(Uid),
-            };
-            unit.list(&member);
-            (line.u.clone(), Some(id))
-        };
-        self.places.insert(place.clone(), key.1);
-        part.lines.insert(place, line);
+    /// Whether the inventory has a line of this place.
+    pub(super) fn knows(&self, line: &Line) -> bool {
+        match line.object() {
+            None => self.linked.contains(&line.u),
+            Some(id) => self.inventory.units.get(&line.u).is_some_and(|unit| unit.members.contains_key(&id)),
+        }
     }
 
-    pub(super) fn put(&mut self, place: Place, line: Line) -> bool {
-        let bucket = bucket(&place.0);
-        let length = text(&line).len() + 1;
-        let number = self.places.get(&place).copied().unwrap_or_else(|| {
-            let has_room = |number: &u32| {
-                self.parts.get(&(bucket, *number)).is_none_or(|part| part.bytes + length <= PART_BYTES)
-            };
-            (0..).find(has_room).unwrap_or_default()
-        });
-        let part = self.parts.entry((bucket, number)).or_default();
-        let old = part.lines.insert(place.clone(), line.clone());
-        if old.as_ref() == Some(&line) {
+    /// Takes a line that was read in a part.
+    pub(super) fn take(&mut self, key: Key, line: Line) {
+        let object = line.object();
+        let unit = self.inventory.units.entry(line.u.clone()).or_default();
+        let place = match object {
+            None => {
+                // An account that cannot be read is not the agent itself.
+                match line.account.as_deref().map(str::parse).transpose() {
+                    Ok(account) => {
+                        unit.links = Links { parent: line.parent, depends_on: line.depends_on, account };
+                    }
+                    Err(error) => self.damage = Some(format!("the account of {}: {error}", line.u)),
+                }
+                self.linked.insert(line.u.clone());
+                (line.u, None)
+            }
+            Some(id) => {
+                unit.members.insert(id.clone(), Held { version: line.v, uid: line.uid.map(Uid) });
+                (line.u, Some(id))
+            }
+        };
+        self.place(place, key.1);
+    }
+
+    fn place(&mut self, place: Place, number: u32) {
+        match number {
+            0 => self.later.remove(&place),
+            _ => self.later.insert(place, number),
+        };
+    }
+
+    /// The number of the part that a line stands in.
+    pub(super) fn number(&self, place: &Place) -> u32 {
+        self.later.get(place).copied().unwrap_or_default()
+    }
+
+    /// Sets a unit's links; true if that changes its line.
+    pub(super) fn put_unit(&mut self, unit: &UnitId, links: &Links) -> bool {
+        let known = self.inventory.units.entry(unit.clone()).or_default();
+        let old = self.linked.contains(unit).then(|| unit_line(unit, &known.links));
+        let new = unit_line(unit, links);
+        known.links = links.clone();
+        self.linked.insert(unit.clone());
+        self.written_anew((unit.clone(), None), old.as_ref(), &new)
+    }
+
+    /// Sets a member of a unit; a uid that is known is kept where none is given. True if that changes its line.
+    pub(super) fn put_member(&mut self, unit: &UnitId, member: &Member) -> bool {
+        let listed = self.inventory.units.entry(unit.clone()).or_default();
+        let id = &member.object.id;
+        let old = listed.get(id).map(|old| line_of(unit, &old));
+        listed.list(member);
+        let Some(new) = listed.get(id).map(|new| line_of(unit, &new)) else { return false };
+        self.written_anew((unit.clone(), Some(id.clone())), old.as_ref(), &new)
+    }
+
+    fn written_anew(&mut self, place: Place, old: Option<&Line>, new: &Line) -> bool {
+        if old == Some(new) {
             return false;
         }
-        part.bytes += length;
-        part.bytes -= old.map_or(0, |old| text(&old).len() + 1).min(part.bytes);
+        let (bucket, taken) = (bucket(&place.0), length(new));
+        let number = if old.is_some() { self.number(&place) } else { self.room(bucket, taken) };
+        let part = self.parts.entry((bucket, number)).or_default();
+        part.bytes += taken;
+        part.bytes -= old.map_or(0, length).min(part.bytes);
         part.dirty = true;
-        self.places.insert(place, number);
+        self.place(place, number);
         self.change += 1;
         true
     }
 
-    pub(super) fn drop_line(&mut self, place: &Place) {
-        let Some(number) = self.places.remove(place) else { return };
-        if let Some(part) = self.parts.get_mut(&(bucket(&place.0), number))
-            && let Some(old) = part.lines.remove(place)
-        {
-            part.bytes -= (text(&old).len() + 1).min(part.bytes);
+    fn room(&self, bucket: u8, taken: usize) -> u32 {
+        let has_room = |number: &u32| {
+            self.parts.get(&(bucket, *number)).is_none_or(|part| part.bytes + taken <= PART_BYTES)
+        };
+        (0..).find(has_room).unwrap_or_default()
+    }
+
+    /// Takes a member off a unit's list.
+    pub(super) fn drop_member(&mut self, unit: &UnitId, object: &ObjectId) {
+        let Some(listed) = self.inventory.units.get_mut(unit) else { return };
+        if let Some(member) = listed.get(object) {
+            listed.members.remove(object);
+            self.dropped((unit.clone(), Some(object.clone())), &line_of(unit, &member));
+        }
+    }
+
+    /// Takes a unit without members off the list.
+    pub(super) fn drop_unit(&mut self, unit: &UnitId) {
+        let Some(listed) = self.inventory.units.remove(unit) else { return };
+        if self.linked.remove(unit) {
+            self.dropped((unit.clone(), None), &unit_line(unit, &listed.links));
+        }
+    }
+
+    fn dropped(&mut self, place: Place, line: &Line) {
+        let key = (bucket(&place.0), self.number(&place));
+        self.later.remove(&place);
+        if let Some(part) = self.parts.get_mut(&key) {
+            part.bytes -= length(line).min(part.bytes);
             part.dirty = true;
             self.change += 1;
         }
     }
-}
 
-impl Part {
-    pub(super) fn content(&self) -> String {
-        let mut content = String::with_capacity(self.bytes + 64);
-        for text in self.lines.values().map(text).chain(self.opaque.iter().cloned()) {
-            content.push_str(&text);
+    /// The content of a part.
+    pub(super) fn content(&self, key: Key) -> String {
+        let part = self.parts.get(&key);
+        let mut content = String::with_capacity(part.map_or(0, |part| part.bytes) + 64);
+        let mut add = |text: &str| {
+            content.push_str(text);
             content.push('\n');
+        };
+        let here = |unit: &UnitId, object: Option<&ObjectId>| {
+            // Looking a place up costs two clones, and most clusters have no later part.
+            let number =
+                if self.later.is_empty() { 0 } else { self.number(&(unit.clone(), object.cloned())) };
+            number == key.1
+        };
+        for (unit, listed) in self.inventory.units.iter().filter(|(unit, _)| bucket(unit) == key.0) {
+            if self.linked.contains(unit) && here(unit, None) {
+                add(&text(&unit_line(unit, &listed.links)));
+            }
+            for member in listed.iter().filter(|member| here(unit, Some(&member.object.id))) {
+                add(&text(&line_of(unit, &member)));
+            }
+        }
+        for line in part.into_iter().flat_map(|part| &part.opaque) {
+            add(line);
         }
         content
+    }
+
+    /// After lines of others came into a part: its size.
+    pub(super) fn settle(&mut self, key: Key) {
+        let bytes = self.content(key).len();
+        if let Some(part) = self.parts.get_mut(&key) {
+            part.bytes = bytes;
+        }
+    }
+
+    /// Has equal identities share their text with these.
+    pub(super) fn share(&mut self, ids: &HashSet<ObjectId>) {
+        for unit in self.inventory.units.values_mut() {
+            let members = std::mem::take(&mut unit.members).into_iter();
+            unit.members = members.map(|(id, held)| (ids.get(&id).cloned().unwrap_or(id), held)).collect();
+        }
+    }
+}
+
+impl Line {
+    /// The object that it lists; none for the line of a unit.
+    fn object(&self) -> Option<ObjectId> {
+        (!self.k.is_empty()).then(|| ObjectId::new(&self.g, &self.k, &self.ns, &self.n))
     }
 }

@@ -1,6 +1,6 @@
 //! The task that writes the inventory into the cluster, and what it does about others who write there.
 
-use flotilla_core::{Digest, ObjectId};
+use flotilla_core::Digest;
 use futures::StreamExt;
 use http::Method;
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::discovery::Resource;
 use super::super::request::{Call, Failure, chain};
 use super::super::{Cluster, SYSTEM_NAMESPACE};
-use super::pages::{ConfigMap, Line};
+use super::pages::{ConfigMap, Key, Line};
 use super::{Book, KEY, LAZY, MARK, NAME};
 
 impl Book {
@@ -42,21 +42,12 @@ impl Book {
 
     async fn write_once(&self, cluster: &Cluster) -> Result<(), Failure> {
         let (change, dirty) = {
-            let mut pages = self.pages();
-            let change = pages.change;
-            let dirty: Vec<((u8, u32), String, String)> = pages
-                .parts
-                .iter_mut()
-                .filter(|(_, part)| part.dirty)
-                .map(|(key, part)| {
-                    part.dirty = false;
-                    (*key, part.content(), part.version.clone())
-                })
-                .collect();
-            (change, dirty)
+            let pages = self.pages();
+            let dirty: Vec<Key> =
+                pages.parts.iter().filter(|(_, part)| part.dirty).map(|(key, _)| *key).collect();
+            (pages.change, dirty)
         };
-        let writes =
-            dirty.into_iter().map(|(key, content, version)| self.write_part(cluster, key, content, version));
+        let writes = dirty.into_iter().map(|key| self.write_part(cluster, key));
         let results: Vec<Result<(), Failure>> =
             futures::stream::iter(writes).buffer_unordered(4).collect().await;
         let failed = results.into_iter().find_map(Result::err);
@@ -67,13 +58,15 @@ impl Book {
         Ok(())
     }
 
-    async fn write_part(
-        &self,
-        cluster: &Cluster,
-        key: (u8, u32),
-        content: String,
-        version: String,
-    ) -> Result<(), Failure> {
+    async fn write_part(&self, cluster: &Cluster, key: Key) -> Result<(), Failure> {
+        // Made only now: with what changed since, and no more of them in memory than are on their way.
+        let (content, version) = {
+            let mut pages = self.pages();
+            let content = pages.content(key);
+            let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
+            part.dirty = false;
+            (content, part.version.clone())
+        };
         let result = self.replace(cluster, key, &content, &version).await;
         let failure = {
             let mut pages = self.pages();
@@ -106,7 +99,7 @@ impl Book {
     async fn replace(
         &self,
         cluster: &Cluster,
-        key: (u8, u32),
+        key: Key,
         content: &str,
         version: &str,
     ) -> Result<String, Failure> {
@@ -127,48 +120,38 @@ impl Book {
 
     /// After a conflict: our own write whose answer was lost, a change that leaves the lines alone, or another writer,
     /// whose lines are taken in beside ours.
-    async fn settle(&self, cluster: &Cluster, key: (u8, u32), wanted: &str) -> Result<(), Failure> {
+    async fn settle(&self, cluster: &Cluster, key: Key, wanted: &str) -> Result<(), Failure> {
         let name = format!("{NAME}{}-{}", key.0, key.1);
         let there: Option<ConfigMap> = match cluster.get_path(Resource::inventory_path(&name)).await {
             Err(failure) if failure.is_not_found() => None,
             other => Some(other?),
         };
         let mut pages = self.pages();
-        let Some(mut part) = pages.parts.remove(&key) else { return Ok(()) };
-        match there {
-            None => part.version.clear(),
-            Some(map) => {
-                let content = map.data.get(KEY).map(String::as_str).unwrap_or_default();
-                part.version = map.metadata.resource_version;
-                let digest = Digest::of(content.as_bytes());
-                if content != wanted && part.written != Some(digest) {
-                    pages.contended = true;
-                    for text in content.lines() {
-                        match serde_json::from_str::<Line>(text) {
-                            Ok(line) => {
-                                let id = (!line.k.is_empty()).then(|| ObjectId {
-                                    group: line.g.clone(),
-                                    kind: line.k.clone(),
-                                    namespace: line.ns.clone(),
-                                    name: line.n.clone(),
-                                });
-                                if !part.lines.contains_key(&(line.u.clone(), id)) {
-                                    pages.take(key, &mut part, line);
-                                }
-                            }
-                            Err(_) if part.opaque.iter().any(|known| known == text) => {}
-                            Err(error) => {
-                                pages.damage =
-                                    Some(format!("a line of {name} that somebody else wrote: {error}"));
-                                part.opaque.push(text.to_owned());
-                            }
-                        }
+        let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
+        let Some(map) = there else {
+            part.version.clear();
+            return Ok(());
+        };
+        let content = map.data.get(KEY).map(String::as_str).unwrap_or_default();
+        part.version = map.metadata.resource_version;
+        if content == wanted || part.written == Some(Digest::of(content.as_bytes())) {
+            return Ok(());
+        }
+        pages.contended = true;
+        for text in content.lines() {
+            match serde_json::from_str::<Line>(text) {
+                Ok(line) if pages.knows(&line) => {}
+                Ok(line) => pages.take(key, line),
+                Err(error) => {
+                    let part = pages.parts.entry(key).or_default();
+                    if !part.opaque.iter().any(|known| known == text) {
+                        part.opaque.push(text.to_owned());
+                        pages.damage = Some(format!("a line of {name} that somebody else wrote: {error}"));
                     }
-                    part.bytes = part.content().len();
                 }
             }
         }
-        pages.parts.insert(key, part);
+        pages.settle(key);
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl Coordinator {
                 if let Some(resource) = discovery.any_version(&object) {
                     subjects.insert(Subject::Kind((id.group.clone(), id.kind.clone())), resource);
                 }
-                self.by_object.entry(id).or_default().push(unit.clone());
+                self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
             }
             for check in desired.present(&unit).into_iter().flat_map(|unit| &unit.spec.health_checks) {
                 let object = crate::sync::health::checked(check);
@@ -62,7 +62,11 @@ impl Coordinator {
             self.by_object.entry(id).or_default().push(unit);
         }
         let wanted: HashSet<ObjectId> = self.by_object.keys().cloned().collect();
-        self.marks.retain(|id, _| wanted.contains(id));
+        // What was read from disk and from the cluster shares the text of its names with the desired state.
+        let marks = std::mem::take(&mut self.marks);
+        self.marks =
+            marks.into_iter().filter_map(|(id, mark)| Some((wanted.get(&id)?.clone(), mark))).collect();
+        self.tools.book.share(&wanted);
         self.tools.members.want(wanted, foreign);
         self.watches.set(subjects);
     }

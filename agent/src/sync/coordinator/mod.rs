@@ -178,6 +178,7 @@ impl Coordinator {
             }
             // What others declare may decide what leaves this one.
             state.prune_at = None;
+            self.share_manifest(id, entry);
         }
         let links: BTreeMap<UnitId, Links> =
             desired.all_present().map(|unit| (unit.id.clone(), links_of(unit, None))).collect();
@@ -194,6 +195,18 @@ impl Coordinator {
         }
         self.index();
         self.dirty.extend(self.all_units());
+    }
+
+    /// Keeps one copy of a manifest that is both desired and what runs, as after a restart.
+    fn share_manifest(&mut self, id: &UnitId, entry: &UnitEntry) {
+        if let (UnitEntry::Present(desired), Some(standing)) = (entry, self.standings.get_mut(id))
+            && let Some(last) = &mut standing.last
+            && last.digest() == desired.digest()
+            && !Arc::ptr_eq(last, desired)
+        {
+            *last = desired.clone();
+            self.shared.runs(id, Some(desired.clone()));
+        }
     }
 
     /// Every unit that anybody knows of.
