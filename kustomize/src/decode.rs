@@ -21,6 +21,11 @@ impl Text {
         Self { text: text.into(), pos, block: false }
     }
 
+    /// The text without white space at its end.
+    pub(crate) fn trim_end(&self) -> Self {
+        Self { text: self.text.trim_end().to_owned(), ..self.clone() }
+    }
+
     /// Where something stands that was read from the text: to the line in a block, at its beginning otherwise.
     pub(crate) fn inside(&self, pos: Pos) -> Pos {
         if !self.block || pos.line == 0 {

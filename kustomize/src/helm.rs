@@ -60,7 +60,7 @@ pub(crate) fn generate(
         None => Ok(Vec::new()),
         Some(Answer::Tree { .. }) => fail!("chart '{}' was answered with a folder", chart.request.name),
         Some(Answer::Text(manifests)) => {
-            let mut resources = resmap::from_text(&cx.schema, &manifests, 0)
+            let mut resources = resmap::from_text(cx, &manifests, 0)
                 .map_err(|e| e.context(format!("chart '{}' rendered bad YAML", chart.request.name)))?;
             for resource in &mut resources {
                 resource.from_helm = true;

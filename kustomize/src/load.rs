@@ -22,6 +22,9 @@ pub(crate) struct Context<'a> {
     pub(crate) schema: Arc<Schema>,
     /// Whether an `openapi` field decided the schema; the first one in a build does.
     pub(crate) schema_is_set: bool,
+    /// Whether the built-in schema has been asked for anything before one was set. It is kept beside that one then, as
+    /// kustomize does, which reads it only when it is asked.
+    pub(crate) builtin_is_known: bool,
 }
 
 impl<'a> Context<'a> {
@@ -34,6 +37,7 @@ impl<'a> Context<'a> {
             notices: Vec::new(),
             schema: Schema::builtin(),
             schema_is_set: false,
+            builtin_is_known: false,
         }
     }
 
@@ -45,6 +49,12 @@ impl<'a> Context<'a> {
             self.sources.len() - 1
         });
         index as u32 + 1
+    }
+
+    /// The schema, which is asked about kinds from here on.
+    pub(crate) fn schema_for_merging(&mut self) -> Arc<Schema> {
+        self.builtin_is_known |= !self.schema_is_set;
+        self.schema.clone()
     }
 
     /// An answer, or a note that it is needed.

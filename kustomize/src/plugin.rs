@@ -51,8 +51,12 @@ pub(crate) fn validate(cx: &mut Context, target: &mut Target, acc: &mut Accumula
         transform_one(cx, target, &mut acc.resources, &config).map_err(|e| e.at(config.pos))?;
         let mut after = acc.resources.0.iter().map(|r| {
             let mut node = r.node.clone();
-            if let Some(labels) = node.at_mut(&["metadata", "labels"]).and_then(Node::as_map_mut) {
-                labels.remove("validated-by");
+            if let Some(labels) = node.at_mut(&["metadata", "labels"]).and_then(Node::as_map_mut)
+                && labels.remove("validated-by").is_some()
+                && labels.is_empty()
+                && let Some(metadata) = node.get_mut("metadata").and_then(Node::as_map_mut)
+            {
+                metadata.remove("labels");
             }
             node
         });
@@ -70,7 +74,7 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     let mut acc = Accumulator::default();
     let mut paths = Vec::new();
     for entry in entries {
-        let inline = patches::inline(entry).and_then(|d| resmap::resources(&cx.schema, d));
+        let inline = patches::inline(entry).and_then(|d| resmap::resources(cx, d));
         let Ok(mut inline) = inline else {
             paths.push(entry.clone());
             continue;
@@ -243,7 +247,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         }
         "PatchTransformer" => {
             let patch = Patch::read(node, Unknown::Ignore)?;
-            patches::load(cx, loader, &patch)?.apply(&cx.schema.clone(), map)
+            patches::load(cx, loader, &patch)?.apply(cx, map)
         }
         "PatchStrategicMergeTransformer" => {
             let paths =
@@ -258,12 +262,12 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 loaded.extend(patches::load_legacy(cx, loader, path)?);
             }
             if !inline.text.is_empty() {
-                loaded.extend(resmap::resources(&cx.schema, patches::inline(&inline)?)?);
+                loaded.extend(resmap::resources(cx, patches::inline(&inline)?)?);
             }
             if loaded.is_empty() {
                 return fail!("patch appears to be empty");
             }
-            patches::apply_legacy(&cx.schema.clone(), map, &loaded)
+            patches::apply_legacy(cx, map, &loaded)
         }
         "PatchJson6902Transformer" => {
             let mut patch = Patch::read(node, Unknown::Ignore)?;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Map, Node};
 
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
-use crate::load::{Loaded, parse};
+use crate::load::{Context, Loaded, parse};
 use crate::node_ops::text_at;
 use crate::resource::{Behavior, ORIGIN_ANNOTATION, Resource};
 use crate::schema::Schema;
@@ -152,9 +152,10 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
 }
 
 fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
-    let Some(old) = old.node.get(field) else { return };
-    let (Some(map), pos) = (old.as_map(), old.pos) else { return };
-    let mut merged = map.clone();
+    let (mut merged, pos) = match old.node.get(field) {
+        Some(old) => (old.as_map().cloned().unwrap_or_default(), old.pos),
+        None => (Map::default(), new.pos),
+    };
     for entry in merged.entries_mut() {
         // Values are strings from here on, whatever they looked like.
         let text = entry.value.text().unwrap_or_default().to_owned();
@@ -163,25 +164,26 @@ fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
     for entry in new.node.get(field).and_then(Node::as_map).into_iter().flatten() {
         merged.insert(entry.key.text().unwrap_or_default(), entry.value.clone());
     }
-    if let Some(map) = new.node.as_map_mut()
-        && !merged.is_empty()
-    {
+    let Some(map) = new.node.as_map_mut() else { return };
+    if merged.is_empty() {
+        map.remove(field);
+    } else {
         map.insert(field, Node::from(merged).at_pos(pos));
     }
 }
 
 /// The resources of a file.
-pub(crate) fn from_file(schema: &Schema, file: &Loaded) -> Res<Vec<Resource>> {
-    resources(schema, file.documents()?)
+pub(crate) fn from_file(cx: &mut Context, file: &Loaded) -> Res<Vec<Resource>> {
+    resources(cx, file.documents()?)
 }
 
 /// The resources of a text inside a file.
-pub(crate) fn from_text(schema: &Schema, text: &str, source: u32) -> Res<Vec<Resource>> {
-    resources(schema, parse(text, source)?)
+pub(crate) fn from_text(cx: &mut Context, text: &str, source: u32) -> Res<Vec<Resource>> {
+    resources(cx, parse(text, source)?)
 }
 
 /// Checks documents and opens lists.
-pub(crate) fn resources(schema: &Schema, documents: Vec<Node>) -> Res<Vec<Resource>> {
+pub(crate) fn resources(cx: &mut Context, documents: Vec<Node>) -> Res<Vec<Resource>> {
     let mut queue: std::collections::VecDeque<Node> = documents.into();
     if queue.len() == 1 {
         let kind = text_at(&queue[0], &["kind"]);
@@ -200,7 +202,7 @@ pub(crate) fn resources(schema: &Schema, documents: Vec<Node>) -> Res<Vec<Resour
     while let Some(node) = queue.pop_front() {
         let items = if text_at(&node, &["kind"]).ends_with("List") { node.get("items") } else { None };
         let Some(items) = items else {
-            result.push(Resource { scopes: schema.cluster_scoped.clone(), ..Resource::new(node) });
+            result.push(Resource { scopes: cx.schema.cluster_scoped.clone(), ..Resource::new(node) });
             continue;
         };
         if items.is_null() {
@@ -214,6 +216,11 @@ pub(crate) fn resources(schema: &Schema, documents: Vec<Node>) -> Res<Vec<Resour
             check(item)?;
             queue.push_back(item.clone());
         }
+    }
+    let schema = Schema::builtin();
+    let is_foreign = |r: &Resource| schema.kind(text_at(&r.node, &["apiVersion"]), r.kind()).is_none();
+    if !cx.schema_is_set && result.iter().any(is_foreign) {
+        cx.builtin_is_known = true;
     }
     Ok(result)
 }

@@ -133,6 +133,21 @@ fn unindented(error: &ScanError, builder: &Builder) -> Option<Unindented> {
     quoted.then_some(Unindented { start, indent: builder.column() })
 }
 
+/// Whether a block scalar runs into the end of a text that has no line break there: then it has none either, though
+/// the parser adds one.
+fn is_cut_short(value: &str, style: ScalarStyle, span: &Span, text: &str) -> bool {
+    let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+    if !block || text.ends_with('\n') || span.end.byte_offset().is_none_or(|end| end < text.len()) {
+        return false;
+    }
+    let Some(value) = value.strip_suffix('\n') else { return false };
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    match last.trim_start_matches(' ') {
+        "" => value.ends_with(' '),
+        content => value.ends_with(content),
+    }
+}
+
 fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Result<(), ParseError> {
     match event {
         Event::DocumentStart(..) => builder.start_document(),
@@ -141,6 +156,11 @@ fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Res
             let empty_span = span.start.index() == span.end.index();
             let missing = style == ScalarStyle::Plain && empty_span && tag.is_none();
             let value = if missing { "".into() } else { value };
+            let value = if is_cut_short(&value, style, span, text) {
+                value[..value.len() - 1].to_owned().into()
+            } else {
+                value
+            };
             builder.scalar(&value, style, anchor, tag.as_deref(), span)
         }
         Event::SequenceStart(style, anchor, tag) => builder.start(false, style, anchor, tag.as_deref(), span),

@@ -180,6 +180,25 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn a_block_at_the_end_of_a_text_ends_as_the_text_does() {
+    for (text, expected) in [
+        ("a: |\n  x\n", "x\n"),
+        ("a: |\n  x", "x"),
+        ("a: |+\n  x", "x"),
+        ("a: |\n  x\n\n  y", "x\n\ny"),
+        ("a: >\n  x\n  y", "x y"),
+        ("a: |\n  x\n ", "x\n"),
+        ("a: |\n  x\n  ", "x\n"),
+        ("a: |\n  x\n    ", "x\n  "),
+        ("a: |\n  x\n# y", "x\n"),
+        ("a: |\n  x\nb: y", "x\n"),
+        ("a: |", ""),
+    ] {
+        assert_eq!(read(text).get("a").unwrap().text(), Some(expected), "{text:?}");
+    }
+}
+
+#[test]
 fn quoted_lines_need_no_indentation() {
     for (text, value) in [
         ("k: \"x\ny\n\nz\"\n", "x y\nz"),

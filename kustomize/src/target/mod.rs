@@ -79,7 +79,7 @@ impl<'a> Target<'a> {
 
     /// Builds it as the root of a build.
     pub(crate) fn build(&mut self, cx: &mut Context) -> Res<ResMap> {
-        self.set_schema(cx, false)?;
+        self.set_schema(cx)?;
         let mut acc = Accumulator::default();
         self.accumulate(cx, &mut acc)?;
         let map = &mut acc.resources;
@@ -105,9 +105,8 @@ impl<'a> Target<'a> {
         Ok(acc.resources)
     }
 
-    /// Takes the schema of the `openapi` field, unless another kustomization has set one already. Below the root of
-    /// a build it comes beside the built-in types, at the root in their place.
-    fn set_schema(&self, cx: &mut Context, builtin: bool) -> Res<()> {
+    /// Takes the schema of the `openapi` field, unless another kustomization has set one already.
+    fn set_schema(&self, cx: &mut Context) -> Res<()> {
         let openapi = &self.kustomization.openapi;
         let path = openapi.get("path");
         let loaded =
@@ -119,7 +118,7 @@ impl<'a> Target<'a> {
             (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
                 .map_err(|e: Fail| e.at(version.pos)),
             (Some(file), None) => {
-                cx.schema = Arc::new(Schema::read(&file.document()?, builtin)?);
+                cx.schema = Arc::new(Schema::read(&file.document()?, cx.builtin_is_known)?);
                 cx.schema_is_set = true;
                 Ok(())
             }
@@ -199,7 +198,7 @@ impl<'a> Target<'a> {
 
     fn accumulate_file(&mut self, cx: &mut Context, acc: &mut Accumulator, path: &Text) -> Res<()> {
         let file = self.loader.load(cx, path)?;
-        let mut resources = resmap::from_file(&cx.schema, &file)?;
+        let mut resources = resmap::from_file(cx, &file)?;
         if let Some(trace) = &self.trace {
             let origin = trace.append(&path.text).origin();
             resources.iter_mut().try_for_each(|r| metadata::set_origin(r, &origin))?;
@@ -239,7 +238,7 @@ impl<'a> Target<'a> {
         sub.trace = self.trace.as_ref().map(|t| t.append(path));
         let namespace = &self.kustomization.namespace.text;
         sub.helm_namespace.clone_from(if namespace.is_empty() { &self.helm_namespace } else { namespace });
-        sub.set_schema(cx, true)?;
+        sub.set_schema(cx)?;
         let kind = &sub.kustomization.kind.text;
         if is_component && !sub.kustomization.is_component() {
             return fail!("expected kind '{COMPONENT}' for path '{root}' but got '{kind}'");

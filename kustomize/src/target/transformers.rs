@@ -27,7 +27,6 @@ impl Target<'_> {
             Ok(())
         };
         let config = acc.config.clone();
-        let schema = cx.schema.clone();
         let map = &mut acc.resources;
 
         // Patches are read before any is applied, as kustomize does.
@@ -43,11 +42,11 @@ impl Target<'_> {
         let replaced = replacements::load(cx, &self.loader, &k.replacements)?;
 
         if !k.patches_strategic_merge.is_empty() {
-            patches::apply_legacy(&schema, map, &legacy).map_err(|e| e.field("patchesStrategicMerge"))?;
+            patches::apply_legacy(cx, map, &legacy).map_err(|e| e.field("patchesStrategicMerge"))?;
             done(map, "PatchStrategicMergeTransformer")?;
         }
         for (n, patch) in loaded.into_iter().enumerate() {
-            patch.apply(&schema, map).map_err(named(n))?;
+            patch.apply(cx, map).map_err(named(n))?;
             done(map, "PatchTransformer")?;
         }
         if !k.namespace.text.is_empty() {

@@ -58,7 +58,7 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
     let (documents, name) = match (path.is_empty(), patch.is_empty()) {
         (true, true) => return fail!("must specify one of patch and path in the entry of patches"),
         (false, false) => return fail!("patch and path can't be set at the same time"),
-        (true, false) => (inline(&entry.patch), format!("[patch: {patch:?}]")),
+        (true, false) => (inline(&entry.patch.trim_end()), format!("[patch: {patch:?}]")),
         (false, true) => {
             let words = format!("failed to get the patch file from path({path})");
             let loaded = loader.load(cx, &entry.path).map_err(|e| e.field("path").context(words))?;
@@ -74,7 +74,7 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
     let kind = if is_json {
         Kind::Json(JsonPatch::read(&documents).map_err(failed)?)
     } else {
-        let mut patches = resmap::resources(&cx.schema, documents).map_err(failed)?;
+        let mut patches = resmap::resources(cx, documents).map_err(failed)?;
         for patch in &mut patches {
             patch.allow_name_change = entry.allow_name_change;
             patch.allow_kind_change = entry.allow_kind_change;
@@ -85,8 +85,9 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
 }
 
 impl LoadedPatch<'_> {
-    pub(crate) fn apply(self, schema: &Schema, map: &mut ResMap) -> Res<()> {
+    pub(crate) fn apply(self, cx: &mut Context, map: &mut ResMap) -> Res<()> {
         let Self { entry, kind, name } = self;
+        let schema = &cx.schema_for_merging();
         let placed = |e: Fail| e.at(entry.pos);
         match (kind, &entry.target) {
             (Kind::Json(patch), _) if patch.is_empty() => Ok(()),
@@ -130,15 +131,16 @@ impl LoadedPatch<'_> {
 
 /// An entry of `patchesStrategicMerge`: the path of a file, or the patch itself.
 pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Res<Vec<Resource>> {
-    if let Ok(patches) = inline(entry).and_then(|d| resmap::resources(&cx.schema, d)) {
+    if let Ok(patches) = inline(entry).and_then(|d| resmap::resources(cx, d)) {
         return Ok(patches);
     }
     let file = loader.load(cx, entry)?;
-    resmap::from_file(&cx.schema, &file)
+    resmap::from_file(cx, &file)
 }
 
 /// Applies the patches of `patchesStrategicMerge`.
-pub(crate) fn apply_legacy(schema: &Schema, map: &mut ResMap, patches: &[Resource]) -> Res<()> {
+pub(crate) fn apply_legacy(cx: &mut Context, map: &mut ResMap, patches: &[Resource]) -> Res<()> {
+    let schema = &cx.schema_for_merging();
     for patch in patches {
         let index = map.patch_target(&patch.original_id()).map_err(|e| e.at(patch.pos))?;
         merge_into(schema, map, &[index], patch).map_err(|e| e.at(patch.pos))?;

@@ -53,12 +53,12 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
     let Some(targets) = replacement.targets.as_ref().filter(|_| has_source) else {
         return fail!("replacements must specify a source and at least one target");
     };
-    let value = source_value(map, replacement)?;
+    let (mut value, live) = source_value(map, replacement)?;
     for target in targets {
         let Some(select) = &target.select else { return fail!("target must specify resources to select") };
         let matcher = Matcher::new(select)?;
         let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
-        for resource in &mut map.0 {
+        for (n, resource) in map.0.iter_mut().enumerate() {
             if !matcher.matches_labels(resource) {
                 continue;
             }
@@ -72,16 +72,23 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
                 copy_to(resource, &value, target)?;
                 resource.settle_links();
+                // A source that is itself a target gives its new value from then on.
+                if let Some((_, path)) = live.as_ref().filter(|(source, _)| *source == n)
+                    && let Ok(Some(changed)) = lookup(&resource.node, path)
+                {
+                    value = changed.clone();
+                }
             }
         }
     }
     Ok(())
 }
 
-fn source_value(map: &ResMap, replacement: &Replacement) -> Res<Node> {
+/// The value, and the resource and path where it stands if it is taken whole.
+fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<(usize, Vec<String>)>)> {
     let Some(source) = &replacement.source else {
         let value = replacement.source_value.as_ref().expect("one of them is there");
-        return Ok(Node::plain(value.text().unwrap_or_default()).at_pos(value.pos));
+        return Ok((Node::plain(value.text().unwrap_or_default()).at_pos(value.pos), None));
     };
     if replacement.source_value.is_some() {
         return fail!("value and resource selectors are mutually exclusive");
@@ -93,30 +100,34 @@ fn source_value(map: &ResMap, replacement: &Replacement) -> Res<Node> {
     if let Some(o) = source.options.as_ref().filter(|o| !o.delimiter.is_empty() || o.create) {
         shown.push_str(&format!(":{}({}), create={}", o.delimiter, o.index, o.create));
     }
-    let mut matches = map.0.iter().filter(|r| r.all_ids().any(|id| id.is_selected_by(&source.id)));
-    let (Some(resource), more) = (matches.next(), matches.next()) else {
+    let selected = |r: &Resource| r.all_ids().any(|id| id.is_selected_by(&source.id));
+    let mut matches = map.0.iter().enumerate().filter(|(_, r)| selected(r));
+    let (Some((n, resource)), more) = (matches.next(), matches.next()) else {
         return fail!("nothing selected by {shown}");
     };
     if more.is_some() {
         return fail!("multiple matches for selector {shown}");
     }
     let path = if source.field_path.is_empty() { "metadata.name" } else { &source.field_path };
-    let found = lookup(&resource.node, &split_field_path(path))
-        .map_err(|e| e.context("error looking up replacement source"))?;
+    let parts = split_field_path(path);
+    let found =
+        lookup(&resource.node, &parts).map_err(|e| e.context("error looking up replacement source"))?;
     let empty = |n: &Node| match &n.value {
-        Value::Scalar(s) => s.kind() == Kind::Null || s.text().is_empty(),
+        Value::Scalar(s) => s.kind() == Kind::Null,
         Value::Seq(s) => s.is_empty(),
         Value::Map(m) => m.is_empty(),
     };
     let Some(found) = found.filter(|n| !empty(n)) else {
         return fail!("fieldPath `{path}` is missing for replacement source {}", source.id);
     };
-    refine(found, source.options.as_ref())
+    match source.options.as_ref().filter(|o| !o.delimiter.is_empty()) {
+        None => Ok((found.clone(), Some((n, parts)))),
+        Some(options) => Ok((refine(found, options)?, None)),
+    }
 }
 
-/// One part of the source's text, where a delimiter says so.
-fn refine(node: &Node, options: Option<&FieldOptions>) -> Res<Node> {
-    let Some(options) = options.filter(|o| !o.delimiter.is_empty()) else { return Ok(node.clone()) };
+/// One part of the source's text.
+fn refine(node: &Node, options: &FieldOptions) -> Res<Node> {
     let Some(whole) = node.text() else {
         return fail!("delimiter option can only be used with scalar nodes");
     };
@@ -195,7 +206,7 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Res<()>
     } else if node.is_scalar() {
         // kyaml copies the text alone, and a collection has none.
         set_same_kind(node, "");
-        *node = if node.text() == Some("") { value } else { node.clone() };
+        node.pos = value.pos;
     } else {
         *node = value;
     }
