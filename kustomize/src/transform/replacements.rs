@@ -84,8 +84,11 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
     Ok(())
 }
 
-/// The value, and the resource and path where it stands if it is taken whole.
-fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<(usize, Vec<String>)>)> {
+/// A resource and a path in it.
+type Place = (usize, Vec<String>);
+
+/// The value, and where it stands if it is taken whole.
+fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Place>)> {
     let Some(source) = &replacement.source else {
         let value = replacement.source_value.as_ref().expect("one of them is there");
         return Ok((Node::plain(value.text().unwrap_or_default()).at_pos(value.pos), None));
