@@ -305,6 +305,25 @@ fn crds_are_kept_and_post_renderers_leave_them_alone() {
 }
 
 #[test]
+fn drift_is_corrected_where_the_release_asks_for_it() {
+    for (detection, mode, rules) in [
+        ("{mode: enabled}", DriftMode::Correct, 0),
+        (
+            "{mode: enabled, ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]}",
+            DriftMode::Correct,
+            1,
+        ),
+        ("{mode: warn}", DriftMode::Report, 0),
+        ("{}", DriftMode::Report, 0),
+    ] {
+        let spec = format!("{CHART}  driftDetection: {detection}\n");
+        let (render, _) = World::default().render(&files(&spec, ""), config_map);
+        let spec = unit(&render).manifest.spec.clone();
+        assert_eq!((spec.drift, spec.ignore.len()), (mode, rules), "{detection}");
+    }
+}
+
+#[test]
 fn hooks_and_refusals_hold_the_release_by_name() {
     let hook = "---\n# Source: web/templates/job.yaml\napiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, \
                 annotations: {helm.sh/hook: 'pre-install,pre-upgrade'}}\n";

@@ -157,7 +157,7 @@ impl Reader {
 }
 
 /// Rules of fields that are left to others.
-fn ignore_rules(field: &Field) -> Result<Vec<IgnoreRule>, Wrong> {
+pub(crate) fn ignore_rules(field: &Field) -> Result<Vec<IgnoreRule>, Wrong> {
     let mut rules = Vec::new();
     for item in field.items()? {
         let rule = item.object(&["paths", "target"])?;

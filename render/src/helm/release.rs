@@ -3,6 +3,7 @@
 //! problem. Source of behaviour: the CRD of `helm.toolkit.fluxcd.io/v2` and helm-controller 1.6.
 
 use flotilla_core::UnitId;
+use flotilla_core::ignore::IgnoreRule;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{HelmChart, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::unit::{DriftMode, UnitSpec};
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
+use crate::flux::kustomization::ignore_rules;
 use crate::flux::sources::{CHART_SOURCES, chart};
 use crate::overlay;
 
@@ -225,6 +227,7 @@ impl Reader<'_> {
             skip_schema: either("disableSchemaValidation")?,
             post_renderers,
         };
+        let (drift, ignore) = drift(&object)?;
         let spec = UnitSpec {
             depends_on: self.depends_on(&object)?,
             prune: true,
@@ -233,7 +236,8 @@ impl Reader<'_> {
             suspend: object.bool("suspend")?,
             timeout,
             interval,
-            drift: drift(&object)?,
+            drift,
+            ignore,
             ..UnitSpec::default()
         };
         let definition = Definition {
@@ -360,19 +364,13 @@ fn part<'a>(object: &Object<'a>, name: &str, known: &[&str]) -> Read<Object<'a>>
 }
 
 /// Without drift detection, drift is reported and left.
-fn drift(object: &Object<'_>) -> Read<DriftMode> {
-    let Some(field) = object.get("driftDetection") else { return Ok(DriftMode::Report) };
+fn drift(object: &Object<'_>) -> Read<(DriftMode, Vec<IgnoreRule>)> {
+    let Some(field) = object.get("driftDetection") else { return Ok((DriftMode::Report, Vec::new())) };
     let detection = field.object(&["ignore", "mode"])?;
-    if let Some(ignore) = detection.get("ignore") {
-        return Err(ignore.wrong("is not supported yet"));
-    }
-    detection.get("mode").map_or(Ok(DriftMode::Report), |mode| {
-        mode.choice(&[
-            ("enabled", DriftMode::Correct),
-            ("warn", DriftMode::Report),
-            ("disabled", DriftMode::Report),
-        ])
-    })
+    let modes =
+        [("enabled", DriftMode::Correct), ("warn", DriftMode::Report), ("disabled", DriftMode::Report)];
+    let mode = detection.get("mode").map_or(Ok(DriftMode::Report), |mode| mode.choice(&modes))?;
+    Ok((mode, detection.get("ignore").map(ignore_rules).transpose()?.unwrap_or_default()))
 }
 
 /// One policy out of two: what an upgrade would do counts, and an install makes what is not there.
