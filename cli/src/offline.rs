@@ -17,6 +17,9 @@ use flotilla_source::{FolderFiles, GitLimits};
 use crate::error::Error;
 use crate::exit::Code;
 
+/// What charts are told of a cluster that nobody asks.
+const KUBERNETES: &str = "v1.36.0";
+
 /// Where the fleet repo is on this machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RepoArgs {
@@ -109,6 +112,7 @@ impl Repo {
         loop {
             let inputs = Inputs {
                 renders: &renders,
+                kube_version: Some(KUBERNETES),
                 ..Inputs::new(&self.tree, &self.clusters, &self.cache, &sources)
             };
             let render = render_cluster(&inputs, definition).map_err(failed)?;

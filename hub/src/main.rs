@@ -120,7 +120,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
     // What a projection reads apart from Git.
-    let facts = vec![store.watch("known/"), store.watch("suspended/")];
+    let facts = vec![store.watch("known/"), store.watch("suspended/"), store.watch("kubernetes/")];
     let helm = Program::new(&args.helm, Limits::default());
     let releases = Releases::open(&args.data.data, Box::new(helm))?;
     let worker = Worker::new(config, repo, releases, hub.board.clone(), hub.records.clone());

@@ -73,7 +73,7 @@ pub struct Inputs<'a> {
     pub sources: &'a dyn Sources,
     /// Manifests that helm has given.
     pub renders: &'a dyn Renders,
-    /// The version of the cluster's Kubernetes, where it is known; as `v1.36.3`.
+    /// The version of the cluster's Kubernetes, as `v1.36.3`. Releases are held while it is not known.
     pub kube_version: Option<&'a str>,
     /// What people suspended by hand.
     pub suspended: &'a dyn Fn(&UnitId) -> bool,

@@ -77,7 +77,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         if !releases.is_empty() {
             let capabilities = walk.capabilities();
             for pending in releases {
-                walk.release(pending, &capabilities)?;
+                walk.release(pending, capabilities.as_ref())?;
             }
         } else if before > 0 {
             walk.give_up();
@@ -203,7 +203,13 @@ impl Walk<'_> {
     }
 
     /// Renders a release from what helm has given, or asks for it.
-    fn release(&mut self, pending: Pending, capabilities: &Capabilities) -> Result<(), ReadError> {
+    fn release(&mut self, pending: Pending, capabilities: Option<&Capabilities>) -> Result<(), ReadError> {
+        let Some(capabilities) = capabilities else {
+            let message = "the version of the cluster's Kubernetes is not known until its agent connects";
+            let problem = self.place(&pending, message.to_owned());
+            self.held(pending, vec![problem]);
+            return Ok(());
+        };
         let Some((pending, artifact)) = self.artifact(pending) else { return Ok(()) };
         let Some(release) = pending.definition.release.clone() else { return Ok(()) };
         let namespace = pending.definition.id.namespace.clone();
@@ -265,7 +271,7 @@ impl Walk<'_> {
     }
 
     /// What the cluster's Kubernetes is, and the APIs that its own units bring.
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self) -> Option<Capabilities> {
         let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
         let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
             let id = object.id();
@@ -274,7 +280,7 @@ impl Walk<'_> {
         let mut api_versions: Vec<String> = definitions.flat_map(|object| served(&object.value())).collect();
         api_versions.sort();
         api_versions.dedup();
-        Capabilities { kube_version: self.inputs.kube_version.map(str::to_owned), api_versions }
+        Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })
     }
 
     fn build(&self, definition: &Definition, artifact: &Artifact) -> Result<Outcome, ReadError> {

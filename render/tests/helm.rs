@@ -156,7 +156,7 @@ fn a_release_is_a_unit_with_what_helm_answers() {
         ("shop", json!({"replicas": 2}).as_object().unwrap())
     );
     assert_eq!(request.chart.path.as_str(), "web");
-    assert_eq!(request.capabilities.kube_version.as_deref(), Some("v1.36.3"));
+    assert_eq!(request.capabilities.kube_version, "v1.36.3");
     let expected = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-web", "namespace": "shop"},
         "data": {"values": "{\"replicas\":2}"},

@@ -12,6 +12,8 @@ use crate::store::{Records, StoreError};
 pub trait Ledger: Send + Sync {
     /// What people suspended in a cluster.
     fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError>;
+    /// The version of a cluster's Kubernetes, once its agent has connected.
+    fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
     /// Units that the cluster has, or may have received.
     fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError>;
     /// Adds units that are about to be published.
@@ -31,6 +33,10 @@ impl Ledger for Records {
     fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError> {
         let suspensions = self.suspensions_of(cluster)?;
         Ok(Suspended { whole: suspensions.cluster.is_some(), units: suspensions.units.into_keys().collect() })
+    }
+
+    fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
+        Records::kubernetes_version(self, cluster)
     }
 
     fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError> {

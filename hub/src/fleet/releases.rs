@@ -117,7 +117,7 @@ impl Renders for Releases {
 mod tests {
     use super::*;
     use flotilla_kustomize::files::{MemoryFiles, TreePath};
-    use flotilla_render::helm::ChartFiles;
+    use flotilla_render::helm::{Capabilities, ChartFiles};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Fake(Arc<AtomicUsize>);
@@ -145,7 +145,7 @@ mod tests {
             name: name.to_owned(),
             namespace: "n".to_owned(),
             values: Default::default(),
-            capabilities: Default::default(),
+            capabilities: Capabilities { kube_version: "v1.36.3".to_owned(), api_versions: Vec::new() },
             crds: true,
             no_hooks: false,
             skip_schema: false,

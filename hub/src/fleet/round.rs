@@ -276,9 +276,11 @@ impl Worker {
         cluster: &ClusterDefinition,
         remembered: &Remembered,
         suspended: &dyn Fn(&UnitId) -> bool,
-    ) -> Result<ClusterRender, ReadError> {
+    ) -> Result<ClusterRender, ClusterError> {
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-        let inputs = Inputs { suspended, last_good: &last_good, ..self.inputs(tree) };
+        let kubernetes = self.ledger.kubernetes_version(&cluster.name)?;
+        let kube_version = kubernetes.as_deref();
+        let inputs = Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree) };
         // A release may define others; each turn renders all that are known.
         for _ in 0..MAX_TURNS {
             let mut render = render_cluster(&inputs, cluster)?;
@@ -287,7 +289,7 @@ impl Worker {
             }
             self.releases.render(std::mem::take(&mut render.requests));
         }
-        render_cluster(&inputs, cluster)
+        Ok(render_cluster(&inputs, cluster)?)
     }
 
     fn inputs<'a>(&'a self, tree: &'a Artifact) -> Inputs<'a> {

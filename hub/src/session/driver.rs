@@ -84,7 +84,12 @@ impl Session {
         let recent = std::mem::take(&mut seat.recent);
         let known = {
             let (hub, cluster) = (hub.clone(), cluster.clone());
-            blocking(move || hub.records.known_units(&cluster)).await
+            let version = hello.kubernetes_version.clone();
+            blocking(move || {
+                hub.records.set_kubernetes_version(&cluster, &version)?;
+                hub.records.known_units(&cluster)
+            })
+            .await
         };
         let (result, recent) = match known {
             Err(error) => (Err(error.into()), recent),

@@ -211,7 +211,7 @@ impl Records {
     pub fn forget_cluster(&self, name: &ClusterName, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut txn = Txn::default();
         txn.remove(cluster_key(name));
-        for prefix in ["known", "lastgood", "suspended", "history"] {
+        for prefix in ["known", "kubernetes", "lastgood", "suspended", "history"] {
             txn.remove(format!("{prefix}/{name}"));
         }
         for (key, _) in self.store.scan(&format!("approval/{name}/"))? {
@@ -244,6 +244,20 @@ impl Records {
     pub fn set_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
         let known = KnownUnits { units: units.iter().map(KnownUnitRecord::from).collect() };
         self.set(&format!("known/{cluster}"), None, |_| Some(known.clone())).map(|_| ())
+    }
+
+    // What clusters are
+
+    /// The cluster's Kubernetes, as its agent last said; `None`: it has never connected.
+    pub fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
+        self.read(&format!("kubernetes/{cluster}"))
+    }
+
+    pub fn set_kubernetes_version(&self, cluster: &ClusterName, version: &str) -> Result<(), StoreError> {
+        if self.kubernetes_version(cluster)?.as_deref() == Some(version) {
+            return Ok(());
+        }
+        self.set(&format!("kubernetes/{cluster}"), None, |_| Some(version.to_owned())).map(|_| ())
     }
 
     // Last good commits

@@ -77,9 +77,7 @@ impl Program {
         let mut command = self.limited();
         command.arg("template").arg(&request.name).arg(&chart);
         command.args(["--namespace", &request.namespace]).arg("--values").arg(&file);
-        if let Some(version) = &request.capabilities.kube_version {
-            command.args(["--kube-version", version]);
-        }
+        command.args(["--kube-version", &request.capabilities.kube_version]);
         for version in &request.capabilities.api_versions {
             command.args(["--api-versions", version]);
         }

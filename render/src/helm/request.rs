@@ -32,10 +32,10 @@ impl fmt::Debug for ChartFiles {
 }
 
 /// What templates are told of the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// As `v1.36.3`; `None`: what helm takes for current.
-    pub kube_version: Option<String>,
+    /// As `v1.36.3`.
+    pub kube_version: String,
     /// As `apps/v1` or `apps/v1/Deployment`, beside those of Kubernetes itself.
     pub api_versions: Vec<String>,
 }
