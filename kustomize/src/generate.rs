@@ -85,6 +85,7 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
     let mut resource = Resource::new(object);
     resource.needs_hash = !options.is_some_and(|o| o.disable_name_suffix_hash);
     resource.behavior = Behavior::read(&args.behavior);
+    resource.ensure_annotations();
     Ok(resource)
 }
 

@@ -28,6 +28,16 @@ pub(crate) fn set_string(node: &mut Node, text: &str, pos: Pos) {
     }
 }
 
+/// Makes a string of a scalar that has no type yet, as kustomize does where it looks at the field.
+pub(crate) fn resolve_as_string(node: &mut Node) {
+    if node.is_unresolved() {
+        node.set_unresolved(false);
+        if !node.is_null() {
+            node.value = Value::Scalar(Scalar::string(node.text().unwrap_or_default()));
+        }
+    }
+}
+
 /// The text of a scalar; "" for null and for what is no scalar.
 pub(crate) fn text(node: &Node) -> &str {
     node.as_scalar().filter(|s| s.kind() != Kind::Null).map_or("", Scalar::text)

@@ -148,6 +148,7 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
     new.vars.clone_from(&old.vars);
     new.behavior = old.behavior;
     new.needs_hash &= old.needs_hash;
+    new.ensure_annotations();
     Ok(())
 }
 

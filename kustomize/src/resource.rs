@@ -171,8 +171,20 @@ impl Resource {
         }
     }
 
+    /// Makes annotations where there are none. kustomize keeps there what it remembers about a resource, so that patches
+    /// and transformers find some once there is anything to remember. Empty ones are dropped at the end.
+    pub(crate) fn ensure_annotations(&mut self) {
+        let pos = self.pos;
+        if let Some(metadata) = self.node.get_mut("metadata").and_then(Node::as_map_mut)
+            && metadata.get("annotations").is_none_or(Node::is_null)
+        {
+            metadata.insert("annotations", Node::map().at_pos(pos));
+        }
+    }
+
     /// Remembers the identity before a change to it.
     pub(crate) fn store_previous(&mut self) {
+        self.ensure_annotations();
         let id = self.id();
         self.previous.push(Previous {
             kind: id.gvk.kind.clone(),

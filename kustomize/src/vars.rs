@@ -6,7 +6,7 @@ use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
-use crate::node_ops::split_field_path;
+use crate::node_ops::{resolve_as_string, split_field_path};
 use crate::parts::Var;
 use crate::resmap::ResMap;
 use crate::transform::replacement_path::lookup;
@@ -94,6 +94,10 @@ fn is_string(node: &Node) -> bool {
 
 fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) -> Res<()> {
     let has = |n: &Node| n.text().is_some_and(|t| t.contains('$'));
+    resolve_as_string(node);
+    if let Some(map) = node.as_map_mut().filter(|m| m.values().any(Node::is_unresolved)) {
+        map.values_mut().for_each(resolve_as_string);
+    }
     match &mut node.value {
         Value::Scalar(_) => {
             if is_string(node) && has(node) {

@@ -18,7 +18,9 @@ fn list(output: &Output, node: &Node, path: &str, text: &mut String) {
             seq.iter().enumerate().for_each(|(n, item)| list(output, item, &format!("{path}[{n}]"), text));
         }
         Value::Map(map) => {
-            for entry in map {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|e| e.key.text());
+            for entry in entries {
                 let key = entry.key.text().unwrap_or_default();
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 list(output, &entry.value, &path, text);
@@ -145,37 +147,37 @@ fn tree() -> MemoryFiles {
 
 const DEPLOYMENT: &str = r#"apiVersion: "apps/v1" @ base/web.yaml:1
 kind: "Deployment" @ base/web.yaml:2
-metadata.name: "p-web" @ base/kustomization.yaml:2
-metadata.labels.app: "web" @ base/kustomization.yaml:5
 metadata.annotations.team: "x" @ over/kustomization.yaml:4
+metadata.labels.app: "web" @ base/kustomization.yaml:5
+metadata.name: "p-web" @ base/kustomization.yaml:2
 metadata.namespace: "prod" @ over/kustomization.yaml:2
+spec.paused: "true" @ over/kustomization.yaml:17
 spec.replicas: "3" @ over/kustomization.yaml:10
-spec.template.spec.containers[0].name: "web" @ base/web.yaml:10
-spec.template.spec.containers[0].image: "nginx:2" @ over/kustomization.yaml:6
-spec.template.spec.containers[0].envFrom[0].configMapRef.name: "p-settings-tthh425557" @ base/kustomization.yaml:8
+spec.selector.matchLabels.app: "web" @ base/kustomization.yaml:5
+spec.strategy.type: "Recreate" @ over/ops.json:2
+spec.template.metadata.annotations.team: "x" @ over/kustomization.yaml:4
+spec.template.metadata.labels.app: "web" @ base/kustomization.yaml:5
 spec.template.spec.containers[0].env[0].name: "HOST" @ base/web.yaml:15
 spec.template.spec.containers[0].env[0].value: "h" @ base/settings.env:2
 spec.template.spec.containers[0].env[1].name: "OLD" @ base/web.yaml:17
 spec.template.spec.containers[0].env[1].value: "no" @ over/kustomization.yaml:20
+spec.template.spec.containers[0].envFrom[0].configMapRef.name: "p-settings-tthh425557" @ base/kustomization.yaml:8
+spec.template.spec.containers[0].image: "nginx:2" @ over/kustomization.yaml:6
+spec.template.spec.containers[0].name: "web" @ base/web.yaml:10
 spec.template.spec.containers[0].tty: "true" @ over/merge.yaml:10
 spec.template.spec.hostname: "fixed" @ over/kustomization.yaml:31
-spec.template.metadata.labels.app: "web" @ base/kustomization.yaml:5
-spec.template.metadata.annotations.team: "x" @ over/kustomization.yaml:4
-spec.selector.matchLabels.app: "web" @ base/kustomization.yaml:5
-spec.paused: "true" @ over/kustomization.yaml:17
-spec.strategy.type: "Recreate" @ over/ops.json:2
 "#;
 
 const CONFIG_MAP: &str = r#"apiVersion: "v1" @ base/kustomization.yaml:8
-kind: "ConfigMap" @ base/kustomization.yaml:8
 data.a: "b" @ base/kustomization.yaml:13
 data.host: "h" @ base/settings.env:2
 data.motd.txt: "hello\n" @ base/motd.txt:1
-metadata.name: "p-settings-tthh425557" @ base/kustomization.yaml:8
-metadata.labels.made: "here" @ base/kustomization.yaml:15
-metadata.labels.app: "web" @ base/kustomization.yaml:5
-metadata.namespace: "prod" @ over/kustomization.yaml:2
+kind: "ConfigMap" @ base/kustomization.yaml:8
 metadata.annotations.team: "x" @ over/kustomization.yaml:4
+metadata.labels.app: "web" @ base/kustomization.yaml:5
+metadata.labels.made: "here" @ base/kustomization.yaml:15
+metadata.name: "p-settings-tthh425557" @ base/kustomization.yaml:8
+metadata.namespace: "prod" @ over/kustomization.yaml:2
 "#;
 
 #[test]

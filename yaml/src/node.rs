@@ -87,6 +87,7 @@ struct Extra {
     comments: Comments,
     tag: Option<SmolStr>,
     link: Option<Link>,
+    unresolved: bool,
 }
 
 impl Node {
@@ -288,10 +289,26 @@ impl Node {
             }
     }
 
+    /// Whether the node is a scalar that somebody made without a type: it means what it looks like until one is set.
+    /// Like a link, this is for the caller alone.
+    pub fn is_unresolved(&self) -> bool {
+        self.extra.as_ref().is_some_and(|e| e.unresolved)
+    }
+
+    /// See [`is_unresolved`](Self::is_unresolved).
+    pub fn set_unresolved(&mut self, unresolved: bool) {
+        if unresolved != self.is_unresolved() {
+            self.change_extra(|extra| extra.unresolved = unresolved);
+        }
+    }
+
     fn change_extra(&mut self, change: impl FnOnce(&mut Extra)) {
         let mut extra = self.extra.as_deref().cloned().unwrap_or_default();
         change(&mut extra);
-        let empty = extra.tag.is_none() && extra.link.is_none() && extra.comments == Comments::default();
+        let empty = extra.tag.is_none()
+            && extra.link.is_none()
+            && !extra.unresolved
+            && extra.comments == Comments::default();
         self.extra = (!empty).then(|| Arc::new(extra));
     }
 }

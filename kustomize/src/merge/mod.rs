@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Value};
 
 use crate::error::{Fail, Res};
-use crate::node_ops::{is_quoted, text, wrong_kind};
+use crate::node_ops::{is_quoted, resolve_as_string, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
 use lists::key_values;
 
@@ -191,6 +191,7 @@ impl Merger<'_> {
                 if link.is_some() {
                     value.set_link(link);
                 }
+                resolve_as_string(&mut value);
                 result.push(entry.key, value);
             }
         }
@@ -234,7 +235,9 @@ impl Merger<'_> {
             self.schema.kind(text(api_version), text(kind))
         });
         map.iter().all(|entry| match &entry.value.value {
-            Value::Scalar(s) => s.kind() != Kind::Null || !s.text().is_empty(),
+            Value::Scalar(s) => {
+                (s.kind() != Kind::Null || !s.text().is_empty()) && !entry.value.is_unresolved()
+            }
             Value::Map(_) => {
                 self.is_normal(&entry.value, self.field(of, entry.key.text()).and_then(|f| f.of))
             }

@@ -10,7 +10,7 @@ use crate::merge::strategic_merge;
 use crate::node_ops::{map_under, put_string, text};
 use crate::parts::{Patch, Selector};
 use crate::resmap::{self, ResMap};
-use crate::resource::{Behavior, Resource};
+use crate::resource::Resource;
 use crate::schema::Schema;
 use crate::selector::Matcher;
 
@@ -175,15 +175,6 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
 }
 
 fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
-    // kustomize keeps what it remembers about a resource in annotations. So once there is anything to remember,
-    // there are annotations, and `add /metadata/annotations/x` works where nobody has written any. Empty ones are
-    // dropped at the end.
-    if !resource.previous.is_empty() || resource.needs_hash || resource.behavior != Behavior::Unspecified {
-        let metadata = map_under(&mut resource.node, "metadata")?;
-        if metadata.get("annotations").is_none_or(Node::is_null) {
-            metadata.insert("annotations", Node::map());
-        }
-    }
     patch.apply(&mut resource.node)?;
     resource.links.clear();
     resource.rewrite_annotations();
@@ -205,6 +196,10 @@ fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Res
             put_string(node, "apiVersion", &api_version, pos);
         }
         merge_one(schema, resource, &copy)?;
+        // An object that has none gets the patch's, which was set to nothing.
+        if let Some(node) = resource.node.as_map_mut().filter(|m| !m.is_empty() && api_version.is_empty()) {
+            node.get_or_insert_with("apiVersion", || Node::null().at_pos(patch.pos));
+        }
     }
     map.drop_empty();
     let all = std::mem::take(&mut map.0);

@@ -35,11 +35,12 @@ impl Make {
     }
 
     fn node(self) -> Node {
-        let node = match self {
+        let mut node = match self {
             Self::Seq(_) => Node::seq(),
             Self::Map(_) => Node::map(),
             Self::Nothing | Self::Scalar(_) => Node::from(Scalar::plain("")),
         };
+        node.set_unresolved(node.is_scalar());
         node.at_pos(self.pos())
     }
 }

@@ -146,7 +146,7 @@ fn refine(node: &Node, options: &FieldOptions) -> Res<Node> {
 
 /// Sets a scalar's text; a string stays one, anything else means what it looks like.
 fn set_same_kind(node: &mut Node, text: &str) {
-    let is_string = node.as_scalar().is_some_and(|s| s.kind() == Kind::String && !s.text().is_empty())
+    let is_string = !node.is_unresolved() && node.as_str().is_some_and(|text| !text.is_empty())
         || node.style != Style::Plain;
     node.value = Value::Scalar(if is_string { Scalar::string(text) } else { Scalar::plain(text) });
 }

@@ -100,6 +100,7 @@ fn add(node: &mut Node, target: &Target, value: &Text) -> Res<()> {
     }
     if node.as_map().is_some_and(flotilla_yaml::Map::is_empty) {
         node.value = Value::Scalar(Scalar::plain(""));
+        node.set_unresolved(true);
     }
     let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
     let new = match usize::try_from(target.file_path_position) {
