@@ -28,6 +28,7 @@ pub mod order;
 pub mod plan;
 pub mod report;
 pub mod source;
+pub mod template;
 pub mod unit;
 
 pub use desired::{DesiredState, Generation, UnitEntry};

@@ -1,6 +1,7 @@
 //! Secrets as people may see them: each value replaced by a digest, so that two versions can be told apart and
 //! neither read. The hub's API and the CLI's offline renders use the same, so that they can be compared.
 
+use flotilla_core::template::FIELD as TEMPLATE;
 use flotilla_core::{Digest, ObjectId, ObjectRef};
 use serde_json::Value;
 
@@ -23,6 +24,10 @@ pub fn secret(object: &mut Value) {
             // No Secret that an API server takes; there may be values in it all the same.
             Some(other) => *other = digest(&id, field, other),
         }
+    }
+    // A Secret that the cluster completes: its text holds what Git says of the values.
+    if let Some(text) = object.get_mut(TEMPLATE) {
+        *text = digest(&id, TEMPLATE, text);
     }
     if let Some(value) = object.pointer_mut("/metadata/annotations").and_then(|a| a.get_mut(LAST_APPLIED)) {
         *value = digest(&id, LAST_APPLIED, value);
@@ -66,6 +71,10 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "data": ["hunter2"]});
         secret(&mut odd);
         assert!(!odd.to_string().contains("hunter2"), "{odd}");
+        let mut template = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"},
+            TEMPLATE: {"text": "stringData: {a: hunter2}"}});
+        secret(&mut template);
+        assert!(!template.to_string().contains("hunter2"), "{template}");
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "b"}});
         let mut same = map.clone();

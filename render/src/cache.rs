@@ -2,6 +2,7 @@
 //! the same. Two rounds over one commit build nothing; a commit rebuilds what read a file that it changed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::Digest;
@@ -9,6 +10,7 @@ use flotilla_core::report::Problem;
 use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
 
 use crate::content::Content;
+use crate::substitute::Built;
 use crate::trace::{Trace, Traced, holds};
 
 /// What a build came to.
@@ -17,22 +19,36 @@ pub type Outcome = Result<Arc<Content>, Arc<[Problem]>>;
 /// Outcomes by what was asked for.
 #[derive(Debug, Default)]
 pub struct RenderCache {
-    kept: Mutex<Kept>,
+    /// Of units without variables.
+    contents: Table<Content>,
+    /// Of units with variables, before any is put in: what all clusters share.
+    built: Table<Built>,
+    /// By what was built and the variables.
+    substituted: Mutex<HashMap<Digest, (u64, Outcome)>>,
+    round: AtomicU64,
+    builds: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    round: u64,
-    builds: u64,
-    outcomes: HashMap<Digest, Vec<Remembered>>,
+/// Results of builds with what each of them read.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    kept: Mutex<HashMap<Digest, Vec<Remembered<T>>>>,
 }
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { kept: Mutex::default() }
+    }
+}
+
+type BuildResult<T> = Result<Arc<T>, Arc<[Problem]>>;
 
 #[derive(Debug)]
-struct Remembered {
+struct Remembered<T> {
     trace: Arc<Trace>,
     /// The tree in which the trace was last found to hold.
     seen_in: Option<ContentId>,
-    outcome: Outcome,
+    outcome: BuildResult<T>,
     round: u64,
 }
 
@@ -48,39 +64,69 @@ impl RenderCache {
 
     /// How many builds were really done.
     pub fn builds(&self) -> u64 {
-        self.lock().builds
+        self.builds.load(Ordering::Relaxed)
     }
 
     /// Begins a round over a snapshot; what has been unused for some rounds is forgotten.
     pub fn begin_round(&self) {
-        let mut kept = self.lock();
-        kept.round += 1;
-        let oldest = kept.round.saturating_sub(ROUNDS);
-        kept.outcomes.retain(|_, versions| {
-            versions.retain(|v| v.round >= oldest);
-            !versions.is_empty()
-        });
+        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        let oldest = round.saturating_sub(ROUNDS);
+        self.contents.forget(oldest);
+        self.built.forget(oldest);
+        locked(&self.substituted).retain(|_, (round, _)| *round >= oldest);
     }
 
-    /// The outcome of `build` for `request`, from memory if all that it looked at is the same in `files`. A
-    /// file that cannot be read is no outcome and is not remembered.
-    pub(crate) fn get(
+    /// The content that `build` gives for `request`, from memory if all that it looked at is the same in `files`.
+    pub(crate) fn content(
         &self,
         request: Digest,
         files: &dyn Files,
         build: impl FnOnce(&dyn Files) -> Result<Outcome, ReadError>,
     ) -> Result<Outcome, ReadError> {
+        self.get(&self.contents, request, files, build)
+    }
+
+    /// As [`RenderCache::content`], for what variables are still to be put into.
+    pub(crate) fn built(
+        &self,
+        request: Digest,
+        files: &dyn Files,
+        build: impl FnOnce(&dyn Files) -> Result<BuildResult<Built>, ReadError>,
+    ) -> Result<BuildResult<Built>, ReadError> {
+        self.get(&self.built, request, files, build)
+    }
+
+    /// The outcome of a pure function of `request`.
+    pub(crate) fn substituted(&self, request: Digest, make: impl FnOnce() -> Outcome) -> Outcome {
+        let round = self.round.load(Ordering::Relaxed);
+        if let Some((used, outcome)) = locked(&self.substituted).get_mut(&request) {
+            *used = round;
+            return outcome.clone();
+        }
+        let outcome = make();
+        locked(&self.substituted).insert(request, (round, outcome.clone()));
+        outcome
+    }
+
+    /// A file that cannot be read is no outcome and is not remembered.
+    fn get<T>(
+        &self,
+        table: &Table<T>,
+        request: Digest,
+        files: &dyn Files,
+        build: impl FnOnce(&dyn Files) -> Result<BuildResult<T>, ReadError>,
+    ) -> Result<BuildResult<T>, ReadError> {
+        let round = self.round.load(Ordering::Relaxed);
         let tree = files.entry(&TreePath::root())?.map(|entry| entry.id);
         let candidates: Vec<(Arc<Trace>, Option<ContentId>)> = {
-            let kept = self.lock();
-            let versions = kept.outcomes.get(&request).map(Vec::as_slice).unwrap_or_default();
+            let kept = locked(&table.kept);
+            let versions = kept.get(&request).map(Vec::as_slice).unwrap_or_default();
             versions.iter().map(|v| (v.trace.clone(), v.seen_in)).collect()
         };
         for (trace, seen_in) in candidates {
             if (tree.is_some() && seen_in == tree) || holds(&trace, files)? {
-                let mut kept = self.lock();
-                let round = kept.round;
-                let versions = kept.outcomes.get_mut(&request);
+                let mut kept = locked(&table.kept);
+                let versions = kept.get_mut(&request);
                 if let Some(hit) = versions.and_then(|v| v.iter_mut().find(|v| Arc::ptr_eq(&v.trace, &trace)))
                 {
                     hit.seen_in = tree;
@@ -92,11 +138,10 @@ impl RenderCache {
         let traced = Traced::new(files);
         let outcome = build(&traced)?;
         let trace = traced.into_trace().map(Arc::new);
-        let mut kept = self.lock();
-        kept.builds += 1;
-        let round = kept.round;
+        self.builds.fetch_add(1, Ordering::Relaxed);
         let Some(trace) = trace else { return Ok(outcome) };
-        let versions = kept.outcomes.entry(request).or_default();
+        let mut kept = locked(&table.kept);
+        let versions = kept.entry(request).or_default();
         if versions.len() == VERSIONS {
             let oldest = (0..versions.len()).min_by_key(|&n| versions[n].round).unwrap_or_default();
             versions.remove(oldest);
@@ -104,8 +149,17 @@ impl RenderCache {
         versions.push(Remembered { trace, seen_in: tree, outcome: outcome.clone(), round });
         Ok(outcome)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> Table<T> {
+    fn forget(&self, oldest: u64) {
+        locked(&self.kept).retain(|_, versions| {
+            versions.retain(|v| v.round >= oldest);
+            !versions.is_empty()
+        });
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

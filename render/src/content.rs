@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
+use flotilla_core::template::{Metadata, ValuesKind, Variables};
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
-use flotilla_kustomize::{Answers, BuildError, Output};
+use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output};
 use flotilla_yaml::Node;
 
 use crate::cache::{Outcome, RenderCache};
 use crate::field::Places;
 use crate::flux::{self, Role};
 use crate::helm::{self, release::Release};
-use crate::overlay;
 use crate::source::{Artifact, SourceDefinition, fleet_source, prefix};
+use crate::substitute::{Built, Done};
+use crate::{encrypted, overlay};
 
 /// A unit as its parent's output defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +32,29 @@ pub struct Definition {
     pub overlay: Node,
     /// For a HelmRelease: what is rendered in place of a path.
     pub release: Option<Arc<Release>>,
+    pub post_build: Option<PostBuild>,
     /// As the definition names it, of the unit's own namespace.
     pub service_account: Option<String>,
     /// Where the definition stands.
     pub file: String,
     pub line: u32,
+}
+
+/// `spec.postBuild`: substitution after the build.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PostBuild {
+    pub substitute: BTreeMap<String, String>,
+    pub from: Vec<SubstituteFrom>,
+    /// Substitute though no variable is set.
+    pub always: bool,
+}
+
+/// A ConfigMap or Secret of the unit's namespace with variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubstituteFrom {
+    pub kind: ValuesKind,
+    pub name: String,
+    pub optional: bool,
 }
 
 /// What a unit renders to.
@@ -66,6 +86,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) artifact: &'a Artifact,
     pub(crate) path: &'a TreePath,
     pub(crate) overlay: &'a Node,
+    /// What is put in after the build, if anything is.
+    pub(crate) variables: Option<&'a Variables>,
     /// The folder of cluster definitions, where objects of our own kinds may stand.
     pub(crate) clusters: &'a TreePath,
 }
@@ -98,18 +120,59 @@ impl Recipe<'_> {
 /// # Errors
 /// Only if the tree cannot be read; what is wrong with the content is the outcome.
 pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
-    cache.get(recipe.key(), &*recipe.artifact.files, |files| build(files, recipe))
+    let (key, files) = (recipe.key(), &*recipe.artifact.files);
+    let Some(variables) = recipe.variables else {
+        return cache.content(key, files, |files| {
+            let output = build(files, recipe, &overlay::of(recipe.overlay))?;
+            Ok(output.and_then(|output| sort(&output, recipe)).map(Into::into).map_err(Into::into))
+        });
+    };
+    let mut overlay = overlay::of(recipe.overlay);
+    // Flux sets them when it applies: after substitution.
+    let metadata = Metadata {
+        labels: std::mem::take(&mut overlay.common_labels),
+        annotations: std::mem::take(&mut overlay.common_annotations),
+    };
+    let prefix = prefix(recipe.source);
+    let built = cache.built(key, files, |files| {
+        let output = build(files, recipe, &overlay)?;
+        let built = output.and_then(|output| Built::new(&output, &prefix).map_err(|problem| vec![problem]));
+        Ok(built.map(Into::into).map_err(Into::into))
+    })?;
+    let built = match built {
+        Ok(built) => built,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let text = serde_json::to_vec(variables).expect("variables have a JSON text");
+    let request = Digest::of_parts([&key.as_bytes()[..], built.digest().as_bytes(), &text]);
+    Ok(cache.substituted(request, || {
+        let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
+        let mut sorter = Sorter::new(Places { sources: &[], prefix: &prefix }, clusters);
+        sorter.content.notices.extend(built.notices().cloned());
+        for document in built.documents() {
+            match document.substitute(variables, &metadata) {
+                Ok(Done::Document(node)) => sorter.document(&node, document.at.clone()),
+                Ok(Done::Template(object)) => sorter.object(object, document.at.clone()),
+                Err(problem) => sorter.problems.push(problem),
+            }
+        }
+        sorter.finish().map(Into::into).map_err(Into::into)
+    }))
 }
 
-fn build(files: &dyn Files, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
-    let failed = |problem: Problem| Ok(Err([problem].into()));
+fn build(
+    files: &dyn Files,
+    recipe: &Recipe<'_>,
+    overlay: &FluxOverlay,
+) -> Result<Result<Output, Vec<Problem>>, ReadError> {
+    let failed = |problem: Problem| Ok(Err(vec![problem]));
     match files.entry(recipe.path)? {
         Some(entry) if entry.kind == Kind::Folder => {}
         Some(_) => return failed(recipe.problem("is a file; spec.path names a folder")),
         None => return failed(recipe.problem("there is no such folder in the source")),
     }
-    match flotilla_kustomize::build_flux(files, recipe.path, &overlay::of(recipe.overlay), &Answers::new()) {
-        Ok(output) => Ok(sort(&output, recipe).map(Into::into).map_err(Into::into)),
+    match flotilla_kustomize::build_flux(files, recipe.path, overlay, &Answers::new()) {
+        Ok(output) => Ok(Ok(output)),
         Err(BuildError::Failed(error)) => failed(recipe.failed(&error)),
         Err(needs @ BuildError::Needs(_)) => {
             failed(recipe.problem(format!("{needs}, which is not supported yet")))
@@ -119,9 +182,8 @@ fn build(files: &dyn Files, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
 
 fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
     let prefix = prefix(recipe.source);
-    let places = Places { sources: &output.sources, prefix: &prefix };
     let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
-    let mut sorter = Sorter::new(places, clusters);
+    let mut sorter = Sorter::new(Places { sources: &output.sources, prefix: &prefix }, clusters);
     let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
     sorter.content.notices.extend(output.notices.iter().map(notice));
     for document in &output.documents {
@@ -149,6 +211,11 @@ impl<'a> Sorter<'a> {
         if self.problems.is_empty() { Ok(self.content) } else { Err(self.problems) }
     }
 
+    fn object(&mut self, object: Object, at: (String, u32)) {
+        self.content.objects.push(object);
+        self.content.origins.push(at);
+    }
+
     /// Takes a document that stands at `at` (file and line).
     pub(crate) fn document(&mut self, node: &Node, at: (String, u32)) {
         let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
@@ -161,12 +228,15 @@ impl<'a> Sorter<'a> {
             Err(problem) => return self.problems.push(problem),
         };
         let ObjectRef { id, .. } = object.reference();
+        let role = flux::role(&id.group, &id.kind);
+        // Values of a Flux object are its own unit's problem.
+        if encrypted::is_whole(node) || role == Role::Object && encrypted::is_encrypted(node) {
+            let message = "is encrypted by SOPS, which is not supported yet; nothing of it is applied";
+            return self.problems.push(problem(message.to_owned()));
+        }
         let content = &mut self.content;
-        match flux::role(&id.group, &id.kind) {
-            Role::Object => {
-                content.objects.push(object);
-                content.origins.push(at);
-            }
+        match role {
+            Role::Object => self.object(object, at),
             Role::Kustomization => {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
                 match flux::kustomization::read(&unit, node, &self.places, &at) {

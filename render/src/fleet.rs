@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::ClusterName;
+use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
@@ -26,6 +27,8 @@ pub struct ClusterDefinition {
     pub root: TreePath,
     pub drift: DriftMode,
     pub suspend: bool,
+    /// Put the variables into the root unit's objects too.
+    pub substitute: bool,
 }
 
 /// All clusters, and what is wrong with their definitions.
@@ -95,7 +98,7 @@ impl ClusterDefinition {
     /// A cluster of which Git says nothing but its folder.
     pub fn of_folder(name: ClusterName, root: TreePath) -> Self {
         let (labels, variables) = (BTreeMap::new(), BTreeMap::new());
-        Self { name, labels, variables, root, drift: DriftMode::default(), suspend: false }
+        Self { name, labels, variables, root, drift: DriftMode::default(), suspend: false, substitute: false }
     }
 }
 
@@ -214,12 +217,26 @@ fn cluster(
         let value = &entry.value;
         let done = match key {
             "labels" => strings(value).map(|labels| cluster.labels = labels),
-            "variables" => strings(value).map(|variables| cluster.variables = variables),
+            "variables" => strings(value).and_then(|variables| {
+                match variables.keys().find(|name| !is_variable_name(name)) {
+                    Some(name) => {
+                        Err(format!("'{name}' cannot name a variable: use letters, digits and '_'"))
+                    }
+                    None => {
+                        cluster.variables = variables;
+                        Ok(())
+                    }
+                }
+            }),
             "path" => value
                 .as_str()
                 .ok_or_else(|| "must be a string".to_owned())
                 .and_then(|text| TreePath::from_root(text).map_err(|e| e.to_string()))
                 .map(|root| cluster.root = root),
+            "substitute" => {
+                let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
+                read.map(|substitute| cluster.substitute = substitute)
+            }
             "suspend" => {
                 value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.suspend = s)
             }
@@ -230,10 +247,9 @@ fn cluster(
                 _ => Err("must be correct, report or ignore".to_owned()),
             }
             .map(|drift| cluster.drift = drift),
-            _ => {
-                Err("is no field of a Cluster; known are labels, variables, path, suspend and drift"
-                    .to_owned())
-            }
+            _ => Err("is no field of a Cluster; known are labels, variables, path, substitute, \
+                     suspend and drift"
+                .to_owned()),
         };
         if let Err(message) = done {
             problems.push(bad(if value.pos.line > 0 { value } else { &entry.key }, &field, message));

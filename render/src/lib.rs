@@ -20,6 +20,7 @@ pub mod cluster;
 mod config;
 pub mod content;
 pub mod duration;
+mod encrypted;
 mod field;
 pub mod fleet;
 pub mod flux;
@@ -27,7 +28,9 @@ pub mod helm;
 mod overlay;
 mod registry;
 pub mod source;
+mod substitute;
 mod trace;
+mod values;
 mod walk;
 
 pub use cache::RenderCache;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_core::report::Problem;
+use flotilla_core::template::{Layer, ObjectTemplate, ValuesKind, ValuesRef, Variables};
 use flotilla_core::unit::{ObjectEntry, ServiceAccount, UnitManifest};
-use flotilla_core::{Digest, UnitId, UnitKind, UnitSpec};
+use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_yaml::Node;
 use serde_json::Value;
@@ -14,12 +15,14 @@ use serde_json::Value;
 use crate::cache::Outcome;
 use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
 use crate::config;
-use crate::content::{self, Content, Definition, Recipe};
+use crate::content::{self, Content, Definition, PostBuild, Recipe, SubstituteFrom};
+use crate::encrypted::is_encrypted_value;
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
 use crate::helm::{self, Capabilities, Config, Planned, TemplateRequest};
 use crate::registry::{Lookup, Registry};
 use crate::source::{Artifact, fleet_source};
+use crate::values::ConfigMaps;
 
 /// How deep units may nest.
 const DEPTH: usize = 16;
@@ -33,6 +36,22 @@ struct Pending {
     /// The account that its parent is applied as.
     parent_account: Option<ServiceAccount>,
     depth: usize,
+    /// No ConfigMap that it takes variables from is waited for any more: the cluster has it, or nobody.
+    values_final: bool,
+}
+
+/// What a unit waits for.
+enum Waits {
+    /// A source that nothing defines yet.
+    Source(String),
+    /// A ConfigMap that a unit to come may define.
+    Values,
+}
+
+/// Why variables cannot be put together.
+enum NoVariables {
+    NotYet,
+    Wrong(Problem),
 }
 
 struct Walk<'a> {
@@ -45,8 +64,8 @@ struct Walk<'a> {
     /// the cluster is given is known.
     releases: VecDeque<Pending>,
     requests: BTreeMap<Digest, TemplateRequest>,
-    /// What nothing defines yet that a unit needs, beside the unit.
-    waiting: Vec<(Pending, String)>,
+    waiting: Vec<(Pending, Waits)>,
+    values: ConfigMaps,
 }
 
 pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
@@ -60,6 +79,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         releases: VecDeque::new(),
         requests: BTreeMap::new(),
         waiting: Vec::new(),
+        values: ConfigMaps::default(),
     };
     walk.root()?;
     loop {
@@ -100,36 +120,41 @@ impl Walk<'_> {
             path: self.cluster.root.clone(),
             overlay: Node::map(),
             release: None,
+            post_build: None,
             service_account: None,
             file: String::new(),
             line: 0,
         };
         let fleet = self.inputs.fleet.clone();
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
-        let mut outcome = self.build(&definition, &fleet)?;
+        let nothing = ConfigMaps::default();
+        let mut variables = self.variables(&definition, &nothing, true);
+        let mut outcome = self.build(&definition, &fleet, &variables)?;
         for _ in 0..SELF_REFERENCES {
             let Ok(content) = &outcome else { break };
             if let Some(problems) = content.broken_children.get(&own_id) {
                 outcome = Err(problems.as_slice().into());
                 break;
             }
-            let Some(own) = content.children.iter().find(|child| self.is_itself(&definition, child)) else {
-                break;
-            };
-            let same = own.overlay == definition.overlay;
-            let suspend = self.cluster.suspend || own.spec.suspend;
+            let own = content.children.iter().find(|child| self.is_itself(&definition, child));
+            let Some(own) = own.cloned() else { break };
             // A Kustomization that names the path it stands in speaks of this very unit.
-            definition = Definition {
-                id: UnitId::root(),
-                spec: UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() },
-                ..own.clone()
-            };
+            let suspend = self.cluster.suspend || own.spec.suspend;
+            let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
+            let next = Definition { id: UnitId::root(), spec, ..own };
+            // Its own ConfigMaps are in the cluster once it is applied.
+            let mut maps = ConfigMaps::default();
+            maps.add(content);
+            let values = self.variables(&next, &maps, true);
+            let same = next.overlay == definition.overlay && values.as_ref().ok() == variables.as_ref().ok();
+            (definition, variables) = (next, values);
             if same {
                 break;
             }
-            outcome = self.build(&definition, &fleet)?;
+            outcome = self.build(&definition, &fleet, &variables)?;
         }
-        let pending = Pending { definition, parent: None, parent_account: None, depth: 0 };
+        let pending =
+            Pending { definition, parent: None, parent_account: None, depth: 0, values_final: true };
         match outcome {
             Ok(content) => self.rendered(pending, &fleet, content),
             Err(problems) => self.held(pending, problems.to_vec()),
@@ -137,14 +162,21 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Holds what waits for a source that nothing defines: first what was rendered before, for its last good output
-    /// may define what others wait for.
+    /// Ends a wait that nothing else ends. Who waits for variables goes on without; who waits for a source is held,
+    /// first what was rendered before, for its last good output may define what others wait for.
     fn give_up(&mut self) {
+        if let Some(place) = self.waiting.iter().position(|(_, waits)| matches!(waits, Waits::Values)) {
+            let (mut pending, _) = self.waiting.remove(place);
+            pending.values_final = true;
+            self.queue.push_back(pending);
+            return;
+        }
         let was_good =
-            |(pending, _): &(Pending, String)| (self.inputs.last_good)(&pending.definition.id).is_some();
+            |(pending, _): &(Pending, Waits)| (self.inputs.last_good)(&pending.definition.id).is_some();
         let chosen = self.waiting.iter().position(was_good).unwrap_or_default();
-        let (pending, missing) = self.waiting.remove(chosen);
-        let problem = self.place(&pending, missing).field("spec.sourceRef");
+        let (pending, waits) = self.waiting.remove(chosen);
+        let Waits::Source(missing) = waits else { return };
+        let problem = self.place(&pending.definition, missing).field("spec.sourceRef");
         self.held(pending, vec![problem]);
     }
 
@@ -155,7 +187,12 @@ impl Walk<'_> {
             return Ok(());
         }
         if let Some((pending, artifact)) = self.artifact(pending) {
-            let outcome = self.build(&pending.definition, &artifact);
+            let variables = self.variables(&pending.definition, &self.values, pending.values_final);
+            if matches!(variables, Err(NoVariables::NotYet)) {
+                self.waiting.push((pending, Waits::Values));
+                return Ok(());
+            }
+            let outcome = self.build(&pending.definition, &artifact, &variables);
             self.built(pending, &artifact, outcome)?;
         }
         Ok(())
@@ -164,15 +201,17 @@ impl Walk<'_> {
     /// The content of a unit's source. `None`: the unit waits for it, or is held.
     fn artifact(&mut self, pending: Pending) -> Option<(Pending, Artifact)> {
         let Definition { id, source, .. } = &pending.definition;
+        let source = source.clone();
         let confined = pending.parent_account.is_some();
-        match self.registry.content(source, &id.namespace, confined) {
+        match self.registry.content(&source, &id.namespace, confined) {
             Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
-                self.waiting.push((pending, format!("{missing} is not defined in this cluster")));
+                let missing = format!("{missing} is not defined in this cluster");
+                self.waiting.push((pending, Waits::Source(missing)));
                 None
             }
             Lookup::Unusable(reason) => {
-                let problem = self.place(&pending, reason).field("spec.sourceRef");
+                let problem = self.place(&pending.definition, reason).field("spec.sourceRef");
                 self.held(pending, vec![problem]);
                 None
             }
@@ -189,7 +228,7 @@ impl Walk<'_> {
         let outcome = match outcome {
             Err(error) if *source != fleet_source() => {
                 // One source's clone is damaged: that is its units' problem.
-                let problem = self.place(&pending, format!("{source}: {error}"));
+                let problem = self.place(&pending.definition, format!("{source}: {error}"));
                 self.held(pending, vec![problem]);
                 return Ok(());
             }
@@ -223,20 +262,22 @@ impl Walk<'_> {
                     "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
                      not known here"
                 );
-                let problem = self.place(&pending, message).field("spec.valuesFrom");
+                let problem = self.place(&pending.definition, message).field("spec.valuesFrom");
                 Ok(Err([problem].into()))
             }
-            Ok(Planned::Wrong(what, field)) => Ok(Err([self.place(&pending, what).field(field)].into())),
+            Ok(Planned::Wrong(what, field)) => {
+                Ok(Err([self.place(&pending.definition, what).field(field)].into()))
+            }
             Ok(Planned::Request(request)) => {
                 let key = request.key();
                 match self.inputs.renders.get(key) {
                     Some(Ok(text)) => helm::content(self.inputs.cache, &release, key, &text)
                         .map(|outcome| self.at(&pending, outcome)),
-                    Some(Err(reason)) => Ok(Err([self.place(&pending, reason)].into())),
+                    Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
                     None => {
                         self.requests.insert(key, *request);
                         let message = "helm has not rendered the release yet".to_owned();
-                        Ok(Err([self.place(&pending, message)].into()))
+                        Ok(Err([self.place(&pending.definition, message)].into()))
                     }
                 }
             }
@@ -264,10 +305,13 @@ impl Walk<'_> {
         let kind = if secret { "Secret" } else { "ConfigMap" };
         let objects =
             self.units.values().filter_map(|unit| unit.unit.as_ref()).flat_map(|unit| &unit.content.objects);
-        let object = objects.map(|object| (object.id(), object)).find(|(id, _)| {
-            id.group.is_empty() && id.kind == kind && id.name == name && id.namespace == namespace
-        });
-        object.map_or(Config::Absent, |(_, object)| Config::Found(config::data(&object.value())))
+        let is_it = |object: &&Object| {
+            let id = object.id();
+            id.is("", kind) && id.name == name && id.namespace == namespace
+        };
+        // What a template comes to is known in the cluster only.
+        let object = objects.filter(is_it).find(|object| ObjectTemplate::of(object).is_none());
+        object.map_or(Config::Absent, |object| Config::Found(config::data(&object.value())))
     }
 
     /// What the cluster's Kubernetes is, and the APIs that its own units bring.
@@ -283,14 +327,72 @@ impl Walk<'_> {
         Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })
     }
 
-    fn build(&self, definition: &Definition, artifact: &Artifact) -> Result<Outcome, ReadError> {
+    fn build(
+        &self,
+        definition: &Definition,
+        artifact: &Artifact,
+        variables: &Result<Option<Variables>, NoVariables>,
+    ) -> Result<Outcome, ReadError> {
+        let variables = match variables {
+            Ok(variables) => variables.as_ref(),
+            Err(NoVariables::Wrong(problem)) => return Ok(Err([problem.clone()].into())),
+            Err(NoVariables::NotYet) => None,
+        };
         let Definition { source, path, overlay, .. } = definition;
-        let recipe = Recipe { source, artifact, path, overlay, clusters: self.inputs.clusters };
+        let recipe = Recipe { source, artifact, path, overlay, variables, clusters: self.inputs.clusters };
         content::render(self.inputs.cache, &recipe)
     }
 
-    fn place(&self, pending: &Pending, message: String) -> Problem {
-        Problem::error(pending.definition.file.clone(), pending.definition.line, message)
+    fn place(&self, definition: &Definition, message: String) -> Problem {
+        Problem::error(definition.file.clone(), definition.line, message)
+    }
+
+    /// The variables that are put into a unit's objects, if any are.
+    fn variables(
+        &self,
+        definition: &Definition,
+        maps: &ConfigMaps,
+        is_final: bool,
+    ) -> Result<Option<Variables>, NoVariables> {
+        let root = definition.id.kind == UnitKind::Root;
+        let nothing = PostBuild::default();
+        let post_build = match &definition.post_build {
+            Some(post_build) => post_build,
+            None if root && self.cluster.substitute => &nothing,
+            None => return Ok(None),
+        };
+        let wrong = |field: &str, message: String| {
+            NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
+        };
+        let namespace = if root { FLEET_UNIT.0 } else { &definition.id.namespace };
+        let mut variables = Variables { layers: Vec::new(), always: post_build.always };
+        variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
+        for SubstituteFrom { kind, name, optional } in &post_build.from {
+            let known = if *kind == ValuesKind::ConfigMap { maps.get(namespace, name) } else { None };
+            match known {
+                Some(data) => {
+                    let at = |message: String| {
+                        wrong("substituteFrom", format!("ConfigMap {namespace}/{name}: {message}"))
+                    };
+                    if data.values().any(|value| is_encrypted_value(value)) {
+                        return Err(at("is encrypted by SOPS, which is not supported yet".to_owned()));
+                    }
+                    variables.add(data).map_err(at)?;
+                }
+                None if *kind == ValuesKind::ConfigMap && !is_final => return Err(NoVariables::NotYet),
+                None => {
+                    let reference =
+                        ValuesRef { kind: *kind, namespace: namespace.to_owned(), name: name.clone() };
+                    variables.layers.push(Layer::From { reference, optional: *optional });
+                }
+            }
+        }
+        if post_build.substitute.values().any(|value| is_encrypted_value(value)) {
+            let message = "a value is encrypted by SOPS, which is not supported yet";
+            return Err(wrong("substitute", message.to_owned()));
+        }
+        variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
+        Ok(Some(variables))
     }
 
     /// A unit that does not render: what it last defined stands in.
@@ -354,6 +456,7 @@ impl Walk<'_> {
         };
         self.units.insert(id.clone(), rendered);
         let Some(content) = defines else { return };
+        self.values.add(&content);
         let mut notices = self.registry.add(&id, &content, account.is_some());
         for (child, problems) in &content.broken_children {
             self.broken(child, &id, problems.clone());
@@ -378,6 +481,7 @@ impl Walk<'_> {
                     parent: Some(id.clone()),
                     parent_account: account.clone(),
                     depth: depth + 1,
+                    values_final: false,
                 });
             }
         }

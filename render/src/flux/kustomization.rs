@@ -1,17 +1,21 @@
 //! A Flux `Kustomization`, read field by field, so that whatever we don't support is a problem at its line and never
 //! skipped. Source of behaviour: the CRD of `kustomize.toolkit.fluxcd.io/v1` and kustomize-controller 1.9.
 
+use std::collections::BTreeMap;
+
 use flotilla_core::UnitId;
+use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::ignore::{IgnoreRule, Ignores, Target};
 use flotilla_core::report::Problem;
 use flotilla_core::source::{SourceId, SourceKind};
+use flotilla_core::template::ValuesKind;
 use flotilla_core::unit::{DeletionPolicy, HealthCheck, UnitSpec};
 use flotilla_kustomize::FluxOverlay;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{Map, Node};
 
 use super::ALLOW_EMPTY;
-use crate::content::Definition;
+use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::field::{Field, Places, Wrong};
 use crate::overlay;
 
@@ -30,6 +34,7 @@ struct Reader {
     overlay: Map,
     source: Option<SourceId>,
     service_account: Option<String>,
+    post_build: Option<PostBuild>,
     seen: Vec<String>,
 }
 
@@ -50,6 +55,7 @@ pub(crate) fn read(
         overlay: Map::default(),
         source: None,
         service_account: None,
+        post_build: None,
         seen: Vec::new(),
     };
     let allow_empty = node.at(&["metadata", "annotations", ALLOW_EMPTY]).and_then(Node::text);
@@ -86,6 +92,7 @@ pub(crate) fn read(
         path: reader.path,
         overlay: reader.overlay.into(),
         release: None,
+        post_build: reader.post_build,
         service_account: reader.service_account,
         file: at.0.clone(),
         line: at.1,
@@ -140,7 +147,8 @@ impl Reader {
                 self.service_account = Some(field.str()?.to_owned()).filter(|name| !name.is_empty());
             }
             "ignore" => spec.ignore = ignore_rules(field)?,
-            "healthCheckExprs" | "postBuild" | "decryption" | "kubeConfig" => {
+            "postBuild" => self.post_build = Some(post_build(field)?),
+            "healthCheckExprs" | "decryption" | "kubeConfig" => {
                 let message = "is not supported yet; this unit stays as it is until the field goes";
                 return Err(field.wrong(message));
             }
@@ -191,6 +199,28 @@ fn ignore_target(field: &Field) -> Result<Target, Wrong> {
         label_selector: text("labelSelector")?,
         annotation_selector: text("annotationSelector")?,
     })
+}
+
+fn post_build(field: &Field<'_>) -> Result<PostBuild, Wrong> {
+    let object = field.object(&["substitute", "substituteFrom", "substituteStrategy"])?;
+    let substitute = object.get("substitute").map_or(Ok(BTreeMap::new()), Field::pairs)?;
+    if let Some(name) = substitute.keys().find(|name| !is_variable_name(name)) {
+        let field = object.get("substitute").unwrap_or(field);
+        return Err(field.wrong(format!("'{name}' cannot name a variable: use letters, digits and '_'")));
+    }
+    let mut from = Vec::new();
+    for item in object.get("substituteFrom").map_or(Ok(Vec::new()), Field::items)? {
+        let item = item.object(&["kind", "name", "optional"])?;
+        let kinds = [("ConfigMap", ValuesKind::ConfigMap), ("Secret", ValuesKind::Secret)];
+        from.push(SubstituteFrom {
+            kind: item.need("kind")?.choice(&kinds)?,
+            name: item.need("name")?.text()?,
+            optional: item.bool("optional")?,
+        });
+    }
+    let strategies = [("WithVariables", false), ("Always", true)];
+    let always = object.get("substituteStrategy").map_or(Ok(false), |field| field.choice(&strategies))?;
+    Ok(PostBuild { substitute, from, always })
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) fn content(
     let parts = [key.as_bytes().as_slice(), what.as_bytes()];
     let id = Digest::of_parts(parts.into_iter().chain(after.iter().map(String::as_bytes)));
     // It reads no files: what is kept is good for ever.
-    cache.get(id, &MemoryFiles::default(), |_| {
+    cache.content(id, &MemoryFiles::default(), |_| {
         Ok(manifests::content(release, text).map(Into::into).map_err(Into::into))
     })
 }

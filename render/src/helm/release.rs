@@ -246,6 +246,7 @@ impl Reader<'_> {
             source,
             path: release.chart.clone(),
             overlay: Node::map(),
+            post_build: None,
             release: Some(release.into()),
             service_account: object.text("serviceAccountName")?,
             file: at.0.clone(),

@@ -1,0 +1,409 @@
+//! Objects that only the cluster can complete: a text with variables, some of whose values stand in ConfigMaps and
+//! Secrets that the hub does not see.
+//!
+//! ```text
+//!   hub    text + layers of values ──► all known? ─ yes ─► the object itself
+//!                                         └─ no ──► an object whose body is the template   (travels like any other)
+//!   agent  template + the ConfigMaps and Secrets it names ──► the object
+//! ```
+//!
+//! A template has the identity of the object that it becomes, so inventory and order need not know of it.
+
+use std::collections::BTreeMap;
+
+use flotilla_yaml::Node;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::envsubst::{self, is_variable_name};
+use crate::object::{InvalidObject, Object, ObjectRef};
+
+/// The field of a body that makes an object a template.
+pub const FIELD: &str = "flotilla.dev/template";
+
+/// What values are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ValuesKind {
+    ConfigMap,
+    Secret,
+}
+
+/// A ConfigMap or Secret with values.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ValuesRef {
+    pub kind: ValuesKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl std::fmt::Display for ValuesRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// Some values of variables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Layer {
+    Values(BTreeMap<String, String>),
+    /// To be looked up in the cluster.
+    From {
+        #[serde(flatten)]
+        reference: ValuesRef,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        optional: bool,
+    },
+}
+
+/// The variables that are offered to a text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Variables {
+    /// A later layer covers an earlier one.
+    pub layers: Vec<Layer>,
+    /// Substitute though there is no variable at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
+}
+
+/// What is known of a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known<'a> {
+    Value(&'a str),
+    /// That ConfigMap or Secret may set it.
+    Perhaps(&'a ValuesRef),
+    NotSet,
+}
+
+impl Variables {
+    /// Adds the values of one place, as Flux takes them: without line breaks.
+    ///
+    /// # Errors
+    /// A name that no variable can have.
+    pub fn add(&mut self, values: impl IntoIterator<Item = (String, String)>) -> Result<(), String> {
+        let mut layer = BTreeMap::new();
+        for (name, value) in values {
+            if !is_variable_name(&name) {
+                return Err(format!("'{name}' cannot name a variable: use letters, digits and '_'"));
+            }
+            layer.insert(name, value.replace('\n', ""));
+        }
+        self.layers.push(Layer::Values(layer));
+        Ok(())
+    }
+
+    pub fn lookup(&self, name: &str) -> Known<'_> {
+        for layer in self.layers.iter().rev() {
+            match layer {
+                Layer::Values(values) => {
+                    if let Some(value) = values.get(name) {
+                        return Known::Value(value);
+                    }
+                }
+                Layer::From { reference, .. } => return Known::Perhaps(reference),
+            }
+        }
+        Known::NotSet
+    }
+
+    /// Whether there is anything to substitute with, as far as is known.
+    fn substitutes(&self) -> bool {
+        self.always
+            || self.layers.iter().any(|layer| match layer {
+                Layer::Values(values) => !values.is_empty(),
+                Layer::From { .. } => true,
+            })
+    }
+
+    /// The variables with what was found in the cluster.
+    ///
+    /// # Errors
+    /// Where something that is not optional was not found, or names what no variable can be named.
+    pub fn completed(&self, found: &Found) -> Result<Self, TemplateError> {
+        let mut done = Self { layers: Vec::with_capacity(self.layers.len()), always: self.always };
+        for layer in &self.layers {
+            match layer {
+                Layer::Values(_) => done.layers.push(layer.clone()),
+                Layer::From { reference, optional } => match found.get(reference) {
+                    Some(Some(values)) => {
+                        let values = values.iter().map(|(name, value)| (name.clone(), value.clone()));
+                        done.add(values).map_err(|message| TemplateError::Name {
+                            reference: reference.clone(),
+                            message,
+                        })?;
+                    }
+                    Some(None) if *optional => {}
+                    _ => return Err(TemplateError::NotFound(reference.clone())),
+                },
+            }
+        }
+        Ok(done)
+    }
+
+    /// Substitutes in the text of one document, and reads it. Variables that the cluster may set count as not set.
+    ///
+    /// # Errors
+    /// Where the text cannot be substituted, or is no document afterwards.
+    pub fn substitute(&self, text: &str) -> Result<Node, TemplateError> {
+        let text = if self.substitutes() {
+            let value = |name: &str| match self.lookup(name) {
+                Known::Value(value) => Some(value),
+                Known::Perhaps(_) | Known::NotSet => None,
+            };
+            envsubst::Template::parse(text)?.expand(&value)?
+        } else {
+            text.to_owned()
+        };
+        let unread = |message: String| TemplateError::NoDocument(message);
+        let mut documents = flotilla_yaml::parse(&text).map_err(|error| unread(error.message))?;
+        match documents.pop() {
+            Some(document) if documents.is_empty() => Ok(document),
+            _ => Err(unread("it is not one document any more".to_owned())),
+        }
+    }
+}
+
+/// What the cluster has: the values of each place that was looked at, `None` where there is no such object.
+pub type Found = BTreeMap<ValuesRef, Option<BTreeMap<String, String>>>;
+
+/// Why a template does not become an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error(transparent)]
+    Substitution(#[from] envsubst::Error),
+    #[error("after substitution: {0}")]
+    NoDocument(String),
+    #[error("{0}, which variables are taken from, does not exist")]
+    NotFound(ValuesRef),
+    #[error("{reference}: {message}")]
+    Name { reference: ValuesRef, message: String },
+    #[error("after substitution: {0}")]
+    Object(#[from] InvalidObject),
+    #[error("substitution turned {was} into {is}: kind, name and namespace must not depend on the cluster")]
+    Identity { was: String, is: String },
+}
+
+/// An object that only the cluster can complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectTemplate {
+    pub reference: ObjectRef,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    text: String,
+    variables: Variables,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+}
+
+/// Labels and annotations that are set after substitution (`spec.commonMetadata`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+
+    /// Sets them on an object, over its own.
+    pub fn set(&self, object: &mut Value) {
+        for (field, pairs) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if pairs.is_empty() {
+                continue;
+            }
+            let Some(object) = object.as_object_mut() else { return };
+            let Some(metadata) = object.entry("metadata").or_insert_with(|| json!({})).as_object_mut() else {
+                return;
+            };
+            let map = metadata.entry(field).or_insert_with(|| json!({}));
+            if !map.is_object() {
+                *map = json!({});
+            }
+            for (key, value) in pairs {
+                map[key] = json!(value);
+            }
+        }
+    }
+}
+
+impl ObjectTemplate {
+    pub fn new(reference: ObjectRef, text: String, variables: Variables, metadata: Metadata) -> Self {
+        Self { reference, content: Content { text, variables, metadata } }
+    }
+
+    /// The template as an object that can travel and be kept.
+    pub fn object(&self) -> Object {
+        let ObjectRef { id, .. } = &self.reference;
+        let mut body = json!({
+            "apiVersion": self.reference.api_version(),
+            "kind": id.kind,
+            "metadata": {"name": id.name},
+            FIELD: self.content,
+        });
+        if !id.namespace.is_empty() {
+            body["metadata"]["namespace"] = json!(id.namespace);
+        }
+        Object::new(&body).expect("a reference is complete")
+    }
+
+    /// The template that an object is; `None` for any other object.
+    ///
+    /// # Errors
+    /// A template that this reader does not understand.
+    pub fn of(object: &Object) -> Option<Result<Self, serde_json::Error>> {
+        let body = object.body();
+        if !body.windows(FIELD.len()).any(|window| window == FIELD.as_bytes()) {
+            return None;
+        }
+        let content = object.value().get_mut(FIELD)?.take();
+        let reference = object.reference().clone();
+        Some(serde_json::from_value(content).map(|content| Self { reference, content }))
+    }
+
+    /// Where values are to be looked up.
+    pub fn needs(&self) -> impl Iterator<Item = &ValuesRef> {
+        self.content.variables.layers.iter().filter_map(|layer| match layer {
+            Layer::From { reference, .. } => Some(reference),
+            Layer::Values(_) => None,
+        })
+    }
+
+    /// The object, with what was found in the cluster. Everything that the template [needs](Self::needs) must have
+    /// been looked at: what is not in `found` counts as missing.
+    ///
+    /// # Errors
+    /// What keeps it from being an object; the old one stays applied.
+    pub fn complete(&self, found: &Found) -> Result<Object, TemplateError> {
+        let Content { text, variables, metadata } = &self.content;
+        let node = variables.completed(found)?.substitute(text)?;
+        let mut value = node.to_json().map_err(|error| TemplateError::NoDocument(error.message))?;
+        metadata.set(&mut value);
+        let object = Object::new(&value)?;
+        if *object.reference() != self.reference {
+            let (was, is) = (self.reference.to_string(), object.id().to_string());
+            return Err(TemplateError::Identity { was, is });
+        }
+        Ok(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(kind: ValuesKind, name: &str) -> ValuesRef {
+        ValuesRef { kind, namespace: "flux-system".into(), name: name.into() }
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn from(kind: ValuesKind, name: &str, optional: bool) -> Layer {
+        Layer::From { reference: reference(kind, name), optional }
+    }
+
+    fn variables() -> Variables {
+        let mut variables = Variables::default();
+        variables.add(values(&[("fleet", "f"), ("region", "fleet"), ("size", "1")])).unwrap();
+        variables.layers.push(from(ValuesKind::ConfigMap, "vars", false));
+        variables.layers.push(from(ValuesKind::Secret, "more", true));
+        variables.add(values(&[("region", "inline\n")])).unwrap();
+        variables
+    }
+
+    const TEXT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  namespace: d\ndata:\n  a: ${region}-${fleet}\n  \
+                        b: \"${size}\"\nnum: ${size}\n";
+
+    fn template() -> ObjectTemplate {
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "d"}});
+        let metadata = Metadata { labels: values(&[("team", "${region}")]), ..Metadata::default() };
+        ObjectTemplate::new(ObjectRef::of(&object).unwrap(), TEXT.to_owned(), variables(), metadata)
+    }
+
+    #[test]
+    fn later_layers_cover_earlier_ones_and_the_cluster_may_cover_what_is_below() {
+        let all = variables();
+        assert_eq!(all.lookup("region"), Known::Value("inline"));
+        assert_eq!(all.lookup("fleet"), Known::Perhaps(&reference(ValuesKind::Secret, "more")));
+        let found = Found::from([
+            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[("size", "2"), ("region", "map")]))),
+            (reference(ValuesKind::Secret, "more"), None),
+        ]);
+        let known = all.completed(&found).unwrap();
+        assert_eq!(
+            (known.lookup("size"), known.lookup("fleet"), known.lookup("region"), known.lookup("nope")),
+            (Known::Value("2"), Known::Value("f"), Known::Value("inline"), Known::NotSet)
+        );
+        assert!(all.clone().add(values(&[("my.key", "x")])).unwrap_err().contains("'my.key'"));
+    }
+
+    #[test]
+    fn a_template_travels_as_an_object_and_becomes_one() {
+        let object = template().object();
+        assert_eq!(object.id().to_string(), "ConfigMap d/x");
+        let read = ObjectTemplate::of(&object).unwrap().unwrap();
+        assert_eq!(read, template());
+        let needed: Vec<_> = read.needs().map(ToString::to_string).collect();
+        assert_eq!(needed, ["ConfigMap flux-system/vars", "Secret flux-system/more"]);
+        let found = Found::from([
+            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[("size", "2")]))),
+            (reference(ValuesKind::Secret, "more"), Some(values(&[("fleet", "g")]))),
+        ]);
+        let done = read.complete(&found).unwrap();
+        assert_eq!(
+            done.value(),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "num": 2, "data": {"a": "inline-g", "b": "2"},
+                "metadata": {"name": "x", "namespace": "d", "labels": {"team": "${region}"}}})
+        );
+        assert!(ObjectTemplate::of(&done).is_none());
+    }
+
+    #[test]
+    fn what_keeps_a_template_from_becoming_an_object_is_said() {
+        let vars = reference(ValuesKind::ConfigMap, "vars");
+        let more = reference(ValuesKind::Secret, "more");
+        let error = |size: &str| {
+            let found = Found::from([(vars.clone(), Some(values(&[("size", size)]))), (more.clone(), None)]);
+            template().complete(&found).unwrap_err().to_string()
+        };
+        assert_eq!(error("[").split(':').next(), Some("after substitution"));
+        assert_eq!(
+            error("1\n---\na: b"),
+            "after substitution: ".to_owned()
+                + error("1---a: b").strip_prefix("after substitution: ").unwrap()
+        );
+        let nothing = Found::from([(vars.clone(), None), (more.clone(), None)]);
+        assert_eq!(
+            template().complete(&nothing).unwrap_err().to_string(),
+            "ConfigMap flux-system/vars, which variables are taken from, does not exist"
+        );
+        let renamed = ObjectTemplate {
+            content: Content { text: TEXT.replace("name: x", "name: ${size}y"), ..template().content },
+            ..template()
+        };
+        let found = Found::from([(vars.clone(), Some(values(&[("size", "1")]))), (more.clone(), None)]);
+        assert_eq!(
+            renamed.complete(&found).unwrap_err().to_string(),
+            "substitution turned ConfigMap d/x into ConfigMap d/1y: kind, name and namespace must not depend on the cluster"
+        );
+    }
+
+    #[test]
+    fn without_any_variable_nothing_is_substituted_unless_asked_for() {
+        let mut none = Variables::default();
+        none.add(BTreeMap::new()).unwrap();
+        assert_eq!(none.substitute("a: ${x:-d}").unwrap().get("a").and_then(Node::text), Some("${x:-d}"));
+        none.always = true;
+        assert_eq!(none.substitute("a: ${x:-d}").unwrap().get("a").and_then(Node::text), Some("d"));
+    }
+}

@@ -1,0 +1,163 @@
+//! What stands between a build and its objects where variables are put in: the text of each document, as Flux
+//! substitutes in it, which all clusters share.
+
+use flotilla_core::report::Problem;
+use flotilla_core::template::{Known, Metadata, ObjectTemplate, ValuesRef, Variables};
+use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
+use flotilla_kustomize::Output;
+use flotilla_yaml::Node;
+
+use crate::field::Places;
+use crate::flux::{self, Role};
+
+/// Who asks by a label or annotation that an object be left as it is.
+const OPT_OUT: &str = "kustomize.toolkit.fluxcd.io/substitute";
+
+/// The documents of a build.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Built {
+    documents: Vec<BuiltDocument>,
+    notices: Vec<Problem>,
+    digest: Digest,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct BuiltDocument {
+    text: String,
+    /// It asks to be left as it is.
+    opted_out: bool,
+    /// File and line.
+    pub(crate) at: (String, u32),
+}
+
+/// A document with the variables in it.
+pub(crate) enum Done {
+    Document(Node),
+    /// Only the cluster can complete it.
+    Template(Object),
+}
+
+impl Built {
+    pub(crate) fn new(output: &Output, prefix: &str) -> Result<Self, Problem> {
+        let places = Places { sources: &output.sources, prefix };
+        let mut documents = Vec::with_capacity(output.documents.len());
+        for document in &output.documents {
+            let at = (places.file(document.origin.file.as_ref()), document.origin.line);
+            let text = flotilla_yaml::write_canonical(&document.node).map_err(|error| {
+                let wrong =
+                    crate::field::Wrong { pos: error.pos, field: String::new(), message: error.message };
+                places.problem(wrong, &at)
+            })?;
+            let opted_out = ["labels", "annotations"].iter().any(|field| {
+                document.node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled")
+            });
+            documents.push(BuiltDocument { text, opted_out, at });
+        }
+        let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
+        let digest = Digest::of_parts(documents.iter().flat_map(|document| {
+            [document.text.as_bytes(), document.at.0.as_bytes(), if document.opted_out { b"1" } else { b"0" }]
+        }));
+        Ok(Self { documents, notices: output.notices.iter().map(notice).collect(), digest })
+    }
+
+    pub(crate) fn documents(&self) -> impl Iterator<Item = &BuiltDocument> {
+        self.documents.iter()
+    }
+
+    pub(crate) fn notices(&self) -> impl Iterator<Item = &Problem> {
+        self.notices.iter()
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl BuiltDocument {
+    fn problem(&self, message: impl std::fmt::Display) -> Problem {
+        Problem::error(self.at.0.clone(), self.at.1, format!("post build: {message}"))
+    }
+
+    pub(crate) fn substitute(&self, variables: &Variables, metadata: &Metadata) -> Result<Done, Problem> {
+        let nothing = Variables::default();
+        let variables = if self.opted_out { &nothing } else { variables };
+        if let Some((name, place)) = self.unknown(&self.text, variables)? {
+            return self.template(name, place, variables, metadata).map(Done::Template);
+        }
+        let mut node = variables.substitute(&self.text).map_err(|error| self.problem(error))?;
+        if !metadata.is_empty() {
+            let mut value = node.to_json().map_err(|error| self.problem(error.message))?;
+            metadata.set(&mut value);
+            node = Node::from_json(&value);
+        }
+        Ok(Done::Document(node))
+    }
+
+    /// The first variable of a text that the cluster may set.
+    fn unknown<'v>(
+        &self,
+        text: &str,
+        variables: &'v Variables,
+    ) -> Result<Option<(String, &'v ValuesRef)>, Problem> {
+        if variables.layers.is_empty() || !text.contains("${") {
+            return Ok(None);
+        }
+        let template = envsubst::Template::parse(text).map_err(|error| self.problem(error))?;
+        let unknown = template.variables().into_iter().find_map(|name| match variables.lookup(name) {
+            Known::Perhaps(place) => Some((name.to_owned(), place)),
+            Known::Value(_) | Known::NotSet => None,
+        });
+        Ok(unknown)
+    }
+
+    fn template(
+        &self,
+        name: String,
+        place: &ValuesRef,
+        variables: &Variables,
+        metadata: &Metadata,
+    ) -> Result<Object, Problem> {
+        let only = |name: &str, place: &ValuesRef, what: &str| {
+            self.problem(format!("${{{name}}} is known to the cluster only ({place}); {what}"))
+        };
+        let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
+        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let field = |path: &[&str]| -> Result<String, Problem> {
+            let text = node.at(path).and_then(Node::text).unwrap_or_default();
+            match self.unknown(text, variables)? {
+                Some((name, place)) => Err(only(
+                    &name,
+                    place,
+                    "kind, name and namespace must not depend on it: set it by spec.postBuild.substitute or in a \
+                     ConfigMap of the fleet repo",
+                )),
+                None => {
+                    let value = |name: &str| match variables.lookup(name) {
+                        Known::Value(value) => Some(value),
+                        Known::Perhaps(_) | Known::NotSet => None,
+                    };
+                    let expanded = envsubst::Template::parse(text).and_then(|text| text.expand(&value));
+                    expanded.map_err(|error| self.problem(error))
+                }
+            }
+        };
+        let (version, kind) = (field(&["apiVersion"])?, field(&["kind"])?);
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+        if flux::role(group, &kind) != Role::Object {
+            let what = format!(
+                "a {kind} is read at the hub: set it by spec.postBuild.substitute or in a ConfigMap of the fleet repo"
+            );
+            return Err(only(&name, place, &what));
+        }
+        let (namespace, name) = (field(&["metadata", "namespace"])?, field(&["metadata", "name"])?);
+        if kind.is_empty() || version.is_empty() || name.is_empty() {
+            return Err(self.problem("an object needs apiVersion, kind and metadata.name"));
+        }
+        if crate::encrypted::is_encrypted(node) {
+            return Err(self.problem("it is encrypted by SOPS, which is not supported yet"));
+        }
+        let id = ObjectId { group: group.to_owned(), kind, namespace, name };
+        let reference = ObjectRef { id, version: version.to_owned() };
+        Ok(ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone()).object())
+    }
+}

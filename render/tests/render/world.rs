@@ -1,0 +1,110 @@
+//! A cluster in memory: its files, and sources that answer by their name.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use flotilla_core::UnitId;
+use flotilla_core::source::{ArtifactGenerator, Source, SourceId};
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_render::{
+    Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Unavailable, discover,
+    render_cluster,
+};
+
+/// Answers by the name of the source, and notes who was asked for.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    pub(crate) trees: BTreeMap<&'static str, Artifact>,
+    pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) allowed: Vec<SourceId>,
+}
+
+impl Sources for Fetched {
+    fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
+        self.asked.lock().unwrap().push(source.id.to_string());
+        let tree = self.trees.get(source.id.name.as_str()).cloned();
+        tree.ok_or_else(|| Unavailable("is not fetched yet".to_owned()))
+    }
+
+    /// Puts out its first input under the name of each artifact.
+    fn generate(
+        &self,
+        generator: &ArtifactGenerator,
+        inputs: &BTreeMap<String, Artifact>,
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+        let first = inputs.get(&generator.inputs[0].alias).unwrap();
+        Ok(generator.artifacts.iter().map(|a| (a.name.clone(), first.clone())).collect())
+    }
+
+    fn allows_unverified(&self, source: &SourceId) -> bool {
+        self.allowed.contains(source)
+    }
+}
+
+pub(crate) fn tree(files: &[(&str, String)], origin: &str) -> Artifact {
+    let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
+    Artifact::new(Arc::new(files), format!("{origin}@sha1:1"), origin)
+}
+
+pub(crate) fn unit(name: &str, source: &str, more: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap_or(("flux-system", name));
+    format!(
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: \
+         {namespace}}}\nspec:\n  prune: true\n  interval: 1m\n  sourceRef: {source}\n{more}"
+    )
+}
+
+pub(crate) fn git(name: &str, more: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap_or(("flux-system", name));
+    format!(
+        "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: {name}, namespace: \
+         {namespace}}}\nspec:\n  interval: 1m\n  url: https://example.org/{name}\n{more}"
+    )
+}
+
+pub(crate) fn config_map(name: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: d}}\n")
+}
+
+pub(crate) const FLEET: &str = "{kind: GitRepository, name: flux-system, namespace: flux-system}";
+pub(crate) const TEAM: &str = "{kind: GitRepository, name: team}";
+
+pub(crate) struct World {
+    pub(crate) fetched: Fetched,
+    pub(crate) cache: RenderCache,
+    pub(crate) last_good: BTreeMap<UnitId, Arc<Content>>,
+}
+
+impl World {
+    pub(crate) fn new(trees: &[(&'static str, Artifact)]) -> Self {
+        let fetched = Fetched { trees: trees.iter().cloned().collect(), ..Fetched::default() };
+        Self { fetched, cache: RenderCache::new(), last_good: BTreeMap::new() }
+    }
+
+    pub(crate) fn render(&self, files: &[(&str, String)]) -> ClusterRender {
+        let clusters = TreePath::from_root("clusters").unwrap();
+        let fleet = tree(files, "fleet");
+        let found = discover(&*fleet.files, &clusters).unwrap();
+        let root = TreePath::from_root("clusters/x").unwrap();
+        let folder = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        let cluster = found.clusters.get(&folder.name).unwrap_or(&folder).clone();
+        let last_good = |id: &UnitId| self.last_good.get(id).cloned();
+        let inputs = Inputs::new(&fleet, &clusters, &self.cache, &self.fetched);
+        render_cluster(&Inputs { last_good: &last_good, ..inputs }, &cluster).unwrap()
+    }
+
+    pub(crate) fn shown(&self, files: &[(&str, String)]) -> Vec<String> {
+        shown(&self.render(files))
+    }
+}
+
+pub(crate) fn shown(render: &ClusterRender) -> Vec<String> {
+    let show = |(id, unit): (&UnitId, &flotilla_render::RenderedUnit)| {
+        let problems: Vec<_> = unit.problems.iter().map(ToString::to_string).collect();
+        let what = unit.unit.as_ref().map_or("held".to_owned(), |u| u.content.objects.len().to_string());
+        format!("{}: {what} {}", if id.name.is_empty() { "root" } else { &id.name }, problems.join("; "))
+            .trim()
+            .to_owned()
+    };
+    render.units.iter().map(show).collect()
+}
