@@ -5,6 +5,7 @@ mod engine_common;
 use engine_common::{Bench, at, config, unit};
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
+use flotilla_core::template::{Layer, Metadata, ObjectTemplate, ValuesKind, ValuesRef, Variables};
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::{ObjectRef, apply};
 use serde_json::{Value, json};
@@ -182,4 +183,38 @@ async fn an_admission_that_said_no_is_asked_first() {
     bench.until_ready().await;
     assert_eq!(data(&bench, "x").await, json!({"value": "2"}));
     assert_eq!(unit("a").to_string(), "kustomization/flux-system/a");
+}
+
+#[tokio::test]
+async fn what_only_the_cluster_knows_is_put_in_here() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "default"},
+        "stringData": {"password": "p/w"}});
+    let reference = ValuesRef { kind: ValuesKind::Secret, namespace: "default".into(), name: "keys".into() };
+    let absent =
+        ValuesRef { kind: ValuesKind::ConfigMap, namespace: "default".into(), name: "absent".into() };
+    let mut variables = Variables::default();
+    variables.layers.push(Layer::From { reference, optional: false });
+    variables.layers.push(Layer::From { reference: absent, optional: true });
+    variables.add([("user".to_owned(), "web".to_owned())]).unwrap();
+    let object = flotilla_core::ObjectRef::of(&config("filled", "")).unwrap();
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: filled, namespace: default}\ndata: {value: '${user}:${password}'}\n";
+    let template = ObjectTemplate::new(object, text.into(), variables, Metadata::default()).object();
+    bench.present("a", UnitSpec::default(), &[template.value(), config("other", "x")]);
+    bench.publish();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert_eq!(report.findings[0].reason, "SubstitutionFailed");
+    assert!(
+        report.message.ends_with("Secret default/keys, which variables are taken from, does not exist"),
+        "{}",
+        report.message
+    );
+    assert!(bench.is_there(&at("ConfigMap", "default", "other")).await, "the others go on");
+    apply(&client, "kubectl", &secret).await.unwrap();
+    bench.until_ready().await;
+    assert_eq!(data(&bench, "filled").await, json!({"value": "web:p/w"}));
+    // Drift is judged against what it came to.
+    at("ConfigMap", "default", "filled").edit(&client, json!({"data": {"value": "drift"}})).await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:p/w".into()).await;
 }

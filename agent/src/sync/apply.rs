@@ -20,6 +20,7 @@ use tokio::sync::SemaphorePermit;
 use super::api::Bodies;
 use super::memory::Mark;
 use super::one::{Applied, DENIED, One, StepError, Wishes};
+use super::template;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Book;
@@ -173,7 +174,7 @@ impl ApplyJob {
             let seat = tools.seat().await;
             let tried = Box::pin(async {
                 let resource = tools.cluster.resource(&step.object).await?;
-                let content = Content::read(tools, &step, &step.object.id)?;
+                let content = Content::read(tools, &step, &step.object.id).await?;
                 self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
             });
             match tried.await {
@@ -232,7 +233,7 @@ impl ApplyJob {
         seat: Option<SemaphorePermit<'_>>,
     ) -> Result<Done, StepError> {
         let id = object.id.clone();
-        let content = Content::read(tools, step, &id)?;
+        let content = Content::read(tools, step, &id).await?;
         let one = self.one(tools, cluster, resource, &object, &content, seat);
         let Applied { live, drift, conflicts, paused } = one.apply(step.cause, self.now).await?;
         let entry = drift::own_digest(&live.metadata.managed_fields);
@@ -271,7 +272,7 @@ impl ApplyJob {
         step: &ApplyStep,
     ) -> Result<Option<Drift>, StepError> {
         let resource = tools.cluster.resource(&step.object).await?;
-        let content = Content::read(tools, step, &step.object.id)?;
+        let content = Content::read(tools, step, &step.object.id).await?;
         let seat = tools.seat().await;
         Box::pin(self.one(tools, cluster, &resource, &step.object, &content, seat).look(self.now)).await
     }
@@ -284,8 +285,10 @@ struct Content {
 }
 
 impl Content {
-    fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
-        let prepared = prepare(&tools.bodies.body(step.digest)?, id, &step.owner)?;
+    async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
+        let body =
+            template::complete(&tools.cluster, tools.bodies.body(step.digest)?).await.map_err(Box::new)?;
+        let prepared = prepare(&body, id, &step.owner)?;
         let wishes = Wishes::of(&prepared.value);
         Ok(Self { prepared, wishes })
     }

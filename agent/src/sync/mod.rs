@@ -20,6 +20,7 @@ mod health;
 mod memory;
 mod one;
 mod prune;
+mod template;
 mod unit_state;
 
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};

@@ -19,6 +19,7 @@ use super::api::BodyError;
 use super::apply::{Tools, poll};
 use super::engine::lock;
 use super::memory::Manner;
+use super::template::CompleteError;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::members::{Known, is_paused};
@@ -40,6 +41,8 @@ pub(super) enum StepError {
     Failure(#[from] Failure),
     #[error(transparent)]
     Body(#[from] BodyError),
+    #[error(transparent)]
+    Template(#[from] Box<CompleteError>),
     #[error("its content is no JSON")]
     Json(#[from] serde_json::Error),
     #[error("belongs to {0}, which is at work; suspend it or take the object out of it")]
@@ -59,6 +62,7 @@ impl StepError {
         match self {
             Self::Owned(_) => "OwnedByOther",
             Self::Body(_) => "ContentMissing",
+            Self::Template(_) => "SubstitutionFailed",
             Self::Precious(_) | Self::Immutable(_) => "Immutable",
             Self::Failure(Failure::NoMatch { .. }) => "UnknownKind",
             Self::Failure(failure) if failure.is_admission() => DENIED,
