@@ -9,10 +9,11 @@ use flotilla_core::template::{Metadata, ValuesKind, Variables};
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output};
-use flotilla_yaml::Node;
+use flotilla_yaml::{Node, Schema};
 
 use crate::cache::{Outcome, RenderCache};
 use crate::field::Places;
+use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
 use crate::helm::{self, release::Release};
 use crate::source::{Artifact, SourceDefinition, fleet_source, prefix};
@@ -68,6 +69,8 @@ pub struct Content {
     pub sources: Vec<SourceDefinition>,
     /// Sources that are defined, but wrongly.
     pub broken_sources: BTreeMap<SourceId, Vec<Problem>>,
+    /// Flux's own controllers, which are not applied.
+    pub controllers: Vec<Controller>,
     /// Where each object was written: file and line, beside `objects`.
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,
@@ -90,6 +93,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) variables: Option<&'a Variables>,
     /// The folder of cluster definitions, where objects of our own kinds may stand.
     pub(crate) clusters: &'a TreePath,
+    /// The cluster's Flux allows nothing from outside of a source.
+    pub(crate) no_remote_bases: bool,
 }
 
 impl Recipe<'_> {
@@ -101,6 +106,7 @@ impl Recipe<'_> {
             self.path.as_str().as_bytes(),
             overlay.as_bytes(),
             self.clusters.as_str().as_bytes(),
+            if self.no_remote_bases { b"closed" } else { b"" },
         ])
     }
 
@@ -174,6 +180,9 @@ fn build(
     match flotilla_kustomize::build_flux(files, recipe.path, overlay, &Answers::new()) {
         Ok(output) => Ok(Ok(output)),
         Err(BuildError::Failed(error)) => failed(recipe.failed(&error)),
+        Err(needs @ BuildError::Needs(_)) if recipe.no_remote_bases => {
+            failed(recipe.problem(format!("{needs}, which --no-remote-bases forbids")))
+        }
         Err(needs @ BuildError::Needs(_)) => {
             failed(recipe.problem(format!("{needs}, which is not supported yet")))
         }
@@ -184,6 +193,7 @@ fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
     let prefix = prefix(recipe.source);
     let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
     let mut sorter = Sorter::new(Places { sources: &output.sources, prefix: &prefix }, clusters);
+    sorter.schema = Schema::Kustomize;
     let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
     sorter.content.notices.extend(output.notices.iter().map(notice));
     for document in &output.documents {
@@ -200,14 +210,32 @@ pub(crate) struct Sorter<'a> {
     clusters: Option<&'a TreePath>,
     content: Content,
     problems: Vec<Problem>,
+    /// Objects of Flux's own installation.
+    left_out: usize,
+    /// How scalars are read: as kustomize does where a document comes straight from its build.
+    pub(crate) schema: Schema,
 }
 
 impl<'a> Sorter<'a> {
     pub(crate) fn new(places: Places<'a>, clusters: Option<&'a TreePath>) -> Self {
-        Self { places, clusters, content: Content::default(), problems: Vec::new() }
+        Self {
+            places,
+            clusters,
+            content: Content::default(),
+            problems: Vec::new(),
+            left_out: 0,
+            schema: Schema::Kubernetes,
+        }
     }
 
-    pub(crate) fn finish(self) -> Result<Content, Vec<Problem>> {
+    pub(crate) fn finish(mut self) -> Result<Content, Vec<Problem>> {
+        if self.left_out > 0 {
+            let message = format!(
+                "{} controllers and kinds of Flux's own are not applied: their work is done here",
+                self.left_out
+            );
+            self.content.notices.push(Problem::error("", 0, message).as_notice());
+        }
         if self.problems.is_empty() { Ok(self.content) } else { Err(self.problems) }
     }
 
@@ -219,7 +247,7 @@ impl<'a> Sorter<'a> {
     /// Takes a document that stands at `at` (file and line).
     pub(crate) fn document(&mut self, node: &Node, at: (String, u32)) {
         let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
-        let object = node.to_json().map_err(|e| {
+        let object = node.to_json_as(self.schema).map_err(|e| {
             let wrong = crate::field::Wrong { pos: e.pos, field: String::new(), message: e.message };
             self.places.problem(wrong, &at)
         });
@@ -236,7 +264,14 @@ impl<'a> Sorter<'a> {
         }
         let content = &mut self.content;
         match role {
-            Role::Object => self.object(object, at),
+            Role::Object => match Component::of(&object, &at) {
+                Component::Object => self.object(object, at),
+                Component::Definition => self.left_out += 1,
+                Component::Controller(controller) => {
+                    self.left_out += 1;
+                    content.controllers.push(controller);
+                }
+            },
             Role::Kustomization => {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
                 match flux::kustomization::read(&unit, node, &self.places, &at) {

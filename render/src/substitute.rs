@@ -156,7 +156,7 @@ impl BuiltDocument {
         if crate::encrypted::is_encrypted(node) {
             return Err(self.problem("it is encrypted by SOPS, which is not supported yet"));
         }
-        let id = ObjectId { group: group.to_owned(), kind, namespace, name };
+        let id = ObjectId::new(group, kind, namespace, name);
         let reference = ObjectRef { id, version: version.to_owned() };
         Ok(ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone()).object())
     }

@@ -19,6 +19,7 @@ use crate::content::{self, Content, Definition, PostBuild, Recipe, SubstituteFro
 use crate::encrypted::is_encrypted_value;
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
+use crate::flux::components::Lockdown;
 use crate::helm::{self, Capabilities, Config, Planned, TemplateRequest};
 use crate::registry::{Lookup, Registry};
 use crate::source::{Artifact, fleet_source};
@@ -66,6 +67,8 @@ struct Walk<'a> {
     requests: BTreeMap<Digest, TemplateRequest>,
     waiting: Vec<(Pending, Waits)>,
     values: ConfigMaps,
+    /// What the controllers of the root unit are told to forbid.
+    lockdown: Lockdown,
 }
 
 pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
@@ -80,6 +83,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         requests: BTreeMap::new(),
         waiting: Vec::new(),
         values: ConfigMaps::default(),
+        lockdown: Lockdown::default(),
     };
     walk.root()?;
     loop {
@@ -131,22 +135,31 @@ impl Walk<'_> {
         let mut variables = self.variables(&definition, &nothing, true);
         let mut outcome = self.build(&definition, &fleet, &variables)?;
         for _ in 0..SELF_REFERENCES {
-            let Ok(content) = &outcome else { break };
+            let Ok(content) = outcome.clone() else { break };
+            let unlocked = std::mem::take(&mut self.lockdown);
+            self.lock(&content);
             if let Some(problems) = content.broken_children.get(&own_id) {
                 outcome = Err(problems.as_slice().into());
                 break;
             }
             let own = content.children.iter().find(|child| self.is_itself(&definition, child));
-            let Some(own) = own.cloned() else { break };
+            let Some(own) = own.cloned() else {
+                if self.lockdown.no_remote_bases != unlocked.no_remote_bases {
+                    outcome = self.build(&definition, &fleet, &variables)?;
+                }
+                break;
+            };
             // A Kustomization that names the path it stands in speaks of this very unit.
             let suspend = self.cluster.suspend || own.spec.suspend;
             let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
             let next = Definition { id: UnitId::root(), spec, ..own };
             // Its own ConfigMaps are in the cluster once it is applied.
             let mut maps = ConfigMaps::default();
-            maps.add(content);
+            maps.add(&content);
             let values = self.variables(&next, &maps, true);
-            let same = next.overlay == definition.overlay && values.as_ref().ok() == variables.as_ref().ok();
+            let same = next.overlay == definition.overlay
+                && self.lockdown == unlocked
+                && values.as_ref().ok() == variables.as_ref().ok();
             (definition, variables) = (next, values);
             if same {
                 break;
@@ -339,7 +352,15 @@ impl Walk<'_> {
             Err(NoVariables::NotYet) => None,
         };
         let Definition { source, path, overlay, .. } = definition;
-        let recipe = Recipe { source, artifact, path, overlay, variables, clusters: self.inputs.clusters };
+        let recipe = Recipe {
+            source,
+            artifact,
+            path,
+            overlay,
+            variables,
+            clusters: self.inputs.clusters,
+            no_remote_bases: self.lockdown.no_remote_bases,
+        };
         content::render(self.inputs.cache, &recipe)
     }
 
@@ -398,10 +419,23 @@ impl Walk<'_> {
     /// A unit that does not render: what it last defined stands in.
     fn held(&mut self, pending: Pending, problems: Vec<Problem>) {
         let content = (self.inputs.last_good)(&pending.definition.id);
+        if let (UnitKind::Root, Some(content)) = (pending.definition.id.kind, &content) {
+            self.lock(content);
+        }
         self.settle(pending, String::new(), None, content, problems);
     }
 
+    /// Takes over what the cluster's own Flux is told to forbid; flags that are not followed are returned.
+    fn lock(&mut self, root: &Content) -> Vec<Problem> {
+        let (lockdown, notices) = Lockdown::of(&root.controllers);
+        self.registry.own_namespace_only = lockdown.own_namespace_only;
+        self.lockdown = lockdown;
+        notices
+    }
+
     fn rendered(&mut self, pending: Pending, artifact: &Artifact, content: Arc<Content>) {
+        let is_root = pending.definition.id.kind == UnitKind::Root;
+        let flags = if is_root { self.lock(&content) } else { Vec::new() };
         let id = &pending.definition.id;
         let suspended = self.is_suspended(&pending);
         let last = if suspended { (self.inputs.last_good)(id) } else { None };
@@ -411,7 +445,8 @@ impl Walk<'_> {
         spec.service_account = self.account(&pending);
         let entries = content.objects.iter().map(ObjectEntry::from).collect();
         let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
-        let notices = content.notices.clone();
+        let mut notices = content.notices.clone();
+        notices.extend(flags);
         let unit = Unit { manifest, content: content.clone() };
         self.settle(pending, artifact.revision.clone(), Some(unit), Some(last.unwrap_or(content)), notices);
     }
@@ -420,13 +455,17 @@ impl Walk<'_> {
         pending.definition.spec.suspend || (self.inputs.suspended)(&pending.definition.id)
     }
 
-    /// Whom a unit is applied as: whom it names, or whom its parent is applied as.
+    /// Whom a unit is applied as: whom it names, whom Flux's flags name, or whom its parent is applied as.
     fn account(&self, pending: &Pending) -> Option<ServiceAccount> {
         let Definition { id, service_account, .. } = &pending.definition;
         let namespace = if id.kind == UnitKind::Root { FLEET_UNIT.0 } else { &id.namespace };
-        match service_account {
-            Some(name) => Some(ServiceAccount { namespace: namespace.to_owned(), name: name.clone() }),
-            None => pending.parent_account.clone(),
+        let own = |name: &str| ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() };
+        // A root that no Kustomization speaks of is the hub's own.
+        let is_ours = id.kind == UnitKind::Root && pending.definition.file.is_empty();
+        match (service_account, self.lockdown.account(id.kind)) {
+            (Some(name), _) => Some(own(name)),
+            (None, Some(name)) if !is_ours => Some(own(name)),
+            (None, _) => pending.parent_account.clone(),
         }
     }
 

@@ -55,12 +55,8 @@ pub(super) async fn complete(cluster: &Cluster, body: Bytes) -> Result<Bytes, Co
 
 async fn read(cluster: &Cluster, reference: &ValuesRef) -> Result<Option<BTreeMap<String, String>>, Failure> {
     let secret = reference.kind == ValuesKind::Secret;
-    let id = ObjectId {
-        group: String::new(),
-        kind: if secret { "Secret" } else { "ConfigMap" }.into(),
-        namespace: reference.namespace.clone(),
-        name: reference.name.clone(),
-    };
+    let kind = if secret { "Secret" } else { "ConfigMap" };
+    let id = ObjectId::new("", kind, reference.namespace.as_str(), reference.name.as_str());
     let object = ObjectRef { id, version: "v1".into() };
     let resource = cluster.resource(&object).await?;
     let Some(values) = cluster.fetch::<Values>(&resource, &object.id).await? else { return Ok(None) };

@@ -1,5 +1,6 @@
 //! Flux's own kinds in a unit's output: what becomes a child unit, what is a source, what is not acted on yet.
 
+pub mod components;
 pub(crate) mod kustomization;
 pub(crate) mod sources;
 

@@ -2,6 +2,8 @@
 
 mod fleet;
 mod fleet_example;
+mod flux_live;
+mod flux_repos;
 mod sources;
 mod substitute;
 mod world;

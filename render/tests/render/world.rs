@@ -17,6 +17,8 @@ pub(crate) struct Fetched {
     pub(crate) trees: BTreeMap<&'static str, Artifact>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) allowed: Vec<SourceId>,
+    /// What generators put out, by name; by default their first input.
+    pub(crate) generated: BTreeMap<String, Artifact>,
 }
 
 impl Sources for Fetched {
@@ -32,8 +34,9 @@ impl Sources for Fetched {
         generator: &ArtifactGenerator,
         inputs: &BTreeMap<String, Artifact>,
     ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
-        let first = inputs.get(&generator.inputs[0].alias).unwrap();
-        Ok(generator.artifacts.iter().map(|a| (a.name.clone(), first.clone())).collect())
+        let first = &inputs[&generator.inputs[0].alias];
+        let made = |name: &String| self.generated.get(name).unwrap_or(first).clone();
+        Ok(generator.artifacts.iter().map(|a| (a.name.clone(), made(&a.name))).collect())
     }
 
     fn allows_unverified(&self, source: &SourceId) -> bool {
@@ -82,11 +85,19 @@ impl World {
     }
 
     pub(crate) fn render(&self, files: &[(&str, String)]) -> ClusterRender {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.clone())).collect();
+        self.render_in("x", &files)
+    }
+
+    /// Renders one of the clusters of a repository.
+    pub(crate) fn render_in(&self, name: &str, files: &BTreeMap<String, String>) -> ClusterRender {
         let clusters = TreePath::from_root("clusters").unwrap();
-        let fleet = tree(files, "fleet");
+        let files: Vec<(&str, String)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
+        let fleet = tree(&files, "fleet");
         let found = discover(&*fleet.files, &clusters).unwrap();
-        let root = TreePath::from_root("clusters/x").unwrap();
-        let folder = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        let root = clusters.join(name).unwrap();
+        let folder = ClusterDefinition::of_folder(name.parse().unwrap(), root);
         let cluster = found.clusters.get(&folder.name).unwrap_or(&folder).clone();
         let last_good = |id: &UnitId| self.last_good.get(id).cloned();
         let inputs = Inputs::new(&fleet, &clusters, &self.cache, &self.fetched);
