@@ -134,22 +134,23 @@ pub trait Files: Send + Sync {
 
 /// A tree in memory, for tests and for generated content.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryFiles(BTreeMap<String, Arc<[u8]>>);
+pub struct MemoryFiles(BTreeMap<String, (Arc<[u8]>, ContentId)>);
 
 impl MemoryFiles {
     pub fn new<P: Into<String>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, C)>) -> Self {
-        Self(files.into_iter().map(|(p, c)| (p.into(), Arc::from(c.as_ref()))).collect())
+        let kept = |content: &[u8]| (Arc::from(content), Self::id([("", content)].into_iter()));
+        Self(files.into_iter().map(|(path, content)| (path.into(), kept(content.as_ref()))).collect())
     }
 
-    fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a str, &'a Arc<[u8]>)> {
-        self.0.iter().filter_map(move |(path, content)| {
+    fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a str, &'a ContentId)> {
+        self.0.iter().filter_map(move |(path, (_, id))| {
             let rest = path.strip_prefix(folder.as_str())?;
             let rest = if folder.is_root() { rest } else { rest.strip_prefix('/')? };
-            Some((rest, content))
+            Some((rest, id))
         })
     }
 
-    fn id(contents: impl Iterator<Item = (String, Arc<[u8]>)>) -> ContentId {
+    fn id<'a>(contents: impl Iterator<Item = (&'a str, &'a [u8])>) -> ContentId {
         // FNV-1a over names and contents in four lanes: an identity for tests, not a cryptographic one.
         let mut lanes = [0xcbf2_9ce4_8422_2325_u64, 1, 2, 3];
         for (name, content) in contents {
@@ -169,11 +170,10 @@ impl MemoryFiles {
 
 impl Files for MemoryFiles {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        if let Some(content) = self.0.get(path.as_str()) {
-            let id = Self::id([(String::new(), content.clone())].into_iter());
-            return Ok(Some(Entry { kind: Kind::File, id }));
+        if let Some((_, id)) = self.0.get(path.as_str()) {
+            return Ok(Some(Entry { kind: Kind::File, id: *id }));
         }
-        let mut below = self.below(path).map(|(name, c)| (name.to_owned(), c.clone())).peekable();
+        let mut below = self.below(path).map(|(name, id)| (name, id.0.as_slice())).peekable();
         if below.peek().is_none() && !path.is_root() {
             return Ok(None);
         }
@@ -181,8 +181,8 @@ impl Files for MemoryFiles {
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        let content = self.0.get(path.as_str());
-        content.cloned().ok_or_else(|| ReadError { path: path.clone(), reason: "no such file".into() })
+        let content = self.0.get(path.as_str()).map(|(content, _)| content.clone());
+        content.ok_or_else(|| ReadError { path: path.clone(), reason: "no such file".into() })
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {

@@ -258,7 +258,7 @@ impl Walk<'_> {
     fn release(&mut self, pending: Pending, capabilities: Option<&Capabilities>) -> Result<(), ReadError> {
         let Some(capabilities) = capabilities else {
             let message = "the version of the cluster's Kubernetes is not known until its agent connects";
-            let problem = self.place(&pending, message.to_owned());
+            let problem = self.place(&pending.definition, message.to_owned());
             self.held(pending, vec![problem]);
             return Ok(());
         };

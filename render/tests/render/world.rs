@@ -101,7 +101,8 @@ impl World {
         let cluster = found.clusters.get(&folder.name).unwrap_or(&folder).clone();
         let last_good = |id: &UnitId| self.last_good.get(id).cloned();
         let inputs = Inputs::new(&fleet, &clusters, &self.cache, &self.fetched);
-        render_cluster(&Inputs { last_good: &last_good, ..inputs }, &cluster).unwrap()
+        render_cluster(&Inputs { last_good: &last_good, kube_version: Some("v1.36.3"), ..inputs }, &cluster)
+            .unwrap()
     }
 
     pub(crate) fn shown(&self, files: &[(&str, String)]) -> Vec<String> {
