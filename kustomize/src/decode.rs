@@ -61,7 +61,11 @@ pub(crate) fn fields<'a>(
         let exact = known.iter().find(|k| **k == key);
         let Some(name) = exact.or_else(|| known.iter().find(|k| k.eq_ignore_ascii_case(key))) else {
             if unknown == Unknown::Refuse {
-                return Err(Fail::new(format!("json: unknown field \"{key}\"")).at(entry.key.pos).field(key));
+                let fail = Fail::new(format!("json: unknown field \"{key}\"")).at(entry.key.pos).field(key);
+                return Err(match known.iter().find(|name| is_near(key, name)) {
+                    Some(name) => fail.hint(format!("is '{name}' meant?")),
+                    None => fail.hint(format!("known here are {}", known.join(", "))),
+                });
             }
             continue;
         };
@@ -70,6 +74,21 @@ pub(crate) fn fields<'a>(
         }
     }
     Ok(result)
+}
+
+/// Whether a name is another one but for a letter or two.
+fn is_near(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()] <= 2 && b.len() > 3
 }
 
 fn kind_of(node: &Node) -> &'static str {
@@ -104,8 +123,7 @@ fn is_old_bool(node: &Node) -> bool {
 pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
     let Some(scalar) = node.as_scalar() else { return Err(mismatch(node, "string")) };
     let text = scalar.text();
-    let not_string =
-        |fail: Fail| Fail { message: format!("{}; put quotes around {text}", fail.message), ..fail };
+    let not_string = |fail: Fail| fail.hint(format!("put quotes around {text}"));
     match scalar.kind() {
         Kind::Null => Ok(String::new()),
         _ if unknown == Unknown::Ignore => Ok(text.to_owned()),

@@ -23,21 +23,31 @@ pub struct Error {
     pub field: Option<String>,
     /// What went wrong.
     pub message: String,
+    /// What to do about it, where that is not plain from the message.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// The message with the hint.
+    pub fn explained(&self) -> String {
+        let message = self.message.trim_end();
+        self.hint.as_ref().map_or_else(|| message.to_owned(), |hint| format!("{message}; {hint}"))
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{file}:")?;
-            if self.line > 0 {
-                write!(f, "{}:", self.line)?;
+            for number in [self.line, self.column].into_iter().take_while(|n| *n > 0) {
+                write!(f, "{number}:")?;
             }
             f.write_str(" ")?;
         }
         if let Some(field) = &self.field {
             write!(f, "{field}: ")?;
         }
-        f.write_str(&self.message)
+        f.write_str(&self.explained())
     }
 }
 
@@ -60,13 +70,16 @@ pub(crate) struct Fail {
     pub(crate) pos: Pos,
     pub(crate) field: Option<String>,
     pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// Another place that has to do with it, after some words.
+    pub(crate) other: Option<(&'static str, Pos)>,
 }
 
 pub(crate) type Res<T> = Result<T, Fail>;
 
 impl Fail {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { pos: Pos::default(), field: None, message: message.into() }
+        Self { pos: Pos::default(), field: None, message: message.into(), hint: None, other: None }
     }
 
     /// The place, unless a closer one is known.
@@ -91,10 +104,28 @@ impl Fail {
         self
     }
 
+    /// What to do, unless a closer place has said so.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Another place that the hint ends with, after these words.
+    pub(crate) fn see(mut self, words: &'static str, pos: Pos) -> Self {
+        self.other = Some((words, pos));
+        self
+    }
+
     pub(crate) fn into_error(self, sources: &[TreePath]) -> Error {
-        let file = (self.pos.source as usize).checked_sub(1).and_then(|n| sources.get(n)).cloned();
+        let file_of = |pos: Pos| (pos.source as usize).checked_sub(1).and_then(|n| sources.get(n)).cloned();
+        let file = file_of(self.pos);
         let (line, column) = if file.is_some() { (self.pos.line, self.pos.column) } else { (0, 0) };
-        Error { file, line, column, field: self.field, message: self.message }
+        let other = self.other.and_then(|(words, pos)| {
+            let file = file_of(pos)?;
+            Some(format!("{words} {file}:{}", pos.line))
+        });
+        let hint = [self.hint, other].into_iter().flatten().reduce(|hint, other| format!("{hint}; {other}"));
+        Error { file, line, column, field: self.field, message: self.message, hint }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn generate(cx: &mut Context, loader: &Loader, made: Made, args: &Gen
 
 fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &GeneratorArgs) -> Res<Resource> {
     if args.name.is_empty() {
-        return fail!("a configmap must have a name").map_err(|e: Fail| e.field("name"));
+        return fail!("a configmap must have a name").map_err(|e: Fail| e.field("name").hint("give it one"));
     }
     let mut object = Map::with_capacity(6);
     let string = |text: &str| Node::string(text).at_pos(args.pos);
@@ -121,7 +121,7 @@ fn pairs(cx: &mut Context, loader: &Loader, args: &GeneratorArgs) -> Res<Pairs> 
     let mut put = |key: String, value: Vec<u8>, pos| -> Res<()> {
         if pairs.contains_key(&key) {
             return fail!("configmap {} illegally repeats the key `{key}`", args.name)
-                .map_err(|e: Fail| e.at(pos));
+                .map_err(|e: Fail| e.at(pos).hint("keep one of them"));
         }
         pairs.insert(key, (value, pos));
         Ok(())
@@ -172,8 +172,9 @@ fn env_lines(bytes: &[u8]) -> Res<Vec<(String, String, u32)>> {
 fn literal_pair(literal: &Text) -> Res<(String, String)> {
     let text = &literal.text;
     let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-        return fail!("invalid literal source {text}, expected key=value")
-            .map_err(|e: Fail| e.at(literal.pos));
+        return fail!("invalid literal source {text}, expected key=value").map_err(|e: Fail| {
+            e.at(literal.pos).hint("a file is named by files, lines of key=value by envs")
+        });
     };
     let quoted = value.len() >= 2
         && (value.starts_with('"') && value.ends_with('"')

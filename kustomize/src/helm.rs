@@ -20,7 +20,8 @@ pub(crate) fn generate(
         return fail!(
             "trouble configuring builtin HelmChartInflationGenerator for chart '{}': must specify --enable-helm",
             chart.request.name
-        );
+        )
+        .map_err(|e: Fail| e.hint("charts of kustomizations are rendered only where that is switched on; a HelmRelease always is"));
     }
     if chart.request.name.is_empty() {
         return fail!("chart name cannot be empty").map_err(|e: Fail| e.field("name"));

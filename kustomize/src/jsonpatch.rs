@@ -53,7 +53,11 @@ impl JsonPatch {
     pub(crate) fn apply(&self, document: &mut Node) -> Res<()> {
         let mut result = document.clone();
         for op in &self.ops {
-            op.apply(&mut result).map_err(|e| e.at(op.pos))?;
+            op.apply(&mut result).map_err(|e| {
+                e.at(op.pos).hint(
+                    "the object is meant as it is when the patch comes: after those above, and the bases",
+                )
+            })?;
         }
         normalise(&mut result)?;
         *document = result;

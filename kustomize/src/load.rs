@@ -142,13 +142,16 @@ impl<'a> Loader<'a> {
                 fail!(
                     "must build at directory: not a valid directory: '{root}' doesn't exist ({missing}: no such file or directory)"
                 )
+                .map_err(|e: Fail| e.hint(MISSING))
             }
             Some(_) => fail!("must build at directory: '{root}': file is not directory"),
         }
     }
 
     fn resolve(&self, path: &str) -> Res<TreePath> {
-        self.root.join(path).map_err(|e| Fail::new(e.to_string()))
+        self.root.join(path).map_err(|e| {
+            Fail::new(e.to_string()).hint("only what is in the same source can be named, by a relative path")
+        })
     }
 
     /// What a path names.
@@ -160,7 +163,7 @@ impl<'a> Loader<'a> {
         Ok(match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
             Some(Kind::Folder) => Found::Folder,
             Some(Kind::File) => Found::File,
-            Some(Kind::Symlink) => return fail!("'{resolved}' is a symlink; symlinks are not followed"),
+            Some(Kind::Symlink) => return Err(symlink(&resolved)),
             None => Found::Missing,
         })
     }
@@ -185,17 +188,16 @@ impl<'a> Loader<'a> {
         }
         let resolved = self.resolve(path)?;
         match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
-            None => return fail!("{resolved}: no such file or directory"),
+            None => {
+                return fail!("{resolved}: no such file or directory").map_err(|e: Fail| e.hint(MISSING));
+            }
             Some(Kind::Folder) => return fail!("{resolved}: is a directory, where a file is needed"),
-            Some(Kind::Symlink) => return fail!("'{resolved}' is a symlink; symlinks are not followed"),
+            Some(Kind::Symlink) => return Err(symlink(&resolved)),
             Some(Kind::File) => {}
         }
         if self.restrict && !resolved.is_within(&self.root) {
-            return fail!(
-                "security; file '{resolved}' is not in or below '{}'; \
-                 move it there, or build with the load restrictor off",
-                self.root
-            );
+            return fail!("security; file '{resolved}' is not in or below '{}'", self.root)
+                .map_err(|e: Fail| e.hint("move it there, or build with the load restrictor off"));
         }
         let source = cx.source(&self.tree.call(&resolved));
         // It is there, so what is wrong is wrong with itself: too large, damaged.
@@ -212,7 +214,8 @@ impl<'a> Loader<'a> {
                 if tree == self.tree.name() && visited.is_within(&root) {
                     return fail!(
                         "cycle detected: candidate root '{root}' contains visited root '{visited}'"
-                    );
+                    )
+                    .map_err(|e: Fail| e.hint("take this entry out, or the one that led here"));
                 }
             }
             let mut loader = Loader::new(self.tree.clone(), root, self.restrict)?;
@@ -236,6 +239,14 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// What to do about a path that names nothing.
+pub(crate) const MISSING: &str = "correct the path, or add it";
+
+fn symlink(path: &TreePath) -> Fail {
+    Fail::new(format!("'{path}' is a symlink; symlinks are not followed"))
+        .hint("put the file itself there, or name the one that it leads to")
+}
+
 /// The names of a kustomization file.
 pub(crate) const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
@@ -253,9 +264,11 @@ impl Loader<'_> {
             [] => fail!(
                 "unable to find one of 'kustomization.yaml', 'kustomization.yml' or 'Kustomization' in directory '{}'",
                 self.root
-            ),
+            )
+            .map_err(|e: Fail| e.hint("a folder is named for its kustomization; name files one by one")),
             [name] => self.load_unplaced(cx, name),
-            _ => fail!("Found multiple kustomization files under: {}\n", self.root),
+            _ => fail!("Found multiple kustomization files under: {}\n", self.root)
+                .map_err(|e: Fail| e.hint(format!("keep one of {}", found.join(", ")))),
         }
     }
 }
@@ -311,7 +324,15 @@ fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {
     flotilla_yaml::parse_with(text, &options).map_err(|e| {
         let mut pos = e.pos;
         pos.source = source;
-        Fail::new(format!("line {}: {}", e.pos.line, e.message)).at(pos)
+        // The hint goes last, behind the words that kustomize puts around the message.
+        let (message, hint) = e.message.split_once("; ").unwrap_or((&e.message, ""));
+        let hint = match hint {
+            "" if message.starts_with("mapping key") => "keep one of them",
+            "" if message.starts_with("nested deeper") => "nothing that Kubernetes reads is nested so deep",
+            "" => "up to here the text can be read as YAML",
+            hint => hint,
+        };
+        Fail::new(format!("line {}: {message}", e.pos.line)).at(pos).hint(hint)
     })
 }
 

@@ -137,7 +137,7 @@ impl Referrer<'_> {
         let Some(name) = field.text() else {
             return fail!("node is expected to be either a string or a map of string");
         };
-        let Some(found) = self.select(name, None, false)? else { return Ok(()) };
+        let Some(found) = self.select(name, None, false).map_err(|e| e.at(field.pos))? else { return Ok(()) };
         let found = &self.map.0[found];
         if found.name() != name {
             set_text(field, found.name(), place(found, "name"));
@@ -152,7 +152,9 @@ impl Referrer<'_> {
         };
         let name = text(name).to_owned();
         let namespace = field.get("namespace").map(|n| text(n).to_owned());
-        let Some(found) = self.select(&name, namespace.as_deref(), true)? else { return Ok(()) };
+        let Some(found) = self.select(&name, namespace.as_deref(), true).map_err(|e| e.at(field.pos))? else {
+            return Ok(());
+        };
         let found = &self.map.0[found];
         let (new, namespace) = (found.name(), found.namespace());
         if new == name && namespace.is_empty() {
@@ -225,7 +227,9 @@ impl Referrer<'_> {
             return Ok(Some(*first));
         }
         let list: Vec<String> = candidates.iter().map(|c| ids[*c].to_string()).collect();
-        fail!("found multiple possible referrals: {}", list.join(", "))
+        fail!("found multiple possible referrals: {}", list.join(", ")).map_err(|e: Fail| {
+            e.hint("give them different names, or put what names one of them into the same base")
+        })
     }
 
     fn in_namespace(&self, candidates: Vec<usize>, namespace: &str) -> Vec<usize> {

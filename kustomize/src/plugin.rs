@@ -63,7 +63,9 @@ pub(crate) fn validate(cx: &mut Context, target: &mut Target, acc: &mut Accumula
         let same =
             before.len() == acc.resources.0.len() && before.iter().all(|b| after.next().as_ref() == Some(b));
         if !same {
-            return fail!("validator shouldn't modify the resource map").map_err(|e: Fail| e.at(config.pos));
+            return fail!("validator shouldn't modify the resource map").map_err(|e: Fail| {
+                e.at(config.pos).hint("a transformer that is to change something is one of transformers")
+            });
         }
     }
     Ok(())
@@ -116,10 +118,10 @@ fn check_builtin(config: &Resource) -> Res<()> {
         return Ok(());
     }
     let kind = &gvk.kind;
-    fail!(
-        "external plugins disabled; unable to load external plugin '{kind}': only the built-in ones (apiVersion: builtin) \
-         run here, programs and containers do not"
-    )
+    fail!("external plugins disabled; unable to load external plugin '{kind}'").map_err(|e: Fail| {
+        e.field("apiVersion")
+            .hint("only the built-in ones (apiVersion: builtin) run here, programs and containers do not")
+    })
 }
 
 fn generate_one(cx: &mut Context, target: &Target, config: &Resource) -> Res<Vec<Resource>> {
@@ -134,7 +136,10 @@ fn generate_one(cx: &mut Context, target: &Target, config: &Resource) -> Res<Vec
             return helm::generate(cx, loader, &chart, "", &home);
         }
         kind if is_transformer(kind) => return fail!("plugin {} not a generator", config.original_id()),
-        _ => return fail!("unable to load builtin {}", config.gvk()),
+        _ => {
+            return fail!("unable to load builtin {}", config.gvk())
+                .map_err(|e: Fail| e.field("kind").hint("there is no such generator; is it spelled right?"));
+        }
     };
     let args = GeneratorArgs::read(&config.node, Unknown::Ignore)?;
     let words = format!("plugin {} fails configuration", config.original_id());
@@ -284,6 +289,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         "HashTransformer" => map.0.iter_mut().try_for_each(add_hash),
         "ValueAddTransformer" => value_add::apply(cx, loader, map, node),
         kind if kind.ends_with("Generator") => fail!("plugin {} not a transformer", resource.original_id()),
-        _ => fail!("unable to load builtin {}", resource.gvk()),
+        _ => fail!("unable to load builtin {}", resource.gvk())
+            .map_err(|e: Fail| e.field("kind").hint("there is no such transformer; is it spelled right?")),
     }
 }

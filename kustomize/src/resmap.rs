@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_yaml::{Map, Node};
+use flotilla_yaml::{Map, Node, Pos};
 
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
@@ -15,9 +15,12 @@ use crate::schema::Schema;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResMap(pub(crate) Vec<Resource>);
 
-fn duplicate(resource: &Resource) -> Fail {
+fn duplicate(resource: &Resource, first: Pos) -> Fail {
     let id = resource.id();
-    Fail::new(format!("may not add resource with an already registered id: {id}")).at(resource.pos)
+    Fail::new(format!("may not add resource with an already registered id: {id}"))
+        .at(resource.pos)
+        .hint("leave one of them out, or give it another name or namespace")
+        .see("the other one stands at", first)
 }
 
 impl ResMap {
@@ -30,8 +33,8 @@ impl ResMap {
 
     pub(crate) fn append(&mut self, resource: Resource) -> Res<()> {
         let id = resource.id();
-        if self.0.iter().any(|r| r.name() == id.name && r.id().same(&id)) {
-            return Err(duplicate(&resource));
+        if let Some(first) = self.0.iter().find(|r| r.name() == id.name && r.id().same(&id)) {
+            return Err(duplicate(&resource, first.pos));
         }
         self.0.push(resource);
         Ok(())
@@ -41,10 +44,10 @@ impl ResMap {
         if resources.len() == 1 {
             return resources.into_iter().try_for_each(|r| self.append(r));
         }
-        let mut known: HashMap<_, ()> = self.0.iter().map(|r| (r.id().key(), ())).collect();
+        let mut known: HashMap<_, Pos> = self.0.iter().map(|r| (r.id().key(), r.pos)).collect();
         for resource in resources {
-            if known.insert(resource.id().key(), ()).is_some() {
-                return Err(duplicate(&resource));
+            if let Some(first) = known.insert(resource.id().key(), resource.pos) {
+                return Err(duplicate(&resource, first));
             }
             self.0.push(resource);
         }
@@ -58,7 +61,10 @@ impl ResMap {
         let behavior = new.behavior;
         match matches[..] {
             [] if matches!(behavior, Behavior::Merge | Behavior::Replace) => {
-                fail!("id {id} does not exist; cannot merge or replace").map_err(|e: Fail| e.at(new.pos))
+                fail!("id {id} does not exist; cannot merge or replace").map_err(|e: Fail| {
+                    e.at(new.pos)
+                        .hint("leave behavior out, or name what a base generates, namespace included")
+                })
             }
             [] => self.append(new),
             [index] => {
@@ -80,7 +86,9 @@ impl ResMap {
                             "id {id} exists; can not use behavior: '{behavior}', behavior must be merge or replace"
                         ))
                         .at(new.pos)
-                        .field("behavior"));
+                        .field("behavior")
+                        .hint("set behavior, or give it another name")
+                        .see("the other one stands at", old.pos));
                     }
                 }
                 self.0[index] = new;
@@ -107,10 +115,27 @@ impl ResMap {
         let mut matches = self.0.iter().enumerate().filter(|(_, r)| passes(r)).map(|(n, _)| n);
         match (matches.next(), matches.next()) {
             (Some(index), None) => Ok(index),
-            (None, _) => fail!("no matches for Id {id}; failed to find unique target for patch {id}"),
-            (Some(_), Some(_)) => {
-                fail!("multiple matches for Id {id}; failed to find unique target for patch {id}")
-            }
+            (None, _) => fail!("no matches for Id {id}; failed to find unique target for patch {id}")
+                .map_err(|e: Fail| e.hint(self.nearest(id))),
+            (Some(a), Some(b)) => fail!(
+                "multiple matches for Id {id}; failed to find unique target for patch {id}"
+            )
+            .map_err(|e: Fail| {
+                let (a, b) = (self.0[a].id(), self.0[b].id());
+                e.hint(format!("{a} and {b} match: give the patch a target, or a namespace"))
+            }),
+        }
+    }
+
+    /// What to say about an id that nothing has.
+    fn nearest(&self, id: &ResId) -> String {
+        let like = |r: &&Resource| r.name() == id.name || r.id().gvk == id.gvk;
+        let found: Vec<String> = self.0.iter().filter(like).take(3).map(|r| r.id().to_string()).collect();
+        if found.is_empty() {
+            "apiVersion, kind, name and namespace are those that the object was read with or has by now"
+                .into()
+        } else {
+            format!("like it are: {}", found.join(", "))
         }
     }
 
@@ -233,7 +258,10 @@ fn is_nothing(node: &Node) -> bool {
 }
 
 fn check(node: &Node) -> Res<()> {
-    let failed = |message: String, field: &str| Err(Fail::new(message).at(node.pos).field(field));
+    let failed = |message: String, field: &str| {
+        let hint = "every object has apiVersion, kind and metadata.name; a file that is none is no resource";
+        Err(Fail::new(message).at(node.pos).field(field).hint(hint))
+    };
     if !node.is_map() {
         let what = if node.is_seq() { "a list" } else { "a scalar" };
         return Err(Fail::new(format!(

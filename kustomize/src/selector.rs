@@ -50,21 +50,29 @@ impl Pattern {
 /// A regex of bounded size; a bad one is an error in Go's words.
 pub(crate) fn regex(pattern: &str) -> Res<Regex> {
     let built = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
-    built.map_err(|e| Fail::new(format!("error parsing regexp: {}", e.to_string().replace('\n', " "))))
+    built.map_err(|e| {
+        // The parser draws the pattern with a mark below it; its last line says what is wrong.
+        let why = e.to_string();
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Fail::new(format!("error parsing regexp: {why}: `{pattern}`"))
+            .hint("a backslash takes the meaning from a character, as in `\\(`")
+    })
 }
 
 impl Matcher {
     pub(crate) fn new(s: &Selector) -> Res<Self> {
         let part = |name: &str, text: &str| Pattern::new(text).map_err(|e| e.field(name));
+        let expression = |name: &str, text: &str| {
+            Expression::parse(text).map_err(|e| e.field(name).hint("write it as in `a=b,c!=d,e in (f,g),!h`"))
+        };
         Ok(Self {
             group: part("group", &s.group)?,
             version: part("version", &s.version)?,
             kind: part("kind", &s.kind)?,
             name: part("name", &s.name)?,
             namespace: part("namespace", &s.namespace)?,
-            labels: Expression::parse(&s.label_selector).map_err(|e| e.field("labelSelector"))?,
-            annotations: Expression::parse(&s.annotation_selector)
-                .map_err(|e| e.field("annotationSelector"))?,
+            labels: expression("labelSelector", &s.label_selector)?,
+            annotations: expression("annotationSelector", &s.annotation_selector)?,
         })
     }
 

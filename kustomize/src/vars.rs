@@ -24,7 +24,7 @@ pub(crate) fn merge(map: &mut ResMap, vars: &mut Vec<Var>, more: &[Var]) -> Res<
             _ => {
                 let count = matches.len();
                 return fail!("found {count} resId matches for var {} (unable to disambiguate)", var.name)
-                    .map_err(|e: Fail| e.at(var.pos).field("vars"));
+                    .map_err(|e: Fail| e.at(var.pos).field("vars").hint("give objref a namespace"));
             }
         }
         add(vars, var)?;
@@ -64,7 +64,10 @@ pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec]) -> Re
 }
 
 fn value(map: &ResMap, var: &Var) -> Res<Node> {
-    let failed = |message: String| Err(Fail::new(message).at(var.pos).field("vars"));
+    let failed = |message: String| {
+        let hint = "objref is the apiVersion, kind and name that an object has where the var stands";
+        Err(Fail::new(message).at(var.pos).field("vars").hint(hint))
+    };
     let Some(resource) = map.0.iter().find(|r| r.vars.contains(&var.name)) else {
         return failed(format!(
             "var '{}' cannot be mapped to a field in the set of known resources",

@@ -116,7 +116,7 @@ impl Recipe<'_> {
 
     fn failed(&self, error: &flotilla_kustomize::Error) -> Problem {
         let file = error.file.as_ref().map(|file| format!("{}{file}", prefix(self.source)));
-        let problem = Problem::error(file.unwrap_or_default(), error.line, error.message.clone());
+        let problem = Problem::error(file.unwrap_or_default(), error.line, error.explained());
         Problem { column: error.column, field: error.field.clone().unwrap_or_default(), ..problem }
     }
 }

@@ -88,10 +88,9 @@ impl Merger<'_> {
     fn demand(&self, kind: &str, nodes: &[&Option<Node>], test: fn(&Node) -> bool) -> Res<()> {
         match nodes.iter().filter_map(|n| n.as_ref()).find(|n| !n.is_null() && !test(n)) {
             // The patch is named as the place where it can be, since it is the patch that does not fit.
-            Some(node) => {
-                Err(wrong_kind(kind, node)
-                    .at(nodes.last().and_then(|n| n.as_ref()).map_or(node.pos, |n| n.pos)))
-            }
+            Some(node) => Err(wrong_kind(kind, node)
+                .at(nodes.last().and_then(|n| n.as_ref()).map_or(node.pos, |n| n.pos))
+                .hint("patch and object have to be of the same form here")),
             None => Ok(()),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct ReplacementField {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Replacement {
     pub(crate) pos: Pos,
+    /// The entry, as errors name it.
+    pub(crate) field: String,
     pub(crate) source: Option<Source>,
     pub(crate) source_value: Option<Node>,
     pub(crate) targets: Option<Vec<Target>>,

@@ -18,7 +18,7 @@ use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
 use crate::generate::add_hash;
 use crate::kustomization::{COMPONENT, Kustomization};
-use crate::load::{Context, Found, Loader, is_remote};
+use crate::load::{Context, Found, Loader, MISSING, is_remote};
 use crate::metadata::{self, Trace};
 use crate::parts::Var;
 use crate::request::{Answer, Request};
@@ -189,7 +189,7 @@ impl<'a> Target<'a> {
                         "accumulating resources from '{}': {full}: no such file or directory",
                         path.text
                     )
-                    .map_err(named);
+                    .map_err(|e: Fail| named(e).hint(MISSING));
                 }
             }
         }

@@ -56,7 +56,10 @@ pub(crate) fn load<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> R
 fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res<LoadedPatch<'a>> {
     let (path, patch) = (&entry.path.text, entry.patch.text.trim());
     let (documents, name) = match (path.is_empty(), patch.is_empty()) {
-        (true, true) => return fail!("must specify one of patch and path in the entry of patches"),
+        (true, true) => {
+            return fail!("must specify one of patch and path in the entry of patches")
+                .map_err(|e: Fail| e.hint("patch is for its text, path for its file"));
+        }
         (false, false) => return fail!("patch and path can't be set at the same time"),
         (true, false) => (inline(&entry.patch.trim_end()), format!("[patch: {patch:?}]")),
         (false, true) => {
@@ -91,9 +94,11 @@ impl LoadedPatch<'_> {
         let placed = |e: Fail| e.at(entry.pos);
         match (kind, &entry.target) {
             (Kind::Json(patch), _) if patch.is_empty() => Ok(()),
-            (Kind::Json(_), None) => fail!("must specify a target for JSON patch {name}")
-                .map_err(placed)
-                .map_err(|e| e.field("target")),
+            (Kind::Json(_), None) => {
+                fail!("must specify a target for JSON patch {name}").map_err(|e: Fail| {
+                    placed(e).field("target").hint("say what it is for, as by target.kind and target.name")
+                })
+            }
             (Kind::Json(patch), Some(target)) => {
                 let selected =
                     Matcher::new(target).map_err(|e| placed(crate::decode::nest(e, "target")))?.select(map);

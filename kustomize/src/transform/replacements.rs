@@ -2,7 +2,7 @@
 
 use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
 
-use crate::decode::{Unknown, list};
+use crate::decode::{Unknown, list, nest};
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loader};
 use crate::node_ops::{split_field_path, text};
@@ -19,7 +19,8 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
         let inline = field.replacement.source.is_some()
             || field.replacement.targets.as_ref().is_some_and(|t| !t.is_empty());
         if field.path.text.is_empty() {
-            result.push(field.replacement.clone());
+            let name = format!("replacements[{n}]");
+            result.push(Replacement { field: name, ..field.replacement.clone() });
             continue;
         }
         let named = |e: Fail| e.at(field.path.pos).field(format!("replacements[{n}].path"));
@@ -29,7 +30,10 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
         let document = loader.load(cx, &field.path).map_err(named)?.document()?;
         let read = |node: &Node| ReplacementField::read(node, Unknown::Ignore).map(|f| f.replacement);
         match &document.value {
-            Value::Seq(_) => result.extend(list(&document, read)?),
+            Value::Seq(_) => {
+                let of_file = list(&document, read)?.into_iter().enumerate();
+                result.extend(of_file.map(|(n, r)| Replacement { field: format!("[{n}]"), ..r }));
+            }
             Value::Map(_) => result.push(read(&document)?),
             Value::Scalar(_) => {
                 return fail!("unsupported replacement type encountered within replacement path")
@@ -43,7 +47,7 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
 /// Carries the replacements out, one after the other.
 pub(crate) fn apply(map: &mut ResMap, replacements: &[Replacement]) -> Res<()> {
     for replacement in replacements {
-        apply_one(map, replacement).map_err(|e| e.at(replacement.pos).field("replacements"))?;
+        apply_one(map, replacement).map_err(|e| nest(e, &replacement.field).at(replacement.pos))?;
     }
     Ok(())
 }
@@ -54,7 +58,7 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
         return fail!("replacements must specify a source and at least one target");
     };
     let (mut value, live) = source_value(map, replacement)?;
-    for target in targets {
+    for (t, target) in targets.iter().enumerate() {
         let Some(select) = &target.select else { return fail!("target must specify resources to select") };
         let matcher = Matcher::new(select)?;
         let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
@@ -70,7 +74,7 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
                     || (!selector.id().is_empty() && ids.iter().any(|id| matcher.matches_id(id)))
             });
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
-                copy_to(resource, &value, target)?;
+                copy_to(resource, &value, target).map_err(|e| nest(e, &format!("targets[{t}]")))?;
                 resource.settle_links();
                 // A source that is itself a target gives its new value from then on.
                 if let Some((_, path)) = live.as_ref().filter(|(source, _)| *source == n)
@@ -106,10 +110,14 @@ fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Pl
     let selected = |r: &Resource| r.all_ids().any(|id| id.is_selected_by(&source.id));
     let mut matches = map.0.iter().enumerate().filter(|(_, r)| selected(r));
     let (Some((n, resource)), more) = (matches.next(), matches.next()) else {
-        return fail!("nothing selected by {shown}");
+        return fail!("nothing selected by {shown}").map_err(|e: Fail| {
+            let hint = "kind, name and namespace are those that an object was read with or has by now";
+            e.field("source").hint(hint)
+        });
     };
     if more.is_some() {
-        return fail!("multiple matches for selector {shown}");
+        return fail!("multiple matches for selector {shown}")
+            .map_err(|e: Fail| e.field("source").hint("say more: group, version, name or namespace"));
     }
     let path = if source.field_path.is_empty() { "metadata.name" } else { &source.field_path };
     let parts = split_field_path(path);
@@ -155,7 +163,11 @@ fn copy_to(resource: &mut Resource, value: &Node, target: &Target) -> Res<()> {
     let default = ["metadata.name".to_owned()];
     let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
     let options = target.options.as_ref();
-    for path in paths {
+    for (p, path) in paths.iter().enumerate() {
+        let named = |e: Fail| {
+            let hint = "the fields up to there have to be in the object; options.create makes the last ones";
+            Fail { field: Some(format!("fieldPaths[{p}]")), ..e }.hint(hint)
+        };
         let create = options.is_some_and(|o| o.create);
         let make = if create { Make::like(value) } else { Make::Nothing };
         let parts = split_field_path(path);
@@ -172,12 +184,12 @@ fn copy_to(resource: &mut Resource, value: &Node, target: &Target) -> Res<()> {
             }
             Ok(())
         })
-        .map_err(|e| e.context(&words))?;
+        .map_err(|e| named(e.context(&words)))?;
         if let Some(fail) = failed {
-            return Err(fail);
+            return Err(named(fail));
         }
         if count == 0 {
-            return fail!("{words}").map_err(|e: Fail| e.field(path.clone()));
+            return fail!("{words}").map_err(named);
         }
     }
     Ok(())

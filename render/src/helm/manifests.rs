@@ -142,7 +142,7 @@ fn post_rendered(release: &Release, manifests: Vec<Manifest>) -> Result<Vec<Mani
             flotilla_kustomize::build_flux(&files, &TreePath::root(), &overlay::of(fields), &Answers::new());
         let output = built.map_err(|error| {
             let message = match error {
-                BuildError::Failed(error) => error.message,
+                BuildError::Failed(error) => error.explained(),
                 needs @ BuildError::Needs(_) => needs.to_string(),
             };
             Problem::error("", 0, format!("the post-renderer failed: {message}")).field("spec.postRenderers")
