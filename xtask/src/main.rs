@@ -1,4 +1,4 @@
-//! The workspace's own commands: `cargo xtask test|demo|bench|dist|tidy`.
+//! The workspace's own commands: `cargo xtask test|demo|bench|dist|fuzz|tidy`.
 //!
 //! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
 //! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod dist;
+mod fuzz;
 mod needs;
 mod parts;
 mod test;
@@ -29,6 +30,8 @@ cargo xtask COMMAND
         Release build, then the benchmarks: a JSON object a line.
   dist
         The binaries that are shipped, and their sizes.
+  fuzz [TARGET] [--seconds N]
+        The fuzz targets of YAML and kustomize, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy
         The rules on dependencies, purity, files and links that no compiler checks.";
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&args),
         "bench" => bench::run(&args),
         "dist" => dist::run(&args),
+        "fuzz" => fuzz::run(&args),
         "tidy" => tidy::run(&args),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");

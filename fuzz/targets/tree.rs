@@ -1,0 +1,36 @@
+//! A whole tree in the format of `kustomize/tests/table`: `-- PATH` before each file, `-- build FOLDER` where it is not
+//! the root that is built. Those files are the seeds.
+
+#![no_main]
+
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_kustomize::{Options, build};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for case in text.split("\n== ").take(4) {
+        let mut files: Vec<(&str, String)> = Vec::new();
+        let mut root = ".";
+        for line in case.lines() {
+            match line.strip_prefix("-- ") {
+                Some(heading) => match heading.strip_prefix("build ") {
+                    Some(folder) => root = folder,
+                    None => files.push((heading, String::new())),
+                },
+                None => {
+                    if let Some((_, content)) = files.last_mut() {
+                        content.push_str(line);
+                        content.push('\n');
+                    }
+                }
+            }
+        }
+        let Ok(root) = TreePath::root().join(root) else { continue };
+        let options = Options { helm: true, ..Options::default() };
+        if let Ok(output) = build(&MemoryFiles::new(files), &root, &options) {
+            let text = output.to_yaml();
+            assert!(text.is_err() || flotilla_yaml::parse(&text.unwrap_or_default()).is_ok());
+        }
+    }
+});

@@ -1,0 +1,75 @@
+//! `cargo xtask fuzz [TARGET] [--seconds N]`: the targets of `fuzz/`, each for a minute or as long as is said.
+
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::workspace;
+
+const TARGETS: [&str; 3] = ["yaml", "patch", "tree"];
+
+/// What is a finding, beside a panic: seconds for one input, and memory in MB.
+const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=700"];
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let (targets, seconds) = read(args)?;
+    let root = workspace::root();
+    // Cases of kustomizations are seeds for all of them.
+    let seeds = root.join("kustomize/tests/table");
+    for target in targets {
+        let corpus = root.join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
+        let mut command = Command::new("rustup");
+        command.current_dir(&root).args(["run", "nightly", "cargo", "fuzz", "run", target]);
+        command.arg(corpus).arg(&seeds).arg("--").args(LIMITS).arg(format!("-max_total_time={seconds}"));
+        let shown = workspace::shown(&command);
+        let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
+        ensure!(
+            status.success(),
+            "`{shown}` failed: what it found is in fuzz/artifacts/{target}. It needs a nightly compiler and \
+             `cargo install cargo-fuzz`"
+        );
+    }
+    Ok(())
+}
+
+fn read(args: &[String]) -> anyhow::Result<(Vec<&str>, u64)> {
+    let (mut targets, mut seconds) = (Vec::new(), 60);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seconds" => {
+                let value = args.next().context("--seconds wants a number")?;
+                seconds = value.parse().with_context(|| format!("--seconds: '{value}' is no number"))?;
+            }
+            target if TARGETS.contains(&target) => targets.push(target),
+            other => bail!("there is no target '{other}': {}", TARGETS.join(", ")),
+        }
+    }
+    if targets.is_empty() {
+        targets.extend(TARGETS);
+    }
+    Ok((targets, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_targets_run_for_a_minute_unless_told_otherwise() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(read(&[]).unwrap(), (TARGETS.to_vec(), 60));
+        assert_eq!(read(&words("tree --seconds 5")).unwrap(), (vec!["tree"], 5));
+        for bad in ["--seconds", "--seconds x", "trees"] {
+            assert!(read(&words(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_target_is_there() {
+        for target in TARGETS {
+            assert!(workspace::root().join(format!("fuzz/targets/{target}.rs")).is_file(), "{target}");
+        }
+    }
+}
