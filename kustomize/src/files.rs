@@ -132,36 +132,65 @@ pub trait Files: Send + Sync {
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError>;
 }
 
-/// A tree in memory, for tests and for generated content.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryFiles(BTreeMap<String, (Arc<[u8]>, ContentId)>);
+/// A tree in memory, for tests and for generated content. The ids of all files and folders are made with it.
+#[derive(Debug, Clone)]
+pub struct MemoryFiles {
+    files: BTreeMap<String, Arc<[u8]>>,
+    entries: BTreeMap<String, Entry>,
+}
 
 impl MemoryFiles {
     pub fn new<P: Into<String>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, C)>) -> Self {
-        let kept = |content: &[u8]| (Arc::from(content), Self::id([("", content)].into_iter()));
-        Self(files.into_iter().map(|(path, content)| (path.into(), kept(content.as_ref()))).collect())
+        let files: BTreeMap<String, Arc<[u8]>> =
+            files.into_iter().map(|(path, content)| (path.into(), Arc::from(content.as_ref()))).collect();
+        let mut folders = BTreeMap::from([(String::new(), Id::default())]);
+        let mut entries = BTreeMap::new();
+        for (path, content) in &files {
+            let id = Id::default().with(content).finish();
+            for end in path.match_indices('/').map(|(at, _)| at).chain([0]) {
+                let below = &path[if end == 0 { 0 } else { end + 1 }..];
+                let folder: &mut Id = folders.entry(path[..end].to_owned()).or_default();
+                *folder = folder.with(below.as_bytes()).with(&id.0);
+            }
+            entries.insert(path.clone(), Entry { kind: Kind::File, id });
+        }
+        for (path, id) in folders {
+            entries.entry(path).or_insert(Entry { kind: Kind::Folder, id: id.finish() });
+        }
+        Self { files, entries }
     }
+}
 
-    fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a str, &'a ContentId)> {
-        self.0.iter().filter_map(move |(path, (_, id))| {
-            let rest = path.strip_prefix(folder.as_str())?;
-            let rest = if folder.is_root() { rest } else { rest.strip_prefix('/')? };
-            Some((rest, id))
-        })
+impl Default for MemoryFiles {
+    fn default() -> Self {
+        Self::new(std::iter::empty::<(String, Vec<u8>)>())
     }
+}
 
-    fn id<'a>(contents: impl Iterator<Item = (&'a str, &'a [u8])>) -> ContentId {
-        // FNV-1a over names and contents in four lanes: an identity for tests, not a cryptographic one.
-        let mut lanes = [0xcbf2_9ce4_8422_2325_u64, 1, 2, 3];
-        for (name, content) in contents {
-            for (n, lane) in lanes.iter_mut().enumerate() {
-                for byte in name.bytes().chain([0]).chain(content.iter().copied()).chain([n as u8]) {
-                    *lane = (*lane ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-                }
+/// FNV-1a in four lanes: an identity for tests, not a cryptographic one.
+#[derive(Clone, Copy)]
+struct Id([u64; 4]);
+
+impl Default for Id {
+    fn default() -> Self {
+        Self([0xcbf2_9ce4_8422_2325, 1, 2, 3])
+    }
+}
+
+impl Id {
+    fn with(mut self, bytes: &[u8]) -> Self {
+        for (n, lane) in (0_u8..).zip(&mut self.0) {
+            // What ends here must not read on as the next.
+            for byte in bytes.iter().copied().chain([n, 0xff]) {
+                *lane = (*lane ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }
         }
+        self
+    }
+
+    fn finish(self) -> ContentId {
         let mut id = [0; 32];
-        for (slot, lane) in id.chunks_mut(8).zip(lanes) {
+        for (slot, lane) in id.chunks_mut(8).zip(self.0) {
             slot.copy_from_slice(&lane.to_be_bytes());
         }
         ContentId(id)
@@ -170,33 +199,24 @@ impl MemoryFiles {
 
 impl Files for MemoryFiles {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        if let Some((_, id)) = self.0.get(path.as_str()) {
-            return Ok(Some(Entry { kind: Kind::File, id: *id }));
-        }
-        let mut below = self.below(path).map(|(name, id)| (name, id.0.as_slice())).peekable();
-        if below.peek().is_none() && !path.is_root() {
-            return Ok(None);
-        }
-        Ok(Some(Entry { kind: Kind::Folder, id: Self::id(below) }))
+        Ok(self.entries.get(path.as_str()).copied())
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        let content = self.0.get(path.as_str()).map(|(content, _)| content.clone());
-        content.ok_or_else(|| ReadError { path: path.clone(), reason: "no such file".into() })
+        let content = self.files.get(path.as_str());
+        content.cloned().ok_or_else(|| ReadError { path: path.clone(), reason: "no such file".into() })
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
-        let mut names: Vec<String> =
-            self.below(folder).map(|(rest, _)| rest.split('/').next().unwrap_or(rest).to_owned()).collect();
-        names.dedup();
-        let mut entries = Vec::with_capacity(names.len());
-        for name in names {
-            let path = folder.join(&name).expect("a name in the tree is one part");
-            if let Some(entry) = self.entry(&path)? {
-                entries.push((name, entry));
-            }
-        }
-        Ok(entries)
+        let prefix = if folder.is_root() { String::new() } else { format!("{folder}/") };
+        let below = self.entries.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let names = below.filter_map(|(path, entry)| {
+            let name = &path[prefix.len()..];
+            (!name.is_empty() && !name.contains('/')).then(|| (name.to_owned(), *entry))
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(names)
     }
 }
 
@@ -228,6 +248,12 @@ mod tests {
         let folder = TreePath::from_root("a").unwrap();
         let changed = MemoryFiles::new([("a/b.yaml", "x"), ("a/c/d.yaml", "Y"), ("e", "z")]);
         assert_ne!(tree.entry(&folder).unwrap().unwrap().id, changed.entry(&folder).unwrap().unwrap().id);
+        assert_eq!(tree.entry(&folder).unwrap().unwrap().kind, Kind::Folder);
+        let below: Vec<_> = tree.list(&folder).unwrap().into_iter().map(|(n, e)| (n, e.kind)).collect();
+        assert_eq!(below, [("b.yaml".to_owned(), Kind::File), ("c".to_owned(), Kind::Folder)]);
         assert!(tree.entry(&TreePath::from_root("nope").unwrap()).unwrap().is_none());
+        let empty = MemoryFiles::default();
+        assert_eq!(empty.list(&TreePath::root()).unwrap(), []);
+        assert!(empty.entry(&TreePath::root()).unwrap().is_some());
     }
 }

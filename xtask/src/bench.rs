@@ -5,22 +5,40 @@ use crate::{build, demo, dist, needs, workspace};
 /// The benchmarks of what is shipped, which is built with another profile.
 const OF_SHIPPED: [&str; 2] = ["agent-memory", "size"];
 
+/// The benchmarks of the kustomize build alone: no cluster, and few crates to build.
+const OF_KUSTOMIZE: [&str; 2] = ["kustomize", "kustomize-diff"];
+
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    if names(args).any(|name| OF_KUSTOMIZE.contains(&name)) {
+        if let Some(other) = names(args).find(|name| !OF_KUSTOMIZE.contains(name)) {
+            anyhow::bail!("{} run on their own, without {other}", OF_KUSTOMIZE.join(" and "));
+        }
+        let build = build::command(&[build::COMPARE], &["--release"]);
+        build::with_progress("building for release", build)?;
+        return demo::replace_by(&release("flotilla-bench-kustomize")?, args);
+    }
     needs::check(true)?;
     let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
     build::with_progress("building for release", build::command(&packages, &["--release"]))?;
     if wants_shipped(args) {
         dist::build()?;
     }
-    let binary = workspace::target_dir(&workspace::metadata(false)?)?.join("release").join("flotilla-bench");
-    demo::replace_by(&binary, args)
+    demo::replace_by(&release("flotilla-bench")?, args)
+}
+
+fn release(binary: &str) -> anyhow::Result<std::path::PathBuf> {
+    Ok(workspace::target_dir(&workspace::metadata(false)?)?.join("release").join(binary))
+}
+
+/// The arguments that are names of benchmarks.
+fn names(args: &[String]) -> impl Iterator<Item = &str> {
+    args.iter().map(String::as_str).filter(|arg| arg.starts_with(|first: char| first.is_ascii_alphabetic()))
 }
 
 /// Whether a benchmark of what is shipped is among those that are named; all are where none is.
 fn wants_shipped(args: &[String]) -> bool {
-    let mut names =
-        args.iter().filter(|arg| arg.starts_with(|first: char| first.is_ascii_alphabetic())).peekable();
-    names.peek().is_none() || names.any(|name| OF_SHIPPED.contains(&name.as_str()))
+    let mut names = names(args).peekable();
+    names.peek().is_none() || names.any(|name| OF_SHIPPED.contains(&name))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::workspace;
 pub(crate) const SHIPPED: [&str; 3] = ["flotilla-hub", "flotilla-agent", "flotilla-cli"];
 /// The package of the demo and the benchmarks.
 pub(crate) const TESTS: &str = "flotilla-tests";
+/// The package that holds our kustomize build against the real one.
+pub(crate) const COMPARE: &str = "flotilla-compare";
 
 /// How often a log that is no terminal hears of a build that goes on.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);

@@ -30,6 +30,11 @@ pub(crate) fn check(clusters: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether there is a Go at all.
+pub(crate) fn go() -> bool {
+    succeeds(Command::new("go").args(["env", "GOROOT"]).current_dir("/"))
+}
+
 /// What is missing to start control planes, if anything is.
 fn control_plane(assets: Option<&Path>) -> Option<String> {
     if let Some(assets) = assets {
@@ -43,8 +48,7 @@ fn control_plane(assets: Option<&Path>) -> Option<String> {
     }
     let hint = "(https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kube-controller-manager";
     // In the module's folder `go version` also fails where Go is too old and may not fetch a newer one.
-    let installed = succeeds(Command::new("go").args(["env", "GOROOT"]).current_dir("/"));
-    let what = if installed { "a newer Go" } else { "Go" };
+    let what = if go() { "a newer Go" } else { "Go" };
     Some(format!("{what}, {} or later {hint}", go_version().unwrap_or_else(|| "1.26".to_owned())))
 }
 

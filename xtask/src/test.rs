@@ -62,8 +62,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let ready = built && parts.run("API server", what, control_plane);
     if plan.unit && ready {
         parts.run("unit tests", "every crate's own tests; the agent's run on API servers", || {
+            let flags = ["test", "--locked", "--no-fail-fast", "--workspace"];
             let flags =
-                ["test", "--locked", "--no-fail-fast", "--workspace", "--exclude", build::TESTS, "--"];
+                flags.into_iter().chain(["--exclude", build::TESTS, "--exclude", build::COMPARE, "--"]);
             parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
     }

@@ -31,8 +31,9 @@ struct Change<'a> {
     name: Name,
 }
 
-/// The image's name: a regex by kustomize's rules, though nobody writes one.
+/// The image's name: a regex by kustomize's rules, though people write names with dots and nothing more.
 enum Name {
+    /// A dot stands for any character.
     Text(String),
     Regex(Regex),
     /// A regex that is none matches nothing.
@@ -43,7 +44,7 @@ const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 impl<'a> Change<'a> {
     fn new(image: &'a Image, pos: Pos) -> Self {
-        let plain = image.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/:@".contains(c));
+        let plain = image.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/:@.".contains(c));
         let name = if plain {
             Name::Text(image.name.clone())
         } else {
@@ -58,7 +59,7 @@ impl<'a> Change<'a> {
             Name::Never => false,
             Name::Regex(regex) => regex.is_match(text),
             Name::Text(name) => {
-                let Some(rest) = text.strip_prefix(name.as_str()) else { return false };
+                let Some(rest) = strip_prefix(text, name) else { return false };
                 let tag = |c: char| c.is_ascii_alphanumeric() || "_.{}-".contains(c);
                 let rest = rest.strip_prefix(':').map_or(rest, |r| r.trim_start_matches(tag));
                 let rest = rest.strip_prefix("@sha256:").map_or(rest, |r| r.trim_start_matches(tag));
@@ -139,6 +140,18 @@ impl<'a> Change<'a> {
     }
 }
 
+/// What follows a name in a text; a dot of the name stands for any character.
+fn strip_prefix<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut rest = text.chars();
+    for c in name.chars() {
+        let there = rest.next()?;
+        if there != c && (c != '.' || there == '\n') {
+            return None;
+        }
+    }
+    Some(rest.as_str())
+}
+
 /// Name, tag and digest of an image; a colon before the first slash belongs to a port.
 fn split(image: &str) -> (&str, &str, &str) {
     let from = image.find('/').unwrap_or(0);
@@ -171,16 +184,19 @@ mod tests {
 
     #[test]
     fn a_name_matches_only_whole() {
-        let image = Image { name: "nginx".into(), ..Image::default() };
-        let change = Change::new(&image, Pos::default());
-        for (text, expected) in [
-            ("nginx", true),
-            ("nginx:1", true),
-            ("nginx@sha256:1f", true),
-            ("nginx-x:1", false),
-            ("my/nginx", false),
+        for (name, text, expected) in [
+            ("nginx", "nginx", true),
+            ("nginx", "nginx:1", true),
+            ("nginx", "nginx@sha256:1f", true),
+            ("nginx", "nginx-x:1", false),
+            ("nginx", "my/nginx", false),
+            ("ghcr.io/a", "ghcr.io/a:1", true),
+            ("ghcr.io/a", "ghcr-io/a:1", true),
+            ("ghcr.io/a", "ghcr.io", false),
+            ("gh.*/a", "ghcr.io/a:1", true),
         ] {
-            assert_eq!(change.matches(text), expected, "{text}");
+            let image = Image { name: name.into(), ..Image::default() };
+            assert_eq!(Change::new(&image, Pos::default()).matches(text), expected, "{name} {text}");
         }
     }
 }

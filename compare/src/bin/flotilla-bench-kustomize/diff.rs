@@ -1,0 +1,99 @@
+//! `kustomize-diff`: random trees through both builds for some time; those that differ are kept, made small.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use flotilla_compare::campaign::{self, Compared, Workshop};
+use flotilla_compare::random;
+use flotilla_compare::real::Real;
+use flotilla_compare::verdict::{Verdict, first_difference, keep};
+use serde_json::json;
+
+/// How many trees that differ are kept at most.
+const KEPT: usize = 100;
+/// How long making them smaller may take, all together.
+const SHRINKING: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Counts {
+    verdicts: BTreeMap<Verdict, u64>,
+    /// How often a field was in a tree that builds in both.
+    fields: BTreeMap<String, u64>,
+    /// Why trees fail in both.
+    failures: BTreeMap<String, (u64, String)>,
+    found: Vec<Compared>,
+}
+
+pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
+    let first = seed.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() % 1_000_000 * 1_000_000
+    });
+    eprintln!("seeds from {first}");
+    let counts = Mutex::new(Counts::default());
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let done = campaign::run(real, first..u64::MAX, Some(deadline), &|compared| {
+        let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        counts.add(compared);
+        Ok(())
+    })?;
+    let mut counts = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    counts.found.sort_by_key(|found| found.seed);
+    let folder = keep_all(real, &counts.found)?;
+    let number = |verdict: Verdict| counts.verdicts.get(&verdict).copied().unwrap_or_default();
+    let by_name: BTreeMap<&str, u64> = Verdict::ALL.iter().map(|&v| (v.name(), number(v))).collect();
+    println!(
+        "{}",
+        json!({
+            "name": "kustomize_diff", "value": done, "unit": "trees",
+            "details": {
+                "first_seed": first, "verdicts": by_name, "kept_in": folder, "fields": counts.fields,
+                "failures": counts.failures,
+            },
+        })
+    );
+    Ok(())
+}
+
+impl Counts {
+    fn add(&mut self, compared: Compared) {
+        let verdict = compared.verdict();
+        *self.verdicts.entry(verdict).or_default() += 1;
+        if verdict == Verdict::Same || verdict == Verdict::OtherText {
+            for field in random::used_fields(&compared.tree) {
+                *self.fields.entry(field).or_default() += 1;
+            }
+        }
+        if let (Verdict::BothFail, Err(error)) = (verdict, &compared.real) {
+            let (count, example) = self.failures.entry(campaign::kind_of_error(error)).or_default();
+            *count += 1;
+            *example = format!("{}: {error}", compared.seed);
+        }
+        if !verdict.agrees() {
+            self.found.push(compared);
+        }
+    }
+}
+
+/// Keeps trees with what both made of them. Returns the folder, if there was anything to keep.
+fn keep_all(real: &Real, found: &[Compared]) -> Result<Option<String>> {
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let folder =
+        tempfile::Builder::new().prefix("kustomize-diff-").tempdir().context("make a folder")?.keep();
+    let mut workshop = Workshop::new(real)?;
+    let deadline = Instant::now() + SHRINKING;
+    for compared in found.iter().take(KEPT) {
+        let small = workshop.shrink(compared, deadline)?;
+        let place = folder.join(compared.seed.to_string());
+        keep(&place, &small.tree, &small.ours, &small.real)?;
+        keep(&place.join("whole"), &compared.tree, &compared.ours, &compared.real)?;
+        let what = first_difference(&small.ours, &small.real);
+        eprintln!("{}: {}: {what}", compared.seed, compared.verdict().name());
+    }
+    eprintln!("kept in {}", folder.display());
+    Ok(Some(folder.display().to_string()))
+}

@@ -1,0 +1,21 @@
+//! Our kustomize build held against the real one, on the same trees.
+//!
+//! ```text
+//!   random::tree(seed) ─┐             ┌─► ours      our build, in this process ──────────────┐
+//!   folders of others ──┴──► Tree ────┤                                                      ├──► verdict
+//!                              ▲      └─► real      kustomize 5.8.1, built once with Go ─────┘       │
+//!                              └───────────────── shrink ◄── where they differ ──────────────────────┘
+//! ```
+//!
+//! It is lean on purpose (no runtime, no cluster): the benchmarks on it are built and run in little time. `gobuild`
+//! builds Go programs once a machine; the test control plane comes from it too.
+
+pub mod campaign;
+pub mod gobuild;
+pub mod large;
+pub mod ours;
+pub mod random;
+pub mod real;
+pub mod shrink;
+pub mod tree;
+pub mod verdict;

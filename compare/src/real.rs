@@ -1,0 +1,168 @@
+//! The real kustomize: the unmodified command, and the program that builds many trees in one process.
+//!
+//! Both are made with Go from `compare/kustomize/`, whose `go.mod` pins every version, and kept in the cache.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::gobuild::{GoBuild, Progress};
+use crate::verdict::Outcome;
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kustomize");
+const HOW_TO_GET_ONE: &str = "install Go 1.24 or newer (https://go.dev/dl)";
+const COMMAND_PACKAGE: &str = "sigs.k8s.io/kustomize/kustomize/v5";
+
+/// The real kustomize for a test. Without Go there is nothing to compare with, which in CI is an error.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn real_or_skip() -> Option<Real> {
+    let quiet = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    if !quiet(Command::new("go").arg("version")) && std::env::var_os("CI").is_none() {
+        eprintln!("nothing compared: there is no Go to build kustomize with ({HOW_TO_GET_ONE})");
+        return None;
+    }
+    Some(Real::find_or_build(&mut |_| {}).unwrap_or_else(|error| panic!("{error:#}")))
+}
+
+/// Where the programs are.
+#[derive(Debug, Clone)]
+pub struct Real(PathBuf);
+
+impl Real {
+    /// Finds the programs, or builds them: about a minute.
+    ///
+    /// # Errors
+    /// See [`GoBuild::find_or_build`].
+    pub fn find_or_build(progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let flags = ["-trimpath", "-buildvcs=false", "-ldflags", "-s -w"].map(str::to_owned);
+        let build = GoBuild {
+            name: "kustomize",
+            source: Path::new(SOURCE),
+            packages: &[".", COMMAND_PACKAGE],
+            flags: &flags,
+            how_to_get_one: HOW_TO_GET_ONE,
+        };
+        Ok(Self(build.find_or_build(progress)?))
+    }
+
+    /// The unmodified `kustomize`.
+    pub fn command(&self) -> PathBuf {
+        self.0.join("kustomize")
+    }
+
+    /// Runs the unmodified command: `kustomize build ARGUMENTS`.
+    ///
+    /// # Errors
+    /// If it cannot be run; what it says about the tree is the outcome.
+    pub fn run_command(&self, arguments: &[&str]) -> Result<Outcome> {
+        let mut command = Command::new(self.command());
+        let output = command.arg("build").args(arguments).output().context("run kustomize build")?;
+        Ok(if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            // Warnings come first.
+            Err(said.rsplit_once("Error: ").map_or(&*said, |(_, error)| error).trim().to_owned())
+        })
+    }
+
+    /// Runs one of the measurements of `compare/kustomize/measure.go` and returns the JSON that it prints.
+    ///
+    /// # Errors
+    /// If the program fails: with what it says.
+    pub fn measure(&self, arguments: &[&str]) -> Result<Value> {
+        let mut command = Command::new(self.0.join("kustomize-measure"));
+        let output = command.args(arguments).output().context("run kustomize-measure")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kustomize-measure {}: {}", arguments.join(" "), said.trim());
+        serde_json::from_slice(&output.stdout).context("read what kustomize-measure prints")
+    }
+
+    /// A process that builds one folder after another; it starts with the first.
+    pub fn builder(&self) -> Builder {
+        Builder { program: self.0.join("kustomize-measure"), running: None }
+    }
+}
+
+/// A process that builds folders with the real build command, without a start for each.
+#[derive(Debug)]
+pub struct Builder {
+    program: PathBuf,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(program: &Path) -> Result<Self> {
+        let mut child = Command::new(program)
+            .arg("builds")
+            // It lives for thousands of builds: less collecting is worth some memory here.
+            .env("GOGC", "400")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, stdout: BufReader::new(stdout) }),
+            _ => bail!("kustomize-measure has no pipes"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Builder {
+    /// Ends the process, and with it all that it remembers; the next build starts another.
+    pub fn forget(&mut self) {
+        self.running = None;
+    }
+
+    /// What `kustomize build ARGUMENTS` prints, or why it fails. A crash of the process is a failure of the build.
+    ///
+    /// # Errors
+    /// If the process cannot be started or answers nonsense.
+    pub fn build(&mut self, arguments: &[&str]) -> Result<Outcome> {
+        let running = match &mut self.running {
+            Some(running) => running,
+            none => none.insert(Running::start(&self.program)?),
+        };
+        let mut line = serde_json::to_string(arguments).context("write arguments")?;
+        line.push('\n');
+        let mut answer = String::new();
+        let exchange = running
+            .stdin
+            .write_all(line.as_bytes())
+            .and_then(|()| running.stdin.flush())
+            .and_then(|()| running.stdout.read_line(&mut answer));
+        if !matches!(exchange, Ok(length) if length > 0) {
+            self.running = None;
+            return Ok(Err("the process crashed".to_owned()));
+        }
+        let answer: Value = serde_json::from_str(&answer).context("read an answer of kustomize-measure")?;
+        match (answer["text"].as_str(), answer["error"].as_str()) {
+            (Some(text), None) => Ok(Ok(text.to_owned())),
+            (None, Some(error)) => Ok(Err(error.to_owned())),
+            _ => bail!("kustomize-measure answered {answer}"),
+        }
+    }
+}
