@@ -258,7 +258,12 @@ impl Ignored {
     /// See [`Rules::of`].
     pub fn new(files: Arc<dyn Files>, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
         let rules = Rules::of(&*files, spec_ignore)?;
-        Ok(Self { files, rules })
+        Ok(Self::with(files, rules))
+    }
+
+    /// A tree without what some rules leave out.
+    pub fn with(files: Arc<dyn Files>, rules: Rules) -> Self {
+        Self { files, rules }
     }
 
     /// Of a folder, what is in it decides, so its id takes in the rules.

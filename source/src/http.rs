@@ -7,6 +7,7 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url, redirect};
 
+use crate::flux::{Secret, SecretError};
 use crate::reach::{Reach, ReachError};
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -19,6 +20,40 @@ pub struct Tls {
     pub ca_pem: Option<String>,
     /// A certificate of our own with its key (PEM, one after the other).
     pub identity_pem: Option<String>,
+}
+
+/// A proxy with how to prove who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    url: String,
+    basic: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// For an HTTP client.
+    pub(crate) fn client(&self) -> Result<reqwest::Proxy, HttpError> {
+        let proxy = reqwest::Proxy::all(&self.url).map_err(|error| HttpError::Proxy(reason(&error)))?;
+        Ok(match &self.basic {
+            Some((user, password)) => proxy.basic_auth(user, password),
+            None => proxy,
+        })
+    }
+}
+
+/// The proxy that a Secret names.
+pub(crate) fn proxy(secret: &Secret) -> Result<Proxy, SecretError> {
+    let hint = "proxySecretRef needs the proxy's http(s) address";
+    let url = secret.line("address")?.ok_or_else(|| secret.missing("address", hint))?;
+    if parse_url(&url).is_err() {
+        return Err(secret.unusable("address", "it is no http(s) address"));
+    }
+    Ok(Proxy { url, basic: secret.basic()? })
 }
 
 /// Why an HTTP exchange did not work.
@@ -58,7 +93,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new(tls: &Tls, reach: &Reach, proxy: Option<reqwest::Proxy>) -> Result<Self, HttpError> {
+    pub(crate) fn new(tls: &Tls, reach: &Reach, proxy: Option<&Proxy>) -> Result<Self, HttpError> {
         // The HTTP client takes the process's provider; whoever installed one already keeps it.
         rustls::crypto::ring::default_provider().install_default().ok();
         let bad = |error: reqwest::Error| HttpError::Tls(chain(&error));
@@ -80,7 +115,7 @@ impl Http {
         }
         // A proxy of the environment would be asked for what the operator allowed to be fetched directly.
         builder = match (proxy, reach) {
-            (Some(proxy), _) => builder.proxy(proxy),
+            (Some(proxy), _) => builder.proxy(proxy.client()?),
             (None, Reach::Public(_)) => builder.no_proxy(),
             (None, Reach::Anything) => builder,
         };

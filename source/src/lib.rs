@@ -6,6 +6,7 @@
 //! ```text
 //! file:// https:// ssh ──► GitRepo (one bare clone on disk) ──► GitFiles (one commit)
 //! remote bases, files  ──► Remotes ──► kustomize's answers
+//! Flux's sources         ──► flux::Fetcher (a folder each) ──► files, revision
 //! a folder on disk     ───────────────────────────────────────► FolderFiles
 //!
 //! Reach: which addresses may be talked to at all
@@ -14,12 +15,14 @@
 //! Everything here blocks: async callers put it on a blocking thread. Nothing polls by itself; the caller
 //! says when to fetch.
 
+pub mod flux;
 mod folder;
 mod git;
 mod http;
 mod mounted;
 mod reach;
 mod remote;
+mod semver;
 
 pub use folder::FolderFiles;
 pub use git::error::{CommitError, FetchError, OpenError};
@@ -28,9 +31,10 @@ pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
 pub use git::spec::{
     Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,
 };
-pub use http::{HttpError, Tls};
+pub use http::{HttpError, Proxy, Tls};
 pub use mounted::Mounted;
 pub use reach::{Allowance, AllowanceError, Reach, ReachError};
 pub use remote::{
     RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes, without_secrets,
 };
+pub use semver::{Range, RangeError, loose, strict};

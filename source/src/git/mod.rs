@@ -14,4 +14,5 @@ pub(crate) mod files;
 pub(crate) mod repo;
 pub(crate) mod spec;
 pub(crate) mod submodules;
+pub(crate) mod tags;
 mod transport;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gix::url::Scheme;
 
 use super::repo::CommitId;
+use crate::http::Proxy;
 use crate::reach::Reach;
 
 /// The address of a Git repository, of a kind that can be fetched. It never holds or shows a secret: a user and
@@ -262,6 +263,8 @@ pub enum History {
 pub enum Credentials {
     /// Basic authentication over https (tokens too: the password, with any user name).
     Basic { username: String, password: String },
+    /// A token that goes with every request by https.
+    Bearer(String),
     /// A private key for ssh, and the host keys to accept. Without `known_hosts` the ssh program uses its own.
     SshKey { private_key: PathBuf, known_hosts: Option<PathBuf> },
 }
@@ -270,6 +273,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Basic { .. } => f.write_str("Basic { *** }"),
+            Self::Bearer(_) => f.write_str("Bearer(***)"),
             Self::SshKey { private_key, known_hosts } => f
                 .debug_struct("SshKey")
                 .field("private_key", private_key)
@@ -306,6 +310,8 @@ pub struct GitSpec {
     pub credentials: Option<Credentials>,
     /// Certificates (PEM) to trust for https beside those of the system.
     pub ca_pem: Option<String>,
+    /// For http(s).
+    pub proxy: Option<Proxy>,
     /// Which addresses may be talked to.
     pub reach: Reach,
     pub limits: GitLimits,
@@ -320,7 +326,7 @@ impl GitSpec {
     /// Without credentials, with the default limits, without the past.
     pub fn shallow(url: GitUrl, reference: Reference) -> Self {
         let (history, limits, reach) = (History::Shallow, GitLimits::default(), Reach::Anything);
-        Self { url, reference, history, credentials: None, ca_pem: None, reach, limits }
+        Self { url, reference, history, credentials: None, ca_pem: None, proxy: None, reach, limits }
     }
 
     /// Those set, else those that stood inside the URL.

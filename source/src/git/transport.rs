@@ -20,6 +20,7 @@ use gix::remote::{Direction, fetch};
 use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
 use super::spec::{Branch, Credentials, GitSpec, History, Reference};
+use crate::http::{HttpError, Proxy};
 use crate::reach::{Reach, ReachError};
 
 /// A server that says nothing for this long is away.
@@ -50,13 +51,7 @@ pub(super) fn config(spec: &GitSpec, dir: &Path) -> Vec<String> {
             ssh.push_str(&format!(" -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={hosts}"));
         }
     }
-    let mut config =
-        vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()];
-    if spec.reach != Reach::Anything {
-        // Nobody could look at where a redirect leads.
-        config.push("http.followRedirects=false".into());
-    }
-    config
+    vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()]
 }
 
 /// For a shell.
@@ -73,19 +68,7 @@ pub(super) fn receive(
     refused: &mut Option<ObjectId>,
     cancel: &AtomicBool,
 ) -> Result<Received, FetchError> {
-    check_program(spec)?;
-    check_reach(spec)?;
-    // One that is not there is as good as removed; one that cannot be removed only blurs a reason.
-    drop(std::fs::remove_file(dir.with_file_name(SSH_LOG)));
-    let talk = Talk {
-        repo,
-        dir,
-        spec,
-        refused: *refused,
-        asked: Cell::new(false),
-        tip: Cell::new(None),
-        backend: http_backend(spec)?,
-    };
+    let talk = Talk::begin(repo, dir, spec, *refused)?;
     let (result, stopped) = watched(dir, spec, cancel, |stop| talk.fetch(stop));
     match stopped {
         Some(error @ FetchError::TooLarge { .. }) => {
@@ -93,6 +76,21 @@ pub(super) fn receive(
             Err(error)
         }
         // What was complete when the flag rose is taken.
+        Some(error) if result.is_err() => Err(error),
+        _ => result,
+    }
+}
+
+/// The names of the tags at the remote. `dir` is of `repo`.
+pub(super) fn tags(
+    repo: &gix::Repository,
+    dir: &Path,
+    spec: &GitSpec,
+    cancel: &AtomicBool,
+) -> Result<Vec<String>, FetchError> {
+    let talk = Talk::begin(repo, dir, spec, None)?;
+    let (result, stopped) = watched(dir, spec, cancel, |_| talk.names("refs/tags/"));
+    match stopped {
         Some(error) if result.is_err() => Err(error),
         _ => result,
     }
@@ -119,7 +117,21 @@ enum Stage {
     Receive,
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    fn begin(
+        repo: &'a gix::Repository,
+        dir: &'a Path,
+        spec: &'a GitSpec,
+        refused: Option<ObjectId>,
+    ) -> Result<Self, FetchError> {
+        check_program(spec)?;
+        check_reach(spec)?;
+        // One that is not there is as good as removed; one that cannot be removed only blurs a reason.
+        drop(std::fs::remove_file(dir.with_file_name(SSH_LOG)));
+        let (asked, tip) = (Cell::new(false), Cell::new(None));
+        Ok(Self { repo, dir, spec, refused, asked, tip, backend: http_backend(spec)? })
+    }
+
     fn fetch(&self, stop: &AtomicBool) -> Result<Received, FetchError> {
         let failed = |stage| move |error: gix::Error| self.classify(&error, stage);
         let name = self
@@ -163,7 +175,16 @@ impl Talk<'_> {
         remote: &'r gix::Remote<'r>,
     ) -> Result<gix::remote::Connection<'r, 'r, 'r, Box<dyn client::blocking_io::Transport + Send>>, gix::Error>
     {
-        let options = http::Options { backend: self.backend.clone(), ..http::Options::default() };
+        let mut options = http::Options { backend: self.backend.clone(), ..http::Options::default() };
+        if self.spec.reach != Reach::Anything {
+            // Nobody could look at where a redirect leads.
+            options.follow_redirects = http::options::FollowRedirects::None;
+        }
+        if let Some(Credentials::Bearer(token)) = self.spec.credentials()
+            && !self.spec.url.is_in_clear()
+        {
+            options.extra_headers = vec![format!("Authorization: Bearer {token}")];
+        }
         let connection = remote.connect(Direction::Fetch)?;
         Ok(connection
             .with_transport_options(Box::new(options))
@@ -216,19 +237,23 @@ impl Talk<'_> {
 
     fn no_such_branch(&self, branch: &Branch) -> FetchError {
         let url = self.spec.url.to_string();
-        let branches = || -> Result<Vec<String>, (gix::Error, Stage)> {
-            let remote =
-                self.remote("+refs/heads/*:refs/flotilla/heads/*").map_err(|e| (e, Stage::Connect))?;
-            let connection = self.connect(&remote).map_err(|e| (e, Stage::Connect))?;
-            let options = gix::remote::ref_map::Options::default();
-            let (map, _) = connection.ref_map(Discard, options).map_err(|e| (e, Stage::Ask))?;
-            Ok(map.remote_refs.iter().filter_map(branch_name).collect())
-        };
-        match branches() {
-            Err((error, stage)) => self.classify(&error, stage),
+        match self.names("refs/heads/") {
+            Err(error) => error,
             Ok(existing) if existing.is_empty() => FetchError::Empty { url },
             Ok(existing) => FetchError::NoSuchBranch { url, branch: branch.to_string(), existing },
         }
+    }
+
+    /// The names of the refs below a prefix.
+    fn names(&self, prefix: &str) -> Result<Vec<String>, FetchError> {
+        let failed = |stage| move |error: gix::Error| self.classify(&error, stage);
+        let remote =
+            self.remote(&format!("+{prefix}*:refs/flotilla/names/*")).map_err(failed(Stage::Connect))?;
+        let connection = self.connect(&remote).map_err(failed(Stage::Connect))?;
+        let options = gix::remote::ref_map::Options::default();
+        let (map, _) = connection.ref_map(Discard, options).map_err(failed(Stage::Ask))?;
+        let name = |reference: &Ref| reference.unpack().0.to_string().strip_prefix(prefix).map(str::to_owned);
+        Ok(map.remote_refs.iter().filter_map(name).collect())
     }
 
     /// The last line of what the `ssh` program said in this conversation, which is why it ended.
@@ -302,11 +327,6 @@ impl Talk<'_> {
     }
 }
 
-fn branch_name(reference: &Ref) -> Option<String> {
-    let (name, ..) = reference.unpack();
-    name.to_string().strip_prefix("refs/heads/").map(str::to_owned)
-}
-
 /// Each cause once, outermost first.
 fn chain(error: &gix::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
@@ -365,11 +385,17 @@ fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
     let plain = spec.url.is_plain_http();
     let silence = SILENCE.min(spec.limits.timeout);
     let reach = spec.reach.clone();
+    let unusable =
+        |error: HttpError| FetchError::Unreachable { url: spec.url.to_string(), reason: error.to_string() };
+    let proxy = spec.proxy.as_ref().map(Proxy::client).transpose().map_err(unusable)?;
     let options = http::reqwest::Options {
         configure_client: Some(Box::new(move |builder| {
             let mut builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
             if reach != Reach::Anything {
                 builder = builder.dns_resolver(reach.resolver()).no_proxy();
+            }
+            if let Some(proxy) = &proxy {
+                builder = builder.proxy(proxy.clone());
             }
             // Plain http must work where the system has no roots at all.
             Ok(if plain { builder.tls_certs_only([]) } else { builder.tls_certs_merge(roots.clone()) })

@@ -1,5 +1,6 @@
 //! Against real repositories, made by the `git` program.
 
+mod flux;
 mod local;
 mod references;
 mod remote;

@@ -1,0 +1,218 @@
+//! The content of Flux's sources, fetched: one folder on disk for each source that is wanted, by what it is and who asks.
+//!
+//! ```text
+//!   Wanted (spec, secrets) ─ key ─► Fetcher ── fetch ──► Fetched (files, revision)
+//!                                     └─ its folder: what was fetched last, also after a restart
+//! ```
+//!
+//! A fetcher makes one attempt when it is told to; when, and what is done with the result, is the caller's. What was
+//! fetched last stays readable whatever comes of the next attempt.
+
+mod git;
+mod secret;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use flotilla_core::Digest;
+use flotilla_core::source::{GitRepository, SourceSpec};
+use flotilla_kustomize::files::{Files, ReadError};
+
+use crate::git::error::{CommitError, FetchError, OpenError};
+use crate::reach::Reach;
+
+pub use secret::{Secret, SecretError};
+
+/// What the operator lays down for all sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    pub reach: Reach,
+    pub limits: SourceLimits,
+}
+
+/// Bounds on what one source may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// Of one file that is read. Default 10 MiB.
+    pub file_bytes: u64,
+    /// What travels: an archive, a clone's packs. Default 256 MiB.
+    pub bytes: u64,
+    /// All files of one revision. Default 100,000.
+    pub files: usize,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self { file_bytes: 10 << 20, bytes: 256 << 20, files: 100_000 }
+    }
+}
+
+/// A source and whatever is needed to fetch it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub spec: SourceSpec,
+    pub secrets: Secrets,
+    /// For one attempt.
+    pub timeout: Duration,
+}
+
+/// What the Secrets hold that a source names.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// `secretRef`
+    pub secret: Option<Secret>,
+    /// `certSecretRef`
+    pub cert: Option<Secret>,
+    /// `proxySecretRef`
+    pub proxy: Option<Secret>,
+}
+
+impl Wanted {
+    /// Equal for all who may share a fetch: same source, same credentials.
+    pub fn key(&self) -> Digest {
+        let Secrets { secret, cert, proxy } = &self.secrets;
+        let digest = |secret: &Option<Secret>| secret.as_ref().map(Secret::digest);
+        let parts = [Some(self.spec.digest()), digest(secret), digest(cert), digest(proxy)];
+        let texts = parts.map(|part| part.map_or_else(String::new, |digest| digest.to_string()));
+        Digest::of_parts(texts.iter().map(String::as_bytes))
+    }
+}
+
+/// The content of a source at one revision.
+#[derive(Clone)]
+pub struct Fetched {
+    pub files: Arc<dyn Files>,
+    /// As Flux writes it: `main@sha1:…`.
+    pub revision: String,
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+/// A source could not be fetched. No text of it holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error(transparent)]
+    Git(#[from] FetchError),
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("{0}")]
+    Wrong(String),
+    #[error("{url} has no {what} in the range {range}; it has {}", some(.there))]
+    NoVersion { url: String, what: &'static str, range: String, there: Vec<String> },
+    #[error("it has more than {0} files; leave some out by spec.ignore, or raise the limit")]
+    TooManyFiles(usize),
+    #[error("cannot write {path}; check the disk")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("a {0} is not fetched yet by this hub")]
+    Unsupported(&'static str),
+}
+
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len() {
+        0 => "none".into(),
+        count if count <= SHOWN => names.join(", "),
+        count => format!("{}, and {} more", names[..SHOWN].join(", "), count - SHOWN),
+    }
+}
+
+/// One source with its folder.
+pub struct Fetcher {
+    kind: Kind,
+}
+
+enum Kind {
+    Git(git::GitSource),
+}
+
+impl Fetcher {
+    /// Takes `dir` for a source; what was fetched into it before is there at once. Does not talk to anybody.
+    ///
+    /// # Errors
+    /// Where the folder or the source cannot be used.
+    pub fn open(dir: PathBuf, wanted: Wanted, policy: &Policy) -> Result<Self, SourceError> {
+        let Wanted { spec, secrets, timeout } = wanted;
+        let kind = match spec {
+            SourceSpec::Git(spec) => {
+                Kind::Git(git::GitSource::open(dir, spec, secrets, timeout, policy.clone())?)
+            }
+            SourceSpec::Oci(_) => return Err(SourceError::Unsupported("OCIRepository")),
+            SourceSpec::Bucket(_) => return Err(SourceError::Unsupported("Bucket")),
+            SourceSpec::HelmRepository(_) => return Err(SourceError::Unsupported("HelmRepository")),
+            SourceSpec::HelmChart(_) => return Err(SourceError::Unsupported("HelmChart")),
+            SourceSpec::Generator(_) | SourceSpec::External => {
+                return Err(SourceError::Wrong("it is made of other sources, not fetched".into()));
+            }
+        };
+        Ok(Self { kind })
+    }
+
+    /// What was fetched last.
+    pub fn last(&self) -> Option<Fetched> {
+        match &self.kind {
+            Kind::Git(source) => source.last(),
+        }
+    }
+
+    /// Fetches the newest revision. Blocks, for the source's timeout at most.
+    ///
+    /// # Errors
+    /// Where it cannot be had. What was fetched last stays.
+    pub fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {
+        match &mut self.kind {
+            Kind::Git(source) => source.fetch(cancel),
+        }
+    }
+}
+
+/// What a source shows of itself: without credentials.
+pub fn address(spec: &SourceSpec) -> String {
+    match spec {
+        SourceSpec::Git(GitRepository { url, .. }) => url.to_string(),
+        SourceSpec::Oci(oci) => oci.url.to_string(),
+        SourceSpec::Bucket(bucket) => {
+            let scheme = if bucket.insecure { "http" } else { "https" };
+            format!("{scheme}://{}/{}", bucket.endpoint, bucket.bucket)
+        }
+        SourceSpec::HelmRepository(helm) => helm.url.to_string(),
+        SourceSpec::HelmChart(chart) => format!("{} of {}", chart.chart, chart.source),
+        SourceSpec::Generator(_) | SourceSpec::External => String::new(),
+    }
+}
+
+/// Fails where there are more files than allowed.
+fn count_files(files: &dyn Files, limit: usize) -> Result<(), SourceError> {
+    use flotilla_kustomize::files::{Kind, TreePath};
+    let (mut folders, mut count) = (vec![TreePath::root()], 0);
+    while let Some(folder) = folders.pop() {
+        for (name, entry) in files.list(&folder)? {
+            count += 1;
+            if count > limit {
+                return Err(SourceError::TooManyFiles(limit));
+            }
+            if entry.kind == Kind::Folder
+                && let Ok(path) = folder.join(&name)
+            {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(())
+}
