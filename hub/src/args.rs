@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use flotilla_core::source::SourceId;
 use flotilla_hub::serve::Options;
+use flotilla_hub::sources::SourceSettings;
 use flotilla_hub::state::Settings;
 use flotilla_kustomize::files::{PathError, TreePath};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::telemetry::LogArgs;
 use flotilla_runtime::tls::HubAddress;
-use flotilla_source::{Branch, Credentials, GitSpec, GitUrl};
+use flotilla_source::flux::{Policy as SourcePolicy, SourceLimits};
+use flotilla_source::{Allowance, Branch, Credentials, GitSpec, GitUrl, Reach};
 
 /// Reads the fleet repo, renders what each cluster should run, and serves agents and people
 #[derive(Parser)]
@@ -141,6 +144,17 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "FLOTILLA_HEARTBEAT", default_value = "15", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=300))]
     heartbeat: u64,
+    /// What sources and remote bases may be fetched from though it is not public: a host, *.DOMAIN, an address, a
+    /// network like 10.0.0.0/8, or a folder like file:///srv/git; may be repeated
+    #[arg(long, env = "FLOTILLA_ALLOW_SOURCE", value_delimiter = ',', value_name = "WHAT")]
+    allow_source: Vec<Allowance>,
+    /// A source whose content is used though it asks for verification, like GitRepository/NAMESPACE/NAME; may be
+    /// repeated
+    #[arg(long, env = "FLOTILLA_ALLOW_UNVERIFIED", value_delimiter = ',', value_name = "SOURCE")]
+    allow_unverified: Vec<SourceId>,
+    /// Folder of mounted secrets for sources: [cluster.NAME/]NAMESPACE/NAME/KEY
+    #[arg(long, env = "FLOTILLA_SECRETS", value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 fn tree_path(text: &str) -> Result<TreePath, PathError> {
@@ -189,6 +203,14 @@ impl RunArgs {
             settings: Settings {
                 heartbeat: Duration::from_secs(self.heartbeat),
                 renew_grace: Duration::from_secs(self.renew_grace),
+                sources: SourceSettings {
+                    policy: SourcePolicy {
+                        reach: Reach::Public(self.allow_source.clone()),
+                        limits: SourceLimits::default(),
+                    },
+                    allow_unverified: self.allow_unverified.clone(),
+                    secrets: self.secrets.clone(),
+                },
             },
         }
     }
@@ -214,6 +236,8 @@ mod tests {
             (&["run", "--repo", "/x", "--clusters-path", "../x"], "../x"),
             (&["run", "--repo", "/x", "--git-username", "jo"], "--git-password-file"),
             (&["run", "--repo", "/x", "--poll-interval", "0"], "0 is not in"),
+            (&["run", "--repo", "/x", "--allow-source", "a/b"], "neither a host"),
+            (&["run", "--repo", "/x", "--allow-unverified", "team"], "names no source"),
         ] {
             let args = ["flotilla-hub"].iter().chain(args);
             let Err(error) = Cli::try_parse_from(args.clone()) else { panic!("{args:?} is taken") };

@@ -1,7 +1,7 @@
 //! The hub: reads the fleet repo, decides what each cluster should run, and serves agents and people.
 //!
 //! ```text
-//! fleet (the loop) ─► desired ─► board ─► session ─► agents      api ─► people
+//! sources ─► fleet (the loop) ─► desired ─► board ─► session ─► agents      api ─► people
 //!        └──────► view ◄──────────────────────┴────────────────────┘
 //! store: what cannot be rebuilt       authority: who is who       state: what all of them share
 //! ```
@@ -15,6 +15,7 @@ pub mod limits;
 pub mod metrics;
 pub mod serve;
 pub mod session;
+pub mod sources;
 pub mod state;
 pub mod store;
 pub mod view;

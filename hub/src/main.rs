@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use flotilla_hub::fleet::{self, FleetConfig, Releases, Worker};
 use flotilla_hub::serve::{self, StartError};
+use flotilla_hub::sources;
 use flotilla_hub::state::blocking;
 use flotilla_hub::store::backup::{self, BackupError};
 use flotilla_hub::store::{DiskStore, Store, StoreError};
@@ -120,12 +121,20 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
     // What a projection reads apart from Git.
-    let facts = vec![store.watch("known/"), store.watch("suspended/"), store.watch("kubernetes/")];
+    let facts = vec![
+        store.watch("known/"),
+        store.watch("suspended/"),
+        store.watch("kubernetes/"),
+        hub.sources.changes(),
+    ];
     let helm = Program::new(&args.helm, Limits::default());
     let releases = Releases::open(&args.data.data, Box::new(helm))?;
-    let worker = Worker::new(config, repo, releases, hub.board.clone(), hub.records.clone());
+    let sources = hub.sources.clone();
+    let worker = Worker::new(config, repo, releases, sources, hub.board.clone(), hub.records.clone());
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
+    let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());
+    tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);
     let report = tasks.run(signals, GRACE).await;
     Ok(u8::try_from(report.exit_code()).unwrap_or(1))
 }

@@ -12,21 +12,27 @@ use crate::changes::Changes;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::session::{EncodedBodies, Sessions};
+use crate::sources::{Library, SourceSettings};
 use crate::store::Records;
 use crate::view::Fleet;
 
-/// Settings that concern sessions.
+/// Settings that concern sessions and sources.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How often agents send a heartbeat.
     pub heartbeat: Duration,
     /// How long after its certificate's end an agent may still renew it.
     pub renew_grace: Duration,
+    pub sources: SourceSettings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), renew_grace: Duration::from_secs(180 * 24 * 3600) }
+        Self {
+            heartbeat: Duration::from_secs(15),
+            renew_grace: Duration::from_secs(180 * 24 * 3600),
+            sources: SourceSettings::default(),
+        }
     }
 }
 
@@ -37,6 +43,7 @@ pub struct Hub {
     pub sessions: Sessions,
     pub board: Arc<Board>,
     pub fleet: Arc<Fleet>,
+    pub sources: Arc<Library>,
     pub changes: Arc<Changes>,
     pub bodies: EncodedBodies,
     pub metrics: Metrics,
@@ -64,6 +71,7 @@ impl Hub {
             sessions: Sessions::new(changes.clone()),
             board: Arc::new(Board::new()),
             fleet: Arc::new(Fleet::new()),
+            sources: Arc::new(Library::new(data.join("sources"), settings.sources.clone())),
             changes,
             bodies: EncodedBodies::default(),
             metrics: Metrics::default(),

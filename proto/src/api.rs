@@ -392,6 +392,12 @@ pub struct Source {
     pub checked_at: Option<i64>,
     /// When the revision last changed.
     pub changed_at: Option<i64>,
+    /// It is not asked any more; what there is of it stays in use.
+    pub suspended: bool,
+    /// It asks for verification, and the operator lets it be used without.
+    pub unverified: bool,
+    /// The clusters that define it so; empty for the fleet repo.
+    pub clusters: Vec<String>,
 }
 
 /// Something that happened in a cluster.

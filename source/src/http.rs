@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 
 use crate::flux::{Secret, SecretError};
@@ -85,6 +85,12 @@ pub(crate) struct Fetched {
     pub(crate) content_type: String,
 }
 
+/// What came back to a GET that said what is known.
+pub(crate) enum Conditional {
+    NotModified,
+    Body { bytes: Vec<u8>, etag: Option<String> },
+}
+
 /// A client for one way to trust and to prove.
 #[derive(Clone)]
 pub(crate) struct Http {
@@ -134,7 +140,11 @@ impl Http {
 
     /// Sends it; anything but success is an error.
     pub(crate) fn send(&self, request: RequestBuilder, within: Duration) -> Result<Response, HttpError> {
-        let response = self.send_any(request, within)?;
+        self.check(self.send_any(request, within)?)
+    }
+
+    /// Anything but success is an error.
+    pub(crate) fn check(&self, response: Response) -> Result<Response, HttpError> {
         let (url, status) = (shown(response.url()), response.status());
         match status {
             _ if status.is_success() || status == StatusCode::NOT_MODIFIED => Ok(response),
@@ -159,6 +169,29 @@ impl Http {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         Ok(Fetched { bytes: body(response, limit)?, content_type })
+    }
+}
+
+impl Http {
+    /// The content at an address, unless it is what is known already.
+    pub(crate) fn get_unless(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        known: Option<&str>,
+        limit: u64,
+        within: Duration,
+    ) -> Result<Conditional, HttpError> {
+        let mut request = self.request(Method::GET, url)?.headers(headers);
+        if let Some(etag) = known {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let response = self.send(request, within)?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Conditional::NotModified);
+        }
+        let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Conditional::Body { bytes: body(response, limit)?, etag })
     }
 }
 

@@ -20,6 +20,7 @@ mod folder;
 mod git;
 mod http;
 mod mounted;
+mod oci;
 mod reach;
 mod remote;
 mod semver;
@@ -33,6 +34,7 @@ pub use git::spec::{
 };
 pub use http::{HttpError, Proxy, Tls};
 pub use mounted::Mounted;
+pub use oci::OciError;
 pub use reach::{Allowance, AllowanceError, Reach, ReachError};
 pub use remote::{
     RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes, without_secrets,

@@ -92,6 +92,14 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
+/// `main@sha1:0123abcd`: a revision with as much of its digest as people read.
+fn revision(text: &str) -> String {
+    match text.rsplit_once(':') {
+        Some((kind, digest)) => format!("{kind}:{}", digest.get(..8).unwrap_or(digest)),
+        None => short(text).to_owned(),
+    }
+}
+
 fn pairs(map: &BTreeMap<String, String>) -> String {
     map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
@@ -261,23 +269,36 @@ pub(super) fn unit_message(unit: &Unit) -> String {
 impl Row for Source {
     fn headers(wide: bool) -> &'static [&'static str] {
         if wide {
-            &["NAME", "KIND", "READY", "REFERENCE", "REVISION", "URL", "CHECKED", "CHANGED", "MESSAGE"]
+            &[
+                "NAME",
+                "KIND",
+                "READY",
+                "REFERENCE",
+                "REVISION",
+                "URL",
+                "CHECKED",
+                "CHANGED",
+                "CLUSTERS",
+                "MESSAGE",
+            ]
         } else {
             &["NAME", "KIND", "READY", "REFERENCE", "REVISION", "CHECKED", "MESSAGE"]
         }
     }
 
     fn cells(&self, wide: bool, now: i64) -> Vec<Cell> {
-        let ready = match self.ready {
-            true => Cell::new("True").tone(Tone::Good),
-            false => Cell::new("False").tone(Tone::Bad),
+        let ready = match (self.suspended, self.ready, self.unverified) {
+            (true, ..) => Cell::new("Suspended").tone(Tone::Warn),
+            (false, false, _) => Cell::new("False").tone(Tone::Bad),
+            (false, true, false) => Cell::new("True").tone(Tone::Good),
+            (false, true, true) => Cell::new("Unverified").tone(Tone::Warn),
         };
         let mut cells = vec![
             Cell::new(&self.name).tone(Tone::Strong),
             Cell::new(&self.kind),
             ready,
             Cell::new(&self.reference),
-            Cell::new(short(&self.revision)),
+            Cell::new(revision(&self.revision)),
         ];
         if wide {
             cells.push(Cell::new(&self.url));
@@ -285,13 +306,14 @@ impl Row for Source {
         cells.push(age(now, self.checked_at).into());
         if wide {
             cells.push(age(now, self.changed_at).into());
+            cells.push(Cell::new(self.clusters.join(",")));
         }
         cells.push(Cell::new(&self.message));
         cells
     }
 
     fn key(&self) -> String {
-        format!("source {}/{}", self.kind, self.name)
+        format!("source {}/{} {}", self.kind, self.name, self.clusters.join(","))
     }
 }
 

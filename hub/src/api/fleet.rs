@@ -35,7 +35,7 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: hub.started_at,
         commit: snapshot.fleet.snapshot.clone(),
-        sources: snapshot.fleet.sources.clone(),
+        sources: all_sources(&hub),
         problems: snapshot.fleet.problems.iter().map(Into::into).collect(),
         ..Status::default()
     };
@@ -60,8 +60,15 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
     Ok(Json(status))
 }
 
+/// The fleet repo and what clusters define.
+fn all_sources(hub: &Hub) -> Vec<Source> {
+    let mut sources = hub.fleet.view().sources.clone();
+    sources.extend(hub.sources.view());
+    sources
+}
+
 pub(super) async fn sources(State(hub): State<Arc<Hub>>) -> Answer<Page<Source>> {
-    Ok(Json(Page { items: hub.fleet.view().sources.clone(), next: None }))
+    Ok(Json(Page { items: all_sources(&hub), next: None }))
 }
 
 #[derive(Debug, Deserialize)]

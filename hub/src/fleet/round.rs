@@ -10,8 +10,8 @@ use flotilla_core::{ClusterName, DesiredState, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_proto::api;
 use flotilla_render::{
-    Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, NothingFetched, RenderCache,
-    RenderedUnit, discover, render_cluster,
+    Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, RenderCache, RenderedUnit, discover,
+    render_cluster,
 };
 use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, CommitId, GitRepo};
@@ -20,6 +20,7 @@ use super::subtree::Subtree;
 use super::{Ledger, Releases};
 use crate::desired::project::{known_units, project};
 use crate::desired::{Board, Published};
+use crate::sources::{ClusterSources, Library};
 use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView, UnitFacts};
 
@@ -39,6 +40,7 @@ pub struct Worker {
     repo: GitRepo,
     board: Arc<Board>,
     ledger: Arc<dyn Ledger>,
+    sources: Arc<Library>,
     cache: RenderCache,
     releases: Releases,
     commit: Option<Commit>,
@@ -73,6 +75,7 @@ impl Worker {
         config: FleetConfig,
         repo: GitRepo,
         releases: Releases,
+        sources: Arc<Library>,
         board: Arc<Board>,
         ledger: Arc<dyn Ledger>,
     ) -> Self {
@@ -87,7 +90,7 @@ impl Worker {
         };
         let commit = repo.newest();
         let (cache, memory) = (RenderCache::new(), HashMap::new());
-        Self { config, repo, board, ledger, cache, releases, commit, source, memory }
+        Self { config, repo, board, ledger, sources, cache, releases, commit, source, memory }
     }
 
     pub fn config(&self) -> &FleetConfig {
@@ -174,6 +177,8 @@ impl Worker {
             view.clusters.insert(name.clone(), facts);
         }
         self.unclear(&fleet, view);
+        // Those that Git no longer defines keep what they run, and nobody renders them.
+        self.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
         Ok(())
     }
 
@@ -225,12 +230,14 @@ impl Worker {
         }
         let suspended = self.ledger.suspended(name)?;
         let by_hand = |id: &UnitId| suspended.covers(id);
-        let mut render = self.render(tree, cluster, remembered, &by_hand)?;
+        let sources = ClusterSources::new(&self.sources, name);
+        let mut render = self.render(tree, &sources, cluster, remembered, &by_hand)?;
         if render.units.iter().any(|(id, unit)| is_kept(unit) && !remembered.content.contains_key(id)) {
             // After a restart: what such units last were stands in older commits.
             self.recall(cluster, remembered);
-            render = self.render(tree, cluster, remembered, &by_hand)?;
+            render = self.render(tree, &sources, cluster, remembered, &by_hand)?;
         }
+        sources.settle(&render.sources);
         for (id, rendered) in &render.units {
             if rendered.suspended && remembered.content.contains_key(id) {
                 continue;
@@ -273,6 +280,7 @@ impl Worker {
     fn render(
         &self,
         tree: &Artifact,
+        sources: &ClusterSources<'_>,
         cluster: &ClusterDefinition,
         remembered: &Remembered,
         suspended: &dyn Fn(&UnitId) -> bool,
@@ -280,7 +288,7 @@ impl Worker {
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
         let kubernetes = self.ledger.kubernetes_version(&cluster.name)?;
         let kube_version = kubernetes.as_deref();
-        let inputs = Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree) };
+        let inputs = Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree, sources) };
         // A release may define others; each turn renders all that are known.
         for _ in 0..MAX_TURNS {
             let mut render = render_cluster(&inputs, cluster)?;
@@ -292,8 +300,7 @@ impl Worker {
         Ok(render_cluster(&inputs, cluster)?)
     }
 
-    fn inputs<'a>(&'a self, tree: &'a Artifact) -> Inputs<'a> {
-        let sources = &NothingFetched("is not fetched yet");
+    fn inputs<'a>(&'a self, tree: &'a Artifact, sources: &'a ClusterSources<'_>) -> Inputs<'a> {
         Inputs { renders: &self.releases, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
     }
 
@@ -304,7 +311,8 @@ impl Worker {
             let Some(tree) = commit.parse().ok().and_then(|id| self.artifact(&id).ok()) else { continue };
             let Ok(fleet) = discover(&*tree.files, &self.config.clusters) else { continue };
             let Some(then) = fleet.clusters.get(&cluster.name) else { continue };
-            let Ok(render) = render_cluster(&self.inputs(&tree), then) else { continue };
+            let sources = ClusterSources::new(&self.sources, &cluster.name);
+            let Ok(render) = render_cluster(&self.inputs(&tree, &sources), then) else { continue };
             for (id, rendered) in render.units {
                 if let Some(unit) = rendered.unit
                     && remembered.commits.get(&id) == Some(&commit)

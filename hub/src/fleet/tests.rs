@@ -15,6 +15,7 @@ use flotilla_source::{GitRepo, GitSpec};
 use super::Releases;
 use super::round::{FleetConfig, Worker};
 use crate::desired::Board;
+use crate::sources::{Library, SourceSettings};
 use crate::store::{MemoryStore, Records};
 
 fn git(folder: &Path, args: &[&str]) {
@@ -69,7 +70,8 @@ impl Bench {
         };
         let helm = Program::new("helm", Limits::default());
         let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
-        Worker::new(config, repo, releases, self.board.clone(), self.records.clone())
+        let sources = Library::new(self.folder.path().join("sources"), SourceSettings::default());
+        Worker::new(config, repo, releases, Arc::new(sources), self.board.clone(), self.records.clone())
     }
 
     fn shown(&self, cluster: &str) -> Vec<String> {

@@ -8,7 +8,10 @@
 //! A fetcher makes one attempt when it is told to; when, and what is done with the result, is the caller's. What was
 //! fetched last stays readable whatever comes of the next attempt.
 
+mod archive;
 mod git;
+mod helm;
+mod oci;
 mod secret;
 
 use std::fmt;
@@ -18,10 +21,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use flotilla_core::Digest;
-use flotilla_core::source::{GitRepository, SourceSpec};
+use flotilla_core::source::{GitRepository, HelmRepository, SourceSpec};
 use flotilla_kustomize::files::{Files, ReadError};
 
 use crate::git::error::{CommitError, FetchError, OpenError};
+use crate::http::HttpError;
+use crate::oci::OciError;
 use crate::reach::Reach;
 
 pub use secret::{Secret, SecretError};
@@ -54,6 +59,8 @@ impl Default for SourceLimits {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub spec: SourceSpec,
+    /// Of a HelmChart: the repository that it is in. The secrets are those of that repository.
+    pub repository: Option<HelmRepository>,
     pub secrets: Secrets,
     /// For one attempt.
     pub timeout: Duration,
@@ -75,7 +82,8 @@ impl Wanted {
     pub fn key(&self) -> Digest {
         let Secrets { secret, cert, proxy } = &self.secrets;
         let digest = |secret: &Option<Secret>| secret.as_ref().map(Secret::digest);
-        let parts = [Some(self.spec.digest()), digest(secret), digest(cert), digest(proxy)];
+        let repository = self.repository.clone().map(|spec| SourceSpec::HelmRepository(spec).digest());
+        let parts = [Some(self.spec.digest()), repository, digest(secret), digest(cert), digest(proxy)];
         let texts = parts.map(|part| part.map_or_else(String::new, |digest| digest.to_string()));
         Digest::of_parts(texts.iter().map(String::as_bytes))
     }
@@ -108,8 +116,14 @@ pub enum SourceError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Oci(#[from] OciError),
     #[error("{0}")]
     Wrong(String),
+    #[error("its files have more than the limit of {0} bytes; leave some out, or raise the limit")]
+    TooLarge(u64),
     #[error("{url} has no {what} in the range {range}; it has {}", some(.there))]
     NoVersion { url: String, what: &'static str, range: String, there: Vec<String> },
     #[error("it has more than {0} files; leave some out by spec.ignore, or raise the limit")]
@@ -140,6 +154,9 @@ pub struct Fetcher {
 
 enum Kind {
     Git(git::GitSource),
+    Oci(oci::OciSource),
+    Index(helm::IndexSource),
+    Chart(helm::ChartSource),
 }
 
 impl Fetcher {
@@ -148,15 +165,23 @@ impl Fetcher {
     /// # Errors
     /// Where the folder or the source cannot be used.
     pub fn open(dir: PathBuf, wanted: Wanted, policy: &Policy) -> Result<Self, SourceError> {
-        let Wanted { spec, secrets, timeout } = wanted;
+        let Wanted { spec, repository, secrets, timeout } = wanted;
         let kind = match spec {
             SourceSpec::Git(spec) => {
                 Kind::Git(git::GitSource::open(dir, spec, secrets, timeout, policy.clone())?)
             }
-            SourceSpec::Oci(_) => return Err(SourceError::Unsupported("OCIRepository")),
+            SourceSpec::Oci(spec) => {
+                Kind::Oci(oci::OciSource::open(dir, spec, secrets, timeout, policy.clone()))
+            }
             SourceSpec::Bucket(_) => return Err(SourceError::Unsupported("Bucket")),
-            SourceSpec::HelmRepository(_) => return Err(SourceError::Unsupported("HelmRepository")),
-            SourceSpec::HelmChart(_) => return Err(SourceError::Unsupported("HelmChart")),
+            SourceSpec::HelmRepository(spec) => {
+                Kind::Index(helm::IndexSource::new(spec, secrets, timeout, policy.clone()))
+            }
+            SourceSpec::HelmChart(spec) => {
+                let none = || SourceError::Wrong("its repository is not known".into());
+                let repository = repository.ok_or_else(none)?;
+                Kind::Chart(helm::ChartSource::open(dir, spec, repository, secrets, timeout, policy.clone()))
+            }
             SourceSpec::Generator(_) | SourceSpec::External => {
                 return Err(SourceError::Wrong("it is made of other sources, not fetched".into()));
             }
@@ -168,6 +193,9 @@ impl Fetcher {
     pub fn last(&self) -> Option<Fetched> {
         match &self.kind {
             Kind::Git(source) => source.last(),
+            Kind::Oci(source) => source.last(),
+            Kind::Index(source) => source.last(),
+            Kind::Chart(source) => source.last(),
         }
     }
 
@@ -178,6 +206,9 @@ impl Fetcher {
     pub fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {
         match &mut self.kind {
             Kind::Git(source) => source.fetch(cancel),
+            Kind::Oci(source) => source.fetch(),
+            Kind::Index(source) => source.fetch(),
+            Kind::Chart(source) => source.fetch(),
         }
     }
 }

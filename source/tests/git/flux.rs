@@ -28,7 +28,12 @@ fn spec(url: &str, reference: GitReference) -> GitRepository {
 }
 
 fn wanted(spec: GitRepository) -> Wanted {
-    Wanted { spec: SourceSpec::Git(spec), secrets: Secrets::default(), timeout: Duration::from_secs(60) }
+    Wanted {
+        spec: SourceSpec::Git(spec),
+        repository: None,
+        secrets: Secrets::default(),
+        timeout: Duration::from_secs(60),
+    }
 }
 
 fn secret(data: &[(&str, &str)]) -> Secret {

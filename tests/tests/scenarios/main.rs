@@ -12,6 +12,7 @@ mod kills;
 mod loss;
 mod quiet;
 mod repository;
+mod sources;
 mod suspend;
 mod units;
 

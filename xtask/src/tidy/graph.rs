@@ -11,8 +11,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("kustomize", &["yaml"]),
     ("core", &["yaml"]),
     ("render", &["core", "kustomize", "yaml"]),
-    // A source answers with the file tree that kustomize reads.
-    ("source", &["core", "kustomize"]),
+    // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
+    ("source", &["core", "kustomize", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
     ("hub", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),

@@ -1,0 +1,249 @@
+//! The sources as one cluster sees them: its own secrets, and what its other sources include.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flotilla_core::ClusterName;
+use flotilla_core::source::{
+    ArtifactGenerator, GitRepository, HelmChart, ReconcileStrategy, Scheme, SecretName, Source, SourceId,
+    SourceKind, SourceSpec,
+};
+use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
+use flotilla_render::{Artifact, RenderedSource, Sources, Unavailable};
+use flotilla_runtime::tasks::chain;
+use flotilla_source::Mounted;
+use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
+
+use super::Library;
+use super::library::Demand;
+
+/// How deep repositories may include each other.
+const DEPTH: usize = 8;
+
+/// For one cluster and one round.
+pub struct ClusterSources<'a> {
+    library: &'a Library,
+    cluster: &'a ClusterName,
+    /// What the cluster's last render defined, and what this one has asked for.
+    defined: Mutex<BTreeMap<SourceId, Source>>,
+}
+
+impl<'a> ClusterSources<'a> {
+    pub fn new(library: &'a Library, cluster: &'a ClusterName) -> Self {
+        let defined = Mutex::new(library.defined(cluster));
+        Self { library, cluster, defined }
+    }
+
+    /// Tells the library what this cluster's render defined.
+    pub fn settle(&self, sources: &BTreeMap<SourceId, RenderedSource>) {
+        // A chart's repository, and what a repository includes, may come after it.
+        let known = sources.values().filter_map(|rendered| rendered.source.clone());
+        let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        defined.extend(known.map(|source| (source.id.clone(), source)));
+        drop(defined);
+        let demands = sources.iter().map(|(id, rendered)| (id.clone(), self.demand_of(rendered)));
+        self.library.demand(self.cluster, demands.collect());
+    }
+
+    fn demand_of(&self, rendered: &RenderedSource) -> Demand {
+        let Some(source) = &rendered.source else {
+            let problem = rendered.problems.first().map(ToString::to_string);
+            return Demand { source: None, key: None, problem };
+        };
+        let demand = |key, problem| Demand { source: Some(source.clone()), key, problem };
+        if source.spec.verify() && !self.allows_unverified(&source.id) {
+            let problem = "asks for verification, which is not supported: not used unless --allow-unverified";
+            return demand(None, Some(problem.into()));
+        }
+        match &source.spec {
+            SourceSpec::Generator(_) | SourceSpec::External => return demand(None, None),
+            // A registry is asked for charts only.
+            SourceSpec::HelmRepository(helm) if helm.url.scheme() == Scheme::Oci => {
+                return demand(None, None);
+            }
+            SourceSpec::HelmChart(chart) if chart.source.kind != SourceKind::HelmRepository => {
+                return demand(None, self.fetched(source, 0).err());
+            }
+            _ => {}
+        }
+        match self.wanted(source) {
+            Err(problem) => demand(None, Some(problem)),
+            Ok(wanted) => {
+                let key = wanted.key();
+                // What nobody reads is fetched as well, as by Flux.
+                drop(self.library.content(self.cluster, source, &wanted));
+                demand(Some(key), None)
+            }
+        }
+    }
+
+    fn defined(&self, id: &SourceId) -> Option<Source> {
+        self.defined.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The source with what its secrets hold.
+    fn wanted(&self, source: &Source) -> Result<Wanted, String> {
+        if let SourceSpec::HelmChart(chart) = &source.spec {
+            let repository = self.defined(&chart.source);
+            let repository =
+                repository.ok_or_else(|| format!("is of {}, which is not known yet", chart.source))?;
+            let SourceSpec::HelmRepository(helm) = &repository.spec else {
+                return Err(format!("is of {}, which is no HelmRepository", chart.source));
+            };
+            let secrets = self.wanted(&repository)?.secrets;
+            let timeout = Duration::from_secs(u64::from(source.timeout.max(1)));
+            return Ok(Wanted {
+                spec: source.spec.clone(),
+                repository: Some(helm.clone()),
+                secrets,
+                timeout,
+            });
+        }
+        let secret = |name: &Option<SecretName>| -> Result<Option<Secret>, String> {
+            name.as_ref().map(|name| self.secret(&source.id.namespace, &name.0)).transpose()
+        };
+        let secrets = match &source.spec {
+            SourceSpec::Git(git) => {
+                Secrets { secret: secret(&git.secret)?, cert: None, proxy: secret(&git.proxy_secret)? }
+            }
+            SourceSpec::Oci(oci) => Secrets {
+                secret: secret(&oci.secret)?,
+                cert: secret(&oci.cert_secret)?,
+                proxy: secret(&oci.proxy_secret)?,
+            },
+            SourceSpec::Bucket(bucket) => Secrets {
+                secret: secret(&bucket.secret)?,
+                cert: secret(&bucket.cert_secret)?,
+                proxy: secret(&bucket.proxy_secret)?,
+            },
+            SourceSpec::HelmRepository(helm) => {
+                Secrets { secret: secret(&helm.secret)?, cert: secret(&helm.cert_secret)?, proxy: None }
+            }
+            SourceSpec::HelmChart(_) | SourceSpec::Generator(_) | SourceSpec::External => Secrets::default(),
+        };
+        let timeout = Duration::from_secs(u64::from(source.timeout.max(1)));
+        // What a repository includes is laid over it afterwards, so it is fetched once with and without.
+        let spec = match &source.spec {
+            SourceSpec::Git(git) => SourceSpec::Git(GitRepository { include: Vec::new(), ..git.clone() }),
+            other => other.clone(),
+        };
+        Ok(Wanted { spec, repository: None, secrets, timeout })
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Result<Secret, String> {
+        let mounted = self.library.mounted.as_ref();
+        let found = mounted.map(|mounted| mounted.find(self.cluster, namespace, name)).transpose();
+        match found {
+            Ok(Some(Some(secret))) => Ok(secret),
+            Ok(_) => Err(format!("names the secret {namespace}/{name}, which the hub does not have")),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    fn fetched(&self, source: &Source, depth: usize) -> Result<Fetched, String> {
+        if let SourceSpec::HelmChart(chart) = &source.spec
+            && chart.source.kind != SourceKind::HelmRepository
+        {
+            return self.chart_of_tree(chart, depth);
+        }
+        let wanted = self.wanted(source)?;
+        let own = self.library.content(self.cluster, source, &wanted)?;
+        match &source.spec {
+            SourceSpec::Git(git) if !git.include.is_empty() => self.with_included(git, own, depth),
+            _ => Ok(own),
+        }
+    }
+
+    /// A chart that is a folder of a GitRepository or Bucket.
+    fn chart_of_tree(&self, chart: &HelmChart, depth: usize) -> Result<Fetched, String> {
+        let tree = self
+            .defined(&chart.source)
+            .ok_or_else(|| format!("is of {}, which is not known yet", chart.source))?;
+        if tree.spec.verify() && !self.allows_unverified(&tree.id) {
+            return Err(format!("is of {}, which asks for verification", chart.source));
+        }
+        let tree =
+            self.fetched(&tree, depth + 1).map_err(|error| format!("is of {}: {error}", chart.source))?;
+        let folder = TreePath::from_root(&chart.chart).map_err(|error| format!("spec.chart: {error}"))?;
+        let file = folder.join("Chart.yaml").map_err(|error| error.to_string())?;
+        let text = tree.files.read(&file).map_err(|error| error.to_string())?;
+        let text = std::str::from_utf8(&text).map_err(|_| format!("{file} is not UTF-8 text"))?;
+        let documents = flotilla_yaml::parse(text)
+            .map_err(|error| format!("{file}:{}: {}", error.pos.line, error.message))?;
+        let field = |name: &str| {
+            let node = documents.first().and_then(|node| node.at(&[name]));
+            node.and_then(|node| node.text()).map(|text| text.to_string()).filter(|text| !text.is_empty())
+        };
+        let (name, version) = (field("name"), field("version"));
+        let (Some(name), Some(version)) = (name, version) else {
+            return Err(format!("{file} has no name or no version"));
+        };
+        let revision = match chart.reconcile {
+            ReconcileStrategy::ChartVersion => version,
+            ReconcileStrategy::Revision => {
+                let digest = tree.revision.rsplit(':').next().unwrap_or_default();
+                format!("{version}+{}", digest.get(..12).unwrap_or(digest))
+            }
+        };
+        // As in an archive: the chart's folder has its name.
+        let mut files = Mounted::new(Arc::new(MemoryFiles::default()));
+        files.mount(
+            TreePath::from_root(&name).map_err(|error| format!("{file}: name: {error}"))?,
+            tree.files,
+            folder,
+        );
+        Ok(Fetched { files: Arc::new(files), revision })
+    }
+
+    fn with_included(&self, git: &GitRepository, own: Fetched, depth: usize) -> Result<Fetched, String> {
+        if depth == DEPTH {
+            return Err(format!("repositories include each other more than {DEPTH} deep"));
+        }
+        let mut mounted = Mounted::new(own.files);
+        for include in &git.include {
+            let defined =
+                self.defined.lock().unwrap_or_else(PoisonError::into_inner).get(&include.repository).cloned();
+            let repository =
+                defined.ok_or_else(|| format!("includes {}, which is not known yet", include.repository))?;
+            if repository.spec.verify() && !self.allows_unverified(&repository.id) {
+                return Err(format!("includes {}, which asks for verification", include.repository));
+            }
+            let included = self
+                .fetched(&repository, depth + 1)
+                .map_err(|error| format!("includes {}: {error}", include.repository))?;
+            let path =
+                |text: &str| TreePath::from_root(text).map_err(|error| format!("spec.include: {error}"));
+            let (from, to) = (path(&include.from)?, path(&include.to)?);
+            let there = included.files.entry(&from).map_err(|error| error.to_string())?;
+            if there.is_none() {
+                return Err(format!("includes {from} of {}, which is not there", include.repository));
+            }
+            mounted.mount(to, included.files, from);
+        }
+        let files: Arc<dyn Files> = Arc::new(mounted);
+        Ok(Fetched { files, revision: own.revision })
+    }
+}
+
+impl Sources for ClusterSources<'_> {
+    fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
+        self.defined.lock().unwrap_or_else(PoisonError::into_inner).insert(source.id.clone(), source.clone());
+        let fetched = self.fetched(source, 0).map_err(Unavailable)?;
+        // Trees of one source can be compared by their ids; whose credentials fetched them does not matter.
+        let origin = format!("{} {}", source.id.kind, source.spec.digest());
+        Ok(Artifact::new(fetched.files, fetched.revision, &origin))
+    }
+
+    fn generate(
+        &self,
+        _: &ArtifactGenerator,
+        _: &BTreeMap<String, Artifact>,
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+        Err(Unavailable("artifacts are not generated yet by this hub".into()))
+    }
+
+    fn allows_unverified(&self, source: &SourceId) -> bool {
+        self.library.settings.allow_unverified.contains(source)
+    }
+}

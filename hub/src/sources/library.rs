@@ -1,0 +1,418 @@
+//! What is wanted and what there is of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use flotilla_core::source::{Source, SourceId};
+use flotilla_core::{ClusterName, Digest};
+use flotilla_proto::api;
+use flotilla_runtime::tasks::chain;
+use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
+use tokio::sync::watch;
+
+use super::SourceSettings;
+use super::secrets::MountedSecrets;
+
+/// The first delay after a failure; it doubles with each further one.
+const RETRY: Duration = Duration::from_secs(5);
+/// The longest, unless the source's own interval is longer.
+const RETRY_MOST: Duration = Duration::from_secs(300);
+/// What nobody has wanted for so long is forgotten, its folder included.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// All sources of all clusters. Shared by the fleet loop, the fetch loop and the API.
+pub struct Library {
+    dir: PathBuf,
+    pub(super) settings: SourceSettings,
+    pub(super) mounted: Option<MountedSecrets>,
+    inner: Mutex<Inner>,
+    /// Counts changes that a render may see.
+    changed: watch::Sender<u64>,
+    /// Counts changes of what is wanted.
+    wanted: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    slots: BTreeMap<Digest, Slot>,
+    clusters: HashMap<ClusterName, BTreeMap<SourceId, Demand>>,
+    /// What each cluster's sources were last at while they were not suspended.
+    seen: HashMap<(ClusterName, SourceId), Fetched>,
+}
+
+/// One source of one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Demand {
+    pub(super) source: Option<Source>,
+    /// What it shares with others; `None` where it is not fetched.
+    pub(super) key: Option<Digest>,
+    /// Why not.
+    pub(super) problem: Option<String>,
+}
+
+/// One thing to fetch.
+struct Slot {
+    wanted: Wanted,
+    interval: Duration,
+    /// `None` while it is fetched, or where it could not be opened.
+    fetcher: Option<Fetcher>,
+    content: Option<Fetched>,
+    problem: Option<String>,
+    failures: u32,
+    due: Instant,
+    is_running: bool,
+    /// Whether anybody wants it that is not suspended.
+    is_followed: bool,
+    unwanted_since: Option<Instant>,
+    checked_at: Option<i64>,
+    changed_at: Option<i64>,
+}
+
+/// A fetch to be done.
+pub(super) struct Job {
+    pub(super) key: Digest,
+    pub(super) fetcher: Fetcher,
+}
+
+impl Library {
+    /// With what was fetched before into `dir`.
+    pub fn new(dir: PathBuf, settings: SourceSettings) -> Self {
+        let mounted = settings.secrets.clone().map(MountedSecrets::new);
+        let zero = || watch::Sender::new(0);
+        Self { dir, settings, mounted, inner: Mutex::default(), changed: zero(), wanted: zero() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ticks when a render may come out differently.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Ticks when something else is to be fetched.
+    pub(super) fn wishes(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
+    }
+
+    /// What there is of a cluster's source, from before a restart too. Blocks on the disk where it is asked for the
+    /// first time. A suspended one stays at what it was, though others may follow the same.
+    pub(super) fn content(
+        &self,
+        cluster: &ClusterName,
+        source: &Source,
+        wanted: &Wanted,
+    ) -> Result<Fetched, String> {
+        let key = wanted.key();
+        let is_known = self.lock().slots.contains_key(&key);
+        // Opened outside of the lock; of two at once the later one finds the folder in use and gives way.
+        let slot = (!is_known).then(|| {
+            let slot = Slot::open(self.dir.join(key.to_string()), wanted.clone(), &self.settings);
+            Slot { is_followed: !source.suspend, ..slot }
+        });
+        let mut inner = self.lock();
+        if let Some(slot) = slot {
+            inner.slots.entry(key).or_insert(slot);
+        }
+        let Some(slot) = inner.slots.get(&key) else { return Err("is not fetched yet".into()) };
+        let seen = (cluster.clone(), source.id.clone());
+        if source.suspend && slot.is_followed {
+            let content = inner.seen.get(&seen).cloned();
+            return content.ok_or_else(|| "is suspended, and what it was at is not known".into());
+        }
+        let content = slot.answer()?;
+        inner.seen.insert(seen, content.clone());
+        Ok(content)
+    }
+
+    /// What a cluster's last render defined, by name.
+    pub(super) fn defined(&self, cluster: &ClusterName) -> BTreeMap<SourceId, Source> {
+        let inner = self.lock();
+        let demands = inner.clusters.get(cluster).into_iter().flatten();
+        demands.filter_map(|(id, demand)| Some((id.clone(), demand.source.clone()?))).collect()
+    }
+
+    /// Takes what a cluster wants, all of it.
+    pub(super) fn demand(&self, cluster: &ClusterName, demands: BTreeMap<SourceId, Demand>) {
+        let mut inner = self.lock();
+        let last = inner.clusters.get(cluster);
+        if last == Some(&demands) || (last.is_none() && demands.is_empty()) {
+            return;
+        }
+        inner.seen.retain(|(name, id), _| name != cluster || demands.contains_key(id));
+        inner.clusters.insert(cluster.clone(), demands);
+        inner.count();
+        drop(inner);
+        self.wanted.send_modify(|count| *count += 1);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Forgets clusters that are not there any more.
+    pub(crate) fn retain(&self, is_there: impl Fn(&ClusterName) -> bool) {
+        let mut inner = self.lock();
+        let before = inner.clusters.len();
+        inner.clusters.retain(|name, _| is_there(name));
+        if inner.clusters.len() != before {
+            inner.seen.retain(|(name, _), _| is_there(name));
+            inner.count();
+        }
+    }
+
+    /// Everything is looked at now, whatever its interval.
+    pub fn hurry(&self, is_meant: impl Fn(&SourceId) -> bool) -> usize {
+        let mut inner = self.lock();
+        let demands = inner.clusters.values().flatten();
+        let meant: Vec<Digest> =
+            demands.filter(|(id, _)| is_meant(id)).filter_map(|(_, demand)| demand.key).collect();
+        let mut count = 0;
+        for (_, slot) in inner.slots.iter_mut().filter(|(key, _)| meant.contains(key)) {
+            slot.due = Instant::now();
+            count += 1;
+        }
+        drop(inner);
+        self.wanted.send_modify(|count| *count += 1);
+        count
+    }
+
+    /// Up to `most` fetches that are due, and when the next one is.
+    pub(super) fn due(&self, now: Instant, most: usize) -> (Vec<Job>, Option<Instant>) {
+        let mut inner = self.lock();
+        let mut jobs = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (key, slot) in inner.slots.iter_mut().filter(|(_, slot)| slot.is_followed && !slot.is_running) {
+            if slot.due > now || jobs.len() == most {
+                next = Some(next.map_or(slot.due, |next| next.min(slot.due)));
+                continue;
+            }
+            if slot.fetcher.is_none() {
+                *slot =
+                    Slot { due: slot.due, ..slot.reopened(self.dir.join(key.to_string()), &self.settings) };
+            }
+            match slot.fetcher.take() {
+                Some(fetcher) => {
+                    slot.is_running = true;
+                    jobs.push(Job { key: *key, fetcher });
+                }
+                None => slot.failed(slot.problem.clone().unwrap_or_default(), now),
+            }
+        }
+        (jobs, next)
+    }
+
+    /// What came of a fetch. `now` is in seconds since 1970.
+    pub(super) fn done(
+        &self,
+        key: Digest,
+        fetcher: Option<Fetcher>,
+        result: Result<Fetched, SourceError>,
+        now: i64,
+    ) {
+        let mut inner = self.lock();
+        let Some(slot) = inner.slots.get_mut(&key) else { return };
+        slot.is_running = false;
+        slot.fetcher = fetcher;
+        slot.checked_at = Some(now);
+        let (before, had_problem) = (slot.content.as_ref().map(|c| c.revision.clone()), slot.problem.take());
+        let mut tell = had_problem.is_some();
+        match result {
+            Ok(fetched) => {
+                slot.failures = 0;
+                slot.due = Instant::now() + jittered(slot.interval);
+                if before.as_ref() != Some(&fetched.revision) {
+                    slot.changed_at = Some(now);
+                    tell = true;
+                    tracing::info!(
+                        source = address(&slot.wanted.spec),
+                        revision = fetched.revision,
+                        "fetched"
+                    );
+                }
+                slot.content = Some(fetched);
+            }
+            Err(error) => {
+                let message = chain(&error);
+                tell = before.is_none() && had_problem.as_ref() != Some(&message);
+                if had_problem.as_ref() != Some(&message) {
+                    tracing::warn!(source = address(&slot.wanted.spec), "{message}");
+                }
+                slot.failed(message, Instant::now());
+            }
+        }
+        drop(inner);
+        if tell {
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Drops what nobody has wanted for long; the folders to be removed come back.
+    pub(super) fn sweep(&self, now: Instant) -> Vec<PathBuf> {
+        let mut inner = self.lock();
+        let is_old = |slot: &Slot| {
+            !slot.is_running
+                && slot.unwanted_since.is_some_and(|since| now.duration_since(since) > FORGOTTEN_AFTER)
+        };
+        let old: Vec<Digest> =
+            inner.slots.iter().filter(|(_, slot)| is_old(slot)).map(|(key, _)| *key).collect();
+        old.iter().for_each(|key| {
+            inner.slots.remove(key);
+        });
+        old.into_iter().map(|key| self.dir.join(key.to_string())).collect()
+    }
+
+    /// For people: each source once for all clusters that share it.
+    pub fn view(&self) -> Vec<api::Source> {
+        let inner = self.lock();
+        type Shared = (SourceId, Option<Digest>, Option<String>, bool);
+        let mut shown: BTreeMap<Shared, api::Source> = BTreeMap::new();
+        for (cluster, demands) in &inner.clusters {
+            for (id, demand) in demands {
+                let suspended = demand.source.as_ref().is_some_and(|source| source.suspend);
+                let key = (id.clone(), demand.key, demand.problem.clone(), suspended);
+                let entry = shown.entry(key).or_insert_with(|| {
+                    let slot = demand.key.and_then(|key| inner.slots.get(&key));
+                    let mut shown = show(id, demand, slot);
+                    shown.unverified = demand.source.as_ref().is_some_and(|source| source.spec.verify())
+                        && self.settings.allow_unverified.contains(id);
+                    shown
+                });
+                entry.clusters.push(cluster.to_string());
+            }
+        }
+        let mut sources: Vec<_> = shown.into_values().collect();
+        sources.iter_mut().for_each(|source| source.clusters.sort());
+        sources
+    }
+}
+
+fn show(id: &SourceId, demand: &Demand, slot: Option<&Slot>) -> api::Source {
+    let mut shown = api::Source {
+        name: format!("{}/{}", id.namespace, id.name),
+        kind: id.kind.to_string(),
+        ..api::Source::default()
+    };
+    if let Some(source) = &demand.source {
+        shown.url = address(&source.spec);
+        shown.reference = reference(&source.spec);
+        shown.suspended = source.suspend;
+    }
+    if let Some(slot) = slot {
+        shown.revision = slot.content.as_ref().map(|content| content.revision.clone()).unwrap_or_default();
+        shown.ready = slot.problem.is_none() && slot.content.is_some();
+        shown.message = match (&slot.problem, &slot.content) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(content)) => format!("at {}", content.revision),
+            (None, None) => "not fetched yet".into(),
+        };
+        (shown.checked_at, shown.changed_at) = (slot.checked_at, slot.changed_at);
+    }
+    match (&demand.problem, demand.key) {
+        (Some(problem), _) => (shown.ready, shown.message) = (false, problem.clone()),
+        // Made of others, or asked by others only.
+        (None, None) => shown.ready = true,
+        (None, Some(_)) => {}
+    }
+    shown
+}
+
+/// What people wrote of the revision that they want.
+fn reference(spec: &flotilla_core::source::SourceSpec) -> String {
+    use flotilla_core::source::{GitReference, OciReference, SourceSpec};
+    match spec {
+        SourceSpec::Git(git) => match &git.reference {
+            GitReference::Commit { commit, .. } => commit.clone(),
+            GitReference::Name(text)
+            | GitReference::Semver(text)
+            | GitReference::Tag(text)
+            | GitReference::Branch(text) => text.clone(),
+        },
+        SourceSpec::Oci(oci) => match &oci.reference {
+            OciReference::Digest(text) | OciReference::Tag(text) => text.clone(),
+            OciReference::Semver { range, .. } => range.clone(),
+        },
+        SourceSpec::HelmChart(chart) => chart.version.clone(),
+        _ => String::new(),
+    }
+}
+
+impl Inner {
+    /// Notes who wants what, and how often.
+    fn count(&mut self) {
+        let mut users: BTreeMap<Digest, (bool, u32)> = BTreeMap::new();
+        for demand in self.clusters.values().flat_map(BTreeMap::values) {
+            let (Some(key), Some(source)) = (demand.key, &demand.source) else { continue };
+            let entry = users.entry(key).or_insert((false, source.interval));
+            *entry = (entry.0 || !source.suspend, entry.1.min(source.interval));
+        }
+        for (key, slot) in &mut self.slots {
+            let user = users.get(key);
+            slot.is_followed = user.is_some_and(|(followed, _)| *followed);
+            if let Some((_, interval)) = user {
+                slot.interval = Duration::from_secs(u64::from((*interval).max(1)));
+                slot.unwanted_since = None;
+            } else {
+                slot.unwanted_since.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn open(dir: PathBuf, wanted: Wanted, settings: &SourceSettings) -> Self {
+        let opened = Fetcher::open(dir, wanted.clone(), &settings.policy);
+        let (fetcher, problem) = match opened {
+            Ok(fetcher) => (Some(fetcher), None),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        Self {
+            wanted,
+            interval: RETRY_MOST,
+            content: fetcher.as_ref().and_then(Fetcher::last),
+            fetcher,
+            problem,
+            failures: 0,
+            due: Instant::now(),
+            is_running: false,
+            is_followed: true,
+            unwanted_since: None,
+            checked_at: None,
+            changed_at: None,
+        }
+    }
+
+    /// Opened anew, with what was known of it.
+    fn reopened(&self, dir: PathBuf, settings: &SourceSettings) -> Self {
+        let new = Self::open(dir, self.wanted.clone(), settings);
+        Self {
+            interval: self.interval,
+            content: new.content.or_else(|| self.content.clone()),
+            failures: self.failures,
+            is_followed: self.is_followed,
+            checked_at: self.checked_at,
+            changed_at: self.changed_at,
+            ..new
+        }
+    }
+
+    fn answer(&self) -> Result<Fetched, String> {
+        match (&self.content, &self.problem) {
+            (Some(content), _) => Ok(content.clone()),
+            (None, Some(problem)) => Err(problem.clone()),
+            (None, None) => Err("is not fetched yet".into()),
+        }
+    }
+
+    fn failed(&mut self, problem: String, now: Instant) {
+        let doubled = RETRY.saturating_mul(1 << self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.due = now + jittered(doubled.min(RETRY_MOST.max(self.interval)));
+        self.problem = Some(problem);
+    }
+}
+
+/// Up to a tenth more, so that sources do not stay in step.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(1.0 + rand::random::<f64>() / 10.0)
+}

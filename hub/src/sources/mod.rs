@@ -1,0 +1,47 @@
+//! All sources but the fleet repo: which are wanted, what was fetched of them, and the loop that fetches.
+//!
+//! ```text
+//! fleet round ── demand(cluster, sources) ─────► Library ◄── due, done ── fetch loop ──► flotilla_source::flux
+//!      ▲    ◄─── content(source), at once ─────     │                                     (one folder for each
+//!      └──────────── facts tick ◄── a revision changed                                     spec and credentials)
+//! ```
+//!
+//! A source that many clusters define with the same spec and credentials is fetched once. What was fetched last stays in
+//! use, also over restarts, until something newer is there.
+
+mod cluster;
+mod library;
+mod run;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use flotilla_core::source::SourceId;
+use flotilla_source::flux::Policy;
+
+pub use cluster::ClusterSources;
+pub use library::Library;
+pub use run::run;
+pub use secrets::{MountedSecrets, SecretLookupError};
+
+/// What the operator lays down for sources.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    pub policy: Policy,
+    /// Sources whose content is used though they ask for verification.
+    pub allow_unverified: Vec<SourceId>,
+    /// A folder of mounted secrets.
+    pub secrets: Option<PathBuf>,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        let policy = Policy {
+            reach: flotilla_source::Reach::Public(Vec::new()),
+            limits: flotilla_source::flux::SourceLimits::default(),
+        };
+        Self { policy, allow_unverified: Vec::new(), secrets: None }
+    }
+}

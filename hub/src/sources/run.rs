@@ -1,0 +1,91 @@
+//! The fetch loop: does what is due, a few at a time.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flotilla_core::Digest;
+use flotilla_source::flux::{Fetched, Fetcher, SourceError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Library;
+use super::library::Job;
+
+/// Fetches at one time.
+const AT_ONCE: usize = 8;
+/// How often it is looked for what nobody wants any more.
+const SWEEP: Duration = Duration::from_secs(600);
+/// The longest sleep; whatever is due earlier ends it.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+type Done = (Digest, Option<Fetcher>, Result<Fetched, SourceError>);
+
+/// Fetches what is due until `shutdown`, then stops what is under way.
+pub async fn run(library: Arc<Library>, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let mut running: JoinSet<Done> = JoinSet::new();
+    let mut wishes = library.wishes();
+    let mut swept = Instant::now();
+    while !shutdown.is_cancelled() {
+        wishes.borrow_and_update();
+        let shared = library.clone();
+        let free = AT_ONCE - running.len();
+        // Opening a source reads the disk.
+        let (jobs, next) = tokio::task::spawn_blocking(move || shared.due(Instant::now(), free)).await?;
+        for job in jobs {
+            let cancel = cancel.clone();
+            running.spawn_blocking(move || fetch(job, &cancel));
+        }
+        if swept.elapsed() > SWEEP {
+            swept = Instant::now();
+            let folders = library.sweep(swept);
+            tokio::task::spawn_blocking(move || folders.iter().for_each(|folder| remove(folder))).await?;
+        }
+        let is_full = running.len() == AT_ONCE;
+        let wait =
+            next.filter(|_| !is_full).map_or(LONGEST, |next| next.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Some(done) = running.join_next() => finish(&library, done?),
+            _ = wishes.changed() => {}
+            () = tokio::time::sleep(wait.min(SWEEP)) => {}
+        }
+    }
+    cancel.store(true, Ordering::Relaxed);
+    while let Some(done) = running.join_next().await {
+        finish(&library, done?);
+    }
+    Ok(())
+}
+
+fn fetch(job: Job, cancel: &AtomicBool) -> Done {
+    let Job { key, mut fetcher } = job;
+    // One source that makes a fetcher panic must not take the others along.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let result = fetcher.fetch(cancel);
+        (fetcher, result)
+    }));
+    match caught {
+        Ok((fetcher, result)) => (key, Some(fetcher), result),
+        Err(_) => (
+            key,
+            None,
+            Err(SourceError::Wrong("fetching it went wrong inside of the hub; see its log".into())),
+        ),
+    }
+}
+
+fn finish(library: &Library, (key, fetcher, result): Done) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    library.done(key, fetcher, result, now);
+}
+
+fn remove(folder: &std::path::Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove what was fetched of a source");
+    }
+}

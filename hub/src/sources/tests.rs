@@ -1,0 +1,263 @@
+//! The loops over real repositories: what is shared, followed, kept and told.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use flotilla_core::{ClusterName, UnitEntry};
+use flotilla_kustomize::files::TreePath;
+use flotilla_render::helm::{Limits, Program};
+use flotilla_source::flux::{Policy, SourceLimits};
+use flotilla_source::{GitRepo, GitSpec, Reach};
+
+use super::{Library, SourceSettings, run};
+use crate::desired::Board;
+use crate::fleet::{FleetConfig, Releases, Worker};
+use crate::store::{MemoryStore, Records};
+
+fn git(folder: &Path, args: &[&str]) {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn commit(work: &Path, files: &[(&str, &str)]) {
+    if !work.exists() {
+        std::fs::create_dir_all(work).unwrap();
+        git(work, &["init", "-q"]);
+    }
+    for (path, content) in files {
+        let path = work.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    git(work, &["add", "-A"]);
+    git(work, &["commit", "-q", "--allow-empty", "-m", "change"]);
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    board: Arc<Board>,
+    records: Arc<Records>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let records = Arc::new(Records::open(Arc::new(MemoryStore::default())).unwrap());
+        Self { folder: tempfile::tempdir().unwrap(), board: Arc::new(Board::new()), records }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn library(&self, change: impl FnOnce(&mut SourceSettings)) -> Arc<Library> {
+        let allowed = format!("file://{}", self.folder.path().display()).parse().unwrap();
+        let policy = Policy { reach: Reach::Public(vec![allowed]), limits: SourceLimits::default() };
+        let mut settings = SourceSettings { policy, ..SourceSettings::default() };
+        change(&mut settings);
+        Arc::new(Library::new(self.path("sources"), settings))
+    }
+
+    fn worker(&self, library: &Arc<Library>) -> Worker {
+        let spec = GitSpec::new(
+            format!("file://{}", self.path("fleet").display()).parse().unwrap(),
+            "main".parse().unwrap(),
+        );
+        let repo = GitRepo::open(self.path("clone"), spec).unwrap();
+        let config = FleetConfig {
+            path: TreePath::root(),
+            clusters: TreePath::from_root("clusters").unwrap(),
+            poll_interval: Duration::from_secs(60),
+        };
+        let helm = Program::new("helm", Limits::default());
+        let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
+        Worker::new(config, repo, releases, library.clone(), self.board.clone(), self.records.clone())
+    }
+
+    fn source(&self, name: &str, more: &str) -> String {
+        format!(
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: {name}, namespace: \
+             team}}\nspec:\n  interval: 1h\n  url: file://{}\n  ref: {{branch: main}}\n{more}",
+            self.path(name).display()
+        )
+    }
+
+    /// The unit `team/app` of a cluster: how many objects it has, or why it has none.
+    fn app(&self, cluster: &str) -> String {
+        let cluster: ClusterName = cluster.parse().unwrap();
+        let Some(published) = self.board.current(&cluster) else { return "nothing".into() };
+        match published.state.units().get(&"team/app".parse().unwrap()) {
+            Some(UnitEntry::Present(unit)) => unit.objects.len().to_string(),
+            Some(UnitEntry::Hold(_)) => "held".into(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+const APP: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: app, namespace: \
+                   team}\nspec:\n  path: deploy\n  prune: true\n  interval: 1m\n  sourceRef: {kind: GitRepository, \
+                   name: repo}\n";
+
+fn map(name: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\n")
+}
+
+/// Goes round, and lets the fetch loop work, until `is_done`.
+async fn until(worker: &mut Worker, library: &Library, is_done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut changes = library.changes();
+    loop {
+        worker.round(true, &AtomicBool::new(false));
+        if is_done() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{:?}", library.view());
+        let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+        changes.borrow_and_update();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("deploy/a.yaml", &map("a"))]);
+    let files = [("source.yaml", bench.source("repo", "")), ("app.yaml", APP.to_owned())];
+    for cluster in ["x", "y"] {
+        for (name, text) in &files {
+            commit(&bench.path("fleet"), &[(&format!("clusters/{cluster}/{name}"), text)]);
+        }
+    }
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    worker.round(true, &AtomicBool::new(false));
+    assert_eq!(bench.app("x"), "held", "before anything is fetched");
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "1").await;
+    let shown = library.view();
+    let [source] = &shown[..] else { panic!("{shown:?}") };
+    assert_eq!(
+        (source.name.as_str(), source.kind.as_str(), source.ready, &source.clusters[..]),
+        ("team/repo", "GitRepository", true, &["x".to_owned(), "y".to_owned()][..])
+    );
+    assert!(source.revision.starts_with("main@sha1:"), "{source:?}");
+    assert_eq!(std::fs::read_dir(bench.path("sources")).unwrap().count(), 1, "one clone for both");
+
+    // Its interval is an hour: somebody asks.
+    commit(&bench.path("repo"), &[("deploy/b.yaml", &map("b"))]);
+    assert_eq!(library.hurry(|id| id.name == "repo"), 1);
+    until(&mut worker, &library, || bench.app("x") == "2" && bench.app("y") == "2").await;
+
+    // What cannot be fetched stays as it was, and says so.
+    std::fs::rename(bench.path("repo"), bench.path("away")).unwrap();
+    library.hurry(|_| true);
+    until(&mut worker, &library, || !library.view()[0].ready).await;
+    assert_eq!(bench.app("x"), "2");
+    assert!(library.view()[0].message.contains("no Git repository"), "{:?}", library.view());
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+
+    // After a restart what was fetched is there at once, though nothing can be fetched.
+    drop((worker, library));
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    worker.round(true, &AtomicBool::new(false));
+    assert_eq!(bench.app("x"), "2");
+    assert!(library.view()[0].revision.starts_with("main@sha1:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_source_is_not_used() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("deploy/a.yaml", &map("a"))]);
+    let verify = "  verify: {mode: HEAD, secretRef: {name: keys}}\n";
+    for (cluster, more) in [
+        ("plain", ""),
+        ("signed", verify),
+        ("secret", "  secretRef: {name: creds}\n"),
+        ("suspended", "  suspend: true\n"),
+    ] {
+        let source = bench.source("repo", more);
+        commit(
+            &bench.path("fleet"),
+            &[
+                (&format!("clusters/{cluster}/source.yaml"), &source),
+                (&format!("clusters/{cluster}/app.yaml"), APP),
+            ],
+        );
+    }
+    let message = |library: &Library, cluster: &str| {
+        let shown = library.view();
+        let source = shown.iter().find(|source| source.clusters == [cluster]);
+        source.map(|source| source.message.clone()).unwrap_or_default()
+    };
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    // Nothing of this machine is allowed.
+    let library = bench.library(|settings| settings.policy.reach = Reach::Public(Vec::new()));
+    let mut worker = bench.worker(&library);
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || message(&library, "plain").contains("--allow-source file://")).await;
+    assert_eq!(bench.app("plain"), "held");
+    assert!(message(&library, "signed").contains("--allow-unverified"), "{:?}", library.view());
+    assert!(message(&library, "secret").contains("the secret team/creds"), "{:?}", library.view());
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+
+    drop((worker, library));
+
+    // The operator allows what is needed; the secret is mounted.
+    std::fs::create_dir_all(bench.path("mounted/cluster.secret/team/creds")).unwrap();
+    for (key, value) in [("username", "jo"), ("password", "s3cret")] {
+        std::fs::write(bench.path("mounted/cluster.secret/team/creds").join(key), value).unwrap();
+    }
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let library = bench.library(|settings| {
+        settings.allow_unverified = vec!["GitRepository/team/repo".parse().unwrap()];
+        settings.secrets = Some(bench.path("mounted"));
+    });
+    let mut worker = bench.worker(&library);
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || ["plain", "signed", "secret"].iter().all(|name| bench.app(name) == "1"))
+        .await;
+    assert_eq!(bench.app("suspended"), "held", "it was never fetched, and is not to be");
+    let shown = library.view();
+    let flags: Vec<_> = shown.iter().map(|s| (s.clusters.join(","), s.unverified, s.suspended)).collect();
+    assert!(flags.contains(&("signed".into(), true, false)), "{flags:?}");
+    assert!(flags.contains(&("suspended".into(), false, true)), "{flags:?}");
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_includes_folders_of_others() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("deploy/kustomization.yaml", "resources: [lib/a.yaml, own.yaml]\n")]);
+    commit(&bench.path("repo"), &[("deploy/own.yaml", &map("own"))]);
+    commit(&bench.path("other"), &[("shared/a.yaml", &map("a")), ("x.yaml", "x")]);
+    let include = "  include:\n  - repository: {name: other}\n    fromPath: shared\n    toPath: deploy/lib\n";
+    let (repo, other) = (bench.source("repo", include), bench.source("other", ""));
+    commit(
+        &bench.path("fleet"),
+        &[("clusters/x/repo.yaml", &repo), ("clusters/x/other.yaml", &other), ("clusters/x/app.yaml", APP)],
+    );
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || bench.app("x") == "2").await;
+    let first = bench.board.current(&"x".parse().unwrap()).unwrap().state.digest();
+    let two = format!("{}---\n{}", map("a"), map("b"));
+    commit(&bench.path("other"), &[("shared/a.yaml", &two)]);
+    library.hurry(|id| id.name == "other");
+    until(&mut worker, &library, || bench.app("x") == "3").await;
+    assert_ne!(bench.board.current(&"x".parse().unwrap()).unwrap().state.digest(), first);
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+}

@@ -1,0 +1,250 @@
+//! Archives, unpacked into a folder that is the content of a source at one revision.
+//!
+//! ```text
+//! DIR/state.json    the revision, its folder, and what tells whether there is a newer one
+//! DIR/tree-DIGEST   the files; the one before stays for whoever still reads it
+//! ```
+
+use std::fs;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+use flotilla_core::Digest;
+use flotilla_kustomize::files::{Files, TreePath};
+use serde::{Deserialize, Serialize};
+
+use super::{Fetched, SourceError, SourceLimits};
+use crate::folder::FolderFiles;
+
+/// What was fetched last into a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) revision: String,
+    folder: String,
+    /// An ETag, or a digest: whatever the server tells without sending the content.
+    pub(super) known: String,
+}
+
+/// A source's folder with one revision in it.
+pub(super) struct Store {
+    dir: PathBuf,
+    limits: SourceLimits,
+}
+
+impl Store {
+    pub(super) fn new(dir: PathBuf, limits: SourceLimits) -> Self {
+        Self { dir, limits }
+    }
+
+    /// What is there from before a restart; whatever cannot be read is fetched again.
+    pub(super) fn recall(&self) -> Option<(State, Arc<dyn Files>)> {
+        let text = fs::read(self.dir.join("state.json")).ok()?;
+        let state: State = serde_json::from_slice(&text).ok()?;
+        let files = self.open(&state.folder).ok()?;
+        Some((state, files))
+    }
+
+    fn open(&self, folder: &str) -> Result<Arc<dyn Files>, SourceError> {
+        let path = self.dir.join(folder);
+        let files = FolderFiles::open(&path, self.limits.file_bytes);
+        Ok(Arc::new(files.map_err(|source| SourceError::Disk { path, source })?))
+    }
+
+    /// Makes a revision out of whatever `fill` writes, and forgets all but the one before.
+    pub(super) fn put(
+        &self,
+        revision: String,
+        known: String,
+        fill: impl FnOnce(&mut Tree) -> Result<(), SourceError>,
+    ) -> Result<(State, Arc<dyn Files>), SourceError> {
+        let disk = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SourceError::Disk { path, source }
+        };
+        let new = self.dir.join("new");
+        if new.exists() {
+            fs::remove_dir_all(&new).map_err(disk(&new))?;
+        }
+        fs::create_dir_all(&new).map_err(disk(&new))?;
+        let mut tree = Tree { root: new.clone(), limits: self.limits, files: 0, bytes: 0 };
+        fill(&mut tree)?;
+        let before = self.recall().map(|(state, _)| state.folder);
+        let folder = format!("tree-{}", Digest::of(revision.as_bytes()));
+        for entry in fs::read_dir(&self.dir).map_err(disk(&self.dir))? {
+            let entry = entry.map_err(disk(&self.dir))?;
+            let name = entry.file_name();
+            let is_old = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("tree-") && Some(name) != before.as_deref());
+            if is_old || name.to_str() == Some(folder.as_str()) {
+                fs::remove_dir_all(entry.path()).map_err(disk(&entry.path()))?;
+            }
+        }
+        let place = self.dir.join(&folder);
+        fs::rename(&new, &place).map_err(disk(&place))?;
+        let state = State { revision, folder, known };
+        self.write(&state)?;
+        let files = self.open(&state.folder)?;
+        Ok((state, files))
+    }
+}
+
+impl Store {
+    /// Notes what now tells whether there is something newer.
+    pub(super) fn note(&self, state: &State, known: String) -> Result<State, SourceError> {
+        let state = State { known, ..state.clone() };
+        self.write(&state)?;
+        Ok(state)
+    }
+
+    fn write(&self, state: &State) -> Result<(), SourceError> {
+        let (temporary, path) = (self.dir.join("state.new"), self.dir.join("state.json"));
+        let text = serde_json::to_vec(state).unwrap_or_default();
+        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(|source| SourceError::Disk { path, source })
+    }
+}
+
+/// A folder that is filled, within limits.
+pub(super) struct Tree {
+    root: PathBuf,
+    limits: SourceLimits,
+    files: usize,
+    bytes: u64,
+}
+
+impl Tree {
+    /// Adds a file. One that leads out of the tree is an error.
+    pub(super) fn add(&mut self, path: &str, content: &mut dyn Read) -> Result<(), SourceError> {
+        let inner = TreePath::root()
+            .join(path)
+            .map_err(|error| SourceError::Wrong(format!("its archive: {error}")))?;
+        if inner.is_root() {
+            return Ok(());
+        }
+        self.files += 1;
+        if self.files > self.limits.files {
+            return Err(SourceError::TooManyFiles(self.limits.files));
+        }
+        let target = self.root.join(inner.as_str());
+        let left = self.limits.bytes - self.bytes;
+        let written =
+            write(&target, content, left).map_err(|source| SourceError::Disk { path: target, source })?;
+        match written {
+            Some(bytes) => self.bytes += bytes,
+            None => return Err(SourceError::TooLarge(self.limits.bytes)),
+        }
+        Ok(())
+    }
+
+    /// Adds what a tar archive holds, compressed by gzip or not. Links and devices are left out, as by Flux.
+    pub(super) fn unpack(&mut self, archive: &[u8]) -> Result<(), SourceError> {
+        let wrong = |error: io::Error| SourceError::Wrong(format!("its archive cannot be read: {error}"));
+        let is_gzip = archive.starts_with(&[0x1f, 0x8b]);
+        let reader: Box<dyn Read> =
+            if is_gzip { Box::new(GzDecoder::new(archive)) } else { Box::new(archive) };
+        // What is unpacked and thrown away costs time as well: links, and the archive's own blocks for each file.
+        let blocks = (self.limits.files as u64).saturating_mul(2048);
+        let most = self.limits.bytes.saturating_mul(2).saturating_add(blocks).saturating_add(1 << 20);
+        let mut tar = tar::Archive::new(reader.take(most));
+        for entry in tar.entries().map_err(wrong)? {
+            let mut entry = entry.map_err(wrong)?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let path = entry.path().map_err(wrong)?.into_owned();
+            let path = path
+                .to_str()
+                .ok_or_else(|| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
+            self.add(path.trim_start_matches('/'), &mut entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// `None` where there is more than `limit`.
+fn write(path: &Path, content: &mut dyn Read, limit: u64) -> io::Result<Option<u64>> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = fs::File::create(path)?;
+    let bytes = io::copy(&mut content.take(limit.saturating_add(1)), &mut file)?;
+    file.flush()?;
+    Ok((bytes <= limit).then_some(bytes))
+}
+
+/// A revision as a caller gets it.
+pub(super) fn fetched((state, files): (State, Arc<dyn Files>)) -> Fetched {
+    Fetched { files, revision: state.revision }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use flotilla_kustomize::files::Kind;
+
+    use super::*;
+
+    fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            // By hand: the builder refuses names that lead out.
+            header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            tar.append(&header, content.as_bytes()).unwrap();
+        }
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, "link", "/etc/passwd").unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn archives_become_trees_within_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = SourceLimits { file_bytes: 100, bytes: 20, files: 2 };
+        let store = Store::new(dir.path().join("s"), limits);
+        let put = |revision: &str, archive: &[u8]| {
+            store.put(revision.into(), "known".into(), |tree| tree.unpack(archive)).map(|(_, files)| files)
+        };
+        let good = tar(&[("./a/b.yaml", "b"), ("/c.yaml", "c")]);
+        for archive in [good.clone(), gzip(&good)] {
+            let files = put("1", &archive).unwrap();
+            let names: Vec<_> =
+                files.list(&TreePath::root()).unwrap().into_iter().map(|(n, e)| (n, e.kind)).collect();
+            assert_eq!(names, [("a".to_owned(), Kind::Folder), ("c.yaml".to_owned(), Kind::File)]);
+        }
+        for (archive, reason) in [
+            (tar(&[("../x", "x")]), "leads out"),
+            (tar(&[("a", "x"), ("b", "x"), ("c", "x")]), "more than 2 files"),
+            (tar(&[("a", "0123456789"), ("b", "01234567890")]), "limit of 20 bytes"),
+            (b"no archive at all, but longer than a header".repeat(20), "cannot be read"),
+            (gzip(&good)[..30].to_vec(), "cannot be read"),
+        ] {
+            let error = put("2", &archive).map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains(reason), "{reason}: {error}");
+        }
+        // What failed changed nothing; a newer revision leaves the one before for its readers.
+        let (state, before) = store.recall().unwrap();
+        assert_eq!((state.revision.as_str(), state.known.as_str()), ("1", "known"));
+        put("3", &tar(&[("a/b.yaml", "new")])).unwrap();
+        let path = TreePath::from_root("a/b.yaml").unwrap();
+        assert_eq!(&*before.read(&path).unwrap(), b"b");
+        assert_eq!(&*store.recall().unwrap().1.read(&path).unwrap(), b"new");
+        put("4", &good).unwrap();
+        assert!(before.read(&path).is_err(), "two revisions are kept");
+    }
+}
