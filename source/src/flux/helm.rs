@@ -94,14 +94,14 @@ impl ChartSource {
 
     pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {
         let put = match self.repository.url.scheme() {
-            Scheme::Oci => self.from_registry()?,
-            _ => self.from_index()?,
+            Scheme::Oci => self.fetch_by_registry()?,
+            _ => self.fetch_by_index()?,
         };
         self.last = Some(put.clone());
         Ok(fetched(put))
     }
 
-    fn from_index(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
+    fn fetch_by_index(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
         let access = Access::new(&self.repository, &self.secrets, &self.policy, self.timeout)?;
         // What is known is the index's ETag and the chart's digest, a space between them.
         let (etag, digest) = self
@@ -146,7 +146,7 @@ impl ChartSource {
         self.store.put(entry.version.clone(), known, |tree| tree.unpack(&bytes))
     }
 
-    fn from_registry(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
+    fn fetch_by_registry(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
         let base = self.repository.url.rest().trim_end_matches('/');
         let address = format!("{base}/{}", self.chart.chart);
         let mut registry =

@@ -153,7 +153,7 @@ pub struct Fetcher {
 }
 
 enum Kind {
-    Git(git::GitSource),
+    Git(Box<git::GitSource>),
     Oci(oci::OciSource),
     Index(helm::IndexSource),
     Chart(helm::ChartSource),
@@ -168,7 +168,7 @@ impl Fetcher {
         let Wanted { spec, repository, secrets, timeout } = wanted;
         let kind = match spec {
             SourceSpec::Git(spec) => {
-                Kind::Git(git::GitSource::open(dir, spec, secrets, timeout, policy.clone())?)
+                Kind::Git(Box::new(git::GitSource::open(dir, spec, secrets, timeout, policy.clone())?))
             }
             SourceSpec::Oci(spec) => {
                 Kind::Oci(oci::OciSource::open(dir, spec, secrets, timeout, policy.clone()))
