@@ -121,6 +121,11 @@ impl Members {
         true
     }
 
+    /// Something else that is told of an object is new.
+    pub(crate) fn touch(&self, id: &ObjectId) {
+        self.lock().changed.insert(id.clone());
+    }
+
     /// A watch says that it is gone, or lost its label. True if that is new.
     pub(crate) fn gone(&self, id: &ObjectId, version: u64) -> bool {
         let mut inner = self.lock();

@@ -11,6 +11,7 @@ mod faults;
 mod kills;
 mod loss;
 mod quiet;
+mod reliability;
 mod repository;
 mod sources;
 mod suspend;
