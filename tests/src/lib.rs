@@ -10,7 +10,6 @@
 //!   limits         disks that are full or read-only
 //!   objects, wait  what a scenario reads, changes and waits for
 //!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
-//!   reliability    faults on a cluster under constant change, and what must hold after each
 //!   demo           what `flotilla-demo` shows
 //! ```
 //!
@@ -25,6 +24,7 @@ mod etcd;
 pub mod fleet;
 pub mod git;
 pub mod git_http;
+pub mod helm;
 mod kubelet;
 pub mod limits;
 pub mod manifests;
@@ -33,7 +33,6 @@ mod pki;
 mod ports;
 pub mod process;
 pub mod proxy;
-pub mod reliability;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Clusters, ControllerManager};

@@ -20,7 +20,6 @@ mod health;
 mod memory;
 mod one;
 mod prune;
-mod reasons;
 mod template;
 mod unit_state;
 

@@ -96,8 +96,8 @@ async fn origins_name_the_file_and_line_of_each_value() -> anyhow::Result<()> {
         format!(
             "apiVersion: v1   # {remote}/base/map.yaml:1\ndata:\n  k: one         # {remote}/base/map.yaml:6\n\
              kind: ConfigMap  # {remote}/base/map.yaml:2\nmetadata:\n  name: a        # {remote}/base/map.yaml:4\n\
-             ---\napiVersion: v1   # over/p.yaml:1\ndata:\n  k: three       # over/p.yaml:6\nkind: ConfigMap  # over/p.yaml:2\n\
-             metadata:\n  name: b        # over/p.yaml:4\n"
+             ---\napiVersion: v1   # base/map.yaml:1\ndata:\n  k: three       # over/p.yaml:6\n\
+             kind: ConfigMap  # base/map.yaml:2\nmetadata:\n  name: b        # base/map.yaml:4\n"
         ),
         "{built:?}"
     );

@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::live::Live;
 
 mod kinds;
-pub mod reason;
 #[cfg(test)]
 mod tests;
 

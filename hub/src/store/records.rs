@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::generations::Block;
 use super::{
     ApprovalRecord, AuditRecord, ClusterRecord, History, HistoryRecord, KnownUnitRecord, KnownUnits,
-    LastGood, Outcome, RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Txn, VERSION,
+    Kubernetes, LastGood, Outcome, RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Txn,
+    VERSION,
 };
 use crate::desired::KnownUnit;
 
@@ -250,14 +251,16 @@ impl Records {
 
     /// The cluster's Kubernetes, as its agent last said; `None`: it has never connected.
     pub fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
-        self.read(&format!("kubernetes/{cluster}"))
+        let kubernetes: Option<Kubernetes> = self.read(&format!("kubernetes/{cluster}"))?;
+        Ok(kubernetes.map(|kubernetes| kubernetes.version))
     }
 
     pub fn set_kubernetes_version(&self, cluster: &ClusterName, version: &str) -> Result<(), StoreError> {
         if self.kubernetes_version(cluster)?.as_deref() == Some(version) {
             return Ok(());
         }
-        self.set(&format!("kubernetes/{cluster}"), None, |_| Some(version.to_owned())).map(|_| ())
+        let kubernetes = Kubernetes { version: version.to_owned() };
+        self.set(&format!("kubernetes/{cluster}"), None, |_| Some(kubernetes.clone())).map(|_| ())
     }
 
     // Last good commits

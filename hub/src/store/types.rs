@@ -149,6 +149,12 @@ impl From<KnownUnitRecord> for KnownUnit {
     }
 }
 
+/// The Kubernetes of a cluster, as its agent last said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kubernetes {
+    pub version: String,
+}
+
 /// The commit from which each unit of a cluster was last rendered without an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastGood {

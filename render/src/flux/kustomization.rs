@@ -148,17 +148,7 @@ impl Reader {
             }
             "ignore" => spec.ignore = ignore_rules(field)?,
             "postBuild" => self.post_build = Some(post_build(field)?),
-            "kubeConfig" => {
-                let message =
-                    "is not supported: each cluster has an agent of its own; give that cluster a folder";
-                return Err(field.wrong(message));
-            }
-            "decryption" => {
-                let message = "is not supported yet: nothing that is encrypted is applied; this unit stays as it is until \
-                               the field goes";
-                return Err(field.wrong(message));
-            }
-            "healthCheckExprs" => {
+            "healthCheckExprs" | "decryption" | "kubeConfig" => {
                 let message = "is not supported yet; this unit stays as it is until the field goes";
                 return Err(field.wrong(message));
             }
@@ -275,13 +265,7 @@ mod tests {
         for (more, expected) in [
             (
                 "  decryption: {provider: sops}\n",
-                "apps.yaml:6:15: spec.decryption: is not supported yet: nothing that is encrypted is applied; this unit \
-                 stays as it is until the field goes",
-            ),
-            (
-                "  kubeConfig: {secretRef: {name: other}}\n",
-                "apps.yaml:6:15: spec.kubeConfig: is not supported: each cluster has an agent of its own; give that \
-                 cluster a folder",
+                "apps.yaml:6:15: spec.decryption: is not supported yet; this unit stays as it is until the field goes",
             ),
             ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
             (

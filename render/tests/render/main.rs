@@ -1,7 +1,5 @@
 //! The renderer seen from outside.
 
-mod coverage;
-mod fields;
 mod fleet;
 mod fleet_example;
 mod flux_live;

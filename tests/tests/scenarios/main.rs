@@ -11,7 +11,7 @@ mod faults;
 mod kills;
 mod loss;
 mod quiet;
-mod reliability;
+mod releases;
 mod repository;
 mod sources;
 mod suspend;

@@ -204,7 +204,7 @@ mod tests {
             "comments change nothing:\n{shown}"
         );
         for (start, origin) in [
-            ("apiVersion: v1", "over/p.yaml:1"),
+            ("apiVersion: v1", "base/map.yaml:1"),
             ("  last: \"y\"", "over/p.yaml:6"),
             ("    ddddddddd", "base/map.yaml:7"),
             ("  text: |", "base/map.yaml:10"),

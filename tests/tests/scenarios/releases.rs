@@ -1,0 +1,112 @@
+//! Helm releases, rendered by the real helm at the hub and applied as units.
+
+use anyhow::ensure;
+use flotilla_tests::ClusterOptions;
+use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
+use flotilla_tests::git::{Change, Repo, file};
+use flotilla_tests::helm::{self, CHART};
+use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::wait::eventually;
+use serde_json::json;
+
+use crate::config;
+
+fn release(values: &str) -> Change {
+    let text = format!(
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: web, namespace: \
+         default}}\nspec:\n  interval: 1m\n  chart:\n    spec:\n      chart: ./charts/own\n      sourceRef: {{kind: \
+         GitRepository, name: flux-system, namespace: flux-system}}\n  values: {values}\n"
+    );
+    file("clusters/one/web.yaml", text)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_is_rendered_once_and_applied() {
+    let program = tokio::task::spawn_blocking(|| helm::find_or_build(&mut |_| {})).await.unwrap().unwrap();
+    let mut files = vec![release("{replicas: 2, global: {port: 8080}}")];
+    files.extend(CHART.iter().map(|(path, content)| file(&format!("charts/own/{path}"), *content)));
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", &files).unwrap();
+    let url = repo.url();
+    let args = vec!["--helm".to_owned(), program.display().to_string()];
+    let options = HubOptions { args, ..HubOptions::default() };
+    let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
+    let cluster = flotilla_tests::Clusters::new().await.unwrap();
+    let [cluster] = cluster.start(["one"], &ClusterOptions::default()).await.unwrap();
+    fleet.join("one", cluster).await.unwrap();
+
+    let service = ObjectRef::new("v1", "Service", "default", "web-sub");
+    let secret = ObjectRef::new("v1", "Secret", "default", "web");
+    let password = |fleet: &Fleet| {
+        let (client, secret) = (fleet.client("one"), secret.clone());
+        async move { secret.field(&client, "/data/password").await }
+    };
+    fleet.field_becomes("one", &config("web"), "/data/replicas", "2").await.unwrap();
+    fleet.field_becomes("one", &config("web"), "/data/kubernetes", "v1.36.3").await.unwrap();
+    fleet.field_becomes("one", &service, "/spec/ports/0/port", 8080).await.unwrap();
+    fleet
+        .appears(
+            "one",
+            &ObjectRef::global("apiextensions.k8s.io/v1", "CustomResourceDefinition", "monitors.example.org"),
+        )
+        .await
+        .unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    let drawn = password(&fleet).await.unwrap();
+
+    // A commit beside it, a restart of the hub: helm is not run again, or the password would be another.
+    fleet
+        .commit(
+            "Beside",
+            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "1"))],
+        )
+        .await
+        .unwrap();
+    fleet.field_becomes("one", &config("other"), "/data/value", "1").await.unwrap();
+    fleet.hub().process().kill();
+    fleet.hub().restart().await.unwrap();
+    fleet
+        .commit(
+            "Beside",
+            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "2"))],
+        )
+        .await
+        .unwrap();
+    fleet.field_becomes("one", &config("other"), "/data/value", "2").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    assert_eq!(password(&fleet).await.unwrap(), drawn);
+
+    // Without drift detection, drift is told and left.
+    config("web").edit(&fleet.client("one"), json!({"data": {"replicas": "9"}})).await.unwrap();
+    eventually(SOON, || async {
+        let units = fleet.units("one").await?;
+        let drift = &units["helmrelease/default/web"].drift;
+        ensure!(drift.len() == 1, "drift: {drift:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(config("web").field(&fleet.client("one"), "/data/replicas").await.unwrap(), "9");
+
+    // What cannot be rendered keeps what runs, by name.
+    for (values, says) in [
+        ("{replicas: many}", "replicas"),
+        ("{hook: true}", "Job migrate (pre-upgrade, own/templates/hook.yaml)"),
+        ("{old: true}", "own/templates/secret.yaml:8:"),
+    ] {
+        fleet.commit(values, &[release(values)]).await.unwrap();
+        eventually(SOON, || async {
+            let units = fleet.units("one").await?;
+            let errors = flotilla_tests::fleet::errors(&units["helmrelease/default/web"]);
+            ensure!(errors.iter().any(|error| error.contains(says)), "{errors:?}");
+            anyhow::Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    assert_eq!(password(&fleet).await.unwrap(), drawn, "what was held stayed");
+
+    fleet.commit("Mend", &[release("{replicas: 3}")]).await.unwrap();
+    fleet.field_becomes("one", &config("web"), "/data/replicas", "3").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+}
