@@ -12,6 +12,12 @@ use serde_json::{Value, json};
 
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 
+fn labelled(name: &str, value: &str, label: (&str, &str)) -> Value {
+    let mut object = config(name, value);
+    object["metadata"]["labels"] = json!({format!("{FLUX}/{}", label.0): label.1});
+    object
+}
+
 fn annotated(name: &str, value: &str, annotation: (&str, &str)) -> Value {
     let mut object = config(name, value);
     object["metadata"]["annotations"] = json!({format!("{FLUX}/{}", annotation.0): annotation.1});
@@ -35,10 +41,11 @@ async fn objects_say_how_they_are_applied() {
         annotated("merge", "ours", ("ssa", "Merge")),
         annotated("once", "ours", ("ssa", "IfNotPresent")),
         annotated("once-new", "ours", ("ssa", "IfNotPresent")),
-        annotated("never", "ours", ("ssa", "Ignore")),
+        labelled("never", "ours", ("ssa", "Ignore")),
         annotated("off", "ours", ("reconcile", "disabled")),
         annotated("off-new", "ours", ("reconcile", "disabled")),
         annotated("keep", "ours", ("prune", "disabled")),
+        labelled("keep-too", "ours", ("prune", "disabled")),
         config("plain", "ours"),
     ];
     let wait = UnitSpec { wait: true, ..UnitSpec::default() };
@@ -60,7 +67,7 @@ async fn objects_say_how_they_are_applied() {
     let pause = |word: Value| json!({"metadata": {"annotations": {format!("{FLUX}/reconcile"): word}}, "data": {"value": "paused"}});
     plain.edit(&client, pause("disabled".into())).await.unwrap();
     let mut next = objects.clone();
-    next[7] = config("plain", "newer");
+    next[8] = config("plain", "newer");
     bench.present("a", wait.clone(), &next);
     bench.publish();
     bench.until_ready().await;
@@ -78,7 +85,7 @@ async fn objects_say_how_they_are_applied() {
         bench.until_gone(&at("ConfigMap", "default", name)).await;
     }
     bench.until_ready().await;
-    for name in ["once", "never", "off", "keep"] {
+    for name in ["once", "never", "off", "keep", "keep-too"] {
         assert!(bench.is_there(&at("ConfigMap", "default", name)).await, "{name}");
     }
 }

@@ -8,7 +8,7 @@ use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind, Sou
 
 use crate::cluster::Inputs;
 use crate::content::Content;
-use crate::source::{Artifact, RenderedSource, fleet_source};
+use crate::source::{Artifact, RenderedSource, SourceDefinition, fleet_source};
 
 /// What there is of a source.
 #[derive(Clone)]
@@ -95,15 +95,24 @@ impl<'a> Registry<'a> {
         notices
     }
 
+    /// Why the fleet repo must not be used, if its object in the root's output asks for what we cannot do.
+    pub(crate) fn refuse_fleet(&mut self, root: &Content) -> Option<Problem> {
+        let is_fleet = |definition: &&SourceDefinition| definition.source.id == fleet_source();
+        let SourceDefinition { source, file, line } = root.sources.iter().find(is_fleet)?;
+        if !source.spec.verify() || self.inputs.sources.allows_unverified(&source.id) {
+            return None;
+        }
+        let reason = unverified(&source.id);
+        self.fleet = Some(reason.clone());
+        Some(Problem::error(file.clone(), *line, reason).field("spec.verify"))
+    }
+
     /// The object of the fleet repo itself: what the hub fetches is set at the hub.
     fn fleet_repo(&mut self, unit: &UnitId, source: &Source, at: &(String, u32)) -> Option<Problem> {
         let SourceSpec::Git(git) = &source.spec else { return None };
         if *unit != UnitId::root() {
             let message = format!("{} is the fleet repo, which only the root unit defines", source.id);
             return Some(Problem::error(at.0.clone(), at.1, message).as_notice());
-        }
-        if git.verify && !self.inputs.sources.allows_unverified(&source.id) {
-            self.fleet = Some(unverified(&source.id));
         }
         let set = [
             ("ignore", git.ignore.is_some()),

@@ -166,6 +166,11 @@ impl Walk<'_> {
             }
             outcome = self.build(&definition, &fleet, &variables)?;
         }
+        if let Ok(content) = &outcome
+            && let Some(problem) = self.registry.refuse_fleet(content)
+        {
+            outcome = Err([problem].into());
+        }
         let pending =
             Pending { definition, parent: None, parent_account: None, depth: 0, values_final: true };
         match outcome {

@@ -72,8 +72,12 @@ where
     W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     match format {
-        LogFormat::Text => fmt::layer().with_writer(writer).with_ansi(colour).boxed(),
-        LogFormat::Json => fmt::layer().with_writer(writer).json().flatten_event(true).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(writer).log_internal_errors(false).with_ansi(colour).boxed()
+        }
+        LogFormat::Json => {
+            fmt::layer().with_writer(writer).log_internal_errors(false).json().flatten_event(true).boxed()
+        }
     }
 }
 

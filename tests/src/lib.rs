@@ -10,6 +10,7 @@
 //!   limits         disks that are full or read-only
 //!   objects, wait  what a scenario reads, changes and waits for
 //!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
+//!   reliability    faults on a cluster under constant change, and what must hold after each
 //!   demo           what `flotilla-demo` shows
 //! ```
 //!
@@ -33,6 +34,7 @@ mod pki;
 mod ports;
 pub mod process;
 pub mod proxy;
+pub mod reliability;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Clusters, ControllerManager};

@@ -2,26 +2,34 @@
 //!
 //! ```text
 //!   agent ──http──► ApiProxy ──https──► kube-apiserver
-//!                     │ log of requests, faults
+//!                     │ log of requests, faults (single answers), troubles (`harm`: a bad network for a while)
 //! ```
 //!
 //! Who the client is stays as it says: its Authorization and Impersonate headers go through.
 
+mod harm;
+
+use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::Client;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::harm::{Harm, Trouble};
 
 use crate::cluster::Cluster;
 use crate::components;
@@ -71,6 +79,7 @@ impl Fault {
 struct Shared {
     seen: Vec<Seen>,
     faults: Vec<Fault>,
+    troubles: watch::Sender<Vec<Trouble>>,
 }
 
 /// A running proxy. Ends on drop.
@@ -79,7 +88,7 @@ pub struct ApiProxy {
     url: String,
     kubeconfig: PathBuf,
     shared: Arc<Mutex<Shared>>,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Infallible>,
 }
 
 impl ApiProxy {
@@ -96,9 +105,8 @@ impl ApiProxy {
         fs::write(&kubeconfig, content).with_context(|| format!("write {}", kubeconfig.display()))?;
         let shared = Arc::<Mutex<Shared>>::default();
         let upstream = cluster.anonymous_client().await?;
-        let router = Router::new().fallback(forward).with_state((upstream, shared.clone()));
-        // It ends when it is aborted; serving itself has no error to return.
-        let serving = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
+        // It ends when it is aborted, and its connections with it.
+        let serving = tokio::spawn(serve(listener, upstream, shared.clone()));
         Ok(Self { url, kubeconfig, shared, serving })
     }
 
@@ -119,9 +127,15 @@ impl ApiProxy {
         self.shared().faults.push(fault);
     }
 
-    /// Ends all faults.
+    /// Begins a trouble beside those that stand; watches that are open have it too.
+    pub fn trouble(&self, trouble: Trouble) {
+        self.shared().troubles.send_modify(|troubles| troubles.push(trouble));
+    }
+
+    /// Ends all faults and troubles.
     pub fn heal(&self) {
         self.shared().faults.clear();
+        self.shared().troubles.send_modify(Vec::clear);
     }
 
     /// The requests since the last call, failed ones included, in the order of their arrival.
@@ -145,15 +159,70 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn forward(
-    State((upstream, shared)): State<(Client, Arc<Mutex<Shared>>)>,
-    request: Request,
-) -> Response {
+async fn serve(listener: TcpListener, upstream: Client, shared: Arc<Mutex<Shared>>) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                // A caller that is gone already calls again.
+                let Ok((stream, _)) = accepted else { continue };
+                let (upstream, shared) = (upstream.clone(), shared.clone());
+                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    forward(upstream.clone(), shared.clone(), request.map(Body::new))
+                });
+                connections.spawn(async move {
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    // An error is a caller that went away, or a connection that was ended on demand.
+                    drop(server.serve_connection(TokioIo::new(stream), service).await);
+                });
+            }
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    eprintln!("proxy: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// An error ends the connection without an answer.
+async fn forward(upstream: Client, shared: Arc<Mutex<Shared>>, request: Request) -> io::Result<Response> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let seen = Seen { method: request.method().clone(), path };
     if let Some(status) = fault(&mut lock(&shared), &seen) {
-        return refusal(status, "a fault on demand");
+        return Ok(refusal(status, "a fault on demand"));
     }
+    let troubles = lock(&shared).troubles.subscribe();
+    let harm = drawn(&troubles.borrow(), &seen);
+    match harm {
+        Some(Harm::Drop) => return Err(io::Error::other("dropped on demand")),
+        Some(Harm::Refuse(status)) => return Ok(refusal(status, "a trouble on demand")),
+        Some(Harm::Delay(time)) => tokio::time::sleep(time).await,
+        _ => {}
+    }
+    let is_watch = seen.method == Method::GET && seen.path.contains("watch=");
+    let answer = answer(&upstream, request).await;
+    match harm {
+        Some(Harm::LoseAnswer) => Err(io::Error::other("its answer was lost on demand")),
+        Some(Harm::CutAnswer) if !is_watch => Ok(answer.map(harm::cut)),
+        _ if is_watch && answer.status().is_success() => {
+            Ok(answer.map(|body| harm::watch(body, seen.path, troubles)))
+        }
+        _ => Ok(answer),
+    }
+}
+
+/// The trouble of requests that hits this one.
+fn drawn(troubles: &[Trouble], seen: &Seen) -> Option<Harm> {
+    let hits = |trouble: &&Trouble| {
+        !trouble.harm.is_to_watches()
+            && seen.path.contains(&trouble.path)
+            && rand::random::<f64>() < trouble.share
+    };
+    troubles.iter().find(hits).map(|trouble| trouble.harm)
+}
+
+async fn answer(upstream: &Client, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     // They concern the connection to the proxy.
     for name in [header::HOST, header::CONNECTION, header::UPGRADE] {

@@ -1,4 +1,4 @@
-//! The workspace's own commands: `cargo xtask test|demo|bench|dist|fuzz|tidy`.
+//! The workspace's own commands: `cargo xtask test|demo|bench|reliability|dist|fuzz|tidy`.
 //!
 //! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
 //! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
@@ -10,6 +10,7 @@ mod dist;
 mod fuzz;
 mod needs;
 mod parts;
+mod reliability;
 mod test;
 mod tidy;
 mod workspace;
@@ -28,6 +29,8 @@ cargo xtask COMMAND
         --exit runs a verified tour instead; --contexts takes clusters that exist already.
   bench [NAME] [ARGUMENTS]
         Release build, then the benchmarks: a JSON object a line.
+  reliability [NAME]... [--runs N] [--seconds N] [--seed N]
+        Faults on a real cluster under constant change; writes docs/reliability.md when all are run.
   dist
         The binaries that are shipped, and their sizes.
   fuzz [TARGET] [--seconds N]
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "test" => test::run(&args),
         "demo" => demo::run(&args),
         "bench" => bench::run(&args),
+        "reliability" => reliability::run(&args),
         "dist" => dist::run(&args),
         "fuzz" => fuzz::run(&args),
         "tidy" => tidy::run(&args),

@@ -1,7 +1,7 @@
 //! What each of our objects looked like last: by the answers to our own applies and by watches. Of an object no more
 //! than this is kept.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flotilla_core::health::Health;
@@ -37,10 +37,12 @@ impl Observed {
     }
 }
 
-/// Whether an object says by Flux's annotations that it is to be left alone, be it that kubectl put them there.
+/// Whether an object says by Flux's annotations or labels that it is to be left alone, be it that kubectl put them there.
 pub(crate) fn is_paused(metadata: &Metadata) -> bool {
     let says = |name: &str, word: &str| {
-        metadata.annotations.get(name).is_some_and(|value| value.eq_ignore_ascii_case(word))
+        let found =
+            |all: &BTreeMap<String, String>| all.get(name).is_some_and(|v| v.eq_ignore_ascii_case(word));
+        found(&metadata.annotations) || found(&metadata.labels)
     };
     says("kustomize.toolkit.fluxcd.io/reconcile", "disabled")
         || says("kustomize.toolkit.fluxcd.io/ssa", "ignore")
@@ -119,6 +121,11 @@ impl Members {
         inner.seen.insert(id.clone(), observed);
         inner.changed.insert(id);
         true
+    }
+
+    /// Something else that is told of an object is new.
+    pub(crate) fn touch(&self, id: &ObjectId) {
+        self.lock().changed.insert(id.clone());
     }
 
     /// A watch says that it is gone, or lost its label. True if that is new.

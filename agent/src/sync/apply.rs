@@ -20,6 +20,7 @@ use tokio::sync::SemaphorePermit;
 use super::api::Bodies;
 use super::memory::Mark;
 use super::one::{Applied, DENIED, One, StepError, Wishes};
+use super::reasons::Reasons;
 use super::template;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
@@ -41,6 +42,7 @@ pub(super) struct Tools {
     pub(super) members: Arc<Members>,
     pub(super) owners: Owners,
     pub(super) bodies: Arc<dyn Bodies>,
+    pub(super) reasons: Reasons,
     /// Seats for work on single objects: whoever waits for one holds no content and hardly any memory, so that
     /// thousands can.
     pub(super) seats: tokio::sync::Semaphore,

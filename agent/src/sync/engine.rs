@@ -15,6 +15,7 @@ use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::apply::Tools;
 use super::coordinator::{Coordinator, now};
 use super::memory;
+use super::reasons::Reasons;
 use crate::cluster::Cluster;
 use crate::cluster::inventory::Book;
 use crate::cluster::owners::Owners;
@@ -218,6 +219,7 @@ async fn start(shared: &Shared) -> Tools {
                     members: Arc::default(),
                     owners: Owners::default(),
                     bodies: shared.bodies.clone(),
+                    reasons: Reasons::default(),
                     seats: Semaphore::new(shared.options.in_flight + SEATS_BEYOND),
                 };
             }

@@ -137,12 +137,17 @@ impl Coordinator {
     fn unwell_object(&self, id: &ObjectId, only_failed: bool) -> Option<Unwell> {
         let unwell =
             |message: &str, failed| Some(Unwell { finding: finding(id, "NotHealthy", message), failed });
+        let because = |message: &str, failed| match self.tools.reasons.of(id) {
+            Some(why) => unwell(&format!("{message}: {why}"), failed),
+            None => unwell(message, failed),
+        };
         match self.tools.members.get(id) {
             Known::There(observed) => match observed.health.status {
                 Status::Current => None,
-                Status::Failed => unwell(&observed.health.message, true),
+                Status::Failed => because(&observed.health.message, true),
                 Status::InProgress | Status::Terminating if only_failed => None,
-                Status::InProgress | Status::Terminating => unwell(&observed.health.message, false),
+                Status::InProgress => because(&observed.health.message, false),
+                Status::Terminating => unwell(&observed.health.message, false),
             },
             _ if only_failed => None,
             Known::Absent => unwell("is not there", false),

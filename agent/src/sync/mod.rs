@@ -20,6 +20,7 @@ mod health;
 mod memory;
 mod one;
 mod prune;
+mod reasons;
 mod template;
 mod unit_state;
 

@@ -92,14 +92,23 @@ impl Wishes {
                 .unwrap_or_default()
                 .to_ascii_lowercase()
         };
-        let ssa = annotation("kustomize.toolkit.fluxcd.io/ssa");
+        // As Flux: its words may stand in a label too.
+        let flux = |word: &str| {
+            let name = format!("kustomize.toolkit.fluxcd.io/{word}");
+            let label =
+                value.pointer("/metadata/labels").and_then(|all| all.get(&name)).and_then(Value::as_str);
+            Some(annotation(&name))
+                .filter(|text| !text.is_empty())
+                .unwrap_or_else(|| label.unwrap_or_default().to_ascii_lowercase())
+        };
+        let ssa = flux("ssa");
         let manner = match ssa.as_str() {
             "merge" => Manner::Merge,
             "ifnotpresent" => Manner::Once,
             "ignore" => Manner::Never,
             _ => Manner::Override,
         };
-        let off = annotation("kustomize.toolkit.fluxcd.io/reconcile") == "disabled";
+        let off = flux("reconcile") == "disabled";
         let manner = if off { Manner::Never } else { manner };
         let drift = match annotation("flotilla.dev/drift").as_str() {
             "correct" => Some(DriftMode::Correct),
@@ -107,7 +116,7 @@ impl Wishes {
             "ignore" => Some(DriftMode::Ignore),
             _ => None,
         };
-        Self { manner, force: annotation("kustomize.toolkit.fluxcd.io/force") == "enabled", drift }
+        Self { manner, force: flux("force") == "enabled", drift }
     }
 }
 

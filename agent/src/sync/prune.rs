@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flotilla_core::guard::{self, Approvals, Found, Inside, Limits, Scope, Subject, There, Verdict};
 use flotilla_core::inventory::{Member, Uid};
-use flotilla_core::live::Live;
+use flotilla_core::live::{Live, Metadata};
 use flotilla_core::order::Leave;
 use flotilla_core::report::{Finding, Kept};
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift};
@@ -18,6 +18,9 @@ use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::objects::Deleted;
 use crate::cluster::request::{Failure, chain};
+
+/// By which Flux's users keep an object that Git no longer names.
+const PRUNE: &str = "kustomize.toolkit.fluxcd.io/prune";
 
 const AT_ONCE: usize = 16;
 /// Objects of one step are awaited so long before the next round looks again.
@@ -221,13 +224,15 @@ async fn try_look(
         return Ok(Found::Gone);
     };
     let live = Live::from(&value);
-    let annotation = |name: &str, wanted: &str| {
-        let found =
-            live.metadata.annotations.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
+    let says = |all: &BTreeMap<String, String>, name: &str, wanted: &str| {
+        let found = all.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
         found.then(|| format!("{name}: {wanted}"))
     };
-    let opted_out = annotation("kustomize.toolkit.fluxcd.io/prune", "disabled")
-        .or_else(|| annotation("helm.sh/resource-policy", "keep"));
+    let Metadata { annotations, labels, .. } = &live.metadata;
+    // As Flux: a label says it as well as an annotation.
+    let opted_out = says(annotations, PRUNE, "disabled")
+        .or_else(|| says(labels, PRUNE, "disabled"))
+        .or_else(|| says(annotations, "helm.sh/resource-policy", "keep"));
     let inside = if object.id.is("", "Namespace") {
         in_namespace(tools, &object.id.name, leaving).await
     } else if object.id.is("apiextensions.k8s.io", "CustomResourceDefinition") {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::live::Live;
 
 mod kinds;
+pub mod reason;
 #[cfg(test)]
 mod tests;
 

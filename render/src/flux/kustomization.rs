@@ -148,7 +148,17 @@ impl Reader {
             }
             "ignore" => spec.ignore = ignore_rules(field)?,
             "postBuild" => self.post_build = Some(post_build(field)?),
-            "healthCheckExprs" | "decryption" | "kubeConfig" => {
+            "kubeConfig" => {
+                let message =
+                    "is not supported: each cluster has an agent of its own; give that cluster a folder";
+                return Err(field.wrong(message));
+            }
+            "decryption" => {
+                let message = "is not supported yet: nothing that is encrypted is applied; this unit stays as it is until \
+                               the field goes";
+                return Err(field.wrong(message));
+            }
+            "healthCheckExprs" => {
                 let message = "is not supported yet; this unit stays as it is until the field goes";
                 return Err(field.wrong(message));
             }
@@ -265,7 +275,13 @@ mod tests {
         for (more, expected) in [
             (
                 "  decryption: {provider: sops}\n",
-                "apps.yaml:6:15: spec.decryption: is not supported yet; this unit stays as it is until the field goes",
+                "apps.yaml:6:15: spec.decryption: is not supported yet: nothing that is encrypted is applied; this unit \
+                 stays as it is until the field goes",
+            ),
+            (
+                "  kubeConfig: {secretRef: {name: other}}\n",
+                "apps.yaml:6:15: spec.kubeConfig: is not supported: each cluster has an agent of its own; give that \
+                 cluster a folder",
             ),
             ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
             (

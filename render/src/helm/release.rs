@@ -174,7 +174,16 @@ impl Reader<'_> {
                 return Err(field.wrong(format!("is not supported: {instead}")));
             }
         }
-        for name in ["rollback", "test", "uninstall", "storageNamespace", "maxHistory"] {
+        for name in [
+            "maxHistory",
+            "persistentClient",
+            "postRenderStrategy",
+            "rollback",
+            "storageNamespace",
+            "test",
+            "uninstall",
+            "waitStrategy",
+        ] {
             if let Some(field) = object.get(name) {
                 self.notices.push(field.wrong("has no effect: the release is applied as objects"));
             }
@@ -185,7 +194,19 @@ impl Reader<'_> {
         let either = |name: &str| -> Read<bool> { Ok(install.bool(name)? || upgrade.bool(name)?) };
         let both = |name: &str| -> Read<bool> { Ok(install.bool(name)? && upgrade.bool(name)?) };
         for part in [&install, &upgrade] {
-            for name in ["remediation", "strategy", "chartNameChangeStrategy", "preserveValues"] {
+            for name in [
+                "chartNameChangeStrategy",
+                "cleanupOnFail",
+                "disableOpenAPIValidation",
+                "disableTakeOwnership",
+                "disableWaitForJobs",
+                "preserveValues",
+                "remediation",
+                "replace",
+                "serverSideApply",
+                "strategy",
+                "timeout",
+            ] {
                 if let Some(field) = part.get(name) {
                     self.notices.push(field.wrong("has no effect: the release is applied as objects"));
                 }

@@ -1,5 +1,7 @@
 //! The renderer seen from outside.
 
+mod coverage;
+mod fields;
 mod fleet;
 mod fleet_example;
 mod flux_live;

@@ -108,8 +108,10 @@ fn the_fleet_repos_own_object_says_nothing_of_how_it_is_fetched() {
          effect: ignore"
     );
     let unverified = world.shown(&files("  verify: {secretRef: {name: keys}}\n"));
+    assert_eq!(unverified.len(), 1, "nothing is known of what the root defines");
     assert!(
-        unverified[1].starts_with("a: held clusters/x/a.yaml:1: spec.sourceRef: GitRepository/flux-system/")
+        unverified[0]
+            .starts_with("root: held clusters/x/gotk.yaml:1: spec.verify: GitRepository/flux-system/")
     );
     assert!(world.render(&files("")).sources.is_empty());
 }

@@ -12,6 +12,7 @@ mod kills;
 mod loss;
 mod quiet;
 mod releases;
+mod reliability;
 mod repository;
 mod sources;
 mod suspend;

@@ -91,8 +91,9 @@ impl Coordinator {
     pub(in crate::sync) async fn run(mut self, stop: CancellationToken) -> Result<(), EngineError> {
         let tools = self.tools.clone();
         let write = tools.book.write(&tools.cluster);
-        tokio::pin!(write);
         let shared = self.shared.clone();
+        let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
+        tokio::pin!(write, reasons);
         loop {
             self.take_input();
             self.take_news();
@@ -102,6 +103,7 @@ impl Coordinator {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = &mut write => {}
+                never = &mut reasons => match never {},
                 () = shared.wake.notified() => {}
                 Some(done) = self.work.join_next() => {
                     self.finish(done.map_err(EngineError::Panic)?);
