@@ -1,7 +1,9 @@
-//! What is written reads back equal, in both writers; reading anything never panics.
+//! What is written reads back equal, in both writers; reading anything never panics, and gives no more than in
+//! proportion to what is read.
 
 use flotilla_yaml::{
-    Entry, Map, Node, Options, Schema, Seq, Style, parse, parse_with, write, write_canonical, write_documents,
+    Entry, Limits, Map, Node, Options, Schema, Seq, Style, Value, parse, parse_with, write, write_canonical,
+    write_documents,
 };
 use proptest::prelude::*;
 
@@ -128,6 +130,16 @@ fn almost_yaml() -> impl Strategy<Value = String> {
     proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
 }
 
+/// Nodes, keys among them, and bytes of text below and with a node.
+fn size(node: &Node) -> (usize, usize) {
+    let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
+    match &node.value {
+        Value::Scalar(scalar) => (1, scalar.text().len()),
+        Value::Seq(seq) => seq.iter().map(size).fold((1, 0), add),
+        Value::Map(map) => map.iter().flat_map(|e| [size(&e.key), size(&e.value)]).fold((1, 0), add),
+    }
+}
+
 /// Folded scalars whose text kustomize changes are compared by what it makes of them.
 fn without_folded(node: &Node) -> bool {
     !node.any(&|n| n.style == Style::Folded)
@@ -186,6 +198,22 @@ proptest! {
             let read = parse(&written).map_err(|e| TestCaseError::fail(format!("{e}\n{written}")))?;
             prop_assert_eq!(&read, &nodes, "{}", written);
             prop_assert_eq!(write_documents(&read), written.clone(), "{}", written);
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_in_proportion_to_the_text(part in almost_yaml(), times in 1..40usize) {
+        let text = part.repeat(times);
+        const BY_ALIAS: usize = 50;
+        let limits = Limits { alias_nodes: BY_ALIAS, ..Limits::default() };
+        let Ok(nodes) = parse_with(&text, &Options { limits, ..Options::default() }) else { return Ok(()) };
+        let (count, bytes) = nodes.iter().map(size).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        // A byte begins two nodes at most: `?` a mapping and its key, which is nothing. Two bytes of an escape are three
+        // of text at most.
+        prop_assert!(count <= 2 * text.len() + BY_ALIAS, "{count} nodes from {} bytes", text.len());
+        prop_assert!(bytes <= 2 * text.len() * (1 + BY_ALIAS), "{bytes} bytes from {}", text.len());
+        if !text.contains('*') {
+            prop_assert!(bytes <= 2 * text.len(), "{bytes} bytes from {} without aliases", text.len());
         }
     }
 
