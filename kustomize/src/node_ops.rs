@@ -32,9 +32,14 @@ pub(crate) fn set_string(node: &mut Node, text: &str, pos: Pos) {
 pub(crate) fn resolve_as_string(node: &mut Node) {
     if node.is_unresolved() {
         node.set_unresolved(false);
-        if !node.is_null() {
-            node.value = Value::Scalar(Scalar::string(node.text().unwrap_or_default()));
-        }
+        node.value = Value::Scalar(Scalar::string(node.text().unwrap_or_default()));
+    }
+}
+
+/// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around.
+pub(crate) fn quote_unresolved(node: &mut Node) {
+    if node.as_scalar().is_some_and(|s| s.kind() != Kind::String && !s.text().is_empty()) {
+        resolve_as_string(node);
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Value};
 
 use crate::error::{Fail, Res};
-use crate::node_ops::{is_quoted, resolve_as_string, text, wrong_kind};
+use crate::node_ops::{is_quoted, quote_unresolved, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
 use lists::key_values;
 
@@ -174,23 +174,32 @@ impl Merger<'_> {
         let map = dest.as_map_mut().expect("a mapping by now");
         let entries = std::mem::take(map.entries_mut());
         let mut result = Map::with_capacity(entries.len() + patch_map.len());
-        for entry in entries {
+        for mut entry in entries {
             let at =
                 patch_map.iter().position(|e| e.key.text().is_some() && e.key.text() == entry.key.text());
             let patch = at.map(|n| patch_map.entries_mut().remove(n));
+            if patch.is_none() && entry.value.is_unresolved() {
+                quote_unresolved(&mut entry.value);
+                result.push(entry.key, entry.value);
+                continue;
+            }
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
             let (quoted, link) = (is_quoted(&entry.value), entry.value.link().cloned());
+            let style = entry.value.is_scalar().then_some(entry.value.style);
             let (schema, field) = self.in_field(of, [Some(&entry), patch.as_ref()]);
             let merged = self.with(&schema).walk(Some(entry.value), patch.map(|p| p.value), field)?;
             if let Some(mut value) = merged.filter(|v| written_null || !v.is_null()) {
-                // A value takes over the quotes of the one that it replaces, and is a string by them.
+                // A value takes over the style of the one that it replaces, and is a string by quotes.
+                if let Some(style) = style.filter(|_| value.is_scalar()) {
+                    value.style = style;
+                }
                 if quoted && value.as_scalar().is_some_and(|s| s.kind() != Kind::String) {
                     value.value = Value::Scalar(Scalar::string(value.text().unwrap_or_default()));
                 }
                 if link.is_some() {
                     value.set_link(link);
                 }
-                resolve_as_string(&mut value);
+                quote_unresolved(&mut value);
                 result.push(entry.key, value);
             }
         }

@@ -194,16 +194,14 @@ fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Res
         normalise_metadata(&mut copy)?;
         // The patch may name another version of the resource's kind, or leave it out.
         let api_version = resource.gvk().api_version();
-        if let Some(node) = copy.node.as_map_mut()
-            && !api_version.is_empty()
-        {
+        if let Some(node) = copy.node.as_map_mut() {
             let pos = resource.node.get("apiVersion").map_or(patch.pos, |n| n.pos);
             put_string(node, "apiVersion", &api_version, pos);
         }
         merge_one(schema, resource, &copy)?;
-        // An object that has none gets the patch's, which was set to nothing.
+        // An object that has none gets none from the patch, but the field.
         if let Some(node) = resource.node.as_map_mut().filter(|m| !m.is_empty() && api_version.is_empty()) {
-            node.get_or_insert_with("apiVersion", || Node::null().at_pos(patch.pos));
+            node.insert("apiVersion", Node::null().at_pos(patch.pos));
         }
     }
     map.drop_empty();
