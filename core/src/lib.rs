@@ -16,6 +16,7 @@ pub mod diff;
 pub mod digest;
 pub mod drift;
 pub mod envsubst;
+pub mod glob;
 pub mod guard;
 pub mod health;
 pub mod ignore;

@@ -1,7 +1,7 @@
 //! The memory of the renderer: outcomes of builds, each good as long as every file that the build looked at is
 //! the same. Two rounds over one commit build nothing; a commit rebuilds what read a file that it changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use flotilla_core::report::Problem;
 use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
 
 use crate::content::Content;
+use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
 use crate::trace::{Trace, Traced, holds};
 
@@ -25,9 +26,13 @@ pub struct RenderCache {
     built: Table<Built>,
     /// By what was built and the variables.
     substituted: Mutex<HashMap<Digest, (u64, Outcome)>>,
+    /// What generators put out, by what they are and what they read.
+    generated: Mutex<HashMap<Digest, (u64, Generated)>>,
     round: AtomicU64,
     builds: AtomicU64,
 }
+
+type Generated = Result<BTreeMap<String, Artifact>, Unavailable>;
 
 /// Results of builds with what each of them read.
 #[derive(Debug)]
@@ -74,6 +79,7 @@ impl RenderCache {
         self.contents.forget(oldest);
         self.built.forget(oldest);
         locked(&self.substituted).retain(|_, (round, _)| *round >= oldest);
+        locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
     }
 
     /// The content that `build` gives for `request`, from memory if all that it looked at is the same in `files`.
@@ -98,14 +104,28 @@ impl RenderCache {
 
     /// The outcome of a pure function of `request`.
     pub(crate) fn substituted(&self, request: Digest, make: impl FnOnce() -> Outcome) -> Outcome {
+        self.pure(&self.substituted, request, make)
+    }
+
+    /// As [`RenderCache::substituted`], for the artifacts of a generator.
+    pub(crate) fn generated(&self, request: Digest, make: impl FnOnce() -> Generated) -> Generated {
+        self.pure(&self.generated, request, make)
+    }
+
+    fn pure<T: Clone>(
+        &self,
+        table: &Mutex<HashMap<Digest, (u64, T)>>,
+        request: Digest,
+        make: impl FnOnce() -> T,
+    ) -> T {
         let round = self.round.load(Ordering::Relaxed);
-        if let Some((used, outcome)) = locked(&self.substituted).get_mut(&request) {
+        if let Some((used, made)) = locked(table).get_mut(&request) {
             *used = round;
-            return outcome.clone();
+            return made.clone();
         }
-        let outcome = make();
-        locked(&self.substituted).insert(request, (round, outcome.clone()));
-        outcome
+        let made = make();
+        locked(table).insert(request, (round, made.clone()));
+        made
     }
 
     /// A file that cannot be read is no outcome and is not remembered.

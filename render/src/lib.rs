@@ -24,6 +24,7 @@ mod encrypted;
 mod field;
 pub mod fleet;
 pub mod flux;
+pub mod generate;
 pub mod helm;
 mod overlay;
 mod registry;

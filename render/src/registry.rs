@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use flotilla_core::UnitId;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind, SourceSpec};
+use flotilla_core::{Digest, UnitId};
+use flotilla_kustomize::files::TreePath;
 
 use crate::cluster::Inputs;
 use crate::content::Content;
@@ -240,7 +241,16 @@ impl<'a> Registry<'a> {
                 other => return Err(other),
             };
         }
-        let made = self.inputs.sources.generate(generator, &inputs);
+        let mut parts = vec![SourceSpec::Generator(generator.clone()).digest()];
+        for (alias, input) in &inputs {
+            let entry = input.files.entry(&TreePath::root());
+            let entry = entry.map_err(|error| Lookup::Unusable(format!("{name}: @{alias}: {error}")))?;
+            let id = entry.map_or(Digest::of(b"nothing"), |entry| Digest::from(entry.id.0));
+            let revision = Digest::of_parts([input.revision.as_bytes()]);
+            parts.extend([Digest::of(alias.as_bytes()), input.origin, id, revision]);
+        }
+        let key = Digest::of_parts(parts.iter().map(|part| &part.as_bytes()[..]));
+        let made = self.inputs.cache.generated(key, || self.inputs.sources.generate(generator, &inputs));
         made.map_err(|reason| Lookup::Unusable(format!("{name}: {reason}")))
     }
 }

@@ -60,7 +60,9 @@ pub trait Sources: Send + Sync {
         &self,
         generator: &ArtifactGenerator,
         inputs: &BTreeMap<String, Artifact>,
-    ) -> Result<BTreeMap<String, Artifact>, Unavailable>;
+    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+        crate::generate::generate(generator, inputs)
+    }
 
     /// Whether the operator uses this source though its `verify` block cannot be honoured.
     fn allows_unverified(&self, _source: &SourceId) -> bool {
@@ -74,14 +76,6 @@ pub struct NothingFetched(pub &'static str);
 
 impl Sources for NothingFetched {
     fn content(&self, _: &Source) -> Result<Artifact, Unavailable> {
-        Err(Unavailable(self.0.to_owned()))
-    }
-
-    fn generate(
-        &self,
-        _: &ArtifactGenerator,
-        _: &BTreeMap<String, Artifact>,
-    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
         Err(Unavailable(self.0.to_owned()))
     }
 }

@@ -1,6 +1,6 @@
 //! What the expressions do with a value.
 
-use super::glob;
+use crate::glob;
 
 /// The longest value that patterns are tried on: each of its beginnings is compared.
 const PATTERN_LIMIT: usize = 16 << 10;

@@ -13,7 +13,6 @@
 //! included. Strict: a variable that is not set is an error unless its expression has a default.
 
 mod functions;
-mod glob;
 mod parse;
 
 use std::collections::BTreeSet;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use flotilla_core::ClusterName;
 use flotilla_core::source::{
-    ArtifactGenerator, GitRepository, HelmChart, ReconcileStrategy, Scheme, SecretName, Source, SourceId,
-    SourceKind, SourceSpec,
+    GitRepository, HelmChart, ReconcileStrategy, Scheme, SecretName, Source, SourceId, SourceKind, SourceSpec,
 };
 use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
 use flotilla_render::{Artifact, RenderedSource, Sources, Unavailable};
@@ -233,14 +232,6 @@ impl Sources for ClusterSources<'_> {
         // Trees of one source can be compared by their ids; whose credentials fetched them does not matter.
         let origin = format!("{} {}", source.id.kind, source.spec.digest());
         Ok(Artifact::new(fetched.files, fetched.revision, &origin))
-    }
-
-    fn generate(
-        &self,
-        _: &ArtifactGenerator,
-        _: &BTreeMap<String, Artifact>,
-    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
-        Err(Unavailable("artifacts are not generated yet by this hub".into()))
     }
 
     fn allows_unverified(&self, source: &SourceId) -> bool {

@@ -167,7 +167,7 @@ fn the_page_tells_of_every_field() {
 
 #[test]
 fn what_is_refused_is_refused_in_these_words() {
-    let folders = ["render/src", "hub/src"].map(|folder| files(&repository().join(folder)));
+    let folders = ["render/src", "hub/src", "source/src"].map(|folder| files(&repository().join(folder)));
     let texts: Vec<String> = folders
         .into_iter()
         .flat_map(BTreeMap::into_values)

@@ -6,6 +6,7 @@ mod fleet;
 mod fleet_example;
 mod flux_live;
 mod flux_repos;
+mod generate;
 mod sources;
 mod substitute;
 mod world;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::UnitId;
-use flotilla_core::source::{ArtifactGenerator, Source, SourceId};
+use flotilla_core::source::{Source, SourceId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Unavailable, discover,
@@ -17,8 +17,6 @@ pub(crate) struct Fetched {
     pub(crate) trees: BTreeMap<&'static str, Artifact>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) allowed: Vec<SourceId>,
-    /// What generators put out, by name; by default their first input.
-    pub(crate) generated: BTreeMap<String, Artifact>,
 }
 
 impl Sources for Fetched {
@@ -26,17 +24,6 @@ impl Sources for Fetched {
         self.asked.lock().unwrap().push(source.id.to_string());
         let tree = self.trees.get(source.id.name.as_str()).cloned();
         tree.ok_or_else(|| Unavailable("is not fetched yet".to_owned()))
-    }
-
-    /// Puts out its first input under the name of each artifact.
-    fn generate(
-        &self,
-        generator: &ArtifactGenerator,
-        inputs: &BTreeMap<String, Artifact>,
-    ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
-        let first = &inputs[&generator.inputs[0].alias];
-        let made = |name: &String| self.generated.get(name).unwrap_or(first).clone();
-        Ok(generator.artifacts.iter().map(|a| (a.name.clone(), made(&a.name))).collect())
     }
 
     fn allows_unverified(&self, source: &SourceId) -> bool {

@@ -1,8 +1,8 @@
-//! The patterns of `#` and `%`: `*` for anything, `?` for one character but `/`, `[a-z]` and `[^a-z]`, `\` before a
+//! Patterns as Go's `path.Match` has them, within one part of a path: `*` for anything, `?` for one character but `/`, `[a-z]` and `[^a-z]`, `\` before a
 //! character that is meant as such.
 
 /// A pattern; one that is not well formed matches nothing.
-pub(super) struct Pattern(Option<Vec<Term>>);
+pub struct Pattern(Option<Vec<Term>>);
 
 enum Term {
     Star,
@@ -12,12 +12,12 @@ enum Term {
 }
 
 impl Pattern {
-    pub(super) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self(terms(text))
     }
 
     /// Whether it matches all of `text`.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let Some(terms) = &self.0 else { return false };
         let text: Vec<char> = text.chars().collect();
         let (mut term, mut at) = (0, 0);

@@ -1,0 +1,160 @@
+//! ArtifactGenerators: which files land where.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
+use flotilla_kustomize::files::{Files, Kind, TreePath};
+use flotilla_render::Artifact;
+use flotilla_render::generate::generate;
+
+use crate::world::tree;
+
+fn repo() -> Artifact {
+    let files = [
+        "apps/base/a.yaml",
+        "apps/base/deep/b.yaml",
+        "apps/prod/c.yaml",
+        "apps/README.md",
+        "top.yaml",
+        "values.yaml",
+    ];
+    let files: Vec<(&str, String)> = files.iter().map(|path| (*path, format!("from: {path}\n"))).collect();
+    tree(&files, "repo")
+}
+
+fn rule(from: &str, to: &str) -> CopyRule {
+    CopyRule {
+        from: AliasPath { alias: "repo".into(), path: from.into() },
+        to: to.into(),
+        exclude: Vec::new(),
+        strategy: CopyStrategy::Overwrite,
+    }
+}
+
+fn made(rules: &[CopyRule], inputs: &[(&str, Artifact)]) -> Result<Artifact, String> {
+    let artifact = GeneratedArtifact {
+        name: "out".into(),
+        revision: None,
+        origin_revision: Some("repo".into()),
+        copy: rules.to_vec(),
+    };
+    let generator = ArtifactGenerator { inputs: Vec::new(), path_pattern: None, artifacts: vec![artifact] };
+    let inputs = inputs.iter().map(|(alias, artifact)| ((*alias).to_owned(), artifact.clone())).collect();
+    generate(&generator, &inputs)
+        .map(|mut made| made.remove("out").unwrap())
+        .map_err(|error| error.to_string())
+}
+
+fn below(files: &dyn Files, folder: &TreePath, found: &mut BTreeMap<String, String>) {
+    for (name, entry) in files.list(folder).unwrap() {
+        let path = folder.join(&name).unwrap();
+        assert_eq!(files.entry(&path).unwrap(), Some(entry));
+        match entry.kind {
+            Kind::Folder => below(files, &path, found),
+            _ => {
+                let content = files.read(&path).unwrap();
+                found.insert(path.as_str().to_owned(), String::from_utf8(content.to_vec()).unwrap());
+            }
+        }
+    }
+}
+
+fn paths(rules: &[CopyRule]) -> Result<Vec<String>, String> {
+    let artifact = made(rules, &[("repo", repo())])?;
+    let mut found = BTreeMap::new();
+    below(&*artifact.files, &TreePath::root(), &mut found);
+    Ok(found.into_keys().collect())
+}
+
+#[test]
+fn rules_copy_as_cp_does() {
+    for (from, to, expected) in [
+        ("apps/**", "", &["README.md", "base/a.yaml", "base/deep/b.yaml", "prod/c.yaml"][..]),
+        ("apps/base/**", "base/", &["base/a.yaml", "base/deep/b.yaml"]),
+        ("apps/base", "", &["base/a.yaml", "base/deep/b.yaml"]),
+        ("apps/base/", "x", &["x/base/a.yaml", "x/base/deep/b.yaml"]),
+        ("apps/*/*.yaml", "", &["apps/base/a.yaml", "apps/prod/c.yaml"]),
+        ("*.yaml", "all/", &["all/top.yaml", "all/values.yaml"]),
+        ("top.yaml", "", &["top.yaml"]),
+        ("top.yaml", "x/", &["x/top.yaml"]),
+        ("top.yaml", "x/y.yaml", &["x/y.yaml"]),
+        ("apps/[bp]*/?.yaml", "", &["apps/base/a.yaml", "apps/prod/c.yaml"]),
+    ] {
+        assert_eq!(paths(&[rule(from, to)]).unwrap(), expected, "{from} to {to}");
+    }
+    let twice = [rule("apps/prod/**", "x"), rule("top.yaml", "x")];
+    assert_eq!(paths(&twice).unwrap(), ["x/c.yaml", "x/top.yaml"], "a folder that is there takes the file");
+}
+
+#[test]
+fn what_is_excluded_stays_away() {
+    for (exclude, expected) in [
+        ("*.md", &["base/a.yaml", "base/deep/b.yaml", "prod/c.yaml"][..]),
+        ("apps/base/**", &["README.md", "prod/c.yaml"]),
+        ("base/deep", &["README.md", "base/a.yaml", "prod/c.yaml"]),
+        ("**/*.yaml", &["README.md"]),
+        ("deep", &["README.md", "base/a.yaml", "prod/c.yaml"]),
+    ] {
+        let rule = CopyRule { exclude: vec![exclude.to_owned()], ..rule("apps/**", "") };
+        assert_eq!(paths(&[rule]).unwrap(), expected, "{exclude}");
+    }
+}
+
+#[test]
+fn what_cannot_be_copied_is_named() {
+    let excluded = CopyRule { exclude: vec!["*".to_owned()], ..rule("apps/**", "") };
+    for (rule, expected) in [
+        (rule("nope/**", ""), "artifact out: copying @repo/nope/** to @artifact/: nothing matches"),
+        (rule("nope", ""), "artifact out: copying @repo/nope to @artifact/: there is no such file or folder"),
+        (
+            rule("top.yaml", "../x"),
+            "artifact out: copying @repo/top.yaml to @artifact/../x: '../x' leads out of the root of the source",
+        ),
+        (excluded, "artifact out: copying @repo/apps/** to @artifact/: everything that matches is excluded"),
+        (
+            CopyRule { strategy: CopyStrategy::Extract, ..rule("top.yaml", "") },
+            "artifact out: copying @repo/top.yaml to @artifact/: strategy Extract is not supported yet",
+        ),
+    ] {
+        assert_eq!(paths(&[rule]).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn later_rules_overwrite_or_merge() {
+    let over = tree(&[("values.yaml", "from: over\nmore: {a: 1}\n".to_owned())], "over");
+    let from_over = |strategy| CopyRule {
+        from: AliasPath { alias: "over".into(), path: "values.yaml".into() },
+        strategy,
+        ..rule("", "values.yaml")
+    };
+    let base = tree(&[("values.yaml", "from: base\nkept: true\nmore: {b: 2}\n".to_owned())], "base");
+    let read = |strategy| {
+        let artifact = made(
+            &[rule("values.yaml", ""), from_over(strategy)],
+            &[("repo", base.clone()), ("over", over.clone())],
+        );
+        let mut found = BTreeMap::new();
+        below(&*artifact.unwrap().files, &TreePath::root(), &mut found);
+        flotilla_yaml::parse(&found["values.yaml"]).unwrap()[0].to_json().unwrap()
+    };
+    assert_eq!(read(CopyStrategy::Overwrite), serde_json::json!({"from": "over", "more": {"a": 1}}));
+    assert_eq!(
+        read(CopyStrategy::Merge),
+        serde_json::json!({"from": "over", "kept": true, "more": {"a": 1, "b": 2}})
+    );
+}
+
+#[test]
+fn content_decides_the_identity_and_the_origin_is_told() {
+    let one = made(&[rule("apps/**", "")], &[("repo", repo())]).unwrap();
+    let same = made(&[rule("apps", ""), rule("apps/**", "")], &[("repo", repo())]).unwrap();
+    let root = |artifact: &Artifact| artifact.files.entry(&TreePath::root()).unwrap().unwrap().id;
+    let of = |artifact: &Artifact, path: &str| {
+        artifact.files.entry(&TreePath::from_root(path).unwrap()).unwrap().unwrap().id
+    };
+    assert_eq!(of(&one, "base"), of(&same, "apps/base"));
+    assert_ne!(root(&one), root(&same));
+    assert_eq!(one.origin_revision.as_deref(), Some("repo@sha1:1"));
+    assert!(one.revision.starts_with("latest@blake3:"));
+}
