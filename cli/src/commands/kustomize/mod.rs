@@ -245,7 +245,8 @@ fn failed(folder: &str, error: needs::NeedError, place: &dyn Fn(&TreePath) -> St
     match error {
         needs::NeedError::Build(BuildError::Failed(mut error)) => {
             let file = error.file.take().map(|file| place(&file));
-            let line = if error.line > 0 { format!(":{}", error.line) } else { String::new() };
+            let numbers = [error.line, error.column].into_iter().take_while(|n| *n > 0);
+            let line: String = numbers.map(|n| format!(":{n}")).collect();
             let place = file.map(|file| format!("{file}{line}: ")).unwrap_or_default();
             Error::new(Code::Input, format!("{attempt}: {place}{error}"))
         }
