@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use flotilla_compare::gobuild::GoBuild;
-
-use crate::Progress;
+use flotilla_compare::gobuild::{GoBuild, Progress};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm");
 
