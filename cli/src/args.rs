@@ -97,6 +97,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
     Render(commands::render::RenderArgs),
+    Trace(commands::trace::TraceArgs),
     Diff(commands::diff::DiffArgs),
     #[command(subcommand)]
     Kustomize(commands::kustomize::KustomizeCommand),

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use flotilla_core::{ClusterName, Digest, Object, UnitId};
+use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
-    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
+    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, RenderedUnit, discover,
+    render_cluster,
 };
 use flotilla_source::{FolderFiles, GitLimits};
+use serde::Serialize;
 
 use crate::error::Error;
 use crate::exit::Code;
@@ -53,6 +55,66 @@ pub(crate) struct Rendered {
     pub(crate) units: Vec<UnitManifests>,
     /// What is wrong, with the unit it is wrong with; notices too.
     pub(crate) problems: Vec<(Option<UnitId>, Problem)>,
+    /// Where objects, units and sources come from.
+    pub(crate) traces: Vec<Trace>,
+}
+
+/// Where something that is rendered comes from.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trace {
+    /// Empty for the core group.
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// File and line; the source stands before the file where it is not the fleet repo.
+    pub(crate) file: String,
+    /// The unit that it belongs to; for a unit or source the one that defines it.
+    pub(crate) unit: String,
+    pub(crate) unit_defined_at: String,
+    /// Where the unit's files are, and the revision they have here.
+    pub(crate) source: String,
+    pub(crate) revision: String,
+}
+
+impl Trace {
+    fn new(id: (&str, &str, &str, &str), at: &(String, u32), unit: &UnitId, rendered: &RenderedUnit) -> Self {
+        let (group, kind, namespace, name) = id;
+        Self {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            file: place(at),
+            unit: unit.to_string(),
+            unit_defined_at: place(&rendered.defined_at),
+            source: rendered.source.to_string(),
+            revision: rendered.revision.clone(),
+        }
+    }
+
+    /// `kind` or `kind.group`, in any case; a kind's plural counts too.
+    pub(crate) fn is_kind(&self, text: &str) -> bool {
+        let text = text.to_ascii_lowercase();
+        let (kind, group) = text.split_once('.').unwrap_or((&text, ""));
+        let own = self.kind.to_ascii_lowercase();
+        let plural = own.strip_suffix('y').map_or(format!("{own}s"), |stem| format!("{stem}ies"));
+        (kind == own || kind == plural || kind == format!("{own}es"))
+            && (group.is_empty() || group == self.group)
+    }
+
+    /// `Deployment.apps web/frontend`
+    pub(crate) fn object(&self) -> String {
+        ObjectId::new(&*self.group, &*self.kind, &*self.namespace, &*self.name).to_string()
+    }
+}
+
+fn place((file, line): &(String, u32)) -> String {
+    match line {
+        0 => file.clone(),
+        line => format!("{file}:{line}"),
+    }
 }
 
 impl Rendered {
@@ -93,7 +155,7 @@ impl Repo {
     pub(crate) fn render(&self, name: &ClusterName) -> Result<Rendered, Error> {
         if let Some(problems) = self.fleet.unclear.get(name) {
             let problems = problems.iter().map(|problem| (None, Problem::from(problem))).collect();
-            return Ok(Rendered { units: Vec::new(), problems });
+            return Ok(Rendered { problems, ..Rendered::default() });
         }
         let Some(definition) = self.fleet.clusters.get(name) else {
             let known: Vec<String> = self.names().iter().map(ToString::to_string).collect();
@@ -150,6 +212,27 @@ fn rendered(render: &ClusterRender) -> Rendered {
         let reason =
             if state == UnitState::Held { reasons.collect::<Vec<_>>().join("; ") } else { String::new() };
         out.units.push(UnitManifests { unit: id.to_string(), state, reason, objects });
+        for (object, at) in
+            unit.unit.iter().flat_map(|unit| unit.content.objects.iter().zip(&unit.content.origins))
+        {
+            let id_of = object.id();
+            let name = (&*id_of.group, &*id_of.kind, &*id_of.namespace, &*id_of.name);
+            out.traces.push(Trace::new(name, at, id, unit));
+        }
+        if let Some((parent, above)) = unit.parent.as_ref().and_then(|id| Some((id, render.units.get(id)?))) {
+            let (group, kind) = match id.kind {
+                UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "HelmRelease"),
+                UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "Kustomization"),
+            };
+            let name = (group, kind, id.namespace.as_str(), id.name.as_str());
+            out.traces.push(Trace::new(name, &unit.defined_at, parent, above));
+        }
+    }
+    for (id, source) in &render.sources {
+        if let Some(unit) = render.units.get(&source.defined_by) {
+            let name = (id.kind.group(), id.kind.as_str(), id.namespace.as_str(), id.name.as_str());
+            out.traces.push(Trace::new(name, &source.defined_at, &source.defined_by, unit));
+        }
     }
     out
 }

@@ -15,6 +15,7 @@ pub(crate) mod resume;
 pub(crate) mod status;
 pub(crate) mod suspend;
 pub(crate) mod token;
+pub(crate) mod trace;
 pub(crate) mod tree;
 pub(crate) mod version;
 
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Render(args) => render::run(context, args),
+        Command::Trace(args) => trace::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,
         Command::Kustomize(command) => kustomize::run(context, command).await,
         Command::Audit(args) => audit::run(context, args).await,

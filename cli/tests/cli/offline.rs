@@ -206,3 +206,36 @@ async fn kustomizations_are_built_from_anywhere() -> anyhow::Result<()> {
     assert!(missing.stderr.contains("missing.yaml"), "{missing:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_object_is_traced_to_its_file_unit_and_source() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    let trace = async |object: &str| {
+        run(&["trace", object, "--repo", at, "--cluster", "staging", "-o", "json"]).await
+    };
+    let fields = |json: &Value| {
+        let field = |name: &str| json["objects"][0][name].as_str().unwrap_or_default().to_owned();
+        [field("file"), field("unit"), field("unitDefinedAt"), field("source"), field("revision")]
+    };
+    let map: Value = serde_json::from_str(&trace("configmap/a").await?.stdout)?;
+    let fleet = "GitRepository/flux-system/flux-system";
+    assert_eq!(
+        fields(&map),
+        [
+            "apps/web/map.yaml:1",
+            "kustomization/flux-system/web",
+            "clusters/staging/web.yaml:1",
+            fleet,
+            "the folder"
+        ]
+    );
+    let unit: Value =
+        serde_json::from_str(&trace("Kustomizations.kustomize.toolkit.fluxcd.io/web").await?.stdout)?;
+    assert_eq!(fields(&unit), ["clusters/staging/web.yaml:1", "root", "", fleet, "the folder"]);
+    let nothing = trace("deployment/a").await?;
+    assert_eq!(nothing.code, 6, "{nothing:?}");
+    assert!(nothing.stderr.contains("nothing in cluster staging renders deployment/a"), "{nothing:?}");
+    assert_eq!(trace("a").await?.code, 2);
+    Ok(())
+}
