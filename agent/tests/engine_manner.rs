@@ -225,3 +225,53 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     at("ConfigMap", "default", "filled").edit(&client, json!({"data": {"value": "drift"}})).await.unwrap();
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:p/w".into()).await;
 }
+
+#[tokio::test]
+async fn people_with_kubectl_see_what_is_ours_and_what_became_of_it() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}});
+    let bad = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "bad", "namespace": "default"},
+        "spec": {"ports": [{"port": 0}]}});
+    bench.present("a", UnitSpec::default(), &[config("x", "1"), secret, bad]);
+    bench.publish();
+    bench.until_phase("a", Phase::Failed).await;
+    // The parent of the set, and its members by the parent's label (KEP-3659).
+    let parent = at("ConfigMap", "flotilla-system", "flotilla");
+    let kinds = "/metadata/annotations/applyset.kubernetes.io~1contains-group-kinds";
+    bench.until_field(&parent, kinds, json!("ConfigMap,Secret,Service")).await;
+    let parent = parent.json(&client).await.unwrap();
+    assert_eq!(parent["metadata"]["annotations"]["applyset.kubernetes.io/additional-namespaces"], "default");
+    assert_eq!(parent["metadata"]["annotations"]["applyset.kubernetes.io/tooling"], "flotilla/v1");
+    let x = at("ConfigMap", "default", "x");
+    let member = x.field(&client, "/metadata/labels/applyset.kubernetes.io~1part-of").await.unwrap();
+    assert_eq!(member, parent["metadata"]["labels"]["applyset.kubernetes.io/id"]);
+
+    x.edit(&client, json!({"data": {"value": "2"}})).await.unwrap();
+    bench.until_field(&x, "/data/value", json!("1")).await;
+    let uid = x.field(&client, "/metadata/uid").await.unwrap();
+    let api = flotilla_tests::objects::api(&client, "v1", "Event", Some("default"));
+    let told = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        let events = api.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let about = |name: &str, reason: &str| {
+            events
+                .iter()
+                .map(|event| &event.data)
+                .find(|event| event["involvedObject"]["name"] == name && event["reason"] == reason)
+        };
+        match (about("x", "DriftCorrected"), about("bad", "ApplyFailed")) {
+            (Some(corrected), Some(failed)) => Ok((corrected.clone(), failed.clone())),
+            _ => Err(format!("{events:?}")),
+        }
+    });
+    let (corrected, failed) = told.await.unwrap();
+    assert_eq!(corrected["involvedObject"]["uid"], uid);
+    assert_eq!(corrected["type"], "Normal");
+    assert_eq!(
+        corrected["message"],
+        "kustomization/flux-system/a: /data/value was 2 by kubectl-edit, is 1 again"
+    );
+    assert_eq!(failed["type"], "Warning");
+    assert!(failed["message"].as_str().unwrap().contains("spec.ports[0].port"), "{failed}");
+}

@@ -16,6 +16,8 @@ pub mod diff;
 pub mod digest;
 pub mod drift;
 pub mod envsubst;
+pub mod expr;
+pub mod flux;
 pub mod glob;
 pub mod guard;
 pub mod health;

@@ -20,6 +20,9 @@ pub struct Live {
     pub spec: SpecView,
     #[serde(default)]
     pub status: Value,
+    /// All of it, where an expression reads more than metadata and status.
+    #[serde(skip)]
+    pub whole: Option<Box<Value>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! Units: what one Flux `Kustomization` or `HelmRelease` is to us, an ordered set of objects with a policy.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::health::HealthExprs;
 use crate::ignore::IgnoreRule;
 use crate::object::{Object, ObjectName, ObjectRef};
 
@@ -230,6 +232,15 @@ pub struct UnitSpec {
     pub service_account: Option<ServiceAccount>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health_checks: Vec<HealthCheck>,
+    /// How the health of some kinds is told, over what is known of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_check_exprs: Vec<HealthExprs>,
+    /// For some dependencies, what makes them ready: an expression over `dep` and `self`, both in Flux's shape.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ready_exprs: BTreeMap<UnitId, String>,
+    /// Labels of the Flux object that defines the unit, which expressions may read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Fields that are left to others once their object is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<IgnoreRule>,
@@ -262,6 +273,9 @@ impl Default for UnitSpec {
             drift: DriftMode::default(),
             service_account: None,
             health_checks: Vec::new(),
+            health_check_exprs: Vec::new(),
+            ready_exprs: BTreeMap::new(),
+            labels: BTreeMap::new(),
             ignore: Vec::new(),
             allow_empty: false,
         }

@@ -2,9 +2,9 @@
 //! than this is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flotilla_core::health::Health;
+use flotilla_core::health::{Health, Rule};
 use flotilla_core::inventory::Uid;
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{Digest, ObjectId, drift};
@@ -25,14 +25,14 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn of(live: &Live) -> Self {
+    fn of(live: &Live, rule: Option<&Rule>) -> Self {
         Self {
             uid: Uid(live.metadata.uid.clone()),
             version: live.metadata.resource_version.parse().unwrap_or_default(),
             entry: drift::own_digest(&live.metadata.managed_fields),
             folded: drift::has_folded(&live.metadata.managed_fields),
             paused: is_paused(&live.metadata),
-            health: Health::of(live),
+            health: Health::by(live, rule),
         }
     }
 }
@@ -70,20 +70,30 @@ pub(crate) struct Members {
 struct Inner {
     /// The objects that anybody cares about; others are not kept.
     wanted: HashSet<ObjectId>,
+    /// How the health of some is told, where their unit says so.
+    rules: HashMap<ObjectId, Arc<Rule>>,
     seen: HashMap<ObjectId, Observed>,
     /// Kinds whose watch has listed them.
     listed: HashSet<Kind>,
     changed: HashSet<ObjectId>,
     /// Why a kind cannot be watched, and whether that will last.
     problems: HashMap<Kind, (String, bool)>,
+    /// Why an object with a watch of its own cannot be watched.
+    hidden: HashMap<ObjectId, String>,
     /// Objects of others, with a watch of their own name.
     foreign: HashSet<ObjectId>,
 }
 
 impl Members {
     /// Sets which objects matter.
-    pub(crate) fn want(&self, wanted: HashSet<ObjectId>, foreign: HashSet<ObjectId>) {
+    pub(crate) fn want(
+        &self,
+        wanted: HashSet<ObjectId>,
+        foreign: HashSet<ObjectId>,
+        rules: HashMap<ObjectId, Arc<Rule>>,
+    ) {
         let mut inner = self.lock();
+        inner.rules = rules;
         inner.foreign = foreign;
         inner.seen.retain(|id, _| wanted.contains(id));
         inner.seen.shrink_to_fit();
@@ -101,10 +111,18 @@ impl Members {
 
     /// Takes what an answer or a watch shows. True if that says something new.
     pub(crate) fn observe(&self, id: &ObjectId, live: &Live) -> bool {
-        let observed = Observed::of(live);
         let mut inner = self.lock();
         // One text for each name: that of the desired state.
         let Some(id) = inner.wanted.get(id).cloned() else { return false };
+        let rule = inner.rules.get(&id).cloned();
+        let mut observed = Observed::of(live, rule.as_deref());
+        // An answer to a request of ours shows no more than it had to; the watch shows all of it in a moment.
+        if live.whole.is_none()
+            && rule.is_some_and(|rule| rule.needs_whole())
+            && let Some(old) = inner.seen.get(&id)
+        {
+            observed.health = old.health.clone();
+        }
         match inner.seen.get(&id) {
             // A watch may lag behind the answers to our own requests.
             Some(old)
@@ -179,9 +197,25 @@ impl Members {
         }
     }
 
-    /// Why a kind cannot be watched, and whether that will last, if so.
+    /// An object with a watch of its own cannot be watched, for this reason; or can again.
+    pub(crate) fn hidden(&self, id: &ObjectId, problem: Option<String>) {
+        let mut inner = self.lock();
+        let old = match problem {
+            Some(problem) => inner.hidden.insert(id.clone(), problem),
+            None => inner.hidden.remove(id),
+        };
+        if old != inner.hidden.get(id).cloned() {
+            inner.changed.insert(id.clone());
+        }
+    }
+
+    /// Why a kind or an object cannot be watched, and whether that will last, if so.
     pub(crate) fn problem_of(&self, id: &ObjectId) -> Option<(String, bool)> {
-        self.lock().problems.get(&(id.group.clone(), id.kind.clone())).cloned()
+        let inner = self.lock();
+        if let Some(problem) = inner.hidden.get(id) {
+            return Some((problem.clone(), false));
+        }
+        inner.problems.get(&(id.group.clone(), id.kind.clone())).cloned()
     }
 
     /// What changed since the last call.
@@ -222,7 +256,7 @@ mod tests {
     fn an_older_view_changes_nothing_and_only_news_are_news() {
         let members = Members::default();
         let kind: Kind = (String::new(), "ConfigMap".into());
-        members.want(HashSet::from([id("a")]), HashSet::new());
+        members.want(HashSet::from([id("a")]), HashSet::new(), HashMap::new());
         assert_eq!(members.get(&id("a")), Known::Unknown);
         assert!(!members.observe(&id("other"), &live("1", "f:a")), "nobody wants it");
         members.listed(&kind, 1, &BTreeSet::new());

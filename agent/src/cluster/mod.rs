@@ -3,14 +3,16 @@
 //! ```text
 //!   request  one request, bounded by pace       discovery  kind → path, follows new CRDs
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
-//!   access   what accounts may do
+//!   access   what accounts may do            applyset, events  for people with kubectl
 //!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
 //! ```
 //!
 //! Objects are bytes on the way out; of answers only what health, drift and guards need is parsed.
 
 mod access;
+pub(crate) mod applyset;
 pub(crate) mod discovery;
+pub(crate) mod events;
 pub(crate) mod inventory;
 pub(crate) mod members;
 pub(crate) mod objects;

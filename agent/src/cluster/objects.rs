@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::discovery::Resource;
 use super::request::{Call, Failure};
-use super::{Cluster, UNIT_LABEL};
+use super::{Cluster, UNIT_LABEL, applyset};
 
 const APPLY: &str = "application/apply-patch+yaml";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -169,6 +169,7 @@ pub(crate) fn prepare(body: &[u8], id: &ObjectId, owner: &UnitId) -> Result<Prep
             *labels = json!({});
         }
         labels[UNIT_LABEL] = Value::String(label_value(owner));
+        labels[applyset::MEMBER_LABEL] = applyset::ID.into();
         // The API server refuses an apply that brings its own book-keeping along.
         metadata.remove("managedFields");
     }
@@ -188,11 +189,15 @@ mod tests {
             serde_json::from_slice(&prepare(body, &id("default"), &unit).unwrap().body).unwrap();
         assert_eq!(
             sent["metadata"],
-            json!({"name": "x", "namespace": "default", "labels": {UNIT_LABEL: "kustomization.flux-system.apps"}})
+            json!({"name": "x", "namespace": "default", "labels":
+                {UNIT_LABEL: "kustomization.flux-system.apps", applyset::MEMBER_LABEL: applyset::ID}})
         );
         let body = br#"{"metadata":{"name":"x","namespace":"n","labels":{"a":"b"}}}"#;
         let sent = prepare(body, &id(""), &UnitId::root()).unwrap().value;
-        assert_eq!(sent["metadata"], json!({"name": "x", "labels": {"a": "b", UNIT_LABEL: "root"}}));
+        assert_eq!(
+            sent["metadata"],
+            json!({"name": "x", "labels": {"a": "b", UNIT_LABEL: "root", applyset::MEMBER_LABEL: applyset::ID}})
+        );
         let long = label_value(&UnitId::kustomization("n".repeat(60), "x".repeat(60)));
         assert_eq!(long.len(), 32);
     }

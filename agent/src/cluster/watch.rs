@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::ObjectId;
 use flotilla_core::live::Live;
+use flotilla_core::{Digest, ObjectId, ServiceAccount};
 use flotilla_runtime::Backoff;
 use futures::TryStreamExt;
 use kube::api::WatchEvent;
 use rand::Rng;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -32,8 +33,18 @@ const SILENCE: Duration = Duration::from_secs(150);
 pub(crate) enum Subject {
     /// All objects of a kind with our label.
     Kind(Kind),
-    /// One object by its name.
-    Object(ObjectId),
+    /// One object by its name, in the name of an account or of the agent itself.
+    Object(ObjectId, Option<ServiceAccount>),
+}
+
+/// How a subject is watched. A change of it starts the watch anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct How {
+    pub(crate) resource: Arc<Resource>,
+    /// Of the rules by which health is told, so that all are looked at again when they change.
+    pub(crate) rules: Option<Digest>,
+    /// Whether a rule reads more than metadata and status.
+    pub(crate) whole: bool,
 }
 
 /// The running watches. Each ends with its entry, all of them with this.
@@ -41,7 +52,7 @@ pub(crate) struct Watches {
     cluster: Cluster,
     members: Arc<Members>,
     wake: Arc<Notify>,
-    running: BTreeMap<Subject, (Arc<Resource>, tokio::task::AbortHandle)>,
+    running: BTreeMap<Subject, (How, tokio::task::AbortHandle)>,
     tasks: JoinSet<()>,
 }
 
@@ -51,11 +62,11 @@ impl Watches {
     }
 
     /// Starts what is missing and stops what nobody needs.
-    pub(crate) fn set(&mut self, wanted: BTreeMap<Subject, Arc<Resource>>) {
+    pub(crate) fn set(&mut self, wanted: BTreeMap<Subject, How>) {
         let stale: Vec<Subject> = self
             .running
             .iter()
-            .filter(|(subject, (resource, task))| wanted.get(subject) != Some(resource) || task.is_finished())
+            .filter(|(subject, (how, task))| wanted.get(subject) != Some(how) || task.is_finished())
             .map(|(subject, _)| subject.clone())
             .collect();
         for subject in stale {
@@ -68,17 +79,25 @@ impl Watches {
                 }
             }
         }
-        for (subject, resource) in wanted {
+        for (subject, how) in wanted {
             if !self.running.contains_key(&subject) {
+                let account = match &subject {
+                    Subject::Object(_, account) => account.as_ref(),
+                    Subject::Kind(_) => None,
+                };
                 let watch = Watch {
-                    cluster: self.cluster.clone(),
+                    cluster: self.cluster.acting_as(account),
                     members: self.members.clone(),
                     wake: self.wake.clone(),
-                    resource: resource.clone(),
+                    resource: how.resource.clone(),
                     subject: subject.clone(),
                 };
-                let task = self.tasks.spawn(watch.run());
-                self.running.insert(subject, (resource, task));
+                let task = if how.whole {
+                    self.tasks.spawn(watch.run::<Whole>())
+                } else {
+                    self.tasks.spawn(watch.run::<Live>())
+                };
+                self.running.insert(subject, (how, task));
             }
         }
         // A watch never ends by itself; those that were stopped, or panicked, are started anew by the next call.
@@ -94,10 +113,33 @@ struct Watch {
     subject: Subject,
 }
 
+/// As much of an object as is looked at.
+trait Look: DeserializeOwned + Clone + Into<Live> + Send {}
+impl<T: DeserializeOwned + Clone + Into<Live> + Send> Look for T {}
+
+/// An object of which an expression may read everything.
+#[derive(Clone)]
+struct Whole(Live);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let mut live = Live::from(&value);
+        live.whole = Some(Box::new(value));
+        Ok(Self(live))
+    }
+}
+
+impl From<Whole> for Live {
+    fn from(whole: Whole) -> Self {
+        whole.0
+    }
+}
+
 #[derive(Deserialize)]
-struct List {
+struct List<T> {
     metadata: ListMeta,
-    items: Option<Vec<Live>>,
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
@@ -110,13 +152,13 @@ struct ListMeta {
 }
 
 impl Watch {
-    async fn run(self) {
+    async fn run<T: Look>(self) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
-            let failure = match self.list().await {
+            let failure = match self.list::<T>().await {
                 Ok(version) => {
                     backoff.reset();
-                    self.follow(version).await
+                    self.follow::<T>(version).await
                 }
                 Err(failure) => Err(failure),
             };
@@ -127,8 +169,10 @@ impl Watch {
                     // Rights and verbs that are missing do not come by waiting.
                     let lasting = [403, 404, 405].contains(&failure.code());
                     self.members.problem(kind, problem, lasting);
-                    self.wake.notify_one();
+                } else if let Subject::Object(id, _) = &self.subject {
+                    self.members.hidden(id, Some(problem));
                 }
+                self.wake.notify_one();
                 backoff.wait().await;
             }
         }
@@ -139,7 +183,7 @@ impl Watch {
             Subject::Kind(_) => {
                 format!("{}?labelSelector={}", self.resource.collection(""), UNIT_LABEL.replace('/', "%2F"))
             }
-            Subject::Object(id) => {
+            Subject::Object(id, _) => {
                 format!(
                     "{}?fieldSelector=metadata.name%3D{}",
                     self.resource.collection(&id.namespace),
@@ -165,27 +209,30 @@ impl Watch {
     }
 
     /// Lists in pages; the version from which to watch.
-    async fn list(&self) -> Result<String, Failure> {
+    async fn list<T: Look>(&self) -> Result<String, Failure> {
         let mut found = BTreeSet::new();
         let mut more = String::new();
         loop {
-            let page: List = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
+            let page: List<T> = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
             for live in page.items.unwrap_or_default() {
-                let live = self.complete(live);
+                let live = self.complete(live.into());
                 let id = self.id(&live);
                 self.members.observe(&id, &live);
                 found.insert(id);
             }
             if page.metadata.more.is_empty() {
                 let version = page.metadata.resource_version;
+                if let Subject::Object(id, _) = &self.subject {
+                    self.members.hidden(id, None);
+                }
                 match &self.subject {
                     Subject::Kind(kind) => {
                         self.members.listed(kind, version.parse().unwrap_or_default(), &found)
                     }
-                    Subject::Object(id) if found.is_empty() => {
+                    Subject::Object(id, _) if found.is_empty() => {
                         self.members.gone(id, version.parse().unwrap_or_default());
                     }
-                    Subject::Object(_) => {}
+                    Subject::Object(..) => {}
                 }
                 self.wake.notify_one();
                 return Ok(version);
@@ -196,14 +243,14 @@ impl Watch {
     }
 
     /// Follows changes from `version` on until the API server forgets that version or the connection breaks.
-    async fn follow(&self, mut version: String) -> Result<(), Failure> {
+    async fn follow<T: Look>(&self, mut version: String) -> Result<(), Failure> {
         loop {
             let seconds = WATCH_FOR + rand::rng().random_range(0..30);
             let path = format!(
                 "{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
                 self.query()
             );
-            let events = match self.cluster.watch::<Live>(path).await {
+            let events = match self.cluster.watch::<T>(path).await {
                 Ok(events) => events,
                 Err(failure) if failure.code() == 410 => return Ok(()),
                 Err(failure) => return Err(failure),
@@ -225,7 +272,7 @@ impl Watch {
         }
     }
 
-    fn take(&self, event: WatchEvent<Live>) -> Taken {
+    fn take<T: Look>(&self, event: WatchEvent<T>) -> Taken {
         let (live, gone) = match event {
             WatchEvent::Added(live) | WatchEvent::Modified(live) => (live, false),
             WatchEvent::Deleted(live) => (live, true),
@@ -236,7 +283,7 @@ impl Watch {
                 return Taken::Failed(Failure::Refused { code, reason, message, conflicts: Vec::new() });
             }
         };
-        let live = self.complete(live);
+        let live = self.complete(live.into());
         let id = self.id(&live);
         let version = live.metadata.resource_version.clone();
         let news = if gone {

@@ -194,7 +194,7 @@ impl Engine {
         }
         let shared = self.shared;
         let result = match stop.run_until_cancelled(start(&shared)).await {
-            Some(tools) => Coordinator::new(shared.clone(), Arc::new(tools)).run(stop).await,
+            Some(tools) => Coordinator::run(shared.clone(), Arc::new(tools), stop).await,
             None => Ok(()),
         };
         lock(&shared.input).running = false;

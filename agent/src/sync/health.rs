@@ -10,6 +10,7 @@ use flotilla_core::{ObjectId, ObjectRef, UnitId, UnitKind, UnitManifest};
 use tokio::time::Instant;
 
 use super::coordinator::Coordinator;
+use super::memory::Mark;
 use super::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
 use crate::cluster::members::Known;
 
@@ -137,6 +138,9 @@ impl Coordinator {
     fn unwell_object(&self, id: &ObjectId, only_failed: bool) -> Option<Unwell> {
         let unwell =
             |message: &str, failed| Some(Unwell { finding: finding(id, "NotHealthy", message), failed });
+        if self.marks.get(id).is_some_and(Mark::is_left_alone) {
+            return None;
+        }
         let because = |message: &str, failed| match self.tools.reasons.of(id) {
             Some(why) => unwell(&format!("{message}: {why}"), failed),
             None => unwell(message, failed),
@@ -150,10 +154,10 @@ impl Coordinator {
                 Status::Terminating => unwell(&observed.health.message, false),
             },
             _ if only_failed => None,
-            Known::Absent => unwell("is not there", false),
-            Known::Unknown => {
+            known => {
+                let otherwise = if known == Known::Absent { "is not there" } else { "was not looked at yet" };
                 let why = self.tools.members.problem_of(id);
-                unwell(why.as_ref().map_or("was not looked at yet", |(why, _)| why), false)
+                unwell(why.as_ref().map_or(otherwise, |(why, _)| why), false)
             }
         }
     }

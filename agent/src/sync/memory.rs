@@ -26,6 +26,13 @@ pub(crate) struct Mark {
     pub(crate) drift: Option<DriftMode>,
 }
 
+impl Mark {
+    /// Whether it is none of ours: left alone as it was found.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        matches!(self.manner, Manner::Never | Manner::Once) && self.entry.is_none()
+    }
+}
+
 /// How the author wants an object to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub(crate) enum Manner {

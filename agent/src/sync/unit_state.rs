@@ -121,6 +121,11 @@ impl UnitState {
         }
     }
 
+    /// Whether the last attempt on the object failed with these very words.
+    pub(super) fn has_failed_so(&self, object: &ObjectId, finding: &Finding) -> bool {
+        self.failed.get(object).is_some_and(|(_, before)| before == finding)
+    }
+
     /// Whether a webhook or an admission policy refused something of the last attempt.
     pub(super) fn was_denied(&self) -> bool {
         self.failed.values().any(|(_, finding)| finding.reason == DENIED)

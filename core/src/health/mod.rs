@@ -3,6 +3,7 @@
 //! ```text
 //!   deletionTimestamp set ─────────────► Terminating
 //!   observedGeneration < generation ───► InProgress (the controller has not seen the change)
+//!   a rule of expressions, the unit's or ours for some kinds ─► what it says
 //!   condition Stalled=True ────────────► Failed
 //!   condition Reconciling=True ────────► InProgress
 //!   then by kind; kinds without a rule of their own by their Ready condition, or Current without one
@@ -14,6 +15,7 @@ use crate::live::Live;
 
 mod kinds;
 pub mod reason;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,7 @@ use kinds::{
     daemon_set, definition, deployment, disruption_budget, job, phase, pod, replica_set, service,
     stateful_set,
 };
+pub use rules::{HealthExprs, Rule};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
@@ -54,8 +57,13 @@ impl Health {
         self.status == Status::Current
     }
 
-    /// Takes an object's health.
+    /// Takes an object's health by its kind.
     pub fn of(live: &Live) -> Self {
+        Self::by(live, None)
+    }
+
+    /// Takes an object's health, by this rule if there is one.
+    pub fn by(live: &Live, rule: Option<&Rule>) -> Self {
         if live.is_deleting() {
             let blockers = live.metadata.finalizers.join(", ");
             let message = if blockers.is_empty() {
@@ -68,6 +76,9 @@ impl Health {
         let status = &live.status;
         if number(status, "observedGeneration").is_some_and(|seen| seen < live.metadata.generation) {
             return Self::progress("its controller has not seen the last change yet");
+        }
+        if let Some(rule) = rule.or_else(|| rules::built_in(live.group(), &live.kind)) {
+            return rule.judge(live);
         }
         if let Some(condition) = condition(status, "Stalled").filter(|c| c.is("True")) {
             return Self::failed(condition.text());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{Removal, UnitEntry};
+use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
 use crate::plan::{Access, Situation, Target, Waiting};
 use crate::unit::{DeletionPolicy, UnitId, UnitManifest};
@@ -48,8 +49,27 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
     {
         return None;
     }
-    let unready = unit.spec.depends_on.iter().find(|dependency| !is_ready(dependency, situation));
-    unready.map(|dependency| Waiting::Dependency(dependency.clone()))
+    unit.spec.depends_on.iter().find_map(|dependency| match unit.spec.ready_exprs.get(dependency) {
+        Some(text) => by_expression(unit, dependency, text, situation),
+        None => (!is_ready(dependency, situation)).then(|| Waiting::Dependency(dependency.clone())),
+    })
+}
+
+/// Whether the expression for a dependency leaves the gate closed.
+fn by_expression(
+    unit: &UnitManifest,
+    dependency: &UnitId,
+    text: &str,
+    situation: &Situation,
+) -> Option<Waiting> {
+    let shape = |unit: &UnitId| (situation.shape)(unit).unwrap_or_default();
+    let variables = Variables::default().with("dep", &shape(dependency)).with("self", &shape(&unit.id));
+    let holds = Expr::new(text).map_err(|error| error.to_string()).and_then(|expr| expr.holds(&variables));
+    match holds {
+        Ok(true) => None,
+        Ok(false) => Some(Waiting::Dependency(dependency.clone())),
+        Err(why) => Some(Waiting::Expression(dependency.clone(), why)),
+    }
 }
 
 fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Waiting> {

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::desired::{DesiredState, Removal, UnitEntry};
 use crate::digest::Digest;
 use crate::inventory::{Inventory, Member, Uid};
@@ -72,6 +74,8 @@ pub struct Situation<'a> {
     pub remove_all: bool,
     /// Whether an account may create the object that defines a unit.
     pub access: &'a dyn Fn(&UnitId, &ServiceAccount) -> Access,
+    /// A unit in Flux's shape, for expressions: see [`crate::flux::shape`].
+    pub shape: &'a dyn Fn(&UnitId) -> Option<Value>,
 }
 
 /// What the cluster's RBAC says of an account and the object that defines a unit.
@@ -176,6 +180,8 @@ pub enum Waiting {
     ParentSuspended(UnitId),
     ParentHeld(UnitId),
     Dependency(UnitId),
+    /// The expression that says when it is ready cannot be told.
+    Expression(UnitId, String),
     Broken(String),
     Held(String),
     /// Whether the account that the parent runs as may create this unit is not known yet.
@@ -194,6 +200,9 @@ impl fmt::Display for Waiting {
             }
             Self::ParentSuspended(unit) => write!(f, "waits for its parent {unit}, which is suspended"),
             Self::ParentHeld(unit) => write!(f, "waits for its parent {unit}, which is held"),
+            Self::Expression(unit, why) => {
+                write!(f, "waits for {unit}, whose readyExpr cannot be told yet: {why}")
+            }
             Self::Dependency(unit) => write!(f, "waits for {unit} to be ready"),
             Self::Broken(why) | Self::Held(why) | Self::Denied(why) => f.write_str(why),
             Self::Access(account) => write!(f, "asks whether {} may create it", account.user()),

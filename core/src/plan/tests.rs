@@ -67,6 +67,7 @@ impl World {
             broken: &broken,
             remove_all: false,
             access: &|_, _| Access::Allowed,
+            shape: &|unit| crate::flux::shape(&desired, &self.standings, unit),
         };
         plan(id, &situation, &|object| Sight {
             applied: self.applied.get(object).copied(),
@@ -387,6 +388,48 @@ fn removal_goes_children_first() {
     world.settle(&none());
     assert_eq!(world.deleted, [id("d"), id("c"), id("p")]);
     assert!(world.inventory.units.is_empty());
+}
+
+#[test]
+fn an_expression_says_when_a_dependency_is_ready() {
+    let mut world = World::default();
+    let labelled = |version: &str| {
+        let labels = [("version".to_owned(), version.to_owned())].into();
+        UnitSpec { labels, ..UnitSpec::default() }
+    };
+    let expr = |text: &str| UnitSpec {
+        depends_on: vec![unit("db")],
+        ready_exprs: [(unit("db"), text.to_owned())].into(),
+        ..labelled("2")
+    };
+    world.present(&manifest("db", labelled("1"), &[("db", 1)]));
+    let same = "dep.metadata.labels['version'] == self.metadata.labels['version'] && \
+                dep.status.conditions.exists(c, c.type == 'Ready' && c.status == 'True') && \
+                dep.status.observedGeneration == dep.metadata.generation";
+    world.present(&manifest("app", expr(same), &[("app", 1)]));
+    world.settle(&BTreeSet::new());
+    assert!(!world.there.contains_key(&id("app")));
+    let waits = |world: &World| match world.plan(&unit("app")).target {
+        Target::Nothing(waiting) => waiting.to_string(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(waits(&world), "waits for kustomization/f/db to be ready");
+    world.present(&manifest("db", labelled("2"), &[("db", 2)]));
+    world.settle(&BTreeSet::new());
+    assert!(world.there.contains_key(&id("app")));
+    world.present(&manifest(
+        "late",
+        UnitSpec { ready_exprs: [(unit("db"), "dep.status.none == 1".into())].into(), ..expr("") },
+        &[],
+    ));
+    let target = world.plan(&unit("late")).target;
+    let Target::Nothing(waiting) = target else { panic!("{target:?}") };
+    assert!(
+        waiting
+            .to_string()
+            .contains("whose readyExpr cannot be told yet: 'dep.status.none == 1': No such key"),
+        "{waiting}"
+    );
 }
 
 /// One change of what is desired, or of the cluster behind our back.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use flotilla_core::UnitId;
 use flotilla_core::envsubst::is_variable_name;
+use flotilla_core::expr::Expr;
+use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::ignore::{IgnoreRule, Ignores, Target};
 use flotilla_core::report::Problem;
 use flotilla_core::source::{SourceId, SourceKind};
@@ -60,6 +62,12 @@ pub(crate) fn read(
     };
     let allow_empty = node.at(&["metadata", "annotations", ALLOW_EMPTY]).and_then(Node::text);
     reader.spec.allow_empty = allow_empty == Some("true");
+    let labels = node.at(&["metadata", "labels"]).and_then(Node::as_map);
+    reader.spec.labels = labels
+        .into_iter()
+        .flat_map(Map::iter)
+        .filter_map(|entry| Some((entry.key.text()?.to_owned(), entry.value.as_str()?.to_owned())))
+        .collect();
     let mut problems = Vec::new();
     let mut bad = |wrong: Wrong| problems.push(places.problem(wrong, at));
     let whole = Field::new(node, "spec");
@@ -120,11 +128,10 @@ impl Reader {
                 ])?;
             }
             "dependsOn" => {
-                for item in field.items()? {
-                    let item = item.object(&["name", "namespace"])?;
-                    let namespace = item.text("namespace")?.unwrap_or_else(|| self.namespace.clone());
-                    spec.depends_on.push(UnitId::kustomization(namespace, item.need("name")?.text()?));
-                }
+                (spec.depends_on, spec.ready_exprs) =
+                    dependencies(field, &self.namespace, |namespace, name| {
+                        UnitId::kustomization(namespace, name)
+                    })?;
             }
             "healthChecks" => {
                 for item in field.items()? {
@@ -147,6 +154,7 @@ impl Reader {
                 self.service_account = Some(field.str()?.to_owned()).filter(|name| !name.is_empty());
             }
             "ignore" => spec.ignore = ignore_rules(field)?,
+            "healthCheckExprs" => spec.health_check_exprs = health_exprs(field)?,
             "postBuild" => self.post_build = Some(post_build(field)?),
             "kubeConfig" => {
                 let message =
@@ -156,10 +164,6 @@ impl Reader {
             "decryption" => {
                 let message = "is not supported yet: nothing that is encrypted is applied; this unit stays as it is until \
                                the field goes";
-                return Err(field.wrong(message));
-            }
-            "healthCheckExprs" => {
-                let message = "is not supported yet; this unit stays as it is until the field goes";
                 return Err(field.wrong(message));
             }
             _ => match overlay::read(&mut FluxOverlay::default(), name, field) {
@@ -172,6 +176,48 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// What a unit depends on, and for some of it the expression that says when it is ready.
+pub(crate) type Dependencies = (Vec<UnitId>, BTreeMap<UnitId, String>);
+
+/// Reads `dependsOn`, whose entries are units of one kind.
+pub(crate) fn dependencies(
+    field: &Field,
+    namespace: &str,
+    unit: impl Fn(String, String) -> UnitId,
+) -> Result<Dependencies, Wrong> {
+    let mut all = Dependencies::default();
+    for item in field.items()? {
+        let item = item.object(&["name", "namespace", "readyExpr"])?;
+        let namespace = item.text("namespace")?.unwrap_or_else(|| namespace.to_owned());
+        let dependency = unit(namespace, item.need("name")?.text()?);
+        if let Some(expression) = item.get("readyExpr") {
+            let text = expression.text()?;
+            expression.so(Expr::new(&text))?;
+            all.1.insert(dependency.clone(), text);
+        }
+        all.0.push(dependency);
+    }
+    Ok(all)
+}
+
+/// Reads `healthCheckExprs`.
+pub(crate) fn health_exprs(field: &Field) -> Result<Vec<HealthExprs>, Wrong> {
+    let mut all = Vec::new();
+    for item in field.items()? {
+        let rule = item.object(&["apiVersion", "kind", "inProgress", "failed", "current"])?;
+        let exprs = HealthExprs {
+            api_version: rule.need("apiVersion")?.text()?,
+            kind: rule.need("kind")?.text()?,
+            in_progress: rule.text("inProgress")?,
+            failed: rule.text("failed")?,
+            current: rule.need("current")?.text()?,
+        };
+        item.so(Rule::new(&exprs))?;
+        all.push(exprs);
+    }
+    Ok(all)
 }
 
 /// Rules of fields that are left to others.
@@ -289,6 +335,11 @@ mod tests {
                 "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is no JSON pointer: it must begin with / and name a \
                  field, as /spec/replicas does",
             ),
+            (
+                "  dependsOn: [{name: a, readyExpr: dep.x ==}]\n",
+                "apps.yaml:6:36: spec.dependsOn[0].readyExpr: 'dep.x ==' is no CEL expression: <input>:1:9: Syntax \
+                 error: mismatched input '<EOF>'",
+            ),
             ("  wait: please\n", "apps.yaml:6:9: spec.wait: must be true or false"),
             ("  timeout: 5\n", "apps.yaml:6:12: spec.timeout: must be a string"),
             ("  retryInterval: 0s\n", "apps.yaml:6:18: spec.retryInterval: must be at least 1s"),
@@ -298,7 +349,7 @@ mod tests {
             ),
             (
                 "  dependsOn: [{name: a, ready: x}]\n",
-                "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace",
+                "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace, readyExpr",
             ),
             ("  images: [{newTag: x}]\n", "apps.yaml:6:12: spec.images[0].name: is missing"),
             (

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
-use crate::flux::kustomization::ignore_rules;
+use crate::flux::kustomization::{Dependencies, dependencies, health_exprs, ignore_rules};
 use crate::flux::sources::{CHART_SOURCES, chart};
 use crate::overlay;
 
@@ -166,13 +166,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn release(&mut self, spec: &Field<'_>, at: &(String, u32)) -> Read<(Definition, Option<Source>)> {
         let object = spec.object(KNOWN)?;
-        for (name, instead) in [
-            ("kubeConfig", "each cluster has an agent of its own"),
-            ("healthCheckExprs", "the release would count as ready too early"),
-        ] {
-            if let Some(field) = object.get(name) {
-                return Err(field.wrong(format!("is not supported: {instead}")));
-            }
+        if let Some(field) = object.get("kubeConfig") {
+            return Err(field.wrong("is not supported: each cluster has an agent of its own"));
         }
         for name in [
             "maxHistory",
@@ -249,8 +244,12 @@ impl Reader<'_> {
             post_renderers,
         };
         let (drift, ignore) = drift(&object)?;
+        let (depends_on, ready_exprs) = self.depends_on(&object)?;
+        let health_check_exprs = object.get("healthCheckExprs").map(health_exprs).transpose()?;
         let spec = UnitSpec {
-            depends_on: self.depends_on(&object)?,
+            depends_on,
+            ready_exprs,
+            health_check_exprs: health_check_exprs.unwrap_or_default(),
             prune: true,
             wait: !both("disableWait")?,
             force: upgrade.bool("force")?,
@@ -351,17 +350,9 @@ impl Reader<'_> {
         Ok((id, place, Some(implied)))
     }
 
-    fn depends_on(&self, object: &Object<'_>) -> Read<Vec<UnitId>> {
-        let mut all = Vec::new();
-        for item in object.get("dependsOn").map(Field::items).transpose()?.unwrap_or_default() {
-            let item = item.object(&["name", "namespace", "readyExpr"])?;
-            if let Some(expression) = item.get("readyExpr") {
-                return Err(expression.wrong("is not supported yet"));
-            }
-            let namespace = item.text("namespace")?.unwrap_or_else(|| self.id.namespace.clone());
-            all.push(UnitId::helm_release(namespace, item.need("name")?.text()?));
-        }
-        Ok(all)
+    fn depends_on(&self, object: &Object<'_>) -> Read<Dependencies> {
+        let Some(field) = object.get("dependsOn") else { return Ok(Dependencies::default()) };
+        dependencies(field, &self.id.namespace, UnitId::helm_release)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla_core::plan::{Access, Target, UnitPlan};
-use flotilla_core::report::{Event, Phase};
+use flotilla_core::report::{Event, Finding, Phase};
 use flotilla_core::{ObjectId, ServiceAccount, UnitId};
 use tokio::time::Instant;
 
@@ -51,6 +51,12 @@ impl Coordinator {
         if let Some(found) = done.inspected {
             state.drift = found;
         }
+        let news: Vec<Finding> = failed
+            .iter()
+            .filter(|(id, (_, finding))| !state.has_failed_so(id, finding))
+            .map(|(_, (_, finding))| finding.clone())
+            .take(20)
+            .collect();
         state.withheld = done.withheld;
         state.failed(failed, done.blocked, spec.and_then(|spec| spec.retry_interval));
         for drift in done.corrected {
@@ -59,6 +65,9 @@ impl Coordinator {
                 fields => fields.iter().take(5).map(describe).collect::<Vec<_>>().join("; "),
             };
             self.event(unit, Some(drift.object), false, "DriftCorrected", message);
+        }
+        for finding in news {
+            self.event(unit, Some(finding.object), true, &finding.reason, finding.message);
         }
         for (id, words) in fights {
             self.event(unit, Some(id), true, "Fought", words);
@@ -170,14 +179,12 @@ impl Coordinator {
         } else {
             tracing::info!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
         }
-        self.shared.event(Event {
-            at: now(),
-            unit: unit.clone(),
-            object,
-            warning,
-            reason: reason.into(),
-            message,
-        });
+        let uid = object.as_ref().and_then(|id| self.marks.get(id)).map(|mark| mark.uid.0.clone());
+        let event = Event { at: now(), unit: unit.clone(), object, warning, reason: reason.into(), message };
+        if event.object.is_some() {
+            self.events.tell(event.clone(), uid.unwrap_or_default());
+        }
+        self.shared.event(event);
     }
 }
 

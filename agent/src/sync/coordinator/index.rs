@@ -1,15 +1,66 @@
 //! Whose objects are whose, what is watched for them, and what is known of each.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::plan::{Access, Declared, Seen, Sight};
-use flotilla_core::{ObjectId, ObjectRef, ServiceAccount, UnitId};
+use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId};
 
 use super::Coordinator;
+use crate::cluster::applyset;
 use crate::cluster::members::Known;
-use crate::cluster::watch::Subject;
+use crate::cluster::watch::{How, Subject};
 use crate::sync::memory::Manner;
+
+/// How the health of objects is told, where their units say so.
+#[derive(Default)]
+struct Rules {
+    read: HashMap<Digest, Option<Arc<Rule>>>,
+    by_object: HashMap<ObjectId, Arc<Rule>>,
+    texts: BTreeMap<ObjectId, Digest>,
+}
+
+impl Rules {
+    /// Takes the first expressions for the object's kind. The hub refused what cannot be read.
+    fn add(&mut self, id: &ObjectId, exprs: &[HealthExprs]) {
+        let Some(exprs) = exprs.iter().find(|exprs| exprs.is_for(id)) else { return };
+        let digest = Digest::of(format!("{exprs:?}").as_bytes());
+        let rule = self.read.entry(digest).or_insert_with(|| match Rule::new(exprs) {
+            Ok(rule) => Some(Arc::new(rule)),
+            Err(error) => {
+                tracing::warn!(kind = exprs.kind, %error, "health is told without its expressions");
+                None
+            }
+        });
+        if let Some(rule) = rule
+            && !self.by_object.contains_key(id)
+        {
+            self.by_object.insert(id.clone(), rule.clone());
+            self.texts.insert(id.clone(), digest);
+        }
+    }
+
+    /// A digest of the rules for what is watched, and whether one reads more than metadata and status.
+    fn of(&self, subject: &Subject) -> (Option<Digest>, bool) {
+        let is_seen = |id: &ObjectId| match subject {
+            Subject::Kind((group, kind)) => id.is(group, kind),
+            Subject::Object(object, _) => id == object,
+        };
+        let texts: Vec<(String, Digest)> = self
+            .texts
+            .iter()
+            .filter(|(id, _)| is_seen(id))
+            .map(|(id, digest)| (id.to_string(), *digest))
+            .collect();
+        if texts.is_empty() {
+            return (None, false);
+        }
+        let parts = texts.iter().flat_map(|(id, digest)| [id.as_bytes(), &digest.as_bytes()[..]]);
+        let whole = self.by_object.iter().any(|(id, rule)| is_seen(id) && rule.needs_whole());
+        (Some(Digest::of_parts(parts)), whole)
+    }
+}
 
 impl Coordinator {
     /// The manifests that say what the unit's objects are: the desired one, and the last one while they differ.
@@ -31,9 +82,12 @@ impl Coordinator {
         self.declared = Declared::of(&desired, &self.standings, &complete);
         self.by_object.clear();
         let mut subjects = BTreeMap::new();
+        let mut rules = Rules::default();
         let mut checks = Vec::new();
         for unit in self.all_units() {
             let mut objects: BTreeMap<ObjectId, ObjectRef> = BTreeMap::new();
+            let spec = desired.present(&unit).map(|manifest| &manifest.spec);
+            let exprs = spec.map_or(&[][..], |spec| &spec.health_check_exprs);
             for manifest in self.manifests(&unit) {
                 objects.extend(
                     manifest.objects.iter().map(|entry| (complete(&entry.object.id), entry.object.clone())),
@@ -41,22 +95,28 @@ impl Coordinator {
             }
             for (id, object) in objects {
                 if let Some(resource) = discovery.any_version(&object) {
-                    subjects.insert(Subject::Kind((id.group.clone(), id.kind.clone())), resource);
+                    let how = How { resource, rules: None, whole: false };
+                    subjects.insert(Subject::Kind((id.group.clone(), id.kind.clone())), how);
                 }
+                rules.add(&id, exprs);
                 self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
             }
-            for check in desired.present(&unit).into_iter().flat_map(|unit| &unit.spec.health_checks) {
+            for check in spec.into_iter().flat_map(|spec| &spec.health_checks) {
                 let object = crate::sync::health::checked(check);
-                checks.push((unit.clone(), complete(&object.id), object));
+                let account = spec.and_then(|spec| spec.service_account.clone());
+                let id = complete(&object.id);
+                rules.add(&id, exprs);
+                checks.push((unit.clone(), id, object, account));
             }
         }
         let mut foreign = HashSet::new();
-        for (unit, id, object) in checks {
+        for (unit, id, object, account) in checks {
             // Our own objects are seen by the watch of their kind.
             if (!self.by_object.contains_key(&id) || foreign.contains(&id))
                 && let Some(resource) = discovery.any_version(&object)
             {
-                subjects.insert(Subject::Object(id.clone()), resource);
+                let how = How { resource, rules: None, whole: false };
+                subjects.insert(Subject::Object(id.clone(), account), how);
                 foreign.insert(id.clone());
             }
             self.by_object.entry(id).or_default().push(unit);
@@ -67,7 +127,18 @@ impl Coordinator {
         self.marks =
             marks.into_iter().filter_map(|(id, mark)| Some((wanted.get(&id)?.clone(), mark))).collect();
         self.tools.book.share(&wanted);
-        self.tools.members.want(wanted, foreign);
+        for (subject, how) in &mut subjects {
+            (how.rules, how.whole) = rules.of(subject);
+        }
+        let ours = applyset::annotations(wanted.difference(&foreign));
+        self.set.send_if_modified(|set| {
+            let is_new = *set != ours && !wanted.is_empty();
+            if is_new {
+                *set = ours;
+            }
+            is_new
+        });
+        self.tools.members.want(wanted, foreign, rules.by_object);
         self.watches.set(subjects);
     }
 

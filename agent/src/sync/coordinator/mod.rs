@@ -14,11 +14,15 @@ use flotilla_core::order::{Links, broken_links};
 use flotilla_core::plan::{self, Access, Declared, Situation, Standing, UnitPlan};
 use flotilla_core::report::Timestamp;
 use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
+use flotilla_runtime::Backoff;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::request::Failure;
+use crate::cluster::Cluster;
+use crate::cluster::events::{self, Events};
+use crate::cluster::request::{Failure, chain};
 use crate::cluster::watch::Watches;
 use crate::sync::api::Request;
 use crate::sync::apply::{ApplyOutcome, Tools};
@@ -40,13 +44,16 @@ pub(in crate::sync) struct Coordinator {
     /// What was known of the cluster's kinds when identities were last completed.
     discovery: u64,
     pub(in crate::sync) standings: BTreeMap<UnitId, Standing>,
-    marks: HashMap<ObjectId, Mark>,
+    pub(in crate::sync) marks: HashMap<ObjectId, Mark>,
     pub(in crate::sync) units: BTreeMap<UnitId, UnitState>,
     by_object: HashMap<ObjectId, Vec<UnitId>>,
     /// Units whose plan or readiness hangs on the key.
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     dirty: BTreeSet<UnitId>,
     remove_all: bool,
+    events: Events,
+    /// What kubectl is to know of our objects.
+    set: watch::Sender<BTreeMap<String, String>>,
     running: BTreeSet<UnitId>,
     work: JoinSet<Outcome>,
 }
@@ -64,7 +71,7 @@ enum Work {
 }
 
 impl Coordinator {
-    pub(in crate::sync) fn new(shared: Arc<Shared>, tools: Arc<Tools>) -> Self {
+    fn new(shared: Arc<Shared>, tools: Arc<Tools>, events: Events) -> Self {
         let watches = Watches::new(tools.cluster.clone(), tools.members.clone(), shared.wake.clone());
         let mut coordinator = Self {
             shared,
@@ -81,6 +88,8 @@ impl Coordinator {
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             remove_all: false,
+            events,
+            set: watch::Sender::default(),
             running: BTreeSet::new(),
             work: JoinSet::new(),
         };
@@ -88,34 +97,44 @@ impl Coordinator {
         coordinator
     }
 
-    pub(in crate::sync) async fn run(mut self, stop: CancellationToken) -> Result<(), EngineError> {
-        let tools = self.tools.clone();
+    /// Runs until `stop` is cancelled.
+    pub(in crate::sync) async fn run(
+        shared: Arc<Shared>,
+        tools: Arc<Tools>,
+        stop: CancellationToken,
+    ) -> Result<(), EngineError> {
+        let (events, writer) = events::channel();
+        let mut this = Self::new(shared.clone(), tools.clone(), events);
+        // None of these ends by itself.
         let write = tools.book.write(&tools.cluster);
-        let shared = self.shared.clone();
+        let tell = writer.run(&tools.cluster);
+        let publish = publish(&tools.cluster, this.set.subscribe());
         let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
-        tokio::pin!(write, reasons);
+        tokio::pin!(write, tell, publish, reasons);
         loop {
-            self.take_input();
-            self.take_news();
-            self.complete_identities();
-            self.plan_dirty();
-            let due = self.due();
+            this.take_input();
+            this.take_news();
+            this.complete_identities();
+            this.plan_dirty();
+            let due = this.due();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = &mut write => {}
                 never = &mut reasons => match never {},
+                () = &mut tell => {}
+                () = &mut publish => {}
                 () = shared.wake.notified() => {}
-                Some(done) = self.work.join_next() => {
-                    self.finish(done.map_err(EngineError::Panic)?);
-                    while let Some(done) = self.work.try_join_next() {
-                        self.finish(done.map_err(EngineError::Panic)?);
+                Some(done) = this.work.join_next() => {
+                    this.finish(done.map_err(EngineError::Panic)?);
+                    while let Some(done) = this.work.try_join_next() {
+                        this.finish(done.map_err(EngineError::Panic)?);
                     }
                 }
-                () = tokio::time::sleep_until(due) => self.pass(Instant::now()),
+                () = tokio::time::sleep_until(due) => this.pass(Instant::now()),
             }
         }
         // Work under way is dropped: its intents are in the inventory, and the next start takes the everyday path.
-        self.work.shutdown().await;
+        this.work.shutdown().await;
         Ok(())
     }
 
@@ -253,6 +272,7 @@ impl Coordinator {
                     broken: &self.broken,
                     remove_all: self.remove_all,
                     access: &|unit, account| self.access(unit, account),
+                    shape: &|unit| flotilla_core::flux::shape(&desired, &self.standings, unit),
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))
             });
@@ -282,6 +302,21 @@ impl Coordinator {
             self.dirty.insert(id);
         }
     }
+}
+
+/// Keeps the ApplySet's parent as it was last said to be.
+async fn publish(cluster: &Cluster, mut wanted: watch::Receiver<BTreeMap<String, String>>) {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+    while wanted.changed().await.is_ok() {
+        loop {
+            let annotations = wanted.borrow_and_update().clone();
+            let Err(failure) = cluster.publish_set(&annotations).await else { break };
+            tracing::debug!(error = chain(&failure), "kubectl is not told what is ours");
+            backoff.wait().await;
+        }
+        backoff.reset();
+    }
+    std::future::pending::<()>().await;
 }
 
 pub(in crate::sync) fn links_of(

@@ -1,0 +1,121 @@
+//! Events beside the objects, for people with kubectl. Few at a time: what comes too fast is dropped, as the hub has
+//! all of them.
+
+use std::time::Duration;
+
+use flotilla_core::report::Event;
+use flotilla_core::{ObjectId, ObjectRef};
+use http::Method;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Cluster;
+use super::request::{Call, chain};
+
+/// So many at once, then one in so long.
+const BURST: u32 = 25;
+const ONE_IN: Duration = Duration::from_secs(5);
+const WAITING: usize = 50;
+/// What the API server takes.
+const LONGEST: usize = 1000;
+const AGENT: &str = "flotilla-agent";
+
+/// Where events go in.
+#[derive(Clone)]
+pub(crate) struct Events(mpsc::Sender<(Event, String)>);
+
+/// The task that writes them.
+pub(crate) struct EventWriter(mpsc::Receiver<(Event, String)>);
+
+/// A way for events into the cluster.
+pub(crate) fn channel() -> (Events, EventWriter) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (Events(sender), EventWriter(receiver))
+}
+
+impl Events {
+    /// Tells of an object, whose uid may be empty.
+    pub(crate) fn tell(&self, event: Event, uid: String) {
+        // Full: too much is told already.
+        let _ = self.0.try_send((event, uid));
+    }
+}
+
+impl EventWriter {
+    /// Writes events as they come, for ever.
+    pub(crate) async fn run(mut self, cluster: &Cluster) {
+        let mut bucket = Bucket { left: BURST, filled: Instant::now() };
+        while let Some((event, uid)) = self.0.recv().await {
+            let Some(object) = &event.object else { continue };
+            if !bucket.take(Instant::now()) {
+                continue;
+            }
+            let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
+            let reference = ObjectRef { id: object.clone(), version: String::new() };
+            let version =
+                cluster.discovery().any_version(&reference).map(|resource| resource.version.clone());
+            let body = body(&event, object, &version.unwrap_or_default(), &uid, namespace, rand::random());
+            let path = format!("/api/v1/namespaces/{namespace}/events");
+            let call = Call::new(Method::POST, path).body("application/json", body.to_string());
+            if let Err(failure) = cluster.send(call).await {
+                tracing::debug!(%object, error = chain(&failure), "no event was written");
+            }
+        }
+        // The sender lives as long as the coordinator that polls this.
+        std::future::pending::<()>().await;
+    }
+}
+
+struct Bucket {
+    left: u32,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant) -> bool {
+        while self.left < BURST && now.saturating_duration_since(self.filled) >= ONE_IN {
+            self.left += 1;
+            self.filled += ONE_IN;
+        }
+        if self.left == BURST {
+            self.filled = now;
+        }
+        self.left.checked_sub(1).map(|left| self.left = left).is_some()
+    }
+}
+
+fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &str, number: u64) -> Value {
+    let at = jiff::Timestamp::from_second(event.at).unwrap_or_default().to_string();
+    let reference = ObjectRef { id: object.clone(), version: version.to_owned() };
+    let mut involved = json!({"kind": object.kind, "namespace": object.namespace, "name": object.name});
+    if !version.is_empty() {
+        involved["apiVersion"] = reference.api_version().into();
+    }
+    if !uid.is_empty() {
+        involved["uid"] = uid.into();
+    }
+    let message: String = format!("{}: {}", event.unit, event.message).chars().take(LONGEST).collect();
+    let name: String = object.name.chars().take(200).collect();
+    json!({"apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": format!("{name}.{number:016x}"), "namespace": namespace},
+        "involvedObject": involved, "reason": event.reason, "message": message,
+        "type": if event.warning { "Warning" } else { "Normal" }, "count": 1,
+        "firstTimestamp": at, "lastTimestamp": at,
+        "source": {"component": AGENT}, "reportingComponent": AGENT, "reportingInstance": AGENT})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_written_and_more_after_a_while() {
+        let start = Instant::now();
+        let mut bucket = Bucket { left: BURST, filled: start };
+        let taken = |bucket: &mut Bucket, at: Instant| (0..100).filter(|_| bucket.take(at)).count();
+        assert_eq!(taken(&mut bucket, start), BURST as usize);
+        assert_eq!(taken(&mut bucket, start + ONE_IN * 3), 3);
+        assert_eq!(taken(&mut bucket, start + ONE_IN * 1000), BURST as usize);
+    }
+}
