@@ -1,29 +1,30 @@
 //! From a cluster's root to all its units, breadth first. A unit waits in the queue until something that is rendered
 //! defines its source; what still waits when nothing else can go on names what is missing.
 
+mod release;
+mod variables;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_core::report::Problem;
-use flotilla_core::template::{Layer, ObjectTemplate, ValuesKind, ValuesRef, Variables};
+use flotilla_core::template::Variables;
 use flotilla_core::unit::{ObjectEntry, ServiceAccount, UnitManifest};
-use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
+use flotilla_core::{Digest, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_yaml::Node;
-use serde_json::Value;
 
 use crate::cache::Outcome;
 use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
-use crate::config;
-use crate::content::{self, Content, Definition, PostBuild, Recipe, SubstituteFrom};
-use crate::encrypted::is_encrypted_value;
+use crate::content::{self, Content, Definition, Recipe};
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
 use crate::flux::components::Lockdown;
-use crate::helm::{self, Capabilities, Config, Planned, TemplateRequest};
+use crate::helm::TemplateRequest;
 use crate::registry::{Lookup, Registry};
 use crate::source::{Artifact, fleet_source};
 use crate::values::ConfigMaps;
+use variables::NoVariables;
 
 /// How deep units may nest.
 const DEPTH: usize = 16;
@@ -47,12 +48,6 @@ enum Waits {
     Source(String),
     /// A ConfigMap that a unit to come may define.
     Values,
-}
-
-/// Why variables cannot be put together.
-enum NoVariables {
-    NotYet,
-    Wrong(Problem),
 }
 
 struct Walk<'a> {
@@ -259,92 +254,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Renders a release from what helm has given, or asks for it.
-    fn release(&mut self, pending: Pending, capabilities: Option<&Capabilities>) -> Result<(), ReadError> {
-        let Some(capabilities) = capabilities else {
-            let message = "the version of the cluster's Kubernetes is not known until its agent connects";
-            let problem = self.place(&pending.definition, message.to_owned());
-            self.held(pending, vec![problem]);
-            return Ok(());
-        };
-        let Some((pending, artifact)) = self.artifact(pending) else { return Ok(()) };
-        let Some(release) = pending.definition.release.clone() else { return Ok(()) };
-        let namespace = pending.definition.id.namespace.clone();
-        let planned = helm::plan(&release, &artifact, capabilities, &|secret, name| {
-            self.config(secret, &namespace, name)
-        });
-        let outcome = match planned {
-            Err(error) => Err(error),
-            Ok(Planned::Missing(what)) => {
-                let message = format!(
-                    "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
-                     not known here"
-                );
-                let problem = self.place(&pending.definition, message).field("spec.valuesFrom");
-                Ok(Err([problem].into()))
-            }
-            Ok(Planned::Wrong(what, field)) => {
-                Ok(Err([self.place(&pending.definition, what).field(field)].into()))
-            }
-            Ok(Planned::Request(request)) => {
-                let key = request.key();
-                match self.inputs.renders.get(key) {
-                    Some(Ok(text)) => helm::content(self.inputs.cache, &release, key, &text)
-                        .map(|outcome| self.at(&pending, outcome)),
-                    Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
-                    None => {
-                        self.requests.insert(key, *request);
-                        let message = "helm has not rendered the release yet".to_owned();
-                        Ok(Err([self.place(&pending.definition, message)].into()))
-                    }
-                }
-            }
-        };
-        self.built(pending, &artifact, outcome)
-    }
-
-    /// Problems without a place get that of the release.
-    fn at(&self, pending: &Pending, outcome: Outcome) -> Outcome {
-        let Definition { file, line, .. } = &pending.definition;
-        outcome.map_err(|problems| {
-            let place = |problem: &Problem| {
-                if problem.file.is_empty() {
-                    Problem { file: file.clone(), line: *line, ..problem.clone() }
-                } else {
-                    problem.clone()
-                }
-            };
-            problems.iter().map(place).collect()
-        })
-    }
-
-    /// A ConfigMap, or a Secret, that a unit of this cluster renders.
-    fn config(&self, secret: bool, namespace: &str, name: &str) -> Config {
-        let kind = if secret { "Secret" } else { "ConfigMap" };
-        let objects =
-            self.units.values().filter_map(|unit| unit.unit.as_ref()).flat_map(|unit| &unit.content.objects);
-        let is_it = |object: &&Object| {
-            let id = object.id();
-            id.is("", kind) && id.name == name && id.namespace == namespace
-        };
-        // What a template comes to is known in the cluster only.
-        let object = objects.filter(is_it).find(|object| ObjectTemplate::of(object).is_none());
-        object.map_or(Config::Absent, |object| Config::Found(config::data(&object.value())))
-    }
-
-    /// What the cluster's Kubernetes is, and the APIs that its own units bring.
-    fn capabilities(&self) -> Option<Capabilities> {
-        let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
-        let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
-            let id = object.id();
-            (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
-        });
-        let mut api_versions: Vec<String> = definitions.flat_map(|object| served(&object.value())).collect();
-        api_versions.sort();
-        api_versions.dedup();
-        Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })
-    }
-
     fn build(
         &self,
         definition: &Definition,
@@ -371,54 +280,6 @@ impl Walk<'_> {
 
     fn place(&self, definition: &Definition, message: String) -> Problem {
         Problem::error(definition.file.clone(), definition.line, message)
-    }
-
-    /// The variables that are put into a unit's objects, if any are.
-    fn variables(
-        &self,
-        definition: &Definition,
-        maps: &ConfigMaps,
-        is_final: bool,
-    ) -> Result<Option<Variables>, NoVariables> {
-        let root = definition.id.kind == UnitKind::Root;
-        let nothing = PostBuild::default();
-        let post_build = match &definition.post_build {
-            Some(post_build) => post_build,
-            None if root && self.cluster.substitute => &nothing,
-            None => return Ok(None),
-        };
-        let wrong = |field: &str, message: String| {
-            NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
-        };
-        let namespace = if root { FLEET_UNIT.0 } else { &definition.id.namespace };
-        let mut variables = Variables { layers: Vec::new(), always: post_build.always };
-        variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
-        for SubstituteFrom { kind, name, optional } in &post_build.from {
-            let known = if *kind == ValuesKind::ConfigMap { maps.get(namespace, name) } else { None };
-            match known {
-                Some(data) => {
-                    let at = |message: String| {
-                        wrong("substituteFrom", format!("ConfigMap {namespace}/{name}: {message}"))
-                    };
-                    if data.values().any(|value| is_encrypted_value(value)) {
-                        return Err(at("is encrypted by SOPS, which is not supported yet".to_owned()));
-                    }
-                    variables.add(data).map_err(at)?;
-                }
-                None if *kind == ValuesKind::ConfigMap && !is_final => return Err(NoVariables::NotYet),
-                None => {
-                    let reference =
-                        ValuesRef { kind: *kind, namespace: namespace.to_owned(), name: name.clone() };
-                    variables.layers.push(Layer::From { reference, optional: *optional });
-                }
-            }
-        }
-        if post_build.substitute.values().any(|value| is_encrypted_value(value)) {
-            let message = "a value is encrypted by SOPS, which is not supported yet";
-            return Err(wrong("substitute", message.to_owned()));
-        }
-        variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
-        Ok(Some(variables))
     }
 
     /// A unit that does not render: what it last defined stands in.
@@ -554,15 +415,4 @@ impl Walk<'_> {
             problems,
         });
     }
-}
-
-/// The APIs that a CustomResourceDefinition serves, as templates ask for them.
-fn served(definition: &Value) -> Vec<String> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let (group, kind) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["kind"]));
-    let (Some(group), Some(kind)) = (group, kind) else { return Vec::new() };
-    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-    let served =
-        versions.filter(|version| version["served"] != false).filter_map(|version| text(&version["name"]));
-    served.flat_map(|version| [format!("{group}/{version}"), format!("{group}/{version}/{kind}")]).collect()
 }

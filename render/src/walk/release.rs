@@ -1,0 +1,116 @@
+//! The releases of a cluster: planned from what its units render, rendered from what helm gave.
+
+use flotilla_core::Object;
+use flotilla_core::report::Problem;
+use flotilla_core::template::ObjectTemplate;
+use flotilla_kustomize::files::ReadError;
+use serde_json::Value;
+
+use super::{Pending, Walk};
+use crate::cache::Outcome;
+use crate::config;
+use crate::content::Definition;
+use crate::helm::{self, Capabilities, Config, Planned};
+
+impl Walk<'_> {
+    /// Renders a release from what helm has given, or asks for it.
+    pub(super) fn release(
+        &mut self,
+        pending: Pending,
+        capabilities: Option<&Capabilities>,
+    ) -> Result<(), ReadError> {
+        let Some(capabilities) = capabilities else {
+            let message = "the version of the cluster's Kubernetes is not known until its agent connects";
+            let problem = self.place(&pending.definition, message.to_owned());
+            self.held(pending, vec![problem]);
+            return Ok(());
+        };
+        let Some((pending, artifact)) = self.artifact(pending) else { return Ok(()) };
+        let Some(release) = pending.definition.release.clone() else { return Ok(()) };
+        let namespace = pending.definition.id.namespace.clone();
+        let planned = helm::plan(&release, &artifact, capabilities, &|secret, name| {
+            self.config(secret, &namespace, name)
+        });
+        let outcome = match planned {
+            Err(error) => Err(error),
+            Ok(Planned::Missing(what)) => {
+                let message = format!(
+                    "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
+                     not known here"
+                );
+                let problem = self.place(&pending.definition, message).field("spec.valuesFrom");
+                Ok(Err([problem].into()))
+            }
+            Ok(Planned::Wrong(what, field)) => {
+                Ok(Err([self.place(&pending.definition, what).field(field)].into()))
+            }
+            Ok(Planned::Request(request)) => {
+                let key = request.key();
+                match self.inputs.renders.get(key) {
+                    Some(Ok(text)) => helm::content(self.inputs.cache, &release, key, &text)
+                        .map(|outcome| self.at(&pending, outcome)),
+                    Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
+                    None => {
+                        self.requests.insert(key, *request);
+                        let message = "helm has not rendered the release yet".to_owned();
+                        Ok(Err([self.place(&pending.definition, message)].into()))
+                    }
+                }
+            }
+        };
+        self.built(pending, &artifact, outcome)
+    }
+
+    /// Problems without a place get that of the release.
+    fn at(&self, pending: &Pending, outcome: Outcome) -> Outcome {
+        let Definition { file, line, .. } = &pending.definition;
+        outcome.map_err(|problems| {
+            let place = |problem: &Problem| {
+                if problem.file.is_empty() {
+                    Problem { file: file.clone(), line: *line, ..problem.clone() }
+                } else {
+                    problem.clone()
+                }
+            };
+            problems.iter().map(place).collect()
+        })
+    }
+
+    /// A ConfigMap, or a Secret, that a unit of this cluster renders.
+    fn config(&self, secret: bool, namespace: &str, name: &str) -> Config {
+        let kind = if secret { "Secret" } else { "ConfigMap" };
+        let objects =
+            self.units.values().filter_map(|unit| unit.unit.as_ref()).flat_map(|unit| &unit.content.objects);
+        let is_it = |object: &&Object| {
+            let id = object.id();
+            id.is("", kind) && id.name == name && id.namespace == namespace
+        };
+        // What a template comes to is known in the cluster only.
+        let object = objects.filter(is_it).find(|object| ObjectTemplate::of(object).is_none());
+        object.map_or(Config::Absent, |object| Config::Found(config::data(&object.value())))
+    }
+
+    /// What the cluster's Kubernetes is, and the APIs that its own units bring.
+    pub(super) fn capabilities(&self) -> Option<Capabilities> {
+        let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
+        let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
+            let id = object.id();
+            (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+        });
+        let mut api_versions: Vec<String> = definitions.flat_map(|object| served(&object.value())).collect();
+        api_versions.sort();
+        api_versions.dedup();
+        Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })
+    }
+}
+
+/// The APIs that a CustomResourceDefinition serves, as templates ask for them.
+fn served(definition: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (group, kind) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["kind"]));
+    let (Some(group), Some(kind)) = (group, kind) else { return Vec::new() };
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let served =
+        versions.filter(|version| version["served"] != false).filter_map(|version| text(&version["name"]));
+    served.flat_map(|version| [format!("{group}/{version}"), format!("{group}/{version}/{kind}")]).collect()
+}

@@ -1,0 +1,67 @@
+//! The variables of a unit: the cluster's own, those of ConfigMaps, and those that its definition sets.
+
+use flotilla_core::UnitKind;
+use flotilla_core::report::Problem;
+use flotilla_core::template::{Layer, ValuesKind, ValuesRef, Variables};
+
+use super::Walk;
+use crate::content::{Definition, PostBuild, SubstituteFrom};
+use crate::encrypted::is_encrypted_value;
+use crate::flux::FLEET_UNIT;
+use crate::values::ConfigMaps;
+
+/// Why variables cannot be put together.
+pub(super) enum NoVariables {
+    NotYet,
+    Wrong(Problem),
+}
+
+impl Walk<'_> {
+    /// The variables that are put into a unit's objects, if any are.
+    pub(super) fn variables(
+        &self,
+        definition: &Definition,
+        maps: &ConfigMaps,
+        is_final: bool,
+    ) -> Result<Option<Variables>, NoVariables> {
+        let root = definition.id.kind == UnitKind::Root;
+        let nothing = PostBuild::default();
+        let post_build = match &definition.post_build {
+            Some(post_build) => post_build,
+            None if root && self.cluster.substitute => &nothing,
+            None => return Ok(None),
+        };
+        let wrong = |field: &str, message: String| {
+            NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
+        };
+        let namespace = if root { FLEET_UNIT.0 } else { &definition.id.namespace };
+        let mut variables = Variables { layers: Vec::new(), always: post_build.always };
+        variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
+        for SubstituteFrom { kind, name, optional } in &post_build.from {
+            let known = if *kind == ValuesKind::ConfigMap { maps.get(namespace, name) } else { None };
+            match known {
+                Some(data) => {
+                    let at = |message: String| {
+                        wrong("substituteFrom", format!("ConfigMap {namespace}/{name}: {message}"))
+                    };
+                    if data.values().any(|value| is_encrypted_value(value)) {
+                        return Err(at("is encrypted by SOPS, which is not supported yet".to_owned()));
+                    }
+                    variables.add(data).map_err(at)?;
+                }
+                None if *kind == ValuesKind::ConfigMap && !is_final => return Err(NoVariables::NotYet),
+                None => {
+                    let reference =
+                        ValuesRef { kind: *kind, namespace: namespace.to_owned(), name: name.clone() };
+                    variables.layers.push(Layer::From { reference, optional: *optional });
+                }
+            }
+        }
+        if post_build.substitute.values().any(|value| is_encrypted_value(value)) {
+            let message = "a value is encrypted by SOPS, which is not supported yet";
+            return Err(wrong("substitute", message.to_owned()));
+        }
+        variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
+        Ok(Some(variables))
+    }
+}
