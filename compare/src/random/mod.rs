@@ -160,6 +160,14 @@ mod tests {
         assert_ne!(tree(7).to_text(), tree(8).to_text());
     }
 
+    /// In some of these a patch has deleted the last object when a transformer wants one.
+    #[test]
+    fn a_tree_without_objects_left_is_made_too() {
+        for seed in 20_000..21_500 {
+            tree(seed);
+        }
+    }
+
     #[test]
     fn every_field_occurs() {
         let mut seen = BTreeSet::new();

@@ -71,6 +71,10 @@ pub(super) fn transformer(maker: &mut Maker) -> Value {
         "LabelTransformer",
     ];
     let objects = maker.objects.clone();
+    if objects.is_empty() {
+        // The one before has deleted the last of them.
+        return validator(maker);
+    }
     let object = maker.rng.pick(&objects);
     let kind = maker.rng.word(&KINDS);
     let mut config = plugin(maker, kind);
