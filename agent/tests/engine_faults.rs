@@ -157,3 +157,66 @@ async fn two_thousand_objects_survive_an_api_server_that_dies() {
         "2"
     );
 }
+
+#[tokio::test]
+async fn an_argo_cd_or_fleet_at_work_is_respected_too() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    let definition = |group: &str, kind: &str, plural: &str, version: &str| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
+                "versions": [{"name": version, "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+    };
+    let application = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application",
+        "metadata": {"name": "shop", "namespace": "default"}, "spec": {"syncPolicy": {"automated": {"prune": true}}}});
+    let fleet = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "fleet-agent", "namespace": "cattle-fleet-system"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {
+            "metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "x", "image": "x"}]}}}});
+    let mut tracked = config("tracked", "theirs");
+    tracked["metadata"]["annotations"] =
+        json!({"argocd.argoproj.io/tracking-id": "shop:/ConfigMap:default/tracked"});
+    let mut bundled = config("bundled", "theirs");
+    bundled["metadata"]["annotations"] = json!({"objectset.rio.cattle.io/id": "default-shop"});
+    for object in [
+        definition("argoproj.io", "Application", "applications", "v1alpha1"),
+        definition("fleet.cattle.io", "BundleDeployment", "bundledeployments", "v1alpha1"),
+        engine_common::namespace("cattle-fleet-system"),
+        fleet,
+        tracked,
+        bundled,
+    ] {
+        flotilla_tests::objects::apply(&client, "kubectl", &object).await.unwrap();
+    }
+    let made = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        let made = flotilla_tests::objects::apply(&client, "kubectl", &application).await;
+        made.map(drop).map_err(|error| format!("{error:#}"))
+    });
+    made.await.unwrap();
+    bench.restart().await;
+    bench.present(
+        "a",
+        UnitSpec::default(),
+        &[config("tracked", "ours"), config("bundled", "ours"), config("free", "ours")],
+    );
+    bench.publish();
+    let report = bench.until("a", |report| report.findings.len() == 2).await;
+    let told: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert!(told[0].contains("Rancher Fleet's bundle default-shop"), "{told:?}");
+    assert!(told[1].contains("Argo CD's Application shop"), "{told:?}");
+    for name in ["tracked", "bundled"] {
+        assert_eq!(at("ConfigMap", "default", name).field(&client, "/data/value").await.unwrap(), "theirs");
+    }
+    // Neither acts by itself any more.
+    let app =
+        flotilla_tests::objects::ObjectRef::new("argoproj.io/v1alpha1", "Application", "default", "shop");
+    app.edit(&client, json!({"spec": {"syncPolicy": {"automated": null}}})).await.unwrap();
+    at("Deployment", "cattle-fleet-system", "fleet-agent")
+        .edit(&client, json!({"spec": {"replicas": 0}}))
+        .await
+        .unwrap();
+    bench.until_ready().await;
+    assert_eq!(at("ConfigMap", "default", "tracked").field(&client, "/data/value").await.unwrap(), "ours");
+}

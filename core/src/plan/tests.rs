@@ -439,6 +439,8 @@ enum Change {
     Hold(u8),
     Remove(u8),
     Unname(u8),
+    Suspend(u8),
+    Under(u8, u8),
     DeleteByHand(u8),
     Replace(u8),
     Touch(u8),
@@ -454,6 +456,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0..4u8).prop_map(Change::Hold),
         2 => (0..4u8).prop_map(Change::Remove),
         1 => (0..4u8).prop_map(Change::Unname),
+        1 => (0..4u8).prop_map(Change::Suspend),
+        1 => (0..4u8, 0..4u8).prop_map(|(unit, parent)| Change::Under(unit, parent)),
         1 => (0..6u8).prop_map(Change::DeleteByHand),
         1 => (0..6u8).prop_map(Change::Replace),
         1 => (0..6u8).prop_map(Change::Touch),
@@ -464,6 +468,16 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn object_name(index: u8) -> String {
     format!("o{index}")
+}
+
+/// Changes the policy of a unit that is present.
+fn respec(world: &mut World, id: &UnitId, change: impl Fn(&mut UnitSpec)) {
+    if let Some(UnitEntry::Present(old)) = world.entries.get(id) {
+        let mut spec = old.spec.clone();
+        change(&mut spec);
+        let new = UnitManifest::new(id.clone(), spec, old.objects.clone());
+        world.present(&Arc::new(new));
+    }
 }
 
 fn apply_change(world: &mut World, change: &Change) {
@@ -488,6 +502,11 @@ fn apply_change(world: &mut World, change: &Change) {
         }
         Change::Unname(u) => {
             world.entries.remove(&unit(&unit_name(u)));
+        }
+        Change::Suspend(u) => respec(world, &unit(&unit_name(u)), |spec| spec.suspend = !spec.suspend),
+        Change::Under(u, parent) => {
+            let parent = unit(&unit_name(parent));
+            respec(world, &unit(&unit_name(u)), |spec| spec.parent = Some(parent.clone()));
         }
         Change::DeleteByHand(o) => {
             world.there.remove(&object(o));
