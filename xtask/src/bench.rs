@@ -3,7 +3,7 @@
 use crate::{build, demo, dist, needs, workspace};
 
 /// The benchmarks of what is shipped, which is built with another profile.
-const OF_SHIPPED: [&str; 2] = ["agent-memory", "size"];
+const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 
 /// The benchmarks of the kustomize build alone: no cluster, and few crates to build.
 const OF_KUSTOMIZE: [&str; 2] = ["kustomize", "kustomize-diff"];
@@ -53,6 +53,7 @@ mod tests {
             ("apply --units 20", false),
             ("wire agent-memory", true),
             ("size", true),
+            ("agent", true),
             ("propagate drift --repeats 3", false),
         ] {
             let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();

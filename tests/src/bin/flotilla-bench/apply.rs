@@ -166,20 +166,20 @@ async fn count_requests(units: usize, about: &Value) -> Result<()> {
     fleet.cli(&["reconcile", NAME]).await?;
     fleet.in_sync(&[NAME]).await?;
     fleet.member(NAME).agent().restart()?;
-    let seen = settled(&mut fleet).await?;
+    let (seen, _) = settled(&mut fleet, OBJECTS).await?;
     let writes = seen.iter().filter(|seen| seen.is_write()).count();
     figure::print("resync_writes", figure::whole(writes as u64), "requests", with(by_method(&seen)));
     Ok(())
 }
 
-/// What an agent that was started asks for, until it watches all kinds and asks for nothing more.
-async fn settled(fleet: &mut Fleet) -> Result<Vec<Seen>> {
+/// What an agent asks for until it has opened so many watches and asks for nothing more, and when it asked last.
+pub(crate) async fn settled(fleet: &mut Fleet, watches: usize) -> Result<(Vec<Seen>, Instant)> {
     const QUIET: Duration = Duration::from_secs(3);
     let (mut seen, mut last) = (Vec::new(), Instant::now());
     let end = Instant::now() + LIMIT;
-    while last.elapsed() < QUIET || seen.iter().filter(|seen| is_watch(seen)).count() < OBJECTS {
+    while last.elapsed() < QUIET || seen.iter().filter(|seen| is_watch(seen)).count() < watches {
         ensure!(Instant::now() < end, "the agent does not settle: {}", by_method(&seen));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let more = fleet.member(NAME).proxy().take_seen();
         if !more.is_empty() {
             last = Instant::now();
@@ -187,14 +187,14 @@ async fn settled(fleet: &mut Fleet) -> Result<Vec<Seen>> {
         }
     }
     fleet.in_sync(&[NAME]).await?;
-    Ok(seen)
+    Ok((seen, last))
 }
 
-fn is_watch(seen: &Seen) -> bool {
+pub(crate) fn is_watch(seen: &Seen) -> bool {
     seen.method == "GET" && seen.path.contains("watch=")
 }
 
-fn by_method(seen: &[Seen]) -> Value {
+pub(crate) fn by_method(seen: &[Seen]) -> Value {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for seen in seen {
         let what = match seen.method.as_str() {

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //!   load   the units, as files of a repository and as objects ──► bare    a client that only applies
-//!   setup  clusters, hub, agents, waiting without long pauses ──► apply, propagate, drift, memory, wire, size
+//!   setup  clusters, hub, agents, waiting without long pauses ──► apply, propagate, drift, memory, agent, wire, size
 //!   meter  counts bytes between agent and hub                     figure  samples, medians, the machine
 //! ```
 
+mod agent;
 mod apply;
 mod bare;
 mod drift;
@@ -23,7 +24,7 @@ mod wire;
 use anyhow::{Context, Result, bail};
 use flotilla_tests::Clusters;
 
-const NAMES: [&str; 6] = ["size", "propagate", "drift", "wire", "agent-memory", "apply"];
+const NAMES: [&str; 7] = ["size", "propagate", "drift", "wire", "agent-memory", "agent", "apply"];
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,7 @@ async fn main() -> Result<()> {
                 "apply" => apply::run(clusters, options.units, options.repeats.unwrap_or(3)).await,
                 "propagate" => propagate::run(clusters, options.repeats.unwrap_or(15)).await,
                 "drift" => drift::run(clusters, options.repeats.unwrap_or(15)).await,
+                "agent" => agent::run(options.units, options.repeats.unwrap_or(5)).await,
                 "wire" => wire::run(clusters, options.repeats.unwrap_or(5)).await,
                 _ => memory::run(clusters, options.units).await,
             }

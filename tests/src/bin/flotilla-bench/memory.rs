@@ -47,13 +47,7 @@ async fn restart(fleet: &mut Fleet) -> Result<()> {
 async fn report(fleet: &mut Fleet, name: &str, objects: usize) -> Result<()> {
     tokio::time::sleep(SETTLED).await;
     let pid = fleet.member(NAME).agent().process().pid().context("the agent is not running")?;
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    let megabytes = |field: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kibibytes = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(figure::megabytes(kibibytes.with_context(|| format!("{path} has no {field}"))? * 1024))
-    };
+    let megabytes = |field: &str| megabytes(pid, field);
     let details = json!({
         "objects": objects,
         "profile": "dist",
@@ -63,4 +57,16 @@ async fn report(fleet: &mut Fleet, name: &str, objects: usize) -> Result<()> {
     });
     figure::print(name, megabytes("VmRSS")?, "MB", details);
     Ok(())
+}
+
+/// A field of Linux's `/proc/PID/status`.
+///
+/// # Errors
+/// If there is no such process or field.
+pub(crate) fn megabytes(pid: u32, field: &str) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(figure::megabytes(kibibytes.with_context(|| format!("{path} has no {field}"))? * 1024))
 }
