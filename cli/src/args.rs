@@ -95,6 +95,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand)]
+    Secret(commands::secret::SecretCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     Render(commands::render::RenderArgs),
     Trace(commands::trace::TraceArgs),
@@ -189,6 +191,19 @@ mod tests {
             ("cluster token edge-1 --label tier", false),
             ("cluster delete edge-1 --prune --confirm edge-1", true),
             ("cluster delete edge-1 --confirm edge-1", false),
+            ("secret create git team --username jo --password-file f", true),
+            ("secret create git team --username jo", false),
+            ("secret create git team --private-key-file k", false),
+            (
+                "secret create oci reg --registry r.example --username a --password-file f --cluster edge",
+                true,
+            ),
+            ("secret create oci reg", false),
+            ("secret create bucket b --access-key a --secret-key-file f -n team", true),
+            ("secret create generic g --from-literal a=b --from-file c=d", true),
+            ("secret create tls t --cert-file c", false),
+            ("secret list", true),
+            ("secret delete g", true),
             ("token create ci --role operate", true),
             ("token create ci --role god", false),
             ("token create ci", false),

@@ -13,6 +13,7 @@ use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::sources;
 use flotilla_hub::state::blocking;
 use flotilla_hub::store::backup::{self, BackupError};
+use flotilla_hub::store::secrets::SECRETS;
 use flotilla_hub::store::{DiskStore, Store, StoreError};
 use flotilla_render::helm::{Limits, Program};
 use flotilla_runtime::files::FileError;
@@ -125,6 +126,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         store.watch("known/"),
         store.watch("suspended/"),
         store.watch("kubernetes/"),
+        store.watch(SECRETS),
         hub.sources.changes(),
     ];
     let helm = Program::new(&args.helm, Limits::default());

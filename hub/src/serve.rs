@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use crate::api;
 use crate::authority::{Authority, AuthorityOptions, timestamp};
 use crate::session;
+use crate::sources::{Vault, VaultError};
 use crate::state::{Hub, Settings, blocking};
 use crate::store::backup::STORE_FOLDER;
 use crate::store::{DiskStore, Records, StoreError};
@@ -76,6 +77,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the hub's secrets cannot be used")]
+    Vault(#[from] VaultError),
     #[error("cannot make the first token")]
     FirstToken(#[from] api::FirstTokenError),
     #[error("cannot listen on {address} for {what}")]
@@ -116,7 +119,9 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let authority = blocking(move || Authority::open(&folder, authority, ca_clock)).await?;
     let agents_tls = authority.agents_tls();
     let people_tls = authority.people_tls();
-    let hub = Hub::new(data, records, authority, tasks.clone(), clock, options.settings);
+    let (folder, kept) = (data.to_owned(), records.clone());
+    let vault = blocking(move || Vault::open(&folder, kept)).await?;
+    let hub = Hub::new(data, records, vault, authority, tasks.clone(), clock, options.settings);
 
     let accept = AcceptOptions::default();
     let server = session::serve(hub.clone(), Acceptor::new(grpc, agents_tls, accept));

@@ -12,7 +12,7 @@ use crate::changes::Changes;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::session::{EncodedBodies, Sessions};
-use crate::sources::{Library, SourceSettings};
+use crate::sources::{Library, SourceSettings, Vault};
 use crate::store::Records;
 use crate::view::Fleet;
 
@@ -44,6 +44,8 @@ pub struct Hub {
     pub board: Arc<Board>,
     pub fleet: Arc<Fleet>,
     pub sources: Arc<Library>,
+    /// Secrets of sources.
+    pub vault: Arc<Vault>,
     pub changes: Arc<Changes>,
     pub bodies: EncodedBodies,
     pub metrics: Metrics,
@@ -59,19 +61,23 @@ impl Hub {
     pub fn new(
         data: &std::path::Path,
         records: Arc<Records>,
+        vault: Vault,
         authority: Authority,
         tasks: Tasks,
         clock: Clock,
         settings: Settings,
     ) -> Arc<Self> {
         let changes = Arc::new(Changes::default());
+        let vault = Arc::new(vault);
+        let sources = Library::new(data.join("sources"), settings.sources.clone(), Some(vault.clone()));
         Arc::new(Self {
             records,
             authority,
             sessions: Sessions::new(changes.clone()),
             board: Arc::new(Board::new()),
             fleet: Arc::new(Fleet::new()),
-            sources: Arc::new(Library::new(data.join("sources"), settings.sources.clone())),
+            sources: Arc::new(sources),
+            vault,
             changes,
             bodies: EncodedBodies::default(),
             metrics: Metrics::default(),

@@ -71,11 +71,17 @@ impl Rules {
     /// # Errors
     /// Where a folder or a `.sourceignore` cannot be read.
     pub fn of(files: &dyn Files, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
-        let mut rules = Self::default();
-        rules.add(&DEFAULTS.join("\n"), &TreePath::root());
+        let mut rules = Self::defaults();
         rules.add_folder(files, &TreePath::root())?;
         rules.add(spec_ignore.unwrap_or_default(), &TreePath::root());
         Ok(rules)
+    }
+
+    /// Flux's own list alone.
+    pub fn defaults() -> Self {
+        let mut rules = Self::default();
+        rules.add(&DEFAULTS.join("\n"), &TreePath::root());
+        rules
     }
 
     /// Adds the patterns of a text for what is below a folder.

@@ -552,6 +552,42 @@ pub struct MadeToken {
     pub secret: String,
 }
 
+/// Asks to keep a secret, in place of what may be there.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NewSecret {
+    /// `fleet`, or `cluster.NAME`.
+    pub scope: String,
+    /// Of the sources that name it.
+    pub namespace: String,
+    pub name: String,
+    /// What it is for; for people.
+    pub kind: String,
+    /// Values in base64, by key.
+    pub data: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for NewSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<_> = self.data.keys().collect();
+        f.debug_struct("NewSecret").field("name", &self.name).field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+/// A secret, without what it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretInfo {
+    /// `fleet`, or `cluster.NAME`.
+    pub scope: String,
+    pub namespace: String,
+    pub name: String,
+    pub kind: String,
+    pub keys: Vec<String>,
+    pub changed_at: i64,
+    pub changed_by: String,
+}
+
 /// Who asks: the token that came with the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]

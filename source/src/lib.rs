@@ -23,6 +23,7 @@ mod mounted;
 mod oci;
 mod reach;
 mod remote;
+mod s3;
 mod semver;
 
 pub use folder::FolderFiles;
@@ -39,4 +40,5 @@ pub use reach::{Allowance, AllowanceError, Reach, ReachError};
 pub use remote::{
     RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes, without_secrets,
 };
+pub use s3::S3Error;
 pub use semver::{Range, RangeError, loose, strict};

@@ -2,8 +2,9 @@
 
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_proto::api::{
-    Approve, AuditEntry, Cluster, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken, NewToken,
-    Prune, Reconcile, Reconciled, Resume, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    Approve, AuditEntry, Cluster, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret,
+    NewToken, Prune, Reconcile, Reconciled, Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit,
+    WhoAmI,
 };
 use reqwest::Method;
 
@@ -125,6 +126,25 @@ impl Client {
     pub(crate) async fn revoke_token(&self, name: &str) -> Result<Done, Error> {
         let path = format!("tokens/{}", escape(name));
         self.send(&format!("revoke the API token {name}"), Method::DELETE, &path, NO_BODY, ANSWER).await
+    }
+
+    pub(crate) async fn secrets(&self) -> Result<Vec<SecretInfo>, Error> {
+        self.list("read the secrets", "secrets", &[], None).await
+    }
+
+    pub(crate) async fn put_secret(&self, body: &NewSecret) -> Result<Done, Error> {
+        self.send(&format!("keep the secret {}", body.name), Method::POST, "secrets", Some(body), ANSWER)
+            .await
+    }
+
+    pub(crate) async fn remove_secret(
+        &self,
+        scope: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Done, Error> {
+        let path = format!("secrets/{}/{}/{}", escape(scope), escape(namespace), escape(name));
+        self.send(&format!("remove the secret {name}"), Method::DELETE, &path, NO_BODY, ANSWER).await
     }
 
     pub(crate) async fn audit(&self, limit: usize) -> Result<Vec<AuditEntry>, Error> {

@@ -12,6 +12,7 @@ pub(crate) mod kustomize;
 pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
+pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod suspend;
 pub(crate) mod token;
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Resume(args) => resume::run(context, args).await,
         Command::Approve(args) => approve::run(context, args).await,
         Command::Cluster(command) => cluster::run(context, command).await,
+        Command::Secret(command) => secret::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Render(args) => render::run(context, args),
         Command::Trace(args) => trace::run(context, args),

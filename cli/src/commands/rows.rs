@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_proto::api::{Cluster, Event, Source, Token, Unit};
+use flotilla_proto::api::{Cluster, Event, SecretInfo, Source, Token, Unit};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -350,6 +350,29 @@ impl Row for Event {
 
     fn is_missed() -> bool {
         false
+    }
+}
+
+impl Row for SecretInfo {
+    fn headers(_: bool) -> &'static [&'static str] {
+        &["NAMESPACE", "NAME", "FOR", "SCOPE", "KEYS", "CHANGED", "BY"]
+    }
+
+    fn cells(&self, wide: bool, now: i64) -> Vec<Cell> {
+        let changed = if wide { date(self.changed_at) } else { age(now, Some(self.changed_at)) };
+        vec![
+            Cell::new(&self.namespace),
+            Cell::new(&self.name).tone(Tone::Strong),
+            Cell::new(&self.kind),
+            Cell::new(&self.scope),
+            Cell::new(self.keys.join(",")),
+            changed.into(),
+            Cell::new(&self.changed_by),
+        ]
+    }
+
+    fn key(&self) -> String {
+        format!("secret {}/{}/{}", self.scope, self.namespace, self.name)
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod fleet;
 mod openapi;
 mod routes;
+mod secrets;
 mod server;
 mod show;
 mod system;

@@ -14,7 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::{Guard, guard};
 use super::error::ApiError;
-use super::{admin, clusters, fleet, openapi, system, units};
+use super::{admin, clusters, fleet, openapi, secrets, system, units};
 use crate::state::Hub;
 
 /// No request of ours is larger.
@@ -195,6 +195,34 @@ pub(super) fn routes() -> Vec<Route> {
         Route {
             role: Some(Role::Admin),
             ..read("/api/v1/tokens", "API tokens", page::<api::Token>(), get(admin::tokens))
+        },
+        Route {
+            role: Some(Role::Admin),
+            ..read(
+                "/api/v1/secrets",
+                "Secrets of sources, without what they hold",
+                page::<api::SecretInfo>(),
+                get(secrets::list),
+            )
+        },
+        write(
+            "/api/v1/secrets",
+            Role::Admin,
+            "Keep a secret for sources",
+            json::<api::NewSecret>(),
+            done(),
+            post(secrets::put),
+        ),
+        Route {
+            method: Method::DELETE,
+            ..write(
+                "/api/v1/secrets/{scope}/{namespace}/{name}",
+                Role::Admin,
+                "Remove a secret",
+                None,
+                done(),
+                delete(secrets::remove),
+            )
         },
         write(
             "/api/v1/tokens",

@@ -70,7 +70,7 @@ impl Bench {
         };
         let helm = Program::new("helm", Limits::default());
         let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
-        let sources = Library::new(self.folder.path().join("sources"), SourceSettings::default());
+        let sources = Library::new(self.folder.path().join("sources"), SourceSettings::default(), None);
         Worker::new(config, repo, releases, Arc::new(sources), self.board.clone(), self.records.clone())
     }
 

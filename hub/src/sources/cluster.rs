@@ -133,11 +133,17 @@ impl<'a> ClusterSources<'a> {
     fn secret(&self, namespace: &str, name: &str) -> Result<Secret, String> {
         let mounted = self.library.mounted.as_ref();
         let found = mounted.map(|mounted| mounted.find(self.cluster, namespace, name)).transpose();
-        match found {
-            Ok(Some(Some(secret))) => Ok(secret),
-            Ok(_) => Err(format!("names the secret {namespace}/{name}, which the hub does not have")),
-            Err(error) => Err(chain(&error)),
+        if let Some(secret) = found.map_err(|error| chain(&error))?.flatten() {
+            return Ok(secret);
         }
+        let vault = self.library.vault.as_ref();
+        let found = vault.map(|vault| vault.find(self.cluster, namespace, name)).transpose();
+        let missing = || {
+            format!(
+                "names the secret {namespace}/{name}, which the hub does not have; `flotilla secret create` keeps one"
+            )
+        };
+        found.map_err(|error| chain(&error))?.flatten().ok_or_else(missing)
     }
 
     fn fetched(&self, source: &Source, depth: usize) -> Result<Fetched, String> {

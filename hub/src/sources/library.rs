@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flotilla_core::source::{Source, SourceId};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::SourceSettings;
 use super::secrets::MountedSecrets;
+use super::vault::Vault;
 
 /// The first delay after a failure; it doubles with each further one.
 const RETRY: Duration = Duration::from_secs(5);
@@ -27,6 +28,8 @@ pub struct Library {
     dir: PathBuf,
     pub(super) settings: SourceSettings,
     pub(super) mounted: Option<MountedSecrets>,
+    /// `None`: nothing but what is mounted.
+    pub(super) vault: Option<Arc<Vault>>,
     inner: Mutex<Inner>,
     /// Counts changes that a render may see.
     changed: watch::Sender<u64>,
@@ -78,10 +81,10 @@ pub(super) struct Job {
 
 impl Library {
     /// With what was fetched before into `dir`.
-    pub fn new(dir: PathBuf, settings: SourceSettings) -> Self {
+    pub fn new(dir: PathBuf, settings: SourceSettings, vault: Option<Arc<Vault>>) -> Self {
         let mounted = settings.secrets.clone().map(MountedSecrets::new);
         let zero = || watch::Sender::new(0);
-        Self { dir, settings, mounted, inner: Mutex::default(), changed: zero(), wanted: zero() }
+        Self { dir, settings, mounted, vault, inner: Mutex::default(), changed: zero(), wanted: zero() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -6,6 +6,8 @@
 //!      └──────────── facts tick ◄── a revision changed                                     spec and credentials)
 //! ```
 //!
+//! Credentials come from a folder of mounted files, else from the hub's own store, where they are encrypted.
+//!
 //! A source that many clusters define with the same spec and credentials is fetched once. What was fetched last stays in
 //! use, also over restarts, until something newer is there.
 
@@ -15,6 +17,7 @@ mod run;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::path::PathBuf;
 
@@ -25,6 +28,7 @@ pub use cluster::ClusterSources;
 pub use library::Library;
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};
+pub use vault::{Scope, SecretPlace, Vault, VaultError};
 
 /// What the operator lays down for sources.
 #[derive(Debug, Clone)]

@@ -62,7 +62,7 @@ impl Bench {
         let policy = Policy { reach: Reach::Public(vec![allowed]), limits: SourceLimits::default() };
         let mut settings = SourceSettings { policy, ..SourceSettings::default() };
         change(&mut settings);
-        Arc::new(Library::new(self.path("sources"), settings))
+        Arc::new(Library::new(self.path("sources"), settings, None))
     }
 
     fn worker(&self, library: &Arc<Library>) -> Worker {

@@ -12,6 +12,7 @@ mod disk;
 mod generations;
 mod memory;
 mod records;
+pub mod secrets;
 #[cfg(test)]
 mod suite;
 mod tokens;

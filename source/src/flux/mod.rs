@@ -9,6 +9,7 @@
 //! fetched last stays readable whatever comes of the next attempt.
 
 mod archive;
+mod bucket;
 mod git;
 mod helm;
 mod oci;
@@ -28,6 +29,7 @@ use crate::git::error::{CommitError, FetchError, OpenError};
 use crate::http::HttpError;
 use crate::oci::OciError;
 use crate::reach::Reach;
+use crate::s3::S3Error;
 
 pub use secret::{Secret, SecretError};
 
@@ -120,6 +122,8 @@ pub enum SourceError {
     Http(#[from] HttpError),
     #[error(transparent)]
     Oci(#[from] OciError),
+    #[error(transparent)]
+    S3(#[from] S3Error),
     #[error("{0}")]
     Wrong(String),
     #[error("its files have more than the limit of {0} bytes; leave some out, or raise the limit")]
@@ -134,8 +138,6 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
-    #[error("a {0} is not fetched yet by this hub")]
-    Unsupported(&'static str),
 }
 
 fn some(names: &[String]) -> String {
@@ -155,6 +157,7 @@ pub struct Fetcher {
 enum Kind {
     Git(Box<git::GitSource>),
     Oci(oci::OciSource),
+    Bucket(bucket::BucketSource),
     Index(helm::IndexSource),
     Chart(helm::ChartSource),
 }
@@ -173,7 +176,9 @@ impl Fetcher {
             SourceSpec::Oci(spec) => {
                 Kind::Oci(oci::OciSource::open(dir, spec, secrets, timeout, policy.clone()))
             }
-            SourceSpec::Bucket(_) => return Err(SourceError::Unsupported("Bucket")),
+            SourceSpec::Bucket(spec) => {
+                Kind::Bucket(bucket::BucketSource::open(dir, spec, secrets, timeout, policy.clone()))
+            }
             SourceSpec::HelmRepository(spec) => {
                 Kind::Index(helm::IndexSource::new(spec, secrets, timeout, policy.clone()))
             }
@@ -194,6 +199,7 @@ impl Fetcher {
         match &self.kind {
             Kind::Git(source) => source.last(),
             Kind::Oci(source) => source.last(),
+            Kind::Bucket(source) => source.last(),
             Kind::Index(source) => source.last(),
             Kind::Chart(source) => source.last(),
         }
@@ -207,6 +213,7 @@ impl Fetcher {
         match &mut self.kind {
             Kind::Git(source) => source.fetch(cancel),
             Kind::Oci(source) => source.fetch(),
+            Kind::Bucket(source) => source.fetch(),
             Kind::Index(source) => source.fetch(),
             Kind::Chart(source) => source.fetch(),
         }

@@ -1,5 +1,6 @@
-//! Sources behind HTTP, on real servers: OCI registries, Helm repositories.
+//! Sources behind HTTP, on real servers: OCI registries, Helm repositories, buckets.
 
+mod bucket;
 mod helm;
 mod oci;
 mod support;

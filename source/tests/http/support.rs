@@ -14,8 +14,8 @@ use flate2::write::GzEncoder;
 
 const REGISTRY: &str = "github.com/google/go-containerregistry/cmd/registry@v0.21.2";
 
-/// The registry program, from the cache or built by Go once a machine.
-fn program() -> Result<PathBuf> {
+/// A program, from the cache or built by Go once a machine. `module` is `PATH@VERSION`.
+pub(crate) fn program(name: &str, module: &str) -> Result<PathBuf> {
     let cache = match std::env::var_os("FLOTILLA_CACHE") {
         Some(folder) => PathBuf::from(folder),
         None => match std::env::var_os("XDG_CACHE_HOME") {
@@ -25,18 +25,20 @@ fn program() -> Result<PathBuf> {
             }
         },
     };
-    let folder = cache.join("registry-v0.21.2");
-    let program = folder.join("registry");
+    let version = module.rsplit('@').next().unwrap_or_default();
+    let folder = cache.join(format!("{name}-{version}"));
+    let program = folder.join(name);
     if !program.exists() {
         std::fs::create_dir_all(&folder)?;
+        // Beside the place that it takes: of two builds at once both do.
         let building = tempfile::tempdir_in(&folder)?;
         let output = Command::new("go")
-            .args(["install", REGISTRY])
+            .args(["install", module])
             .env("GOBIN", building.path())
             .output()
-            .context("Go is needed to build an OCI registry (https://go.dev/dl)")?;
+            .with_context(|| format!("Go is needed to build {name} (https://go.dev/dl)"))?;
         ensure!(output.status.success(), "go install: {}", String::from_utf8_lossy(&output.stderr));
-        std::fs::rename(building.path().join("registry"), &program)?;
+        std::fs::rename(building.path().join(name), &program)?;
     }
     Ok(program)
 }
@@ -50,7 +52,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn start() -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let child = Command::new(program()?)
+        let child = Command::new(program("registry", REGISTRY)?)
             .args(["-port", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

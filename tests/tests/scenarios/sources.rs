@@ -38,7 +38,8 @@ async fn a_team_brings_its_own_repository() {
         &[file("clusters/one/source.yaml", git), file("clusters/one/team.yaml", kustomization)],
     )
     .unwrap();
-    let args = ["--allow-source", "127.0.0.1", "--secrets", secrets.path().to_str().unwrap()];
+    let mounted = secrets.path().join("mounted");
+    let args = ["--allow-source", "127.0.0.1", "--secrets", mounted.to_str().unwrap()];
     let options = HubOptions { args: args.map(str::to_owned).to_vec(), ..HubOptions::default() };
     let url = repo.url();
     let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
@@ -55,11 +56,13 @@ async fn a_team_brings_its_own_repository() {
     })
     .await
     .unwrap();
-    let folder = secrets.path().join("cluster.one/flux-system/team");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("username"), TEAM.0).unwrap();
-    std::fs::write(folder.join("password"), TEAM.1).unwrap();
-    fleet.reconcile().await.unwrap();
+    let password = secrets.path().join("password");
+    std::fs::write(&password, format!("{}\n", TEAM.1)).unwrap();
+    let password = password.to_str().unwrap();
+    let create = ["secret", "create", "git", "team", "--username", TEAM.0, "--password-file", password];
+    fleet.cli(&create).await.unwrap();
+    let listed = fleet.cli(&["secret", "list", "-o", "json"]).await.unwrap();
+    assert!(listed.contains("\"username\"") && !listed.contains(TEAM.1), "{listed}");
     fleet.field_becomes("one", &config("team"), VALUE, "1").await.unwrap();
     let shown = source(&fleet, "flux-system/team").await.unwrap();
     assert!(
@@ -90,7 +93,22 @@ async fn a_team_brings_its_own_repository() {
     let units = fleet.units("one").await.unwrap();
     assert_eq!(units[&unit_id("team")].objects, 1, "{units:?}");
 
+    // What is mounted wins over what the hub keeps.
     server.listen().await.unwrap();
+    let folder = mounted.join("cluster.one/flux-system/team");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("username"), TEAM.0).unwrap();
+    std::fs::write(folder.join("password"), "wrong").unwrap();
+    fleet.reconcile().await.unwrap();
+    eventually(SOON, || async {
+        let source = source(&fleet, "flux-system/team").await?;
+        ensure!(source.message.contains("refused the credentials"), "{source:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    std::fs::write(folder.join("password"), TEAM.1).unwrap();
+    fleet.reconcile().await.unwrap();
     team.commit("three", &[file("deploy/config.yaml", config_map("team", "3"))]).unwrap();
     fleet.field_becomes("one", &config("team"), VALUE, "3").await.unwrap();
     let log = std::fs::read_to_string(fleet.folder().join("hub.log")).unwrap();

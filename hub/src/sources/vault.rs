@@ -1,0 +1,271 @@
+//! Secrets in the hub's store, under a key of the hub's own.
+//!
+//! ```text
+//! values ─► JSON ─► ChaCha20-Poly1305 (key file beside the CA's, a new nonce each time, the place as associated data)
+//!        ─► `secret/SCOPE/NAMESPACE/NAME`
+//! ```
+//! A sealed secret that is moved to another place does not open there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flotilla_core::ClusterName;
+use flotilla_core::names::is_dns_label;
+use flotilla_runtime::files::{self, FileError};
+use flotilla_source::flux::Secret;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::store::backup::CA_FOLDER;
+use crate::store::secrets::SecretRecord;
+use crate::store::{AuditRecord, Records, StoreError};
+
+/// The file of the key, in the CA's folder: backups have that folder.
+const KEY_FILE: &str = "secrets.key";
+const KEY_BYTES: usize = 32;
+
+/// For whom a secret is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Fleet,
+    Cluster(ClusterName),
+}
+
+/// `fleet`, or `cluster.NAME`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fleet => f.write_str("fleet"),
+            Self::Cluster(name) => write!(f, "cluster.{name}"),
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("cluster.") {
+            Some(name) => name.parse().map(Self::Cluster).map_err(|error| format!("scope: {error}")),
+            None if text == "fleet" => Ok(Self::Fleet),
+            None => Err(format!("'{text}' is no scope: expected fleet or cluster.NAME")),
+        }
+    }
+}
+
+/// Where a secret is: scope, namespace, name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPlace {
+    scope: Scope,
+    namespace: String,
+    name: String,
+}
+
+impl SecretPlace {
+    /// # Errors
+    /// Where namespace or name cannot be those of a Secret.
+    pub fn new(scope: Scope, namespace: &str, name: &str) -> Result<Self, String> {
+        let is_name = |text: &str| text.len() <= 253 && text.split('.').all(is_dns_label);
+        if !is_dns_label(namespace) {
+            return Err(format!("'{namespace}' is no name of a namespace"));
+        }
+        if !is_name(name) {
+            return Err(format!("'{name}' is no name of a Secret"));
+        }
+        Ok(Self { scope, namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.scope, self.namespace, self.name)
+    }
+}
+
+/// Why secrets cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{0} is no key for secrets: it must have {KEY_BYTES} bytes; restore it from a backup")]
+    Key(String),
+    #[error(
+        "the secret {0} does not open with this hub's key; create it anew, or restore the key that it was made with"
+    )]
+    Sealed(String),
+    #[error("this machine gives no random numbers")]
+    Random,
+}
+
+/// The hub's secrets.
+pub struct Vault {
+    records: Arc<Records>,
+    key: LessSafeKey,
+    random: SystemRandom,
+}
+
+impl Vault {
+    /// With the key in the data folder, which is made at the first start. Blocking.
+    ///
+    /// # Errors
+    /// Where the key cannot be read or made.
+    pub fn open(data: &Path, records: Arc<Records>) -> Result<Self, VaultError> {
+        let folder = data.join(CA_FOLDER);
+        files::private_folder(&folder)?;
+        let path = folder.join(KEY_FILE);
+        let random = SystemRandom::new();
+        let bytes = match files::read_if_there(&path)? {
+            Some(bytes) => bytes,
+            None => {
+                let mut bytes = vec![0; KEY_BYTES];
+                random.fill(&mut bytes).map_err(|_| VaultError::Random)?;
+                files::write_atomic(&path, &bytes, files::PRIVATE)?;
+                bytes
+            }
+        };
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes);
+        let key = key.map_err(|_| VaultError::Key(path.display().to_string()))?;
+        Ok(Self { records, key: LessSafeKey::new(key), random })
+    }
+
+    /// Keeps a secret; one that was there is replaced. Blocking.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn put(
+        &self,
+        place: &SecretPlace,
+        kind: &str,
+        data: &BTreeMap<String, Vec<u8>>,
+        audit: &AuditRecord,
+    ) -> Result<(), VaultError> {
+        let texts: BTreeMap<&String, String> =
+            data.iter().map(|(key, value)| (key, STANDARD.encode(value))).collect();
+        let mut sealed = serde_json::to_vec(&texts).expect("texts by texts");
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).map_err(|_| VaultError::Random)?;
+        let aad = Aad::from(place.to_string());
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(unique, aad, &mut sealed).map_err(|_| VaultError::Random)?;
+        let record = SecretRecord {
+            kind: kind.to_owned(),
+            keys: data.keys().cloned().collect(),
+            changed_at: audit.at,
+            changed_by: audit.who.clone(),
+            sealed: STANDARD.encode([&nonce[..], &sealed].concat()),
+        };
+        Ok(self.records.put_secret(&place.to_string(), &record, audit)?)
+    }
+
+    /// The secret that a cluster's source names: the cluster's own, else the fleet's. Blocking.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be read.
+    pub fn find(
+        &self,
+        cluster: &ClusterName,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Secret>, VaultError> {
+        for scope in [Scope::Cluster(cluster.clone()), Scope::Fleet] {
+            // What cannot be the name of a Secret is none.
+            let Ok(place) = SecretPlace::new(scope, namespace, name) else { return Ok(None) };
+            if let Some(record) = self.records.secret(&place.to_string())? {
+                let data = self.open_sealed(&place, &record)?;
+                return Ok(Some(Secret { name: format!("{namespace}/{name}"), data }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open_sealed(
+        &self,
+        place: &SecretPlace,
+        record: &SecretRecord,
+    ) -> Result<BTreeMap<String, Vec<u8>>, VaultError> {
+        let wrong = || VaultError::Sealed(place.to_string());
+        let bytes = STANDARD.decode(&record.sealed).map_err(|_| wrong())?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
+        let mut sealed = sealed.to_vec();
+        let opened =
+            self.key.open_in_place(nonce, Aad::from(place.to_string()), &mut sealed).map_err(|_| wrong())?;
+        let texts: BTreeMap<String, String> = serde_json::from_slice(opened).map_err(|_| wrong())?;
+        let decode = |(key, text): (String, String)| Ok((key, STANDARD.decode(text).map_err(|_| wrong())?));
+        texts.into_iter().map(decode).collect()
+    }
+
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn secrets_are_sealed_found_by_scope_and_bound_to_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = || Arc::new(Records::open(Arc::new(MemoryStore::default())).unwrap());
+        let kept = records();
+        let vault = Vault::open(folder.path(), kept.clone()).unwrap();
+        let place = |scope: &str| SecretPlace::new(scope.parse().unwrap(), "team", "git").unwrap();
+        let data = |value: &str| BTreeMap::from([("password".to_owned(), value.as_bytes().to_vec())]);
+        let audit = AuditRecord::new(7, "ann", "secret.create", "x");
+        vault.put(&place("fleet"), "git", &data("s3cret"), &audit).unwrap();
+        vault.put(&place("cluster.edge"), "git", &data("other"), &audit).unwrap();
+
+        // Another start has the same key.
+        let vault = Vault::open(folder.path(), kept.clone()).unwrap();
+        let find = |vault: &Vault, cluster: &str| vault.find(&cluster.parse().unwrap(), "team", "git");
+        assert_eq!(find(&vault, "edge").unwrap().unwrap().data, data("other"));
+        assert_eq!(find(&vault, "x").unwrap().unwrap().data, data("s3cret"));
+        assert_eq!(vault.find(&"x".parse().unwrap(), "team", "../git").unwrap(), None);
+        let record = kept.secret("fleet/team/git").unwrap().unwrap();
+        assert_eq!(
+            (record.keys.as_slice(), record.changed_by.as_str()),
+            (&["password".to_owned()][..], "ann")
+        );
+        for (_, value) in kept.store().scan("").unwrap() {
+            assert!(!String::from_utf8_lossy(&value).contains("s3cret"), "it is in the store in clear");
+        }
+
+        // Neither another place nor another key opens it.
+        kept.put_secret("cluster.x/team/git", &record, &audit).unwrap();
+        assert!(matches!(find(&vault, "x"), Err(VaultError::Sealed(_))));
+        let other = tempfile::tempdir().unwrap();
+        let stranger = Vault::open(other.path(), kept.clone()).unwrap();
+        assert!(matches!(find(&stranger, "edge"), Err(VaultError::Sealed(_))));
+
+        assert!(kept.remove_secret("cluster.x/team/git", &audit).unwrap());
+        assert!(!kept.remove_secret("cluster.x/team/git", &audit).unwrap());
+        assert_eq!(find(&vault, "x").unwrap().unwrap().data, data("s3cret"));
+        std::fs::write(folder.path().join("ca/secrets.key"), "short").unwrap();
+        assert!(matches!(Vault::open(folder.path(), kept), Err(VaultError::Key(_))));
+    }
+
+    #[test]
+    fn places_are_checked() {
+        for (scope, namespace, name, good) in [
+            ("fleet", "a", "b.c-d", true),
+            ("cluster.x", "a", "b", true),
+            ("cluster.X", "a", "b", false),
+            ("group.x", "a", "b", false),
+            ("fleet", "a/b", "c", false),
+            ("fleet", "a", "", false),
+            ("fleet", "a", "..", false),
+        ] {
+            let place = scope.parse().and_then(|scope| SecretPlace::new(scope, namespace, name));
+            assert_eq!(place.is_ok(), good, "{scope}/{namespace}/{name}");
+        }
+    }
+}
