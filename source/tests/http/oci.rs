@@ -194,3 +194,30 @@ fn registries_that_ask_who_asks() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_proxy_is_asked_in_place_of_the_server() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let registry = Registry::start()?;
+    registry.push("app", "v1", &[(LAYER, &archive(&[("a.yaml", "1")]))])?;
+    let proxy = Front::start(&registry.host, Gate::Open)?;
+    // Nobody but the proxy knows this name.
+    let mut source = wanted(spec("registry.invalid", "app", OciReference::Tag("v1".into())));
+    assert!(fetch(&tmp.path().join("direct"), &source).is_err());
+    let secret = |address: String| {
+        Some(Secret { name: "ns/proxy".into(), data: [("address".to_owned(), address.into_bytes())].into() })
+    };
+    source.secrets.proxy = secret(format!("http://{}", proxy.host));
+    assert!(fetch(&tmp.path().join("proxied"), &source)?.0.starts_with("v1@sha256:"));
+    let requests = proxy.requests();
+    assert!(requests[0].contains("http://registry.invalid/v2/app/manifests/v1"), "{requests:?}");
+    // The proxy itself has to be within reach.
+    let fenced = Policy { reach: Reach::Public(Vec::new()), ..policy() };
+    let error =
+        Fetcher::open(tmp.path().join("fenced"), source.clone(), &fenced)?.fetch(&AtomicBool::new(false));
+    assert!(error.is_err());
+    source.secrets.proxy = secret("socks5://x".into());
+    let error = fetch(&tmp.path().join("bad"), &source).unwrap_err().to_string();
+    assert!(error.contains("address of the secret ns/proxy cannot be used"), "{error}");
+    Ok(())
+}
