@@ -36,8 +36,9 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// For an HTTP client.
-    pub(crate) fn client(&self) -> Result<reqwest::Proxy, HttpError> {
+    /// For an HTTP client. The proxy itself has to be within reach.
+    pub(crate) fn client(&self, reach: &Reach) -> Result<reqwest::Proxy, HttpError> {
+        reach.check_literal(parse_url(&self.url)?.host_str().unwrap_or_default())?;
         let proxy = reqwest::Proxy::all(&self.url).map_err(|error| HttpError::Proxy(reason(&error)))?;
         Ok(match &self.basic {
             Some((user, password)) => proxy.basic_auth(user, password),
@@ -121,7 +122,7 @@ impl Http {
         }
         // A proxy of the environment would be asked for what the operator allowed to be fetched directly.
         builder = match (proxy, reach) {
-            (Some(proxy), _) => builder.proxy(proxy.client()?),
+            (Some(proxy), _) => builder.proxy(proxy.client(reach)?),
             (None, Reach::Public(_)) => builder.no_proxy(),
             (None, Reach::Anything) => builder,
         };

@@ -20,7 +20,7 @@ use gix::remote::{Direction, fetch};
 use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
 use super::spec::{Branch, Credentials, GitSpec, History, Reference};
-use crate::http::{HttpError, Proxy};
+use crate::http::HttpError;
 use crate::reach::{Reach, ReachError};
 
 /// A server that says nothing for this long is away.
@@ -387,7 +387,7 @@ fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
     let reach = spec.reach.clone();
     let unusable =
         |error: HttpError| FetchError::Unreachable { url: spec.url.to_string(), reason: error.to_string() };
-    let proxy = spec.proxy.as_ref().map(Proxy::client).transpose().map_err(unusable)?;
+    let proxy = spec.proxy.as_ref().map(|proxy| proxy.client(&spec.reach)).transpose().map_err(unusable)?;
     let options = http::reqwest::Options {
         configure_client: Some(Box::new(move |builder| {
             let mut builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
