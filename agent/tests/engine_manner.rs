@@ -66,6 +66,9 @@ async fn objects_say_how_they_are_applied() {
     let plain = at("ConfigMap", "default", "plain");
     let pause = |word: Value| json!({"metadata": {"annotations": {format!("{FLUX}/reconcile"): word}}, "data": {"value": "paused"}});
     plain.edit(&client, pause("disabled".into())).await.unwrap();
+    // What is edited after it is put back: the agent has seen the pause too.
+    at("ConfigMap", "default", "merge").edit(&client, json!({"data": {"value": "theirs"}})).await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "merge"), "/data/value", json!("ours")).await;
     let mut next = objects.clone();
     next[8] = config("plain", "newer");
     bench.present("a", wait.clone(), &next);

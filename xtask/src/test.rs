@@ -58,7 +58,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
         parts::command(build::command(&packages, &[]))
     });
-    let what = "the API server of the tests; the first time it is built with Go, some 5 minutes";
+    let what = "the API server and the helm of the tests; the first time Go builds them, some 6 minutes";
     let ready = built && parts.run("API server", what, control_plane);
     if plan.unit && ready {
         parts.run("unit tests", "every crate's own tests; the agent's run on API servers", || {

@@ -82,9 +82,12 @@ impl World {
     /// Does what the agent does with a plan. Applies of objects in `failing` fail.
     fn execute(&mut self, plan: &UnitPlan, failing: &BTreeSet<ObjectId>) -> bool {
         let mut changed = false;
-        let entry = self.inventory.units.entry(plan.unit.clone()).or_default();
-        for step in &plan.apply {
-            entry.list(&Member { object: step.object.clone(), uid: None });
+        // As the agent: a unit is on the inventory from its first apply on, not because it waits for one.
+        if !plan.apply.is_empty() {
+            let entry = self.inventory.units.entry(plan.unit.clone()).or_default();
+            for step in &plan.apply {
+                entry.list(&Member { object: step.object.clone(), uid: None });
+            }
         }
         let mut complete = plan.refused.is_empty() && plan.unseen == 0;
         for step in &plan.apply {

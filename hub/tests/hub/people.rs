@@ -36,6 +36,9 @@ const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/api/v1/tokens", Some(Role::Admin)),
     ("POST", "/api/v1/tokens", Some(Role::Admin)),
     ("DELETE", "/api/v1/tokens/none", Some(Role::Admin)),
+    ("GET", "/api/v1/secrets", Some(Role::Admin)),
+    ("POST", "/api/v1/secrets", Some(Role::Admin)),
+    ("DELETE", "/api/v1/secrets/fleet/apps/none", Some(Role::Admin)),
     ("GET", "/api/v1/audit", Some(Role::Admin)),
     ("GET", "/api/v1/backup", Some(Role::Admin)),
     ("GET", "/api/v1/ca", Some(Role::Admin)),
@@ -91,6 +94,7 @@ async fn each_route_takes_its_role_and_those_above() {
         .flat_map(|(path, methods)| {
             let path =
                 path.replace("{cluster}", "staging").replace("{unit}", "root").replace("{name}", "none");
+            let path = path.replace("{scope}", "fleet").replace("{namespace}", "apps");
             let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
             methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()
         })
