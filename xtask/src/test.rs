@@ -8,6 +8,9 @@ use anyhow::bail;
 use crate::parts::{self, Parts};
 use crate::{build, needs, tidy, workspace};
 
+/// Finds or builds what is compared with.
+const REAL_KUSTOMIZE: &str = "flotilla-kustomize-real";
+
 /// What the arguments ask for.
 #[derive(Debug, PartialEq)]
 struct Plan {
@@ -67,6 +70,30 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
                 flags.into_iter().chain(["--exclude", build::TESTS, "--exclude", build::COMPARE, "--"]);
             parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
+    }
+    if plan.unit {
+        let what = "the real kustomize; the first time Go builds it, a minute";
+        let built = parts.run("kustomize", what, || {
+            parts::command(cargo([
+                "run",
+                "--locked",
+                "--quiet",
+                "--package",
+                build::COMPARE,
+                "--bin",
+                REAL_KUSTOMIZE,
+            ]))
+        });
+        if built {
+            parts.run(
+                "comparison",
+                "random trees and whole repositories, against the real kustomize",
+                || {
+                    let flags = ["test", "--locked", "--no-fail-fast", "--package", build::COMPARE, "--"];
+                    parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+                },
+            );
+        }
     }
     if plan.scenarios && ready {
         parts.run("scenarios", "hub and agents on real API servers", || {
