@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flotilla_core::source::SourceKind;
 
 use crate::commands;
 
@@ -85,7 +86,14 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Command {
     Check(commands::check::CheckArgs),
     #[command(subcommand)]
+    Create(commands::create::CreateCommand),
+    #[command(subcommand)]
+    Export(commands::export::ExportCommand),
+    #[command(subcommand)]
+    Build(commands::build::BuildCommand),
+    #[command(subcommand)]
     Get(commands::get::GetCommand),
+    Logs(commands::logs::LogsArgs),
     Status(commands::status::StatusArgs),
     Tree(commands::tree::TreeArgs),
     Reconcile(commands::reconcile::ReconcileArgs),
@@ -122,6 +130,23 @@ pub(crate) fn duration(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(unit).filter(|&seconds| seconds > 0).ok_or_else(wrong)
+}
+
+/// A kind of source on the command line: as people call it, or as it is written.
+pub(crate) fn source_kind(text: &str) -> Result<SourceKind, String> {
+    let short = match text {
+        "git" => Some(SourceKind::GitRepository),
+        "oci" => Some(SourceKind::OciRepository),
+        "helm" => Some(SourceKind::HelmRepository),
+        "chart" => Some(SourceKind::HelmChart),
+        "bucket" => Some(SourceKind::Bucket),
+        "generator" => Some(SourceKind::ArtifactGenerator),
+        "external" => Some(SourceKind::ExternalArtifact),
+        _ => SourceKind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text)),
+    };
+    short.ok_or_else(|| {
+        format!("'{text}' is no kind of source: use git, oci, helm, chart, bucket, generator or external")
+    })
 }
 
 /// `KEY=VALUE` on the command line.
@@ -180,6 +205,41 @@ mod tests {
             ("reconcile", true),
             ("reconcile staging apps/web --wait --timeout 30s", true),
             ("reconcile staging not-a-unit", false),
+            ("reconcile source git team", true),
+            ("reconcile source GitRepository team -n a --cluster b", true),
+            ("reconcile source pod team", false),
+            ("reconcile source git", false),
+            ("reconcile kustomization apps --cluster staging --with-source", true),
+            ("reconcile kustomization apps", false),
+            ("reconcile ks apps -c staging --timeout 1m -o json", true),
+            ("reconcile hr web -c staging", true),
+            ("get sources git", true),
+            ("get sources git flux-system/team --cluster a", true),
+            ("get kustomizations -n flux-system", true),
+            ("get ks apps --watch", true),
+            ("get helmreleases -o wide", true),
+            ("get all --cluster staging", true),
+            ("logs --follow --kind Kustomization --name apps --since 10m --level error -o json", true),
+            ("logs --level loud", false),
+            ("create source git a --url https://x/y --branch main --export", true),
+            ("create source git a --url https://x/y", false),
+            ("create source git a --branch main", false),
+            ("create source helm a --url https://x/y --path a.yaml --force", true),
+            ("create ks a --source b --path ./c --prune=true --wait", true),
+            ("create ks a --source b --prune true", false),
+            ("create ks a --source b --path ../c", false),
+            ("create hr a --source HelmRepository/b --chart c", true),
+            ("create hr a --source HelmRepository/b", false),
+            ("create hr a --chart-ref OCIRepository/b", true),
+            ("create hr a --chart-ref OCIRepository/b --chart c --source HelmRepository/b", false),
+            ("export source git a -c one", true),
+            ("export source git a", false),
+            ("export source git -c one", false),
+            ("export ks --all -c one --path a.yaml", true),
+            ("export hr a --all -c one", false),
+            ("build kustomization apps -c one --repo .", true),
+            ("build kustomization apps", false),
+            ("diff -c one --unit flux-system/apps", true),
             ("suspend", false),
             ("suspend staging root --reason migration", true),
             ("resume staging apps/web", true),

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
-    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, RenderedUnit, discover,
+    Artifact, ClusterRender, Fleet, Inputs, RenderCache, RenderedUnit, Sources, Unavailable, discover,
     render_cluster,
 };
 use flotilla_source::{FolderFiles, GitLimits};
@@ -30,6 +31,50 @@ pub(crate) struct RepoArgs {
     pub(crate) repo: PathBuf,
     #[command(flatten)]
     pub(crate) clusters: ClustersArgs,
+    /// Folders that stand in for sources other than the fleet repo, which are not fetched
+    #[arg(long, value_name = "KIND/NAMESPACE/NAME=DIR", value_delimiter = ',', value_parser = local_source)]
+    pub(crate) local_sources: Vec<(SourceId, PathBuf)>,
+}
+
+impl RepoArgs {
+    pub(crate) fn open(&self) -> Result<Repo, Error> {
+        let mut repo = Repo::open(&self.repo, &self.clusters)?;
+        for (source, folder) in &self.local_sources {
+            let files = FolderFiles::open(folder, GitLimits::default().file_bytes).map_err(|error| {
+                Error::new(Code::Input, format!("cannot read {} for {source}", folder.display()))
+                    .because(error)
+            })?;
+            repo.local
+                .0
+                .insert(source.clone(), Artifact::new(Arc::new(files), "the folder", &source.to_string()));
+        }
+        Ok(repo)
+    }
+}
+
+fn local_source(text: &str) -> Result<(SourceId, PathBuf), String> {
+    let wrong = || format!("'{text}' is not of the form KIND/NAMESPACE/NAME=DIR");
+    let (source, folder) = text.split_once('=').filter(|(_, folder)| !folder.is_empty()).ok_or_else(wrong)?;
+    let source = source.parse().map_err(|error: flotilla_core::source::InvalidSourceId| error.to_string())?;
+    Ok((source, PathBuf::from(folder)))
+}
+
+/// Folders in place of what would be fetched.
+#[derive(Default)]
+struct LocalSources(BTreeMap<SourceId, Artifact>);
+
+impl Sources for LocalSources {
+    fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
+        self.0.get(&source.id).cloned().ok_or_else(|| {
+            Unavailable(
+                "is not fetched offline; --local-sources can name a folder that stands in for it".into(),
+            )
+        })
+    }
+
+    fn allows_unverified(&self, source: &SourceId) -> bool {
+        self.0.contains_key(source)
+    }
 }
 
 /// Where clusters are defined in it.
@@ -45,6 +90,7 @@ pub(crate) struct Repo {
     tree: Artifact,
     clusters: TreePath,
     cache: RenderCache,
+    local: LocalSources,
     pub(crate) fleet: Fleet,
 }
 
@@ -137,7 +183,7 @@ impl Repo {
             .map_err(|error| unread(error.into()))?;
         let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
         let tree = Artifact::new(Arc::new(files), "the folder", "the fleet repo");
-        Ok(Self { tree, clusters, cache: RenderCache::new(), fleet })
+        Ok(Self { tree, clusters, cache: RenderCache::new(), local: LocalSources::default(), fleet })
     }
 
     /// All clusters, those included whose definition is not clear.
@@ -167,7 +213,6 @@ impl Repo {
             let message = format!("the fleet repo has no cluster {name} in {}", self.clusters);
             return Err(Error::new(Code::NotFound, message).hint(known));
         };
-        let sources = NothingFetched("is not fetched offline");
         let failed = |error| Error::new(Code::Input, format!("cannot render cluster {name}")).because(error);
         let helm = Program::new("helm", Limits::default());
         let mut renders = Renders::default();
@@ -175,7 +220,7 @@ impl Repo {
             let inputs = Inputs {
                 renders: &renders,
                 kube_version: Some(KUBERNETES),
-                ..Inputs::new(&self.tree, &self.clusters, &self.cache, &sources)
+                ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
             };
             let render = render_cluster(&inputs, definition).map_err(failed)?;
             if render.requests.is_empty() {

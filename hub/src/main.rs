@@ -133,6 +133,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let releases = Releases::open(&args.data.data, Box::new(helm))?;
     let sources = hub.sources.clone();
     let worker = Worker::new(config, repo, releases, sources, hub.board.clone(), hub.records.clone());
+    let worker = worker.with_metrics(hub.metrics.clone());
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub reports: Counter,
     pub enrolments: Counter,
     pub renewals: Counter,
+    /// Rounds of the fleet loop, builds that they could not take from memory, releases that were given to helm.
+    pub rounds: Counter,
+    pub builds: Counter,
+    pub helm_runs: Counter,
     pub api_requests: Family<RequestLabels, Counter>,
 }
 
@@ -37,6 +41,9 @@ impl Metrics {
             ("flotilla_reports_received", "Reports from agents", &self.reports),
             ("flotilla_enrolments", "Agents that joined", &self.enrolments),
             ("flotilla_renewals", "Certificates that were renewed", &self.renewals),
+            ("flotilla_rounds", "Rounds of the fleet loop", &self.rounds),
+            ("flotilla_builds", "Units that were built, not taken from memory", &self.builds),
+            ("flotilla_helm_runs", "Releases that were given to helm", &self.helm_runs),
         ] {
             registry.register(name, help, counter.clone());
         }

@@ -204,9 +204,15 @@ async fn upkeep(hub: Arc<Hub>) -> Result<(), TlsError> {
 /// Tells watchers what a round of the fleet loop changed.
 async fn notices(hub: Arc<Hub>) -> Result<(), Infallible> {
     let mut changes = hub.fleet.changes();
+    let mut sources = hub.sources.events.changes();
     let mut last: Arc<FleetView> = hub.fleet.view();
     let mut digests: BTreeMap<ClusterName, Option<Digest>> = BTreeMap::new();
-    while changes.changed().await.is_ok() {
+    loop {
+        // The senders live as long as the hub.
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = sources.changed() => {}
+        }
         let view = hub.fleet.view();
         for (name, facts) in &view.clusters {
             let digest = hub.board.current(name).map(|published| published.state.digest());
@@ -218,6 +224,4 @@ async fn notices(hub: Arc<Hub>) -> Result<(), Infallible> {
         hub.changes.fleet();
         last = view;
     }
-    // The sender lives as long as the hub.
-    Ok(())
 }

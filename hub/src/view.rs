@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use flotilla_core::report::Problem;
-use flotilla_core::{ClusterName, UnitId};
+use flotilla_core::source::SourceId;
+use flotilla_core::{ClusterName, Object, UnitId};
 use flotilla_proto::api;
 use tokio::sync::watch;
 
@@ -39,6 +40,15 @@ pub struct ClusterFacts {
     pub assigned: bool,
     pub problems: Vec<Problem>,
     pub units: BTreeMap<UnitId, UnitFacts>,
+    /// The sources that its units define.
+    pub sources: BTreeMap<SourceId, SourceFacts>,
+}
+
+/// What Git says of one source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceFacts {
+    pub defined_by: UnitId,
+    pub object: Object,
 }
 
 /// What Git and people say of one unit.
@@ -51,6 +61,11 @@ pub struct UnitFacts {
     pub depends_on: Vec<UnitId>,
     /// The commit that its content is from.
     pub commit: String,
+    /// Where its files are, and the revision they have; empty where they cannot be used.
+    pub source: String,
+    pub revision: String,
+    /// The Flux object that defines it.
+    pub object: Option<Object>,
     pub suspended: bool,
 }
 

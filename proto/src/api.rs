@@ -294,6 +294,10 @@ pub struct Unit {
     pub path: String,
     /// The commit that its content is from: older than the fleet's where the unit is held.
     pub commit: String,
+    /// Where its files are, as `KIND/NAMESPACE/NAME`.
+    pub source: String,
+    /// What the source was resolved to, as Flux writes it; empty where the source cannot be used.
+    pub revision: String,
     pub desired: Option<String>,
     pub applied: Option<String>,
     pub healthy: Option<String>,
@@ -400,10 +404,25 @@ pub struct Source {
     pub clusters: Vec<String>,
 }
 
-/// Something that happened in a cluster.
+/// A Flux object as the fleet defines it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Definition {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// The unit whose output it is in.
+    pub defined_by: String,
+    /// The object, as it was rendered.
+    #[schema(value_type = Object)]
+    pub object: Value,
+}
+
+/// Something that happened in a cluster, or at the hub with a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
+    /// Empty for what happened at the hub.
     pub cluster: String,
     pub at: i64,
     pub unit: String,
@@ -623,6 +642,26 @@ pub struct AgentAnswer {
     pub cluster: String,
     pub done: bool,
     pub message: String,
+}
+
+/// Asks the hub to fetch one source now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReconcileSource {
+    /// Like `GitRepository`.
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// As this cluster defines it; as all do if it is absent.
+    pub cluster: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReconciledSource {
+    /// More than one where clusters define it differently.
+    pub sources: Vec<Source>,
 }
 
 /// Suspends a cluster, or a unit of it.

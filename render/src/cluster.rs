@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::UnitManifest;
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
 use crate::cache::RenderCache;
@@ -35,6 +35,8 @@ pub struct RenderedUnit {
     pub depends_on: Vec<UnitId>,
     /// File and line of its definition; empty for the root.
     pub defined_at: (String, u32),
+    /// As [`Definition::object`](crate::Definition::object).
+    pub object: Option<Object>,
     /// By Git or by hand: what it defines is taken from its last good output, where there is one.
     pub suspended: bool,
     /// What it comes to; `None` holds the unit, for the errors among `problems`.

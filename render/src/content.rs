@@ -39,6 +39,8 @@ pub struct Definition {
     /// Where the definition stands.
     pub file: String,
     pub line: u32,
+    /// The Flux object itself; `None` for the root and for what stands in for another object.
+    pub object: Option<Object>,
 }
 
 /// `spec.postBuild`: substitution after the build.
@@ -275,7 +277,9 @@ impl<'a> Sorter<'a> {
             Role::Kustomization => {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
                 match flux::kustomization::read(&unit, node, &self.places, &at) {
-                    Ok(definition) => content.children.push(definition),
+                    Ok(definition) => {
+                        content.children.push(Definition { object: Some(object), ..definition });
+                    }
                     Err(problems) => {
                         content.broken_children.insert(unit, problems);
                     }
@@ -289,9 +293,10 @@ impl<'a> Sorter<'a> {
                             source,
                             file: at.0.clone(),
                             line: at.1,
+                            object: None,
                         }));
                         content.notices.extend(read.notices);
-                        content.children.push(read.definition);
+                        content.children.push(Definition { object: Some(object), ..read.definition });
                     }
                     Err(problems) => {
                         content.broken_children.insert(unit, problems);
@@ -303,7 +308,7 @@ impl<'a> Sorter<'a> {
                 match flux::sources::read(&source, node, &self.places, &at) {
                     Ok((source, notices)) => {
                         let (file, line) = at;
-                        content.sources.push(SourceDefinition { source, file, line });
+                        content.sources.push(SourceDefinition { source, file, line, object: Some(object) });
                         content.notices.extend(notices);
                     }
                     Err(problems) => {

@@ -69,6 +69,7 @@ impl<'a> Registry<'a> {
                         defined_by: unit.clone(),
                         defined_at: at,
                         source: Some(definition.source.clone()),
+                        object: definition.object.clone(),
                         problems: Vec::new(),
                     };
                     self.confined.insert(id.clone(), confined);
@@ -89,6 +90,7 @@ impl<'a> Registry<'a> {
                     defined_by: unit.clone(),
                     defined_at: at.unwrap_or_default(),
                     source: None,
+                    object: None,
                     problems: problems.clone(),
                 }
             });
@@ -99,7 +101,7 @@ impl<'a> Registry<'a> {
     /// Why the fleet repo must not be used, if its object in the root's output asks for what we cannot do.
     pub(crate) fn refuse_fleet(&mut self, root: &Content) -> Option<Problem> {
         let is_fleet = |definition: &&SourceDefinition| definition.source.id == fleet_source();
-        let SourceDefinition { source, file, line } = root.sources.iter().find(is_fleet)?;
+        let SourceDefinition { source, file, line, .. } = root.sources.iter().find(is_fleet)?;
         if !source.spec.verify() || self.inputs.sources.allows_unverified(&source.id) {
             return None;
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind};
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::Files;
 
 /// The content of a source at one revision.
@@ -87,6 +87,8 @@ pub struct SourceDefinition {
     /// Where it stands.
     pub file: String,
     pub line: u32,
+    /// The Flux object itself; `None` for a chart that a HelmRelease stands for.
+    pub object: Option<Object>,
 }
 
 /// A source of a cluster.
@@ -97,6 +99,8 @@ pub struct RenderedSource {
     pub defined_at: (String, u32),
     /// `None`: it is defined wrongly, as `problems` say.
     pub source: Option<Source>,
+    /// As [`SourceDefinition::object`].
+    pub object: Option<Object>,
     pub problems: Vec<Problem>,
 }
 

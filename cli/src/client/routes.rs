@@ -2,9 +2,9 @@
 
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_proto::api::{
-    Approve, AuditEntry, Cluster, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret,
-    NewToken, Prune, Reconcile, Reconciled, Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit,
-    WhoAmI,
+    Approve, AuditEntry, Cluster, Definition, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken,
+    NewSecret, NewToken, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo,
+    Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use reqwest::Method;
 
@@ -16,6 +16,8 @@ use crate::error::Error;
 pub(crate) struct EventFilter {
     pub(crate) cluster: Option<ClusterName>,
     pub(crate) unit: Option<UnitId>,
+    /// In seconds since 1970; from then on.
+    pub(crate) since: Option<i64>,
     /// The newest so many.
     pub(crate) limit: usize,
 }
@@ -45,15 +47,45 @@ impl Client {
         self.list("read the units", "units", &query, None).await
     }
 
+    pub(crate) async fn unit(&self, name: &ClusterName, unit: &UnitId) -> Result<Unit, Error> {
+        let path = cluster(name, &format!("/units/{}", escape(&unit.to_string())));
+        self.get(&format!("read {unit} of cluster {name}"), &path, &[]).await
+    }
+
+    /// The Flux objects of a kind that a cluster has.
+    pub(crate) async fn definitions(
+        &self,
+        name: &ClusterName,
+        kind: &str,
+        namespace: Option<&str>,
+        object: Option<&str>,
+    ) -> Result<Vec<Definition>, Error> {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let query = [("kind", Some(kind.to_owned())), ("namespace", text(namespace)), ("name", text(object))];
+        self.list(
+            &format!("read the objects of cluster {name}"),
+            &cluster(name, "/definitions"),
+            &query,
+            None,
+        )
+        .await
+    }
+
+    pub(crate) async fn reconcile_source(&self, body: &ReconcileSource) -> Result<ReconciledSource, Error> {
+        let what = format!("fetch {}/{}/{}", body.kind, body.namespace, body.name);
+        self.send(&what, Method::POST, "sources/reconcile", Some(body), ANSWER).await
+    }
+
     pub(crate) async fn sources(&self) -> Result<Vec<Source>, Error> {
         self.list("read the sources", "sources", &[], None).await
     }
 
     pub(crate) async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, Error> {
-        let EventFilter { cluster, unit, limit } = filter;
+        let EventFilter { cluster, unit, since, limit } = filter;
         let query = [
             ("cluster", cluster.as_ref().map(ToString::to_string)),
             ("unit", unit.as_ref().map(ToString::to_string)),
+            ("since", since.as_ref().map(ToString::to_string)),
         ];
         self.list("read the events", "events", &query, Some(*limit)).await
     }

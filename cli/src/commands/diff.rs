@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_core::ClusterName;
+use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{ConnectionState, FieldDrift, Manifests, Unit};
 use serde::Serialize;
 
@@ -28,6 +28,9 @@ pub(crate) struct DiffArgs {
     /// Name of the cluster
     #[arg(short, long, value_name = "NAME")]
     cluster: ClusterName,
+    /// Only this unit: root, NAMESPACE/NAME or helmrelease/NAMESPACE/NAME
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<UnitId>,
     /// Folder with the fleet repo: as it is now, committed or not
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
@@ -39,11 +42,11 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error> {
-    let DiffArgs { cluster, repo, clusters, output } = args;
+    let DiffArgs { cluster, unit, repo, clusters, output } = args;
     match repo {
         Some(folder) => {
             let repo = Repo::open(&folder, &clusters)?;
-            let rendered = repo.render(&cluster)?;
+            let mut rendered = repo.render(&cluster)?;
             let published = match context.hub()?.manifests(&cluster).await {
                 Err(error) if error.code() == Code::NotFound => {
                     context
@@ -53,11 +56,21 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
                 }
                 published => published?,
             };
-            let diff = if rendered.units.is_empty() {
+            if let Some(unit) = &unit {
+                let known = published.units.iter().chain(&rendered.units);
+                known_unit(&cluster, unit, known.map(|unit| unit.unit.as_str()))?;
+            }
+            let mut diff = if rendered.units.is_empty() {
                 Diff::default()
             } else {
                 between(&published.units, &rendered.units)
             };
+            if let Some(unit) = &unit {
+                let name = Some(unit.to_string());
+                diff.objects.retain(|object| object.from == name || object.to == name);
+                diff.unknown.retain(|unknown, _| Some(unknown) == name.as_ref());
+                rendered.problems.retain(|(of, _)| of.is_none() || of.as_ref() == Some(unit));
+            }
             show(&context.terminal, output, &diff, &diff.objects)?;
             say_problems(context, &rendered);
             for (unit, reason) in &diff.unknown {
@@ -70,8 +83,22 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
             let same = diff.objects.is_empty() && diff.unknown.is_empty();
             Ok(if same { Code::Done } else { Code::Found })
         }
-        None => against_cluster(context, &context.hub()?, &cluster, output).await,
+        None => against_cluster(context, &context.hub()?, &cluster, unit.as_ref(), output).await,
     }
+}
+
+/// Fails where nobody knows such a unit.
+fn known_unit<'a>(
+    cluster: &ClusterName,
+    unit: &UnitId,
+    mut known: impl Iterator<Item = &'a str>,
+) -> Result<(), Error> {
+    let name = unit.to_string();
+    if known.any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::new(Code::NotFound, format!("cluster {cluster} has no unit {name}"))
+        .hint(format!("`flotilla get units --cluster {cluster}` lists them")))
 }
 
 fn show<T: Serialize>(
@@ -118,10 +145,15 @@ async fn against_cluster(
     context: &Context,
     client: &Client,
     name: &ClusterName,
+    only: Option<&UnitId>,
     format: Format,
 ) -> Result<Code, Error> {
     let cluster = client.cluster(name).await?;
-    let units = client.units(Some(name)).await?;
+    let mut units = client.units(Some(name)).await?;
+    if let Some(only) = only {
+        known_unit(name, only, units.iter().map(|unit| unit.unit.as_str()))?;
+        units.retain(|unit| unit.unit == only.to_string());
+    }
     if cluster.received.is_none() && cluster.applied.is_none() {
         let state = cluster.connection.as_str();
         return Err(Error::new(

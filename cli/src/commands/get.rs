@@ -1,16 +1,20 @@
 //! `flotilla get`
 
 use clap::{Args, Subcommand};
+use flotilla_core::source::SourceKind;
 use flotilla_core::{ClusterName, UnitId};
+use flotilla_proto::api::Source;
+use serde::Serialize;
 
+use super::flux_rows::FluxUnit;
 use super::rows::{self, Row};
 use crate::Context;
-use crate::args::{Format, OutputArgs};
+use crate::args::{Format, OutputArgs, source_kind};
 use crate::client::{Client, EventFilter};
 use crate::error::Error;
 use crate::exit::Code;
 
-/// List clusters, units, sources or events
+/// List clusters, units, sources, Kustomizations, HelmReleases or events
 #[derive(Debug, Subcommand)]
 pub(crate) enum GetCommand {
     /// Clusters: connection, state, commit
@@ -35,10 +39,43 @@ pub(crate) enum GetCommand {
     /// Where content comes from: the fleet repo and other sources
     #[command(visible_alias = "source")]
     Sources {
-        /// Only sources of this name
+        /// Only sources of this kind (git, oci, helm, chart, bucket, generator, external or a whole kind), or of this
+        /// NAMESPACE/NAME
+        #[arg(value_name = "KIND")]
+        first: Option<String>,
+        /// Only sources of this name, with its namespace or without
         name: Option<String>,
         #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
         list: ListArgs,
+    },
+    /// Kustomizations, as `flux get kustomizations` lists them
+    #[command(visible_aliases = ["kustomization", "ks"])]
+    Kustomizations {
+        /// Only those of this name
+        name: Option<String>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// HelmReleases, as `flux get helmreleases` lists them
+    #[command(name = "helmreleases", visible_aliases = ["helmrelease", "hr"])]
+    HelmReleases {
+        /// Only those of this name
+        name: Option<String>,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Sources, Kustomizations and HelmReleases
+    All {
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// What happened, the newest last
     #[command(visible_alias = "event")]
@@ -58,6 +95,17 @@ pub(crate) enum GetCommand {
         #[command(flatten)]
         list: ListArgs,
     },
+}
+
+/// Which of a list.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// Only in this cluster
+    #[arg(short, long, value_name = "NAME")]
+    cluster: Option<ClusterName>,
+    /// Only in this namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
 }
 
 /// How a list is shown.
@@ -101,16 +149,22 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
             };
             show(context, &client, &list, "units", fetch).await
         }
-        GetCommand::Sources { name, list } => {
-            let fetch = async || {
-                let mut sources = client.sources().await?;
-                sources.retain(|source| name.as_ref().is_none_or(|name| source.name == *name));
-                Ok(sources)
-            };
+        GetCommand::Sources { first, name, place, list } => {
+            let (kind, name) = which_sources(first, name)?;
+            let fetch = async || sources(&client, kind, name.as_deref(), &place).await;
             show(context, &client, &list, "sources", fetch).await
         }
+        GetCommand::Kustomizations { name, place, list } => {
+            let fetch = async || units(&client, "kustomization/", name.as_deref(), &place).await;
+            show(context, &client, &list, "Kustomizations", fetch).await
+        }
+        GetCommand::HelmReleases { name, place, list } => {
+            let fetch = async || units(&client, "helmrelease/", name.as_deref(), &place).await;
+            show(context, &client, &list, "HelmReleases", fetch).await
+        }
+        GetCommand::All { place, output } => all(context, &client, &place, output.output).await,
         GetCommand::Events { cluster, unit, warnings, limit, list } => {
-            let filter = EventFilter { cluster, unit, limit };
+            let filter = EventFilter { cluster, unit, since: None, limit };
             let fetch = async || {
                 let mut events = client.events(&filter).await?;
                 events.retain(|event| event.warning || !warnings);
@@ -120,6 +174,87 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
             show(context, &client, &list, "events", fetch).await
         }
     }
+}
+
+/// The first word is a kind, or a name where it is none.
+fn which_sources(
+    first: Option<String>,
+    name: Option<String>,
+) -> Result<(Option<SourceKind>, Option<String>), Error> {
+    match (first, name) {
+        (None, _) => Ok((None, None)),
+        (Some(first), name) if first == "all" => Ok((None, name)),
+        (Some(first), None) if first.contains('/') => Ok((None, Some(first))),
+        (Some(first), name) => Ok((Some(source_kind(&first).map_err(Error::usage)?), name)),
+    }
+}
+
+async fn sources(
+    client: &Client,
+    kind: Option<SourceKind>,
+    name: Option<&str>,
+    place: &PlaceArgs,
+) -> Result<Vec<Source>, Error> {
+    let mut sources = client.sources().await?;
+    let is_fleet = |source: &Source| source.kind == "fleet";
+    sources.retain(|source| {
+        let (namespace, short) = source.name.split_once('/').unwrap_or(("", &source.name));
+        let is_of = |cluster: &ClusterName| source.clusters.iter().any(|of| of == cluster.as_str());
+        let is_kind = |kind: SourceKind| {
+            source.kind == kind.as_str() || (kind == SourceKind::GitRepository && is_fleet(source))
+        };
+        kind.is_none_or(is_kind)
+            && name.is_none_or(|name| name == source.name || name == short)
+            && place.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+            && (is_fleet(source) || place.cluster.as_ref().is_none_or(is_of))
+    });
+    Ok(sources)
+}
+
+/// The units of one kind.
+async fn units(
+    client: &Client,
+    kind: &str,
+    name: Option<&str>,
+    place: &PlaceArgs,
+) -> Result<Vec<FluxUnit>, Error> {
+    let units = client.units(place.cluster.as_ref()).await?;
+    let mut units: Vec<_> =
+        units.into_iter().filter(|unit| unit.unit.starts_with(kind)).map(FluxUnit).collect();
+    units.retain(|unit| {
+        let (namespace, own) = unit.name();
+        name.is_none_or(|name| name == own)
+            && place.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+    });
+    Ok(units)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct All {
+    sources: Vec<Source>,
+    kustomizations: Vec<FluxUnit>,
+    helm_releases: Vec<FluxUnit>,
+}
+
+async fn all(context: &Context, client: &Client, place: &PlaceArgs, format: Format) -> Result<Code, Error> {
+    let all = All {
+        sources: sources(client, None, None, place).await?,
+        kustomizations: units(client, "kustomization/", None, place).await?,
+        helm_releases: units(client, "helmrelease/", None, place).await?,
+    };
+    if matches!(format, Format::Json | Format::Yaml) {
+        context.terminal.show(format, &all, |_| String::new())?;
+        return Ok(Code::Done);
+    }
+    rows::show(&context.terminal, format, "sources", &all.sources)?;
+    for (what, units) in [("Kustomizations", &all.kustomizations), ("HelmReleases", &all.helm_releases)] {
+        if !units.is_empty() {
+            context.terminal.print("\n")?;
+        }
+        rows::show(&context.terminal, format, what, units)?;
+    }
+    Ok(Code::Done)
 }
 
 async fn show<T: Row>(

@@ -2,13 +2,17 @@
 
 pub(crate) mod approve;
 pub(crate) mod audit;
+pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod completion;
+pub(crate) mod create;
 pub(crate) mod diff;
+pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
 pub(crate) mod kustomize;
+pub(crate) mod logs;
 pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
@@ -20,6 +24,8 @@ pub(crate) mod trace;
 pub(crate) mod tree;
 pub(crate) mod version;
 
+mod flux_rows;
+mod manifest;
 mod rows;
 mod target;
 
@@ -32,7 +38,11 @@ use crate::exit::Code;
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Error> {
     match command {
         Command::Check(args) => check::run(context, args).await,
+        Command::Create(command) => create::run(context, command),
+        Command::Export(command) => export::run(context, command).await,
+        Command::Build(command) => build::run(context, command),
         Command::Get(command) => get::run(context, command).await,
+        Command::Logs(args) => logs::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Tree(args) => tree::run(context, args).await,
         Command::Reconcile(args) => reconcile::run(context, args).await,

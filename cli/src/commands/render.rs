@@ -9,7 +9,7 @@ use crate::Context;
 use crate::args::Format;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{Rendered, Repo, RepoArgs};
+use crate::offline::{Rendered, RepoArgs};
 use crate::output::{Cell, Table, Tone, clean};
 
 /// Print what a cluster would run, from a folder and without a hub
@@ -39,9 +39,20 @@ struct Shown<'a> {
 
 pub(crate) fn run(context: &Context, args: RenderArgs) -> Result<Code, Error> {
     let RenderArgs { cluster, unit, repo, output } = args;
-    let repo = Repo::open(&repo.repo, &repo.clusters)?;
-    let mut rendered = repo.render(&cluster)?;
-    if let Some(unit) = &unit {
+    show(context, &cluster, unit.as_ref(), &repo, output)
+}
+
+/// Prints a cluster's units, or one of them.
+pub(super) fn show(
+    context: &Context,
+    cluster: &ClusterName,
+    unit: Option<&UnitId>,
+    repo: &RepoArgs,
+    output: Format,
+) -> Result<Code, Error> {
+    let repo = repo.open()?;
+    let mut rendered = repo.render(cluster)?;
+    if let Some(unit) = unit {
         let name = unit.to_string();
         if !rendered.units.iter().any(|unit| unit.unit == name) {
             let known: Vec<&str> = rendered.units.iter().map(|unit| unit.unit.as_str()).collect();

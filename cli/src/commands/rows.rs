@@ -93,7 +93,7 @@ fn short(digest: &str) -> &str {
 }
 
 /// `main@sha1:0123abcd`: a revision with as much of its digest as people read.
-fn revision(text: &str) -> String {
+pub(super) fn revision(text: &str) -> String {
     match text.rsplit_once(':') {
         Some((kind, digest)) => format!("{kind}:{}", digest.get(..8).unwrap_or(digest)),
         None => short(text).to_owned(),

@@ -102,7 +102,7 @@ fn text<T: Serialize>(
 async fn of_cluster(client: &Client, name: &ClusterName) -> Result<ClusterStatus, Error> {
     let cluster = client.cluster(name).await?;
     let units = client.units(Some(name)).await?;
-    let filter = EventFilter { cluster: Some(name.clone()), unit: None, limit: EVENTS };
+    let filter = EventFilter { cluster: Some(name.clone()), unit: None, since: None, limit: EVENTS };
     let mut events = client.events(&filter).await?;
     events.retain(|event| event.warning);
     events.sort_by_key(|event| event.at);

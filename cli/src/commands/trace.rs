@@ -8,7 +8,7 @@ use crate::Context;
 use crate::args::Format;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{Repo, RepoArgs, Trace};
+use crate::offline::{RepoArgs, Trace};
 use crate::output::{Cell, Table, Tone};
 
 /// Say where an object comes from: file, unit, source and revision
@@ -47,7 +47,7 @@ pub(crate) fn run(context: &Context, args: TraceArgs) -> Result<Code, Error> {
         let error = Error::usage(format!("'{object}' names no object"));
         return Err(error.hint("write KIND/NAME, like deployment/web; -n NAMESPACE chooses among several"));
     };
-    let repo = Repo::open(&repo.repo, &repo.clusters)?;
+    let repo = repo.open()?;
     let rendered = repo.render(&cluster)?;
     let is_it = |trace: &&Trace| {
         trace.is_kind(kind)

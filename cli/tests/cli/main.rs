@@ -1,7 +1,10 @@
 //! The program as people run it: against a hub that answers what a test says, and on folders without any.
 
 mod changes;
+mod crds;
+mod create;
 mod fake;
+mod flux;
 mod hub;
 mod kustomize;
 mod offline;

@@ -9,10 +9,11 @@ use axum::response::sse::{self, Sse};
 use axum::{Extension, Json};
 use flotilla_core::ClusterName;
 use flotilla_proto::api::{
-    AgentAnswer, Change, ClusterCounts, ConnectionState, Event, Page, Reconcile, Reconciled, Source, Status,
-    SyncState,
+    AgentAnswer, Change, ClusterCounts, ConnectionState, Event, ObjectId, Page, Reconcile, Reconciled,
+    Status, SyncState,
 };
 use flotilla_proto::v1::{self, request};
+use flotilla_render::source::fleet_source;
 use futures::Stream;
 use http::StatusCode;
 use serde::Deserialize;
@@ -20,7 +21,8 @@ use serde::Deserialize;
 use super::auth::Caller;
 use super::clusters::{ANSWER_LIMIT, Answer, Paging, Snapshot, find_unit, known};
 use super::error::{ApiError, Body, Params};
-use super::show;
+use super::{show, sources};
+use crate::sources::SourceEvent;
 use crate::state::{Hub, blocking};
 
 /// How long a round of the fleet loop may take before who asked for it is told so.
@@ -35,7 +37,7 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: hub.started_at,
         commit: snapshot.fleet.snapshot.clone(),
-        sources: all_sources(&hub),
+        sources: sources::all(&hub),
         problems: snapshot.fleet.problems.iter().map(Into::into).collect(),
         ..Status::default()
     };
@@ -60,21 +62,12 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
     Ok(Json(status))
 }
 
-/// The fleet repo and what clusters define.
-fn all_sources(hub: &Hub) -> Vec<Source> {
-    let mut sources = hub.fleet.view().sources.clone();
-    sources.extend(hub.sources.view());
-    sources
-}
-
-pub(super) async fn sources(State(hub): State<Arc<Hub>>) -> Answer<Page<Source>> {
-    Ok(Json(Page { items: all_sources(&hub), next: None }))
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct EventFilter {
     cluster: Option<String>,
     unit: Option<String>,
+    /// In seconds since 1970; from then on.
+    since: Option<i64>,
     limit: Option<usize>,
 }
 
@@ -84,31 +77,58 @@ pub(super) async fn events(
     Params(filter): Params<EventFilter>,
 ) -> Answer<Page<Event>> {
     let limit = Paging { limit: filter.limit, after: None }.limit();
-    let mut events = Vec::new();
+    let since = filter.since.unwrap_or(i64::MIN);
+    let mut events = of_sources(&hub, &filter);
     hub.sessions.for_each(|name, view| {
         if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
             return;
         }
+        let of_cluster = view.events.iter().rev().map(|event| Event {
+            cluster: name.to_string(),
+            at: event.at,
+            unit: event.unit.to_string(),
+            object: event.object.as_ref().map(Into::into),
+            warning: event.warning,
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+        });
+        let is_meant = |event: &Event| filter.unit.as_ref().is_none_or(|wanted| *wanted == event.unit);
         // No more of one cluster than of all.
-        for event in view.events.iter().rev().take(limit) {
-            let unit = event.unit.to_string();
-            if filter.unit.as_ref().is_none_or(|wanted| *wanted == unit) {
-                events.push(Event {
-                    cluster: name.to_string(),
-                    at: event.at,
-                    unit,
-                    object: event.object.as_ref().map(Into::into),
-                    warning: event.warning,
-                    reason: event.reason.clone(),
-                    message: event.message.clone(),
-                });
-            }
-        }
+        events.extend(of_cluster.filter(is_meant).take(limit));
     });
+    events.retain(|event| event.at >= since);
     // Stable: within a second, and a cluster, the newest stays first.
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     events.truncate(limit);
     Ok(Json(Page { items: events, next: None }))
+}
+
+/// What happened at the hub; of a cluster, what happened to the sources that it defines.
+fn of_sources(hub: &Hub, filter: &EventFilter) -> Vec<Event> {
+    if filter.unit.is_some() {
+        return Vec::new();
+    }
+    let cluster: Option<Option<ClusterName>> = filter.cluster.as_ref().map(|name| name.parse().ok());
+    let events = hub.sources.events.newest(|event| match &cluster {
+        None => true,
+        Some(None) => false,
+        Some(Some(cluster)) => event.source == fleet_source() || hub.sources.is_of(cluster, &event.source),
+    });
+    let event = |event: SourceEvent| Event {
+        cluster: String::new(),
+        at: event.at,
+        unit: String::new(),
+        object: Some(ObjectId {
+            group: event.source.kind.group().to_owned(),
+            kind: event.source.kind.to_string(),
+            namespace: event.source.namespace,
+            name: event.source.name,
+        }),
+        warning: event.warning,
+        reason: event.reason.to_owned(),
+        message: event.message,
+    };
+    events.into_iter().map(event).collect()
 }
 
 pub(super) async fn reconcile(

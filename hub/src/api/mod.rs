@@ -15,6 +15,7 @@ mod routes;
 mod secrets;
 mod server;
 mod show;
+mod sources;
 mod system;
 mod units;
 

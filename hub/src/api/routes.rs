@@ -14,7 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::{Guard, guard};
 use super::error::ApiError;
-use super::{admin, clusters, fleet, openapi, secrets, system, units};
+use super::{admin, clusters, fleet, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// No request of ours is larger.
@@ -92,9 +92,9 @@ pub(super) fn routes() -> Vec<Route> {
         read("/api/v1/whoami", "Who asks", json::<api::WhoAmI>(), get(admin::who_am_i)),
         read("/api/v1/status", "The fleet at a glance", json::<api::Status>(), get(fleet::status)),
         read("/api/v1/watch", "Notices of changes, as server-sent events", None, get(fleet::watch)),
-        read("/api/v1/sources", "Sources", page::<api::Source>(), get(fleet::sources)),
+        read("/api/v1/sources", "Sources", page::<api::Source>(), get(sources::list)),
         Route {
-            query: &["cluster", "unit", "limit"],
+            query: &["cluster", "unit", "since", "limit"],
             ..read("/api/v1/events", "Events, the newest first", page::<api::Event>(), get(fleet::events))
         },
         Route {
@@ -124,6 +124,23 @@ pub(super) fn routes() -> Vec<Route> {
             "The states that the cluster was sent, the newest last",
             page::<api::HistoryEntry>(),
             get(clusters::history),
+        ),
+        Route {
+            query: &["kind", "namespace", "name"],
+            ..read(
+                "/api/v1/clusters/{cluster}/definitions",
+                "The Flux objects that the cluster's units define",
+                page::<api::Definition>(),
+                get(sources::definitions),
+            )
+        },
+        write(
+            "/api/v1/sources/reconcile",
+            Role::Operate,
+            "Fetch a source now",
+            json::<api::ReconcileSource>(),
+            json::<api::ReconciledSource>(),
+            post(sources::reconcile),
         ),
         write(
             "/api/v1/reconcile",

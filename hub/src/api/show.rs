@@ -169,6 +169,8 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
         }
         shown.path = facts.path.clone();
         shown.commit = facts.commit.clone();
+        shown.source = facts.source.clone();
+        shown.revision = facts.revision.clone();
         shown.problems = facts.problems.iter().map(Into::into).collect();
     }
     if let Some(report) = report {

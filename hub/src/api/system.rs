@@ -47,6 +47,9 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Api
     let snapshot = Snapshot::of(&hub).await?;
     let mut registry = Registry::default();
     hub.metrics.register(&mut registry);
+    let (fetches, failures) = (hub.sources.fetches.clone(), hub.sources.failures.clone());
+    registry.register("flotilla_source_fetches", "Sources that were asked and answered", fetches);
+    registry.register("flotilla_source_failures", "Attempts to fetch a source that failed", failures);
     let mut by_phase: BTreeMap<String, i64> = BTreeMap::new();
     let mut by_sync: BTreeMap<&str, i64> = BTreeMap::new();
     for name in snapshot.names() {

@@ -229,6 +229,7 @@ mod tests {
             path: TreePath::root(),
             depends_on: vec![],
             defined_at: (String::new(), 0),
+            object: None,
             unit: None,
             problems: vec![Problem::error("", 0, "just a notice").as_notice()],
             source: flotilla_render::source::fleet_source(),

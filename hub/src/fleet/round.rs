@@ -20,9 +20,10 @@ use super::subtree::Subtree;
 use super::{Ledger, Releases};
 use crate::desired::project::{known_units, project};
 use crate::desired::{Board, Published};
-use crate::sources::{ClusterSources, Library};
+use crate::metrics::Metrics;
+use crate::sources::{ClusterSources, Library, SourceEvent};
 use crate::store::StoreError;
-use crate::view::{ClusterFacts, FleetView, UnitFacts};
+use crate::view::{ClusterFacts, FleetView, SourceFacts, UnitFacts};
 
 /// Where the fleet repo is and how it is read.
 #[derive(Debug, Clone)]
@@ -46,6 +47,7 @@ pub struct Worker {
     commit: Option<Commit>,
     source: api::Source,
     memory: HashMap<ClusterName, Remembered>,
+    metrics: Metrics,
 }
 
 /// How often one round goes back to helm for one cluster.
@@ -90,7 +92,25 @@ impl Worker {
         };
         let commit = repo.newest();
         let (cache, memory) = (RenderCache::new(), HashMap::new());
-        Self { config, repo, board, ledger, sources, cache, releases, commit, source, memory }
+        Self {
+            config,
+            repo,
+            board,
+            ledger,
+            sources,
+            cache,
+            releases,
+            commit,
+            source,
+            memory,
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// Counts its work there.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     pub fn config(&self) -> &FleetConfig {
@@ -137,6 +157,7 @@ impl Worker {
                 if self.source.revision != commit.id.as_str() {
                     self.source.revision = commit.id.as_str().to_owned();
                     self.source.changed_at = Some(now);
+                    self.note(now, false, "Fetched", format!("fetched revision {}", commit.id));
                     tracing::info!(
                         commit = commit.id.short(),
                         subject = commit.subject,
@@ -151,6 +172,7 @@ impl Worker {
                 let message = chain(&error);
                 if self.source.ready || self.source.message != message {
                     tracing::warn!("{message}");
+                    self.note(now, true, "FetchFailed", message.clone());
                 }
                 self.source.ready = false;
                 self.source.message = message;
@@ -158,7 +180,15 @@ impl Worker {
         }
     }
 
+    /// An event of the fleet repo.
+    fn note(&self, at: i64, warning: bool, reason: &'static str, message: String) {
+        let source = flotilla_render::source::fleet_source();
+        self.sources.events.note([SourceEvent { at, source, warning, reason, message }]);
+    }
+
     fn snapshot(&mut self, commit: &Commit, view: &mut FleetView) -> Result<(), SnapshotError> {
+        let builds = self.cache.builds();
+        self.metrics.rounds.inc();
         let tree = self.artifact(&commit.id)?;
         let fleet = discover(&*tree.files, &self.config.clusters)?;
         view.problems.extend(fleet.problems.iter().cloned());
@@ -176,6 +206,7 @@ impl Worker {
             self.memory.entry(name.clone()).or_default().facts = facts.clone();
             view.clusters.insert(name.clone(), facts);
         }
+        self.metrics.builds.inc_by(self.cache.builds() - builds);
         self.unclear(&fleet, view);
         // Those that Git no longer defines keep what they run, and nobody renders them.
         self.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
@@ -295,6 +326,7 @@ impl Worker {
             if render.requests.is_empty() {
                 return Ok(render);
             }
+            self.metrics.helm_runs.inc_by(render.requests.len() as u64);
             self.releases.render(std::mem::take(&mut render.requests));
         }
         Ok(render_cluster(&inputs, cluster)?)
@@ -347,9 +379,16 @@ fn facts(
             parent: rendered.parent.clone(),
             depends_on: rendered.depends_on.clone(),
             commit: at.unwrap_or_default().to_owned(),
+            source: rendered.source.to_string(),
+            revision: rendered.revision.clone(),
+            object: rendered.object.clone(),
             suspended: suspended(id),
         };
         (id.clone(), unit)
+    });
+    let sources = render.sources.iter().filter_map(|(id, source)| {
+        let facts = SourceFacts { defined_by: source.defined_by.clone(), object: source.object.clone()? };
+        Some((id.clone(), facts))
     });
     ClusterFacts {
         labels: cluster.labels.clone(),
@@ -358,6 +397,7 @@ fn facts(
         assigned: true,
         problems: Vec::new(),
         units: units.collect(),
+        sources: sources.collect(),
     }
 }
 

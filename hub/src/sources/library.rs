@@ -1,6 +1,6 @@
 //! What is wanted and what there is of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,9 +10,11 @@ use flotilla_core::{ClusterName, Digest};
 use flotilla_proto::api;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::SourceSettings;
+use super::events::{SourceEvent, SourceEvents};
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
 
@@ -35,6 +37,12 @@ pub struct Library {
     changed: watch::Sender<u64>,
     /// Counts changes of what is wanted.
     wanted: watch::Sender<u64>,
+    /// Counts attempts that are over.
+    finished: watch::Sender<u64>,
+    pub(crate) events: SourceEvents,
+    /// Attempts that went well, and that did not.
+    pub(crate) fetches: Counter,
+    pub(crate) failures: Counter,
 }
 
 #[derive(Default)]
@@ -66,11 +74,20 @@ struct Slot {
     failures: u32,
     due: Instant,
     is_running: bool,
+    /// How many attempts are over, and how many there have to be whatever is due.
+    attempts: u64,
+    asked: u64,
     /// Whether anybody wants it that is not suspended.
     is_followed: bool,
     unwanted_since: Option<Instant>,
     checked_at: Option<i64>,
     changed_at: Option<i64>,
+}
+
+/// Something to be fetched that somebody waits for.
+pub(crate) struct Asked {
+    key: Digest,
+    attempts: u64,
 }
 
 /// A fetch to be done.
@@ -84,7 +101,19 @@ impl Library {
     pub fn new(dir: PathBuf, settings: SourceSettings, vault: Option<Arc<Vault>>) -> Self {
         let mounted = settings.secrets.clone().map(MountedSecrets::new);
         let zero = || watch::Sender::new(0);
-        Self { dir, settings, mounted, vault, inner: Mutex::default(), changed: zero(), wanted: zero() }
+        Self {
+            dir,
+            settings,
+            mounted,
+            vault,
+            inner: Mutex::default(),
+            changed: zero(),
+            wanted: zero(),
+            finished: zero(),
+            events: SourceEvents::default(),
+            fetches: Counter::default(),
+            failures: Counter::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -164,20 +193,44 @@ impl Library {
         }
     }
 
-    /// Everything is looked at now, whatever its interval.
-    pub fn hurry(&self, is_meant: impl Fn(&SourceId) -> bool) -> usize {
+    /// Has what is meant fetched now, whatever its interval; suspended ones are left alone. What comes back is for
+    /// [`Library::fetched`].
+    pub(crate) fn hurry(&self, is_meant: impl Fn(&ClusterName, &SourceId) -> bool) -> Vec<Asked> {
         let mut inner = self.lock();
-        let demands = inner.clusters.values().flatten();
-        let meant: Vec<Digest> =
-            demands.filter(|(id, _)| is_meant(id)).filter_map(|(_, demand)| demand.key).collect();
-        let mut count = 0;
-        for (_, slot) in inner.slots.iter_mut().filter(|(key, _)| meant.contains(key)) {
-            slot.due = Instant::now();
-            count += 1;
+        let mut meant: BTreeSet<Digest> = BTreeSet::new();
+        for (cluster, demands) in &inner.clusters {
+            let meant_here = demands.iter().filter(|(id, _)| is_meant(cluster, id));
+            meant.extend(meant_here.filter_map(|(_, demand)| demand.key));
+        }
+        let mut asked = Vec::new();
+        for (key, slot) in
+            inner.slots.iter_mut().filter(|(key, slot)| slot.is_followed && meant.contains(key))
+        {
+            // An attempt that is under way may have asked before what is wanted was there.
+            slot.asked = slot.attempts + 1 + u64::from(slot.is_running);
+            asked.push(Asked { key: *key, attempts: slot.asked });
         }
         drop(inner);
         self.wanted.send_modify(|count| *count += 1);
-        count
+        asked
+    }
+
+    /// Waits until all that was asked for has been tried. Cancel-safe.
+    pub(crate) async fn fetched(&self, asked: &[Asked]) {
+        let is_over = |_: &u64| {
+            let inner = self.lock();
+            let tried = |asked: &Asked| {
+                inner.slots.get(&asked.key).is_none_or(|slot| slot.attempts >= asked.attempts)
+            };
+            asked.iter().all(tried)
+        };
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.finished.subscribe().wait_for(is_over).await;
+    }
+
+    /// Whether a cluster defines this source.
+    pub(crate) fn is_of(&self, cluster: &ClusterName, source: &SourceId) -> bool {
+        self.lock().clusters.get(cluster).is_some_and(|demands| demands.contains_key(source))
     }
 
     /// Up to `most` fetches that are due, and when the next one is.
@@ -186,8 +239,9 @@ impl Library {
         let mut jobs = Vec::new();
         let mut next: Option<Instant> = None;
         for (key, slot) in inner.slots.iter_mut().filter(|(_, slot)| slot.is_followed && !slot.is_running) {
-            if slot.due > now || jobs.len() == most {
-                next = Some(next.map_or(slot.due, |next| next.min(slot.due)));
+            let due = if slot.attempts < slot.asked { now } else { slot.due };
+            if due > now || jobs.len() == most {
+                next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
             }
             if slot.fetcher.is_none() {
@@ -199,7 +253,11 @@ impl Library {
                     slot.is_running = true;
                     jobs.push(Job { key: *key, fetcher });
                 }
-                None => slot.failed(slot.problem.clone().unwrap_or_default(), now),
+                None => {
+                    slot.attempts += 1;
+                    slot.failed(slot.problem.clone().unwrap_or_default(), now);
+                    self.finished.send_modify(|count| *count += 1);
+                }
             }
         }
         (jobs, next)
@@ -216,35 +274,51 @@ impl Library {
         let mut inner = self.lock();
         let Some(slot) = inner.slots.get_mut(&key) else { return };
         slot.is_running = false;
+        slot.attempts += 1;
         slot.fetcher = fetcher;
         slot.checked_at = Some(now);
         let (before, had_problem) = (slot.content.as_ref().map(|c| c.revision.clone()), slot.problem.take());
         let mut tell = had_problem.is_some();
+        // What is worth an event: whether it is a warning, its reason and message.
+        let mut news: Option<(bool, &'static str, String)> = None;
         match result {
             Ok(fetched) => {
+                self.fetches.inc();
                 slot.failures = 0;
                 slot.due = Instant::now() + jittered(slot.interval);
                 if before.as_ref() != Some(&fetched.revision) {
                     slot.changed_at = Some(now);
                     tell = true;
+                    news = Some((false, "Fetched", format!("fetched revision {}", fetched.revision)));
                     tracing::info!(
                         source = address(&slot.wanted.spec),
                         revision = fetched.revision,
                         "fetched"
                     );
+                } else if had_problem.is_some() {
+                    let message = format!("can be fetched again, at revision {}", fetched.revision);
+                    news = Some((false, "FetchRecovered", message));
                 }
                 slot.content = Some(fetched);
             }
             Err(error) => {
+                self.failures.inc();
                 let message = chain(&error);
                 tell = before.is_none() && had_problem.as_ref() != Some(&message);
                 if had_problem.as_ref() != Some(&message) {
                     tracing::warn!(source = address(&slot.wanted.spec), "{message}");
+                    news = Some((true, "FetchFailed", message.clone()));
                 }
                 slot.failed(message, Instant::now());
             }
         }
+        let events: Vec<SourceEvent> = news.map_or_else(Vec::new, |(warning, reason, message)| {
+            let event = |source| SourceEvent { at: now, source, warning, reason, message: message.clone() };
+            inner.names(key).into_iter().map(event).collect()
+        });
         drop(inner);
+        self.events.note(events);
+        self.finished.send_modify(|count| *count += 1);
         if tell {
             self.changed.send_modify(|count| *count += 1);
         }
@@ -341,6 +415,12 @@ fn reference(spec: &flotilla_core::source::SourceSpec) -> String {
 }
 
 impl Inner {
+    /// Under which names something is wanted.
+    fn names(&self, key: Digest) -> BTreeSet<SourceId> {
+        let demands = self.clusters.values().flatten();
+        demands.filter(|(_, demand)| demand.key == Some(key)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Notes who wants what, and how often.
     fn count(&mut self) {
         let mut users: BTreeMap<Digest, (bool, u32)> = BTreeMap::new();
@@ -378,6 +458,8 @@ impl Slot {
             failures: 0,
             due: Instant::now(),
             is_running: false,
+            attempts: 0,
+            asked: 0,
             is_followed: true,
             unwanted_since: None,
             checked_at: None,
@@ -392,6 +474,8 @@ impl Slot {
             interval: self.interval,
             content: new.content.or_else(|| self.content.clone()),
             failures: self.failures,
+            attempts: self.attempts,
+            asked: self.asked,
             is_followed: self.is_followed,
             checked_at: self.checked_at,
             changed_at: self.changed_at,

@@ -12,6 +12,7 @@
 //! use, also over restarts, until something newer is there.
 
 mod cluster;
+mod events;
 mod library;
 mod run;
 mod secrets;
@@ -25,6 +26,7 @@ use flotilla_core::source::SourceId;
 use flotilla_source::flux::Policy;
 
 pub use cluster::ClusterSources;
+pub use events::{SourceEvent, SourceEvents};
 pub use library::Library;
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};

@@ -152,12 +152,18 @@ async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
 
     // Its interval is an hour: somebody asks.
     commit(&bench.path("repo"), &[("deploy/b.yaml", &map("b"))]);
-    assert_eq!(library.hurry(|id| id.name == "repo"), 1);
+    let asked = library.hurry(|_, id| id.name == "repo");
+    assert_eq!(asked.len(), 1);
+    library.fetched(&asked).await;
+    let told = library.events.newest(|event| event.source.name == "repo");
+    assert_eq!(told.iter().map(|event| event.reason).collect::<Vec<_>>(), ["Fetched", "Fetched"]);
     until(&mut worker, &library, || bench.app("x") == "2" && bench.app("y") == "2").await;
 
     // What cannot be fetched stays as it was, and says so.
     std::fs::rename(bench.path("repo"), bench.path("away")).unwrap();
-    library.hurry(|_| true);
+    library.fetched(&library.hurry(|_, _| true)).await;
+    let told = library.events.newest(|event| event.warning);
+    assert!(told.len() == 1 && told[0].source.name == "repo", "{told:?}");
     until(&mut worker, &library, || !library.view()[0].ready).await;
     assert_eq!(bench.app("x"), "2");
     assert!(library.view()[0].message.contains("no Git repository"), "{:?}", library.view());
@@ -255,7 +261,7 @@ async fn a_repository_includes_folders_of_others() {
     let first = bench.board.current(&"x".parse().unwrap()).unwrap().state.digest();
     let two = format!("{}---\n{}", map("a"), map("b"));
     commit(&bench.path("other"), &[("shared/a.yaml", &two)]);
-    library.hurry(|id| id.name == "other");
+    library.hurry(|_, id| id.name == "other");
     until(&mut worker, &library, || bench.app("x") == "3").await;
     assert_ne!(bench.board.current(&"x".parse().unwrap()).unwrap().state.digest(), first);
     shutdown.cancel();

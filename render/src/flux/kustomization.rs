@@ -104,6 +104,7 @@ pub(crate) fn read(
         service_account: reader.service_account,
         file: at.0.clone(),
         line: at.1,
+        object: None,
     })
 }
 

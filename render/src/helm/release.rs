@@ -271,6 +271,7 @@ impl Reader<'_> {
             service_account: object.text("serviceAccountName")?,
             file: at.0.clone(),
             line: at.1,
+            object: None,
         };
         Ok((definition, implied))
     }

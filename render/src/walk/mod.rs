@@ -123,6 +123,7 @@ impl Walk<'_> {
             service_account: None,
             file: String::new(),
             line: 0,
+            object: None,
         };
         let fleet = self.inputs.fleet.clone();
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
@@ -355,6 +356,7 @@ impl Walk<'_> {
             path: definition.path.clone(),
             depends_on: definition.spec.depends_on.clone(),
             defined_at: (definition.file.clone(), definition.line),
+            object: definition.object.clone(),
             suspended,
             unit,
             problems,
@@ -410,6 +412,7 @@ impl Walk<'_> {
             path: TreePath::root(),
             depends_on: Vec::new(),
             defined_at: problems.first().map(|p| (p.file.clone(), p.line)).unwrap_or_default(),
+            object: None,
             suspended: false,
             unit: None,
             problems,

@@ -1,5 +1,7 @@
 //! `flotilla reconcile`
 
+mod flux;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -15,9 +17,12 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::output::clean;
 
-/// Read the fleet repo now, and have agents compare now
+/// Read the fleet repo now, and have agents compare now; or one source, Kustomization or HelmRelease
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ReconcileArgs {
+    #[command(subcommand)]
+    command: Option<flux::ReconcileCommand>,
     /// Only the agent of this cluster; all if it is left out
     cluster: Option<ClusterName>,
     /// Only this unit of the cluster
@@ -33,8 +38,11 @@ pub(crate) struct ReconcileArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: ReconcileArgs) -> Result<Code, Error> {
+    let ReconcileArgs { command, cluster, unit, wait, timeout, output } = args;
+    if let Some(command) = command {
+        return flux::run(context, command).await;
+    }
     let client = context.hub()?;
-    let ReconcileArgs { cluster, unit, wait, timeout, output } = args;
     let unit = unit.map(|unit| unit.to_string());
     let request = Reconcile { cluster: cluster.as_ref().map(ToString::to_string), unit };
     let answer = client.reconcile(&request).await?;
