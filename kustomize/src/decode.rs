@@ -109,13 +109,15 @@ fn mismatch(node: &Node, wanted: &str) -> Fail {
 /// YAML 1.1's other booleans, which the kustomization file's reader knows and the resources' does not.
 fn is_old_bool(node: &Node) -> bool {
     let text = node.text().unwrap_or_default();
-    node.style == Style::Plain
-        && ["y", "n", "yes", "no", "on", "off"].iter().any(|word| {
-            let lower = *word == text;
-            let upper = word.to_ascii_uppercase() == text;
-            let title = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_uppercase());
-            lower || upper || (title && word.eq_ignore_ascii_case(text) && text[1..] == word[1..])
-        })
+    if node.style != Style::Plain || text.len() > 3 {
+        return false;
+    }
+    ["y", "n", "yes", "no", "on", "off"].iter().any(|word| {
+        let lower = *word == text;
+        let upper = word.to_ascii_uppercase() == text;
+        let title = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_uppercase());
+        lower || upper || (title && word.eq_ignore_ascii_case(text) && text[1..] == word[1..])
+    })
 }
 
 /// A string. In a kustomization file nothing else will do; in a plugin's configuration a number or boolean is

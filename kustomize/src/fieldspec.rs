@@ -47,8 +47,7 @@ impl FieldSpec {
         create: Create,
         set: &mut dyn FnMut(&mut Node) -> Res<()>,
     ) -> Res<()> {
-        let gvk = Gvk::new(text_at(object, &["apiVersion"]), text_at(object, &["kind"]));
-        if !gvk.is_selected(&self.gvk) {
+        if !self.gvk.selects(text_at(object, &["apiVersion"]), text_at(object, &["kind"])) {
             return Ok(());
         }
         self.apply_to_any(object, create, set)

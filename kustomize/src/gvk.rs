@@ -18,7 +18,7 @@ const DEFAULT: &str = "default";
 
 impl Gvk {
     pub(crate) fn new(api_version: &str, kind: &str) -> Self {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let (group, version) = split_api_version(api_version);
         Self { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
@@ -37,12 +37,23 @@ impl Gvk {
             && (selector.version.is_empty() || selector.version == self.version)
     }
 
+    /// Whether this, as a selector, matches an object.
+    pub(crate) fn selects(&self, api_version: &str, kind: &str) -> bool {
+        if !self.kind.is_empty() && self.kind != kind {
+            return false;
+        }
+        let (group, version) = split_api_version(api_version);
+        (self.group.is_empty() || self.group == group) && (self.version.is_empty() || self.version == version)
+    }
+
     /// The key by which field specs of different kinds are ordered.
-    pub(crate) fn order(&self) -> (i32, String) {
-        let or =
-            |part: &SmolStr, other: &str| if part.is_empty() { other.to_owned() } else { part.to_string() };
-        let text = format!("{}_{}_{}", or(&self.group, "~G"), or(&self.version, "~V"), or(&self.kind, "~K"));
-        (kind_order(&self.kind), text)
+    pub(crate) fn order(&self) -> (i64, String) {
+        (kind_order(&self.kind, &ORDER_FIRST, &ORDER_LAST), self.sorted_by())
+    }
+
+    /// The key by which the kinds are ordered that no list names.
+    pub(crate) fn sorted_by(&self) -> String {
+        format!("{}_{}_{}", or(&self.group, "~G"), or(&self.version, "~V"), or(&self.kind, "~K"))
     }
 
     /// Whether the kind is a built-in one without a namespace.
@@ -80,13 +91,23 @@ pub(crate) const ORDER_FIRST: [&str; 22] = [
 /// Kinds that go last.
 pub(crate) const ORDER_LAST: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
-fn kind_order(kind: &str) -> i32 {
-    let at = |list: &[&str]| list.iter().position(|k| *k == kind).map(|n| n as i32);
-    match (at(&ORDER_FIRST), at(&ORDER_LAST)) {
-        (Some(n), _) => n - ORDER_FIRST.len() as i32,
-        (_, Some(n)) => n + 1,
+/// The place of a kind in the output: before, among or after those that no list names. The last of several places in
+/// the lists counts.
+pub(crate) fn kind_order<T: AsRef<str>>(kind: &str, first: &[T], last: &[T]) -> i64 {
+    let at = |list: &[T]| list.iter().rposition(|listed| listed.as_ref() == kind).map(|n| n as i64);
+    match (at(last), at(first)) {
+        (Some(n), _) => n + 1,
+        (_, Some(n)) => n - first.len() as i64,
         _ => 0,
     }
+}
+
+fn split_api_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}
+
+fn or<'a>(part: &'a str, other: &'a str) -> &'a str {
+    if part.is_empty() { other } else { part }
 }
 
 /// Whether this is one of the cluster-scoped kinds of the Kubernetes API that kustomize has built in.
@@ -124,8 +145,6 @@ pub fn is_cluster_scoped(group: &str, version: &str, kind: &str) -> bool {
 /// `Kind.version.group` with a word in brackets for what is missing.
 impl fmt::Display for Gvk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or =
-            |part: &SmolStr, other: &str| if part.is_empty() { other.to_owned() } else { part.to_string() };
         write!(
             f,
             "{}.{}.{}",

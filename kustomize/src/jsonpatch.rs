@@ -68,9 +68,11 @@ impl JsonPatch {
 /// Writes scalars as JSON has them, without quotes that are not needed: kustomize sends a patched object through
 /// JSON.
 fn normalise(node: &mut Node) -> Res<()> {
-    if !node.any(&|n| n.as_scalar().is_some_and(|s| !is_json(s)) || has_spare_quotes(n)) {
+    if !node.any(&|n| n.is_unresolved() || n.as_scalar().is_some_and(|s| !is_json(s)) || has_spare_quotes(n))
+    {
         return Ok(());
     }
+    node.set_unresolved(false);
     if has_spare_quotes(node) {
         node.style = Style::Plain;
         return Ok(());

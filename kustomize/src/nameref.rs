@@ -14,11 +14,14 @@ use crate::resource::Resource;
 
 /// Updates all references.
 pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
-    let index = Index::new(map);
-    if index.by_name.is_empty() {
+    if map.0.iter().all(|resource| resource.previous.is_empty()) {
         // Nothing was renamed; but a subject that cannot be understood is an error all the same.
-        return (0..map.0.len()).try_for_each(|n| index.reachable(map, n).map(drop));
+        return map.0.iter().try_for_each(|resource| {
+            bound_namespaces(resource)?;
+            subjects_have_names(resource)
+        });
     }
+    let index = Index::new(map);
     for n in 0..map.0.len() {
         let original = map.0[n].original_id();
         let mut reachable = None;
@@ -71,27 +74,52 @@ impl Index {
         if self.ids[n].is_cluster_scoped() {
             return Ok(None);
         }
-        let resource = &map.0[n];
-        let mut namespaces = Vec::new();
-        if resource.kind() == "RoleBinding" {
-            for subject in
-                resource.node.get("subjects").and_then(Node::as_seq).into_iter().flat_map(|s| s.iter())
-            {
-                let Some(namespace) = subject.get("namespace") else { continue };
-                if text_at(subject, &["kind"]) != "ServiceAccount" {
-                    continue;
-                }
-                match namespace.as_str() {
-                    Some(name) => namespaces.push(name.into()),
-                    None => {
-                        return fail!("Invalid Input: namespace is blank for resource \"{}\"\n", self.ids[n])
-                            .map_err(|e: Fail| e.at(namespace.pos).field("subjects.namespace"));
-                    }
-                }
+        bound_namespaces(&map.0[n]).map(Some)
+    }
+}
+
+/// The namespaces of the accounts that a RoleBinding binds.
+fn bound_namespaces(resource: &Resource) -> Res<Vec<SmolStr>> {
+    let mut namespaces = Vec::new();
+    if resource.kind() != "RoleBinding" || resource.id().is_cluster_scoped() {
+        return Ok(namespaces);
+    }
+    let subjects = resource.node.get("subjects").and_then(Node::as_seq);
+    for subject in subjects.into_iter().flat_map(|list| list.iter()) {
+        let Some(namespace) = subject.get("namespace") else { continue };
+        if text_at(subject, &["kind"]) != "ServiceAccount" {
+            continue;
+        }
+        match namespace.as_str() {
+            Some(name) => namespaces.push(name.into()),
+            None => {
+                return fail!("Invalid Input: namespace is blank for resource \"{}\"\n", resource.id())
+                    .map_err(|e: Fail| e.at(namespace.pos).field("subjects.namespace"));
             }
         }
-        Ok(Some(namespaces))
     }
+    Ok(namespaces)
+}
+
+fn subjects_have_names(resource: &Resource) -> Res<()> {
+    if !matches!(resource.kind(), "RoleBinding" | "ClusterRoleBinding") {
+        return Ok(());
+    }
+    let subjects = resource.node.get("subjects").and_then(Node::as_seq);
+    let mut subjects = subjects.into_iter().flat_map(|list| list.iter());
+    match subjects.find(|subject| subject.is_map() && subject.get("name").is_none()) {
+        None => Ok(()),
+        Some(subject) => nameless().map_err(|e: Fail| {
+            e.at(subject.pos)
+                .field("subjects")
+                .context(format!("updating name reference in 'subjects' field of '{}'", resource.id()))
+        }),
+    }
+}
+
+fn nameless<T>() -> Res<T> {
+    fail!("path config error; no 'name' field in node")
+        .map_err(|e: Fail| e.hint("say the name of what is meant"))
 }
 
 /// Where a field of an object's metadata was set.
@@ -148,7 +176,7 @@ impl Referrer<'_> {
     /// A mapping with `name`, and perhaps `namespace`.
     fn set_mapping(&self, field: &mut Node) -> Res<()> {
         let Some(name) = field.get("name") else {
-            return fail!("path config error; no 'name' field in node");
+            return nameless();
         };
         let name = text(name).to_owned();
         let namespace = field.get("namespace").map(|n| text(n).to_owned());

@@ -31,8 +31,8 @@ cargo xtask COMMAND
         Release build, then the benchmarks: a JSON object a line.
   reliability [NAME]... [--runs N] [--seconds N] [--seed N]
         Faults on a real cluster under constant change; writes docs/reliability.md when all are run.
-  dist
-        The binaries that are shipped, and their sizes.
+  dist [x86_64] [aarch64]
+        The binaries that are shipped, and their sizes: for this machine, or those that are named.
   fuzz [TARGET] [--seconds N]
         The fuzz targets of YAML and kustomize, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy

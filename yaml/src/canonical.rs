@@ -1,5 +1,6 @@
 //! The text that `kustomize build` prints: `sigs.k8s.io/yaml`'s `JSONToYAML` of an object's JSON.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::collections::Entry;
@@ -96,7 +97,7 @@ fn value(
 fn sorted<'a>(
     entries: impl Iterator<Item = &'a Entry>,
     root: bool,
-) -> Result<Vec<(String, &'a Entry)>, JsonError> {
+) -> Result<Vec<(Cow<'a, str>, &'a Entry)>, JsonError> {
     let mut keyed = entries
         .map(|entry| Ok((json::key_text(&entry.key, Schema::Kustomize, root)?, entry)))
         .collect::<Result<Vec<_>, JsonError>>()?;
@@ -113,14 +114,14 @@ fn sorted<'a>(
     }
 }
 
-fn scalar_text(node: &Node, scalar: &Scalar) -> Result<(String, Style), JsonError> {
+fn scalar_text<'a>(node: &Node, scalar: &'a Scalar) -> Result<(Cow<'a, str>, Style), JsonError> {
     let text = match scalar.kind() {
         Kind::Null => "null".into(),
-        Kind::Bool => (scalar.as_bool() == Some(true)).to_string(),
+        Kind::Bool => if scalar.as_bool() == Some(true) { "true" } else { "false" }.into(),
         Kind::Int | Kind::Float => match scalar.number() {
-            Some(Number::Int(value)) => value.to_string(),
-            Some(Number::Uint(value)) => value.to_string(),
-            Some(Number::Float(value)) if value.is_finite() => scalar::format_float(value),
+            Some(Number::Int(value)) => value.to_string().into(),
+            Some(Number::Uint(value)) => value.to_string().into(),
+            Some(Number::Float(value)) if value.is_finite() => scalar::format_float(value).into(),
             _ => {
                 return Err(JsonError {
                     pos: node.pos,

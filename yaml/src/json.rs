@@ -1,5 +1,7 @@
 //! JSON in and out.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use serde_json::Value as Json;
 
@@ -69,7 +71,7 @@ fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, 
         Value::Map(map) => {
             let mut object = serde_json::Map::new();
             for entry in map {
-                let key = key_text(&entry.key, schema, root)?;
+                let key = key_text(&entry.key, schema, root)?.into_owned();
                 if object.contains_key(&key) {
                     return Err(fail(&entry.key, format!("mapping key {key:?} already defined")));
                 }
@@ -95,7 +97,7 @@ fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema) -> Result<Json, 
         Kind::Null => Json::Null,
         Kind::Bool => Json::Bool(scalar.as_bool() == Some(true)),
         Kind::Int | Kind::Float => number_to_json(node, scalar)?,
-        Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema)?),
+        Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema)?.into_owned()),
     })
 }
 
@@ -121,19 +123,25 @@ fn number_to_json(node: &Node, scalar: &Scalar) -> Result<Json, JsonError> {
 }
 
 /// What the text of a string or timestamp means.
-pub(crate) fn string_text(node: &Node, scalar: &Scalar, schema: Schema) -> Result<String, JsonError> {
+pub(crate) fn string_text<'a>(
+    node: &Node,
+    scalar: &'a Scalar,
+    schema: Schema,
+) -> Result<Cow<'a, str>, JsonError> {
     if node.tag() == Some("!!binary") {
         let encoded: String = scalar.text().split_ascii_whitespace().collect();
         return base64::engine::general_purpose::STANDARD
             .decode(encoded)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned().into())
             .map_err(|_| fail(node, "!!binary value contains invalid base64 data".into()));
     }
     match (scalar.kind(), schema) {
         (Kind::Timestamp, Schema::Kustomize) => {
-            Ok(timestamp::parse(scalar.text()).unwrap_or_else(|| scalar.text().into()))
+            Ok(timestamp::parse(scalar.text()).map_or_else(|| scalar.text().into(), Cow::Owned))
         }
-        (Kind::String, Schema::Kustomize) if node.style == Style::Folded => Ok(refolded(scalar.text())),
+        (Kind::String, Schema::Kustomize) if node.style == Style::Folded => {
+            Ok(refolded(scalar.text()).into())
+        }
         _ => Ok(scalar.text().into()),
     }
 }
@@ -173,7 +181,7 @@ fn refolded(text: &str) -> String {
 }
 
 /// The string that a key becomes.
-pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<String, JsonError> {
+pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<Cow<'_, str>, JsonError> {
     let Some(scalar) = key.as_scalar() else {
         return Err(fail(key, "a mapping key must be a string, not a sequence or mapping".into()));
     };
@@ -192,12 +200,12 @@ pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<String,
             ),
         )),
         (Schema::Kubernetes, Kind::Float) => {
-            Ok(scalar::format_float_key(scalar.as_f64().unwrap_or(f64::NAN)))
+            Ok(scalar::format_float_key(scalar.as_f64().unwrap_or(f64::NAN)).into())
         }
-        (Schema::Kubernetes, Kind::Int) => Ok(number_to_json(key, scalar)?.to_string()),
-        (Schema::Kubernetes, Kind::Bool) => Ok((scalar.as_bool() == Some(true)).to_string()),
+        (Schema::Kubernetes, Kind::Int) => Ok(number_to_json(key, scalar)?.to_string().into()),
+        (Schema::Kubernetes, Kind::Bool) => Ok((scalar.as_bool() == Some(true)).to_string().into()),
         (Schema::Kubernetes, _) => Ok(match kubernetes_bool(key, scalar) {
-            Some(value) => value.to_string(),
+            Some(value) => value.to_string().into(),
             None => scalar.text().into(),
         }),
     }

@@ -19,6 +19,7 @@ use crate::fieldspec::{Create, FieldSpec};
 use crate::node_ops::{is_quoted, set_string, wrong_kind};
 use crate::parts::Replica;
 use crate::resmap::ResMap;
+use crate::resource::Resource;
 
 /// Sets labels or annotations at all the places that the specs name.
 pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs: &[FieldSpec]) -> Res<()> {
@@ -60,11 +61,18 @@ pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs:
 /// Sets the number of replicas of the workloads with the given name, as it is or once was.
 pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, specs: &[FieldSpec]) -> Res<()> {
     let mut found = false;
+    let was_named =
+        |r: &Resource| r.name() == replica.name || r.previous.iter().any(|p| p.name == replica.name);
+    let named: Vec<usize> =
+        (0..map.0.len()).filter(|n| was_named(&map.0[*n]) && !map.0[*n].is_empty()).collect();
     for spec in specs {
-        let named = map.indexes_by_any_id(&|id| id.name == replica.name && id.gvk.is_selected(&spec.gvk));
-        for index in named {
+        for index in &named {
+            let resource = &mut map.0[*index];
+            if !resource.all_ids().any(|id| id.name == replica.name && id.gvk.is_selected(&spec.gvk)) {
+                continue;
+            }
             found = true;
-            spec.apply(&mut map.0[index].node, Create::Scalar(replica.pos), &mut |node| {
+            spec.apply(&mut resource.node, Create::Scalar(replica.pos), &mut |node| {
                 if !node.is_scalar() {
                     return Err(wrong_kind("ScalarNode", node));
                 }

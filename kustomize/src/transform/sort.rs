@@ -1,11 +1,10 @@
 //! The order of the output.
 
-use std::collections::HashMap;
-
 use crate::error::{Fail, Res, fail};
-use crate::gvk::{Gvk, ORDER_FIRST, ORDER_LAST, ResId};
+use crate::gvk::{ORDER_FIRST, ORDER_LAST, kind_order};
 use crate::parts::SortOptions;
 use crate::resmap::ResMap;
+use crate::resource::Resource;
 
 /// Sorts by the `sortOptions` of the kustomization that is built.
 pub(crate) fn sort(map: &mut ResMap, options: &SortOptions) -> Res<()> {
@@ -15,7 +14,7 @@ pub(crate) fn sort(map: &mut ResMap, options: &SortOptions) -> Res<()> {
         ("fifo", Some(_)) => failed(
             "the field 'sortOptions.legacySortOptions' is set but the selected sort order is 'fifo', not 'legacy'".into(),
         ),
-        ("legacy", None) => legacy(map, &ORDER_FIRST.map(str::to_owned), &ORDER_LAST.map(str::to_owned)),
+        ("legacy", None) => legacy_default(map),
         ("legacy", Some((first, last))) => legacy(map, first, last),
         _ => failed("the field 'sortOptions.order' must be one of [fifo, legacy]".into()),
     }
@@ -23,25 +22,19 @@ pub(crate) fn sort(map: &mut ResMap, options: &SortOptions) -> Res<()> {
 
 /// The order of a plain `kustomize build`.
 pub(crate) fn legacy_default(map: &mut ResMap) -> Res<()> {
-    legacy(map, &ORDER_FIRST.map(str::to_owned), &ORDER_LAST.map(str::to_owned))
+    legacy(map, &ORDER_FIRST, &ORDER_LAST)
 }
 
-fn legacy(map: &mut ResMap, first: &[String], last: &[String]) -> Res<()> {
-    let mut orders: HashMap<&str, i64> = HashMap::new();
-    for (n, kind) in first.iter().enumerate() {
-        orders.insert(kind, n as i64 - first.len() as i64);
-    }
-    for (n, kind) in last.iter().enumerate() {
-        orders.insert(kind, n as i64 + 1);
-    }
-    let key = |id: &ResId| {
+fn legacy<T: AsRef<str>>(map: &mut ResMap, first: &[T], last: &[T]) -> Res<()> {
+    let keyed = |resource: Resource| {
+        let id = resource.id();
         let namespace = if id.namespace.is_empty() { "~X" } else { &id.namespace };
         let name = if id.name.is_empty() { "~N" } else { &id.name };
-        let order = orders.get(id.gvk.kind.as_str()).copied().unwrap_or(0);
-        (order, gvk_text(&id.gvk), format!("{}|{namespace}|{name}", id.gvk))
+        let order = kind_order(&id.gvk.kind, first, last);
+        let key = (order, id.gvk.sorted_by(), format!("{}|{namespace}|{name}", id.gvk));
+        (key, id, resource)
     };
-    let mut keyed: Vec<_> =
-        std::mem::take(&mut map.0).into_iter().map(|r| (key(&r.id()), r.id(), r)).collect();
+    let mut keyed: Vec<_> = std::mem::take(&mut map.0).into_iter().map(keyed).collect();
     keyed.sort_by(|(a, a_id, _), (b, b_id, _)| {
         if a_id.gvk == b_id.gvk {
             return a.2.cmp(&b.2);
@@ -61,8 +54,4 @@ fn legacy(map: &mut ResMap, first: &[String], last: &[String]) -> Res<()> {
     }
     map.0 = keyed.into_iter().map(|(_, _, r)| r).collect();
     Ok(())
-}
-
-fn gvk_text(gvk: &Gvk) -> String {
-    gvk.order().1
 }
