@@ -112,6 +112,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Kustomize(commands::kustomize::KustomizeCommand),
     Audit(commands::audit::AuditArgs),
+    Metrics(commands::metrics::MetricsArgs),
     Version(commands::version::VersionArgs),
     Completion(commands::completion::CompletionArgs),
     Help(commands::help::HelpArgs),

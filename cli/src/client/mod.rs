@@ -75,6 +75,13 @@ impl Client {
         self.json(what, self.request(Method::GET, path, query).timeout(ANSWER)).await
     }
 
+    /// What is no JSON and stands beside the API.
+    async fn text(&self, what: &str, path: &str) -> Result<String, Error> {
+        let request = self.http.get(format!("{}/{path}", self.hub)).bearer_auth(&self.token).timeout(ANSWER);
+        let response = self.answer(what, request).await?;
+        response.text().await.map_err(|error| self.lost(what, error))
+    }
+
     /// All pages of a list, or its first `limit` entries.
     async fn list<T: DeserializeOwned>(
         &self,

@@ -29,6 +29,10 @@ impl Client {
         self.get("ask who I am", "whoami", &[]).await
     }
 
+    pub(crate) async fn metrics(&self) -> Result<String, Error> {
+        self.text("read the metrics", "metrics").await
+    }
+
     pub(crate) async fn status(&self) -> Result<Status, Error> {
         self.get("read the status", "status", &[]).await
     }

@@ -13,6 +13,7 @@ pub(crate) mod get;
 pub(crate) mod help;
 pub(crate) mod kustomize;
 pub(crate) mod logs;
+pub(crate) mod metrics;
 pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
@@ -57,6 +58,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Diff(args) => diff::run(context, args).await,
         Command::Kustomize(command) => kustomize::run(context, command).await,
         Command::Audit(args) => audit::run(context, args).await,
+        Command::Metrics(args) => metrics::run(context, args).await,
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, args),
         Command::Help(args) => help::run(context, args),

@@ -139,6 +139,16 @@ async fn objects_are_exported_as_the_hub_knows_them() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn metrics_are_printed_as_they_are() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    hub.get("/metrics", "flotilla_a_total 1");
+    let all = hub.run(&["metrics"]).await?;
+    assert_eq!((all.code, all.stdout.contains("flotilla_a_total 1")), (0, true), "{all:?}");
+    assert_eq!(hub.run(&["metrics", "nothing"]).await?.stdout, "");
+    Ok(())
+}
+
 fn event(at: i64, unit: &str, message: &str) -> Event {
     Event {
         cluster: "one".into(),

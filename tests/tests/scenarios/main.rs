@@ -8,6 +8,7 @@ mod demo;
 mod disk;
 mod enrolment;
 mod faults;
+mod flux_cli;
 mod kills;
 mod loss;
 mod quiet;
