@@ -5,9 +5,11 @@
 //!   ├── clone ── one bare clone on disk: its objects, their integrity, its newest commit
 //!   │     └── files ── a commit's tree as `Files`, straight from the object database
 //!   ├── submodules ── a commit with the commits of other repositories that it refers to
+//!   ├── ask ── one request that tells whether there is anything to receive
 //!   └── transport ── one conversation with the remote: connect, authenticate, receive, within limits
 //! ```
 
+mod ask;
 mod clone;
 pub(crate) mod error;
 pub(crate) mod files;

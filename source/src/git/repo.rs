@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use gix::ObjectId;
 use gix::objs::CommitRef;
 
+use super::ask::{self, Told};
 use super::clone::LocalClone;
 use super::error::{CommitError, FetchError, OpenError};
 use super::files::{GitFiles, TreeCache};
@@ -102,6 +103,8 @@ pub struct GitRepo {
     number: u64,
     /// A commit that makes even a new clone too large: not to be tried again at each fetch.
     too_large: Option<ObjectId>,
+    /// One request may tell that nothing changed: not where a server was found not to answer such.
+    asks: bool,
     lock: File,
 }
 
@@ -121,7 +124,8 @@ impl GitRepo {
         let config = transport::config(&spec, &dir);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
-        let mut repo = Self { dir, spec, config, trees, clone: None, number, too_large: None, lock };
+        let mut repo =
+            Self { dir, spec, config, trees, clone: None, number, too_large: None, asks: true, lock };
         repo.remove_all_but(number).map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
         repo.clone = repo.usable_clone();
         Ok(repo)
@@ -176,6 +180,14 @@ impl GitRepo {
         if let Some(clone) =
             self.clone.as_ref().filter(|clone| !clone.is_damaged() && !clone.wants_compaction())
         {
+            let told = if self.asks { ask::tip(&self.spec) } else { Told::Nothing };
+            if let (Told::Tip(told), Some(known)) = (told, clone.tip())
+                && told == known
+                && let Ok(commit) = self.describe(clone, known)
+            {
+                return Ok(commit);
+            }
+            self.asks = told != Told::Unsuited && self.asks;
             match self.update(clone, cancel) {
                 Ok((commit, clone)) => {
                     if clone.is_some() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Behaviour, GitServer, Remote, fetch, spec, tls};
 use anyhow::{Context, Result, ensure};
-use flotilla_source::{Credentials, FetchError, GitRepo};
+use flotilla_source::{Credentials, FetchError, GitRepo, Reference};
 
 const PASSWORD: Option<(&str, &str)> = Some(("jo", "s3cret"));
 
@@ -196,6 +196,60 @@ fn without_programs() -> Result<()> {
         let cache = Path::new(&std::env::var("CACHE")?).join(program);
         let error = fetch(&mut GitRepo::open(cache, spec(url))?).unwrap_err();
         assert!(error.to_string().contains(&format!("program '{program}'")), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_poll_in_which_nothing_is_new_is_one_request() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let remote = Remote::empty(tmp.path().join("remote"))?;
+    let first = remote.put("a", "1")?;
+    remote.git(&["tag", "-a", "-m", "one", "v1"])?;
+    let (ca, config) = tls()?;
+    let server =
+        GitServer::start(tmp.path(), Some(config), Behaviour { password: PASSWORD, ..Behaviour::default() })?;
+    let mut wanted = spec(&server.url("", "remote/.git"));
+    wanted.ca_pem = Some(ca);
+    wanted.credentials = basic("jo", "s3cret");
+    let asked = || std::mem::take(&mut *server.behaviour.requests.lock().unwrap());
+    let one = ["POST /remote/.git/git-upload-pack"];
+
+    let mut repo = GitRepo::open(tmp.path().join("branch"), wanted.clone())?;
+    assert_eq!(fetch(&mut repo)?, first);
+    asked();
+    assert_eq!((fetch(&mut repo)?, asked()), (first.clone(), one.map(str::to_owned).to_vec()));
+    let second = remote.put("a", "2")?;
+    assert_eq!(fetch(&mut repo)?, second);
+    // A push that takes it back is a change too.
+    remote.git(&["reset", "-q", "--hard", first.as_str()])?;
+    assert_eq!(fetch(&mut repo)?, first);
+    drop(repo);
+    asked();
+    let mut repo = GitRepo::open(tmp.path().join("branch"), wanted.clone())?;
+    assert_eq!((fetch(&mut repo)?, asked().len()), (first.clone(), 1), "after a restart");
+
+    // A server in trouble is asked the same way afterwards.
+    *server.behaviour.status.lock().unwrap() = Some("503 Service Unavailable");
+    fetch(&mut repo).unwrap_err();
+    *server.behaviour.status.lock().unwrap() = None;
+    asked();
+    assert_eq!((fetch(&mut repo)?, asked().len()), (first.clone(), 1));
+    // One that does not answer such requests is not asked so again.
+    *server.behaviour.status.lock().unwrap() = Some("405 Method Not Allowed");
+    fetch(&mut repo).unwrap_err();
+    *server.behaviour.status.lock().unwrap() = None;
+    asked();
+    assert_eq!(fetch(&mut repo)?, first);
+    assert!(asked().len() > 1);
+
+    for reference in [Reference::Tag("v1".into()), Reference::Name("refs/heads/main".into()), Reference::Head]
+    {
+        let spec = flotilla_source::GitSpec { reference, ..wanted.clone() };
+        let mut repo = GitRepo::open(tmp.path().join("other"), spec)?;
+        assert_eq!(fetch(&mut repo)?, first);
+        asked();
+        assert_eq!((fetch(&mut repo)?, asked().len()), (first.clone(), 1));
     }
     Ok(())
 }

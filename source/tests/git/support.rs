@@ -87,6 +87,8 @@ pub(crate) struct Behaviour {
     pub(crate) status: Mutex<Option<&'static str>>,
     /// Requests for packs that it answered.
     pub(crate) packs: Mutex<usize>,
+    /// All requests, by method and path.
+    pub(crate) requests: Mutex<Vec<String>>,
 }
 
 /// Serves the repositories below a folder over smart HTTP(S) until it is dropped.
@@ -187,6 +189,7 @@ fn answer(stream: impl Read + Write, root: &Path, behaviour: &Behaviour) -> Resu
         }
     }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    behaviour.requests.lock().unwrap().push(format!("{method} {path}"));
     let mut backend = git_command(root)
         .args(["http-backend"])
         .env("GIT_PROJECT_ROOT", root)
