@@ -42,11 +42,21 @@ impl Counts {
     }
 }
 
-/// The hub's memory in millions of bytes: resident now, and the most that it was.
-///
+/// The hub's memory in millions of bytes.
+pub(crate) struct Resident {
+    pub(crate) now: f64,
+    /// Of that, its own and its program's pages.
+    pub(crate) anonymous: f64,
+    pub(crate) file: f64,
+    /// The most that it was.
+    pub(crate) peak: f64,
+}
+
 /// # Errors
-/// If it does not run.
-pub(crate) fn resident(fleet: &mut Fleet) -> Result<(f64, f64)> {
+/// If the hub does not run.
+pub(crate) fn resident(fleet: &mut Fleet) -> Result<Resident> {
     let pid = fleet.hub().process().pid().context("the hub is not running")?;
-    Ok((memory::megabytes(pid, "VmRSS")?, memory::megabytes(pid, "VmHWM")?))
+    let field = |name: &str| memory::megabytes(pid, name);
+    let (now, anonymous, file) = (field("VmRSS")?, field("RssAnon")?, field("RssFile")?);
+    Ok(Resident { now, anonymous, file, peak: field("VmHWM")? })
 }

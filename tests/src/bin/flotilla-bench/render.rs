@@ -82,18 +82,20 @@ async fn memory(units: usize) -> Result<()> {
         fleet.reconcile().await?;
     }
     tokio::time::sleep(SETTLED).await;
-    let (now, peak) = resident(&mut fleet)?;
+    let memory = resident(&mut fleet)?;
     let counts = Counts::of(&fleet).await?;
     let about = json!({
         "units": units,
         "clusters": CLUSTERS,
         "objects_in_each": units * load::OBJECTS,
         "agents": 0,
-        "after_first_render_mb": first.0,
-        "peak_mb": peak,
+        "after_first_render_mb": first.now,
+        "peak_mb": memory.peak,
+        "anonymous_mb": memory.anonymous,
+        "file_mb": memory.file,
         "builds": counts.builds,
     });
-    figure::print("hub_memory", now, "MB", about);
+    figure::print("hub_memory", memory.now, "MB", about);
     Ok(())
 }
 
