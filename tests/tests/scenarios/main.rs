@@ -10,6 +10,7 @@ mod enrolment;
 mod faults;
 mod flux_cli;
 mod kills;
+mod large;
 mod loss;
 mod quiet;
 mod releases;
