@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use flotilla_tests::fleet::Fleet;
+use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file};
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::wait::eventually;
@@ -15,8 +15,10 @@ use serde_json::json;
 use crate::{VALUE, config};
 
 const OBJECTS: usize = 10_000;
-/// What stays after most of them left the repository.
-const FEW: usize = 100;
+/// Too few for the guard, which keeps objects that leave at once if they are more than half of a unit's.
+const HALF: usize = 4_000;
+/// What stays after others left the repository.
+const FEWER: usize = 6_000;
 /// An API server takes objects of up to 1 MiB in a ConfigMap's data.
 const LARGE: usize = 1_000_000;
 /// 10,000 requests and what they cost the API server, on a machine that does other things too.
@@ -66,11 +68,26 @@ async fn ten_thousand_objects_in_one_unit_and_one_of_a_megabyte() {
     fleet.field_becomes("one", &config("config-5000"), VALUE, "1").await.unwrap();
     fleet.field_becomes("one", &config("large"), VALUE, "1".repeat(LARGE)).await.unwrap();
 
+    // Most of them leave: they are kept, and one event says so.
+    fleet.commit("Half", &[many(HALF)]).await.unwrap();
+    let lines = eventually(SOON, || {
+        let log = fleet.member("one").agent().log();
+        async move {
+            let log = log.map_err(|error| format!("{error:#}"))?;
+            match log.lines().filter(|line| line.contains("reason=\"Kept\"")).count() {
+                0 => Err("nothing was kept".to_owned()),
+                lines => Ok(lines),
+            }
+        }
+    });
+    assert_eq!(lines.await.unwrap(), 1);
+    are_there(&fleet, OBJECTS).await;
+
     // The inventory of all of them outlives the agent: what leaves is pruned, what stays is not touched.
     let first = fleet.uid("one", &config("config-7")).await.unwrap();
     fleet.member("one").agent().restart().unwrap();
-    fleet.commit("Few", &[many(FEW)]).await.unwrap();
-    are_there(&fleet, FEW).await;
+    fleet.commit("Fewer", &[many(FEWER)]).await.unwrap();
+    are_there(&fleet, FEWER).await;
     fleet.in_sync(&["one"]).await.unwrap();
     assert_eq!(fleet.uid("one", &config("config-7")).await.unwrap(), first);
 }

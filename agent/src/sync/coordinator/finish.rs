@@ -1,10 +1,10 @@
 //! What became of the work, and what is told of it: reports and events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use flotilla_core::plan::{Access, Target, UnitPlan};
-use flotilla_core::report::{Event, Finding, Phase};
+use flotilla_core::report::{Event, Finding, Kept, Phase};
 use flotilla_core::{ObjectId, ServiceAccount, UnitId};
 use tokio::time::Instant;
 
@@ -13,6 +13,9 @@ use crate::cluster::request::{Failure, chain};
 use crate::sync::apply::ApplyOutcome;
 use crate::sync::prune::PruneOutcome;
 use crate::sync::unit_state::Facts;
+
+/// More objects than this, kept for one reason, are told of in one event.
+const TOLD_SINGLY: usize = 10;
 
 impl Coordinator {
     pub(super) fn finish(&mut self, outcome: Outcome) {
@@ -116,7 +119,11 @@ impl Coordinator {
             self.event(unit, Some(id), false, "Released", why);
         }
         let state = self.units.entry(unit.clone()).or_default();
-        let news: Vec<_> = done.kept.iter().filter(|kept| !state.kept.contains(kept)).cloned().collect();
+        let known: HashSet<_> = state.kept.iter().map(|kept| (&kept.object, kept.approval)).collect();
+        let mut news: BTreeMap<_, Vec<Kept>> = BTreeMap::new();
+        for kept in done.kept.iter().filter(|kept| !known.contains(&(&kept.object, kept.approval))) {
+            news.entry(kept.approval).or_default().push(kept.clone());
+        }
         let pause = if done.findings.is_empty() { Duration::from_secs(600) } else { Duration::from_secs(5) };
         if !done.findings.is_empty() || !done.kept.is_empty() {
             state.prune_at = Some(Instant::now() + pause);
@@ -124,9 +131,25 @@ impl Coordinator {
         state.kept = done.kept;
         state.asked = done.asked;
         state.prune_findings = done.findings;
-        for kept in news {
-            let message = format!("{}; approve {} to let it go", kept.why, kept.approval.short());
-            self.event(unit, Some(kept.object), true, "Kept", message);
+        for kept in news.into_values() {
+            self.tell_kept(unit, kept);
+        }
+    }
+
+    /// What one approval would let go: each by itself, or in one line where a guard kept many at once.
+    fn tell_kept(&self, unit: &UnitId, kept: Vec<Kept>) {
+        let words = |kept: &Kept| format!("{}; approve {} to let it go", kept.why, kept.approval.short());
+        if let [first, .., _] = &kept[..]
+            && kept.len() > TOLD_SINGLY
+        {
+            let names: Vec<String> = kept.iter().take(3).map(|kept| kept.object.to_string()).collect();
+            let message =
+                format!("{} and {} more: {}", names.join(", "), kept.len() - names.len(), words(first));
+            return self.event(unit, None, true, "Kept", message);
+        }
+        for one in kept {
+            let message = words(&one);
+            self.event(unit, Some(one.object), true, "Kept", message);
         }
     }
 
