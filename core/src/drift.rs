@@ -58,7 +58,7 @@ pub fn fold_patch(entries: &[ManagedFields], resource_version: &str) -> Option<V
 
 /// The union of two sets of fields. An empty map is the field itself; a map with content holds the field itself only
 /// by a `.` among it.
-fn union(a: Value, b: &Value, root: bool) -> Value {
+pub(crate) fn union(a: Value, b: &Value, root: bool) -> Value {
     let (Value::Object(mut a), Value::Object(b)) = (a, b) else {
         return b.clone();
     };

@@ -11,6 +11,7 @@
 //!  health, drift (what became of it) ──► report ──► hub
 //! ```
 
+pub mod adopt;
 pub mod desired;
 pub mod diff;
 pub mod digest;

@@ -5,11 +5,17 @@
 //! 64 hexadecimal digits, times are seconds since 1970 (UTC), units are `root`, `kustomization/NS/NAME` or
 //! `helmrelease/NS/NAME`.
 
+mod adopt;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+
+pub use adopt::{
+    Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,
+};
 
 /// What an answer that is no success holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

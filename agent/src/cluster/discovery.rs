@@ -133,6 +133,13 @@ impl Discovery {
         self.known().stale.contains(group)
     }
 
+    /// The kinds of a group, each in one version.
+    pub(crate) fn of_group(&self, group: &str) -> Vec<Arc<Resource>> {
+        let known = self.known();
+        let kinds = known.kinds.get(group).into_iter().flat_map(HashMap::values);
+        kinds.filter_map(|versions| versions.first()).cloned().collect()
+    }
+
     /// Every namespaced kind, each in one version.
     pub(crate) fn namespaced(&self) -> Vec<Arc<Resource>> {
         let known = self.known();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use flotilla_core::adopt::{HELM, KUSTOMIZE};
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{ObjectId, ObjectRef};
 use serde::Deserialize;
@@ -13,9 +14,6 @@ use tokio::time::Instant;
 use super::Cluster;
 use super::request::Failure;
 
-/// (group, kind, label prefix)
-const FLUX: [(&str, &str); 2] =
-    [("kustomize.toolkit.fluxcd.io", "Kustomization"), ("helm.toolkit.fluxcd.io", "HelmRelease")];
 const ARGO: (&str, &str) = ("argoproj.io", "Application");
 /// Of Fleet the agent is asked for: the bundles may be in another cluster.
 const FLEET: &str = "fleet.cattle.io";
@@ -85,7 +83,7 @@ fn argo_application(object: &Metadata) -> Option<String> {
 impl Owners {
     /// Whether there can be owners at all in this cluster.
     pub(crate) fn possible(cluster: &Cluster) -> bool {
-        let mut groups = FLUX.iter().map(|(group, _)| *group).chain([ARGO.0, FLEET]);
+        let mut groups = [KUSTOMIZE, HELM, ARGO.0, FLEET].into_iter();
         groups.any(|group| cluster.discovery().has_group(group))
     }
 
@@ -95,13 +93,10 @@ impl Owners {
         cluster: &Cluster,
         object: &Metadata,
     ) -> Result<Option<String>, Failure> {
-        for (group, kind) in FLUX {
-            let label = |what: &str| object.labels.get(&format!("{group}/{what}")).cloned();
-            let Some((name, namespace)) = label("name").zip(label("namespace")) else { continue };
-            let id = ObjectId::new(group, kind, namespace, name);
-            if self.is_at_work(cluster, &id).await? {
-                return Ok(Some(format!("Flux's {kind} {}/{}", id.namespace, id.name)));
-            }
+        if let Some(id) = flotilla_core::adopt::flux_owner(object)
+            && self.is_at_work(cluster, &id).await?
+        {
+            return Ok(Some(format!("Flux's {} {}/{}", id.kind, id.namespace, id.name)));
         }
         if let Some(name) = argo_application(object) {
             let id = ObjectId::new(ARGO.0, ARGO.1, "", &name);
@@ -116,6 +111,11 @@ impl Owners {
             }
         }
         Ok(None)
+    }
+
+    /// Asks anew the next time.
+    pub(crate) fn forget(&self) {
+        crate::sync::lock(&self.asked).clear();
     }
 
     async fn is_at_work(&self, cluster: &Cluster, owner: &ObjectId) -> Result<bool, Failure> {

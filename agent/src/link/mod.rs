@@ -11,6 +11,7 @@
 //!
 //! The engine never waits for any of it: it starts from the disk, and the link joins when it can.
 
+mod adoptions;
 mod channel;
 mod credentials;
 mod download;
@@ -21,6 +22,7 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use adoptions::keep_adopting;
 pub use channel::ChannelError;
 pub use credentials::{Credentials, CredentialsError, enrol};
 pub use session::Facts;
@@ -73,6 +75,7 @@ pub struct Shared {
     held: watch::Sender<bool>,
     /// The version of Kubernetes; empty until the cluster was asked who it is.
     kubernetes: watch::Sender<String>,
+    adoptions: adoptions::Adoptions,
 }
 
 #[derive(Default)]
@@ -98,7 +101,8 @@ impl Shared {
         let state = Mutex::new(State { desired, ..State::default() });
         let kubernetes = watch::Sender::new(facts.kubernetes_version.clone());
         let (saving, held) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
-        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes }
+        let adoptions = adoptions::Adoptions::default();
+        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes, adoptions }
     }
 
     /// The cluster was asked who it is, and is the one that joined.

@@ -10,9 +10,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
 use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
-use flotilla_proto::convert::{Invalid, digest, digest_bytes, parsed};
+use flotilla_proto::api::AdoptAction;
+use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
 use flotilla_proto::{PROTOCOL_MINOR, v1::ack::Level};
 
@@ -67,6 +69,8 @@ pub(crate) enum Asked {
     Approve(Digest),
     RemoveAll,
     RenewNow,
+    /// With the digest of the plan that was looked at.
+    Adopt(Origin, AdoptAction, Option<Digest>),
 }
 
 /// What ends the stream: the hub does not keep to the contract.
@@ -427,6 +431,7 @@ impl Session {
                 format!("'{}' was typed, this is cluster '{}'", remove.confirm, self.facts.cluster),
             )),
             Some(Kind::RenewNow(_)) => Ok(Asked::RenewNow),
+            Some(Kind::Adopt(adopt)) => adoption(&adopt),
             None => {
                 self.answer(request.id, v1::answer::Outcome::Unsupported, "");
                 return Vec::new();
@@ -446,6 +451,25 @@ impl Session {
         let (level, generation) = (level.into(), generation.0);
         self.send(Out::Ack(v1::Ack { level, root_digest, generation, message, in_memory: false }));
     }
+}
+
+/// What a newer hub asks for in words of its own is refused, rather than taken for something else.
+fn adoption(adopt: &v1::Adopt) -> Result<Asked, Invalid> {
+    use v1::adopt::{Action, Origin as From};
+    let unknown = |field, number| Invalid::new(field, format!("{number} is unknown; upgrade the agent"));
+    let origin = match From::try_from(adopt.origin) {
+        Ok(From::Flux) => Origin::Flux,
+        Ok(From::Helm) => Origin::Helm,
+        Ok(From::Kubectl) => Origin::Kubectl,
+        Err(_) => return Err(unknown("adopt.origin", adopt.origin)),
+    };
+    let action = match Action::try_from(adopt.action) {
+        Ok(Action::Plan) => AdoptAction::Plan,
+        Ok(Action::Apply) => AdoptAction::Apply,
+        Ok(Action::Undo) => AdoptAction::Undo,
+        Err(_) => return Err(unknown("adopt.action", adopt.action)),
+    };
+    Ok(Asked::Adopt(origin, action, optional_digest("adopt.plan", &adopt.plan)?))
 }
 
 #[cfg(test)]

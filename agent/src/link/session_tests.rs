@@ -349,6 +349,23 @@ fn requests_are_read_answered_or_told_unsupported() {
             Some(Kind::RemoveAll(v1::RemoveAll { confirm: "production".into() })),
             Err(v1::answer::Outcome::Failed),
         ),
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 1, action: 2, plan: Bytes::new() })),
+            Ok(Asked::Adopt(Origin::Helm, AdoptAction::Undo, None)),
+        ),
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 0, action: 1, plan: digest_bytes(Some(digest)) })),
+            Ok(Asked::Adopt(Origin::Flux, AdoptAction::Apply, Some(digest))),
+        ),
+        // What a newer hub means by these is nothing that this agent knows.
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 3, action: 0, plan: Bytes::new() })),
+            Err(v1::answer::Outcome::Failed),
+        ),
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 0, action: 3, plan: Bytes::new() })),
+            Err(v1::answer::Outcome::Failed),
+        ),
         (Some(Kind::RenewNow(v1::RenewNow {})), Ok(Asked::RenewNow)),
         (None, Err(v1::answer::Outcome::Unsupported)),
     ] {

@@ -12,6 +12,9 @@ use flotilla_proto::v1::fleet_client::FleetClient;
 use flotilla_proto::{MAX_MESSAGE, v1, v1::agent_message::Message, v1::answer::Outcome};
 use flotilla_runtime::CancellationToken;
 use flotilla_runtime::tasks::chain;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::codec::CompressionEncoding;
@@ -94,6 +97,8 @@ struct Stream<'a> {
     welcomed: bool,
     /// Requests for the removal of everything that wait for its end.
     removing: VecDeque<(u64, Instant)>,
+    /// Adoptions under way, with the requests that wait for them.
+    adopting: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
 }
 
 /// Runs a stream until `stop`, or until it breaks. `welcomed` is set once the hub took the agent in.
@@ -115,6 +120,7 @@ pub(super) async fn run(
         heartbeat: Duration::from_secs(15),
         welcomed: false,
         removing: VecDeque::new(),
+        adopting: FuturesUnordered::new(),
     };
     let result = stream.run(channel, stop).await;
     *welcomed = stream.welcomed;
@@ -211,6 +217,13 @@ impl Stream<'_> {
                     self.session.send(Message::Heartbeat(v1::Heartbeat { now }));
                 }
                 _ = minute.tick() => self.session.minute(),
+                Some((request, result)) = self.adopting.next(), if !self.adopting.is_empty() => {
+                    let (outcome, message) = match result {
+                        Ok(adoption) => (Outcome::Done, adoption),
+                        Err(why) => (Outcome::Failed, why),
+                    };
+                    self.session.answer(request, outcome, message);
+                }
             }
         }
     }
@@ -275,6 +288,19 @@ impl Stream<'_> {
                 self.shared.credentials.renew_now();
                 self.session.answer(request, Outcome::Done, "");
             }
+            Asked::Adopt(origin, action, plan) => match self.shared.adoptions.ask(origin, action, plan) {
+                Some(answered) => {
+                    let answer = async move {
+                        let stops = || Err("the agent stops; ask again".to_owned());
+                        (request, answered.await.unwrap_or_else(|_| stops()))
+                    };
+                    self.adopting.push(Box::pin(answer));
+                }
+                None => {
+                    let message = "an adoption is under way; ask again when it is done";
+                    self.session.answer(request, Outcome::Failed, message);
+                }
+            },
             Asked::RemoveAll => {
                 if let Err(message) = self.shared.remove_all().await {
                     return self.session.answer(request, Outcome::Failed, message);

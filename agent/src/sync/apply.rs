@@ -281,13 +281,13 @@ impl ApplyJob {
 }
 
 /// An object's content, ready to be sent.
-struct Content {
-    prepared: Prepared,
-    wishes: Wishes,
+pub(super) struct Content {
+    pub(super) prepared: Prepared,
+    pub(super) wishes: Wishes,
 }
 
 impl Content {
-    async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
+    pub(super) async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
         let body =
             template::complete(&tools.cluster, tools.bodies.body(step.digest)?).await.map_err(Box::new)?;
         let prepared = prepare(&body, id, &step.owner)?;

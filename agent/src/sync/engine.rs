@@ -1,16 +1,17 @@
 //! The engine's handle: what goes in and what comes out, conflated and bounded.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::guard::Approvals;
 use flotilla_core::report::{Event, Phase, UnitReport};
-use flotilla_core::{DesiredState, Digest, UnitId, UnitManifest};
+use flotilla_core::{DesiredState, Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::adopt::record::{RecordError, left};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::apply::Tools;
 use super::coordinator::{Coordinator, now};
@@ -19,7 +20,7 @@ use super::reasons::Reasons;
 use crate::cluster::Cluster;
 use crate::cluster::inventory::Book;
 use crate::cluster::owners::Owners;
-use crate::cluster::request::chain;
+use crate::cluster::request::{Failure, chain};
 
 const EVENTS: usize = 500;
 const REQUESTS: usize = 1_000;
@@ -67,6 +68,10 @@ pub(super) struct Shared {
     pub(super) input: Mutex<Input>,
     /// Woken by whatever may change a plan; carries nothing.
     pub(super) wake: Arc<Notify>,
+    /// What the engine works with, once it has looked at the cluster.
+    pub(super) tools: watch::Sender<Option<Arc<Tools>>>,
+    /// Changes when nothing is under way any more for objects that are to be left alone.
+    pub(super) released: watch::Sender<()>,
     pub(super) approvals: Mutex<Approvals>,
     output: Mutex<Output>,
     version: watch::Sender<u64>,
@@ -78,6 +83,8 @@ pub(super) struct Input {
     pub(super) running: bool,
     pub(super) desired: Option<Arc<DesiredState>>,
     pub(super) requests: VecDeque<Request>,
+    /// Objects that were given back to others.
+    pub(super) left: Option<Arc<HashSet<ObjectId>>>,
 }
 
 #[derive(Default)]
@@ -108,6 +115,8 @@ impl Engine {
                 options,
                 input: Mutex::default(),
                 wake: Arc::new(Notify::new()),
+                tools: watch::Sender::default(),
+                released: watch::Sender::default(),
                 approvals: Mutex::default(),
                 output: Mutex::default(),
                 version: watch::channel(0).0,
@@ -194,9 +203,14 @@ impl Engine {
         }
         let shared = self.shared;
         let result = match stop.run_until_cancelled(start(&shared)).await {
-            Some(tools) => Coordinator::run(shared.clone(), Arc::new(tools), stop).await,
+            Some(tools) => {
+                let tools = Arc::new(tools);
+                shared.tools.send_replace(Some(tools.clone()));
+                Coordinator::run(shared.clone(), tools, stop).await
+            }
             None => Ok(()),
         };
+        shared.tools.send_replace(None);
         lock(&shared.input).running = false;
         result
     }
@@ -207,12 +221,9 @@ async fn start(shared: &Shared) -> Tools {
     let cluster = Cluster::new(shared.client.clone(), shared.options.in_flight);
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
     loop {
-        let book = match cluster.discover(true).await {
-            Ok(()) => Book::load(&cluster).await,
-            Err(failure) => Err(failure),
-        };
-        match book {
-            Ok(book) => {
+        match read(&cluster).await {
+            Ok((book, left)) => {
+                lock(&shared.input).left = Some(Arc::new(left));
                 return Tools {
                     cluster,
                     book,
@@ -223,14 +234,30 @@ async fn start(shared: &Shared) -> Tools {
                     seats: Semaphore::new(shared.options.in_flight + SEATS_BEYOND),
                 };
             }
-            Err(failure) => {
-                let message = format!("cannot read the inventory: {}", chain(&failure));
+            Err(error) => {
+                let message = format!("cannot read the inventory: {}", chain(&error));
                 tracing::warn!(message);
                 shared.pending(&message);
                 backoff.wait().await;
             }
         }
     }
+}
+
+/// Why the engine cannot know what is ours.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// What is ours, and what is no longer.
+async fn read(cluster: &Cluster) -> Result<(Book, HashSet<ObjectId>), Unread> {
+    cluster.discover(true).await?;
+    let book = Book::load(cluster).await?;
+    Ok((book, left(cluster).await?))
 }
 
 impl Shared {

@@ -11,6 +11,7 @@
 //!
 //! The engine owns no thread and starts nothing before [`Engine::run`], which whoever starts it supervises.
 
+mod adopt;
 mod api;
 mod apply;
 mod coordinator;
@@ -24,6 +25,7 @@ mod reasons;
 mod template;
 mod unit_state;
 
+pub use adopt::AdoptError;
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
 pub(crate) use engine::lock;
 pub use engine::{Changes, Engine, EngineError, Events};

@@ -161,7 +161,6 @@ impl One<'_> {
     }
 
     pub(super) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
-        let respect = cause == Cause::New && Owners::possible(&self.tools.cluster);
         if self.wishes.manner == Manner::Never {
             let live = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             return Ok(Applied::as_found(live.unwrap_or_default()));
@@ -169,17 +168,15 @@ impl One<'_> {
         if cause.is_drift() {
             return self.correct(now).await;
         }
+        // An owner that came, or was suspended and went on, counts as one that was there first.
+        let respect = Owners::possible(&self.tools.cluster);
         let known = self.tools.members.get(self.id);
         let paused = matches!(&known, Known::There(observed) if observed.paused);
         let mut body = self.prepared.body.clone();
         if self.wishes.manner == Manner::Once || respect || paused || !self.ignored.is_empty() {
             let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
             if let Some(Parsed { value, live }) = found {
-                if respect
-                    && let Some(owner) = self.tools.owners.owner(&self.tools.cluster, &live.metadata).await?
-                {
-                    return Err(StepError::Owned(owner));
-                }
+                self.respect(&live.metadata).await?;
                 if self.wishes.manner == Manner::Once || is_paused(&live.metadata) {
                     return Ok(Applied::as_found(live));
                 }
@@ -190,11 +187,23 @@ impl One<'_> {
         Ok(Applied { live, drift: None, conflicts, paused: false })
     }
 
+    /// Leaves an object to its owner of another tool, where one is at work.
+    async fn respect(&self, found: &Metadata) -> Result<(), StepError> {
+        if !Owners::possible(&self.tools.cluster) {
+            return Ok(());
+        }
+        match self.tools.owners.owner(&self.tools.cluster, found).await? {
+            Some(owner) => Err(StepError::Owned(owner)),
+            None => Ok(()),
+        }
+    }
+
     /// Puts an object back, and tells by what was there before what was changed.
     async fn correct(&self, now: i64) -> Result<Applied, StepError> {
         let before = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
         let mut body = self.prepared.body.clone();
         if let Some(before) = &before {
+            self.respect(&before.live.metadata).await?;
             if self.wishes.manner == Manner::Once || is_paused(&before.live.metadata) {
                 return Ok(Applied::as_found(before.live.clone()));
             }

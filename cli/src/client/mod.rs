@@ -23,7 +23,7 @@ pub(crate) use watch::Watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For an answer; the hub may have to ask a Git server and agents first.
 const ANSWER: Duration = Duration::from_secs(120);
-/// For an agent to delete all that it manages.
+/// For an agent to delete, or to take over, all that it manages.
 const PRUNE: Duration = Duration::from_secs(660);
 /// A watch that is silent for so long is dead: the hub sends a sign of life more often.
 const SILENCE: Duration = Duration::from_secs(60);

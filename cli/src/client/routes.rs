@@ -2,9 +2,9 @@
 
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_proto::api::{
-    Approve, AuditEntry, Cluster, Definition, Done, Event, JoinToken, MadeToken, Manifests, NewJoinToken,
-    NewSecret, NewToken, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo,
-    Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, JoinToken, MadeToken, Manifests,
+    NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource,
+    Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use reqwest::Method;
 
@@ -141,6 +141,12 @@ impl Client {
     /// Deletes everything that the agent manages in the cluster.
     pub(crate) async fn prune_cluster(&self, name: &ClusterName, body: &Prune) -> Result<Done, Error> {
         self.send(&format!("prune cluster {name}"), Method::POST, &cluster(name, "/prune"), Some(body), PRUNE)
+            .await
+    }
+
+    /// Takes over what another tool runs in the cluster, or gives it back.
+    pub(crate) async fn adopt(&self, name: &ClusterName, body: &Adopt) -> Result<Adoption, Error> {
+        self.send(&format!("adopt cluster {name}"), Method::POST, &cluster(name, "/adopt"), Some(body), PRUNE)
             .await
     }
 

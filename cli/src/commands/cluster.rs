@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use flotilla_core::ClusterName;
 use flotilla_proto::api::{ConnectionState, NewJoinToken, Prune};
 
+use super::adopt::{self, AdoptArgs};
 use super::{rows, status};
 use crate::Context;
 use crate::args::{self, OutputArgs};
@@ -32,6 +33,7 @@ pub(crate) enum ClusterCommand {
         /// Name of the cluster
         cluster: ClusterName,
     },
+    Adopt(AdoptArgs),
     Delete(DeleteArgs),
 }
 
@@ -85,6 +87,7 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Co
             context.terminal.note(&super::said(&done, &format!("cluster {cluster} is cut off")));
             Ok(Code::Done)
         }
+        ClusterCommand::Adopt(args) => adopt::run(context, &client, args).await,
         ClusterCommand::Delete(args) => delete(context, &client, args).await,
     }
 }

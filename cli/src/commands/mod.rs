@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub(crate) mod adopt;
 pub(crate) mod approve;
 pub(crate) mod audit;
 pub(crate) mod build;

@@ -81,6 +81,75 @@ async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn an_adoption_is_shown_and_done_only_when_that_is_said() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let drift = FieldDrift {
+        field: "/spec/replicas".into(),
+        wanted: Some("3".into()),
+        found: Some("2".into()),
+        manager: Some("kubectl-edit".into()),
+    };
+    let object = |what: &str, fields| AdoptedObject {
+        object: "Deployment.apps web/app".into(),
+        unit: "kustomization/flux-system/web".into(),
+        what: what.into(),
+        fields,
+        ..AdoptedObject::default()
+    };
+    let plan = Adoption {
+        owners: vec![AdoptedOwner {
+            object: "Kustomization flux-system/web".into(),
+            unit: "kustomization/flux-system/web".into(),
+            state: "runs".into(),
+        }],
+        left: vec![AdoptionNote { object: "ConfigMap web/old".into(), why: "was applied by web".into() }],
+        counts: AdoptionCounts { same: 4, change: 1, ..AdoptionCounts::default() },
+        objects: vec![object("change", vec![drift])],
+        next: vec!["nothing was changed".into()],
+        ..Adoption::default()
+    };
+    let done = Adoption { complete: true, action: AdoptAction::Apply, ..Adoption::default() };
+    let digest = "ab".repeat(32);
+    for (args, answer, body, code) in [
+        (&["--from-flux"][..], &plan, json!({"from": "flux", "action": "plan", "plan": ""}), 1),
+        (&["--from-helm", "--yes"], &done, json!({"from": "helm", "action": "apply", "plan": ""}), 0),
+        (
+            &["--from-flux", "--yes", "--plan", &digest],
+            &done,
+            json!({"from": "flux", "action": "apply", "plan": digest}),
+            0,
+        ),
+        (&["--from-kubectl", "--undo"], &done, json!({"from": "kubectl", "action": "undo", "plan": ""}), 0),
+    ] {
+        hub.on("POST clusters/edge/adopt", 200, answer);
+        let ran = hub.run(&[&["cluster", "adopt", "edge"], args].concat()).await?;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert_eq!(hub.changes_asked(), [("POST clusters/edge/adopt".to_owned(), body)], "{args:?}");
+        if code == 1 {
+            for line in [
+                "  Kustomization flux-system/web by kustomization/flux-system/web (runs)\n",
+                "  ConfigMap web/old: was applied by web\n",
+                "  4 taken over as they are, 1 taken over and changed\n",
+                "    /spec/replicas: 2 -> 3, set by kubectl-edit\n",
+            ] {
+                assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+            }
+            assert!(ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
+        }
+    }
+    for args in [
+        &[][..],
+        &["--from-flux", "--from-helm"],
+        &["--from-flux", "--yes", "--undo"],
+        &["--from-flux", "--plan", &digest],
+    ] {
+        let ran = hub.run(&[&["cluster", "adopt", "edge"], args].concat()).await?;
+        assert_eq!((ran.code, hub.changes_asked().len()), (2, 0), "{args:?}: {ran:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));

@@ -420,7 +420,7 @@ pub(super) fn find_unit(name: &ClusterName, known: &Known, unit: &str) -> Result
     }
 }
 
-async fn enrolled(hub: &Arc<Hub>, name: &ClusterName) -> Result<(), ApiError> {
+pub(super) async fn enrolled(hub: &Arc<Hub>, name: &ClusterName) -> Result<(), ApiError> {
     if known(hub, name).await?.record.is_some() {
         return Ok(());
     }

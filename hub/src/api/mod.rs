@@ -6,6 +6,7 @@
 //! ```
 
 mod admin;
+mod adopt;
 mod auth;
 mod clusters;
 mod error;

@@ -14,7 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::{Guard, guard};
 use super::error::ApiError;
-use super::{admin, clusters, fleet, openapi, secrets, sources, system, units};
+use super::{admin, adopt, clusters, fleet, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// No request of ours is larger.
@@ -197,6 +197,14 @@ pub(super) fn routes() -> Vec<Route> {
             json::<api::Prune>(),
             done(),
             post(clusters::prune),
+        ),
+        write(
+            "/api/v1/clusters/{cluster}/adopt",
+            Role::Admin,
+            "Take over what another tool runs in a cluster, or give it back",
+            json::<api::Adopt>(),
+            json::<api::Adoption>(),
+            post(adopt::adopt),
         ),
         Route {
             method: Method::DELETE,

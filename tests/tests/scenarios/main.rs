@@ -2,6 +2,7 @@
 //!
 //! Each has clusters of its own (an API server, mostly nothing else) and so runs beside the others.
 
+mod adoption;
 mod approval;
 mod bad_input;
 mod demo;

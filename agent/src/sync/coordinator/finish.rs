@@ -27,6 +27,7 @@ impl Coordinator {
             Work::Prune(done) => self.finish_prune(&unit, done),
             Work::Access(account, answer) => self.finish_access(&unit, account, answer),
         }
+        self.released(&unit);
     }
 
     pub(super) fn finish_apply(&mut self, unit: &UnitId, plan: &UnitPlan, done: ApplyOutcome) {
@@ -39,6 +40,7 @@ impl Coordinator {
             self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
             self.marks.insert(id, mark);
         }
+        self.forget_left(&plan.apply);
         let failed: BTreeMap<_, _> = done
             .failed
             .into_iter()

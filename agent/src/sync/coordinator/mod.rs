@@ -3,10 +3,11 @@
 
 mod finish;
 mod index;
+mod left;
 mod remember;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,10 @@ pub(in crate::sync) struct Coordinator {
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     dirty: BTreeSet<UnitId>,
     remove_all: bool,
+    /// Objects that were given back to others: not touched, not listed.
+    left: Arc<HashSet<ObjectId>>,
+    /// Units that were at work when that was asked for, while it is waited for them.
+    releasing: Option<BTreeSet<UnitId>>,
     events: Events,
     /// What kubectl is to know of our objects.
     set: watch::Sender<BTreeMap<String, String>>,
@@ -88,6 +93,8 @@ impl Coordinator {
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             remove_all: false,
+            left: Arc::default(),
+            releasing: None,
             events,
             set: watch::Sender::default(),
             running: BTreeSet::new(),
@@ -139,15 +146,18 @@ impl Coordinator {
     }
 
     fn take_input(&mut self) {
-        let (desired, requests) = {
+        let (desired, requests, left) = {
             let mut input = lock(&self.shared.input);
             let desired = input.desired.clone();
-            (desired, std::mem::take(&mut input.requests))
+            (desired, std::mem::take(&mut input.requests), input.left.take())
         };
         if let Some(desired) = desired
             && self.desired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &desired))
         {
             self.adopt(desired);
+        }
+        if let Some(left) = left {
+            self.leave(left);
         }
         for request in requests {
             match request {
@@ -276,7 +286,7 @@ impl Coordinator {
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))
             });
-            let opened = self.act(plan);
+            let opened = self.act(self.spare(plan));
             self.dirty.extend(opened);
         }
     }

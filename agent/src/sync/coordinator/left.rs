@@ -1,0 +1,78 @@
+//! Objects that were given back to those who had them: off the inventory, and not touched again until they are adopted anew.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use flotilla_core::plan::{ApplyStep, UnitPlan};
+use flotilla_core::{ObjectId, UnitId};
+
+use super::Coordinator;
+
+const WHY: &str = "was given back by `flotilla cluster adopt --undo` and is left alone; adopt the cluster again to take it over";
+
+impl Coordinator {
+    /// Lets go of objects, and takes up those that were let go before and are not named any more.
+    pub(super) fn leave(&mut self, left: Arc<HashSet<ObjectId>>) {
+        let new: Vec<ObjectId> = left.difference(&self.left).cloned().collect();
+        let changed = new.len() != left.len() || left.len() != self.left.len();
+        self.left = left;
+        self.forget(new.iter());
+        if changed {
+            for id in self.all_units() {
+                self.units.entry(id.clone()).or_default().reset();
+                self.dirty.insert(id);
+            }
+        }
+        self.releasing = Some(self.running.clone());
+        self.settle();
+    }
+
+    /// Takes what was given back out of a plan, and says so.
+    pub(super) fn spare(&self, mut plan: UnitPlan) -> UnitPlan {
+        if self.left.is_empty() {
+            return plan;
+        }
+        let (spared, apply) = plan.apply.into_iter().partition(|step| self.left.contains(&step.object.id));
+        plan.apply = apply;
+        plan.tolerated.retain(|step| !self.left.contains(&step.object.id));
+        let spared: Vec<ApplyStep> = spared;
+        plan.refused.extend(spared.into_iter().map(|step| (step.object.id, WHY.to_owned())));
+        plan
+    }
+
+    /// Work that was under way may have touched them once more.
+    pub(super) fn forget_left(&mut self, steps: &[ApplyStep]) {
+        if !self.left.is_empty() {
+            let left = self.left.clone();
+            self.forget(steps.iter().map(|step| &step.object.id).filter(|id| left.contains(*id)));
+        }
+    }
+
+    fn forget<'a>(&mut self, ids: impl Iterator<Item = &'a ObjectId>) {
+        let mut units = BTreeSet::new();
+        for id in ids {
+            self.marks.remove(id);
+            let owners: Vec<UnitId> =
+                self.tools.book.view(|inventory| inventory.owners(id).cloned().collect());
+            for unit in owners {
+                self.tools.book.unlist(&unit, &[id.clone()].into(), false);
+                units.insert(unit);
+            }
+        }
+        units.iter().for_each(|unit| self.store(unit));
+    }
+
+    /// A unit's work ended.
+    pub(super) fn released(&mut self, unit: &UnitId) {
+        if let Some(units) = &mut self.releasing {
+            units.remove(unit);
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.releasing.take_if(|units| units.is_empty()).is_some() {
+            self.shared.released.send_modify(|()| {});
+        }
+    }
+}
