@@ -2,6 +2,7 @@
 
 mod engine_common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine_common::{Bench, at, config, namespace, unit};
@@ -87,6 +88,19 @@ async fn children_wait_for_the_apply_dependents_for_readiness_and_a_broken_unit_
     bench.until_phase("after", Phase::Ready).await;
 }
 
+/// The versions of all ConfigMaps once the inventory, whose uids come after readiness, is written.
+async fn settled(bench: &Bench) -> BTreeMap<String, String> {
+    let mut before = bench.versions("v1", "ConfigMap").await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = bench.versions("v1", "ConfigMap").await;
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+}
+
 #[tokio::test]
 async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_without() {
     let mut bench = Bench::start(&ClusterOptions::bare()).await;
@@ -96,7 +110,7 @@ async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_with
     }
     bench.publish();
     bench.until_ready().await;
-    let before = bench.versions("v1", "ConfigMap").await;
+    let before = settled(&bench).await;
     bench.restart().await;
     bench.until_ready().await;
     bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None }).unwrap();
