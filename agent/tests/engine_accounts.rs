@@ -2,12 +2,15 @@
 
 mod engine_common;
 
-use engine_common::{Bench, at, client_of, config, namespace, unit};
+use std::collections::BTreeSet;
+
+use engine_common::{Bench, at, client_at, client_of, config, namespace, unit};
 use flotilla_agent::sync::Request;
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::apply;
+use flotilla_tests::proxy::{ApiProxy, Seen};
 use serde_json::{Value, json};
 
 fn account(namespace: &str, name: &str) -> Value {
@@ -148,6 +151,24 @@ async fn what_an_account_renders_becomes_a_unit_only_if_it_may_create_that() {
     assert!(report.findings[0].message.contains("system:serviceaccount:flux-system:tenant"), "{report:?}");
 }
 
+/// The right that a request needs, unless it only reads.
+fn right(seen: &Seen) -> Option<String> {
+    let verb = match seen.method.as_str() {
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ => return None,
+    };
+    let path = seen.path.split('?').next()?;
+    let parts: Vec<&str> = path.split('/').skip_while(|part| !part.starts_with('v')).skip(1).collect();
+    Some(match parts[..] {
+        ["namespaces", namespace, resource, ..] => format!("{verb} {resource} in {namespace}"),
+        [resource, ..] => format!("{verb} {resource}"),
+        [] => format!("{verb} {path}"),
+    })
+}
+
 #[tokio::test]
 async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
     let mut bench = Bench::start(&ClusterOptions::default()).await;
@@ -172,7 +193,8 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
     ] {
         apply(&client, "kubectl", &object).await.unwrap();
     }
-    let agent = client_of(&bench.cluster, "flotilla-system", "flotilla-agent").await;
+    let proxy = ApiProxy::start(&bench.cluster).await.unwrap();
+    let agent = client_at(&bench.cluster, proxy.kubeconfig_path(), "flotilla-system", "flotilla-agent").await;
     bench.start_engine_as(agent);
     let spec = |parent: Option<&str>, account: Option<&str>| UnitSpec {
         parent: parent.map(unit),
@@ -197,6 +219,20 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
     bench.publish();
     bench.until_gone(&at("ConfigMap", "default", "b")).await;
     bench.until_gone(&at("Namespace", "", "web")).await;
+    // Each of them is used, and nothing else is asked for: what is not in the list could go, or would be refused.
+    let seen = proxy.take_seen();
+    let (as_accounts, itself): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.impersonates);
+    assert!(!as_accounts.is_empty(), "impersonate");
+    let rights: BTreeSet<String> = itself.iter().filter_map(right).collect();
+    let expected = [
+        "create configmaps in flotilla-system",
+        "create events in default",
+        "create subjectaccessreviews",
+        "patch configmaps in flotilla-system",
+        "update configmaps in flotilla-system",
+    ];
+    assert_eq!(rights, expected.map(str::to_owned).into());
+    assert!(itself.iter().any(|seen| seen.path.contains("watch=")), "watch");
     // Without an account the agent itself has no rights to give.
     bench.present("bare", spec(None, None), &[config("d", "1")]);
     bench.publish();

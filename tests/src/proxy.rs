@@ -43,6 +43,8 @@ pub struct Seen {
     pub method: Method,
     /// The path with its query.
     pub path: String,
+    /// The client did not act as itself but in another's name.
+    pub impersonates: bool,
 }
 
 impl Seen {
@@ -188,7 +190,8 @@ async fn serve(listener: TcpListener, upstream: Client, shared: Arc<Mutex<Shared
 /// An error ends the connection without an answer.
 async fn forward(upstream: Client, shared: Arc<Mutex<Shared>>, request: Request) -> io::Result<Response> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let seen = Seen { method: request.method().clone(), path };
+    let impersonates = request.headers().contains_key("impersonate-user");
+    let seen = Seen { method: request.method().clone(), path, impersonates };
     if let Some(status) = fault(&mut lock(&shared), &seen) {
         return Ok(refusal(status, "a fault on demand"));
     }
@@ -271,7 +274,7 @@ mod tests {
     use super::*;
 
     fn seen(method: Method, path: &str) -> Seen {
-        Seen { method, path: path.to_owned() }
+        Seen { method, path: path.to_owned(), impersonates: false }
     }
 
     #[test]

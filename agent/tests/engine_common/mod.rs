@@ -274,6 +274,16 @@ impl Bench {
 
 /// A client that is a service account, by a token of its own.
 pub async fn client_of(cluster: &Cluster, namespace: &str, name: &str) -> kube::Client {
+    client_at(cluster, cluster.kubeconfig_path(), namespace, name).await
+}
+
+/// The same, at the address of this kubeconfig.
+pub async fn client_at(
+    cluster: &Cluster,
+    kubeconfig: &std::path::Path,
+    namespace: &str,
+    name: &str,
+) -> kube::Client {
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
     let request = http::Request::post(path)
@@ -282,7 +292,7 @@ pub async fn client_of(cluster: &Cluster, namespace: &str, name: &str) -> kube::
         .unwrap();
     let answer: Value = cluster.client().request(request).await.unwrap();
     let token = answer["status"]["token"].as_str().unwrap().to_owned();
-    let mut config = kube::config::Kubeconfig::read_from(cluster.kubeconfig_path()).unwrap();
+    let mut config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
     for user in &mut config.auth_infos {
         user.auth_info = Some(serde_json::from_value(json!({"token": token})).unwrap());
     }
