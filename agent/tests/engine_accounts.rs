@@ -4,7 +4,7 @@ mod engine_common;
 
 use std::collections::BTreeSet;
 
-use engine_common::{Bench, at, client_at, client_of, config, namespace, unit};
+use engine_common::{Bench, at, client_of, config, namespace, unit};
 use flotilla_agent::sync::Request;
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
@@ -194,7 +194,7 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
         apply(&client, "kubectl", &object).await.unwrap();
     }
     let proxy = ApiProxy::start(&bench.cluster).await.unwrap();
-    let agent = client_at(&bench.cluster, proxy.kubeconfig_path(), "flotilla-system", "flotilla-agent").await;
+    let agent = client_of(&bench.cluster, &proxy, "flotilla-system", "flotilla-agent").await;
     bench.start_engine_as(agent);
     let spec = |parent: Option<&str>, account: Option<&str>| UnitSpec {
         parent: parent.map(unit),

@@ -11,6 +11,7 @@ use flotilla_core::desired::Removal;
 use flotilla_core::report::{Event, Phase, UnitReport};
 use flotilla_core::{DesiredState, Digest, Generation, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::proxy::ApiProxy;
 use flotilla_tests::wait::eventually;
 use flotilla_tests::{Cluster, ClusterOptions, Clusters};
 use serde_json::{Value, json};
@@ -272,18 +273,8 @@ impl Bench {
     }
 }
 
-/// A client that is a service account, by a token of its own.
-pub async fn client_of(cluster: &Cluster, namespace: &str, name: &str) -> kube::Client {
-    client_at(cluster, cluster.kubeconfig_path(), namespace, name).await
-}
-
-/// The same, at the address of this kubeconfig.
-pub async fn client_at(
-    cluster: &Cluster,
-    kubeconfig: &std::path::Path,
-    namespace: &str,
-    name: &str,
-) -> kube::Client {
+/// A client behind the proxy that is a service account, by a token of its own.
+pub async fn client_of(cluster: &Cluster, proxy: &ApiProxy, namespace: &str, name: &str) -> kube::Client {
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
     let request = http::Request::post(path)
@@ -292,7 +283,7 @@ pub async fn client_at(
         .unwrap();
     let answer: Value = cluster.client().request(request).await.unwrap();
     let token = answer["status"]["token"].as_str().unwrap().to_owned();
-    let mut config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+    let mut config = kube::config::Kubeconfig::read_from(proxy.kubeconfig_path()).unwrap();
     for user in &mut config.auth_infos {
         user.auth_info = Some(serde_json::from_value(json!({"token": token})).unwrap());
     }
