@@ -10,6 +10,7 @@
 //! nowhere else.
 
 mod args;
+mod bases;
 mod client;
 mod commands;
 mod config;

@@ -11,12 +11,13 @@ use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
-    Artifact, ClusterRender, Fleet, Inputs, RenderCache, RenderedUnit, Sources, Unavailable, discover,
-    render_cluster,
+    Artifact, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources, Unavailable,
+    discover, render_cluster,
 };
 use flotilla_source::{FolderFiles, GitLimits};
 use serde::Serialize;
 
+use crate::bases::Bases;
 use crate::error::Error;
 use crate::exit::Code;
 
@@ -45,7 +46,7 @@ impl RepoArgs {
                     .because(error)
             })?;
             repo.local
-                .0
+                .folders
                 .insert(source.clone(), Artifact::new(Arc::new(files), "the folder", &source.to_string()));
         }
         Ok(repo)
@@ -59,21 +60,28 @@ fn local_source(text: &str) -> Result<(SourceId, PathBuf), String> {
     Ok((source, PathBuf::from(folder)))
 }
 
-/// Folders in place of what would be fetched.
+/// Folders in place of what the hub would fetch. What kustomizations name outside of their source is fetched.
 #[derive(Default)]
-struct LocalSources(BTreeMap<SourceId, Artifact>);
+struct LocalSources {
+    folders: BTreeMap<SourceId, Artifact>,
+    bases: Bases,
+}
 
 impl Sources for LocalSources {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
-        self.0.get(&source.id).cloned().ok_or_else(|| {
+        self.folders.get(&source.id).cloned().ok_or_else(|| {
             Unavailable(
                 "is not fetched offline; --local-sources can name a folder that stands in for it".into(),
             )
         })
     }
 
+    fn remote(&self, address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {
+        self.bases.get(address)
+    }
+
     fn allows_unverified(&self, source: &SourceId) -> bool {
-        self.0.contains_key(source)
+        self.folders.contains_key(source)
     }
 }
 

@@ -31,9 +31,12 @@ pub enum SourceKind {
     ArtifactGenerator,
     /// What an `ArtifactGenerator` puts out.
     ExternalArtifact,
+    /// What a kustomization names outside of its source, by its address. No object has this kind.
+    RemoteBase,
 }
 
 impl SourceKind {
+    /// Those of objects.
     pub const ALL: [Self; 7] = [
         Self::GitRepository,
         Self::OciRepository,
@@ -54,6 +57,7 @@ impl SourceKind {
             Self::HelmChart => "HelmChart",
             Self::ArtifactGenerator => "ArtifactGenerator",
             Self::ExternalArtifact => "ExternalArtifact",
+            Self::RemoteBase => "RemoteBase",
         }
     }
 
@@ -156,6 +160,8 @@ pub enum SourceSpec {
     Generator(ArtifactGenerator),
     /// An `ExternalArtifact` object of somebody else's making: no controller of ours fills it.
     External,
+    /// A folder of a repository, or a file, by its address as kustomizations write it.
+    RemoteBase(String),
 }
 
 impl SourceSpec {
@@ -165,13 +171,30 @@ impl SourceSpec {
         Digest::of(&serde_json::to_vec(self).expect("a spec has a JSON text"))
     }
 
+    /// Whether whoever fetches it needs what a Secret holds.
+    pub fn names_secrets(&self) -> bool {
+        match self {
+            Self::Git(git) => git.secret.is_some() || git.proxy_secret.is_some(),
+            Self::Oci(oci) => oci.secret.is_some() || oci.cert_secret.is_some() || oci.proxy_secret.is_some(),
+            Self::Bucket(bucket) => {
+                bucket.secret.is_some() || bucket.cert_secret.is_some() || bucket.proxy_secret.is_some()
+            }
+            Self::HelmRepository(helm) => helm.secret.is_some() || helm.cert_secret.is_some(),
+            Self::HelmChart(_) | Self::Generator(_) | Self::External | Self::RemoteBase(_) => false,
+        }
+    }
+
     /// Whether the object asks that the content's signature be verified.
     pub fn verify(&self) -> bool {
         match self {
             Self::Git(git) => git.verify,
             Self::Oci(oci) => oci.verify,
             Self::HelmChart(chart) => chart.verify,
-            Self::Bucket(_) | Self::HelmRepository(_) | Self::Generator(_) | Self::External => false,
+            Self::Bucket(_)
+            | Self::HelmRepository(_)
+            | Self::Generator(_)
+            | Self::External
+            | Self::RemoteBase(_) => false,
         }
     }
 }

@@ -13,8 +13,8 @@ use flotilla_kustomize::files::{PathError, TreePath};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::telemetry::LogArgs;
 use flotilla_runtime::tls::HubAddress;
-use flotilla_source::flux::{Policy as SourcePolicy, SourceLimits};
-use flotilla_source::{Allowance, Branch, Credentials, GitSpec, GitUrl, Reach};
+use flotilla_source::flux::Policy as SourcePolicy;
+use flotilla_source::{Allowance, Branch, Credentials, GitSpec, GitUrl, Mirror, Mirrors, Reach};
 
 /// Reads the fleet repo, renders what each cluster should run, and serves agents and people
 #[derive(Parser)]
@@ -148,6 +148,10 @@ pub(crate) struct RunArgs {
     /// network like 10.0.0.0/8, or a folder like file:///srv/git; may be repeated
     #[arg(long, env = "FLOTILLA_ALLOW_SOURCE", value_delimiter = ',', value_name = "WHAT")]
     allow_source: Vec<Allowance>,
+    /// What sources and remote bases name by an address that begins with FROM is fetched from TO, like
+    /// https://github.com/acme=https://git.corp/acme or oci://ghcr.io=oci://registry.corp/ghcr; may be repeated
+    #[arg(long, env = "FLOTILLA_MIRROR", value_delimiter = ',', value_name = "FROM=TO")]
+    mirror: Vec<Mirror>,
     /// A source whose content is used though it asks for verification, like GitRepository/NAMESPACE/NAME; may be
     /// repeated
     #[arg(long, env = "FLOTILLA_ALLOW_UNVERIFIED", value_delimiter = ',', value_name = "SOURCE")]
@@ -205,8 +209,8 @@ impl RunArgs {
                 renew_grace: Duration::from_secs(self.renew_grace),
                 sources: SourceSettings {
                     policy: SourcePolicy {
-                        reach: Reach::Public(self.allow_source.clone()),
-                        limits: SourceLimits::default(),
+                        mirrors: Mirrors::new(self.mirror.clone()),
+                        ..SourcePolicy::new(Reach::Public(self.allow_source.clone()))
                     },
                     allow_unverified: self.allow_unverified.clone(),
                     secrets: self.secrets.clone(),
@@ -238,6 +242,7 @@ mod tests {
             (&["run", "--repo", "/x", "--poll-interval", "0"], "0 is not in"),
             (&["run", "--repo", "/x", "--allow-source", "a/b"], "neither a host"),
             (&["run", "--repo", "/x", "--allow-unverified", "team"], "names no source"),
+            (&["run", "--repo", "/x", "--mirror", "https://github.com"], "FROM=TO"),
         ] {
             let args = ["flotilla-hub"].iter().chain(args);
             let Err(error) = Cli::try_parse_from(args.clone()) else { panic!("{args:?} is taken") };

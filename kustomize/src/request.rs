@@ -42,7 +42,7 @@ pub struct HelmRequest {
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Request::Remote(url) => write!(f, "the remote base or file '{url}'"),
+            Request::Remote(url) => write!(f, "the remote base or file '{}'", without_secrets(url)),
             Request::Helm(chart) => write!(f, "the Helm chart '{}' rendered", chart.name),
         }
     }
@@ -59,3 +59,40 @@ pub enum Answer {
 
 /// Answers by request.
 pub type Answers = BTreeMap<Request, Answer>;
+
+/// A remote address without what may be a password: the user, and what `?` begins but for kustomize's own words.
+pub fn without_secrets(address: &str) -> String {
+    let (place, query) =
+        address.split_once('?').map_or((address, None), |(place, query)| (place, Some(query)));
+    let place = match place.split_once("://") {
+        Some((scheme, rest)) if rest.contains('@') => {
+            format!("{scheme}://***@{}", rest.rsplit('@').next().unwrap_or_default())
+        }
+        _ => place.to_owned(),
+    };
+    let Some(query) = query else { return place };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some(("ref" | "version" | "submodules" | "timeout", _)) | None => pair.to_owned(),
+        Some((key, _)) => format!("{key}=***"),
+    });
+    format!("{place}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_show_no_secrets() {
+        for (address, shown) in [
+            ("https://h/o/r//a?ref=v1&timeout=5", "https://h/o/r//a?ref=v1&timeout=5"),
+            ("https://u:p@ss@h/o/r?token=x&ref=v1", "https://***@h/o/r?token=***&ref=v1"),
+            ("https://t0ken@h/o/r", "https://***@h/o/r"),
+            ("git@h:o/r", "git@h:o/r"),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+            let request = Request::Remote(address.to_owned()).to_string();
+            assert_eq!(request, format!("the remote base or file '{shown}'"));
+        }
+    }
+}

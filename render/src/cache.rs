@@ -12,7 +12,7 @@ use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
 use crate::content::Content;
 use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
-use crate::trace::{Trace, Traced, holds};
+use crate::trace::{Remotes, Trace, Traced};
 
 /// What a build came to.
 pub type Outcome = Result<Arc<Content>, Arc<[Problem]>>;
@@ -44,6 +44,13 @@ impl<T> Default for Table<T> {
     fn default() -> Self {
         Self { kept: Mutex::default() }
     }
+}
+
+/// What a build may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Reads<'a> {
+    pub(crate) files: &'a dyn Files,
+    pub(crate) remotes: Remotes<'a>,
 }
 
 type BuildResult<T> = Result<Arc<T>, Arc<[Problem]>>;
@@ -86,20 +93,20 @@ impl RenderCache {
     pub(crate) fn content(
         &self,
         request: Digest,
-        files: &dyn Files,
-        build: impl FnOnce(&dyn Files) -> Result<Outcome, ReadError>,
+        reads: Reads<'_>,
+        build: impl FnOnce(&Traced<'_>) -> Result<Outcome, ReadError>,
     ) -> Result<Outcome, ReadError> {
-        self.get(&self.contents, request, files, build)
+        self.get(&self.contents, request, reads, build)
     }
 
     /// As [`RenderCache::content`], for what variables are still to be put into.
     pub(crate) fn built(
         &self,
         request: Digest,
-        files: &dyn Files,
-        build: impl FnOnce(&dyn Files) -> Result<BuildResult<Built>, ReadError>,
+        reads: Reads<'_>,
+        build: impl FnOnce(&Traced<'_>) -> Result<BuildResult<Built>, ReadError>,
     ) -> Result<BuildResult<Built>, ReadError> {
-        self.get(&self.built, request, files, build)
+        self.get(&self.built, request, reads, build)
     }
 
     /// The outcome of a pure function of `request`.
@@ -128,13 +135,13 @@ impl RenderCache {
         made
     }
 
-    /// A file that cannot be read is no outcome and is not remembered.
+    /// A file that cannot be read is no outcome and is not remembered; nor is what lacks something from outside.
     fn get<T>(
         &self,
         table: &Table<T>,
         request: Digest,
-        files: &dyn Files,
-        build: impl FnOnce(&dyn Files) -> Result<BuildResult<T>, ReadError>,
+        Reads { files, remotes }: Reads<'_>,
+        build: impl FnOnce(&Traced<'_>) -> Result<BuildResult<T>, ReadError>,
     ) -> Result<BuildResult<T>, ReadError> {
         let round = self.round.load(Ordering::Relaxed);
         let tree = files.entry(&TreePath::root())?.map(|entry| entry.id);
@@ -144,7 +151,8 @@ impl RenderCache {
             versions.iter().map(|v| (v.trace.clone(), v.seen_in)).collect()
         };
         for (trace, seen_in) in candidates {
-            if (tree.is_some() && seen_in == tree) || holds(&trace, files)? {
+            let is_same = (tree.is_some() && seen_in == tree) || trace.holds_in(files)?;
+            if is_same && trace.holds_outside(remotes) {
                 let mut kept = locked(&table.kept);
                 let versions = kept.get_mut(&request);
                 if let Some(hit) = versions.and_then(|v| v.iter_mut().find(|v| Arc::ptr_eq(&v.trace, &trace)))
@@ -155,7 +163,7 @@ impl RenderCache {
                 }
             }
         }
-        let traced = Traced::new(files);
+        let traced = Traced::new(files, remotes);
         let outcome = build(&traced)?;
         let trace = traced.into_trace().map(Arc::new);
         self.builds.fetch_add(1, Ordering::Relaxed);

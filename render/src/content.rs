@@ -8,16 +8,17 @@ use flotilla_core::source::SourceId;
 use flotilla_core::template::{Metadata, ValuesKind, Variables};
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
-use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output};
+use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
 use flotilla_yaml::{Node, Schema};
 
-use crate::cache::{Outcome, RenderCache};
+use crate::cache::{Outcome, Reads, RenderCache};
 use crate::field::Places;
 use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
 use crate::helm::{self, release::Release};
-use crate::source::{Artifact, SourceDefinition, fleet_source, prefix};
+use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
 use crate::substitute::{Built, Done};
+use crate::trace::Traced;
 use crate::{encrypted, overlay};
 
 /// A unit as its parent's output defines it.
@@ -97,7 +98,15 @@ pub(crate) struct Recipe<'a> {
     pub(crate) clusters: &'a TreePath,
     /// The cluster's Flux allows nothing from outside of a source.
     pub(crate) no_remote_bases: bool,
+    /// Where remote bases come from.
+    pub(crate) sources: &'a dyn Sources,
+    /// The unit's, in seconds.
+    pub(crate) interval: u32,
 }
+
+/// Remote bases that name remote bases, and so on; and how many of them.
+const ROUNDS: usize = 32;
+const MOST_REMOTES: usize = 1000;
 
 impl Recipe<'_> {
     fn key(&self) -> Digest {
@@ -128,9 +137,11 @@ impl Recipe<'_> {
 /// # Errors
 /// Only if the tree cannot be read; what is wrong with the content is the outcome.
 pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
-    let (key, files) = (recipe.key(), &*recipe.artifact.files);
+    let key = recipe.key();
+    let remotes = |address: &str| recipe.sources.remote(address, recipe.interval);
+    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes };
     let Some(variables) = recipe.variables else {
-        return cache.content(key, files, |files| {
+        return cache.content(key, reads, |files| {
             let output = build(files, recipe, &overlay::of(recipe.overlay))?;
             Ok(output.and_then(|output| sort(&output, recipe)).map(Into::into).map_err(Into::into))
         });
@@ -142,7 +153,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
         annotations: std::mem::take(&mut overlay.common_annotations),
     };
     let prefix = prefix(recipe.source);
-    let built = cache.built(key, files, |files| {
+    let built = cache.built(key, reads, |files| {
         let output = build(files, recipe, &overlay)?;
         let built = output.and_then(|output| Built::new(&output, &prefix).map_err(|problem| vec![problem]));
         Ok(built.map(Into::into).map_err(Into::into))
@@ -169,7 +180,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
 }
 
 fn build(
-    files: &dyn Files,
+    files: &Traced<'_>,
     recipe: &Recipe<'_>,
     overlay: &FluxOverlay,
 ) -> Result<Result<Output, Vec<Problem>>, ReadError> {
@@ -179,16 +190,40 @@ fn build(
         Some(_) => return failed(recipe.problem("is a file; spec.path names a folder")),
         None => return failed(recipe.problem("there is no such folder in the source")),
     }
-    match flotilla_kustomize::build_flux(files, recipe.path, overlay, &Answers::new()) {
-        Ok(output) => Ok(Ok(output)),
-        Err(BuildError::Failed(error)) => failed(recipe.failed(&error)),
-        Err(needs @ BuildError::Needs(_)) if recipe.no_remote_bases => {
-            failed(recipe.problem(format!("{needs}, which --no-remote-bases forbids")))
+    let mut answers = Answers::new();
+    for _ in 0..ROUNDS {
+        let needs = match flotilla_kustomize::build_flux(files, recipe.path, overlay, &answers) {
+            Ok(output) => return Ok(Ok(output)),
+            Err(BuildError::Failed(error)) => return failed(recipe.failed(&error)),
+            Err(BuildError::Needs(needs)) => needs,
+        };
+        if recipe.no_remote_bases {
+            let needs = BuildError::Needs(needs);
+            return failed(recipe.problem(format!("{needs}, which --no-remote-bases forbids")));
         }
-        Err(needs @ BuildError::Needs(_)) => {
-            failed(recipe.problem(format!("{needs}, which is not supported yet")))
+        if answers.len() + needs.len() > MOST_REMOTES {
+            break;
+        }
+        let mut missing = Vec::new();
+        // All of them are asked for, so that they are fetched at the same time.
+        for request in needs {
+            let answer = match &request {
+                Request::Remote(address) => files.remote(address).map_err(|reason| reason.0),
+                Request::Helm(_) => Err("is not supported in a Kustomization; use a HelmRelease".to_owned()),
+            };
+            match answer {
+                Ok(answer) => drop(answers.insert(request, answer)),
+                Err(reason) => missing.push(recipe.problem(format!("the build needs {request}: {reason}"))),
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Err(missing));
         }
     }
+    let message = format!(
+        "refers to more than {MOST_REMOTES} remote bases and files, or to {ROUNDS} behind each other"
+    );
+    failed(recipe.problem(message))
 }
 
 fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {

@@ -40,4 +40,4 @@ pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster};
 pub use content::{Content, Definition};
 pub use fleet::{ClusterDefinition, Fleet, discover};
 pub use lint::check_object;
-pub use source::{Artifact, NothingFetched, RenderedSource, Sources, Unavailable};
+pub use source::{Artifact, NothingFetched, RemoteBase, RenderedSource, Sources, Unavailable};

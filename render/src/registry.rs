@@ -1,9 +1,10 @@
 //! The sources that a cluster's units define, and which content each has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind, SourceSpec};
+use flotilla_core::unit::ServiceAccount;
 use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
 
@@ -21,6 +22,42 @@ pub(crate) enum Lookup {
     Unusable(String),
 }
 
+/// Who defined a source under an account.
+#[derive(Clone)]
+struct Maker {
+    unit: UnitId,
+    account: ServiceAccount,
+    /// Where that unit's files are.
+    files: SourceId,
+}
+
+/// Who wants the content of a source.
+pub(crate) struct Reader<'a> {
+    pub(crate) namespace: &'a str,
+    /// A unit under an account defined it: it reads its own namespace only.
+    pub(crate) confined: bool,
+    pub(crate) lineage: Lineage,
+}
+
+/// The units above a reader, the accounts that these and the reader are applied as, and where the files of those above
+/// are.
+#[derive(Default)]
+pub(crate) struct Lineage {
+    pub(crate) units: BTreeSet<UnitId>,
+    pub(crate) accounts: BTreeSet<ServiceAccount>,
+    pub(crate) files: BTreeSet<SourceId>,
+}
+
+impl Lineage {
+    /// Whether a source by this maker gives its content nothing that the maker does not have: else whoever may write a
+    /// tenant's repository could put a source of their own in the place of one that others are about to define.
+    fn trusts(&self, maker: &Maker) -> bool {
+        self.units.contains(&maker.unit)
+            || self.accounts.contains(&maker.account)
+            || self.files.contains(&maker.files)
+    }
+}
+
 /// How deep generators may read each other.
 const DEPTH: usize = 8;
 
@@ -28,8 +65,8 @@ const DEPTH: usize = 8;
 pub(crate) struct Registry<'a> {
     inputs: &'a Inputs<'a>,
     sources: BTreeMap<SourceId, RenderedSource>,
-    /// Sources that were rendered by a unit under a service account: they read their own namespace only.
-    confined: BTreeMap<SourceId, bool>,
+    /// Sources that were rendered by a unit under a service account, and who that is: they read their own namespace only.
+    makers: BTreeMap<SourceId, Maker>,
     generated: HashMap<SourceId, Result<BTreeMap<String, Artifact>, Lookup>>,
     /// Why the fleet repo must not be used, where its object asks for what we cannot do.
     fleet: Option<String>,
@@ -42,7 +79,7 @@ impl<'a> Registry<'a> {
         Self {
             inputs,
             sources: BTreeMap::new(),
-            confined: BTreeMap::new(),
+            makers: BTreeMap::new(),
             generated: HashMap::new(),
             fleet: None,
             own_namespace_only: false,
@@ -55,24 +92,44 @@ impl<'a> Registry<'a> {
 
     /// Takes what a unit's output defines. The first definition of a source counts; the problems returned are
     /// notices on the unit that comes later.
-    pub(crate) fn add(&mut self, unit: &UnitId, content: &Content, confined: bool) -> Vec<Problem> {
+    pub(crate) fn add(
+        &mut self,
+        unit: &UnitId,
+        content: &Content,
+        account: Option<&ServiceAccount>,
+        files: &SourceId,
+    ) -> Vec<Problem> {
         let mut notices = Vec::new();
+        let maker = account.map(|account| Maker {
+            unit: unit.clone(),
+            account: account.clone(),
+            files: files.clone(),
+        });
         for definition in &content.sources {
             let (id, at) = (&definition.source.id, (definition.file.clone(), definition.line));
             if *id == fleet_source() {
                 notices.extend(self.fleet_repo(unit, &definition.source, &at));
                 continue;
             }
-            match self.sources.get(id) {
+            // What is refused takes no place.
+            let is_there = |first: &&RenderedSource| first.source.is_some() || !self.makers.contains_key(id);
+            match self.sources.get(id).filter(is_there) {
                 None => {
+                    let refused = maker.as_ref().and_then(|maker| beyond(maker, &definition.source));
+                    let problems: Vec<Problem> = refused
+                        .map(|message| Problem::error(at.0.clone(), at.1, message))
+                        .into_iter()
+                        .collect();
+                    notices.extend(problems.iter().cloned().map(Problem::as_notice));
                     let rendered = RenderedSource {
                         defined_by: unit.clone(),
                         defined_at: at,
-                        source: Some(definition.source.clone()),
+                        source: Some(definition.source.clone()).filter(|_| problems.is_empty()),
                         object: definition.object.clone(),
-                        problems: Vec::new(),
+                        problems,
                     };
-                    self.confined.insert(id.clone(), confined);
+                    self.makers.remove(id);
+                    self.makers.extend(maker.clone().map(|maker| (id.clone(), maker)));
                     self.sources.insert(id.clone(), rendered);
                 }
                 Some(first) if first.source.as_ref() != Some(&definition.source) => {
@@ -129,9 +186,10 @@ impl<'a> Registry<'a> {
         Some(Problem::error(at.0.clone(), at.1, message).field(format!("spec.{first}")).as_notice())
     }
 
-    /// The content of a source, for somebody in `namespace` who may read only that one if `confined`.
-    pub(crate) fn content(&mut self, id: &SourceId, namespace: &str, confined: bool) -> Lookup {
-        if id.namespace != namespace && (confined || self.own_namespace_only) {
+    /// The content of a source, if the reader may have it.
+    pub(crate) fn content(&mut self, id: &SourceId, reader: &Reader<'_>) -> Lookup {
+        let Reader { namespace, confined, .. } = reader;
+        if id.namespace != *namespace && (*confined || self.own_namespace_only) {
             let why = if self.own_namespace_only {
                 "--no-cross-namespace-refs is set"
             } else {
@@ -139,10 +197,40 @@ impl<'a> Registry<'a> {
             };
             return Lookup::Unusable(format!("{id} is in another namespace than '{namespace}': {why}"));
         }
-        self.find(id, 0)
+        if let Some(refused) = self.refuse_stranger(id, &reader.lineage) {
+            return refused;
+        }
+        self.find(id, &reader.lineage, 0)
     }
 
-    fn find(&mut self, id: &SourceId, depth: usize) -> Lookup {
+    fn refuse_stranger(&self, id: &SourceId, lineage: &Lineage) -> Option<Lookup> {
+        let (source, Maker { unit, account, files }) = self.stranger(id, lineage, 0)?;
+        Some(Lookup::Unusable(format!(
+            "{source} is defined by {unit}, which is applied as {account} from {files}: only what that unit defines, units \
+             of the same account and units that the same source defines use it"
+        )))
+    }
+
+    /// The first source, of this one and those that it is made of, that somebody defined whom the reader does not trust.
+    fn stranger(&self, id: &SourceId, lineage: &Lineage, depth: usize) -> Option<(SourceId, Maker)> {
+        if let Some(maker) = self.makers.get(id).filter(|maker| !lineage.trusts(maker)) {
+            return Some((id.clone(), maker.clone()));
+        }
+        let spec = &self.sources.get(id)?.source.as_ref()?.spec;
+        let parts: Vec<&SourceId> = match spec {
+            SourceSpec::HelmChart(chart) => vec![&chart.source],
+            SourceSpec::Git(git) => git.include.iter().map(|include| &include.repository).collect(),
+            SourceSpec::Generator(generator) => generator.inputs.iter().map(|input| &input.source).collect(),
+            _ => Vec::new(),
+        };
+        // Deeper ones are refused where they are read.
+        if depth == DEPTH {
+            return None;
+        }
+        parts.into_iter().find_map(|part| self.stranger(part, lineage, depth + 1))
+    }
+
+    fn find(&mut self, id: &SourceId, lineage: &Lineage, depth: usize) -> Lookup {
         if *id == fleet_source() {
             return match &self.fleet {
                 Some(reason) => Lookup::Unusable(reason.clone()),
@@ -150,7 +238,7 @@ impl<'a> Registry<'a> {
             };
         }
         if id.kind == SourceKind::ExternalArtifact {
-            return self.external(id, depth);
+            return self.external(id, lineage, depth);
         }
         match self.usable(id) {
             Err(lookup) => lookup,
@@ -174,7 +262,7 @@ impl<'a> Registry<'a> {
     }
 
     /// What some generator of the namespace puts out under this name.
-    fn external(&mut self, id: &SourceId, depth: usize) -> Lookup {
+    fn external(&mut self, id: &SourceId, lineage: &Lineage, depth: usize) -> Lookup {
         if depth == DEPTH {
             return Lookup::Unusable(format!("{id}: generators read each other more than {DEPTH} deep"));
         }
@@ -193,10 +281,15 @@ impl<'a> Registry<'a> {
             if !named && generator.path_pattern.is_none() {
                 continue;
             }
-            match self.generate(&name, &generator, depth) {
+            // A generator of somebody else does not stand in the way of the one that is meant.
+            if self.makers.get(&name).is_some_and(|maker| !lineage.trusts(maker)) {
+                continue;
+            }
+            match self.generate(&name, &generator, lineage, depth) {
                 Ok(made) => {
                     if let Some(artifact) = made.get(&id.name) {
-                        return Lookup::Found(artifact.clone());
+                        let refused = self.refuse_stranger(&name, lineage);
+                        return refused.unwrap_or_else(|| Lookup::Found(artifact.clone()));
                     }
                 }
                 Err(lookup) => return lookup,
@@ -212,13 +305,15 @@ impl<'a> Registry<'a> {
         &mut self,
         name: &SourceId,
         generator: &ArtifactGenerator,
+        lineage: &Lineage,
         depth: usize,
     ) -> Result<BTreeMap<String, Artifact>, Lookup> {
         if let Some(done) = self.generated.get(name) {
             return done.clone();
         }
-        let made = self.make(name, generator, depth);
-        if !matches!(made, Err(Lookup::Undefined(_))) {
+        let made = self.make(name, generator, lineage, depth);
+        // Where there are accounts, readers may be given different things.
+        if !matches!(made, Err(Lookup::Undefined(_))) && self.makers.is_empty() {
             self.generated.insert(name.clone(), made.clone());
         }
         made
@@ -228,9 +323,10 @@ impl<'a> Registry<'a> {
         &mut self,
         name: &SourceId,
         generator: &ArtifactGenerator,
+        lineage: &Lineage,
         depth: usize,
     ) -> Result<BTreeMap<String, Artifact>, Lookup> {
-        let confined = self.confined.get(name).copied().unwrap_or(true) || self.own_namespace_only;
+        let confined = self.makers.contains_key(name) || self.own_namespace_only;
         let mut inputs = BTreeMap::new();
         for input in &generator.inputs {
             if confined && input.source.namespace != name.namespace {
@@ -238,7 +334,7 @@ impl<'a> Registry<'a> {
                     format!("{name}: {} is in another namespace, which it may not read", input.source);
                 return Err(Lookup::Unusable(message));
             }
-            match self.find(&input.source, depth + 1) {
+            match self.find(&input.source, lineage, depth + 1) {
                 Lookup::Found(artifact) => inputs.insert(input.alias.clone(), artifact),
                 other => return Err(other),
             };
@@ -255,6 +351,25 @@ impl<'a> Registry<'a> {
         let made = self.inputs.cache.generated(key, || self.inputs.sources.generate(generator, &inputs));
         made.map_err(|reason| Lookup::Unusable(format!("{name}: {reason}")))
     }
+}
+
+/// Why a source is not to be: whoever writes another repository could have the hub send a namespace's credentials to a
+/// server of their own, or read that namespace's sources.
+fn beyond(maker: &Maker, source: &Source) -> Option<String> {
+    let Maker { account, files, .. } = maker;
+    if source.id.namespace == account.namespace || *files == fleet_source() {
+        return None;
+    }
+    let what = match &source.spec {
+        SourceSpec::Generator(_) => "reads sources",
+        spec if spec.names_secrets() => "names secrets",
+        _ => return None,
+    };
+    Some(format!(
+        "{} {what} of the namespace {}, and {account}, as which {} is applied from {files}, is of another one; define it \
+         in the fleet repo, or under an account of that namespace",
+        source.id, source.id.namespace, maker.unit
+    ))
 }
 
 fn unverified(id: &SourceId) -> String {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind};
 use flotilla_core::{Digest, Object, UnitId};
+use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::Files;
 
 /// The content of a source at one revision.
@@ -44,6 +45,14 @@ impl Artifact {
     }
 }
 
+/// What a build is answered that names something outside of its source.
+#[derive(Clone)]
+pub struct RemoteBase {
+    pub answer: Answer,
+    /// Equal only for equal content.
+    pub id: Digest,
+}
+
 /// There is no content of a source to use: not yet, or not any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -62,6 +71,12 @@ pub trait Sources: Send + Sync {
         inputs: &BTreeMap<String, Artifact>,
     ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
         crate::generate::generate(generator, inputs)
+    }
+
+    /// What a kustomization names outside of its source, by its address there. Whoever builds it wants it looked at every
+    /// `interval` seconds.
+    fn remote(&self, _address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {
+        Err(Unavailable("is not fetched here".to_owned()))
     }
 
     /// Whether the operator uses this source though its `verify` block cannot be honoured.

@@ -138,6 +138,63 @@ fn held(render: &ClusterRender) -> Vec<Problem> {
 }
 
 #[test]
+fn a_chart_is_asked_once_the_releases_before_it_are_there() {
+    let unit = |name: &str, more: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: \
+             apps}}\nspec:\n  prune: true\n  interval: 1m\n  path: {name}\n  sourceRef: {{kind: GitRepository, name: \
+             flux-system, namespace: flux-system}}\n{more}"
+        )
+    };
+    let web = release("web", &format!("{CHART}  dependsOn: [{{name: between}}]\n"));
+    let mut files = vec![
+        ("clusters/x/repository.yaml", REPOSITORY.to_owned()),
+        ("clusters/x/a.yaml", unit("apps", "  dependsOn: [{name: infra}]\n")),
+        ("clusters/x/b.yaml", unit("infra", "")),
+        ("apps/web.yaml", web),
+        ("apps/between.yaml", release("between", CHART)),
+        ("infra/crds.yaml", release("crds", CHART)),
+        ("infra/other.yaml", release("other", CHART)),
+    ];
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: \
+                      routes.example.org}\nspec:\n  group: example.org\n  names: {kind: Route}\n  versions: [{name: v1}]\n";
+    let helm = |request: &TemplateRequest| {
+        let knows = request.capabilities.api_versions.contains(&"example.org/v1/Route".to_owned());
+        match request.name.as_str() {
+            "crds" => Ok(definition.to_owned()),
+            "other" => Ok(String::new()),
+            _ if knows => Ok(String::new()),
+            name => Err(format!("{name} needs routes")),
+        }
+    };
+    let world = World::default();
+    let (render, asked) = world.render(&files, helm);
+    let turns: Vec<&str> = asked.iter().map(|request| request.name.as_str()).collect();
+    assert_eq!(turns[2..], ["between", "web"], "{turns:?}");
+    let problems: Vec<_> = render.units.values().flat_map(|unit| &unit.problems).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+
+    // What does not render holds those that come after it, and nothing else; what was rendered before stays.
+    let world = World::default();
+    let refuse =
+        |request: &TemplateRequest| if request.name == "crds" { Err("no".into()) } else { helm(request) };
+    let (render, asked) = world.render(&files, refuse);
+    assert_eq!(asked.len(), 2);
+    let web = &render.units[&"helmrelease/apps/web".parse().unwrap()];
+    assert!(
+        web.unit.is_none() && web.problems[0].message.contains("comes after helmrelease/apps/"),
+        "{web:?}"
+    );
+
+    // In a circle nobody is first.
+    files[6].1 = release("other", &format!("{CHART}  dependsOn: [{{name: web}}]\n"));
+    let circle = release("web", &format!("{CHART}  dependsOn: [{{name: other}}]\n"));
+    files[3].1 = circle;
+    let (render, _) = World::default().render(&files, helm);
+    assert!(render.units[&"helmrelease/apps/web".parse().unwrap()].unit.is_none());
+}
+
+#[test]
 fn a_release_is_a_unit_with_what_helm_answers() {
     let world = World::default();
     let spec = format!(
@@ -147,8 +204,8 @@ fn a_release_is_a_unit_with_what_helm_answers() {
     all.push(("clusters/x/db.yaml", release("db", CHART)));
 
     let first = world.once(&all);
-    assert!(held(&first)[0].message.contains("helm has not rendered"), "{:?}", held(&first));
-    assert_eq!(first.requests.len(), 2);
+    assert!(held(&first)[0].message.contains("comes after helmrelease/apps/db"), "{:?}", held(&first));
+    assert_eq!(first.requests.values().map(|request| request.name.as_str()).collect::<Vec<_>>(), ["db"]);
     let (render, asked) = world.render(&all, config_map);
     let request = asked.iter().find(|request| request.name == "shop-web").unwrap();
     assert_eq!(
@@ -195,7 +252,11 @@ fn helm_runs_again_for_what_changes_the_answer_and_for_nothing_else() {
         assert_eq!(world.render(&files(&spec, more), config_map).1.len(), runs, "{what}");
     }
     let asked = World::default().render(&files(&base, crd), config_map).1;
-    assert_eq!(asked[0].capabilities.api_versions, ["example.org/v1", "example.org/v1/Monitor"]);
+    let apis = &asked[0].capabilities.api_versions;
+    assert!(apis.is_sorted() && !apis.iter().any(|api| api.starts_with("example.org/v0")), "{apis:?}");
+    for served in ["example.org/v1", "example.org/v1/Monitor", "networking.k8s.io/v1/Ingress", "v1/Secret"] {
+        assert!(apis.iter().any(|api| api == served), "{served}: {apis:?}");
+    }
 }
 
 #[test]

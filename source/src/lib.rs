@@ -9,7 +9,7 @@
 //! Flux's sources         ──► flux::Fetcher (a folder each) ──► files, revision
 //! a folder on disk     ───────────────────────────────────────► FolderFiles
 //!
-//! Reach: which addresses may be talked to at all
+//! Reach: which addresses may be talked to at all      Mirrors: which are fetched from elsewhere
 //! ```
 //!
 //! Everything here blocks: async callers put it on a blocking thread. Nothing polls by itself; the caller
@@ -19,6 +19,7 @@ pub mod flux;
 mod folder;
 mod git;
 mod http;
+mod mirror;
 mod mounted;
 mod oci;
 mod reach;
@@ -34,11 +35,10 @@ pub use git::spec::{
     Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,
 };
 pub use http::{HttpError, Proxy, Tls};
+pub use mirror::{Mirror, MirrorError, Mirrors};
 pub use mounted::Mounted;
 pub use oci::OciError;
 pub use reach::{Allowance, AllowanceError, Reach, ReachError};
-pub use remote::{
-    RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes, without_secrets,
-};
+pub use remote::{Remote, RemoteError, RemoteLimits, RemoteTree, RemoteUrl, RemoteUrlError, Remotes};
 pub use s3::S3Error;
 pub use semver::{Range, RangeError, loose, strict};

@@ -15,7 +15,7 @@ fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
     Ok(std::fs::write(path, text)?)
 }
 
-fn git(dir: &Path, args: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> anyhow::Result<()> {
     let output = Command::new("git")
         .args(["-c", "user.name=Ada", "-c", "user.email=x@example.org"])
         .args(args)
@@ -28,7 +28,7 @@ fn git(dir: &Path, args: &[&str]) -> anyhow::Result<()> {
 }
 
 /// With PATH, for `git`, in a folder.
-async fn run_in(folder: &Path, args: &[&str]) -> anyhow::Result<Ran> {
+pub(crate) async fn run_in(folder: &Path, args: &[&str]) -> anyhow::Result<Ran> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     Ok(flotilla(args).env("PATH", path).current_dir(folder).output().await?.into())
 }

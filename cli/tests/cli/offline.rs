@@ -6,6 +6,7 @@ use flotilla_proto::api::{Desired, Manifests, UnitManifests, UnitState};
 use serde_json::{Value, json};
 
 use crate::fake::FakeHub;
+use crate::kustomize::{git, run_in};
 use crate::run;
 
 const KUSTOMIZATION: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: web\n  \
@@ -237,5 +238,33 @@ async fn an_object_is_traced_to_its_file_unit_and_source() -> anyhow::Result<()>
     assert_eq!(nothing.code, 6, "{nothing:?}");
     assert!(nothing.stderr.contains("nothing in cluster staging renders deployment/a"), "{nothing:?}");
     assert_eq!(trace("a").await?.code, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_remote_base_is_fetched_for_a_render() -> anyhow::Result<()> {
+    let base = tempfile::tempdir()?;
+    write(base.path(), "web/kustomization.yaml", "resources: [map.yaml]\n")?;
+    write(base.path(), "web/map.yaml", &config_map("from-base", "one"))?;
+    git(base.path(), &["init", "-q", "-b", "main"])?;
+    git(base.path(), &["add", "-A"])?;
+    git(base.path(), &["commit", "-q", "-m", "base"])?;
+    let repo = repo()?;
+    let address = format!("file://{}//web?ref=main", base.path().display());
+    write(repo.path(), "apps/web/kustomization.yaml", &format!("resources: [map.yaml, '{address}']\n"))?;
+    let at = repo.path().to_str().unwrap();
+    let yaml = run_in(repo.path(), &["render", "--repo", at, "--cluster", "staging"]).await?;
+    assert_eq!((yaml.code, yaml.stderr.as_str()), (0, ""), "{yaml:?}");
+    assert!(
+        yaml.stdout.contains("name: a\n") && yaml.stdout.contains("name: from-base\n"),
+        "{}",
+        yaml.stdout
+    );
+
+    let gone = address.replace("ref=main", "ref=gone");
+    write(repo.path(), "apps/web/kustomization.yaml", &format!("resources: ['{gone}']\n"))?;
+    let held = run_in(repo.path(), &["render", "--repo", at, "--cluster", "staging"]).await?;
+    assert_eq!(held.code, 3, "{held:?}");
+    assert!(held.stderr.contains("no branch, tag or commit 'gone'"), "{}", held.stderr);
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::digest::Digest;
 use crate::inventory::{Inventory, Member, Uid};
 use crate::object::{ObjectId, ObjectRef};
 use crate::order::Stage;
-use crate::unit::{DriftMode, ObjectEntry, ServiceAccount, UnitId, UnitManifest};
+use crate::unit::{DriftMode, ObjectEntry, ServiceAccount, UnitId, UnitKind, UnitManifest};
 
 /// What the agent remembers of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub struct Declared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitPlan {
     pub unit: UnitId,
-    /// The account that the unit runs as.
+    /// The account that is acted as; `None`: the agent itself.
     pub account: Option<ServiceAccount>,
     pub target: Target,
     /// In stages, each complete before the next.
@@ -280,6 +280,7 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
     let mut plan = UnitPlan {
         unit: id.clone(),
         account: match &target {
+            Target::Desired(manifest) if makes_its_account(manifest, situation) => None,
             Target::Desired(manifest) | Target::Last(manifest, _) => manifest.spec.service_account.clone(),
             Target::Removed(..) => {
                 situation.inventory.units.get(id).and_then(|unit| unit.links.account.clone())
@@ -313,6 +314,17 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
         Target::Removed(_, Some(_)) | Target::Suspended | Target::Nothing(_) => {}
     }
     plan
+}
+
+/// Whether a root brings the account that it is to be applied as, to a cluster where nothing of it was ever applied:
+/// somebody else has to begin, as `flux bootstrap` does.
+fn makes_its_account(manifest: &UnitManifest, situation: &Situation) -> bool {
+    let Some(account) = &manifest.spec.service_account else { return false };
+    let makes = manifest.objects.iter().map(|entry| &entry.object.id).any(|id| {
+        id.is("", "ServiceAccount") && id.namespace == account.namespace && id.name == account.name
+    });
+    let applied = situation.standings.get(&manifest.id).and_then(|standing| standing.last.as_ref());
+    manifest.id.kind == UnitKind::Root && makes && applied.is_none()
 }
 
 fn plan_object(

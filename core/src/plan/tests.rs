@@ -290,6 +290,43 @@ fn a_child_waits_for_its_parents_apply_and_a_dependent_for_readiness() {
 }
 
 #[test]
+fn a_root_that_brings_its_account_is_begun_without_it() {
+    let account: crate::ServiceAccount = "flux-system/kc".parse().unwrap();
+    let object = |kind: &str, name: &str| ObjectEntry {
+        object: ObjectRef { id: ObjectId::new("", kind, "flux-system", name), version: "v1".into() },
+        digest: Digest::of(name.as_bytes()),
+        size: 1,
+    };
+    let spec = UnitSpec { service_account: Some(account.clone()), ..UnitSpec::default() };
+    let of = |id: UnitId, objects: &[(&str, &str)]| {
+        let objects = objects.iter().map(|(kind, name)| object(kind, name)).collect();
+        Arc::new(UnitManifest::new(id, spec.clone(), objects))
+    };
+    let acts = |world: &mut World, manifest: &Arc<UnitManifest>| {
+        world.present(manifest);
+        world.plan(&manifest.id).account
+    };
+    let root = of(UnitId::root(), &[("ServiceAccount", "kc"), ("ConfigMap", "c")]);
+    let mut world = World::default();
+    assert_eq!(acts(&mut world, &root), None);
+    // Half of it does not count: what the account may do is still to come.
+    let half = world.plan(&UnitId::root());
+    world.execute(&half, &[ObjectId::new("", "ConfigMap", "flux-system", "c")].into());
+    assert_eq!(acts(&mut world, &root), None);
+    world.settle(&none());
+    assert_eq!(acts(&mut world, &root), Some(account.clone()));
+    // Once begun, another account has to be there already.
+    let more = of(UnitId::root(), &[("ServiceAccount", "kc"), ("ConfigMap", "d")]);
+    assert_eq!(acts(&mut world, &more), Some(account.clone()));
+    // Nobody else brings an account to act as, nor does a root whose account is another's.
+    for other in
+        [of(unit("tenant"), &[("ServiceAccount", "kc")]), of(UnitId::root(), &[("ServiceAccount", "other")])]
+    {
+        assert_eq!(acts(&mut World::default(), &other), Some(account.clone()), "{}", other.id);
+    }
+}
+
+#[test]
 fn a_cycle_waits_and_says_so() {
     let mut world = World::default();
     for (name, on) in [("a", "b"), ("b", "a")] {

@@ -50,8 +50,8 @@ pub struct Worker {
     metrics: Metrics,
 }
 
-/// How often one round goes back to helm for one cluster.
-const MAX_TURNS: usize = 4;
+/// How often one round goes back to helm for one cluster: so many releases may come after each other.
+const MAX_TURNS: usize = 16;
 
 /// What one cluster last rendered to.
 #[derive(Default)]

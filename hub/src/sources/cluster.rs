@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flotilla_core::ClusterName;
 use flotilla_core::source::{
     GitRepository, HelmChart, ReconcileStrategy, Scheme, SecretName, Source, SourceId, SourceKind, SourceSpec,
 };
+use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
-use flotilla_render::{Artifact, RenderedSource, Sources, Unavailable};
+use flotilla_kustomize::without_secrets;
+use flotilla_render::{Artifact, RemoteBase, RenderedSource, Sources, Unavailable};
 use flotilla_runtime::tasks::chain;
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
@@ -19,6 +20,8 @@ use super::library::Demand;
 
 /// How deep repositories may include each other.
 const DEPTH: usize = 8;
+/// For one look at a remote base that names no time itself, in seconds.
+const REMOTE_TIMEOUT: u32 = 60;
 
 /// For one cluster and one round.
 pub struct ClusterSources<'a> {
@@ -26,12 +29,16 @@ pub struct ClusterSources<'a> {
     cluster: &'a ClusterName,
     /// What the cluster's last render defined, and what this one has asked for.
     defined: Mutex<BTreeMap<SourceId, Source>>,
+    /// What builds asked for outside of their sources, each as often as the one that is in the greatest hurry.
+    remotes: Mutex<BTreeMap<SourceId, Source>>,
+    /// What was used so far: all units of a round see one revision, whatever is fetched meanwhile.
+    pinned: Mutex<BTreeMap<(SourceId, Digest), Result<Fetched, String>>>,
 }
 
 impl<'a> ClusterSources<'a> {
     pub fn new(library: &'a Library, cluster: &'a ClusterName) -> Self {
         let defined = Mutex::new(library.defined(cluster));
-        Self { library, cluster, defined }
+        Self { library, cluster, defined, remotes: Mutex::default(), pinned: Mutex::default() }
     }
 
     /// Tells the library what this cluster's render defined.
@@ -42,7 +49,12 @@ impl<'a> ClusterSources<'a> {
         defined.extend(known.map(|source| (source.id.clone(), source)));
         drop(defined);
         let demands = sources.iter().map(|(id, rendered)| (id.clone(), self.demand_of(rendered)));
-        self.library.demand(self.cluster, demands.collect());
+        let remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let remotes = remotes.into_iter().map(|(id, source)| {
+            let key = self.wanted(&source).ok().map(|wanted| wanted.key());
+            (id, Demand { source: Some(source), key, problem: None })
+        });
+        self.library.demand(self.cluster, demands.chain(remotes).collect());
     }
 
     fn demand_of(&self, rendered: &RenderedSource) -> Demand {
@@ -119,7 +131,10 @@ impl<'a> ClusterSources<'a> {
             SourceSpec::HelmRepository(helm) => {
                 Secrets { secret: secret(&helm.secret)?, cert: secret(&helm.cert_secret)?, proxy: None }
             }
-            SourceSpec::HelmChart(_) | SourceSpec::Generator(_) | SourceSpec::External => Secrets::default(),
+            SourceSpec::HelmChart(_)
+            | SourceSpec::Generator(_)
+            | SourceSpec::External
+            | SourceSpec::RemoteBase(_) => Secrets::default(),
         };
         let timeout = Duration::from_secs(u64::from(source.timeout.max(1)));
         // What a repository includes is laid over it afterwards, so it is fetched once with and without.
@@ -153,11 +168,17 @@ impl<'a> ClusterSources<'a> {
             return self.chart_of_tree(chart, depth);
         }
         let wanted = self.wanted(source)?;
-        let own = self.library.content(self.cluster, source, &wanted)?;
+        let own = self.pinned(source, &wanted)?;
         match &source.spec {
             SourceSpec::Git(git) if !git.include.is_empty() => self.with_included(git, own, depth),
             _ => Ok(own),
         }
+    }
+
+    fn pinned(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = pinned.entry((source.id.clone(), wanted.key()));
+        entry.or_insert_with(|| self.library.content(self.cluster, source, wanted)).clone()
     }
 
     /// A chart that is a folder of a GitRepository or Bucket.
@@ -240,7 +261,30 @@ impl Sources for ClusterSources<'_> {
         Ok(Artifact::new(fetched.files, fetched.revision, &origin))
     }
 
+    fn remote(&self, address: &str, interval: u32) -> Result<RemoteBase, Unavailable> {
+        let id = SourceId::new(SourceKind::RemoteBase, "", named(address));
+        let spec = SourceSpec::RemoteBase(address.to_owned());
+        let mut source = Source { id: id.clone(), interval, timeout: REMOTE_TIMEOUT, suspend: false, spec };
+        let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = remotes.get(&id) {
+            source.interval = other.interval.min(interval);
+        }
+        remotes.insert(id, source.clone());
+        drop(remotes);
+        let fetched = self.fetched(&source, 0).map_err(Unavailable)?;
+        let id = Digest::of_parts([address.as_bytes(), fetched.revision.as_bytes()]);
+        let answer = flotilla_source::flux::answer(address, fetched).map_err(Unavailable)?;
+        Ok(RemoteBase { answer, id })
+    }
+
     fn allows_unverified(&self, source: &SourceId) -> bool {
         self.library.settings.allow_unverified.contains(source)
     }
+}
+
+/// The name of a remote base, for people too: where its address holds a secret, the address without it and a digest, for
+/// others may have other secrets.
+fn named(address: &str) -> String {
+    let shown = without_secrets(address);
+    if shown == address { shown } else { format!("{shown} ({})", Digest::of(address.as_bytes()).short()) }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_core::source::{Source, SourceId};
+use flotilla_core::source::{Source, SourceId, SourceKind};
 use flotilla_core::{ClusterName, Digest};
 use flotilla_proto::api;
 use flotilla_runtime::tasks::chain;
@@ -365,11 +365,11 @@ impl Library {
 }
 
 fn show(id: &SourceId, demand: &Demand, slot: Option<&Slot>) -> api::Source {
-    let mut shown = api::Source {
-        name: format!("{}/{}", id.namespace, id.name),
-        kind: id.kind.to_string(),
-        ..api::Source::default()
+    let name = match id.kind {
+        SourceKind::RemoteBase => id.name.clone(),
+        _ => format!("{}/{}", id.namespace, id.name),
     };
+    let mut shown = api::Source { name, kind: id.kind.to_string(), ..api::Source::default() };
     if let Some(source) = &demand.source {
         shown.url = address(&source.spec);
         shown.reference = reference(&source.spec);

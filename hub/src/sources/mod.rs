@@ -44,10 +44,7 @@ pub struct SourceSettings {
 
 impl Default for SourceSettings {
     fn default() -> Self {
-        let policy = Policy {
-            reach: flotilla_source::Reach::Public(Vec::new()),
-            limits: flotilla_source::flux::SourceLimits::default(),
-        };
+        let policy = Policy::new(flotilla_source::Reach::Public(Vec::new()));
         Self { policy, allow_unverified: Vec::new(), secrets: None }
     }
 }

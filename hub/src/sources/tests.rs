@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use flotilla_core::{ClusterName, UnitEntry};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::{Limits, Program};
-use flotilla_source::flux::{Policy, SourceLimits};
+use flotilla_source::flux::Policy;
 use flotilla_source::{GitRepo, GitSpec, Reach};
 
 use super::{Library, SourceSettings, run};
@@ -59,7 +59,7 @@ impl Bench {
 
     fn library(&self, change: impl FnOnce(&mut SourceSettings)) -> Arc<Library> {
         let allowed = format!("file://{}", self.folder.path().display()).parse().unwrap();
-        let policy = Policy { reach: Reach::Public(vec![allowed]), limits: SourceLimits::default() };
+        let policy = Policy::new(Reach::Public(vec![allowed]));
         let mut settings = SourceSettings { policy, ..SourceSettings::default() };
         change(&mut settings);
         Arc::new(Library::new(self.path("sources"), settings, None))
@@ -264,6 +264,89 @@ async fn a_repository_includes_folders_of_others() {
     library.hurry(|_, id| id.name == "other");
     until(&mut worker, &library, || bench.app("x") == "3").await;
     assert_ne!(bench.board.current(&"x".parse().unwrap()).unwrap().state.digest(), first);
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
+    let bench = Bench::new();
+    commit(
+        &bench.path("base"),
+        &[("web/a.yaml", &map("a")), ("web/kustomization.yaml", "resources: [a.yaml]\n")],
+    );
+    let address = format!("file://{}//web?ref=main", bench.path("base").display());
+    let app = APP.replace(
+        "{kind: GitRepository, name: repo}",
+        "{kind: GitRepository, name: flux-system, namespace: flux-system}",
+    );
+    commit(
+        &bench.path("fleet"),
+        &[
+            ("clusters/x/app.yaml", &app),
+            ("deploy/kustomization.yaml", &format!("resources: ['{address}']\n")),
+        ],
+    );
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    worker.round(true, &AtomicBool::new(false));
+    assert_eq!(bench.app("x"), "held", "before it is fetched");
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || bench.app("x") == "1").await;
+    let [shown] = &library.view()[..] else { panic!("{:?}", library.view()) };
+    assert_eq!(
+        (shown.kind.as_str(), &shown.name, &shown.clusters[..]),
+        ("RemoteBase", &address, &["x".to_owned()][..])
+    );
+    assert!(shown.ready && shown.revision.starts_with("sha1:"), "{shown:?}");
+
+    let two = format!("{}---\n{}", map("a"), map("b"));
+    commit(&bench.path("base"), &[("web/a.yaml", &two)]);
+    library.hurry(|_, _| true);
+    until(&mut worker, &library, || bench.app("x") == "2").await;
+    std::fs::rename(bench.path("base"), bench.path("away")).unwrap();
+    library.hurry(|_, _| true);
+    until(&mut worker, &library, || library.view().iter().any(|source| !source.ready)).await;
+    assert_eq!(bench.app("x"), "2", "the last good one stays");
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+    drop((worker, library));
+
+    // Another start has what was fetched, though the repository is away.
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    commit(
+        &bench.path("fleet"),
+        &[("deploy/kustomization.yaml", &format!("namePrefix: x-\nresources: ['{address}']\n"))],
+    );
+    worker.round(true, &AtomicBool::new(false));
+    assert_eq!(bench.app("x"), "2", "{:?}", library.view());
+    let state = bench.board.current(&"x".parse().unwrap()).unwrap();
+    let Some(UnitEntry::Present(unit)) = state.state.units().get(&"team/app".parse().unwrap()) else {
+        panic!()
+    };
+    assert_eq!(unit.objects[0].object.id.name, "x-a");
+
+    // A fleet that refers to it no more wants it no more.
+    commit(&bench.path("fleet"), &[("deploy/kustomization.yaml", "resources: []\n")]);
+    worker.round(true, &AtomicBool::new(false));
+    assert!(library.view().is_empty(), "{:?}", library.view());
+
+    drop((worker, library));
+
+    // The operator's list counts for bases too.
+    commit(
+        &bench.path("fleet"),
+        &[("deploy/kustomization.yaml", &format!("resources: ['{address}', 'file:///srv/x//y']\n"))],
+    );
+    let library = bench.library(|settings| settings.policy.reach = Reach::Public(Vec::new()));
+    let mut worker = bench.worker(&library);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let refused =
+        || library.view().iter().any(|source| source.message.contains("--allow-source file:///srv/x"));
+    until(&mut worker, &library, refused).await;
     shutdown.cancel();
     fetching.await.unwrap().unwrap();
 }

@@ -50,7 +50,8 @@ impl Reader<'_> {
             SourceKind::HelmRepository => SourceSpec::HelmRepository(self.helm_repository(&object)?),
             SourceKind::HelmChart => SourceSpec::HelmChart(self.helm_chart(&object)?),
             SourceKind::ArtifactGenerator => SourceSpec::Generator(self.generator(&object)?),
-            SourceKind::ExternalArtifact => SourceSpec::External,
+            // No object has the second.
+            SourceKind::ExternalArtifact | SourceKind::RemoteBase => SourceSpec::External,
         };
         let needs_interval = matches!(
             self.id.kind,
@@ -149,7 +150,7 @@ impl Reader<'_> {
                 "version",
             ],
             SourceKind::ArtifactGenerator => &["artifacts", "commonMetadata", "pathPattern", "sources"],
-            SourceKind::ExternalArtifact => &["sourceRef"],
+            SourceKind::ExternalArtifact | SourceKind::RemoteBase => &["sourceRef"],
         }
     }
 

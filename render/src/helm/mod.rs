@@ -9,6 +9,7 @@
 //!                                          caller: helm, then again       manifests ─► post-renderers ─► content
 //! ```
 
+pub(crate) mod builtin;
 mod lookup;
 mod manifests;
 mod plan;
@@ -25,7 +26,8 @@ pub(crate) use plan::{Config, Planned, plan};
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{MemoryFiles, ReadError};
 
-use crate::cache::{Outcome, RenderCache};
+use crate::cache::{Outcome, Reads, RenderCache};
+use crate::source::Unavailable;
 use release::Release;
 
 /// The content of a release whose manifests are there, from memory if it was made before.
@@ -44,7 +46,7 @@ pub(crate) fn content(
     let parts = [key.as_bytes().as_slice(), what.as_bytes()];
     let id = Digest::of_parts(parts.into_iter().chain(after.iter().map(String::as_bytes)));
     // It reads no files: what is kept is good for ever.
-    cache.content(id, &MemoryFiles::default(), |_| {
-        Ok(manifests::content(release, text).map(Into::into).map_err(Into::into))
-    })
+    let nowhere = |_: &str| Err(Unavailable("releases refer to nothing outside".to_owned()));
+    let reads = Reads { files: &MemoryFiles::default(), remotes: &nowhere };
+    cache.content(id, reads, |_| Ok(manifests::content(release, text).map(Into::into).map_err(Into::into)))
 }

@@ -1,6 +1,7 @@
 //! From a cluster's root to all its units, breadth first. A unit waits in the queue until something that is rendered
 //! defines its source; what still waits when nothing else can go on names what is missing.
 
+mod order;
 mod release;
 mod variables;
 
@@ -21,7 +22,7 @@ use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
 use crate::flux::components::Lockdown;
 use crate::helm::TemplateRequest;
-use crate::registry::{Lookup, Registry};
+use crate::registry::{Lineage, Lookup, Reader, Registry};
 use crate::source::{Artifact, fleet_source};
 use crate::values::ConfigMaps;
 use variables::NoVariables;
@@ -54,10 +55,12 @@ struct Walk<'a> {
     inputs: &'a Inputs<'a>,
     cluster: &'a ClusterDefinition,
     units: BTreeMap<UnitId, RenderedUnit>,
+    /// As which they are applied, where that is not the agent itself.
+    accounts: BTreeMap<UnitId, ServiceAccount>,
     registry: Registry<'a>,
     queue: VecDeque<Pending>,
     /// Releases come when nothing else can go on: then what their values are taken from is rendered, and which APIs
-    /// the cluster is given is known.
+    /// the cluster is given is known but for those of other releases.
     releases: VecDeque<Pending>,
     requests: BTreeMap<Digest, TemplateRequest>,
     waiting: Vec<(Pending, Waits)>,
@@ -72,6 +75,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         inputs,
         cluster,
         units: BTreeMap::new(),
+        accounts: BTreeMap::new(),
         registry,
         queue: VecDeque::new(),
         releases: VecDeque::new(),
@@ -82,7 +86,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
     };
     walk.root()?;
     loop {
-        while let Some(pending) = walk.queue.pop_front() {
+        while let Some(pending) = walk.next() {
             walk.unit(pending)?;
         }
         let before = walk.waiting.len();
@@ -92,7 +96,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         if !walk.queue.is_empty() || walk.waiting.len() != before {
             continue;
         }
-        let releases = std::mem::take(&mut walk.releases);
+        let releases = walk.next_releases();
         if !releases.is_empty() {
             let capabilities = walk.capabilities();
             for pending in releases {
@@ -176,6 +180,13 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// What the fleet repo holds goes before what it refers to: of two definitions the first counts, and it shall not be
+    /// the one in a tenant's repository.
+    fn next(&mut self) -> Option<Pending> {
+        let own = self.queue.iter().position(|pending| pending.definition.source == fleet_source());
+        self.queue.remove(own.unwrap_or_default())
+    }
+
     /// Ends a wait that nothing else ends. Who waits for variables goes on without; who waits for a source is held,
     /// first what was rendered before, for its last good output may define what others wait for.
     fn give_up(&mut self) {
@@ -214,10 +225,13 @@ impl Walk<'_> {
 
     /// The content of a unit's source. `None`: the unit waits for it, or is held.
     fn artifact(&mut self, pending: Pending) -> Option<(Pending, Artifact)> {
-        let Definition { id, source, .. } = &pending.definition;
-        let source = source.clone();
-        let confined = pending.parent_account.is_some();
-        match self.registry.content(&source, &id.namespace, confined) {
+        let source = pending.definition.source.clone();
+        let reader = Reader {
+            namespace: &pending.definition.id.namespace,
+            confined: pending.parent_account.is_some(),
+            lineage: self.lineage(&pending),
+        };
+        match self.registry.content(&source, &reader) {
             Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
                 let missing = format!("{missing} is not defined in this cluster");
@@ -230,6 +244,19 @@ impl Walk<'_> {
                 None
             }
         }
+    }
+
+    fn lineage(&self, pending: &Pending) -> Lineage {
+        let mut lineage = Lineage::default();
+        lineage.accounts.extend(self.account(pending));
+        let mut above = pending.parent.clone();
+        while let Some((id, unit)) = above.and_then(|id| Some((id.clone(), self.units.get(&id)?))) {
+            lineage.files.insert(unit.source.clone());
+            lineage.accounts.extend(self.accounts.get(&id).cloned());
+            above = unit.parent.clone();
+            lineage.units.insert(id);
+        }
+        lineage
     }
 
     fn built(
@@ -275,6 +302,8 @@ impl Walk<'_> {
             variables,
             clusters: self.inputs.clusters,
             no_remote_bases: self.lockdown.no_remote_bases,
+            sources: self.inputs.sources,
+            interval: definition.spec.interval,
         };
         content::render(self.inputs.cache, &recipe)
     }
@@ -362,9 +391,10 @@ impl Walk<'_> {
             problems,
         };
         self.units.insert(id.clone(), rendered);
+        self.accounts.extend(account.clone().map(|account| (id.clone(), account)));
         let Some(content) = defines else { return };
         self.values.add(&content);
-        let mut notices = self.registry.add(&id, &content, account.is_some());
+        let mut notices = self.registry.add(&id, &content, account.as_ref(), &definition.source);
         for (child, problems) in &content.broken_children {
             self.broken(child, &id, problems.clone());
         }

@@ -51,8 +51,13 @@ impl Walk<'_> {
                         .map(|outcome| self.at(&pending, outcome)),
                     Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
                     None => {
-                        self.requests.insert(key, *request);
-                        let message = "helm has not rendered the release yet".to_owned();
+                        let message = match self.waits_for(&pending) {
+                            Some(other) => format!("comes after {other}, which is not rendered yet"),
+                            None => {
+                                self.requests.insert(key, *request);
+                                "helm has not rendered the release yet".to_owned()
+                            }
+                        };
                         Ok(Err([self.place(&pending.definition, message)].into()))
                     }
                 }
@@ -90,14 +95,15 @@ impl Walk<'_> {
         object.map_or(Config::Absent, |object| Config::Found(config::data(&object.value())))
     }
 
-    /// What the cluster's Kubernetes is, and the APIs that its own units bring.
+    /// What the cluster's Kubernetes is, the APIs that all have, and those that its own units bring.
     pub(super) fn capabilities(&self) -> Option<Capabilities> {
         let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
         let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
             let id = object.id();
             (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
         });
-        let mut api_versions: Vec<String> = definitions.flat_map(|object| served(&object.value())).collect();
+        let of_units = definitions.flat_map(|object| served(&object.value()));
+        let mut api_versions: Vec<String> = of_units.chain(helm::builtin::kinds()).collect();
         api_versions.sort();
         api_versions.dedup();
         Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })

@@ -7,6 +7,8 @@ mod fleet_example;
 mod flux_live;
 mod flux_repos;
 mod generate;
+mod nesting;
+mod remotes;
 mod sources;
 mod substitute;
 mod world;

@@ -165,6 +165,7 @@ impl GitSource {
         spec.ca_pem = auth.ca_pem.clone();
         spec.proxy = self.secrets.proxy.as_ref().map(proxy).transpose()?;
         spec.reach = self.policy.reach.clone();
+        spec.mirrors = self.policy.mirrors.clone();
         let limits = &self.policy.limits;
         spec.limits =
             GitLimits { file_bytes: limits.file_bytes, clone_bytes: limits.bytes, timeout: self.timeout };

@@ -1,5 +1,6 @@
 //! `HelmRepository` and `HelmChart`: an index by HTTP, or a registry; the chart by the digest that the index gives.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::archive::{State, Store, fetched};
 use super::oci::repository;
 use super::{Fetched, Policy, Secrets, SourceError};
 use crate::http::{Conditional, Http, Tls, parse_url, shown};
+use crate::mirror::Mirrors;
 use crate::oci::sha256;
 use crate::semver::{Range, loose};
 
@@ -203,6 +205,8 @@ struct Access {
     base: Url,
     basic: Option<HeaderValue>,
     pass_credentials: bool,
+    /// Indexes name charts at public hosts too.
+    mirrors: Mirrors,
     timeout: Duration,
 }
 
@@ -239,6 +243,7 @@ impl Access {
             base: parse_url(&base)?,
             basic: header,
             pass_credentials: repository.pass_credentials,
+            mirrors: policy.mirrors.clone(),
             timeout,
         })
     }
@@ -272,6 +277,9 @@ impl Access {
     }
 
     fn join(&self, path: &str) -> Result<Url, SourceError> {
+        if let Cow::Owned(moved) = self.mirrors.address(path) {
+            return Ok(parse_url(&moved)?);
+        }
         self.base
             .join(path)
             .map_err(|error| SourceError::Wrong(format!("'{path}' of {}: {error}", self.shown())))

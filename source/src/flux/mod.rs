@@ -13,6 +13,7 @@ mod bucket;
 mod git;
 mod helm;
 mod oci;
+mod remote;
 mod secret;
 
 use std::fmt;
@@ -24,20 +25,32 @@ use std::time::Duration;
 use flotilla_core::Digest;
 use flotilla_core::source::{GitRepository, HelmRepository, SourceSpec};
 use flotilla_kustomize::files::{Files, ReadError};
+use flotilla_kustomize::without_secrets;
 
 use crate::git::error::{CommitError, FetchError, OpenError};
 use crate::http::HttpError;
+use crate::mirror::Mirrors;
 use crate::oci::OciError;
 use crate::reach::Reach;
+use crate::remote::RemoteError;
 use crate::s3::S3Error;
 
+pub use remote::answer;
 pub use secret::{Secret, SecretError};
 
 /// What the operator lays down for all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub reach: Reach,
+    pub mirrors: Mirrors,
     pub limits: SourceLimits,
+}
+
+impl Policy {
+    /// Without mirrors, with the default limits.
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, mirrors: Mirrors::default(), limits: SourceLimits::default() }
+    }
 }
 
 /// Bounds on what one source may cost.
@@ -124,6 +137,8 @@ pub enum SourceError {
     Oci(#[from] OciError),
     #[error(transparent)]
     S3(#[from] S3Error),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error("{0}")]
     Wrong(String),
     #[error("its files have more than the limit of {0} bytes; leave some out, or raise the limit")]
@@ -160,6 +175,7 @@ enum Kind {
     Bucket(bucket::BucketSource),
     Index(helm::IndexSource),
     Chart(helm::ChartSource),
+    Remote(Box<remote::RemoteSource>),
 }
 
 impl Fetcher {
@@ -168,7 +184,7 @@ impl Fetcher {
     /// # Errors
     /// Where the folder or the source cannot be used.
     pub fn open(dir: PathBuf, wanted: Wanted, policy: &Policy) -> Result<Self, SourceError> {
-        let Wanted { spec, repository, secrets, timeout } = wanted;
+        let Wanted { spec, repository, secrets, timeout } = policy.mirrors.wanted(wanted)?;
         let kind = match spec {
             SourceSpec::Git(spec) => {
                 Kind::Git(Box::new(git::GitSource::open(dir, spec, secrets, timeout, policy.clone())?))
@@ -187,6 +203,9 @@ impl Fetcher {
                 let repository = repository.ok_or_else(none)?;
                 Kind::Chart(helm::ChartSource::open(dir, spec, repository, secrets, timeout, policy.clone()))
             }
+            SourceSpec::RemoteBase(url) => {
+                Kind::Remote(Box::new(remote::RemoteSource::open(dir, url, timeout, policy)))
+            }
             SourceSpec::Generator(_) | SourceSpec::External => {
                 return Err(SourceError::Wrong("it is made of other sources, not fetched".into()));
             }
@@ -202,6 +221,7 @@ impl Fetcher {
             Kind::Bucket(source) => source.last(),
             Kind::Index(source) => source.last(),
             Kind::Chart(source) => source.last(),
+            Kind::Remote(source) => source.last(),
         }
     }
 
@@ -216,6 +236,7 @@ impl Fetcher {
             Kind::Bucket(source) => source.fetch(),
             Kind::Index(source) => source.fetch(),
             Kind::Chart(source) => source.fetch(),
+            Kind::Remote(source) => source.fetch(cancel),
         }
     }
 }
@@ -231,6 +252,7 @@ pub fn address(spec: &SourceSpec) -> String {
         }
         SourceSpec::HelmRepository(helm) => helm.url.to_string(),
         SourceSpec::HelmChart(chart) => format!("{} of {}", chart.chart, chart.source),
+        SourceSpec::RemoteBase(url) => without_secrets(url),
         SourceSpec::Generator(_) | SourceSpec::External => String::new(),
     }
 }

@@ -9,6 +9,7 @@ use gix::url::Scheme;
 
 use super::repo::CommitId;
 use crate::http::Proxy;
+use crate::mirror::Mirrors;
 use crate::reach::Reach;
 
 /// The address of a Git repository, of a kind that can be fetched. It never holds or shows a secret: a user and
@@ -314,6 +315,8 @@ pub struct GitSpec {
     pub proxy: Option<Proxy>,
     /// Which addresses may be talked to.
     pub reach: Reach,
+    /// Where submodules are fetched from; the address itself is taken as it is.
+    pub mirrors: Mirrors,
     pub limits: GitLimits,
 }
 
@@ -326,7 +329,8 @@ impl GitSpec {
     /// Without credentials, with the default limits, without the past.
     pub fn shallow(url: GitUrl, reference: Reference) -> Self {
         let (history, limits, reach) = (History::Shallow, GitLimits::default(), Reach::Anything);
-        Self { url, reference, history, credentials: None, ca_pem: None, proxy: None, reach, limits }
+        let mirrors = Mirrors::default();
+        Self { url, reference, history, credentials: None, ca_pem: None, proxy: None, reach, mirrors, limits }
     }
 
     /// Those set, else those that stood inside the URL.

@@ -1,5 +1,6 @@
 //! The submodules of a commit, fetched and put in their places.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -77,7 +78,11 @@ fn fetch(
 }
 
 fn module_spec(parent: &GitSpec, submodule: &Submodule) -> Result<GitSpec, String> {
-    let address = resolve(&parent.url.to_string(), &submodule.url)?;
+    // The parent's own address is from where it was fetched, and so is what is relative to it.
+    let address = match parent.mirrors.address(&submodule.url) {
+        Cow::Owned(moved) => moved,
+        Cow::Borrowed(named) => resolve(&parent.url.to_string(), named)?,
+    };
     let url: GitUrl = address.parse().map_err(|error: super::spec::UrlError| error.to_string())?;
     if url.is_file() && !parent.url.is_file() {
         return Err(format!("{url} is a folder of this machine, which a remote repository may not name"));

@@ -365,7 +365,13 @@ fn check_reach(spec: &GitSpec) -> Result<(), FetchError> {
         None if spec.url.is_ssh() => spec.reach.check_host(host),
         None => spec.reach.check_literal(host),
     };
-    checked.map_err(|error| FetchError::OutOfReach { url: spec.url.to_string(), reason: error.to_string() })
+    let refused = |reason: String| FetchError::OutOfReach { url: spec.url.to_string(), reason };
+    checked.map_err(|error| refused(error.to_string()))?;
+    // The ssh program would show the keys of whoever runs it: not for whoever writes an address into a repository.
+    if spec.url.is_ssh() && spec.reach != Reach::Anything && spec.credentials().is_none() {
+        return Err(refused("ssh needs a key, and there is none for this address; use https".to_owned()));
+    }
+    Ok(())
 }
 
 /// TLS by rustls with ring, trusting the system's roots and those of the spec.

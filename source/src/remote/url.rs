@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use flotilla_kustomize::files::TreePath;
+use flotilla_kustomize::without_secrets;
 
 use crate::git::spec::GitUrl;
 
@@ -198,27 +199,6 @@ fn split(host: &str, rest: &str) -> Option<(String, String)> {
     let first = slashes.next().filter(|first| *first > 0 && first + 1 < rest.len())?;
     let end = slashes.next().unwrap_or(rest.len());
     (end > first + 1).then(|| (rest[..end].to_owned(), rest[end..].to_owned()))
-}
-
-/// An address without what may be a password: the user, and what `?` begins but for kustomize's own words.
-pub fn without_secrets(text: &str) -> String {
-    let (address, query) = text.split_once('?').unwrap_or((text, ""));
-    let own = |key: &str| matches!(key, "ref" | "version" | "submodules" | "timeout");
-    let shown = pairs(query)
-        .map(|(key, value)| if own(key) { format!("{key}={value}") } else { format!("{key}=***") });
-    let query = if query.is_empty() { String::new() } else { shown.collect::<Vec<_>>().join("&") };
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("{}{mark}{query}", without_user(address))
-}
-
-fn without_user(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => match rest.rfind('@') {
-            Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
-            None => text.to_owned(),
-        },
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn secret(data: &[(&str, &str)]) -> Secret {
 }
 
 fn policy() -> Policy {
-    Policy { reach: Reach::Anything, limits: SourceLimits::default() }
+    Policy::new(Reach::Anything)
 }
 
 fn names(files: &dyn Files) -> Vec<String> {

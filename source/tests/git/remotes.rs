@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::TreePath;
-use flotilla_source::{FetchError, Reach, RemoteError, RemoteLimits, Remotes};
+use flotilla_source::{FetchError, Mirrors, Reach, RemoteError, RemoteLimits, Remotes};
 
 use crate::support::{Behaviour, GitServer, Remote};
 
 fn remotes() -> Remotes {
-    Remotes { reach: Reach::Anything, limits: RemoteLimits::default() }
+    Remotes::anywhere()
 }
 
 /// What an address leads to: the file `a` of a folder, or a text.
@@ -171,6 +171,66 @@ fn files_by_http() -> Result<()> {
     for host in ["127.0.0.1", "localhost"] {
         let error = answer(&fenced, &format!("{}/o/r/deploy.yaml", url.replace("127.0.0.1", host)));
         assert!(matches!(error, Err(RemoteError::Http(flotilla_source::HttpError::Reach(_)))), "{error:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_named_at_one_address_is_fetched_from_another() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let inner = Remote::empty(tmp.path().join("mirror/inner"))?;
+    inner.put("a", "inner")?;
+    let outer = Remote::empty(tmp.path().join("mirror/org/outer"))?;
+    outer.put("base/a", "outer")?;
+    // The submodule's address is the public one; Git has it from the mirror.
+    let folder = format!("file://{}/mirror", tmp.path().display());
+    let insteadof = format!("url.{folder}/inner.insteadOf=https://git.example/inner");
+    outer.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "-c",
+        &insteadof,
+        "submodule",
+        "add",
+        "-q",
+        "https://git.example/inner",
+        "m",
+    ])?;
+    outer.commit("a submodule")?;
+    let mirrors = Mirrors::new(vec![format!("https://git.example={folder}").parse()?]);
+    let remotes = Remotes { mirrors, ..remotes() };
+    assert_eq!(answer(&remotes, "https://git.example/org/outer//base?ref=main")?, "base outer");
+    assert_eq!(answer(&remotes, "https://git.example/org/outer//m")?, "m inner");
+
+    let url = serve(&[("/mirror/x.yaml", "200 OK", "a: 1")])?;
+    let mirrors = Mirrors::new(vec![format!("https://files.example/x={url}/mirror").parse()?]);
+    let remotes = Remotes { mirrors, ..remotes };
+    assert_eq!(answer(&remotes, "https://files.example/x/x.yaml")?, "text a: 1");
+    Ok(())
+}
+
+#[test]
+fn the_keys_of_whoever_runs_the_hub_are_not_shown() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let outer = Remote::empty(tmp.path().join("outer"))?;
+    let commit = outer.put("a", "1")?;
+    outer.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},m")])?;
+    outer.git(&["config", "-f", ".gitmodules", "submodule.m.path", "m"])?;
+    outer.git(&["config", "-f", ".gitmodules", "submodule.m.url", "git@127.0.0.1:platform/secrets"])?;
+    outer.git(&["add", ".gitmodules"])?;
+    outer.git(&["commit", "-q", "-m", "a submodule by ssh"])?;
+    let here = format!("file://{}", tmp.path().display());
+    let fenced = Remotes { reach: Reach::Public(vec!["127.0.0.1".parse()?, here.parse()?]), ..remotes() };
+    let mirrors = Mirrors::new(vec!["https://git.example=ssh://git@127.0.0.1".parse()?]);
+    let mirrored = Remotes { mirrors, reach: fenced.reach.clone(), ..remotes() };
+    for (remotes, address) in [
+        (&fenced, "git@127.0.0.1:platform/secrets".to_owned()),
+        (&fenced, "ssh://git@127.0.0.1/platform/secrets//a?ref=main".to_owned()),
+        (&mirrored, "https://git.example/platform/secrets//a?ref=main".to_owned()),
+        (&fenced, format!("{here}/outer")),
+    ] {
+        let error = answer(remotes, &address).err().with_context(|| address.clone())?;
+        assert!(error.to_string().contains("ssh needs a key"), "{address}: {error}");
     }
     Ok(())
 }

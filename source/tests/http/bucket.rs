@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use flotilla_core::source::{Bucket, SecretName, SourceSpec};
 use flotilla_kustomize::files::{Files, Kind, TreePath};
 use flotilla_source::Reach;
-use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceLimits, Wanted};
+use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, Wanted};
 
 use crate::support::{Front, Gate, program};
 
@@ -80,7 +80,7 @@ fn wanted(host: &str) -> Wanted {
 }
 
 fn policy() -> Policy {
-    Policy { reach: Reach::Anything, limits: SourceLimits::default() }
+    Policy::new(Reach::Anything)
 }
 
 fn names(files: &dyn Files) -> Vec<String> {

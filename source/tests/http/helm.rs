@@ -13,8 +13,8 @@ use flotilla_core::source::{
     HelmChart, HelmRepository, ReconcileStrategy, Scheme, SourceId, SourceKind, SourceSpec, SourceUrl,
 };
 use flotilla_kustomize::files::{Files, TreePath};
-use flotilla_source::Reach;
-use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, SourceLimits, Wanted};
+use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, Wanted};
+use flotilla_source::{Mirrors, Reach};
 
 use crate::support::{Front, Gate, Registry, archive, sha256};
 
@@ -119,7 +119,7 @@ fn wanted(url: &str, version: &str) -> Wanted {
 }
 
 fn policy() -> Policy {
-    Policy { reach: Reach::Anything, limits: SourceLimits::default() }
+    Policy::new(Reach::Anything)
 }
 
 fn version_in(files: &dyn Files) -> String {
@@ -207,6 +207,32 @@ fn a_look_at_what_did_not_change_is_one_conditional_request() -> Result<()> {
     assert_eq!(fetcher.last().map(|last| last.revision).as_deref(), Some("1.1.0"));
     web.put("/repo/index.yaml", "<html>");
     assert!(fetcher.fetch(&never).unwrap_err().to_string().contains("is this a Helm repository?"));
+    Ok(())
+}
+
+#[test]
+fn what_an_index_names_is_fetched_from_where_the_operator_says() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let web = Web::start()?;
+    publish(&web, &["1.0.0"]);
+    let index = String::from_utf8(web.files.lock().unwrap()["/repo/index.yaml"].clone())?;
+    // The mirror is below the address that it stands for, which shall not lead further down.
+    for (n, public) in
+        ["https://charts.example".to_owned(), format!("http://{}", web.host)].into_iter().enumerate()
+    {
+        web.put("/repo/index.yaml", index.replace("urls: [", &format!("urls: [{public}/")));
+        let rule = format!("{public}=http://{}/repo", web.host);
+        let policy = Policy { mirrors: Mirrors::new(vec![rule.parse()?]), ..policy() };
+        let mut wanted = wanted("http://unused", "1.x");
+        wanted.repository = Some(HelmRepository {
+            url: SourceUrl::parse(&public, &[Scheme::Http, Scheme::Https])?,
+            ..repository("http://unused")
+        });
+        let mut fetcher = Fetcher::open(tmp.path().join(n.to_string()), wanted, &policy)?;
+        assert_eq!(fetcher.fetch(&AtomicBool::new(false))?.revision, "1.0.0", "{public}");
+        let paths = ["/repo/index.yaml", "/repo/charts/web-1.0.0.tgz"].map(|path| (path.to_owned(), 200));
+        assert_eq!(web.requests(), paths);
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use flotilla_core::source::{OciLayer, OciReference, OciRepository, Scheme, SourceSpec, SourceUrl};
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_source::Reach;
-use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, SourceLimits, Wanted};
+use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, Wanted};
 
 use crate::support::{Front, Gate, Registry, archive};
 
@@ -38,7 +38,7 @@ fn wanted(spec: OciRepository) -> Wanted {
 }
 
 fn policy() -> Policy {
-    Policy { reach: Reach::Anything, limits: SourceLimits::default() }
+    Policy::new(Reach::Anything)
 }
 
 fn names(files: &dyn Files) -> Vec<String> {

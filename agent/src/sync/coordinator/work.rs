@@ -65,7 +65,7 @@ impl Coordinator {
             let contents = contents.filter(|(id, _)| changed.contains(id)).collect();
             let job = ApplyJob {
                 unit: id.clone(),
-                links: links_of(&manifest, plan.account.as_ref()),
+                links: links_of(&manifest, manifest.spec.service_account.as_ref()),
                 steps,
                 inspect,
                 force: manifest.spec.force,
@@ -108,7 +108,8 @@ impl Coordinator {
             if standing.last.as_ref().map(|last| last.digest()) != Some(manifest.digest()) {
                 standing.last = Some(manifest.clone());
                 let count = manifest.objects.len();
-                let change = self.tools.book.list(&id, Some(&links_of(manifest, plan.account.as_ref())), []);
+                let links = links_of(manifest, manifest.spec.service_account.as_ref());
+                let change = self.tools.book.list(&id, Some(&links), []);
                 tracing::debug!(unit = %id, change, "applied");
                 self.event(&id, None, false, "Applied", format!("{count} objects applied"));
                 if let Some(state) = self.units.get_mut(&id) {

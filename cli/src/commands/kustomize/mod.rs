@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Subcommand, ValueEnum};
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_kustomize::{BuildError, LoadRestrictor, Options, Output, Reorder};
-use flotilla_source::{Reach, RemoteLimits, Remotes};
+use flotilla_source::Remotes;
 
 use crate::Context;
 use crate::error::Error;
@@ -129,7 +129,7 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
         terminal.warn(&format!("{} without effect: programs and containers are not run", given.join(", ")));
     }
     let temporary = tempfile::tempdir().map_err(|error| Error::io("make a temporary folder", error))?;
-    let remotes = Remotes { reach: Reach::Anything, limits: RemoteLimits::default() };
+    let remotes = Remotes::anywhere();
     let root = open(&args.folder, &remotes, &temporary.path().join("root"))?;
     let options = Options {
         load_restrictor: match args.load_restrictor {

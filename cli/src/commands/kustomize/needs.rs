@@ -67,7 +67,7 @@ impl Needs<'_> {
             Request::Remote(url) => {
                 let answer = self.remotes.answer(url, dir, &AtomicBool::new(false));
                 answer.map_err(|error| NeedError::Remote {
-                    what: flotilla_source::without_secrets(url),
+                    what: flotilla_kustomize::without_secrets(url),
                     source: Box::new(error),
                 })
             }

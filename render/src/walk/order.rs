@@ -1,0 +1,73 @@
+//! Which release is rendered after which. A chart asks for APIs that another one brings, and draws its passwords only
+//! once: so it is not asked before what its unit waits for is there.
+
+use std::collections::BTreeSet;
+
+use flotilla_core::UnitId;
+
+use super::{Pending, Walk};
+
+impl Walk<'_> {
+    /// Takes the releases whose turn it is: those that come after none of the others, or all where they go in circles.
+    pub(super) fn next_releases(&mut self) -> Vec<Pending> {
+        let all = std::mem::take(&mut self.releases);
+        let others: Vec<(UnitId, Option<UnitId>)> =
+            all.iter().map(|pending| (pending.definition.id.clone(), pending.parent.clone())).collect();
+        let is_later = |pending: &Pending| {
+            let before = self.before(pending);
+            let is_before = |(id, parent): &(UnitId, Option<UnitId>)| {
+                *id != pending.definition.id
+                    && (before.contains(id) || self.is_below(parent.as_ref(), &before))
+            };
+            !before.is_empty() && others.iter().any(is_before)
+        };
+        let (later, now): (Vec<Pending>, Vec<Pending>) = all.into_iter().partition(is_later);
+        if now.is_empty() {
+            return later;
+        }
+        self.releases = later.into();
+        now
+    }
+
+    /// A release that comes before this one and is not rendered.
+    pub(super) fn waits_for(&self, pending: &Pending) -> Option<&UnitId> {
+        let before = self.before(pending);
+        let releases = self.units.iter().filter(|(id, unit)| {
+            id.kind == flotilla_core::UnitKind::HelmRelease
+                && unit.unit.is_none()
+                && **id != pending.definition.id
+        });
+        let mut missing =
+            releases.filter(|(id, unit)| before.contains(id) || self.is_below(unit.parent.as_ref(), &before));
+        missing.next().map(|(id, _)| id)
+    }
+
+    /// All units that have to be ready before this one: what it and the units above it depend on, and so on.
+    fn before(&self, pending: &Pending) -> BTreeSet<UnitId> {
+        let mut before = BTreeSet::new();
+        let mut open = pending.definition.spec.depends_on.clone();
+        let mut above = pending.parent.clone();
+        loop {
+            while let Some((id, unit)) = above.and_then(|id| Some((id.clone(), self.units.get(&id)?))) {
+                open.extend(unit.depends_on.iter().filter(|dependency| **dependency != id).cloned());
+                above = unit.parent.clone();
+            }
+            let Some(next) = open.pop() else { return before };
+            above = None;
+            if before.insert(next.clone()) {
+                above = Some(next);
+            }
+        }
+    }
+
+    fn is_below(&self, parent: Option<&UnitId>, tops: &BTreeSet<UnitId>) -> bool {
+        let mut above = parent;
+        while let Some(id) = above {
+            if tops.contains(id) {
+                return true;
+            }
+            above = self.units.get(id).and_then(|unit| unit.parent.as_ref());
+        }
+        false
+    }
+}
