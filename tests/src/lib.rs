@@ -6,6 +6,7 @@
 //!   cluster        ──► kube-apiserver + kube-controller-manager + kubelet (a fake) for each cluster
 //!   process        starts, kills, stops all of them and our own binaries; nothing outlives its owner
 //!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
+//!   registry       charts and artifacts: a real OCI registry, an index by HTTP
 //!   proxy          between a client and an API server: sees requests, fails some on demand
 //!   limits         disks that are full or read-only
 //!   objects, wait  what a scenario reads, changes and waits for
@@ -34,6 +35,7 @@ mod pki;
 mod ports;
 pub mod process;
 pub mod proxy;
+pub mod registry;
 pub mod reliability;
 pub mod wait;
 

@@ -1,0 +1,5 @@
+{{- define "cert-manager.labels" -}}
+app: cert-manager
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
