@@ -65,23 +65,25 @@ impl JsonPatch {
     }
 }
 
-/// Writes scalars as JSON has them, without quotes that are not needed: kustomize sends a patched object through
-/// JSON.
+/// Gives scalars the form and the quotes that they have after a way through JSON, as kustomize sends a patched object
+/// there and back. Later patches take the quotes over.
 fn normalise(node: &mut Node) -> Res<()> {
-    if !node.any(&|n| n.is_unresolved() || n.as_scalar().is_some_and(|s| !is_json(s)) || has_spare_quotes(n))
-    {
+    let is_foreign = |n: &Node| n.as_scalar().is_some_and(|s| !is_json(s));
+    if !node.any(&|n| n.is_unresolved() || is_foreign(n) || other_style(n).is_some()) {
         return Ok(());
     }
+    let unresolved = node.is_unresolved();
     node.set_unresolved(false);
-    if has_spare_quotes(node) {
-        node.style = Style::Plain;
-        return Ok(());
-    }
     match &mut node.value {
-        Value::Scalar(_) => {
-            let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
-            let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
-            *node = Node::from_json(&json).at_pos(node.pos);
+        Value::Scalar(scalar) => {
+            if unresolved || !is_json(scalar) {
+                let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
+                let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
+                *node = Node::from_json(&json).at_pos(node.pos);
+            }
+            if let Some(style) = other_style(node) {
+                node.style = style;
+            }
         }
         Value::Seq(seq) => seq.iter_mut().try_for_each(normalise)?,
         Value::Map(map) => map.values_mut().try_for_each(normalise)?,
@@ -89,9 +91,10 @@ fn normalise(node: &mut Node) -> Res<()> {
     Ok(())
 }
 
-fn has_spare_quotes(node: &Node) -> bool {
-    matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted)
-        && node.as_str().is_some_and(|text| Node::string(text).style == Style::Plain)
+/// The style of a string that is written otherwise.
+fn other_style(node: &Node) -> Option<Style> {
+    let style = node.as_scalar().filter(|s| s.kind() == flotilla_yaml::Kind::String)?.barest_style();
+    (style != node.style).then_some(style)
 }
 
 fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {

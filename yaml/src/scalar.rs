@@ -7,6 +7,7 @@
 use smol_str::SmolStr;
 
 use crate::node::Style;
+use crate::style::analyze;
 use crate::timestamp;
 
 /// A scalar's text as written (after unquoting) and what it means. All nulls are equal; other scalars are if text and
@@ -161,6 +162,21 @@ impl Scalar {
             Style::Plain
         } else {
             Style::DoubleQuoted
+        }
+    }
+
+    /// The style that a string is written in which has none of its own: as bare as it can be.
+    pub fn barest_style(&self) -> Style {
+        match self.natural_style() {
+            Style::Plain => {
+                let analysis = analyze(&self.text, true);
+                match (analysis.plain, analysis.single_quoted) {
+                    (true, _) => Style::Plain,
+                    (false, true) => Style::SingleQuoted,
+                    (false, false) => Style::DoubleQuoted,
+                }
+            }
+            style => style,
         }
     }
 }

@@ -15,9 +15,9 @@ pub(crate) enum Place {
 /// What styles a text can be written in.
 pub(crate) struct Analysis {
     multiline: bool,
-    plain: bool,
+    pub(crate) plain: bool,
     flow_plain: bool,
-    single_quoted: bool,
+    pub(crate) single_quoted: bool,
     block: bool,
 }
 

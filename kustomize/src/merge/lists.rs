@@ -86,6 +86,10 @@ impl Merger<'_> {
             };
             let Some(mut item) = merged.filter(|n| !n.is_null() && n.as_map().is_none_or(|m| !m.is_empty()))
             else {
+                if same && let Some(left) = at.and_then(|n| dest_items[n].as_map_mut()) {
+                    // Its directive is carried out. It stays an item where it lacks one of the keys.
+                    left.remove(DIRECTIVE);
+                }
                 set_element(&mut dest_items, None, &names, &values);
                 if same {
                     patch_items.clone_from(&dest_items);

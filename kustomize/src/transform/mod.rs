@@ -35,6 +35,9 @@ pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs:
         let mut counts = vec![0; created.len()];
         for spec in specs {
             spec.apply(&mut resource.node, Create::Map(first.pos), &mut |node| {
+                if node.is_null() {
+                    return Ok(());
+                }
                 if !node.is_map() {
                     return Err(wrong_kind("MappingNode", node));
                 }

@@ -58,38 +58,61 @@ fn kind_for(next: Option<&String>, last: Make) -> Make {
     }
 }
 
+/// One step from a node to a node in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(String),
+    Index(usize),
+}
+
 /// The one node at a path; `None` where it is not there.
 pub(crate) fn lookup<'a>(node: &'a Node, path: &[String]) -> Res<Option<&'a Node>> {
-    let mut node = node;
+    Ok(locate(node, path)?.and_then(|steps| at(node, &steps)))
+}
+
+/// Where the one node at a path stands, whatever becomes of the values that the path names.
+pub(crate) fn locate(node: &Node, path: &[String]) -> Res<Option<Vec<Step>>> {
+    let (mut node, mut steps) = (node, Vec::with_capacity(path.len()));
     for part in path.iter().map(|p| p.trim()).filter(|p| !p.is_empty()) {
-        let found = if let Ok(index) = part.parse::<i64>() {
-            if index < 0 {
+        let items = || node.as_seq().ok_or_else(|| wrong_kind("SequenceNode", node));
+        let step = if let Ok(index) = part.parse::<i64>() {
+            let Ok(index) = usize::try_from(index) else {
                 return fail!("array index {index} cannot be negative");
-            }
-            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
-            seq.get(index as usize)
+            };
+            items()?;
+            Some(Step::Index(index))
         } else if part == "-" {
-            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
-            seq.last()
+            items()?.len().checked_sub(1).map(Step::Index)
         } else if part == "*" {
             return fail!("wildcard is not supported in PathGetter");
         } else if is_list_index(part) {
             let (name, value) = index_name_value(part)?;
-            let Some(seq) = node.as_seq() else { return Err(wrong_kind("SequenceNode", node)) };
-            seq.iter().find(|item| match name {
+            let found = items()?.iter().position(|item| match name {
                 "" => item.text() == Some(value),
                 name => item.get(name).is_some_and(|v| v.text().unwrap_or_default() == value),
-            })
+            });
+            found.map(Step::Index)
+        } else if node.is_map() {
+            Some(Step::Key(part.to_owned()))
         } else {
-            let Some(map) = node.as_map() else { return Err(wrong_kind("MappingNode", node)) };
-            map.get(part)
+            return Err(wrong_kind("MappingNode", node));
         };
-        match found {
+        let Some(step) = step else { return Ok(None) };
+        match at(node, std::slice::from_ref(&step)) {
             Some(found) if !found.is_null() => node = found,
             _ => return Ok(None),
         }
+        steps.push(step);
     }
-    Ok(Some(node))
+    Ok(Some(steps))
+}
+
+/// The node that the steps lead to.
+pub(crate) fn at<'a>(node: &'a Node, steps: &[Step]) -> Option<&'a Node> {
+    steps.iter().try_fold(node, |node, step| match step {
+        Step::Key(key) => node.as_map()?.get(key),
+        Step::Index(index) => node.as_seq()?.get(*index),
+    })
 }
 
 /// Calls `set` on every node that the path names and says how many there were.

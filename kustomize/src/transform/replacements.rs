@@ -10,7 +10,7 @@ use crate::parts::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::resmap::ResMap;
 use crate::resource::Resource;
 use crate::selector::Matcher;
-use crate::transform::replacement_path::{Make, lookup, visit};
+use crate::transform::replacement_path::{Make, Step, at, locate, lookup, visit};
 
 /// The replacements of a kustomization, those in files read.
 pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField]) -> Res<Vec<Replacement>> {
@@ -74,22 +74,17 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
                     || (!selector.id().is_empty() && ids.iter().any(|id| matcher.matches_id(id)))
             });
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
-                copy_to(resource, &value, target).map_err(|e| nest(e, &format!("targets[{t}]")))?;
+                let own = live.as_ref().filter(|(source, _)| *source == n).map(|(_, steps)| steps.as_slice());
+                copy_to(resource, &mut value, own, target).map_err(|e| nest(e, &format!("targets[{t}]")))?;
                 resource.settle_links();
-                // A source that is itself a target gives its new value from then on.
-                if let Some((_, path)) = live.as_ref().filter(|(source, _)| *source == n)
-                    && let Ok(Some(changed)) = lookup(&resource.node, path)
-                {
-                    value = changed.clone();
-                }
             }
         }
     }
     Ok(())
 }
 
-/// A resource and a path in it.
-type Place = (usize, Vec<String>);
+/// A resource and the way to a node in it.
+type Place = (usize, Vec<Step>);
 
 /// The value, and where it stands if it is taken whole.
 fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Place>)> {
@@ -121,8 +116,9 @@ fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Pl
     }
     let path = if source.field_path.is_empty() { "metadata.name" } else { &source.field_path };
     let parts = split_field_path(path);
-    let found =
-        lookup(&resource.node, &parts).map_err(|e| e.context("error looking up replacement source"))?;
+    let steps =
+        locate(&resource.node, &parts).map_err(|e| e.context("error looking up replacement source"))?;
+    let found = steps.as_ref().and_then(|steps| at(&resource.node, steps));
     let empty = |n: &Node| match &n.value {
         Value::Scalar(s) => s.kind() == Kind::Null,
         Value::Seq(s) => s.is_empty(),
@@ -132,7 +128,7 @@ fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Pl
         return fail!("fieldPath `{path}` is missing for replacement source {}", source.id);
     };
     match source.options.as_ref().filter(|o| !o.delimiter.is_empty()) {
-        None => Ok((found.clone(), Some((n, parts)))),
+        None => Ok((found.clone(), steps.map(|steps| (n, steps)))),
         Some(options) => Ok((refine(found, options)?, None)),
     }
 }
@@ -159,7 +155,8 @@ fn set_same_kind(node: &mut Node, text: &str) {
     node.value = Value::Scalar(if is_string { Scalar::string(text) } else { Scalar::plain(text) });
 }
 
-fn copy_to(resource: &mut Resource, value: &Node, target: &Target) -> Res<()> {
+/// Where the resource is the source too, `own` leads to the value in it: once it has been set, the new one counts.
+fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, target: &Target) -> Res<()> {
     let default = ["metadata.name".to_owned()];
     let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
     let options = target.options.as_ref();
@@ -190,6 +187,9 @@ fn copy_to(resource: &mut Resource, value: &Node, target: &Target) -> Res<()> {
         }
         if count == 0 {
             return fail!("{words}").map_err(named);
+        }
+        if let Some(changed) = own.and_then(|steps| at(&resource.node, steps)) {
+            value.clone_from(changed);
         }
     }
     Ok(())
