@@ -61,6 +61,13 @@ pub(crate) fn host() -> anyhow::Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
+/// The second number of the compiler's version.
+pub(crate) fn rustc_minor() -> anyhow::Result<u32> {
+    let version = output(Command::new("rustc").arg("--version"))?;
+    let minor = version.split(['.', ' ']).nth(2).and_then(|minor| minor.parse().ok());
+    minor.with_context(|| format!("`rustc --version` gives no number: {version}"))
+}
+
 /// Cargo's target folder.
 pub(crate) fn target_dir(metadata: &Value) -> anyhow::Result<PathBuf> {
     let dir = metadata["target_directory"].as_str().context("`cargo metadata` names no target directory")?;
