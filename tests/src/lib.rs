@@ -9,6 +9,7 @@
 //!   registry       charts and artifacts: a real OCI registry, an index by HTTP
 //!   proxy          between a client and an API server: sees requests, fails some on demand
 //!   limits         disks that are full or read-only
+//!   clock          clocks that are wrong and jump
 //!   objects, wait  what a scenario reads, changes and waits for
 //!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
 //!   reliability    faults on a cluster under constant change, and what must hold after each
@@ -18,6 +19,7 @@
 //! Errors are `anyhow`: nobody matches on them, people read them. Scenarios should panic on them (`unwrap`), as the
 //! logs of our own binaries are printed while a panic unwinds.
 
+pub mod clock;
 pub mod cluster;
 mod components;
 pub mod controlplane;

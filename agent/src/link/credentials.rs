@@ -173,11 +173,15 @@ fn addresses(texts: &[String]) -> Option<Vec<HubAddress>> {
     Some(parsed.collect::<Vec<_>>()).filter(|addresses| !addresses.is_empty())
 }
 
+/// A moment that the hub said; none for what cannot be one.
+fn moment(seconds: i64) -> Option<SystemTime> {
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 fn hear(clock: &Clock, seconds: i64) {
-    if let Ok(seconds) = u64::try_from(seconds)
-        && seconds > 0
-    {
-        clock.hear(UNIX_EPOCH + Duration::from_secs(seconds));
+    if let Some(moment) = moment(seconds) {
+        clock.hear(moment);
     }
 }
 
@@ -191,7 +195,9 @@ impl Credentials {
     ) -> Result<Self, CredentialsError> {
         let key = files.key()?;
         let heard = files.heard().unwrap_or(0);
-        hear(&clock, heard);
+        if let Some(moment) = moment(heard) {
+            clock.recall(moment);
+        }
         let identity = Identity::from_pem(&enrolment.certificate, &key)?;
         let trust = Trust::Bundle(enrolment.bundle.clone());
         let tls = ClientTls::new(trust.clone(), Some(&identity), &[ALPN_H2], clock.clone())?;

@@ -1,9 +1,9 @@
 //! The time that certificates are checked against.
 //!
 //! Boards without a battery boot in 1970, where every certificate lies in the future. The hub is asked for
-//! the time at each connection, but checking the hub's certificate needs the time first. So the time is the
-//! latest of the system's clock, what the hub last said plus what has passed since, and the moment when
-//! this program was built.
+//! the time at each connection, but checking the hub's certificate needs the time first. So the time is what
+//! the hub said in the last minutes, plus what has passed since; without that, the latest of the system's clock,
+//! what the hub said before, and the moment when this program was built.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,8 +20,21 @@ struct Inner {
     /// Only tests have it: what both the system's clock and the elapsed time are taken from.
     fixed: Option<Mutex<SystemTime>>,
     floor: SystemTime,
-    heard: Mutex<Option<(SystemTime, Instant)>>,
+    heard: Mutex<Option<Heard>>,
 }
+
+/// What the hub said, and when.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    said: SystemTime,
+    at: Instant,
+    /// It was said at that moment, and not kept from before.
+    live: bool,
+}
+
+/// For so long the hub's word beats a system clock that is ahead of it, which may have jumped. Not for longer: no time
+/// passes for an `Instant` while a machine sleeps.
+const FRESH: Duration = Duration::from_secs(600);
 
 impl Default for Clock {
     fn default() -> Self {
@@ -47,25 +60,33 @@ impl Clock {
         }
     }
 
-    /// Takes over the time that an authenticated hub said, or that was kept on disk from then. The newest
-    /// word counts, be it later or earlier than the one before: a hub whose clock was wrong is believed
-    /// again once it is right.
+    /// Takes over the time that an authenticated hub says now. The newest word counts, be it later or earlier than
+    /// the one before: a hub whose clock was wrong is believed again once it is right.
     pub fn hear(&self, hub: SystemTime) {
-        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((hub, Instant::now()));
+        self.set_heard(hub, true);
+    }
+
+    /// Takes over what the hub said at some time before, so that it is not earlier than that.
+    pub fn recall(&self, hub: SystemTime) {
+        self.set_heard(hub, false);
+    }
+
+    fn set_heard(&self, said: SystemTime, live: bool) {
+        let heard = Heard { said, at: Instant::now(), live };
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 
     /// The best guess at the time.
     pub fn now(&self) -> SystemTime {
-        let (system, heard) = {
-            let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            match &self.0.fixed {
-                Some(fixed) => {
-                    (*fixed.lock().unwrap_or_else(PoisonError::into_inner), heard.map(|(said, _)| said))
-                }
-                None => (SystemTime::now(), heard.map(|(said, since)| said + since.elapsed())),
-            }
+        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = heard.map_or(Duration::ZERO, |heard| heard.at.elapsed());
+        let (system, passed) = match &self.0.fixed {
+            Some(fixed) => (*fixed.lock().unwrap_or_else(PoisonError::into_inner), Duration::ZERO),
+            None => (SystemTime::now(), elapsed),
         };
-        system.max(self.0.floor).max(heard.unwrap_or(UNIX_EPOCH))
+        let said = heard.map_or(UNIX_EPOCH, |heard| heard.said + passed);
+        let fresh = heard.is_some_and(|heard| heard.live) && elapsed < FRESH;
+        if fresh { said.max(self.0.floor) } else { system.max(said).max(self.0.floor) }
     }
 
     pub(crate) fn unix(&self) -> UnixTime {
@@ -102,7 +123,11 @@ mod tests {
         clock.hear(day(10_000));
         assert_eq!(clock.clone().now(), day(10_000));
         clock.set(day(30_000));
+        assert_eq!(clock.now(), day(10_000), "it jumped ahead of what the hub has just said");
+        clock.recall(day(10_000));
         assert_eq!(clock.now(), day(30_000));
+        clock.recall(day(40_000));
+        assert_eq!(clock.now(), day(40_000));
     }
 
     #[test]
