@@ -231,3 +231,30 @@ fn secrets_prove_who_asks_and_are_kept_nowhere() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_proxy_is_asked_for_a_repository() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let remote = Remote::empty(tmp.path().join("remote"))?;
+    remote.put("a.yaml", "1")?;
+    let proxy = Some(("jo", "s3cret"));
+    let server = GitServer::start(tmp.path(), None, Behaviour { proxy, ..Behaviour::default() })?;
+    // Nobody but the proxy knows this name.
+    let mut source = wanted(spec("http://git.invalid/remote/.git", GitReference::Branch("main".into())));
+    assert!(fetch(&tmp.path().join("direct"), &source).is_err());
+    let address = server.url("", "");
+    let good = [("address", &*address), ("username", "jo"), ("password", "s3cret")];
+    source.secrets.proxy = Some(secret(&good));
+    assert!(fetch(&tmp.path().join("proxied"), &source)?.0.starts_with("main@sha1:"));
+    let requests = std::mem::take(&mut *server.behaviour.requests.lock().unwrap());
+    let asked = "GET http://git.invalid/remote/.git/info/refs".to_owned();
+    assert!(requests.contains(&asked), "{requests:?}");
+    // A look at what did not change goes the same way.
+    let mut fetcher = Fetcher::open(tmp.path().join("proxied"), source.clone(), &policy())?;
+    fetcher.fetch(&AtomicBool::new(false))?;
+    assert!(!server.behaviour.requests.lock().unwrap().is_empty());
+    source.secrets.proxy = Some(secret(&[good[0], good[1], ("password", "wr0ng")]));
+    let error = fetch(&tmp.path().join("wrong"), &source).unwrap_err().to_string();
+    assert!(!error.contains("wr0ng"), "{error}");
+    Ok(())
+}

@@ -87,6 +87,8 @@ pub(crate) struct Behaviour {
     pub(crate) status: Mutex<Option<&'static str>>,
     /// Requests for packs that it answered.
     pub(crate) packs: Mutex<usize>,
+    /// It is spoken to as a proxy, by whoever knows this.
+    pub(crate) proxy: Option<(&'static str, &'static str)>,
     /// All requests, by method and path.
     pub(crate) requests: Mutex<Vec<String>>,
 }
@@ -188,8 +190,19 @@ fn answer(stream: impl Read + Write, root: &Path, behaviour: &Behaviour) -> Resu
             return reply("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"git\"", b"");
         }
     }
+    if let Some((user, password)) = behaviour.proxy {
+        let wanted = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        if header("proxy-authorization") != Some(&format!("Basic {wanted}")) {
+            return reply(
+                "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"git\"",
+                b"",
+            );
+        }
+    }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     behaviour.requests.lock().unwrap().push(format!("{method} {path}"));
+    // A proxy is told the whole address.
+    let path = path.strip_prefix("http://").map_or(path, |rest| &rest[rest.find('/').unwrap_or_default()..]);
     let mut backend = git_command(root)
         .args(["http-backend"])
         .env("GIT_PROJECT_ROOT", root)

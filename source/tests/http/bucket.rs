@@ -17,13 +17,13 @@ use crate::support::{Front, Gate, program};
 const GOFAKES3: &str = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0";
 
 /// A server with the bucket `fleet`.
-struct S3 {
+pub(crate) struct S3 {
     child: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl S3 {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let host = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
         let child = Command::new(program("gofakes3", GOFAKES3)?)
             .args(["-backend", "memory", "-initialbucket", "fleet", "-quiet", "-host", &host])
@@ -39,15 +39,18 @@ impl S3 {
         Ok(server)
     }
 
-    fn send(&self, method: &str, key: &str, content: &str) -> Result<()> {
+    pub(crate) fn send(&self, method: &str, key: &str, content: &str) -> Result<()> {
         let mut stream = TcpStream::connect(&self.host)?;
         let (host, length) = (&self.host, content.len());
         write!(
             stream,
             "{method} /fleet/{key} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{content}"
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        let mut answer = Vec::new();
+        // It may break off the connection after its answer.
+        let end = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        ensure!(end.is_ok() || !answer.is_empty(), "{method} {key}: {end:?}");
         ensure!(answer.starts_with("HTTP/1.1 20"), "{method} {key}: {answer}");
         Ok(())
     }
@@ -60,7 +63,7 @@ impl Drop for S3 {
     }
 }
 
-fn wanted(host: &str) -> Wanted {
+pub(crate) fn wanted(host: &str) -> Wanted {
     let spec = SourceSpec::Bucket(Bucket {
         bucket: "fleet".into(),
         endpoint: host.into(),

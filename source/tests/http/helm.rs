@@ -20,15 +20,15 @@ use crate::support::{Front, Gate, Registry, archive, sha256};
 
 /// A web server for files, with ETags.
 #[derive(Clone)]
-struct Web {
-    host: String,
+pub(crate) struct Web {
+    pub(crate) host: String,
     files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     /// Path and status of each request.
     requests: Arc<Mutex<Vec<(String, u16)>>>,
 }
 
 impl Web {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let host = listener.local_addr()?.to_string();
         let web = Self { host, files: Arc::default(), requests: Arc::default() };
@@ -76,12 +76,12 @@ impl Web {
     }
 }
 
-fn chart(version: &str) -> Vec<u8> {
+pub(crate) fn chart(version: &str) -> Vec<u8> {
     archive(&[("web/Chart.yaml", &format!("name: web\nversion: {version}\n")), ("web/values.yaml", "a: 1\n")])
 }
 
 /// An index with these versions, their charts beside it.
-fn publish(web: &Web, versions: &[&str]) {
+pub(crate) fn publish(web: &Web, versions: &[&str]) {
     let mut index = "apiVersion: v1\nentries:\n  web:\n".to_owned();
     for version in versions {
         let content = chart(version);
@@ -96,7 +96,7 @@ fn publish(web: &Web, versions: &[&str]) {
 
 fn repository(url: &str) -> HelmRepository {
     HelmRepository {
-        url: SourceUrl::parse(url, &[Scheme::Http, Scheme::Oci]).unwrap(),
+        url: SourceUrl::parse(url, &[Scheme::Http, Scheme::Https, Scheme::Oci]).unwrap(),
         secret: None,
         cert_secret: None,
         pass_credentials: false,
@@ -104,7 +104,7 @@ fn repository(url: &str) -> HelmRepository {
     }
 }
 
-fn wanted(url: &str, version: &str) -> Wanted {
+pub(crate) fn wanted(url: &str, version: &str) -> Wanted {
     let spec = SourceSpec::HelmChart(HelmChart {
         chart: "web".into(),
         version: version.into(),

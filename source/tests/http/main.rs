@@ -3,4 +3,5 @@
 mod bucket;
 mod helm;
 mod oci;
+mod secure;
 mod support;

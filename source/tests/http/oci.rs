@@ -12,9 +12,9 @@ use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, Wante
 
 use crate::support::{Front, Gate, Registry, archive};
 
-const LAYER: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+pub(crate) const LAYER: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 
-fn spec(host: &str, repository: &str, reference: OciReference) -> OciRepository {
+pub(crate) fn spec(host: &str, repository: &str, reference: OciReference) -> OciRepository {
     OciRepository {
         url: SourceUrl::parse(&format!("oci://{host}/{repository}"), &[Scheme::Oci]).unwrap(),
         reference,
@@ -28,7 +28,7 @@ fn spec(host: &str, repository: &str, reference: OciReference) -> OciRepository 
     }
 }
 
-fn wanted(spec: OciRepository) -> Wanted {
+pub(crate) fn wanted(spec: OciRepository) -> Wanted {
     Wanted {
         spec: SourceSpec::Oci(spec),
         repository: None,
