@@ -124,8 +124,14 @@ impl Program {
             return Err(HelmError::Limit(format!("rendered more than {limit} bytes")));
         }
         let said = stderr.recv_timeout(left()).map_err(|_| late())?;
-        // Its ends are closed: it is ending.
-        let status = child.0.wait().map_err(|error| self.failed("wait for", &error))?;
+        // Its ends are closed: mostly it is ending.
+        let status = loop {
+            match child.0.try_wait().map_err(|error| self.failed("wait for", &error))? {
+                Some(status) => break status,
+                None if left().is_zero() => return Err(late()),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
         if !status.success() {
             return Err(match status.code() {
                 Some(126 | 127) => self.failed("run", &io::ErrorKind::NotFound.into()),
