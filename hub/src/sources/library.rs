@@ -15,13 +15,10 @@ use tokio::sync::watch;
 
 use super::SourceSettings;
 use super::events::{SourceEvent, SourceEvents};
+use super::pace::{RETRY_MOST, jittered, retry_after};
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
 
-/// The first delay after a failure; it doubles with each further one.
-const RETRY: Duration = Duration::from_secs(5);
-/// The longest, unless the source's own interval is longer.
-const RETRY_MOST: Duration = Duration::from_secs(300);
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -492,14 +489,8 @@ impl Slot {
     }
 
     fn failed(&mut self, problem: String, now: Instant) {
-        let doubled = RETRY.saturating_mul(1 << self.failures.min(10));
+        self.due = now + retry_after(self.failures, self.interval);
         self.failures = self.failures.saturating_add(1);
-        self.due = now + jittered(doubled.min(RETRY_MOST.max(self.interval)));
         self.problem = Some(problem);
     }
-}
-
-/// Up to a tenth more, so that sources do not stay in step.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(1.0 + rand::random::<f64>() / 10.0)
 }

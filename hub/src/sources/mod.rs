@@ -14,6 +14,7 @@
 mod cluster;
 mod events;
 mod library;
+mod pace;
 mod run;
 mod secrets;
 #[cfg(test)]
