@@ -198,4 +198,35 @@ mod tests {
         disk.save(&new).unwrap();
         assert_eq!((disk.desired(), problems.all()), (Some(new), Vec::new()));
     }
+
+    /// Files as agents of format 1 wrote them, which every later one is to read. They are never written anew.
+    #[test]
+    fn a_state_of_format_1_is_read_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [
+            ("desired", &include_bytes!("format-1/desired")[..]),
+            ("bodies", include_bytes!("format-1/bodies")),
+            ("memory", include_bytes!("format-1/memory")),
+        ] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let problems = Problems::default();
+        let disk = Disk::open(folder.path(), problems.clone()).unwrap();
+        let state = disk.desired().unwrap();
+        assert_eq!(
+            (state.cluster.as_str(), state.generation.0, state.snapshot.as_str()),
+            ("staging", 7, "c0ffee")
+        );
+        let units: Vec<String> = state.units().keys().map(ToString::to_string).collect();
+        assert_eq!(units, ["root", "kustomization/x/held", "kustomization/x/y"]);
+        let names = state.all_present().flat_map(|unit| &unit.objects);
+        let names: Vec<&str> = names.map(|entry| entry.object.id.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        for entry in state.all_present().flat_map(|unit| &unit.objects) {
+            assert_eq!(Digest::of(&disk.bodies.body(entry.digest).unwrap()), entry.digest);
+        }
+        let memory = crate::sync::Memory::load(&*disk.memory).unwrap();
+        assert_eq!(memory, [("root".to_owned(), bytes::Bytes::from_static(b"what was applied"))]);
+        assert_eq!(problems.all(), Vec::<String>::new());
+    }
 }

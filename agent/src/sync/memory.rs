@@ -224,6 +224,39 @@ mod tests {
         assert_eq!(read(&unit, br#"{"version":2}"#), None);
     }
 
+    /// As an agent of version 1 wrote it, which every later one is to read.
+    #[test]
+    fn a_record_of_version_1_is_read_for_good() {
+        let digest = |text: &str| text.repeat(32);
+        // With a field of a hub that knows more, which is kept as it is.
+        let spec = r#"{"timeout":300,"interval":600,"later":true}"#;
+        let text = serde_json::json!({"version": 1, "admitted": digest("01"), "spec": spec,
+        "objects": [{"id": ["", "ConfigMap", "default", "a"], "version": "v1", "digest": digest("02"), "size": 7}],
+        "marks": [
+            {"id": ["", "ConfigMap", "default", "a"], "stamp": digest("03"), "entry": digest("04"), "uid": "u"},
+            {"id": ["apps", "Deployment", "web", "b"], "stamp": digest("05"), "entry": null, "uid": "v",
+                "manner": "Once", "drift": "report"},
+        ]});
+        let (standing, marks) = read(&UnitId::root(), text.to_string().as_bytes()).unwrap();
+        assert_eq!(standing.admitted.unwrap().to_string(), digest("01"));
+        let last = standing.last.unwrap();
+        assert_eq!(
+            (last.objects[0].object.to_string().as_str(), last.spec.timeout),
+            ("ConfigMap default/a", 300)
+        );
+        assert_eq!(last.spec_bytes(), spec.as_bytes());
+        let mark = |group: &str, kind: &str, namespace: &str, name: &str| {
+            let mark = &marks[&ObjectId::new(group, kind, namespace, name)];
+            (mark.uid.0.as_str(), mark.manner, mark.drift, mark.entry.is_some())
+        };
+        assert_eq!(mark("", "ConfigMap", "default", "a"), ("u", Manner::Override, None, true));
+        assert_eq!(
+            mark("apps", "Deployment", "web", "b"),
+            ("v", Manner::Once, Some(DriftMode::Report), false)
+        );
+        assert!(read_approval(&approval_key(Digest::of(b"x")), br#"{"version":1,"subject":null}"#).is_some());
+    }
+
     #[test]
     fn an_approval_reads_back_under_a_key_that_is_no_unit() {
         let digest = Digest::of(b"x");

@@ -7,9 +7,10 @@ use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file};
 use flotilla_tests::limits::{limit_files, read_only, survives_limits, writable};
 use flotilla_tests::manifests::{app, config_map, unit_id};
-use flotilla_tests::objects::apply;
+use flotilla_tests::objects::{apply, resource_versions};
 use flotilla_tests::process::Recipe;
 use flotilla_tests::wait::{always, eventually};
+use http::Method;
 use serde_json::json;
 
 use crate::{VALUE, WHILE, config};
@@ -164,4 +165,83 @@ async fn what_was_removed_on_request_stays_away_whoever_is_restarted() {
     fleet.in_sync(&["one"]).await.unwrap();
     fleet.appears("one", &config("app")).await.unwrap();
     fleet.phase_becomes("one", &unit_id("slow"), "Ready").await.unwrap();
+}
+
+/// The files of the agent's state that begin with a line `flotilla KIND 1`.
+const KINDS: [&str; 3] = ["desired", "bodies", "memory"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_a_newer_agent_wrote_is_set_aside_whole_and_nothing_is_deleted() {
+    let mut fleet = Fleet::start(["one"], &files("1")).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    let (client, state) = (fleet.client("one"), fleet.agent_folder("one"));
+    let objects = [config("app"), config("large")];
+    let before = resource_versions(&client, &objects).await.unwrap();
+    fleet.hub().process().kill();
+    fleet.member("one").agent().process().kill();
+    drop(fleet.member("one").proxy().take_seen());
+
+    // The identity is not set aside: without it the agent would need a token. It says what to do and ends.
+    let enrolment = state.join("enrolment.json");
+    let text = std::fs::read_to_string(&enrolment).unwrap();
+    let newer = text.replace("\"version\": 1", "\"version\": 2");
+    assert_ne!(newer, text);
+    std::fs::write(&enrolment, &newer).unwrap();
+    let agent = fleet.member("one").agent();
+    agent.process().start().unwrap();
+    eventually(SOON, || async {
+        let log = agent.log()?;
+        ensure!(log.contains("written by a newer version") && log.contains("upgrade the agent"), "{log}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    fleet.member("one").agent().process().kill();
+    assert_eq!(std::fs::read_to_string(&enrolment).unwrap(), newer);
+    std::fs::write(&enrolment, text).unwrap();
+
+    let mut written = Vec::new();
+    for kind in KINDS {
+        let mut bytes = std::fs::read(state.join(kind)).unwrap();
+        let version = format!("flotilla {kind} ").len();
+        assert_eq!(bytes[version], b'1', "{kind}");
+        bytes[version] = b'2';
+        std::fs::write(state.join(kind), &bytes).unwrap();
+        written.push((kind, bytes));
+    }
+    // Without the hub nobody knows what should run, so all stays as it is.
+    fleet.member("one").agent().process().start().unwrap();
+    eventually(SOON, || async {
+        for (kind, bytes) in &written {
+            let aside = std::fs::read(state.join(format!("{kind}.unreadable")))?;
+            ensure!(aside == *bytes, "{kind} was changed");
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    always(WHILE, || async {
+        ensure!(resource_versions(&client, &objects).await? == before, "somebody wrote");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+
+    // The hub says it again, and it goes on where it was: what is the same is not even written.
+    fleet.hub().restart().await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    corrects(&fleet, "1").await;
+    assert_eq!(
+        resource_versions(&client, &objects[1..]).await.unwrap(),
+        before.into_iter().filter(|(object, _)| object.name == "large").collect()
+    );
+    fleet.commit("2", &files("2")).await.unwrap();
+    fleet.field_becomes("one", &config("app"), VALUE, "2").await.unwrap();
+    let seen = fleet.member("one").proxy().take_seen();
+    let deleted: Vec<_> = seen.iter().filter(|seen| seen.method == Method::DELETE).collect();
+    assert!(deleted.is_empty(), "{deleted:?}");
+    for kind in KINDS {
+        let text = std::fs::read(state.join(kind)).unwrap();
+        assert!(text.starts_with(format!("flotilla {kind} 1\n").as_bytes()), "{kind}");
+    }
 }
