@@ -137,9 +137,19 @@ impl Reader {
             "healthChecks" => {
                 for item in field.items()? {
                     let item = item.object(&["apiVersion", "kind", "namespace", "name"])?;
+                    let api_version = item.text("apiVersion")?.unwrap_or_else(|| "v1".to_owned());
+                    let kind = item.need("kind")?.text()?;
+                    let group = api_version.split('/').next().unwrap_or_default();
+                    if group.ends_with(".fluxcd.io") && kind != "Kustomization" && kind != "HelmRelease" {
+                        let message = format!(
+                            "a {kind} cannot be checked: it is no object in the cluster here; a unit waits for its own source \
+                             by itself"
+                        );
+                        return Err(item.need("kind")?.wrong(message));
+                    }
                     spec.health_checks.push(HealthCheck {
-                        api_version: item.text("apiVersion")?.unwrap_or_else(|| "v1".to_owned()),
-                        kind: item.need("kind")?.text()?,
+                        api_version,
+                        kind,
                         namespace: item.text("namespace")?.unwrap_or_default(),
                         name: item.need("name")?.text()?,
                     });
@@ -351,6 +361,11 @@ mod tests {
             (
                 "  dependsOn: [{name: a, ready: x}]\n",
                 "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace, readyExpr",
+            ),
+            (
+                "  healthChecks: [{apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, name: x}]\n",
+                "apps.yaml:6:66: spec.healthChecks[0].kind: a GitRepository cannot be checked: it is no object in the \
+                 cluster here; a unit waits for its own source by itself",
             ),
             ("  images: [{newTag: x}]\n", "apps.yaml:6:12: spec.images[0].name: is missing"),
             (
