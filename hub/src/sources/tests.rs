@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use flotilla_core::source::{HelmChart, ReconcileStrategy, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::{ClusterName, UnitEntry};
 use flotilla_kustomize::files::TreePath;
+use flotilla_render::Sources;
 use flotilla_render::helm::{Limits, Program};
 use flotilla_source::flux::Policy;
 use flotilla_source::{GitRepo, GitSpec, Reach};
 
-use super::{Library, SourceSettings, run};
+use super::{ClusterSources, Library, SourceSettings, run};
 use crate::desired::Board;
 use crate::fleet::{FleetConfig, Releases, Worker};
 use crate::store::{MemoryStore, Records};
@@ -264,6 +266,41 @@ async fn a_repository_includes_folders_of_others() {
     library.hurry(|_, id| id.name == "other");
     until(&mut worker, &library, || bench.app("x") == "3").await;
     assert_ne!(bench.board.current(&"x".parse().unwrap()).unwrap().state.digest(), first);
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_in_a_repository_has_its_version_or_the_revision_too() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("charts/web/Chart.yaml", "name: web\nversion: 1.2.0\n")]);
+    commit(&bench.path("fleet"), &[("clusters/x/repo.yaml", &bench.source("repo", ""))]);
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || library.view().iter().any(|source| source.ready)).await;
+    let cluster = "x".parse().unwrap();
+    let content = |reconcile| {
+        let spec = SourceSpec::HelmChart(HelmChart {
+            chart: "charts/web".into(),
+            version: "*".into(),
+            source: SourceId::new(SourceKind::GitRepository, "team", "repo"),
+            reconcile,
+            values_files: Vec::new(),
+            ignore_missing_values_files: false,
+            verify: false,
+        });
+        let id = SourceId::new(SourceKind::HelmChart, "team", "web");
+        let source = Source { id, interval: 60, timeout: 60, suspend: false, spec };
+        ClusterSources::new(&library, &cluster).content(&source).unwrap()
+    };
+    let revision = library.view()[0].revision.clone();
+    let commit = revision.split_once("sha1:").unwrap().1;
+    let chart = content(ReconcileStrategy::ChartVersion);
+    assert_eq!(chart.revision, "1.2.0");
+    assert!(chart.files.entry(&TreePath::from_root("web/Chart.yaml").unwrap()).unwrap().is_some());
+    assert_eq!(content(ReconcileStrategy::Revision).revision, format!("1.2.0+{}", &commit[..12]));
     shutdown.cancel();
     fetching.await.unwrap().unwrap();
 }

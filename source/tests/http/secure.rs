@@ -11,7 +11,7 @@ use flotilla_source::Reach;
 use flotilla_source::flux::{Fetcher, Policy, Secret, Wanted};
 use rustls::pki_types::PrivateKeyDer;
 
-use crate::support::{Registry, archive};
+use crate::support::{Front, Gate, Registry, archive};
 use crate::{bucket, helm, oci};
 
 /// A CA with a server's and a client's certificate by it.
@@ -150,5 +150,30 @@ fn a_ca_and_a_certificate_of_their_own() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_proxy_is_asked_for_a_bucket() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let s3 = bucket::S3::start()?;
+    s3.send("PUT", "a.yaml", "1")?;
+    let proxy = Front::start(&s3.host, Gate::Open)?;
+    // Nobody but the proxy knows this name.
+    let mut wanted = bucket::wanted("s3.invalid");
+    let fetch = |name: &str, wanted: &Wanted| {
+        let mut fetcher =
+            Fetcher::open(tmp.path().join(name), wanted.clone(), &Policy::new(Reach::Anything))?;
+        fetcher.fetch(&AtomicBool::new(false)).map(|fetched| fetched.revision)
+    };
+    assert!(fetch("direct", &wanted).is_err());
+    let data = [("address".to_owned(), format!("http://{}", proxy.host).into_bytes())].into();
+    wanted.secrets.proxy = Some(Secret { name: "ns/proxy".into(), data });
+    assert!(fetch("proxied", &wanted)?.starts_with("sha256:"));
+    let requests = proxy.requests();
+    assert!(
+        !requests.is_empty() && requests.iter().all(|request| request.contains("http://s3.invalid/")),
+        "{requests:?}"
+    );
     Ok(())
 }

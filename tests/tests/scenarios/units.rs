@@ -1,12 +1,12 @@
 //! Units: nested, waiting for each other, removed in the right order.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file, remove};
 use flotilla_tests::manifests::{
     app, config_map, config_map_in, deployment, deployment_with_pods, namespace, unit, unit_id,
 };
-use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::objects::{ObjectRef, apply};
 use flotilla_tests::wait::{always, eventually};
 use flotilla_tests::{ClusterOptions, NOT_READY_ANNOTATION};
 use serde_json::json;
@@ -156,4 +156,81 @@ async fn what_kustomization_says_of_a_unit_is_done() {
     fleet.field_becomes("one", &config("first"), VALUE, "2").await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
     assert_eq!(fleet.uid("one", &config("second")).await.unwrap(), Some(second), "prune: false keeps it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_goes_as_its_policy_says() {
+    let policies = [
+        ("orphan", true, "Orphan", false),
+        ("mirror", false, "MirrorPrune", false),
+        ("deletes", false, "Delete", true),
+        ("waits", true, "WaitForTermination", true),
+    ];
+    let mut files = vec![app("one", "stays", &[]), file("apps/stays/config.yaml", config_map("stays", "1"))];
+    for (name, prune, policy, _) in policies {
+        let unit = unit(name, &format!("apps/{name}"), &[&format!("deletionPolicy: {policy}")]);
+        let unit = unit.replace("prune: true", &format!("prune: {prune}"));
+        files.push(file(&format!("clusters/one/{name}.yaml"), unit));
+        files.push(file(&format!("apps/{name}/config.yaml"), config_map(name, "1")));
+    }
+    let fleet = Fleet::start(["one"], &files).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    for (name, ..) in policies {
+        fleet.appears("one", &config(name)).await.unwrap();
+    }
+    let gone = policies.map(|(name, ..)| remove(&format!("clusters/one/{name}.yaml")));
+    fleet.commit("Remove the units", &gone).await.unwrap();
+    eventually(SOON, || async {
+        let units: Vec<String> = fleet.units("one").await?.into_keys().collect();
+        ensure!(units == [unit_id("stays"), "root".to_owned()], "listed: {units:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    for (name, _, policy, deletes) in policies {
+        if deletes {
+            fleet.vanishes("one", &config(name)).await.unwrap();
+        } else {
+            assert!(fleet.uid("one", &config(name)).await.unwrap().is_some(), "{policy} leaves {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_checks_look_at_what_others_make() {
+    let checks = "healthChecks:\n- {apiVersion: v1, kind: ConfigMap, namespace: default, name: elsewhere}";
+    let nothing = "healthChecks:\n- {apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization, namespace: \
+                   flux-system, name: nowhere}";
+    let files = [
+        app("one", "checked", &[checks]),
+        file("apps/checked/config.yaml", config_map("checked", "1")),
+        app("one", "after", &["dependsOn: [{name: checked}]"]),
+        file("apps/after/config.yaml", config_map("after", "1")),
+        app("one", "lost", &[nothing]),
+        file("apps/lost/config.yaml", config_map("lost", "1")),
+    ];
+    let fleet = Fleet::start(["one"], &files).await.unwrap();
+    for (unit, says) in [
+        ("checked", "default/elsewhere: is not there"),
+        ("lost", "nothing in this cluster's state renders it"),
+    ] {
+        eventually(SOON, || async {
+            let units = fleet.units("one").await?;
+            let unit = units.get(&unit_id(unit)).context("no unit")?;
+            ensure!(unit.message.contains(says), "{unit:?}");
+            anyhow::Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    fleet.appears("one", &config("checked")).await.unwrap();
+    always(WHILE, || async {
+        ensure!(fleet.uid("one", &config("after")).await?.is_none(), "it did not wait");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    let elsewhere = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "elsewhere", "namespace": "default"}});
+    apply(&fleet.client("one"), "somebody", &elsewhere).await.unwrap();
+    fleet.appears("one", &config("after")).await.unwrap();
 }
