@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use engine_common::{Bench, at, client_of, config, namespace, unit};
 use flotilla_agent::sync::Request;
-use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
+use flotilla_core::unit::SourceKindIn;
+use flotilla_core::{SourceKind, UnitSpec};
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::apply;
 use flotilla_tests::proxy::{ApiProxy, Seen};
@@ -242,4 +243,36 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
         report.findings[0].message.contains("system:serviceaccount:flotilla-system:flotilla-agent"),
         "{report:?}"
     );
+}
+
+#[tokio::test]
+async fn sources_of_an_account_are_asked_for_like_its_objects() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let mut root = vec![namespace("flux-system"), namespace("team"), account("flux-system", "tenant")];
+    root.extend(grant("team", "tenant", ("flux-system", "tenant"), &all_of_configmaps()));
+    bench.present("root", UnitSpec::default(), &root);
+    let source = SourceKindIn { kind: SourceKind::GitRepository, namespace: "team".into() };
+    let spec = UnitSpec { defines: vec![source], ..child(Some("tenant")) };
+    bench.present("tenant", spec, &[team_config("team", "one", "1")]);
+    bench.publish();
+    let report = bench.until_phase("tenant", Phase::Failed).await;
+    assert!(
+        report.message.starts_with(
+            "system:serviceaccount:flux-system:tenant may not create gitrepositories.source.toolkit.fluxcd.io in \
+             namespace team"
+        ),
+        "{}",
+        report.message
+    );
+    assert!(!bench.is_there(&at("ConfigMap", "team", "one")).await, "nothing of the unit is applied");
+    let rules = json!([{"apiGroups": ["source.toolkit.fluxcd.io"], "resources": ["gitrepositories"], "verbs": ["create"]}]);
+    root.extend(grant("team", "sources", ("flux-system", "tenant"), &rules));
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let binding = flotilla_tests::objects::ObjectRef::new(rbac, "RoleBinding", "team", "sources");
+    bench.until_field(&binding, "/roleRef/name", json!("sources")).await;
+    bench.engine.request(Request::Reconcile { unit: None }).unwrap();
+    bench.until_ready().await;
+    assert!(bench.is_there(&at("ConfigMap", "team", "one")).await);
 }

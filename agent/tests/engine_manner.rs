@@ -227,6 +227,28 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     // Drift is judged against what it came to.
     at("ConfigMap", "default", "filled").edit(&client, json!({"data": {"value": "drift"}})).await.unwrap();
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:p/w".into()).await;
+
+    // Other values are put in as soon as the cluster has them, also those that came while the agent was away.
+    let keys = at("Secret", "default", "keys");
+    keys.edit(&client, json!({"stringData": {"password": "new"}})).await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:new".into()).await;
+    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "absent", "namespace": "default"},
+        "data": {"password": "by the map"}});
+    apply(&client, "kubectl", &absent).await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:by the map".into()).await;
+    bench.stop_engine().await;
+    at("ConfigMap", "default", "absent")
+        .edit(&client, json!({"data": {"password": "meanwhile"}}))
+        .await
+        .unwrap();
+    bench.start_engine();
+    bench.publish();
+    bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:meanwhile".into()).await;
+    // What it needs goes: what was applied stays, and the unit says what is missing.
+    keys.delete(&client).await.unwrap();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert!(report.message.ends_with("Secret default/keys, which variables are taken from, does not exist"));
+    assert_eq!(data(&bench, "filled").await, json!({"value": "web:meanwhile"}));
 }
 
 #[tokio::test]

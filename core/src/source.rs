@@ -61,6 +61,20 @@ impl SourceKind {
         }
     }
 
+    /// As in the API server's paths.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::GitRepository => "gitrepositories",
+            Self::OciRepository => "ocirepositories",
+            Self::Bucket => "buckets",
+            Self::HelmRepository => "helmrepositories",
+            Self::HelmChart => "helmcharts",
+            Self::ArtifactGenerator => "artifactgenerators",
+            Self::ExternalArtifact => "externalartifacts",
+            Self::RemoteBase => "remotebases",
+        }
+    }
+
     /// The API group of the kind.
     pub fn group(self) -> &'static str {
         match self {

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::health::HealthExprs;
 use crate::ignore::IgnoreRule;
 use crate::object::{Object, ObjectName, ObjectRef};
+use crate::source::{SourceId, SourceKind};
 
 /// What a unit was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -247,6 +248,41 @@ pub struct UnitSpec {
     /// The author allows this unit to fall to zero objects (`flotilla.dev/allow-empty`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_empty: bool,
+    /// For a Helm release: what helm rendered. Whoever runs it says so, so that a hub that lost its renders does not put
+    /// others in their place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub render: Option<Render>,
+    /// Sources that the unit waits for beside its objects: those that it defines where it waits, and those that its
+    /// health checks name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceState>,
+    /// Kinds of sources that the unit defines, and where: its account has to be allowed to create them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defines: Vec<SourceKindIn>,
+}
+
+/// One run of helm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Render {
+    /// Of what it was asked: the same key may be answered otherwise another time.
+    pub key: Digest,
+    /// Of the manifests that it gave.
+    pub content: Digest,
+}
+
+/// What the hub knows of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    pub source: SourceId,
+    /// There is content of it to be used.
+    pub ready: bool,
+}
+
+/// A kind of sources in a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceKindIn {
+    pub kind: SourceKind,
+    pub namespace: String,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -278,6 +314,9 @@ impl Default for UnitSpec {
             labels: BTreeMap::new(),
             ignore: Vec::new(),
             allow_empty: false,
+            render: None,
+            sources: Vec::new(),
+            defines: Vec::new(),
         }
     }
 }
@@ -343,9 +382,23 @@ impl UnitManifest {
         self.digest
     }
 
-    /// The digest of the policy alone: a unit's definition, apart from its content.
+    /// The digest of the policy alone: a unit's definition, apart from its content and what follows from that.
     pub fn spec_digest(&self) -> Digest {
-        Digest::of(&self.spec_bytes)
+        let UnitSpec { render: None, sources, defines, .. } = &self.spec else { return self.definition() };
+        if sources.is_empty() && defines.is_empty() {
+            Digest::of(&self.spec_bytes)
+        } else {
+            self.definition()
+        }
+    }
+
+    fn definition(&self) -> Digest {
+        let mut spec: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&self.spec_bytes).expect("it was read as a spec");
+        for field in ["render", "sources", "defines"] {
+            spec.remove(field);
+        }
+        Digest::of(&serde_json::to_vec(&spec).expect("it was JSON"))
     }
 
     pub fn spec_bytes(&self) -> &Bytes {
@@ -388,6 +441,14 @@ mod tests {
         let waiting = UnitSpec { wait: true, ..UnitSpec::default() };
         assert_ne!(unit.digest(), UnitManifest::new(id.clone(), waiting, vec![(&object).into()]).digest());
         assert_ne!(unit.digest(), UnitManifest::new(id.clone(), UnitSpec::default(), vec![]).digest());
+
+        let rendered = |key: &[u8]| {
+            let render = Render { key: Digest::of(key), content: Digest::of(b"manifests") };
+            let spec = UnitSpec { render: Some(render), ..UnitSpec::default() };
+            UnitManifest::new(id.clone(), spec, vec![])
+        };
+        assert_ne!(rendered(b"a").digest(), rendered(b"b").digest());
+        assert_eq!(rendered(b"a").spec_digest(), rendered(b"b").spec_digest(), "no other definition");
 
         let newer = Bytes::from_static(br#"{"timeout":300,"interval":600,"fromTheFuture":{"x":1}}"#);
         let read = UnitManifest::from_parts(id.clone(), newer.clone(), vec![]).unwrap();

@@ -121,6 +121,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let clone = args.data.data.join("repo");
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
+    let helm = Program::new(&args.helm, Limits::default());
+    let releases = Arc::new(Releases::open(&args.data.data, Box::new(helm), hub.vault.clone())?);
     // What a projection reads apart from Git.
     let facts = vec![
         store.watch("known/"),
@@ -128,9 +130,10 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         store.watch("kubernetes/"),
         store.watch(SECRETS),
         hub.sources.changes(),
+        releases.changes(),
     ];
-    let helm = Program::new(&args.helm, Limits::default());
-    let releases = Releases::open(&args.data.data, Box::new(helm))?;
+    let helm_loop = fleet::helm::run(releases.clone(), tasks.shutdown().clone());
+    tasks.spawn("helm", Policy::ESSENTIAL, helm_loop);
     let sources = hub.sources.clone();
     let worker = Worker::new(config, repo, releases, sources, hub.board.clone(), hub.records.clone());
     let worker = worker.with_metrics(hub.metrics.clone());

@@ -581,7 +581,7 @@ pub struct MadeToken {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NewSecret {
-    /// `fleet`, or `cluster.NAME`.
+    /// `fleet`, `group.NAME` or `cluster.NAME`.
     pub scope: String,
     /// Of the sources that name it.
     pub namespace: String,
@@ -603,7 +603,7 @@ impl std::fmt::Debug for NewSecret {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecretInfo {
-    /// `fleet`, or `cluster.NAME`.
+    /// `fleet`, `group.NAME` or `cluster.NAME`.
     pub scope: String,
     pub namespace: String,
     pub name: String,

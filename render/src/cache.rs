@@ -114,6 +114,15 @@ impl RenderCache {
         self.pure(&self.substituted, request, make)
     }
 
+    /// What [`RenderCache::substituted`] made before.
+    pub(crate) fn recalled(&self, request: Digest) -> Option<Outcome> {
+        let round = self.round.load(Ordering::Relaxed);
+        locked(&self.substituted).get_mut(&request).map(|(used, made)| {
+            *used = round;
+            made.clone()
+        })
+    }
+
     /// As [`RenderCache::substituted`], for the artifacts of a generator.
     pub(crate) fn generated(&self, request: Digest, make: impl FnOnce() -> Generated) -> Generated {
         self.pure(&self.generated, request, make)

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::ClusterName;
 use flotilla_core::envsubst::is_variable_name;
+use flotilla_core::names::is_dns_label;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Node;
+
+use crate::group::{Groups, Selector};
 
 /// The API group of our own kinds.
 pub const GROUP: &str = "flotilla.dev";
@@ -29,6 +32,8 @@ pub struct ClusterDefinition {
     pub suspend: bool,
     /// Put the variables into the root unit's objects too.
     pub substitute: bool,
+    /// Whose secrets it has.
+    pub groups: Groups,
 }
 
 /// All clusters, and what is wrong with their definitions.
@@ -55,9 +60,16 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
             return Ok(fleet);
         }
     }
-    let mut scan = Scan { files, fleet: &mut fleet, broken: Vec::new(), duplicate: BTreeSet::new() };
+    let mut scan = Scan {
+        files,
+        fleet: &mut fleet,
+        broken: Vec::new(),
+        duplicate: BTreeSet::new(),
+        groups: BTreeMap::new(),
+        unclear: None,
+    };
     scan.folder(folder)?;
-    let Scan { broken, duplicate, .. } = scan;
+    let Scan { broken, duplicate, groups, unclear, .. } = scan;
     for name in duplicate {
         fleet.clusters.remove(&name);
         let place = "two Cluster objects define this cluster; keep one of them";
@@ -87,6 +99,12 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
             fleet.unclear.insert(cluster, unread);
         }
     }
+    // A file that does not parse may hold a group.
+    let unclear = unclear.or_else(|| broken.first().map(|(_, problem)| problem.to_string()));
+    for cluster in fleet.clusters.values_mut() {
+        let of = groups.iter().filter(|(_, selector)| selector.matches(&cluster.labels));
+        cluster.groups = Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
+    }
     Ok(fleet)
 }
 
@@ -98,7 +116,8 @@ impl ClusterDefinition {
     /// A cluster of which Git says nothing but its folder.
     pub fn of_folder(name: ClusterName, root: TreePath) -> Self {
         let (labels, variables) = (BTreeMap::new(), BTreeMap::new());
-        Self { name, labels, variables, root, drift: DriftMode::default(), suspend: false, substitute: false }
+        let (drift, groups) = (DriftMode::default(), Groups::default());
+        Self { name, labels, variables, root, drift, suspend: false, substitute: false, groups }
     }
 }
 
@@ -107,6 +126,9 @@ struct Scan<'a> {
     fleet: &'a mut Fleet,
     broken: Vec<(TreePath, Problem)>,
     duplicate: BTreeSet<ClusterName>,
+    groups: BTreeMap<String, Selector>,
+    /// Why a group is not among them.
+    unclear: Option<String>,
 }
 
 impl Scan<'_> {
@@ -160,13 +182,15 @@ impl Scan<'_> {
         let problem = |message: String| Problem::error(path.to_string(), line, message);
         match (text(&["apiVersion"]), text(&["kind"])) {
             (API_VERSION, "Cluster") => {}
-            (API_VERSION, kind @ ("ClusterGroup" | "Pipeline" | "Tenant")) => {
+            (API_VERSION, "ClusterGroup") => return self.group(path, document),
+            (API_VERSION, kind @ ("Pipeline" | "Tenant")) => {
                 self.fleet.problems.push(problem(format!("{kind} objects are not acted on yet")).as_notice());
                 return;
             }
             (version, kind) => {
-                let message =
-                    format!("'{kind}' in {version} is no kind of ours; known is Cluster in {API_VERSION}");
+                let message = format!(
+                    "'{kind}' in {version} is no kind of ours; known are Cluster and ClusterGroup in {API_VERSION}"
+                );
                 self.fleet.problems.push(problem(message));
                 return;
             }
@@ -190,6 +214,55 @@ impl Scan<'_> {
             _ => {
                 self.fleet.unclear.insert(name, problems);
             }
+        }
+    }
+}
+
+impl Scan<'_> {
+    /// A group is known by its selector; what else it may say is not acted on yet.
+    fn group(&mut self, path: &TreePath, document: &Node) {
+        let line = document.pos.line;
+        let name = document.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default();
+        let problem =
+            |field: &str, message: String| Problem::error(path.to_string(), line, message).field(field);
+        let wrong = |field: &str, message: String| Err(problem(field, message));
+        let read = || {
+            if !is_dns_label(name) {
+                return wrong(
+                    "metadata.name",
+                    format!("'{name}' is no name of a group: letters, digits and '-'"),
+                );
+            }
+            let Some(selector) = document.at(&["spec", "selector"]) else {
+                return wrong(
+                    "spec.selector",
+                    "says which clusters are in the group, by their labels".to_owned(),
+                );
+            };
+            Selector::read(selector).map_err(|(field, message)| {
+                problem(format!("spec.selector.{field}").trim_end_matches('.'), message)
+            })
+        };
+        match read() {
+            Ok(selector) if self.groups.contains_key(name) => {
+                drop(selector);
+                let message = format!("the group '{name}' is defined twice; keep one of them");
+                let problem = problem("metadata.name", message);
+                self.unclear.get_or_insert_with(|| problem.to_string());
+                self.fleet.problems.push(problem);
+            }
+            Ok(selector) => {
+                self.groups.insert(name.to_owned(), selector);
+            }
+            Err(problem) => {
+                self.unclear.get_or_insert_with(|| problem.to_string());
+                self.fleet.problems.push(problem);
+            }
+        }
+        let fields = document.get("spec").and_then(Node::as_map).into_iter().flat_map(|map| map.iter());
+        for field in fields.filter_map(|entry| entry.key.text()).filter(|field| *field != "selector") {
+            let message = "of a ClusterGroup is not acted on yet".to_owned();
+            self.fleet.problems.push(problem(&format!("spec.{field}"), message).as_notice());
         }
     }
 }

@@ -7,19 +7,21 @@
 //!   @repo/a.yaml         ─► @artifact/b.yaml one file under another name
 //! ```
 //!
-//! Nothing is read for a copy: the new tree points into the old ones. Source of behaviour: source-watcher 2.
+//! Nothing is read for a copy: the new tree points into the old ones. Archives are read where they are taken apart. Source of behaviour: source-watcher 2.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_core::Digest;
 use flotilla_core::glob::Pattern;
-use flotilla_core::source::{ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
+use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use serde_json::{Map, Value};
 
 use crate::helm::values;
+use crate::pattern;
 use crate::source::{Artifact, Unavailable};
+use crate::unpack::{is_archive, unpacked};
 
 /// The most files of one artifact.
 const LIMIT: usize = 50_000;
@@ -32,12 +34,18 @@ pub fn generate(
     generator: &ArtifactGenerator,
     inputs: &BTreeMap<String, Artifact>,
 ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
-    if generator.path_pattern.is_some() {
-        return Err(Unavailable("spec.pathPattern is not supported yet".to_owned()));
-    }
+    let expanded = match &generator.path_pattern {
+        None => None,
+        Some(AliasPath { alias, path }) => {
+            let input = inputs.get(alias).ok_or_else(|| format!("there is no source @{alias}"));
+            let made = input.and_then(|input| pattern::expand(path, &*input.files, &generator.artifacts));
+            Some(made.map_err(|why| Unavailable(format!("spec.pathPattern: {why}")))?)
+        }
+    };
+    let artifacts = expanded.as_ref().unwrap_or(&generator.artifacts);
     let origin = Digest::of_parts(inputs.values().map(|input| &input.origin.as_bytes()[..]));
     let mut made = BTreeMap::new();
-    for artifact in &generator.artifacts {
+    for artifact in artifacts {
         let tree = build(artifact, inputs)
             .map_err(|why| Unavailable(format!("artifact {}: {why}", artifact.name)))?;
         let of = |alias: &String| inputs.get(alias);
@@ -99,9 +107,6 @@ fn is_pattern(text: &str) -> bool {
 
 impl Draft {
     fn apply(&mut self, rule: &CopyRule, files: &Arc<dyn Files>) -> Result<(), String> {
-        if rule.strategy == CopyStrategy::Extract {
-            return Err("strategy Extract is not supported yet".to_owned());
-        }
         if let Some(pattern) = rule.exclude.iter().find(|pattern| pattern.contains('{')) {
             return Err(format!(
                 "'{pattern}': alternatives in braces are not supported; write one pattern each"
@@ -115,12 +120,22 @@ impl Draft {
         let fixed: Vec<&str> = parts.iter().take_while(|part| !is_pattern(part)).copied().collect();
         let base = path(&fixed.join("/"))?;
         let mut matches = Vec::new();
-        find(&**files, &TreePath::root(), &parts, &mut matches)?;
+        if rule.strategy == CopyStrategy::Extract {
+            find_deep(&**files, &base, &parts, &mut matches)?;
+        } else {
+            find(&**files, &TreePath::root(), &parts, &mut matches)?;
+        }
         let before = matches.len();
         matches.retain(|found| !is_excluded(found, &base, &rule.exclude));
         if matches.is_empty() {
             let why = if before == 0 { "nothing matches" } else { "everything that matches is excluded" };
             return Err(why.to_owned());
+        }
+        if rule.strategy == CopyStrategy::Extract {
+            for found in matches.iter().filter(|found| is_archive(found.name())) {
+                self.extract(files, found, &to)?;
+            }
+            return Ok(());
         }
         // `folder/**` is what the folder holds; of any other pattern the whole path stays.
         let strip = rule.from.path.strip_suffix("/**").map(path).transpose()?.unwrap_or_default();
@@ -139,10 +154,19 @@ impl Draft {
         let below = |name: &str| to.join(name).map_err(|error| error.to_string());
         match entry.map(|entry| entry.kind) {
             None | Some(Kind::Symlink) => Err("there is no such file or folder".to_owned()),
+            Some(Kind::Folder) if rule.strategy == CopyStrategy::Extract => {
+                Err("only an archive can be extracted; this is a folder".to_owned())
+            }
             Some(Kind::Folder) => self.copy(rule, files, &from, &below(from.name())?, &from),
             Some(Kind::File) => {
                 if is_excluded(&from, &TreePath::root(), &rule.exclude) {
                     return Ok(());
+                }
+                if rule.strategy == CopyStrategy::Extract {
+                    if !is_archive(from.name()) {
+                        return Err("only an archive can be extracted; this is no .tar.gz or .tgz".to_owned());
+                    }
+                    return self.extract(files, &from, to);
                 }
                 let is_folder = self.files.keys().any(|path| path.is_within(to) && path != to);
                 let into = rule.to.is_empty() || rule.to.ends_with('/') || is_folder;
@@ -150,6 +174,27 @@ impl Draft {
                 self.copy(rule, files, &from, &at, &TreePath::root())
             }
         }
+    }
+
+    /// What an archive holds, below a folder.
+    fn extract(&mut self, files: &Arc<dyn Files>, from: &TreePath, to: &TreePath) -> Result<(), String> {
+        let packed = files.read(from).map_err(|error| error.to_string())?;
+        for (path, content) in unpacked(&packed).map_err(|why| format!("{from}: {why}"))? {
+            let at = to.join(path.as_str()).map_err(|error| format!("{from}: {error}"))?;
+            let id = ContentId(*Digest::of(&content).as_bytes());
+            self.put(at, Kept::Here { content: content.into(), id })?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, at: TreePath, kept: Kept) -> Result<(), String> {
+        if self.files.len() >= LIMIT {
+            return Err(format!("there are more than {LIMIT} files"));
+        }
+        // A file takes the place of a folder, and the other way round.
+        self.files.retain(|path, _| *path == at || !path.is_within(&at) && !at.is_within(path));
+        self.files.insert(at, kept);
+        Ok(())
     }
 
     fn copy(
@@ -175,19 +220,13 @@ impl Draft {
                 Ok(())
             }
             Kind::File => {
-                if self.files.len() >= LIMIT {
-                    return Err(format!("there are more than {LIMIT} files"));
-                }
                 let new = Kept::Elsewhere { files: files.clone(), path: from.clone(), id: entry.id };
                 let is_yaml = at.name().ends_with(".yaml") || at.name().ends_with(".yml");
                 let kept = match self.files.get(at) {
                     Some(old) if rule.strategy == CopyStrategy::Merge && is_yaml => merged(old, &new)?,
                     _ => new,
                 };
-                // A file takes the place of a folder, and the other way round.
-                self.files.retain(|path, _| path == at || !path.is_within(at) && !at.is_within(path));
-                self.files.insert(at.clone(), kept);
-                Ok(())
+                self.put(at.clone(), kept)
             }
         }
     }
@@ -281,6 +320,28 @@ fn find(
     for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
         if entry.kind != Kind::Symlink && pattern.matches(&name) {
             find(files, &folder.join(&name).map_err(|error| error.to_string())?, rest, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files below a folder that match; `**` stands for any number of parts.
+fn find_deep(
+    files: &dyn Files,
+    folder: &TreePath,
+    parts: &[&str],
+    found: &mut Vec<TreePath>,
+) -> Result<(), String> {
+    match files.entry(folder).map_err(|error| error.to_string())? {
+        Some(entry) if entry.kind == Kind::Folder => {}
+        _ => return Ok(()),
+    }
+    for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
+        let path = folder.join(&name).map_err(|error| error.to_string())?;
+        match entry.kind {
+            Kind::Folder => find_deep(files, &path, parts, found)?,
+            Kind::File if covers(parts, &path.as_str().split('/').collect::<Vec<_>>()) => found.push(path),
+            Kind::File | Kind::Symlink => {}
         }
     }
     Ok(())

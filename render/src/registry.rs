@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::report::Problem;
-use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind, SourceSpec};
+use flotilla_core::source::{ArtifactGenerator, Scheme, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::unit::ServiceAccount;
 use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
@@ -203,6 +203,30 @@ impl<'a> Registry<'a> {
         self.find(id, &reader.lineage, 0)
     }
 
+    /// Whether there is content of a source, as its maker and a reader have it; `None` if nothing defines it.
+    pub(crate) fn is_ready(&mut self, id: &SourceId, mut lineage: Lineage) -> Option<bool> {
+        if let Some(Maker { unit, account, files }) = self.makers.get(id).cloned() {
+            lineage.units.insert(unit);
+            lineage.accounts.insert(account);
+            lineage.files.insert(files);
+        }
+        let spec =
+            self.sources.get(id).map(|rendered| rendered.source.as_ref().map(|source| source.spec.clone()));
+        Some(match spec {
+            Some(None) => false,
+            Some(Some(SourceSpec::Generator(generator))) => {
+                self.generate(id, &generator, &lineage, 0).is_ok()
+            }
+            // A registry is asked for charts only.
+            Some(Some(SourceSpec::HelmRepository(helm))) if helm.url.scheme() == Scheme::Oci => true,
+            _ => match self.find(id, &lineage, 0) {
+                Lookup::Found(_) => true,
+                Lookup::Unusable(_) => false,
+                Lookup::Undefined(_) => return None,
+            },
+        })
+    }
+
     fn refuse_stranger(&self, id: &SourceId, lineage: &Lineage) -> Option<Lookup> {
         let (source, Maker { unit, account, files }) = self.stranger(id, lineage, 0)?;
         Some(Lookup::Unusable(format!(
@@ -276,6 +300,7 @@ impl<'a> Registry<'a> {
                 _ => None,
             })
             .collect();
+        let mut failed = None;
         for (name, generator) in generators {
             let named = generator.artifacts.iter().any(|artifact| artifact.name == id.name);
             if !named && generator.path_pattern.is_none() {
@@ -292,8 +317,13 @@ impl<'a> Registry<'a> {
                         return refused.unwrap_or_else(|| Lookup::Found(artifact.clone()));
                     }
                 }
-                Err(lookup) => return lookup,
+                Err(lookup) if named => return lookup,
+                // One with a pattern might have put it out, and others still may.
+                Err(lookup) => failed = Some(lookup),
             }
+        }
+        if let Some(lookup) = failed {
+            return lookup;
         }
         if self.sources.contains_key(id) {
             return Lookup::Unusable(format!("{id}: nothing here fills it; an ArtifactGenerator would"));

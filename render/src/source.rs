@@ -73,6 +73,16 @@ pub trait Sources: Send + Sync {
         crate::generate::generate(generator, inputs)
     }
 
+    /// A Secret that is kept for this cluster where the fleet repo does not have it: the values of its keys. `None`:
+    /// there is none.
+    fn secret(
+        &self,
+        _namespace: &str,
+        _name: &str,
+    ) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
+        Ok(None)
+    }
+
     /// What a kustomization names outside of its source, by its address there. Whoever builds it wants it looked at every
     /// `interval` seconds.
     fn remote(&self, _address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {

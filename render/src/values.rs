@@ -35,14 +35,19 @@ impl ConfigMaps {
     /// The data of a ConfigMap; `None` where only the cluster can tell.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
         let object = self.objects.get(&(namespace.to_owned(), name.to_owned()))?.value();
-        let loose = |field: &str| {
-            let pairs = object.pointer(&format!("/metadata/{field}"));
-            LOOSE.iter().any(|key| pairs.and_then(|pairs| pairs.get(key)).is_some())
-        };
-        if object.get(FIELD).is_some() || loose("annotations") || loose("labels") {
+        if is_loose(&object) {
             return None;
         }
         let Some(Value::Object(data)) = object.get("data") else { return Some(BTreeMap::new()) };
         data.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }
+}
+
+/// Whether only the cluster can tell what becomes of an object: it is a template, or not applied as it is.
+pub(crate) fn is_loose(object: &Value) -> bool {
+    let loose = |field: &str| {
+        let pairs = object.pointer(&format!("/metadata/{field}"));
+        LOOSE.iter().any(|key| pairs.and_then(|pairs| pairs.get(key)).is_some())
+    };
+    object.get(FIELD).is_some() || loose("annotations") || loose("labels")
 }

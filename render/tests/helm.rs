@@ -10,8 +10,8 @@ use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::helm::{Renders, TemplateRequest};
 use flotilla_render::{
-    Artifact, ClusterDefinition, ClusterRender, Inputs, RenderCache, Sources, Unavailable, Unit,
-    render_cluster,
+    Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, RenderedUnit, Sources,
+    Unavailable, Unit, render_cluster,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +36,17 @@ impl Sources for Charts {
     ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
         Err(Unavailable("no generators here".into()))
     }
+
+    fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
+        let data = |key: &str, value: &[u8]| Ok(Some(BTreeMap::from([(key.to_owned(), value.to_owned())])));
+        match (namespace, name) {
+            ("apps", "stored" | "access") => data("values.yaml", b"auth: {user: hub}"),
+            ("apps", "bytes") => data("values.yaml", b"\xff"),
+            ("apps", "sops") => data("values.yaml", b"a: ENC[AES256_GCM,data:x]"),
+            ("apps", "locked") => Err(Unavailable("does not open".into())),
+            _ => Ok(None),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -51,6 +62,8 @@ impl Renders for Kept {
 struct World {
     cache: RenderCache,
     kept: Kept,
+    /// What units put out when they last could.
+    last: Mutex<BTreeMap<UnitId, Arc<Content>>>,
 }
 
 impl World {
@@ -61,12 +74,18 @@ impl World {
         let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
         let fleet = Artifact::new(Arc::new(files), "main@sha1:1", "fleet");
         self.cache.begin_round();
+        let last_good = |id: &UnitId| self.last.lock().unwrap().get(id).cloned();
         let inputs = Inputs {
             renders: &self.kept,
+            last_good: &last_good,
             kube_version: Some("v1.36.3"),
             ..Inputs::new(&fleet, &clusters, &self.cache, &Charts)
         };
-        render_cluster(&inputs, &cluster).unwrap()
+        let render = render_cluster(&inputs, &cluster).unwrap();
+        let good =
+            |(id, unit): (&UnitId, &RenderedUnit)| Some((id.clone(), unit.unit.as_ref()?.content.clone()));
+        self.last.lock().unwrap().extend(render.units.iter().filter_map(good));
+        render
     }
 
     /// Renders until helm has answered everything; gives what it was asked too.
@@ -260,22 +279,82 @@ fn helm_runs_again_for_what_changes_the_answer_and_for_nothing_else() {
 }
 
 #[test]
+fn values_of_a_unit_that_does_not_render_any_more_stay() {
+    let unit = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: values, namespace: \
+                apps}\nspec: {interval: 1m, prune: true, path: values, sourceRef: {kind: GitRepository, name: \
+                flux-system, namespace: flux-system}}\n";
+    let values = "apiVersion: v1\nkind: Secret\nmetadata: {name: stored, namespace: apps}\nstringData: {values.yaml: \
+                  'auth: {user: git}'}\n";
+    let from = "  valuesFrom: [{kind: Secret, name: stored, optional: true}]\n";
+    let world = World::default();
+    let mut all = files(&format!("{CHART}{from}"), unit);
+    all.push(("values/values.yaml", values.to_owned()));
+    let (_, asked) = world.render(&all, config_map);
+    assert_eq!(asked[0].values["auth"], json!({"user": "git"}), "Git's goes before the hub's");
+    all[3].1 = "broken: [".to_owned();
+    let (render, asked) = world.render(&all, config_map);
+    assert!(render.units[&UnitId::kustomization("apps", "values")].unit.is_none());
+    assert!(
+        asked.is_empty() && render.units[&web()].unit.is_some(),
+        "nothing is rendered with other values in their place"
+    );
+}
+
+#[test]
+fn the_author_may_have_a_release_rendered_anew() {
+    let world = World::default();
+    let mut all = files(CHART, "");
+    for (annotation, runs) in
+        [("", 1), ("flotilla.dev/render: '2'", 1), ("flotilla.dev/render: '2'", 0), ("", 0)]
+    {
+        all[1].1 = release("web", CHART)
+            .replace("namespace: apps}", &format!("namespace: apps, annotations: {{{annotation}}}}}"));
+        assert_eq!(world.render(&all, config_map).1.len(), runs, "{annotation}");
+    }
+}
+
+#[test]
 fn values_come_in_order_from_what_the_cluster_is_given() {
     let more = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: defaults, namespace: apps}\ndata:\n  values.yaml: |\n    \
                 a: 1\n    b: {c: 1, d: 1}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: access, namespace: \
-                apps}\nstringData: {password: 'x,y'}\n";
+                apps}\nstringData: {password: 'x,y'}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: loose, \
+                namespace: apps, annotations: {kustomize.toolkit.fluxcd.io/ssa: IfNotPresent}}\ndata: {values.yaml: \
+                '{}'}\n";
     let from = "  valuesFrom:\n  - {kind: ConfigMap, name: defaults}\n  - {kind: Secret, name: access, valuesKey: \
                 password, targetPath: auth.password, literal: true}\n  - {kind: ConfigMap, name: nowhere, optional: \
                 true}\n  values: {b: {c: 2}}\n";
-    let (_, asked) = World::default().render(&files(&format!("{CHART}{from}"), more), config_map);
+    let (render, asked) = World::default().render(&files(&format!("{CHART}{from}"), more), config_map);
     let expected = json!({"a": 1, "b": {"c": 2, "d": 1}, "auth": {"password": "x,y"}});
     assert_eq!(Value::Object(asked[0].values.clone()), expected);
+    let notice = &render.units[&web()].problems[0];
+    assert!(notice.notice && notice.message.starts_with("ConfigMap nowhere is optional"), "{notice:?}");
+    let run = unit(&render).manifest.spec.render.map(|render| render.key);
+    assert_eq!(run, Some(asked[0].key()), "the agent knows what it runs");
+
+    // What the hub keeps counts where the cluster's units do not have it.
+    let from = "  valuesFrom:\n  - {kind: Secret, name: stored}\n  - {kind: Secret, name: access, valuesKey: password, \
+                targetPath: auth.password, literal: true}\n";
+    let (_, asked) = World::default().render(&files(&format!("{CHART}{from}"), more), config_map);
+    assert_eq!(asked[0].values["auth"], json!({"user": "hub", "password": "x,y"}));
 
     for (from, says) in [
         ("[{kind: ConfigMap, name: nowhere}]", "ConfigMap nowhere is in nothing that is rendered"),
         ("[{kind: ConfigMap, name: defaults, valuesKey: x}]", "has no key 'x'"),
-        ("[{kind: Secret, name: access, valuesKey: password}]", "must be a mapping"),
-        ("[{kind: Secret, name: access, valuesKey: password, targetPath: 'a['}]", "no index"),
+        ("[{kind: Secret, name: access, valuesKey: password}]", "'password': line 1 is no YAML mapping"),
+        (
+            "[{kind: Secret, name: access, valuesKey: password, targetPath: 'a['}]",
+            "cannot be used at its targetPath",
+        ),
+        ("[{kind: ConfigMap, name: defaults, targetPath: 'a['}]", "no index"),
+        ("[{kind: ConfigMap, name: stored}]", "ConfigMap stored is in nothing that is rendered"),
+        (
+            "[{kind: ConfigMap, name: loose, optional: true}]",
+            "ConfigMap loose: is completed or changed in the cluster",
+        ),
+        ("[{kind: Secret, name: nowhere}]", "`flotilla secret create generic` keeps one"),
+        ("[{kind: Secret, name: bytes}]", "has no key 'values.yaml' with a text"),
+        ("[{kind: Secret, name: sops}]", "is encrypted by SOPS"),
+        ("[{kind: Secret, name: locked, optional: true}]", "Secret locked: does not open"),
         ("[{kind: Pod, name: x}]", "'Pod' is none of Secret, ConfigMap"),
     ] {
         let (render, asked) =

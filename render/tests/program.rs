@@ -25,6 +25,8 @@ fn request() -> TemplateRequest {
         crds: true,
         no_hooks: false,
         skip_schema: false,
+        again: None,
+        hidden: Default::default(),
     }
 }
 

@@ -31,6 +31,10 @@ pub const CHART: &[(&str, &str)] = &[
     ("values.schema.json", r#"{"type": "object", "properties": {"replicas": {"type": "integer"}}}"#),
     ("templates/NOTES.txt", "Thank you for {{ .Release.Name }}.\n"),
     (
+        "templates/check.yaml",
+        "{{- if .Values.refused }}{{ fail (printf \"refused: %s\" .Values.refused) }}{{ end }}\n",
+    ),
+    (
         "templates/_helpers.tpl",
         "{{- define \"own.labels\" -}}\napp: {{ .Release.Name }}\nversion: {{ .Chart.AppVersion | quote }}\n{{- end }}\n",
     ),

@@ -1,7 +1,6 @@
 //! What accounts may do, asked of the API server.
 
-use flotilla_core::plan::Access;
-use flotilla_core::{ServiceAccount, UnitId, UnitKind};
+use flotilla_core::plan::{Access, Claim};
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -10,15 +9,20 @@ use super::Cluster;
 use super::request::{Call, Failure};
 
 impl Cluster {
-    /// Whether an account may create the Flux object that defines a unit. The kind need not be served.
+    /// Whether every claim holds; the first that does not is named. Their kinds need not be served.
     ///
     /// # Errors
     /// If the API server cannot be asked.
-    pub(crate) async fn may_create(
-        &self,
-        account: &ServiceAccount,
-        unit: &UnitId,
-    ) -> Result<Access, Failure> {
+    pub(crate) async fn may_create(&self, claims: &[Claim]) -> Result<Access, Failure> {
+        for claim in claims {
+            if let denied @ Access::Denied(_) = self.ask_about(claim).await? {
+                return Ok(denied);
+            }
+        }
+        Ok(Access::Allowed)
+    }
+
+    async fn ask_about(&self, claim: &Claim) -> Result<Access, Failure> {
         #[derive(Deserialize)]
         struct Review {
             status: Status,
@@ -29,10 +33,7 @@ impl Cluster {
             allowed: bool,
             reason: String,
         }
-        let (group, plural) = match unit.kind {
-            UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "helmreleases"),
-            UnitKind::Kustomization | UnitKind::Root => ("kustomize.toolkit.fluxcd.io", "kustomizations"),
-        };
+        let Claim { account, group, plural, namespace, name } = claim;
         let groups = [
             "system:serviceaccounts".to_owned(),
             format!("system:serviceaccounts:{}", account.namespace),
@@ -41,7 +42,7 @@ impl Cluster {
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
             "user": account.user(), "groups": groups,
             "resourceAttributes": {"group": group, "resource": plural, "verb": "create",
-                "namespace": unit.namespace, "name": unit.name}}});
+                "namespace": namespace, "name": name}}});
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         let call = Call::new(Method::POST, path).body("application/json", review.to_string());
         let review: Review = self.itself().ask(call).await?;
@@ -53,10 +54,9 @@ impl Cluster {
             reason => format!(" ({reason})"),
         };
         Ok(Access::Denied(format!(
-            "{} may not create {plural}.{group} in namespace {}{reason}; its parent runs as that account, so grant it \
-             that or give the parent another one",
+            "{} may not create {plural}.{group} in namespace {namespace}{reason}; what defines them runs as that \
+             account, so grant it that or run it as another one",
             account.user(),
-            unit.namespace
         )))
     }
 }

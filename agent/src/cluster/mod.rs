@@ -4,6 +4,7 @@
 //!   request  one request, bounded by pace       discovery  kind → path, follows new CRDs
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
 //!   access   what accounts may do            applyset, events  for people with kubectl
+//!   values   what templates take their values from
 //!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
 //! ```
 //!
@@ -19,6 +20,7 @@ pub(crate) mod objects;
 pub(crate) mod owners;
 mod pace;
 pub(crate) mod request;
+pub(crate) mod values;
 pub(crate) mod watch;
 
 use std::path::Path;

@@ -1,11 +1,12 @@
 //! Watches: one for each kind that we manage, limited to our label; and one for each foreign object that somebody
-//! waits for. They list in pages, keep no object, and start over by themselves.
+//! waits for, or that templates take values from. They list in pages, keep no object, and start over by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::live::Live;
+use flotilla_core::template::ValuesRef;
 use flotilla_core::{Digest, ObjectId, ServiceAccount};
 use flotilla_runtime::Backoff;
 use futures::TryStreamExt;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use super::discovery::Resource;
 use super::members::{Kind, Members};
 use super::request::{Failure, chain};
+use super::values::{SeenValues, values_of};
 use super::{Cluster, UNIT_LABEL};
 
 /// So many objects come with one answer to a list.
@@ -35,6 +37,8 @@ pub(crate) enum Subject {
     Kind(Kind),
     /// One object by its name, in the name of an account or of the agent itself.
     Object(ObjectId, Option<ServiceAccount>),
+    /// A ConfigMap or Secret that values are taken from, by its name.
+    Values(ValuesRef),
 }
 
 /// How a subject is watched. A change of it starts the watch anew.
@@ -51,14 +55,20 @@ pub(crate) struct How {
 pub(crate) struct Watches {
     cluster: Cluster,
     members: Arc<Members>,
+    values: Arc<SeenValues>,
     wake: Arc<Notify>,
     running: BTreeMap<Subject, (How, tokio::task::AbortHandle)>,
     tasks: JoinSet<()>,
 }
 
 impl Watches {
-    pub(crate) fn new(cluster: Cluster, members: Arc<Members>, wake: Arc<Notify>) -> Self {
-        Self { cluster, members, wake, running: BTreeMap::new(), tasks: JoinSet::new() }
+    pub(crate) fn new(
+        cluster: Cluster,
+        members: Arc<Members>,
+        values: Arc<SeenValues>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { cluster, members, values, wake, running: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
     /// Starts what is missing and stops what nobody needs.
@@ -72,10 +82,11 @@ impl Watches {
         for subject in stale {
             if let Some((_, task)) = self.running.remove(&subject) {
                 task.abort();
-                if let Subject::Kind(kind) = &subject
-                    && !wanted.contains_key(&subject)
-                {
-                    self.members.unlisted(kind);
+                match &subject {
+                    _ if wanted.contains_key(&subject) => {}
+                    Subject::Kind(kind) => self.members.unlisted(kind),
+                    Subject::Values(reference) => self.values.forget(reference),
+                    Subject::Object(..) => {}
                 }
             }
         }
@@ -83,11 +94,12 @@ impl Watches {
             if !self.running.contains_key(&subject) {
                 let account = match &subject {
                     Subject::Object(_, account) => account.as_ref(),
-                    Subject::Kind(_) => None,
+                    Subject::Kind(_) | Subject::Values(_) => None,
                 };
                 let watch = Watch {
                     cluster: self.cluster.acting_as(account),
                     members: self.members.clone(),
+                    values: self.values.clone(),
                     wake: self.wake.clone(),
                     resource: how.resource.clone(),
                     subject: subject.clone(),
@@ -108,6 +120,7 @@ impl Watches {
 struct Watch {
     cluster: Cluster,
     members: Arc<Members>,
+    values: Arc<SeenValues>,
     wake: Arc<Notify>,
     resource: Arc<Resource>,
     subject: Subject,
@@ -183,13 +196,30 @@ impl Watch {
             Subject::Kind(_) => {
                 format!("{}?labelSelector={}", self.resource.collection(""), UNIT_LABEL.replace('/', "%2F"))
             }
-            Subject::Object(id, _) => {
-                format!(
-                    "{}?fieldSelector=metadata.name%3D{}",
-                    self.resource.collection(&id.namespace),
-                    id.name
-                )
+            Subject::Object(id, _) => self.named(&id.namespace, &id.name),
+            Subject::Values(reference) => self.named(&reference.namespace, &reference.name),
+        }
+    }
+
+    fn named(&self, namespace: &str, name: &str) -> String {
+        format!("{}?fieldSelector=metadata.name%3D{name}", self.resource.collection(namespace))
+    }
+
+    /// Takes what is there; true if that is news.
+    fn observe(&self, id: &ObjectId, live: &Live) -> bool {
+        match &self.subject {
+            Subject::Values(reference) => {
+                let found = live.whole.as_deref().map(|object| values_of(reference.kind, object));
+                self.values.observe(reference, &found)
             }
+            Subject::Kind(_) | Subject::Object(..) => self.members.observe(id, live),
+        }
+    }
+
+    fn gone(&self, id: &ObjectId, version: u64) -> bool {
+        match &self.subject {
+            Subject::Values(reference) => self.values.observe(reference, &None),
+            Subject::Kind(_) | Subject::Object(..) => self.members.gone(id, version),
         }
     }
 
@@ -217,7 +247,7 @@ impl Watch {
             for live in page.items.unwrap_or_default() {
                 let live = self.complete(live.into());
                 let id = self.id(&live);
-                self.members.observe(&id, &live);
+                self.observe(&id, &live);
                 found.insert(id);
             }
             if page.metadata.more.is_empty() {
@@ -232,7 +262,10 @@ impl Watch {
                     Subject::Object(id, _) if found.is_empty() => {
                         self.members.gone(id, version.parse().unwrap_or_default());
                     }
-                    Subject::Object(..) => {}
+                    Subject::Values(reference) if found.is_empty() => {
+                        self.values.observe(reference, &None);
+                    }
+                    Subject::Object(..) | Subject::Values(_) => {}
                 }
                 self.wake.notify_one();
                 return Ok(version);
@@ -286,11 +319,8 @@ impl Watch {
         let live = self.complete(live.into());
         let id = self.id(&live);
         let version = live.metadata.resource_version.clone();
-        let news = if gone {
-            self.members.gone(&id, version.parse().unwrap_or_default())
-        } else {
-            self.members.observe(&id, &live)
-        };
+        let news =
+            if gone { self.gone(&id, version.parse().unwrap_or_default()) } else { self.observe(&id, &live) };
         if news {
             self.wake.notify_one();
         }

@@ -247,6 +247,8 @@ pub(crate) fn units(state: &DesiredState) -> v1::Units {
             digest: digest_bytes(Some(unit.digest())),
             parent: unit.spec.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
             removal: Some((&Removal::of(&unit.spec)).into()),
+            render_key: digest_bytes(unit.spec.render.map(|render| render.key)),
+            render_content: digest_bytes(unit.spec.render.map(|render| render.content)),
         },
         UnitEntry::Hold(_) => v1::HaveUnit { id: id.to_string(), ..Default::default() },
         UnitEntry::Removed(removal) => {

@@ -29,6 +29,7 @@ use crate::cluster::members::Members;
 use crate::cluster::objects::{Prepared, prepare};
 use crate::cluster::owners::Owners;
 use crate::cluster::request::{Conflict, chain};
+use crate::cluster::values::SeenValues;
 
 /// Objects of one unit that are under way at once; the pace of the cluster is above that.
 const AT_ONCE: usize = 16;
@@ -40,6 +41,7 @@ pub(super) struct Tools {
     pub(super) cluster: Cluster,
     pub(super) book: Book,
     pub(super) members: Arc<Members>,
+    pub(super) values: Arc<SeenValues>,
     pub(super) owners: Owners,
     pub(super) bodies: Arc<dyn Bodies>,
     pub(super) reasons: Reasons,
@@ -246,6 +248,7 @@ impl ApplyJob {
             uid: Uid(live.metadata.uid.clone()),
             manner: content.wishes.manner,
             drift: content.wishes.drift,
+            taken: content.taken.clone().into(),
         };
         tools.members.observe(&id, &live);
         if entry.is_some() {
@@ -284,15 +287,16 @@ impl ApplyJob {
 pub(super) struct Content {
     pub(super) prepared: Prepared,
     pub(super) wishes: Wishes,
+    taken: template::Taken,
 }
 
 impl Content {
     pub(super) async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
-        let body =
-            template::complete(&tools.cluster, tools.bodies.body(step.digest)?).await.map_err(Box::new)?;
+        let complete = template::complete(&tools.cluster, tools.bodies.body(step.digest)?);
+        let (body, taken) = complete.await.map_err(Box::new)?;
         let prepared = prepare(&body, id, &step.owner)?;
         let wishes = Wishes::of(&prepared.value);
-        Ok(Self { prepared, wishes })
+        Ok(Self { prepared, wishes, taken })
     }
 }
 

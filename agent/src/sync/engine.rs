@@ -228,6 +228,7 @@ async fn start(shared: &Shared) -> Tools {
                     cluster,
                     book,
                     members: Arc::default(),
+                    values: Arc::default(),
                     owners: Owners::default(),
                     bodies: shared.bodies.clone(),
                     reasons: Reasons::default(),
@@ -292,7 +293,8 @@ impl Shared {
                     return;
                 }
             }
-            (Some((_, None)) | None, None) => return,
+            // A unit of which nothing was there to begin with is told to be gone too.
+            (Some((_, None)), None) => return,
             _ => {}
         }
         output.version += 1;

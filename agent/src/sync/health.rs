@@ -5,8 +5,8 @@ use std::time::Duration;
 use flotilla_core::health::Status;
 use flotilla_core::plan::{Target, UnitPlan};
 use flotilla_core::report::Finding;
-use flotilla_core::unit::HealthCheck;
-use flotilla_core::{ObjectId, ObjectRef, UnitId, UnitKind, UnitManifest};
+use flotilla_core::unit::{HealthCheck, SourceState};
+use flotilla_core::{ObjectId, ObjectRef, SourceKind, UnitId, UnitKind, UnitManifest};
 use tokio::time::Instant;
 
 use super::coordinator::Coordinator;
@@ -30,6 +30,12 @@ fn checked_unit(check: &HealthCheck) -> Option<UnitId> {
         _ => return None,
     };
     Some(UnitId::new(kind, &object.namespace, &object.name))
+}
+
+/// Whether a health check names a source, of which the hub tells how it is.
+pub(super) fn is_source(check: &HealthCheck) -> bool {
+    let object = checked(check).id;
+    SourceKind::ALL.iter().any(|kind| object.is(kind.group(), kind.as_str()))
 }
 
 /// What is not well yet.
@@ -115,7 +121,13 @@ impl Coordinator {
         for id in own.filter(|_| manifest.spec.wait || manifest.spec.health_checks.is_empty()) {
             unwell.extend(self.unwell_object(&id, !waits_for_health(manifest)));
         }
-        for check in &manifest.spec.health_checks {
+        for SourceState { source, .. } in manifest.spec.sources.iter().filter(|state| !state.ready) {
+            let object =
+                ObjectId::new(source.kind.group(), source.kind.as_str(), &*source.namespace, &*source.name);
+            let message = "the hub has nothing of it to use; `flotilla get sources` says why";
+            unwell.push(Unwell { finding: finding(&object, "NotHealthy", message), failed: false });
+        }
+        for check in manifest.spec.health_checks.iter().filter(|check| !is_source(check)) {
             match checked_unit(check) {
                 Some(unit) => unwell.extend(self.unwell_unit(&unit, &checked(check).id)),
                 None => unwell.extend(self.unwell_object(&complete(&checked(check).id), false)),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use flotilla_core::guard::Subject;
 use flotilla_core::inventory::Uid;
 use flotilla_core::plan::Standing;
+use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::{DriftMode, ObjectEntry};
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, UnitManifest};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub(crate) struct Mark {
     pub(crate) manner: Manner,
     /// What the object itself says about its drift.
     pub(crate) drift: Option<DriftMode>,
+    /// Where the values of a template were taken from, and what was there.
+    pub(crate) taken: Box<[(ValuesRef, Digest)]>,
 }
 
 impl Mark {
@@ -76,6 +79,8 @@ struct MarkLine {
     manner: Manner,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drift: Option<DriftMode>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken: Vec<(ValuesRef, Digest)>,
 }
 
 /// Group, kind, namespace, name.
@@ -109,6 +114,7 @@ pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a Ob
         uid: mark.uid.0.clone(),
         manner: mark.manner,
         drift: mark.drift,
+        taken: mark.taken.to_vec(),
     });
     let spec = standing.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
     let record = Record {
@@ -148,6 +154,7 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<Obje
             uid: Uid(line.uid),
             manner: line.manner,
             drift: line.drift,
+            taken: line.taken.into(),
         };
         marks.insert(line.id.into(), mark);
     }
@@ -202,6 +209,7 @@ pub(crate) fn read_approval(key: &str, text: &[u8]) -> Option<(Digest, Option<Su
 mod tests {
     use super::*;
     use flotilla_core::UnitSpec;
+    use flotilla_core::template::ValuesKind;
 
     #[test]
     fn a_record_reads_back_and_a_damaged_one_is_none() {
@@ -211,12 +219,14 @@ mod tests {
         let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7 };
         let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
         let standing = Standing { admitted: Some(last.spec_digest()), last: Some(last), ready: None };
+        let place = ValuesRef { kind: ValuesKind::Secret, namespace: "n".into(), name: "v".into() };
         let mark = Mark {
             stamp: Digest::of(b"s"),
             entry: Some(Digest::of(b"e")),
             uid: Uid("u".into()),
             manner: Manner::Merge,
             drift: Some(DriftMode::Report),
+            taken: Box::new([(place, Digest::of(b"v"))]),
         };
         let text = write(&standing, [(&id, &mark)].into_iter());
         assert_eq!(read(&unit, &text), Some((standing, HashMap::from([(id, mark)]))));

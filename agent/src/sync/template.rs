@@ -1,17 +1,14 @@
 //! Completing templates: the hub leaves variables open that ConfigMaps and Secrets of this cluster set.
 
-use std::collections::BTreeMap;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flotilla_core::object::FromBodyError;
 use flotilla_core::template::{Found, ObjectTemplate, TemplateError, ValuesKind, ValuesRef};
-use flotilla_core::{Object, ObjectId, ObjectRef};
-use serde::Deserialize;
+use flotilla_core::{Digest, Object, ObjectId, ObjectRef};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::cluster::request::Failure;
+use crate::cluster::values::{self, digest_of, values_of};
 
 /// Why a template did not become an object.
 #[derive(Debug, thiserror::Error)]
@@ -26,18 +23,15 @@ pub(super) enum CompleteError {
     Template(#[from] TemplateError),
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Values {
-    data: Option<BTreeMap<String, String>>,
-}
+/// The places that an object's values were taken from, and what was there.
+pub(super) type Taken = Vec<(ValuesRef, Digest)>;
 
 /// The body of the object itself: as it is, or completed with what the cluster has now. Read by the agent's own
 /// account, as Flux's controller does: a unit's namespace is where its values come from, whoever it is applied as.
-pub(super) async fn complete(cluster: &Cluster, body: Bytes) -> Result<Bytes, CompleteError> {
+pub(super) async fn complete(cluster: &Cluster, body: Bytes) -> Result<(Bytes, Taken), CompleteError> {
     let object = Object::from_body(body)?;
     let template = match ObjectTemplate::of(&object) {
-        None => return Ok(object.body().clone()),
+        None => return Ok((object.body().clone(), Taken::new())),
         Some(template) => template.map_err(CompleteError::Unread)?,
     };
     let mut found = Found::new();
@@ -50,22 +44,23 @@ pub(super) async fn complete(cluster: &Cluster, body: Bytes) -> Result<Bytes, Co
             );
         }
     }
-    Ok(template.complete(&found)?.body().clone())
+    let taken = found.iter().map(|(reference, found)| (reference.clone(), digest_of(found))).collect();
+    Ok((template.complete(&found)?.body().clone(), taken))
 }
 
-async fn read(cluster: &Cluster, reference: &ValuesRef) -> Result<Option<BTreeMap<String, String>>, Failure> {
-    let secret = reference.kind == ValuesKind::Secret;
-    let kind = if secret { "Secret" } else { "ConfigMap" };
+/// As the API server knows it.
+pub(super) fn object_of(reference: &ValuesRef) -> ObjectRef {
+    let kind = match reference.kind {
+        ValuesKind::ConfigMap => "ConfigMap",
+        ValuesKind::Secret => "Secret",
+    };
     let id = ObjectId::new("", kind, reference.namespace.as_str(), reference.name.as_str());
-    let object = ObjectRef { id, version: "v1".into() };
-    let resource = cluster.resource(&object).await?;
-    let Some(values) = cluster.fetch::<Values>(&resource, &object.id).await? else { return Ok(None) };
-    let data = values.data.unwrap_or_default().into_iter();
-    Ok(Some(if secret { data.map(|(key, value)| (key, decoded(&value))).collect() } else { data.collect() }))
+    ObjectRef { id, version: "v1".into() }
 }
 
-/// The text of a Secret's value. Bytes that are no text become marks: no variable can hold them.
-fn decoded(value: &str) -> String {
-    let bytes = STANDARD.decode(value).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+async fn read(cluster: &Cluster, reference: &ValuesRef) -> Result<values::Found, Failure> {
+    let object = object_of(reference);
+    let resource = cluster.resource(&object).await?;
+    let found = cluster.fetch::<Value>(&resource, &object.id).await?;
+    Ok(found.map(|found| values_of(reference.kind, &found)))
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla_core::guard::Subject;
-use flotilla_core::plan::{Access, Standing, Target, UnitPlan, Waiting};
+use flotilla_core::plan::{Access, Claim, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
-use flotilla_core::{Digest, ObjectId, ServiceAccount, UnitId, UnitManifest};
+use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::time::Instant;
 
@@ -37,8 +37,8 @@ pub(super) struct UnitState {
     pub(super) blocked: Option<String>,
     /// Nothing is changed while a part of the change would be refused.
     pub(super) withheld: bool,
-    /// What the account that the parent ran as may, when it was asked, and until when that holds.
-    pub(super) access: Option<(ServiceAccount, Access, Instant)>,
+    /// Whether these claims held when it was asked, and until when that holds.
+    pub(super) access: Option<(Vec<Claim>, Access, Instant)>,
     /// Since when health is waited for.
     pub(super) waiting_since: Option<Instant>,
     /// When that wait is over.

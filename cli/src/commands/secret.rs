@@ -15,7 +15,7 @@ use crate::args::{OutputArgs, pair};
 use crate::error::Error;
 use crate::exit::Code;
 
-/// Manage the secrets with which the hub fetches sources; they never stand in the fleet repo
+/// Manage the secrets of sources and of Helm values; they never stand in the fleet repo
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretCommand {
     /// Keep a secret, encrypted at the hub; one of the same name is replaced
@@ -115,11 +115,18 @@ pub(crate) struct PlaceArgs {
     /// For this cluster only; else for the whole fleet
     #[arg(long, value_name = "CLUSTER")]
     cluster: Option<ClusterName>,
+    /// For the clusters of this ClusterGroup only
+    #[arg(long, value_name = "GROUP", conflicts_with = "cluster")]
+    group: Option<String>,
 }
 
 impl PlaceArgs {
     fn scope(&self) -> String {
-        self.cluster.as_ref().map_or_else(|| "fleet".to_owned(), |name| format!("cluster.{name}"))
+        match (&self.cluster, &self.group) {
+            (Some(name), _) => format!("cluster.{name}"),
+            (None, Some(name)) => format!("group.{name}"),
+            (None, None) => "fleet".to_owned(),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{Removal, UnitEntry};
 use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
-use crate::plan::{Access, Situation, Target, Waiting};
-use crate::unit::{DeletionPolicy, UnitId, UnitManifest};
+use crate::plan::{Access, Claim, Situation, Target, Waiting};
+use crate::unit::{DeletionPolicy, SourceKindIn, UnitId, UnitKind, UnitManifest};
 
 /// What the unit is to be now.
 pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
@@ -37,16 +37,30 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
         return Some(Waiting::Broken(why.clone()));
     }
     let standing = situation.standings.get(&unit.id);
+    let mut claims = Vec::new();
     if standing.and_then(|standing| standing.admitted) != Some(unit.spec_digest())
         && let Some(parent) = &unit.spec.parent
-        && let Some(waiting) =
-            parent_closed(unit, parent, situation).or_else(|| access_closed(unit, parent, situation))
     {
-        return Some(waiting);
+        if let Some(waiting) = parent_closed(unit, parent, situation) {
+            return Some(waiting);
+        }
+        claims.extend(claim_of(unit, parent, situation));
     }
     // What is applied already is kept right whatever becomes of its dependencies.
-    if standing.and_then(|standing| standing.last.as_ref()).is_some_and(|last| last.digest() == unit.digest())
-    {
+    let is_applied = standing
+        .and_then(|standing| standing.last.as_ref())
+        .is_some_and(|last| last.digest() == unit.digest());
+    if !is_applied {
+        claims.extend(claims_on_sources(unit));
+    }
+    if !claims.is_empty() {
+        match (situation.access)(&unit.id, &claims) {
+            Access::Allowed => {}
+            Access::Unknown => return Some(Waiting::Access(claims)),
+            Access::Denied(why) => return Some(Waiting::Denied(why)),
+        }
+    }
+    if is_applied {
         return None;
     }
     unit.spec.depends_on.iter().find_map(|dependency| match unit.spec.ready_exprs.get(dependency) {
@@ -90,15 +104,25 @@ fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) ->
 }
 
 /// What an account rendered becomes a unit only if that account may create the object that says so.
-fn access_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Waiting> {
+fn claim_of(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Claim> {
     let last = || situation.standings.get(parent).and_then(|standing| standing.last.as_ref());
     let above = situation.desired.present(parent).or_else(last)?;
-    let account = above.spec.service_account.as_ref()?;
-    match (situation.access)(&unit.id, account) {
-        Access::Allowed => None,
-        Access::Unknown => Some(Waiting::Access(account.clone())),
-        Access::Denied(why) => Some(Waiting::Denied(why)),
-    }
+    let account = above.spec.service_account.clone()?;
+    let (group, plural) = match unit.id.kind {
+        UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "helmreleases"),
+        UnitKind::Kustomization | UnitKind::Root => ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+    };
+    let (namespace, name) = (unit.id.namespace.clone(), unit.id.name.clone());
+    Some(Claim { account, group, plural, namespace, name })
+}
+
+/// Its sources are made by its own account, as its other objects are.
+fn claims_on_sources(unit: &UnitManifest) -> impl Iterator<Item = Claim> {
+    unit.spec.defines.iter().filter_map(|SourceKindIn { kind, namespace }| {
+        let account = unit.spec.service_account.clone()?;
+        let (group, plural) = (kind.group(), kind.plural());
+        Some(Claim { account, group, plural, namespace: namespace.clone(), name: String::new() })
+    })
 }
 
 /// Whether a unit is ready at the digest that is desired of it.

@@ -72,13 +72,25 @@ pub struct Situation<'a> {
     pub broken: &'a BTreeMap<UnitId, String>,
     /// Everything is to go, by the operator's word.
     pub remove_all: bool,
-    /// Whether an account may create the object that defines a unit.
-    pub access: &'a dyn Fn(&UnitId, &ServiceAccount) -> Access,
+    /// Whether what a unit's revision makes of Flux objects may be made by who makes it: all of these claims.
+    pub access: &'a dyn Fn(&UnitId, &[Claim]) -> Access,
     /// A unit in Flux's shape, for expressions: see [`crate::flux::shape`].
     pub shape: &'a dyn Fn(&UnitId) -> Option<Value>,
 }
 
-/// What the cluster's RBAC says of an account and the object that defines a unit.
+/// A Flux object that an account is to be allowed to create, though no such object is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub account: ServiceAccount,
+    pub group: &'static str,
+    /// As in the API server's paths.
+    pub plural: &'static str,
+    pub namespace: String,
+    /// "" stands for any.
+    pub name: String,
+}
+
+/// What the cluster's RBAC says of claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     Allowed,
@@ -184,8 +196,8 @@ pub enum Waiting {
     Expression(UnitId, String),
     Broken(String),
     Held(String),
-    /// Whether the account that the parent runs as may create this unit is not known yet.
-    Access(ServiceAccount),
+    /// Whether accounts may create this unit, or the sources that it defines, is not known yet.
+    Access(Vec<Claim>),
     /// It may not.
     Denied(String),
     /// Units that have to go first.
@@ -205,7 +217,12 @@ impl fmt::Display for Waiting {
             }
             Self::Dependency(unit) => write!(f, "waits for {unit} to be ready"),
             Self::Broken(why) | Self::Held(why) | Self::Denied(why) => f.write_str(why),
-            Self::Access(account) => write!(f, "asks whether {} may create it", account.user()),
+            Self::Access(claims) => match claims.first() {
+                Some(Claim { account, plural, namespace, .. }) => {
+                    write!(f, "asks whether {} may create {plural} in {namespace}", account.user())
+                }
+                None => f.write_str("asks what its account may do"),
+            },
             Self::Others(units) => {
                 let names: Vec<String> = units.iter().take(5).map(ToString::to_string).collect();
                 let more = units.len() - names.len();

@@ -37,6 +37,8 @@ struct World {
     applied: BTreeMap<ObjectId, Digest>,
     uids: u64,
     deleted: Vec<ObjectId>,
+    /// What RBAC says of a claim on this kind; everything else is allowed.
+    access: BTreeMap<&'static str, Option<String>>,
 }
 
 impl World {
@@ -66,7 +68,12 @@ impl World {
             prune_stop: prune_stop(&desired, &self.inventory, None),
             broken: &broken,
             remove_all: false,
-            access: &|_, _| Access::Allowed,
+            access: &|_, claims| {
+                let said = claims.iter().filter_map(|claim| self.access.get(claim.plural));
+                said.map(|why| why.clone().map_or(Access::Unknown, Access::Denied))
+                    .next()
+                    .unwrap_or(Access::Allowed)
+            },
             shape: &|unit| crate::flux::shape(&desired, &self.standings, unit),
         };
         plan(id, &situation, &|object| Sight {
@@ -610,4 +617,54 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_account_is_to_be_allowed_to_create_what_its_unit_stands_for() {
+    let account = |name: &str| Some(crate::ServiceAccount { namespace: "f".into(), name: name.into() });
+    let source = |namespace: &str| crate::unit::SourceKindIn {
+        kind: crate::SourceKind::OciRepository,
+        namespace: namespace.into(),
+    };
+    let parent =
+        manifest("a", UnitSpec { service_account: account("tenant"), ..UnitSpec::default() }, &[("x", 1)]);
+    let spec = UnitSpec {
+        parent: Some(unit("a")),
+        service_account: account("own"),
+        defines: vec![source("f")],
+        ..UnitSpec::default()
+    };
+    let child = manifest("b", spec.clone(), &[("y", 1)]);
+    let mut world = World::default();
+    world.present(&parent);
+    world.present(&child);
+    let apply = |world: &mut World, name: &str| {
+        let plan = world.plan(&unit(name));
+        world.execute(&plan, &BTreeSet::new());
+    };
+    apply(&mut world, "a");
+    world.access.insert("ocirepositories", None);
+    // Both are asked about at once: the unit by who made its parent, its sources by itself.
+    let Target::Nothing(Waiting::Access(claims)) = world.plan(&unit("b")).target else { panic!() };
+    let claims = claims.iter().map(|claim| format!("{} {} {}", claim.account.name, claim.plural, claim.name));
+    assert_eq!(claims.collect::<Vec<_>>(), ["tenant kustomizations b", "own ocirepositories "]);
+    world.access.insert("ocirepositories", Some("no".into()));
+    assert_eq!(world.plan(&unit("b")).target, Target::Nothing(Waiting::Denied("no".into())));
+    world.access.clear();
+    apply(&mut world, "b");
+    world.access.insert("ocirepositories", Some("no".into()));
+    world.access.insert("kustomizations", Some("no".into()));
+    assert_eq!(
+        world.plan(&unit("b")).target,
+        Target::Desired(child.clone()),
+        "what is applied stays applied"
+    );
+    // Other content asks for the sources again, and not for the unit: its definition is the same.
+    let more = UnitSpec { defines: vec![source("f"), source("g")], ..spec };
+    let next = manifest("b", more, &[("y", 2)]);
+    world.present(&next);
+    world.access.remove("kustomizations");
+    assert_eq!(world.plan(&unit("b")).target, Target::Last(child, Waiting::Denied("no".into())));
+    world.access.clear();
+    assert_eq!(world.plan(&unit("b")).target, Target::Desired(next));
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::desired::Removal;
+use flotilla_core::unit::Render;
 use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitId};
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub struct KnownUnit {
     pub id: UnitId,
     pub parent: Option<UnitId>,
     pub removal: Removal,
+    /// Of a Helm release: what helm rendered for it.
+    pub render: Option<Render>,
 }
 
 /// The slots of all clusters.

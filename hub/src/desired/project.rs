@@ -110,7 +110,7 @@ pub fn known_units(units: &BTreeMap<UnitId, UnitEntry>) -> impl Iterator<Item = 
     units.iter().filter_map(|(id, entry)| match entry {
         UnitEntry::Present(unit) => {
             let (parent, removal) = (unit.spec.parent.clone(), Removal::of(&unit.spec));
-            Some(KnownUnit { id: id.clone(), parent, removal })
+            Some(KnownUnit { id: id.clone(), parent, removal, render: unit.spec.render })
         }
         UnitEntry::Hold(_) | UnitEntry::Removed(_) => None,
     })
@@ -149,7 +149,8 @@ mod tests {
     fn known(units: &[(&str, &str)]) -> BTreeMap<UnitId, KnownUnit> {
         let units = units.iter().map(|(id, parent)| {
             let (id, parent) = (id.parse::<UnitId>().unwrap(), parent.parse().ok());
-            (id.clone(), KnownUnit { id, parent, removal: Removal { prune: true, ..Removal::default() } })
+            let removal = Removal { prune: true, ..Removal::default() };
+            (id.clone(), KnownUnit { id, parent, removal, render: None })
         });
         units.collect()
     }

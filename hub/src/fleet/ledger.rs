@@ -1,8 +1,8 @@
 //! What the loop remembers across restarts, apart from Git.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{ClusterName, Generation, UnitId};
+use flotilla_core::{ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
@@ -16,8 +16,14 @@ pub trait Ledger: Send + Sync {
     fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
     /// Units that the cluster has, or may have received.
     fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError>;
+    /// Whether the agent has said what it has: else it may run what this hub does not know of.
+    fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError>;
     /// Adds units that are about to be published.
     fn add_known_units(&self, cluster: &ClusterName, units: Vec<KnownUnit>) -> Result<(), StoreError>;
+    /// Whether the cluster has an agent: without one nothing that was published can have arrived.
+    fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError>;
+    /// The keys of what helm rendered for units of any cluster.
+    fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError>;
     /// The next number of the fleet's sequence.
     fn next_generation(&self) -> Result<Generation, StoreError>;
     /// The commit at which each unit last rendered.
@@ -48,7 +54,19 @@ impl Ledger for Records {
         let mut known = Ledger::known_units(self, cluster)?;
         known.extend(units.into_iter().map(|unit| (unit.id.clone(), unit)));
         let known: Vec<KnownUnit> = known.into_values().collect();
-        self.set_known_units(cluster, &known)
+        self.set_known_units(cluster, &known, None)
+    }
+
+    fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
+        Ok(self.cluster(cluster)?.is_some())
+    }
+
+    fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        Records::known_renders(self)
+    }
+
+    fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
+        Records::is_heard(self, cluster)
     }
 
     fn next_generation(&self) -> Result<Generation, StoreError> {

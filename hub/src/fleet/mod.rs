@@ -8,6 +8,9 @@
 //!
 //! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch.
 
+pub mod helm;
+#[cfg(test)]
+mod helm_tests;
 mod ledger;
 mod releases;
 mod round;
@@ -23,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use ledger::Ledger;
-pub use releases::Releases;
+pub use releases::{HELM_FOLDER, Releases};
 pub use round::{FleetConfig, Worker};
 
 use crate::view::Fleet;

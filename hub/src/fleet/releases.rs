@@ -1,28 +1,70 @@
 //! What helm rendered, on disk by key: rendered once, whatever restarts, so that what a chart draws at random (a
 //! password, a CA) stays what it was.
+//!
+//! ```text
+//!   round ── ask(requests) ──► waiting ──► run: helm, a few at once ──► KEY.sealed ──► a tick that wakes a round
+//!     ▲                                                                    │
+//!     └── get(key): the manifests, or why not (being rendered, refused, lost, damaged) ◄┘
+//! ```
+//!
+//! A round waits for new requests a moment only: one slow chart holds its own unit and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
-use std::num::NonZero;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use flotilla_core::Digest;
+use flotilla_render::helm::release::AGAIN;
 use flotilla_render::helm::{Helm, HelmError, Renders, TemplateRequest};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tasks::chain;
+use tokio::sync::watch;
+
+use crate::sources::Vault;
 
 /// Of the folder in the hub's data folder.
-const FOLDER: &str = "helm";
+pub const HELM_FOLDER: &str = "helm";
+const SUFFIX: &str = ".sealed";
 /// No release is larger: helm's own output is limited below that.
 const MAX_BYTES: usize = 256 << 20;
+/// What failed for want of something on this machine is tried again after this time.
+const RETRY: Duration = Duration::from_secs(30);
+/// What helm refused is tried again after this time: there may be APIs now that the chart asks for.
+const RETRY_REFUSED: Duration = Duration::from_secs(600);
+/// How often it is looked for what nobody uses any more.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// A file that is used is marked so often as of now.
+const MARK: Duration = Duration::from_secs(24 * 3600);
+/// What nobody used for so long is removed. A revert within that time gets the same passwords back.
+const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Kept manifests, and the helm that makes more.
 pub struct Releases {
     folder: PathBuf,
     helm: Box<dyn Helm>,
-    /// Requests that helm refuses, as it would again. What failed for another reason is here for one round.
-    failed: Mutex<HashMap<Digest, HelmError>>,
+    /// It seals the files: they hold Secrets.
+    vault: Arc<Vault>,
+    inner: Mutex<Inner>,
+    /// Wakes who waits for a render.
+    ended: Condvar,
+    /// Counts requests.
+    asked: watch::Sender<u64>,
+    /// Counts what a render of the fleet may come out differently by.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<(Digest, TemplateRequest)>,
+    running: BTreeSet<Digest>,
+    /// What helm refused, or failed otherwise, and when.
+    failed: HashMap<Digest, (HelmError, Instant)>,
+    /// The digests of what was read or kept by this process.
+    contents: HashMap<Digest, Digest>,
+    /// Of those that wait or failed, which this round has asked for.
+    wanted: BTreeSet<Digest>,
+    swept: Option<Instant>,
 }
 
 impl Releases {
@@ -30,152 +72,248 @@ impl Releases {
     ///
     /// # Errors
     /// If the folder cannot be made.
-    pub fn open(data: &std::path::Path, helm: Box<dyn Helm>) -> Result<Self, FileError> {
-        let folder = data.join(FOLDER);
+    pub fn open(data: &std::path::Path, helm: Box<dyn Helm>, vault: Arc<Vault>) -> Result<Self, FileError> {
+        let folder = data.join(HELM_FOLDER);
         files::private_folder(&folder)?;
-        Ok(Self { folder, helm, failed: Mutex::default() })
+        let zero = || watch::Sender::new(0);
+        let (inner, ended) = (Mutex::default(), Condvar::new());
+        Ok(Self { folder, helm, vault, inner, ended, asked: zero(), changed: zero() })
     }
 
-    /// Lets what failed for want of something on this machine be tried again.
+    /// Ticks when a render ended that a round did not wait for.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn requests(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    /// Lets what failed be tried again when it is time.
     pub(super) fn begin_round(&self) {
-        self.failed().retain(|_, error| !error.is_transient());
+        let mut inner = self.lock();
+        let pause = |error: &HelmError| if error.is_transient() { RETRY } else { RETRY_REFUSED };
+        inner.failed.retain(|_, (error, at)| at.elapsed() < pause(error));
+        inner.wanted.clear();
     }
 
-    /// Runs helm for all of them, as many at once as there are processors. Blocking.
-    pub(super) fn render(&self, requests: BTreeMap<Digest, TemplateRequest>) {
-        let workers = thread::available_parallelism().map_or(1, NonZero::get).min(requests.len());
-        let queue = Mutex::new(requests.into_iter());
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        // A panic of one of them is a panic here: the scope passes it on.
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    while let Some((key, request)) = next() {
-                        self.render_one(key, &request);
-                    }
-                });
-            }
-        });
+    /// Drops requests that nobody makes any more, and what is known of them.
+    pub(super) fn end_round(&self) {
+        let mut inner = self.lock();
+        let wanted = std::mem::take(&mut inner.wanted);
+        inner.waiting.retain(|(key, _)| wanted.contains(key));
+        inner.failed.retain(|key, _| wanted.contains(key));
     }
 
-    fn render_one(&self, key: Digest, request: &TemplateRequest) {
-        let kept = self
-            .helm
-            .template(request)
-            .and_then(|text| self.keep(key, &text).map_err(|error| HelmError::Machine(chain(&error))));
-        match kept {
-            Ok(()) => {
-                tracing::info!(release = request.name, namespace = request.namespace, "rendered by helm")
+    /// Asks for renders, and waits for them until `deadline`. Blocking.
+    pub(super) fn ask(&self, requests: BTreeMap<Digest, TemplateRequest>, deadline: Instant) {
+        let keys: BTreeSet<Digest> = requests.keys().copied().collect();
+        let mut inner = self.lock();
+        for (key, request) in requests {
+            inner.wanted.insert(key);
+            if !inner.is_pending(key) {
+                inner.waiting.push_back((key, request));
             }
-            Err(error) => {
-                tracing::warn!(release = request.name, namespace = request.namespace, "{error}");
-                self.failed().insert(key, error);
+        }
+        self.asked.send_modify(|count| *count += 1);
+        while keys.iter().any(|key| inner.is_pending(*key)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
             }
+            inner = self.ended.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Flushed before anybody uses it. It may hold Secrets: only the hub's user can read it.
-    fn keep(&self, key: Digest, text: &str) -> Result<(), FileError> {
-        let packed = zstd::bulk::compress(text.as_bytes(), 3).unwrap_or_default();
-        files::write_atomic(&self.path(key), &packed, files::PRIVATE)
+    /// The next request to be rendered, which counts as running from now on.
+    pub(super) fn next(&self) -> Option<(Digest, TemplateRequest)> {
+        let mut inner = self.lock();
+        let next = inner.waiting.pop_front()?;
+        inner.running.insert(next.0);
+        Some(next)
+    }
+
+    /// Renders and keeps. Blocking.
+    pub(super) fn render(&self, key: Digest, request: &TemplateRequest) {
+        // One chart that makes us panic must not take the others along.
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.helm.template(request).and_then(|text| self.keep(key, &text))
+        }));
+        let made = made.unwrap_or_else(|_| {
+            Err(HelmError::Machine("rendering it went wrong inside of the hub; see its log".into()))
+        });
+        let mut inner = self.lock();
+        inner.running.remove(&key);
+        let (release, namespace) = (&request.name, &request.namespace);
+        match made {
+            Ok(()) => tracing::info!(release, namespace, "rendered by helm"),
+            Err(error) => {
+                tracing::warn!(release, namespace, "{error}");
+                inner.failed.insert(key, (error, Instant::now()));
+            }
+        }
+        drop(inner);
+        self.ended.notify_all();
+    }
+
+    /// Whether nothing is being rendered or waits for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.lock();
+        inner.waiting.is_empty() && inner.running.is_empty()
+    }
+
+    pub(super) fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Ends what is running: the hub stops.
+    pub(super) fn stop(&self) {
+        self.helm.stop();
+    }
+
+    /// Flushed before anybody uses it.
+    fn keep(&self, key: Digest, text: &str) -> Result<(), HelmError> {
+        let failed = |why: String| HelmError::Machine(format!("cannot keep what helm rendered: {why}"));
+        let packed = zstd::bulk::compress(text.as_bytes(), 3).map_err(|error| failed(error.to_string()))?;
+        let sealed = self.vault.seal(&place(key), packed).map_err(|error| failed(chain(&error)))?;
+        files::write_atomic(&self.path(key), &sealed, files::PRIVATE)
+            .map_err(|error| failed(chain(&error)))?;
+        self.lock().contents.insert(key, Digest::of(text.as_bytes()));
+        Ok(())
+    }
+
+    /// Now and then removes what nobody has used for long. `used` says what somebody may still use; where it does not
+    /// know, nothing goes. Blocking.
+    pub(super) fn sweep(&self, used: impl FnOnce() -> Option<BTreeSet<Digest>>, now: SystemTime) {
+        let mut inner = self.lock();
+        if inner.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+            return;
+        }
+        inner.swept = Some(Instant::now());
+        drop(inner);
+        let Some(used) = used() else { return };
+        match files::list(&self.folder) {
+            Ok(paths) => paths.iter().for_each(|path| self.sweep_one(path, &used, now)),
+            Err(error) => tracing::warn!("{}", chain(&error)),
+        }
+    }
+
+    /// A file's time is when it was last known to be used, to the day.
+    fn sweep_one(&self, path: &std::path::Path, used: &BTreeSet<Digest>, now: SystemTime) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(key) = name.strip_suffix(SUFFIX).and_then(|key| key.parse::<Digest>().ok()) else { return };
+        let result = (|| -> std::io::Result<()> {
+            let age = now.duration_since(std::fs::metadata(path)?.modified()?).unwrap_or_default();
+            if used.contains(&key) {
+                if age > MARK {
+                    std::fs::File::open(path)?.set_modified(now)?;
+                }
+            } else if age > KEPT_UNUSED {
+                self.lock().contents.remove(&key);
+                std::fs::remove_file(path)?;
+                tracing::info!(%key, "removed what helm rendered: nothing has used it for long");
+            }
+            Ok(())
+        })();
+        if let Err(error) = result {
+            tracing::warn!(path = %path.display(), %error, "cannot look after what helm rendered");
+        }
     }
 
     fn path(&self, key: Digest) -> PathBuf {
-        self.folder.join(format!("{key}.zst"))
+        self.folder.join(format!("{key}{SUFFIX}"))
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, HelmError>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Inner {
+    fn is_pending(&self, key: Digest) -> bool {
+        self.running.contains(&key) || self.waiting.iter().any(|(waiting, _)| *waiting == key)
+    }
+}
+
+/// Where a sealed file belongs: moved elsewhere it does not open.
+fn place(key: Digest) -> String {
+    format!("{HELM_FOLDER}/{key}")
 }
 
 impl Renders for Releases {
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
-        if let Some(error) = self.failed().get(&key) {
-            return Some(Err(error.to_string()));
+        let mut inner = self.lock();
+        if let Some(reason) = inner.failed.get(&key).map(|(error, _)| error.to_string()) {
+            inner.wanted.insert(key);
+            return Some(Err(reason));
         }
+        if inner.is_pending(key) {
+            inner.wanted.insert(key);
+            return Some(Err("helm is rendering the release".to_owned()));
+        }
+        drop(inner);
         let path = self.path(key);
         let damaged = |what: &str| {
-            let hint = "restore it from a backup, or remove it and the release is rendered anew";
             Some(Err(format!(
-                "what helm rendered before cannot be read ({}: {what}); {hint}",
+                "what helm rendered before cannot be read ({}: {what}); restore it from a backup, or set the \
+                 annotation {AGAIN} of the HelmRelease to have it rendered anew",
                 path.display()
             )))
         };
-        let packed = match files::read_if_there(&path) {
-            Ok(packed) => packed?,
+        let sealed = match files::read_if_there(&path) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return None,
             Err(error) => return damaged(&chain(&error)),
         };
-        match zstd::bulk::decompress(&packed, MAX_BYTES).map(String::from_utf8) {
-            Ok(Ok(text)) if !packed.is_empty() => Some(Ok(text.into())),
-            _ => damaged("it is damaged"),
+        let packed = self.vault.unseal(&place(key), &sealed);
+        let text = packed.and_then(|packed| zstd::bulk::decompress(&packed, MAX_BYTES).ok());
+        match text.map(String::from_utf8) {
+            Some(Ok(text)) => {
+                self.lock().contents.insert(key, Digest::of(text.as_bytes()));
+                Some(Ok(text.into()))
+            }
+            Some(Err(_)) | None => damaged("it is damaged, or sealed with another hub's key"),
+        }
+    }
+
+    fn content(&self, key: Digest) -> Option<Result<Digest, String>> {
+        let content = self.lock().contents.get(&key).copied();
+        content.map(Ok).or_else(|| Some(self.get(key)?.map(|text| Digest::of(text.as_bytes()))))
+    }
+}
+
+/// What helm rendered, as far as one cluster may be given it: nothing comes in the place of what it runs.
+pub(super) struct ClusterRenders<'a> {
+    pub(super) releases: &'a Releases,
+    /// By key, the content that the cluster runs, or may.
+    pub(super) runs: HashMap<Digest, Digest>,
+    /// Whether nothing else can run there.
+    pub(super) is_heard: bool,
+    /// The keys that any cluster runs.
+    pub(super) known: &'a BTreeSet<Digest>,
+}
+
+impl Renders for ClusterRenders<'_> {
+    fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
+        self.releases.get(key)
+    }
+
+    fn content(&self, key: Digest) -> Option<Result<Digest, String>> {
+        let lost = format!(
+            "what helm rendered for this release is lost, and rendered anew it might differ from what runs: restore \
+             the hub's backup, or set the annotation {AGAIN} of the HelmRelease to have it rendered anew"
+        );
+        let unheard =
+            "the cluster's agent has not said yet what it runs; the release is rendered when it has";
+        match (self.releases.content(key), self.runs.get(&key)) {
+            (Some(Ok(content)), Some(runs)) if content != *runs => Some(Err(lost)),
+            (None | Some(Ok(_)), None) if !self.is_heard => Some(Err(unheard.to_owned())),
+            (None, _) if self.known.contains(&key) => Some(Err(lost)),
+            (found, _) => found,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use flotilla_kustomize::files::{MemoryFiles, TreePath};
-    use flotilla_render::helm::{Capabilities, ChartFiles};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    struct Fake(Arc<AtomicUsize>);
-
-    impl Helm for Fake {
-        fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
-            let run = self.0.fetch_add(1, Ordering::SeqCst);
-            match request.name.as_str() {
-                "refused" => Err(HelmError::Template("no".into())),
-                "unlucky" => Err(HelmError::Machine("not now".into())),
-                name => Ok(format!("{name} {run}")),
-            }
-        }
-    }
-
-    fn request(name: &str) -> (Digest, TemplateRequest) {
-        let chart = ChartFiles {
-            files: Arc::new(MemoryFiles::default()),
-            path: TreePath::root(),
-            digest: Digest::of(b"chart"),
-            default_values: None,
-        };
-        let request = TemplateRequest {
-            chart,
-            name: name.to_owned(),
-            namespace: "n".to_owned(),
-            values: Default::default(),
-            capabilities: Capabilities { kube_version: "v1.36.3".to_owned(), api_versions: Vec::new() },
-            crds: true,
-            no_hooks: false,
-            skip_schema: false,
-        };
-        (request.key(), request)
-    }
-
-    #[test]
-    fn what_was_rendered_stays_what_it_was() {
-        let data = tempfile::tempdir().unwrap();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let open = || Releases::open(data.path(), Box::new(Fake(runs.clone()))).unwrap();
-        let releases = open();
-        let all: BTreeMap<_, _> = ["web", "refused", "unlucky"].map(request).into();
-        let key = |name: &str| request(name).0;
-        assert_eq!(releases.get(key("web")), None);
-        releases.render(all);
-        let web = releases.get(key("web")).unwrap().unwrap();
-        assert!(web.starts_with("web "), "{web}");
-        assert_eq!(releases.get(key("refused")), Some(Err("helm: no".into())));
-        assert_eq!(releases.get(key("unlucky")), Some(Err("not now".into())));
-        releases.begin_round();
-        assert!(releases.get(key("refused")).is_some(), "it would be refused again");
-        assert_eq!(releases.get(key("unlucky")), None, "it is tried again");
-
-        let again = open();
-        assert_eq!(again.get(key("web")), Some(Ok(web)), "a restart runs nothing again");
-        assert_eq!(runs.load(Ordering::SeqCst), 3);
-        std::fs::write(again.path(key("web")), b"broken").unwrap();
-        let said = again.get(key("web")).unwrap().unwrap_err();
-        assert!(said.contains("damaged"), "unknown is not absent: {said}");
-    }
-}
+#[path = "releases_tests.rs"]
+mod tests;

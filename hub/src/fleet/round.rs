@@ -1,14 +1,16 @@
 //! One round: fetch, discover, render, project, publish. Blocking.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::report::Problem;
-use flotilla_core::{ClusterName, DesiredState, UnitId};
+use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_proto::api;
+use flotilla_render::helm::Renders;
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, RenderCache, RenderedUnit, discover,
     render_cluster,
@@ -16,6 +18,7 @@ use flotilla_render::{
 use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, CommitId, GitRepo};
 
+use super::releases::ClusterRenders;
 use super::subtree::Subtree;
 use super::{Ledger, Releases};
 use crate::desired::project::{known_units, project};
@@ -43,15 +46,21 @@ pub struct Worker {
     ledger: Arc<dyn Ledger>,
     sources: Arc<Library>,
     cache: RenderCache,
-    releases: Releases,
+    releases: Arc<Releases>,
     commit: Option<Commit>,
     source: api::Source,
+    /// Until when this round waits for helm.
+    helm_until: Instant,
+    /// The keys of what helm rendered for any cluster, as of this round.
+    known_renders: OnceCell<BTreeSet<Digest>>,
     memory: HashMap<ClusterName, Remembered>,
     metrics: Metrics,
 }
 
 /// How often one round goes back to helm for one cluster: so many releases may come after each other.
 const MAX_TURNS: usize = 16;
+/// How long a round waits for helm, all its clusters together. What takes longer comes with a later round.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What one cluster last rendered to.
 #[derive(Default)]
@@ -76,7 +85,7 @@ impl Worker {
     pub fn new(
         config: FleetConfig,
         repo: GitRepo,
-        releases: Releases,
+        releases: Arc<Releases>,
         sources: Arc<Library>,
         board: Arc<Board>,
         ledger: Arc<dyn Ledger>,
@@ -102,6 +111,8 @@ impl Worker {
             releases,
             commit,
             source,
+            helm_until: Instant::now(),
+            known_renders: OnceCell::new(),
             memory,
             metrics: Metrics::default(),
         }
@@ -194,6 +205,8 @@ impl Worker {
         view.problems.extend(fleet.problems.iter().cloned());
         self.cache.begin_round();
         self.releases.begin_round();
+        self.helm_until = Instant::now() + PATIENCE;
+        self.known_renders.take();
         for (name, cluster) in &fleet.clusters {
             let facts = match self.cluster(&tree, commit, cluster) {
                 Ok(facts) => facts,
@@ -208,6 +221,8 @@ impl Worker {
         }
         self.metrics.builds.inc_by(self.cache.builds() - builds);
         self.unclear(&fleet, view);
+        self.releases.end_round();
+        self.releases.sweep(|| self.used_renders(), SystemTime::now());
         // Those that Git no longer defines keep what they run, and nobody renders them.
         self.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
         Ok(())
@@ -219,6 +234,18 @@ impl Worker {
         let files = Arc::new(Subtree::new(files, self.config.path.clone()));
         let revision = format!("{}@sha1:{}", self.source.reference, commit.as_str());
         Ok(Artifact::new(files, revision, "the fleet repo"))
+    }
+
+    /// The keys of helm's renders that anybody may still run; `None` where that is not known.
+    fn used_renders(&self) -> Option<BTreeSet<Digest>> {
+        let mut used = self.ledger.known_renders().ok()?;
+        // Of clusters without an agent nothing is on record.
+        for name in self.memory.keys() {
+            let published = self.board.current(name);
+            let units = published.iter().flat_map(|published| published.state.all_present());
+            used.extend(units.filter_map(|unit| Some(unit.spec.render?.key)));
+        }
+        Some(used)
     }
 
     /// Clusters whose definition could not be read keep what is published.
@@ -261,12 +288,28 @@ impl Worker {
         }
         let suspended = self.ledger.suspended(name)?;
         let by_hand = |id: &UnitId| suspended.covers(id);
-        let sources = ClusterSources::new(&self.sources, name);
-        let mut render = self.render(tree, &sources, cluster, remembered, &by_hand)?;
+        let sources = ClusterSources::new(&self.sources, name, &cluster.groups);
+        let current = self.board.current(name);
+        let mut known = self.ledger.known_units(name)?;
+        let recorded = known.clone();
+        let has_agent = self.ledger.has_agent(name)?;
+        // What was published may have arrived, whatever the agent last said.
+        for unit in
+            current.iter().filter(|_| has_agent).flat_map(|current| known_units(current.state.units()))
+        {
+            known.entry(unit.id.clone()).or_insert(unit);
+        }
+        let renders = ClusterRenders {
+            releases: &self.releases,
+            runs: known.values().filter_map(|unit| unit.render).map(|run| (run.key, run.content)).collect(),
+            is_heard: self.ledger.is_heard(name)?,
+            known: self.known_renders()?,
+        };
+        let mut render = self.render(tree, &sources, &renders, cluster, remembered, &by_hand)?;
         if render.units.iter().any(|(id, unit)| is_kept(unit) && !remembered.content.contains_key(id)) {
             // After a restart: what such units last were stands in older commits.
-            self.recall(cluster, remembered);
-            render = self.render(tree, &sources, cluster, remembered, &by_hand)?;
+            self.recall(&renders, cluster, remembered);
+            render = self.render(tree, &sources, &renders, cluster, remembered, &by_hand)?;
         }
         sources.settle(&render.sources);
         for (id, rendered) in &render.units {
@@ -278,13 +321,6 @@ impl Worker {
                 remembered.commits.insert(id.clone(), commit.id.as_str().to_owned());
             }
         }
-        let current = self.board.current(name);
-        let mut known = self.ledger.known_units(name)?;
-        let recorded = known.clone();
-        // What was published may have arrived, whatever the agent last said.
-        for unit in current.iter().flat_map(|current| known_units(current.state.units())) {
-            known.entry(unit.id.clone()).or_insert(unit);
-        }
         let (units, bodies) = project(&render, &known, &suspended);
         remembered.content.retain(|id, _| units.contains_key(id));
         remembered.commits.retain(|id, _| units.contains_key(id));
@@ -292,7 +328,7 @@ impl Worker {
         let candidate = DesiredState::new(name.clone(), Default::default(), commit.id.as_str(), units);
         let new: Vec<_> =
             known_units(candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
-        if !new.is_empty() {
+        if has_agent && !new.is_empty() {
             self.ledger.add_known_units(name, new)?;
         }
         if current.is_none_or(|current| current.state.digest() != candidate.digest()) {
@@ -312,6 +348,7 @@ impl Worker {
         &self,
         tree: &Artifact,
         sources: &ClusterSources<'_>,
+        renders: &dyn Renders,
         cluster: &ClusterDefinition,
         remembered: &Remembered,
         suspended: &dyn Fn(&UnitId) -> bool,
@@ -319,32 +356,48 @@ impl Worker {
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
         let kubernetes = self.ledger.kubernetes_version(&cluster.name)?;
         let kube_version = kubernetes.as_deref();
-        let inputs = Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree, sources) };
+        let inputs =
+            Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree, sources, renders) };
         // A release may define others; each turn renders all that are known.
         for _ in 0..MAX_TURNS {
             let mut render = render_cluster(&inputs, cluster)?;
             if render.requests.is_empty() {
                 return Ok(render);
             }
-            self.metrics.helm_runs.inc_by(render.requests.len() as u64);
-            self.releases.render(std::mem::take(&mut render.requests));
+            let requests = std::mem::take(&mut render.requests);
+            self.metrics.helm_runs.inc_by(requests.len() as u64);
+            self.releases.ask(requests, self.helm_until);
         }
         Ok(render_cluster(&inputs, cluster)?)
     }
 
-    fn inputs<'a>(&'a self, tree: &'a Artifact, sources: &'a ClusterSources<'_>) -> Inputs<'a> {
-        Inputs { renders: &self.releases, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
+    /// The keys of what helm rendered for any cluster, as of the beginning of this round.
+    fn known_renders(&self) -> Result<&BTreeSet<Digest>, StoreError> {
+        if let Some(known) = self.known_renders.get() {
+            return Ok(known);
+        }
+        let known = self.ledger.known_renders()?;
+        Ok(self.known_renders.get_or_init(|| known))
+    }
+
+    fn inputs<'a>(
+        &'a self,
+        tree: &'a Artifact,
+        sources: &'a ClusterSources<'_>,
+        renders: &'a dyn Renders,
+    ) -> Inputs<'a> {
+        Inputs { renders, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
     }
 
     /// Renders the commits at which units were last good, as far as they can still be read.
-    fn recall(&self, cluster: &ClusterDefinition, remembered: &mut Remembered) {
+    fn recall(&self, renders: &dyn Renders, cluster: &ClusterDefinition, remembered: &mut Remembered) {
         let commits: HashSet<String> = remembered.commits.values().cloned().collect();
         for commit in commits {
             let Some(tree) = commit.parse().ok().and_then(|id| self.artifact(&id).ok()) else { continue };
             let Ok(fleet) = discover(&*tree.files, &self.config.clusters) else { continue };
             let Some(then) = fleet.clusters.get(&cluster.name) else { continue };
-            let sources = ClusterSources::new(&self.sources, &cluster.name);
-            let Ok(render) = render_cluster(&self.inputs(&tree, &sources), then) else { continue };
+            let sources = ClusterSources::new(&self.sources, &cluster.name, &cluster.groups);
+            let Ok(render) = render_cluster(&self.inputs(&tree, &sources, renders), then) else { continue };
             for (id, rendered) in render.units {
                 if let Some(unit) = rendered.unit
                     && remembered.commits.get(&id) == Some(&commit)

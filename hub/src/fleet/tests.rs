@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use flotilla_core::UnitEntry;
 use flotilla_kustomize::files::TreePath;
-use flotilla_render::helm::{Limits, Program};
+use flotilla_render::helm::{Helm, Limits, Program};
 use flotilla_source::{GitRepo, GitSpec};
 
 use super::Releases;
 use super::round::{FleetConfig, Worker};
 use crate::desired::Board;
-use crate::sources::{Library, SourceSettings};
-use crate::store::{MemoryStore, Records};
+use crate::sources::{Library, SourceSettings, Vault};
+use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Records};
 
 fn git(folder: &Path, args: &[&str]) {
     let output = Command::new("git")
@@ -28,14 +28,14 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-struct Bench {
-    folder: tempfile::TempDir,
-    board: Arc<Board>,
-    records: Arc<Records>,
+pub(super) struct Bench {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) board: Arc<Board>,
+    pub(super) records: Arc<Records>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("work")).unwrap();
         git(&folder.path().join("work"), &["init", "-q"]);
@@ -43,7 +43,7 @@ impl Bench {
         Self { folder, board: Arc::new(Board::new()), records }
     }
 
-    fn commit(&self, files: &[(&str, Option<&str>)]) {
+    pub(super) fn commit(&self, files: &[(&str, Option<&str>)]) {
         let work = self.folder.path().join("work");
         for (path, content) in files {
             let path = work.join(path);
@@ -60,6 +60,25 @@ impl Bench {
     }
 
     fn worker(&self) -> Worker {
+        let helm = Program::new("helm", Limits::default());
+        self.worker_with(self.releases(Box::new(helm)))
+    }
+
+    pub(super) fn enrol(&self, cluster: &str) {
+        let audit = AuditRecord::new(1, "test", "enrol", cluster);
+        let record = ClusterRecord::default();
+        assert!(self.records.adopt_cluster(&cluster.parse().unwrap(), &record, &audit).unwrap());
+    }
+
+    fn vault(&self) -> Arc<Vault> {
+        Arc::new(Vault::open(self.folder.path(), self.records.clone()).unwrap())
+    }
+
+    pub(super) fn releases(&self, helm: Box<dyn Helm>) -> Arc<Releases> {
+        Arc::new(Releases::open(self.folder.path(), helm, self.vault()).unwrap())
+    }
+
+    pub(super) fn worker_with(&self, releases: Arc<Releases>) -> Worker {
         let url = format!("file://{}", self.folder.path().join("work").display());
         let spec = GitSpec::new(url.parse().unwrap(), "main".parse().unwrap());
         let repo = GitRepo::open(self.folder.path().join("clone"), spec).unwrap();
@@ -68,9 +87,8 @@ impl Bench {
             clusters: TreePath::from_root("clusters").unwrap(),
             poll_interval: Duration::from_secs(60),
         };
-        let helm = Program::new("helm", Limits::default());
-        let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
-        let sources = Library::new(self.folder.path().join("sources"), SourceSettings::default(), None);
+        let sources = self.folder.path().join("sources");
+        let sources = Library::new(sources, SourceSettings::default(), Some(self.vault()));
         Worker::new(config, repo, releases, Arc::new(sources), self.board.clone(), self.records.clone())
     }
 
@@ -95,6 +113,7 @@ const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespac
 #[test]
 fn commits_are_published_and_broken_ones_keep_what_was() {
     let bench = Bench::new();
+    bench.enrol("x");
     bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
     let mut worker = bench.worker();
     let never = AtomicBool::new(false);
@@ -128,6 +147,25 @@ fn commits_are_published_and_broken_ones_keep_what_was() {
     bench.commit(&[("clusters/x/b.yaml", Some(MAP))]);
     worker.round(true, &never);
     assert_eq!(bench.shown("x"), ["root present 1", "kustomization/flux-system/apps removed"]);
+    // The agent said that it has nothing of it any more.
+    bench.records.forget_known_units(&"x".parse().unwrap(), &["flux-system/apps".parse().unwrap()]).unwrap();
+    worker.round(false, &never);
+    assert_eq!(bench.shown("x"), ["root present 1"]);
+}
+
+#[test]
+fn without_an_agent_nothing_has_to_be_removed() {
+    let bench = Bench::new();
+    let (x, y) = ("clusters/x/apps.yaml", "clusters/y/apps.yaml");
+    bench.enrol("x");
+    bench.commit(&[(x, Some(APPS)), (y, Some(APPS)), ("apps/a.yaml", Some(MAP))]);
+    let mut worker = bench.worker();
+    let never = AtomicBool::new(false);
+    worker.round(true, &never);
+    bench.commit(&[(x, None), (y, None), ("clusters/x/b.yaml", Some(MAP)), ("clusters/y/b.yaml", Some(MAP))]);
+    worker.round(true, &never);
+    assert_eq!(bench.shown("x"), ["root present 1", "kustomization/flux-system/apps removed"]);
+    assert_eq!(bench.shown("y"), ["root present 1"], "nobody ever ran it");
 }
 
 #[test]

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::desired::Removal;
+use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
-use flotilla_core::{ClusterName, Generation};
+use flotilla_core::{ClusterName, Generation, UnitEntry, UnitId};
 use flotilla_proto::v1::{self, request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
-use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError};
+use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError, ReportFact};
 use super::registry::{Answered, Command, EndReason, Seat};
-use crate::desired::KnownUnit;
+use crate::desired::{KnownUnit, Published};
 use crate::limits::Bucket;
 use crate::state::{Hub, blocking};
 use crate::store::{HistoryRecord, Records, StoreError};
@@ -82,25 +83,30 @@ impl Session {
         hub.metrics.sessions_started.inc();
         tracing::info!(%cluster, version = hello.agent_version, "agent connected");
         let recent = std::mem::take(&mut seat.recent);
-        let known = {
+        let unheard = {
             let (hub, cluster) = (hub.clone(), cluster.clone());
             let version = hello.kubernetes_version.clone();
             blocking(move || {
                 hub.records.set_kubernetes_version(&cluster, &version)?;
-                hub.records.known_units(&cluster)
+                let is_heard = hub.records.is_heard(&cluster)?;
+                // Without a state it has nothing to be asked for.
+                if !is_heard && agent.root.is_none() {
+                    hub.records.note_heard(&cluster, now)?;
+                }
+                Ok::<_, StoreError>(!is_heard)
             })
             .await
         };
-        let (result, recent) = match known {
+        let (result, recent) = match unheard {
             Err(error) => (Err(error.into()), recent),
-            Ok(known) => {
+            Ok(is_unheard) => {
                 let welcome = v1::Welcome {
                     protocol: Some(v1::Protocol { minor: flotilla_proto::PROTOCOL_MINOR }),
                     hub_version: env!("CARGO_PKG_VERSION").to_owned(),
                     heartbeat_seconds: hub.settings.heartbeat.as_secs().max(1) as u32,
                     now,
                 };
-                let machine = Machine::new(agent, welcome, recent, known.is_none());
+                let machine = Machine::new(agent, welcome, recent, is_unheard);
                 let mut live = Live {
                     hub: hub.clone(),
                     cluster: cluster.clone(),
@@ -229,9 +235,9 @@ impl Live {
         match fact {
             Fact::Units(units) => {
                 let cluster = self.cluster.clone();
-                let records = hub.records.clone();
+                let (records, now) = (hub.records.clone(), hub.now());
                 // The fleet loop watches this: there may be units that Git has lost.
-                blocking(move || note_units(&records, &cluster, units)).await?;
+                blocking(move || note_units(&records, &cluster, units, now)).await?;
             }
             Fact::Ack(ack) => {
                 hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));
@@ -239,6 +245,7 @@ impl Live {
             }
             Fact::Report(report) => {
                 hub.metrics.reports.inc();
+                self.forget_gone(&report).await?;
                 hub.sessions.note(&self.cluster, self.id, |view| view.report(*report));
             }
             Fact::Answer { request, done, message } => {
@@ -255,6 +262,22 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Units that the agent has removed as it was told need not be told of any more.
+    async fn forget_gone(&self, report: &ReportFact) -> Result<(), SessionError> {
+        let Some(Published { state, .. }) = self.hub.board.current(&self.cluster) else { return Ok(()) };
+        // Of another state it may speak of another removal.
+        if report.digest != Some(state.digest()) {
+            return Ok(());
+        }
+        let is_removed = |id: &&UnitId| matches!(state.units().get(*id), Some(UnitEntry::Removed(_)));
+        let gone: Vec<UnitId> = report.gone.iter().filter(is_removed).cloned().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let (cluster, records) = (self.cluster.clone(), self.hub.records.clone());
+        Ok(blocking(move || records.forget_known_units(&cluster, &gone)).await?)
     }
 
     /// Approvals that were given while the agent was away.
@@ -317,23 +340,29 @@ impl Live {
 
 /// Replaces what is known of the agent's units. What it does not say of one that it holds stays as it was known, and
 /// where nothing ever was, its objects are not to be deleted. Blocking.
-fn note_units(records: &Records, cluster: &ClusterName, units: Vec<HaveUnit>) -> Result<(), StoreError> {
+fn note_units(
+    records: &Records,
+    cluster: &ClusterName,
+    units: Vec<HaveUnit>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let mut before: HashMap<_, _> = records
         .known_units(cluster)?
         .unwrap_or_default()
         .into_iter()
         .map(|unit| (unit.id.clone(), unit))
         .collect();
-    let known = units.into_iter().map(|HaveUnit { id, parent, removal }| {
+    let known = units.into_iter().map(|HaveUnit { id, parent, removal, render }| {
         let old = before.remove(&id);
         let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
         KnownUnit {
             parent: parent.or_else(|| old.as_ref()?.parent.clone()),
             removal: removal.or_else(|| Some(old.as_ref()?.removal)).unwrap_or(orphan),
+            render: render.or_else(|| old.as_ref()?.render),
             id,
         }
     });
-    records.set_known_units(cluster, &known.collect::<Vec<_>>())
+    records.set_known_units(cluster, &known.collect::<Vec<_>>(), Some(now))
 }
 
 /// The agent's next message, not before `at`: who talks too much waits. Cancel-safe.
@@ -349,7 +378,6 @@ async fn next_message(
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
-    use flotilla_core::UnitId;
 
     #[test]
     fn a_held_unit_of_which_the_agent_says_nothing_keeps_what_was_known_of_it() {
@@ -357,20 +385,22 @@ mod tests {
         let cluster: ClusterName = "staging".parse().unwrap();
         let id = |name: &str| UnitId::kustomization("flux-system", name);
         let delete = Removal { policy: DeletionPolicy::MirrorPrune, prune: true };
-        let have = |name: &str, removal| HaveUnit { id: id(name), parent: None, removal };
+        let have = |name: &str, removal| HaveUnit { id: id(name), parent: None, removal, render: None };
+        let digest = flotilla_core::Digest::of(b"render");
+        let render = Some(flotilla_core::unit::Render { key: digest, content: digest });
         let parent = Some(UnitId::root());
-        let known = KnownUnit { id: id("held"), parent: parent.clone(), removal: delete };
-        let gone = KnownUnit { id: id("gone"), parent: None, removal: delete };
-        records.set_known_units(&cluster, &[known.clone(), gone]).unwrap();
+        let known = KnownUnit { id: id("held"), parent: parent.clone(), removal: delete, render };
+        let gone = KnownUnit { id: id("gone"), parent: None, removal: delete, render: None };
+        records.set_known_units(&cluster, &[known.clone(), gone], None).unwrap();
         let units = vec![have("held", None), have("new", Some(delete)), have("unknown", None)];
-        note_units(&records, &cluster, units).unwrap();
+        note_units(&records, &cluster, units, 7).unwrap();
         let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
         assert_eq!(
             records.known_units(&cluster).unwrap().unwrap(),
             [
                 known,
-                KnownUnit { id: id("new"), parent: None, removal: delete },
-                KnownUnit { id: id("unknown"), parent: None, removal: orphan },
+                KnownUnit { id: id("new"), parent: None, removal: delete, render: None },
+                KnownUnit { id: id("unknown"), parent: None, removal: orphan, render: None },
             ]
         );
     }

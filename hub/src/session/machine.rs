@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use flotilla_core::desired::Removal;
 use flotilla_core::report::{Event, UnitReport};
+use flotilla_core::unit::Render;
 use flotilla_core::{Digest, Generation, UnitId, UnitManifest};
 use flotilla_proto::body::{self, Encoded};
 use flotilla_proto::convert::{self, Invalid};
@@ -54,6 +55,7 @@ pub(crate) struct HaveUnit {
     pub id: UnitId,
     pub parent: Option<UnitId>,
     pub removal: Option<Removal>,
+    pub render: Option<Render>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,7 +303,10 @@ impl Machine {
                 parent => Some(convert::parsed("units.parent", parent)?),
             };
             let removal = unit.removal.as_ref().map(Removal::try_from).transpose()?;
-            known.push(HaveUnit { id, parent, removal });
+            let key = convert::optional_digest("units.render_key", &unit.render_key)?;
+            let content = convert::optional_digest("units.render_content", &unit.render_content)?;
+            let render = key.zip(content).map(|(key, content)| Render { key, content });
+            known.push(HaveUnit { id, parent, removal, render });
         }
         self.have = Some(have);
         self.advance(now);

@@ -10,13 +10,13 @@ use flotilla_core::source::{
 use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
 use flotilla_kustomize::without_secrets;
-use flotilla_render::{Artifact, RemoteBase, RenderedSource, Sources, Unavailable};
+use flotilla_render::{Artifact, Groups, RemoteBase, RenderedSource, Sources, Unavailable};
 use flotilla_runtime::tasks::chain;
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
 
-use super::Library;
 use super::library::Demand;
+use super::{Library, Scope};
 
 /// How deep repositories may include each other.
 const DEPTH: usize = 8;
@@ -27,6 +27,7 @@ const REMOTE_TIMEOUT: u32 = 60;
 pub struct ClusterSources<'a> {
     library: &'a Library,
     cluster: &'a ClusterName,
+    groups: &'a Groups,
     /// What the cluster's last render defined, and what this one has asked for.
     defined: Mutex<BTreeMap<SourceId, Source>>,
     /// What builds asked for outside of their sources, each as often as the one that is in the greatest hurry.
@@ -36,9 +37,9 @@ pub struct ClusterSources<'a> {
 }
 
 impl<'a> ClusterSources<'a> {
-    pub fn new(library: &'a Library, cluster: &'a ClusterName) -> Self {
+    pub fn new(library: &'a Library, cluster: &'a ClusterName, groups: &'a Groups) -> Self {
         let defined = Mutex::new(library.defined(cluster));
-        Self { library, cluster, defined, remotes: Mutex::default(), pinned: Mutex::default() }
+        Self { library, cluster, groups, defined, remotes: Mutex::default(), pinned: Mutex::default() }
     }
 
     /// Tells the library what this cluster's render defined.
@@ -146,19 +147,43 @@ impl<'a> ClusterSources<'a> {
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Result<Secret, String> {
-        let mounted = self.library.mounted.as_ref();
-        let found = mounted.map(|mounted| mounted.find(self.cluster, namespace, name)).transpose();
-        if let Some(secret) = found.map_err(|error| chain(&error))?.flatten() {
-            return Ok(secret);
-        }
-        let vault = self.library.vault.as_ref();
-        let found = vault.map(|vault| vault.find(self.cluster, namespace, name)).transpose();
         let missing = || {
             format!(
                 "names the secret {namespace}/{name}, which the hub does not have; `flotilla secret create` keeps one"
             )
         };
-        found.map_err(|error| chain(&error))?.flatten().ok_or_else(missing)
+        self.find_secret(namespace, name)?.ok_or_else(missing)
+    }
+
+    /// A mounted secret wins over a stored one, whatever their scopes.
+    fn find_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String> {
+        let (mounted, vault) = (self.library.mounted.as_ref(), self.library.vault.as_ref());
+        let find = |scopes: &[Scope]| -> Result<Option<Secret>, String> {
+            let found = mounted.map(|mounted| mounted.find(scopes, namespace, name)).transpose();
+            if let Some(secret) = found.map_err(|error| chain(&error))?.flatten() {
+                return Ok(Some(secret));
+            }
+            let found = vault.map(|vault| vault.find(scopes, namespace, name)).transpose();
+            Ok(found.map_err(|error| chain(&error))?.flatten())
+        };
+        let Groups { of, unclear } = self.groups;
+        if let Some(why) = unclear {
+            // A secret of the fleet must not stand in for one of a group that could not be read just now.
+            let stored = vault.map(|vault| vault.groups(namespace, name)).transpose();
+            let there = mounted.map(|mounted| mounted.groups(namespace, name)).transpose();
+            let mut groups = stored.map_err(|error| chain(&error))?.unwrap_or_default();
+            groups.extend(there.map_err(|error| chain(&error))?.unwrap_or_default());
+            if let Some(group) = groups.iter().find(|group| !of.contains(*group)) {
+                return Err(format!(
+                    "there is a secret {namespace}/{name} for the group {group}, and whether this cluster is in it \
+                     cannot be told: {why}"
+                ));
+            }
+        }
+        let groups = of.iter().map(|group| Scope::Group(group.clone()));
+        let own = std::iter::once(Scope::Cluster(self.cluster.clone()));
+        let scopes: Vec<Scope> = own.chain(groups).chain([Scope::Fleet]).collect();
+        find(&scopes)
     }
 
     fn fetched(&self, source: &Source, depth: usize) -> Result<Fetched, String> {
@@ -259,6 +284,11 @@ impl Sources for ClusterSources<'_> {
         // Trees of one source can be compared by their ids; whose credentials fetched them does not matter.
         let origin = format!("{} {}", source.id.kind, source.spec.digest());
         Ok(Artifact::new(fetched.files, fetched.revision, &origin))
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
+        let found = self.find_secret(namespace, name).map_err(Unavailable)?;
+        Ok(found.map(|secret| secret.data))
     }
 
     fn remote(&self, address: &str, interval: u32) -> Result<RemoteBase, Unavailable> {

@@ -1,15 +1,16 @@
 //! Secrets that sources name, from a folder of mounted files: `[SCOPE/]NAMESPACE/NAME/KEY`, as Kubernetes mounts them.
 //!
-//! SCOPE is `cluster.NAME`; without one a secret is for the whole fleet. That of a cluster wins. The files are
-//! read each time that they are asked for, so a change counts at once.
+//! SCOPE is `cluster.NAME` or `group.NAME`; without one a secret is for the whole fleet. That of a cluster wins, then
+//! that of a group. The files are read each time that they are asked for, so a change counts at once.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use flotilla_core::ClusterName;
 use flotilla_source::flux::Secret;
+
+use super::Scope;
 
 /// A value larger than this is no secret.
 const LARGEST: u64 = 1 << 20;
@@ -38,28 +39,58 @@ impl MountedSecrets {
         Self { root }
     }
 
-    /// The secret that a cluster's source names; `None` where there is none.
+    /// The secret of this name in the first of the scopes that has one.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn find(
         &self,
-        cluster: &ClusterName,
+        scopes: &[Scope],
         namespace: &str,
         name: &str,
     ) -> Result<Option<Secret>, SecretLookupError> {
-        // Neither may lead out of the folder.
-        let is_plain = |text: &str| !text.is_empty() && !text.contains('/') && !text.starts_with('.');
         if !is_plain(namespace) || !is_plain(name) {
             return Ok(None);
         }
-        for scope in [self.root.join(format!("cluster.{cluster}")), self.root.clone()] {
+        for scope in scopes {
+            let scope = match scope {
+                Scope::Fleet => self.root.clone(),
+                scope => self.root.join(scope.to_string()),
+            };
             if let Some(data) = read(&scope.join(namespace).join(name))? {
                 return Ok(Some(Secret { name: format!("{namespace}/{name}"), data }));
             }
         }
         Ok(None)
     }
+
+    /// The groups that have a secret of this name.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn groups(&self, namespace: &str, name: &str) -> Result<Vec<String>, SecretLookupError> {
+        let failed = |source| SecretLookupError::Read { path: self.root.clone(), source };
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut groups = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let group =
+                entry.file_name().to_str().and_then(|name| name.strip_prefix("group.")).map(str::to_owned);
+            let there =
+                is_plain(namespace) && is_plain(name) && entry.path().join(namespace).join(name).exists();
+            groups.extend(group.filter(|_| there));
+        }
+        Ok(groups)
+    }
+}
+
+/// Whether a name cannot lead out of its folder.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && !text.contains('/') && !text.starts_with('.')
 }
 
 /// The keys of a mounted secret. What begins with a dot is Kubernetes' own.
@@ -105,14 +136,21 @@ mod tests {
         write("team/git/username", "fleet");
         write("team/git/..data/username", "hidden");
         write("cluster.edge/team/git/username", "edge");
+        write("group.west/team/git/username", "group");
         let secrets = MountedSecrets::new(dir.path().to_owned());
         let find = |cluster: &str, namespace: &str, name: &str| {
-            let found = secrets.find(&cluster.parse().unwrap(), namespace, name).unwrap();
+            let group = (cluster == "other-west").then(|| "group.west".parse().unwrap());
+            let own = [format!("cluster.{cluster}").parse().unwrap()].into_iter();
+            let scopes: Vec<Scope> = own.chain(group).chain([Scope::Fleet]).collect();
+            let found = secrets.find(&scopes, namespace, name).unwrap();
             found.map(|secret| secret.data.into_iter().collect::<Vec<_>>())
         };
         let username = |value: &str| Some(vec![("username".to_owned(), value.as_bytes().to_vec())]);
         assert_eq!(find("edge", "team", "git"), username("edge"));
         assert_eq!(find("other", "team", "git"), username("fleet"));
+        assert_eq!(find("other-west", "team", "git"), username("group"));
+        assert_eq!(secrets.groups("team", "git").unwrap(), ["west"]);
+        assert!(secrets.groups("team", "none").unwrap().is_empty());
         for (namespace, name) in [("team", "none"), ("..", "team"), ("team", "../git"), ("", "team")] {
             assert_eq!(find("edge", namespace, name), None, "{namespace}/{name}");
         }

@@ -79,7 +79,8 @@ impl Bench {
             poll_interval: Duration::from_secs(60),
         };
         let helm = Program::new("helm", Limits::default());
-        let releases = Releases::open(self.folder.path(), Box::new(helm)).unwrap();
+        let vault = Arc::new(super::Vault::open(self.folder.path(), self.records.clone()).unwrap());
+        let releases = Arc::new(Releases::open(self.folder.path(), Box::new(helm), vault).unwrap());
         Worker::new(config, repo, releases, library.clone(), self.board.clone(), self.records.clone())
     }
 
@@ -268,6 +269,54 @@ async fn a_repository_includes_folders_of_others() {
     assert_ne!(bench.board.current(&"x".parse().unwrap()).unwrap().state.digest(), first);
     shutdown.cancel();
     fetching.await.unwrap().unwrap();
+}
+
+#[test]
+fn secrets_of_groups_stand_between_those_of_the_cluster_and_of_the_fleet() {
+    use flotilla_render::{Groups, Sources};
+
+    let bench = Bench::new();
+    let vault = Arc::new(super::Vault::open(bench.folder.path(), bench.records.clone()).unwrap());
+    let mounted = bench.path("mounted");
+    let settings = SourceSettings { secrets: Some(mounted.clone()), ..SourceSettings::default() };
+    let library = Library::new(bench.path("sources"), settings, Some(vault.clone()));
+    let put = |scope: &str, name: &str| {
+        let place = super::SecretPlace::new(scope.parse().unwrap(), "team", name).unwrap();
+        let data = [("key".to_owned(), scope.as_bytes().to_vec())].into();
+        vault
+            .put(&place, "generic", &data, &crate::store::AuditRecord::new(1, "ann", "secret.put", "x"))
+            .unwrap();
+    };
+    for (scope, name) in
+        [("fleet", "a"), ("fleet", "b"), ("group.west", "b"), ("group.prod", "b"), ("group.prod", "c")]
+    {
+        put(scope, name);
+    }
+    put("cluster.edge", "c");
+    let edge: ClusterName = "edge".parse().unwrap();
+    let find = |groups: &[&str], unclear: Option<&str>, name: &str| {
+        let of = groups.iter().map(|group| (*group).to_owned()).collect();
+        let groups = Groups { of, unclear: unclear.map(str::to_owned) };
+        let sources = super::ClusterSources::new(&library, &edge, &groups);
+        let found = sources.secret("team", name).map_err(|error| error.to_string())?;
+        Ok::<_, String>(found.map(|data| String::from_utf8(data["key"].clone()).unwrap()))
+    };
+    let scope = |text: &str| Ok(Some(text.to_owned()));
+    assert_eq!(find(&["west", "prod"], None, "b"), scope("group.prod"), "the first by name");
+    assert_eq!(find(&["west"], None, "b"), scope("group.west"));
+    assert_eq!(find(&[], None, "b"), scope("fleet"));
+    assert_eq!(find(&["prod"], None, "c"), scope("cluster.edge"));
+    assert_eq!(find(&["prod"], None, "none"), Ok(None));
+    // While a group cannot be read, that of the fleet must not stand in for its own.
+    assert_eq!(find(&["west"], Some("x.yaml:1: bad"), "a"), scope("fleet"), "no group has one");
+    let error = find(&["west"], Some("x.yaml:1: bad"), "b").unwrap_err();
+    assert!(error.contains("for the group prod") && error.ends_with("x.yaml:1: bad"), "{error}");
+    assert_eq!(find(&["west", "prod"], Some("x.yaml:1: bad"), "b"), scope("group.prod"));
+    let folder = mounted.join("group.west/team/a");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("key"), "mounted").unwrap();
+    assert_eq!(find(&["west"], None, "a"), scope("mounted"));
+    assert!(find(&[], Some("x.yaml:1: bad"), "a").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

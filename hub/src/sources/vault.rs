@@ -33,14 +33,17 @@ const KEY_BYTES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     Fleet,
+    /// By the name of a `ClusterGroup`.
+    Group(String),
     Cluster(ClusterName),
 }
 
-/// `fleet`, or `cluster.NAME`.
+/// `fleet`, `group.NAME` or `cluster.NAME`.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fleet => f.write_str("fleet"),
+            Self::Group(name) => write!(f, "group.{name}"),
             Self::Cluster(name) => write!(f, "cluster.{name}"),
         }
     }
@@ -50,10 +53,15 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("cluster.") {
-            Some(name) => name.parse().map(Self::Cluster).map_err(|error| format!("scope: {error}")),
+        let unknown = || format!("'{text}' is no scope: expected fleet, group.NAME or cluster.NAME");
+        match text.split_once('.') {
+            Some(("cluster", name)) => {
+                name.parse().map(Self::Cluster).map_err(|error| format!("scope: {error}"))
+            }
+            Some(("group", name)) if is_dns_label(name) => Ok(Self::Group(name.to_owned())),
+            Some(("group", name)) => Err(format!("scope: '{name}' is no name of a ClusterGroup")),
             None if text == "fleet" => Ok(Self::Fleet),
-            None => Err(format!("'{text}' is no scope: expected fleet or cluster.NAME")),
+            _ => Err(unknown()),
         }
     }
 }
@@ -148,33 +156,47 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let texts: BTreeMap<&String, String> =
             data.iter().map(|(key, value)| (key, STANDARD.encode(value))).collect();
-        let mut sealed = serde_json::to_vec(&texts).expect("texts by texts");
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| VaultError::Random)?;
-        let aad = Aad::from(place.to_string());
-        let unique = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(unique, aad, &mut sealed).map_err(|_| VaultError::Random)?;
+        let sealed = self.seal(&place.to_string(), serde_json::to_vec(&texts).expect("texts by texts"))?;
         let record = SecretRecord {
             kind: kind.to_owned(),
             keys: data.keys().cloned().collect(),
             changed_at: audit.at,
             changed_by: audit.who.clone(),
-            sealed: STANDARD.encode([&nonce[..], &sealed].concat()),
+            sealed: STANDARD.encode(sealed),
         };
         Ok(self.records.put_secret(&place.to_string(), &record, audit)?)
     }
 
-    /// The secret that a cluster's source names: the cluster's own, else the fleet's. Blocking.
+    /// Seals bytes that belong to a place: a nonce, then the bytes under the hub's key.
+    ///
+    /// # Errors
+    /// Where this machine gives no random numbers.
+    pub fn seal(&self, place: &str, clear: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+        let mut sealed = clear;
+        let mut nonce = [0; NONCE_LEN];
+        self.random.fill(&mut nonce).map_err(|_| VaultError::Random)?;
+        let unique = Nonce::assume_unique_for_key(nonce);
+        let aad = Aad::from(place);
+        self.key.seal_in_place_append_tag(unique, aad, &mut sealed).map_err(|_| VaultError::Random)?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// Opens what [`Vault::seal`] gave for this place; `None` where it is damaged, or of another place or key.
+    pub fn unseal(&self, place: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let length = self.key.open_in_place(nonce, Aad::from(place), &mut sealed).ok()?.len();
+        sealed.truncate(length);
+        Some(sealed)
+    }
+
+    /// The secret of this name in the first of the scopes that has one. Blocking.
     ///
     /// # Errors
     /// Where it is there and cannot be read.
-    pub fn find(
-        &self,
-        cluster: &ClusterName,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Secret>, VaultError> {
-        for scope in [Scope::Cluster(cluster.clone()), Scope::Fleet] {
+    pub fn find(&self, scopes: &[Scope], namespace: &str, name: &str) -> Result<Option<Secret>, VaultError> {
+        for scope in scopes.iter().cloned() {
             // What cannot be the name of a Secret is none.
             let Ok(place) = SecretPlace::new(scope, namespace, name) else { return Ok(None) };
             if let Some(record) = self.records.secret(&place.to_string())? {
@@ -185,6 +207,20 @@ impl Vault {
         Ok(None)
     }
 
+    /// The groups that have a secret of this name. Blocking.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn groups(&self, namespace: &str, name: &str) -> Result<Vec<String>, VaultError> {
+        let (end, mut groups) = (format!("/{namespace}/{name}"), Vec::new());
+        for (place, _) in self.records.secrets()? {
+            groups.extend(
+                place.strip_prefix("group.").and_then(|place| place.strip_suffix(&end)).map(str::to_owned),
+            );
+        }
+        Ok(groups)
+    }
+
     fn open_sealed(
         &self,
         place: &SecretPlace,
@@ -192,12 +228,8 @@ impl Vault {
     ) -> Result<BTreeMap<String, Vec<u8>>, VaultError> {
         let wrong = || VaultError::Sealed(place.to_string());
         let bytes = STANDARD.decode(&record.sealed).map_err(|_| wrong())?;
-        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
-        let mut sealed = sealed.to_vec();
-        let opened =
-            self.key.open_in_place(nonce, Aad::from(place.to_string()), &mut sealed).map_err(|_| wrong())?;
-        let texts: BTreeMap<String, String> = serde_json::from_slice(opened).map_err(|_| wrong())?;
+        let opened = self.unseal(&place.to_string(), &bytes).ok_or_else(wrong)?;
+        let texts: BTreeMap<String, String> = serde_json::from_slice(&opened).map_err(|_| wrong())?;
         let decode = |(key, text): (String, String)| Ok((key, STANDARD.decode(text).map_err(|_| wrong())?));
         texts.into_iter().map(decode).collect()
     }
@@ -223,13 +255,20 @@ mod tests {
         let audit = AuditRecord::new(7, "ann", "secret.create", "x");
         vault.put(&place("fleet"), "git", &data("s3cret"), &audit).unwrap();
         vault.put(&place("cluster.edge"), "git", &data("other"), &audit).unwrap();
+        vault.put(&place("group.west"), "git", &data("group"), &audit).unwrap();
 
         // Another start has the same key.
         let vault = Vault::open(folder.path(), kept.clone()).unwrap();
-        let find = |vault: &Vault, cluster: &str| vault.find(&cluster.parse().unwrap(), "team", "git");
+        let scopes =
+            |cluster: &str| [format!("cluster.{cluster}"), "fleet".into()].map(|s| s.parse().unwrap());
+        let find = |vault: &Vault, cluster: &str| vault.find(&scopes(cluster), "team", "git");
+        let in_group = [scopes("x")[0].clone(), "group.west".parse().unwrap(), Scope::Fleet];
+        assert_eq!(vault.find(&in_group, "team", "git").unwrap().unwrap().data, data("group"));
+        assert_eq!(vault.groups("team", "git").unwrap(), ["west"]);
+        assert!(vault.groups("team", "other").unwrap().is_empty());
         assert_eq!(find(&vault, "edge").unwrap().unwrap().data, data("other"));
         assert_eq!(find(&vault, "x").unwrap().unwrap().data, data("s3cret"));
-        assert_eq!(vault.find(&"x".parse().unwrap(), "team", "../git").unwrap(), None);
+        assert_eq!(vault.find(&scopes("x"), "team", "../git").unwrap(), None);
         let record = kept.secret("fleet/team/git").unwrap().unwrap();
         assert_eq!(
             (record.keys.as_slice(), record.changed_by.as_str()),
@@ -259,7 +298,10 @@ mod tests {
             ("fleet", "a", "b.c-d", true),
             ("cluster.x", "a", "b", true),
             ("cluster.X", "a", "b", false),
-            ("group.x", "a", "b", false),
+            ("group.x", "a", "b", true),
+            ("group.X", "a", "b", false),
+            ("group.x/y", "a", "b", false),
+            ("tenant.x", "a", "b", false),
             ("fleet", "a/b", "c", false),
             ("fleet", "a", "", false),
             ("fleet", "a", "..", false),

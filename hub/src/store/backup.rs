@@ -1,4 +1,4 @@
-//! Backups: every record and the CA's files, in one file that says whether it is whole.
+//! Backups: every record, the CA's files and what helm rendered, in one file that says whether it is whole.
 //!
 //! A zstd stream of JSON lines: a header, one line for each record and file, and an end with their count and
 //! digest. It holds the CA's keys: keep it as you keep those.
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::records::encode;
 use super::tokens::CLAIMS;
+use crate::fleet::HELM_FOLDER;
+
 use super::{DiskStore, FIRST_TOKEN_CLAIM, Outcome, RestoreRecord, Store, StoreError, Txn, VERSION};
 
 /// Folder of the CA's files in the data folder.
@@ -55,7 +57,7 @@ pub enum BackupError {
     NotEmpty(PathBuf),
 }
 
-/// Writes a backup of the store as of one moment, and of the CA's folder. Blocking. Answers the number of
+/// Writes a backup of the store as of one moment, then of the CA's folder and of what helm rendered. Blocking. Answers the number of
 /// records and files.
 pub fn write(
     store: &dyn Store,
@@ -76,10 +78,19 @@ pub fn write(
     for (key, value) in store.scan("")? {
         put(&Line::Record { key, value: STANDARD.encode(value) })?;
     }
-    for path in files::list(&data.join(CA_FOLDER))? {
-        let content = STANDARD.encode(files::read(&path)?);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        put(&Line::File { path: format!("{CA_FOLDER}/{name}"), content })?;
+    for folder in [CA_FOLDER, HELM_FOLDER] {
+        if folder == HELM_FOLDER && !data.join(folder).exists() {
+            continue;
+        }
+        for path in files::list(&data.join(folder))? {
+            // Unused renders may be removed meanwhile.
+            let Some(content) = files::read_if_there(&path)? else { continue };
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if files::is_temporary(&name) {
+                continue;
+            }
+            put(&Line::File { path: format!("{folder}/{name}"), content: STANDARD.encode(content) })?;
+        }
     }
     let end = Line::End { lines, digest: Digest::of(&digests).to_string() };
     let text = serde_json::to_vec(&end).expect("texts and numbers");
@@ -121,7 +132,7 @@ pub struct Restored {
 /// Restores a backup into a data folder that holds no hub's state. The whole backup is checked before the
 /// first write. Blocking.
 pub fn restore(path: &Path, data: &Path, now: Timestamp) -> Result<Restored, BackupError> {
-    for part in [CA_FOLDER, STORE_FOLDER] {
+    for part in [CA_FOLDER, STORE_FOLDER, HELM_FOLDER] {
         if data.join(part).exists() {
             return Err(BackupError::NotEmpty(data.join(part)));
         }
@@ -147,11 +158,15 @@ pub fn restore(path: &Path, data: &Path, now: Timestamp) -> Result<Restored, Bac
         Outcome::Committed => {}
         Outcome::Conflict => return Err(StoreError::Contended("the whole store".into()).into()),
     }
+    files::private_folder(&data.join(HELM_FOLDER))?;
     files::private_folder(&data.join(CA_FOLDER))?;
     let files_count = content.files.len();
-    for (name, bytes) in content.files {
-        let mode = if name.ends_with(".key") { files::PRIVATE } else { files::PUBLIC };
-        files::write_atomic(&data.join(CA_FOLDER).join(name), &bytes, mode)?;
+    let (authority, renders): (Vec<_>, Vec<_>) =
+        content.files.into_iter().partition(|(folder, _, _)| *folder == CA_FOLDER);
+    for (folder, name, bytes) in renders.into_iter().chain(authority) {
+        let is_secret = folder == HELM_FOLDER || name.ends_with(".key");
+        let mode = if is_secret { files::PRIVATE } else { files::PUBLIC };
+        files::write_atomic(&data.join(folder).join(name), &bytes, mode)?;
     }
     Ok(Restored { made_at: content.at, records, files: files_count, dropped_tokens })
 }
@@ -159,7 +174,8 @@ pub fn restore(path: &Path, data: &Path, now: Timestamp) -> Result<Restored, Bac
 struct Content {
     at: Timestamp,
     records: Vec<(String, Vec<u8>)>,
-    files: Vec<(String, Vec<u8>)>,
+    /// Folder, name and bytes.
+    files: Vec<(&'static str, String, Vec<u8>)>,
 }
 
 fn read(path: &Path) -> Result<Content, BackupError> {
@@ -192,11 +208,15 @@ fn read(path: &Path) -> Result<Content, BackupError> {
             }
             Line::Record { key, value } if lines > 0 => content.records.push((key, decode(value)?)),
             Line::File { path: name, content: text } if lines > 0 => {
-                let plain = name
-                    .strip_prefix("ca/")
-                    .filter(|name| !name.is_empty() && !name.contains('/') && !name.starts_with('.'));
-                let name = plain.ok_or_else(|| damaged(format!("it holds a file {name:?}")))?.to_owned();
-                content.files.push((name, decode(text)?));
+                let plain = |folder: &'static str| {
+                    let name = name.strip_prefix(folder)?.strip_prefix('/')?;
+                    let is_plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+                    is_plain.then(|| (folder, name.to_owned()))
+                };
+                let (folder, name) = plain(CA_FOLDER)
+                    .or_else(|| plain(HELM_FOLDER))
+                    .ok_or_else(|| damaged(format!("it holds a file {name:?}")))?;
+                content.files.push((folder, name, decode(text)?));
             }
             Line::End { lines: count, digest } => {
                 if count != lines || digest != Digest::of(&digests).to_string() {
@@ -233,6 +253,8 @@ mod tests {
         let backup = folder.path().join("backup");
         files::private_folder(&old.join(CA_FOLDER)).unwrap();
         files::write_atomic(&old.join("ca/x.key"), b"secret", files::PRIVATE).unwrap();
+        files::private_folder(&old.join(HELM_FOLDER)).unwrap();
+        files::write_atomic(&old.join("helm/x.sealed"), b"render", files::PUBLIC).unwrap();
         let records = hub(&old);
         records.audit(&AuditRecord::new(5, "ann", "test", "x")).unwrap();
         assert_eq!(records.next_generation().unwrap(), Generation(1));
@@ -254,13 +276,16 @@ mod tests {
 
         assert!(matches!(restore(&backup, &old, 50), Err(BackupError::NotEmpty(_))));
         let restored = restore(&backup, &new, 50).unwrap();
-        assert_eq!((restored.made_at, restored.files, restored.dropped_tokens), (42, 1, 1));
+        assert_eq!((restored.made_at, restored.files, restored.dropped_tokens), (42, 2, 1));
         let again = hub(&new);
         assert_eq!(again.audit_log().unwrap().len(), 2);
         assert!(again.next_generation().unwrap() > Generation(1));
         assert!(again.join_tokens().unwrap().is_empty());
         assert_eq!(again.restored().unwrap(), Some(RestoreRecord { backup_at: 42, restored_at: 50 }));
         assert_eq!(std::fs::read(new.join("ca/x.key")).unwrap(), b"secret");
+        assert_eq!(std::fs::read(new.join("helm/x.sealed")).unwrap(), b"render");
+        let mode = std::fs::metadata(new.join("helm/x.sealed")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

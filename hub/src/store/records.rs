@@ -1,6 +1,6 @@
 //! Typed access to the store: JSON values that carry a version, and an audit line with every change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::report::Timestamp;
@@ -242,9 +242,56 @@ impl Records {
         Ok(known.map(|known| known.units.into_iter().map(Into::into).collect()))
     }
 
-    pub fn set_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
-        let known = KnownUnits { units: units.iter().map(KnownUnitRecord::from).collect() };
-        self.set(&format!("known/{cluster}"), None, |_| Some(known.clone())).map(|_| ())
+    /// Notes the units of a cluster; `told_at` is when its agent said so, if it did.
+    pub fn set_known_units(
+        &self,
+        cluster: &ClusterName,
+        units: &[KnownUnit],
+        told_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let units: Vec<KnownUnitRecord> = units.iter().map(KnownUnitRecord::from).collect();
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            let told_at = told_at.or(record.and_then(|record| record.told_at));
+            Some(KnownUnits { units: units.clone(), told_at })
+        })
+        .map(|_| ())
+    }
+
+    /// Takes units off that the agent has nothing of any more.
+    pub fn forget_known_units(&self, cluster: &ClusterName, gone: &[UnitId]) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            record.map(|mut known| {
+                known.units.retain(|unit| !gone.contains(&unit.id));
+                known
+            })
+        })
+        .map(|_| ())
+    }
+
+    /// The keys of what helm rendered for the units of all clusters, as far as they are known.
+    pub fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let known: Vec<(String, KnownUnits)> = self.list("known/")?;
+        let units = known.into_iter().flat_map(|(_, known)| known.units);
+        Ok(units.filter_map(|unit| unit.render).map(|render| render.key).collect())
+    }
+
+    /// Whether the cluster's agent has said what it has, to this store: not to the one that a backup was made of, as
+    /// that may be long ago.
+    pub fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
+        let known: Option<KnownUnits> = self.read(&format!("known/{cluster}"))?;
+        let told_at = known.and_then(|known| known.told_at);
+        Ok(match (told_at, self.restored()?) {
+            (None, _) => false,
+            (Some(at), restored) => restored.is_none_or(|restored| at >= restored.restored_at),
+        })
+    }
+
+    /// Notes that an agent has nothing to tell: what was known stays.
+    pub fn note_heard(&self, cluster: &ClusterName, now: Timestamp) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            Some(KnownUnits { told_at: Some(now), ..record.unwrap_or_default() })
+        })
+        .map(|_| ())
     }
 
     // What clusters are
@@ -381,6 +428,12 @@ impl Records {
     pub fn audit_log(&self) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
         let lines: Vec<(String, AuditRecord)> = self.list("audit/")?;
         Ok(lines.into_iter().filter_map(|(key, line)| Some((key.parse().ok()?, line))).collect())
+    }
+
+    /// Notes from which backup this store was made.
+    #[cfg(test)]
+    pub(crate) fn note_restored(&self, restored: &RestoreRecord) -> Result<(), StoreError> {
+        self.set("meta/restored", None, |_| Some(restored.clone())).map(|_| ())
     }
 
     /// From which backup this store was made, if it was.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flotilla_core::UnitId;
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
-use flotilla_core::unit::DeletionPolicy;
+use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_proto::api::Role;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +124,9 @@ pub struct ApprovalRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownUnits {
     pub units: Vec<KnownUnitRecord>,
+    /// When the agent last said so itself. What was published since is among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,19 +136,21 @@ pub struct KnownUnitRecord {
     pub parent: Option<UnitId>,
     pub policy: DeletionPolicy,
     pub prune: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub render: Option<Render>,
 }
 
 impl From<&KnownUnit> for KnownUnitRecord {
     fn from(unit: &KnownUnit) -> Self {
-        let KnownUnit { id, parent, removal: Removal { policy, prune } } = unit.clone();
-        Self { id, parent, policy, prune }
+        let KnownUnit { id, parent, removal: Removal { policy, prune }, render } = unit.clone();
+        Self { id, parent, policy, prune, render }
     }
 }
 
 impl From<KnownUnitRecord> for KnownUnit {
     fn from(record: KnownUnitRecord) -> Self {
-        let KnownUnitRecord { id, parent, policy, prune } = record;
-        Self { id, parent, removal: Removal { policy, prune } }
+        let KnownUnitRecord { id, parent, policy, prune, render } = record;
+        Self { id, parent, removal: Removal { policy, prune }, render }
     }
 }
 

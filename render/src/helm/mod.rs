@@ -9,6 +9,7 @@
 //!                                          caller: helm, then again       manifests ─► post-renderers ─► content
 //! ```
 
+mod archive;
 pub(crate) mod builtin;
 mod lookup;
 mod manifests;
@@ -19,34 +20,46 @@ pub mod request;
 pub mod values;
 
 pub use program::{Limits, Program};
-pub use request::{Capabilities, ChartFiles, Helm, HelmError, NothingRendered, Renders, TemplateRequest};
+pub use request::{
+    Capabilities, ChartFiles, Helm, HelmError, Hidden, NothingRendered, Renders, TemplateRequest,
+};
 
 pub(crate) use plan::{Config, Planned, plan};
 
 use flotilla_core::Digest;
-use flotilla_kustomize::files::{MemoryFiles, ReadError};
 
-use crate::cache::{Outcome, Reads, RenderCache};
-use crate::source::Unavailable;
+use crate::cache::{Outcome, RenderCache};
 use release::Release;
 
-/// The content of a release whose manifests are there, from memory if it was made before.
+/// The content of a release whose manifests are there, and their digest; from memory if it was made before: then nobody
+/// reads them. `None` if they are not there.
 pub(crate) fn content(
     cache: &RenderCache,
     release: &Release,
     key: Digest,
-    text: &str,
-) -> Result<Outcome, ReadError> {
+    renders: &dyn Renders,
+) -> Option<Result<(Digest, Outcome), String>> {
+    let content = match renders.content(key)? {
+        Ok(content) => content,
+        Err(reason) => return Some(Err(reason)),
+    };
     let after: Vec<String> = release
         .post_renderers
         .iter()
         .map(|node| node.to_json().map_or_else(|error| error.to_string(), |json| json.to_string()))
         .collect();
     let what = format!("{:?} {} {}", release.crds, release.create_namespace, release.namespace);
-    let parts = [key.as_bytes().as_slice(), what.as_bytes()];
+    let parts = [key.as_bytes().as_slice(), content.as_bytes(), what.as_bytes()];
     let id = Digest::of_parts(parts.into_iter().chain(after.iter().map(String::as_bytes)));
-    // It reads no files: what is kept is good for ever.
-    let nowhere = |_: &str| Err(Unavailable("releases refer to nothing outside".to_owned()));
-    let reads = Reads { files: &MemoryFiles::default(), remotes: &nowhere };
-    cache.content(id, reads, |_| Ok(manifests::content(release, text).map(Into::into).map_err(Into::into)))
+    if let Some(outcome) = cache.recalled(id) {
+        return Some(Ok((content, outcome)));
+    }
+    let text = match renders.get(key) {
+        Some(Ok(text)) => text,
+        Some(Err(reason)) => return Some(Err(reason)),
+        // It must not be made anew: somebody may have taken it away by mistake.
+        None => return Some(Err("what helm rendered is not there any more".to_owned())),
+    };
+    let made = || manifests::content(release, &text).map(Into::into).map_err(Into::into);
+    Some(Ok((content, cache.substituted(id, made))))
 }

@@ -7,20 +7,24 @@ use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use serde_json::{Map, Value};
 
 use super::release::{Release, ValuesFrom};
-use super::request::{Capabilities, ChartFiles, TemplateRequest};
+use super::request::{Capabilities, ChartFiles, Hidden, TemplateRequest};
 use super::values;
+use crate::encrypted::is_encrypted_value;
 use crate::source::Artifact;
 
 /// What `valuesFrom` and the like find under a name.
 pub(crate) enum Config {
     Found(BTreeMap<String, String>),
-    /// Nothing that is rendered for the cluster has it.
+    /// Neither what is rendered for the cluster nor the hub has it.
     Absent,
+    /// It may be there, and cannot be read.
+    Unknown(String),
 }
 
 /// What is to be done for a release.
 pub(crate) enum Planned {
-    Request(Box<TemplateRequest>),
+    /// With what it does without, as it is optional.
+    Request(Box<TemplateRequest>, Vec<String>),
     /// It needs what is not rendered, at least not yet.
     Missing(String),
     /// It is wrong: why, and the field.
@@ -48,15 +52,17 @@ pub(crate) fn plan(
         Err(message) => return Ok(Planned::Wrong(message, "spec.chart.spec.valuesFiles")),
     };
     let mut all = Map::new();
+    let (mut without, mut hidden) = (Vec::new(), Hidden::default());
     for from in &release.values_from {
-        match take(&mut all, from, config) {
-            Ok(()) => {}
+        match take(&mut all, &mut hidden, from, config) {
+            Ok(true) => {}
+            Ok(false) => without.push(describe(from)),
             Err(Refused::Absent(what)) => return Ok(Planned::Missing(what)),
             Err(Refused::Wrong(what)) => return Ok(Planned::Wrong(what, "spec.valuesFrom")),
         }
     }
     values::merge(&mut all, release.values.clone());
-    Ok(Planned::Request(Box::new(TemplateRequest {
+    let request = TemplateRequest {
         chart: ChartFiles { files: artifact.files.clone(), path, digest, default_values },
         name: release.name.clone(),
         namespace: release.namespace.clone(),
@@ -65,7 +71,10 @@ pub(crate) fn plan(
         crds: release.crds != super::release::Crds::Skip,
         no_hooks: release.no_hooks,
         skip_schema: release.skip_schema,
-    })))
+        again: release.again.clone(),
+        hidden,
+    };
+    Ok(Planned::Request(Box::new(request), without))
 }
 
 /// The folder of the chart: `at`, or the only folder in it, as archives of charts have it. With the digest of its
@@ -108,7 +117,10 @@ fn default_values(
             _ => return Ok(Err(format!("there is no file {path} in the chart's source"))),
         }
         let content = files.read(&path)?;
-        match std::str::from_utf8(&content).map_err(|error| error.to_string()).and_then(yaml_map) {
+        match std::str::from_utf8(&content)
+            .map_err(|error| error.to_string())
+            .and_then(|text| yaml_map(text).map_err(|(_, message)| message))
+        {
             Ok(map) => values::merge(&mut all, map),
             Err(error) => return Ok(Err(format!("{path}: {error}"))),
         }
@@ -121,41 +133,64 @@ enum Refused {
     Wrong(String),
 }
 
+/// Lays over what one entry gives; `false` if it gives nothing, and may.
 fn take(
     all: &mut Map<String, Value>,
+    hidden: &mut Hidden,
     from: &ValuesFrom,
     config: &dyn Fn(bool, &str) -> Config,
-) -> Result<(), Refused> {
-    let kind = if from.secret { "Secret" } else { "ConfigMap" };
-    let what = format!("{kind} {}", from.name);
+) -> Result<bool, Refused> {
+    let what = describe(from);
     let data = match config(from.secret, &from.name) {
         Config::Found(data) => data,
-        Config::Absent if from.optional => return Ok(()),
+        Config::Unknown(why) => return Err(Refused::Wrong(format!("{what}: {why}"))),
+        Config::Absent if from.optional => return Ok(false),
         Config::Absent => return Err(Refused::Absent(what)),
     };
     let Some(text) = data.get(&from.key) else {
         if from.optional {
-            return Ok(());
+            return Ok(false);
         }
-        return Err(Refused::Wrong(format!("{what} has no key '{}'", from.key)));
+        return Err(Refused::Wrong(format!("{what} has no key '{}' with a text", from.key)));
     };
+    let wrong = |message: String| Refused::Wrong(format!("{what}, key '{}': {message}", from.key));
+    if is_encrypted_value(text) {
+        return Err(wrong("is encrypted by SOPS, which is not supported yet".to_owned()));
+    }
+    // What is wrong with a secret's text is told by its place alone.
+    let told =
+        |message: String| if from.secret { "cannot be used at its targetPath".to_owned() } else { message };
     match &from.target_path {
-        Some(path) => values::set(all, path, text, from.literal)
-            .map_err(|error| Refused::Wrong(format!("{what}, key '{}': {error}", from.key))),
+        Some(path) => {
+            if from.secret {
+                hidden.add_text(text);
+            }
+            values::set(all, path, text, from.literal).map_err(|error| wrong(told(error.to_string())))?;
+        }
         None => {
-            let map = yaml_map(text)
-                .map_err(|error| Refused::Wrong(format!("{what}, key '{}': {error}", from.key)))?;
+            let map = yaml_map(text).map_err(|(line, message)| match from.secret {
+                true => wrong(format!("line {line} is no YAML mapping")),
+                false => wrong(message),
+            })?;
+            if from.secret {
+                map.values().for_each(|value| hidden.add(value));
+            }
             values::merge(all, map);
-            Ok(())
         }
     }
+    Ok(true)
 }
 
-fn yaml_map(text: &str) -> Result<Map<String, Value>, String> {
-    let documents = flotilla_yaml::parse(text).map_err(|error| error.to_string())?;
+fn describe(from: &ValuesFrom) -> String {
+    format!("{} {}", if from.secret { "Secret" } else { "ConfigMap" }, from.name)
+}
+
+/// The mapping that a text is, or the line and the words of what is wrong.
+fn yaml_map(text: &str) -> Result<Map<String, Value>, (u32, String)> {
+    let documents = flotilla_yaml::parse(text).map_err(|error| (error.pos.line, error.to_string()))?;
     let Some(node) = documents.first().filter(|node| !node.is_null()) else { return Ok(Map::new()) };
-    match node.to_json().map_err(|error| error.message)? {
+    match node.to_json().map_err(|error| (error.pos.line, error.message))? {
         Value::Object(map) => Ok(map),
-        _ => Err("must be a mapping".to_owned()),
+        _ => Err((1, "must be a mapping".to_owned())),
     }
 }

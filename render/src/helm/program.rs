@@ -9,13 +9,14 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use flotilla_kustomize::files::{Files, Kind, TreePath};
 
-use super::lookup;
 use super::request::{Helm, HelmError, TemplateRequest};
+use super::{archive, lookup};
 
 /// What one run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +42,16 @@ impl Default for Limits {
 pub struct Program {
     path: PathBuf,
     limits: Limits,
+    stopped: Arc<AtomicBool>,
 }
+
+/// How soon a run hears that it is to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Program {
     /// The program at `path`, or of that name in `PATH`; it is not run yet.
     pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Self {
-        Self { path: path.into(), limits }
+        Self { path: path.into(), limits, stopped: Arc::default() }
     }
 
     fn failed(&self, attempt: &str, error: &io::Error) -> HelmError {
@@ -117,20 +122,18 @@ impl Program {
         let limit = self.limits.output;
         let stdout = read(child.0.stdout.take().expect("piped"), limit + 1);
         let stderr = read(child.0.stderr.take().expect("piped"), 64 << 10);
-        let left = || deadline.saturating_duration_since(Instant::now());
-        let late = || HelmError::Limit(format!("took longer than {} s", self.limits.time.as_secs()));
-        let output = stdout.recv_timeout(left()).map_err(|_| late())?;
+        let output = self.receive(&stdout, deadline)?;
         if output.len() as u64 > limit {
             return Err(HelmError::Limit(format!("rendered more than {limit} bytes")));
         }
-        let said = stderr.recv_timeout(left()).map_err(|_| late())?;
+        let said = self.receive(&stderr, deadline)?;
         // Its ends are closed: mostly it is ending.
         let status = loop {
             match child.0.try_wait().map_err(|error| self.failed("wait for", &error))? {
                 Some(status) => break status,
-                None if left().is_zero() => return Err(late()),
-                None => std::thread::sleep(Duration::from_millis(1)),
+                None => self.look(deadline)?,
             }
+            std::thread::sleep(Duration::from_millis(1));
         };
         if !status.success() {
             return Err(match status.code() {
@@ -145,11 +148,40 @@ impl Program {
     }
 }
 
+impl Program {
+    fn receive(&self, from: &mpsc::Receiver<Vec<u8>>, deadline: Instant) -> Result<Vec<u8>, HelmError> {
+        loop {
+            match from.recv_timeout(LOOK) {
+                Ok(content) => return Ok(content),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.look(deadline)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(HelmError::Machine("what helm says was not read to its end".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Whether a run may go on.
+    fn look(&self, deadline: Instant) -> Result<(), HelmError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(HelmError::Machine("helm was ended: the hub stops".to_owned()));
+        }
+        if Instant::now() >= deadline {
+            return Err(HelmError::Limit(format!("took longer than {} s", self.limits.time.as_secs())));
+        }
+        Ok(())
+    }
+}
+
 impl Helm for Program {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
         let folder = tempfile::tempdir()
             .map_err(|error| HelmError::Machine(format!("cannot make a folder for helm: {error}")))?;
-        self.run(folder.path(), request)
+        self.run(folder.path(), request).map_err(|error| error.without(&request.hidden))
     }
 }
 
@@ -213,8 +245,10 @@ fn unpack(files: &dyn Files, from: &TreePath, to: &Path, budget: &mut u64) -> Re
                     .checked_sub(content.len() as u64)
                     .ok_or_else(|| HelmError::Limit("the chart's files are too large".into()))?;
                 match std::str::from_utf8(&content) {
-                    // Every file of `templates/`, of subcharts too, may hold templates.
-                    Ok(text) if path.as_str().contains("templates/") => {
+                    _ if archive::is_chart(path.as_str()) => {
+                        fs::write(&target, archive::without_calls(&content, path.as_str(), budget)?)
+                    }
+                    Ok(text) if archive::is_template(path.as_str()) => {
                         fs::write(&target, lookup::without_lookup(text).as_bytes())
                     }
                     _ => fs::write(&target, &content),

@@ -39,9 +39,14 @@ pub struct Release {
     pub crds: Crds,
     pub no_hooks: bool,
     pub skip_schema: bool,
+    /// The annotation [`AGAIN`].
+    pub again: Option<String>,
     /// Overlays that the manifests go through, one after the other, the common metadata last.
     pub post_renderers: Vec<Node>,
 }
+
+/// Another text in this annotation of a HelmRelease has helm render it anew.
+pub const AGAIN: &str = "flotilla.dev/render";
 
 /// What becomes of the objects in a chart's `crds/`. They are never deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,7 +90,9 @@ pub(crate) fn read(
 ) -> Result<ReadRelease, Vec<Problem>> {
     let nothing = Node::map();
     let spec = Field::new(node.get("spec").unwrap_or(&nothing), "spec");
-    let mut reader = Reader { id, notices: Vec::new() };
+    let again =
+        node.at(&["metadata", "annotations", AGAIN]).and_then(Node::text).map(|text| text.to_string());
+    let mut reader = Reader { id, again, notices: Vec::new() };
     let read = reader.release(&spec, at).map_err(|wrong| vec![places.problem(wrong, at)]);
     let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
     read.map(|(definition, chart)| ReadRelease { definition, chart, notices: notices.collect() })
@@ -160,6 +167,7 @@ const MAX_NAME: usize = 53;
 
 struct Reader<'a> {
     id: &'a UnitId,
+    again: Option<String>,
     notices: Vec<Wrong>,
 }
 
@@ -241,6 +249,7 @@ impl Reader<'_> {
             crds: crds(&install, &upgrade)?,
             no_hooks: both("disableHooks")?,
             skip_schema: either("disableSchemaValidation")?,
+            again: self.again.clone(),
             post_renderers,
         };
         let (drift, ignore) = drift(&object)?;

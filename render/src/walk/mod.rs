@@ -3,6 +3,7 @@
 
 mod order;
 mod release;
+mod sources;
 mod variables;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -65,6 +66,8 @@ struct Walk<'a> {
     requests: BTreeMap<Digest, TemplateRequest>,
     waiting: Vec<(Pending, Waits)>,
     values: ConfigMaps,
+    /// What units put out, or did when they last could.
+    contents: Vec<Arc<Content>>,
     /// What the controllers of the root unit are told to forbid.
     lockdown: Lockdown,
 }
@@ -82,6 +85,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         requests: BTreeMap::new(),
         waiting: Vec::new(),
         values: ConfigMaps::default(),
+        contents: Vec::new(),
         lockdown: Lockdown::default(),
     };
     walk.root()?;
@@ -108,6 +112,7 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
             break;
         }
     }
+    walk.note_sources();
     let (sources, requests) = (walk.registry.into_sources(), walk.requests);
     Ok(ClusterRender { units: walk.units, sources, requests })
 }
@@ -247,9 +252,15 @@ impl Walk<'_> {
     }
 
     fn lineage(&self, pending: &Pending) -> Lineage {
-        let mut lineage = Lineage::default();
+        let mut lineage = self.lineage_below(pending.parent.clone());
         lineage.accounts.extend(self.account(pending));
-        let mut above = pending.parent.clone();
+        lineage
+    }
+
+    /// Of a unit and those above it.
+    fn lineage_below(&self, unit: Option<UnitId>) -> Lineage {
+        let mut lineage = Lineage::default();
+        let mut above = unit;
         while let Some((id, unit)) = above.and_then(|id| Some((id.clone(), self.units.get(&id)?))) {
             lineage.files.insert(unit.source.clone());
             lineage.accounts.extend(self.accounts.get(&id).cloned());
@@ -394,6 +405,7 @@ impl Walk<'_> {
         self.accounts.extend(account.clone().map(|account| (id.clone(), account)));
         let Some(content) = defines else { return };
         self.values.add(&content);
+        self.contents.push(content.clone());
         let mut notices = self.registry.add(&id, &content, account.as_ref(), &definition.source);
         for (child, problems) in &content.broken_children {
             self.broken(child, &id, problems.clone());

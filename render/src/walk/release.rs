@@ -2,7 +2,7 @@
 
 use flotilla_core::Object;
 use flotilla_core::report::Problem;
-use flotilla_core::template::ObjectTemplate;
+use flotilla_core::unit::Render;
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
@@ -11,6 +11,8 @@ use crate::cache::Outcome;
 use crate::config;
 use crate::content::Definition;
 use crate::helm::{self, Capabilities, Config, Planned};
+use crate::source::Unavailable;
+use crate::values::is_loose;
 
 impl Walk<'_> {
     /// Renders a release from what helm has given, or asks for it.
@@ -25,7 +27,8 @@ impl Walk<'_> {
             self.held(pending, vec![problem]);
             return Ok(());
         };
-        let Some((pending, artifact)) = self.artifact(pending) else { return Ok(()) };
+        let Some((mut pending, artifact)) = self.artifact(pending) else { return Ok(()) };
+        let mut notices = Vec::new();
         let Some(release) = pending.definition.release.clone() else { return Ok(()) };
         let namespace = pending.definition.id.namespace.clone();
         let planned = helm::plan(&release, &artifact, capabilities, &|secret, name| {
@@ -34,9 +37,14 @@ impl Walk<'_> {
         let outcome = match planned {
             Err(error) => Err(error),
             Ok(Planned::Missing(what)) => {
+                let keep = if what.starts_with("Secret") {
+                    "; `flotilla secret create generic` keeps one"
+                } else {
+                    ""
+                };
                 let message = format!(
                     "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
-                     not known here"
+                     not known here{keep}"
                 );
                 let problem = self.place(&pending.definition, message).field("spec.valuesFrom");
                 Ok(Err([problem].into()))
@@ -44,11 +52,14 @@ impl Walk<'_> {
             Ok(Planned::Wrong(what, field)) => {
                 Ok(Err([self.place(&pending.definition, what).field(field)].into()))
             }
-            Ok(Planned::Request(request)) => {
+            Ok(Planned::Request(request, without)) => {
                 let key = request.key();
-                match self.inputs.renders.get(key) {
-                    Some(Ok(text)) => helm::content(self.inputs.cache, &release, key, &text)
-                        .map(|outcome| self.at(&pending, outcome)),
+                notices = without;
+                match helm::content(self.inputs.cache, &release, key, self.inputs.renders) {
+                    Some(Ok((content, outcome))) => {
+                        pending.definition.spec.render = Some(Render { key, content });
+                        Ok(self.at(&pending, outcome))
+                    }
                     Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
                     None => {
                         let message = match self.waits_for(&pending) {
@@ -63,7 +74,18 @@ impl Walk<'_> {
                 }
             }
         };
-        self.built(pending, &artifact, outcome)
+        let definition = pending.definition.clone();
+        self.built(pending, &artifact, outcome)?;
+        let place = |what: String| {
+            let message =
+                format!("{what} is optional and not known here; if the cluster has it, it does not count");
+            self.place(&definition, message).field("spec.valuesFrom").as_notice()
+        };
+        let notices: Vec<Problem> = notices.into_iter().map(place).collect();
+        if let Some(unit) = self.units.get_mut(&definition.id) {
+            unit.problems.extend(notices);
+        }
+        Ok(())
     }
 
     /// Problems without a place get that of the release.
@@ -81,18 +103,38 @@ impl Walk<'_> {
         })
     }
 
-    /// A ConfigMap, or a Secret, that a unit of this cluster renders.
+    /// A ConfigMap, or a Secret, that a unit of this cluster renders, or rendered when it last could; else a Secret that
+    /// the hub keeps.
     fn config(&self, secret: bool, namespace: &str, name: &str) -> Config {
         let kind = if secret { "Secret" } else { "ConfigMap" };
-        let objects =
-            self.units.values().filter_map(|unit| unit.unit.as_ref()).flat_map(|unit| &unit.content.objects);
         let is_it = |object: &&Object| {
             let id = object.id();
             id.is("", kind) && id.name == name && id.namespace == namespace
         };
-        // What a template comes to is known in the cluster only.
-        let object = objects.filter(is_it).find(|object| ObjectTemplate::of(object).is_none());
-        object.map_or(Config::Absent, |object| Config::Found(config::data(&object.value())))
+        let waiting =
+            self.waiting.iter().filter_map(|(pending, _)| (self.inputs.last_good)(&pending.definition.id));
+        let contents = self.contents.iter().cloned().chain(waiting);
+        let object = contents.filter_map(|content| Some(content.objects.iter().find(is_it)?.value())).next();
+        match object {
+            Some(object) if is_loose(&object) => {
+                return Config::Unknown(
+                    "is completed or changed in the cluster, and only known there".to_owned(),
+                );
+            }
+            Some(object) => return Config::Found(config::data(&object)),
+            None => {}
+        }
+        if !secret {
+            return Config::Absent;
+        }
+        match self.inputs.sources.secret(namespace, name) {
+            Ok(None) => Config::Absent,
+            Err(Unavailable(why)) => Config::Unknown(why),
+            Ok(Some(data)) => {
+                let text = |(key, value)| Some((key, String::from_utf8(value).ok()?));
+                Config::Found(data.into_iter().filter_map(text).collect())
+            }
+        }
     }
 
     /// What the cluster's Kubernetes is, the APIs that all have, and those that its own units bring.

@@ -77,7 +77,7 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
             CLUSTER.replace("Cluster", "Klaster"),
             false,
             "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is no kind of \
-                                                       ours; known is Cluster in flotilla.dev/v1alpha1",
+                                                       ours; known are Cluster and ClusterGroup in flotilla.dev/v1alpha1",
         ),
     ] {
         let fleet = found(&[("clusters/f.yaml", &content)]);
@@ -202,4 +202,53 @@ fn units_nest_and_a_unit_may_name_itself() {
     assert!(root.manifest.spec.suspend, "what speaks of the root's path is the root's policy");
     let b = &render.units[&UnitId::kustomization("flux-system", "b")];
     assert_eq!(b.parent, Some(UnitId::kustomization("flux-system", "a")));
+}
+
+#[test]
+fn groups_select_clusters_and_what_cannot_be_read_leaves_them_unclear() {
+    let group = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: ClusterGroup\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
+    };
+    let east = format!("{CLUSTER}  labels: {{env: prod}}\n");
+    let groups = |more: &str| {
+        let all = [
+            group("prod", "{selector: {matchLabels: {env: prod}}, path: shared}"),
+            group("all", "{selector: {}}"),
+            group("other", "{selector: {matchExpressions: [{key: env, operator: DoesNotExist}]}}"),
+            more.to_owned(),
+        ];
+        let fleet = found(&[
+            ("clusters/east/cluster.yaml", &east),
+            ("clusters/west/a.yaml", "a: 1"),
+            ("clusters/groups.yaml", &all.join("---\n")),
+        ]);
+        let of = |name: &str| fleet.clusters[&name.parse().unwrap()].groups.clone();
+        let names = |name: &str| of(name).of.into_iter().collect::<Vec<_>>().join(" ");
+        (names("east"), names("west"), of("west").unclear, problems(&fleet))
+    };
+    let (east, west, unclear, problems) = groups("");
+    assert_eq!((east.as_str(), west.as_str(), unclear), ("all prod", "all other", None));
+    assert_eq!(problems, ["clusters/groups.yaml:1: spec.path: of a ClusterGroup is not acted on yet"]);
+    for (more, expected) in [
+        (
+            group("Bad", "{selector: {}}"),
+            "clusters/groups.yaml:16: metadata.name: 'Bad' is no name of a group",
+        ),
+        (group("none", "{}"), "clusters/groups.yaml:16: spec.selector: says which clusters"),
+        (
+            group("bad", "{selector: {a: b}}"),
+            "clusters/groups.yaml:16: spec.selector.a: is no field of a selector",
+        ),
+        (
+            group("all", "{selector: {}}"),
+            "clusters/groups.yaml:16: metadata.name: the group 'all' is defined twice",
+        ),
+    ] {
+        let (east, _, unclear, problems) = groups(&more);
+        assert_eq!(east, "all prod");
+        assert!(unclear.as_ref().is_some_and(|why| why.starts_with(expected)), "{unclear:?}");
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
+    }
 }

@@ -1,9 +1,10 @@
 //! ArtifactGenerators: which files land where.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
-use flotilla_kustomize::files::{Files, Kind, TreePath};
+use flotilla_kustomize::files::{Files, Kind, MemoryFiles, TreePath};
 use flotilla_render::Artifact;
 use flotilla_render::generate::generate;
 
@@ -113,7 +114,8 @@ fn what_cannot_be_copied_is_named() {
         (excluded, "artifact out: copying @repo/apps/** to @artifact/: everything that matches is excluded"),
         (
             CopyRule { strategy: CopyStrategy::Extract, ..rule("top.yaml", "") },
-            "artifact out: copying @repo/top.yaml to @artifact/: strategy Extract is not supported yet",
+            "artifact out: copying @repo/top.yaml to @artifact/: only an archive can be extracted; this is no .tar.gz or \
+             .tgz",
         ),
     ] {
         assert_eq!(paths(&[rule]).unwrap_err(), expected);
@@ -157,4 +159,86 @@ fn content_decides_the_identity_and_the_origin_is_told() {
     assert_ne!(root(&one), root(&same));
     assert_eq!(one.origin_revision.as_deref(), Some("repo@sha1:1"));
     assert!(one.revision.starts_with("latest@blake3:"));
+}
+
+/// A tree with archives in it.
+fn packed() -> Artifact {
+    let pack = |files: &[(&str, &str)]| {
+        let mut tar =
+            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    };
+    let web = pack(&[("web/a.yaml", "a: 1"), ("web/b.yaml", "b: 1")]);
+    let db = pack(&[("./db/a.yaml", "a: 2"), ("web/b.yaml", "b: 2")]);
+    let damaged = web[..web.len() / 2].to_vec();
+    let files = MemoryFiles::new([
+        ("packs/web.tgz", web),
+        ("packs/deep/db.TAR.GZ", db),
+        ("packs/readme.md", b"x".to_vec()),
+        ("bad/damaged.tgz", damaged),
+    ]);
+    Artifact::new(Arc::new(files), "v1", "packed")
+}
+
+#[test]
+fn archives_are_taken_apart() {
+    let extract = |from: &str, to: &str, exclude: &str| {
+        let exclude = exclude.split_whitespace().map(str::to_owned).collect();
+        let rule = CopyRule { strategy: CopyStrategy::Extract, exclude, ..rule(from, to) };
+        let artifact = made(&[rule], &[("repo", packed())])?;
+        let mut found = BTreeMap::new();
+        below(&*artifact.files, &TreePath::root(), &mut found);
+        Ok::<_, String>(found)
+    };
+    let all = extract("packs/**", "all", "").unwrap();
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["all/db/a.yaml", "all/web/a.yaml", "all/web/b.yaml"]);
+    assert_eq!(all["all/web/b.yaml"], "b: 1", "the later one by name");
+    assert_eq!(
+        extract("packs/*.tgz", "", "").unwrap().into_keys().collect::<Vec<_>>(),
+        ["web/a.yaml", "web/b.yaml"]
+    );
+    assert_eq!(extract("packs/web.tgz", "x/", "").unwrap().len(), 2);
+    assert_eq!(extract("packs/**", "", "deep/**").unwrap().len(), 2);
+    assert!(extract("packs/web.tgz", "", "*.tgz").unwrap().is_empty());
+    for (from, says) in [
+        ("packs", "this is a folder"),
+        ("packs/readme.md", "this is no .tar.gz or .tgz"),
+        ("bad/*", "bad/damaged.tgz: the archive cannot be read"),
+        ("none/**", "nothing matches"),
+    ] {
+        let error = extract(from, "", "").unwrap_err();
+        assert!(error.contains(says), "{from}: {error}");
+    }
+}
+
+#[test]
+fn a_pattern_makes_an_artifact_for_each_folder() {
+    let copy = rule("apps/{env}/**", "{env}/");
+    let named = |name: &str| GeneratedArtifact {
+        name: name.into(),
+        revision: None,
+        origin_revision: None,
+        copy: vec![copy.clone()],
+    };
+    let generate = |pattern: &str, name: &str| {
+        let generator = ArtifactGenerator {
+            inputs: Vec::new(),
+            path_pattern: Some(AliasPath { alias: "repo".into(), path: pattern.into() }),
+            artifacts: vec![named(name)],
+        };
+        flotilla_render::generate::generate(&generator, &BTreeMap::from([("repo".to_owned(), repo())]))
+    };
+    let made = generate("apps/{env}", "app-{env}").unwrap();
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["app-base", "app-prod"]);
+    let mut found = BTreeMap::new();
+    below(&*made["app-prod"].files, &TreePath::root(), &mut found);
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), ["prod/c.yaml"]);
+    assert!(generate("none/{env}", "app-{env}").unwrap().is_empty());
+    let error = generate("apps/{env}", "app").unwrap_err().to_string();
+    assert!(error.starts_with("spec.pathPattern: apps/base and apps/prod both"), "{error}");
 }

@@ -358,3 +358,65 @@ fn a_generator_names_what_it_copies() {
         assert!(problem.ends_with(expected), "{problem}");
     }
 }
+
+#[test]
+fn who_waits_is_told_how_its_sources_are_and_an_account_which_it_defines() {
+    let world = World::new(&[("team", tree(&[("a.yaml", config_map("a"))], "team"))]);
+    let helm = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts, namespace: \
+                team}\nspec: {type: oci, interval: 1m, url: oci://example.org/charts}\n";
+    let generator = "apiVersion: source.extensions.fluxcd.io/v1beta1\nkind: ArtifactGenerator\nmetadata: {name: gen, \
+                     namespace: team}\nspec:\n  sources: [{alias: t, kind: GitRepository, name: team}]\n  artifacts: [{name: \
+                     out, copy: [{from: '@t/**', to: '@artifact/'}]}]\n";
+    let base = |more: &str| {
+        vec![
+            ("clusters/x/in.yaml", unit("in", FLEET, &format!("  path: in\n{more}"))),
+            ("in/team.yaml", git("team/team", "")),
+            ("in/away.yaml", git("team/away", "")),
+            ("in/charts.yaml", helm.to_owned()),
+            ("in/gen.yaml", generator.to_owned()),
+        ]
+    };
+    let spec = |files: &[(&str, String)]| {
+        let render = world.render(files);
+        let rendered = &render.units[&UnitId::kustomization("flux-system", "in")];
+        let unit = rendered.unit.as_ref().unwrap_or_else(|| panic!("{:?}", rendered.problems));
+        let state = |state: &flotilla_core::unit::SourceState| format!("{} {}", state.source, state.ready);
+        let kind = |kind: &flotilla_core::unit::SourceKindIn| format!("{} {}", kind.kind, kind.namespace);
+        let spec = unit.manifest.spec.clone();
+        let (sources, defines): (Vec<_>, Vec<_>) =
+            (spec.sources.iter().map(state).collect(), spec.defines.iter().map(kind).collect());
+        (sources, defines, rendered.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let nothing: [String; 0] = [];
+    assert_eq!(spec(&base("")), (nothing.to_vec(), nothing.to_vec(), nothing.to_vec()), "it does not wait");
+    let (sources, defines, _) = spec(&base("  wait: true\n"));
+    assert_eq!(
+        sources,
+        [
+            "GitRepository/team/away false",
+            "GitRepository/team/team true",
+            "HelmRepository/team/charts true",
+            "ArtifactGenerator/team/gen true",
+        ]
+    );
+    assert_eq!(defines, nothing, "the agent itself may create everything");
+    let (sources, defines, _) = spec(&base("  serviceAccountName: deployer\n"));
+    assert_eq!(sources, nothing);
+    assert_eq!(defines, ["GitRepository team", "HelmRepository team", "ArtifactGenerator team"]);
+    let check = |name: &str| {
+        base(&format!(
+            "  healthChecks: [{{apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, name: {name}, namespace: \
+             team}}]\n"
+        ))
+    };
+    assert_eq!(spec(&check("away")).0, ["GitRepository/team/away false"]);
+    let (sources, _, problems) = spec(&check("none"));
+    assert_eq!(sources, ["GitRepository/team/none false"]);
+    assert_eq!(
+        problems,
+        [
+            "clusters/x/in.yaml:1: spec.healthChecks: GitRepository/team/none is not defined in this cluster, so the unit \
+          never becomes ready"
+        ]
+    );
+}

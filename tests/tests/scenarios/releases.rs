@@ -20,11 +20,47 @@ fn release(values: &str) -> Change {
     file("clusters/one/web.yaml", text)
 }
 
+/// A subchart as `helm dependency update` leaves it.
+fn packed() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("packed");
+    std::fs::create_dir_all(chart.join("templates")).unwrap();
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: packed\nversion: 0.1.0\n").unwrap();
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: packed\ndata:\n  value: '1'\n{{- if .Values.old }}\n  old: {{ \
+               lookup \"v1\" \"ConfigMap\" .Release.Namespace \"packed\" }}\n{{- end }}\n";
+    std::fs::write(chart.join("templates/map.yaml"), map).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    let output = tar.arg("-C").arg(folder.path()).args(["-czf", "-", "packed"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// Puts values into the hub's secrets.
+async fn keep(fleet: &mut Fleet, values: &str) {
+    let put = ["secret", "create", "generic", "values", "--namespace", "default", "--from-literal"];
+    let output = fleet.hub().cli(&[&put[..], &[&format!("values.yaml={values}")]].concat()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Waits for what the release's problems are to say; nothing: until there are none.
+async fn problem(fleet: &Fleet, says: Option<&str>) {
+    eventually(SOON, || async {
+        let units = fleet.units("one").await?;
+        let errors = flotilla_tests::fleet::errors(&units["helmrelease/default/web"]);
+        let as_said = says.map_or(errors.is_empty(), |says| errors.iter().any(|error| error.contains(says)));
+        ensure!(as_said, "{errors:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_is_rendered_once_and_applied() {
     let program = tokio::task::spawn_blocking(|| helm::find_or_build(&mut |_| {})).await.unwrap().unwrap();
     let mut files = vec![release("{replicas: 2, global: {port: 8080}}")];
     files.extend(CHART.iter().map(|(path, content)| file(&format!("charts/own/{path}"), *content)));
+    files.push(file("charts/own/charts/packed-0.1.0.tgz", packed()));
     let repo = Repo::new().unwrap();
     repo.commit("begin", &files).unwrap();
     let url = repo.url();
@@ -44,6 +80,7 @@ async fn a_release_is_rendered_once_and_applied() {
     fleet.field_becomes("one", &config("web"), "/data/replicas", "2").await.unwrap();
     fleet.field_becomes("one", &config("web"), "/data/kubernetes", "v1.36.3").await.unwrap();
     fleet.field_becomes("one", &service, "/spec/ports/0/port", 8080).await.unwrap();
+    fleet.field_becomes("one", &config("packed"), "/data/value", "1").await.unwrap();
     fleet
         .appears(
             "one",
@@ -93,6 +130,7 @@ async fn a_release_is_rendered_once_and_applied() {
         ("{replicas: many}", "replicas"),
         ("{hook: true}", "Job migrate (pre-upgrade, own/templates/hook.yaml)"),
         ("{old: true}", "own/templates/secret.yaml:8:"),
+        ("{packed: {old: true}}", "own/charts/packed/templates/map.yaml:8:"),
     ] {
         fleet.commit(values, &[release(values)]).await.unwrap();
         eventually(SOON, || async {
@@ -109,4 +147,46 @@ async fn a_release_is_rendered_once_and_applied() {
     fleet.commit("Mend", &[release("{replicas: 3}")]).await.unwrap();
     fleet.field_becomes("one", &config("web"), "/data/replicas", "3").await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
+
+    // Values from the hub's secrets.
+    let drawn = password(&fleet).await.unwrap();
+    keep(&mut fleet, "{replicas: 4}").await;
+    let from = "{}\n  valuesFrom: [{kind: Secret, name: values}]";
+    fleet.commit("Values", &[release(from)]).await.unwrap();
+    fleet.field_becomes("one", &config("web"), "/data/replicas", "4").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    let redrawn = password(&fleet).await.unwrap();
+    assert_ne!(redrawn, drawn, "other values are another render");
+    keep(&mut fleet, "{refused: hunter2-of-the-hub}").await;
+    problem(&fleet, Some("refused: (hidden)")).await;
+    assert!(!fleet.hub().process().log().unwrap().contains("hunter2-of-the-hub"));
+    keep(&mut fleet, "{replicas: 4}").await;
+    problem(&fleet, None).await;
+    fleet.in_sync(&["one"]).await.unwrap();
+    assert_eq!(password(&fleet).await.unwrap(), redrawn, "what was rendered once is there");
+
+    // A backup holds what helm gave; without it, nothing is rendered in its place.
+    let backup = fleet.hub().data().with_file_name("backup");
+    fleet.hub().command("backup", &backup.display().to_string()).await.unwrap();
+    fleet.hub().process().kill();
+    let data = fleet.hub().data().to_owned();
+    std::fs::remove_dir_all(data.join("helm")).unwrap();
+    fleet.hub().restart().await.unwrap();
+    problem(&fleet, Some("is lost")).await;
+    assert_eq!(password(&fleet).await.unwrap(), redrawn);
+    fleet.hub().process().kill();
+    std::fs::rename(&data, data.with_file_name("before")).unwrap();
+    fleet.hub().command("restore", &backup.display().to_string()).await.unwrap();
+    fleet.hub().restart().await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    fleet
+        .commit(
+            "After",
+            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "3"))],
+        )
+        .await
+        .unwrap();
+    fleet.field_becomes("one", &config("other"), "/data/value", "3").await.unwrap();
+    problem(&fleet, None).await;
+    assert_eq!(password(&fleet).await.unwrap(), redrawn);
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use flotilla_core::plan::{Access, Target, UnitPlan};
+use flotilla_core::plan::{Access, Claim, Target, UnitPlan};
 use flotilla_core::report::{Event, Finding, Kept, Phase};
-use flotilla_core::{ObjectId, ServiceAccount, UnitId};
+use flotilla_core::{ObjectId, UnitId};
 use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, Work, now};
@@ -25,7 +25,7 @@ impl Coordinator {
         match result {
             Work::Apply(done) => self.finish_apply(&unit, &plan, done),
             Work::Prune(done) => self.finish_prune(&unit, done),
-            Work::Access(account, answer) => self.finish_access(&unit, account, answer),
+            Work::Access(claims, answer) => self.finish_access(&unit, claims, answer),
         }
         self.released(&unit);
     }
@@ -38,7 +38,7 @@ impl Coordinator {
         for (id, mark) in done.marks {
             // Others may share it and wait for this.
             self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
-            self.marks.insert(id, mark);
+            self.mark(unit, id, mark);
         }
         self.forget_left(&plan.apply);
         let failed: BTreeMap<_, _> = done
@@ -98,17 +98,17 @@ impl Coordinator {
     }
 
     /// A no is asked again after a while, as RBAC tells nobody that it changed.
-    fn finish_access(&mut self, unit: &UnitId, account: ServiceAccount, answer: Result<Access, Failure>) {
+    fn finish_access(&mut self, unit: &UnitId, claims: Vec<Claim>, answer: Result<Access, Failure>) {
         let (access, pause) = match answer {
             Ok(Access::Denied(why)) => (Access::Denied(why), 30),
             Ok(access) => (access, 300),
             Err(failure) => {
-                let why = format!("cannot ask what {} may create: {}", account.user(), chain(&failure));
+                let why = format!("cannot ask what its account may create: {}", chain(&failure));
                 (Access::Denied(why), 5)
             }
         };
         let until = Instant::now() + Duration::from_secs(pause);
-        self.units.entry(unit.clone()).or_default().access = Some((account, access, until));
+        self.units.entry(unit.clone()).or_default().access = Some((claims, access, until));
     }
 
     pub(super) fn finish_prune(&mut self, unit: &UnitId, done: PruneOutcome) {

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use flotilla_core::health::{HealthExprs, Rule};
-use flotilla_core::plan::{Access, Declared, Seen, Sight};
-use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId};
+use flotilla_core::plan::{Access, Claim, Declared, Seen, Sight};
+use flotilla_core::template::ValuesRef;
+use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId};
 
 use super::Coordinator;
 use crate::cluster::applyset;
 use crate::cluster::members::Known;
 use crate::cluster::watch::{How, Subject};
-use crate::sync::memory::Manner;
+use crate::sync::memory::{Manner, Mark};
 
 /// How the health of objects is told, where their units say so.
 #[derive(Default)]
@@ -46,6 +47,7 @@ impl Rules {
         let is_seen = |id: &ObjectId| match subject {
             Subject::Kind((group, kind)) => id.is(group, kind),
             Subject::Object(object, _) => id == object,
+            Subject::Values(_) => false,
         };
         let texts: Vec<(String, Digest)> = self
             .texts
@@ -101,12 +103,28 @@ impl Coordinator {
                 rules.add(&id, exprs);
                 self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
             }
-            for check in spec.into_iter().flat_map(|spec| &spec.health_checks) {
+            let checked = spec.into_iter().flat_map(|spec| &spec.health_checks);
+            for check in checked.filter(|check| !crate::sync::health::is_source(check)) {
                 let object = crate::sync::health::checked(check);
                 let account = spec.and_then(|spec| spec.service_account.clone());
                 let id = complete(&object.id);
                 rules.add(&id, exprs);
                 checks.push((unit.clone(), id, object, account));
+            }
+        }
+        self.stale = false;
+        self.by_values.clear();
+        for (id, mark) in self.marks.iter().filter(|(_, mark)| !mark.taken.is_empty()) {
+            let units = self.by_object.get(id).into_iter().flatten();
+            for (reference, _) in &mark.taken {
+                self.by_values.entry(reference.clone()).or_default().extend(units.clone().cloned());
+            }
+        }
+        self.by_values.retain(|_, units| !units.is_empty());
+        for reference in self.by_values.keys() {
+            if let Some(resource) = discovery.any_version(&crate::sync::template::object_of(reference)) {
+                let how = How { resource, rules: None, whole: true };
+                subjects.insert(Subject::Values(reference.clone()), how);
             }
         }
         let mut foreign = HashSet::new();
@@ -128,7 +146,9 @@ impl Coordinator {
             marks.into_iter().filter_map(|(id, mark)| Some((wanted.get(&id)?.clone(), mark))).collect();
         self.tools.book.share(&wanted);
         for (subject, how) in &mut subjects {
-            (how.rules, how.whole) = rules.of(subject);
+            if !matches!(subject, Subject::Values(_)) {
+                (how.rules, how.whole) = rules.of(subject);
+            }
         }
         let ours = applyset::annotations(wanted.difference(&foreign));
         self.set.send_if_modified(|set| {
@@ -142,8 +162,20 @@ impl Coordinator {
         self.watches.set(subjects);
     }
 
+    /// Notes an apply. Values that its template took are followed from now on.
+    pub(super) fn mark(&mut self, unit: &UnitId, id: ObjectId, mark: Mark) {
+        let is_followed = |reference| self.by_values.get(reference).is_some_and(|units| units.contains(unit));
+        let old = self.marks.get(&id).map_or(&[][..], |old| &old.taken);
+        let is_same = old.len() == mark.taken.len() && mark.taken.iter().all(|(at, _)| is_followed(at));
+        self.stale |= !is_same;
+        self.marks.insert(id, mark);
+    }
+
     /// Kinds became known: identities may be complete now, and watches possible.
     pub(super) fn complete_identities(&mut self) {
+        if self.stale {
+            self.index();
+        }
         if self.discovery != self.tools.cluster.discovery().generation() {
             self.index();
             let failed = self.units.iter_mut().filter(|(_, state)| state.has_failed());
@@ -174,14 +206,19 @@ impl Coordinator {
                 Seen::There { uid: observed.uid, touched: !free && (!as_left || added) }
             }
         };
-        Sight { applied: Some(mark.stamp), seen, drift: mark.drift }
+        // The values of a template are part of what was applied.
+        let seen_values = |at: &ValuesRef| self.tools.values.get(at);
+        let is_other = |(at, taken): &(ValuesRef, Digest)| seen_values(at).is_some_and(|seen| seen != *taken);
+        let is_stale = mark.manner != Manner::Never && mark.taken.iter().any(is_other);
+        let applied = if is_stale { Digest::of(b"other values") } else { mark.stamp };
+        Sight { applied: Some(applied), seen, drift: mark.drift }
     }
 
-    /// What is known of an account that asks to define a unit.
-    pub(super) fn access(&self, unit: &UnitId, account: &ServiceAccount) -> Access {
+    /// What is known of the claims that stand before a unit.
+    pub(super) fn access(&self, unit: &UnitId, claims: &[Claim]) -> Access {
         let known = self.units.get(unit).and_then(|state| state.access.as_ref());
         match known {
-            Some((asked, access, _)) if asked == account => access.clone(),
+            Some((asked, access, _)) if asked == claims => access.clone(),
             _ => Access::Unknown,
         }
     }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flotilla_core::order::{Links, broken_links};
-use flotilla_core::plan::{self, Access, Declared, Situation, Standing, UnitPlan};
+use flotilla_core::plan::{self, Access, Claim, Declared, Situation, Standing, UnitPlan};
 use flotilla_core::report::Timestamp;
+use flotilla_core::template::ValuesRef;
 use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
 use flotilla_runtime::Backoff;
 use tokio::sync::watch;
@@ -48,6 +49,10 @@ pub(in crate::sync) struct Coordinator {
     pub(in crate::sync) marks: HashMap<ObjectId, Mark>,
     pub(in crate::sync) units: BTreeMap<UnitId, UnitState>,
     by_object: HashMap<ObjectId, Vec<UnitId>>,
+    /// Units with templates that take values from there.
+    by_values: BTreeMap<ValuesRef, BTreeSet<UnitId>>,
+    /// Values are taken from elsewhere than was indexed.
+    stale: bool,
     /// Units whose plan or readiness hangs on the key.
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     dirty: BTreeSet<UnitId>,
@@ -72,12 +77,17 @@ struct Outcome {
 enum Work {
     Apply(ApplyOutcome),
     Prune(PruneOutcome),
-    Access(ServiceAccount, Result<Access, Failure>),
+    Access(Vec<Claim>, Result<Access, Failure>),
 }
 
 impl Coordinator {
     fn new(shared: Arc<Shared>, tools: Arc<Tools>, events: Events) -> Self {
-        let watches = Watches::new(tools.cluster.clone(), tools.members.clone(), shared.wake.clone());
+        let watches = Watches::new(
+            tools.cluster.clone(),
+            tools.members.clone(),
+            tools.values.clone(),
+            shared.wake.clone(),
+        );
         let mut coordinator = Self {
             shared,
             tools,
@@ -90,6 +100,8 @@ impl Coordinator {
             marks: HashMap::new(),
             units: BTreeMap::new(),
             by_object: HashMap::new(),
+            by_values: BTreeMap::new(),
+            stale: false,
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             remove_all: false,
@@ -253,6 +265,13 @@ impl Coordinator {
         for object in self.tools.members.take_changed() {
             self.dirty.extend(self.by_object.get(&object).into_iter().flatten().cloned());
         }
+        for reference in self.tools.values.take_changed() {
+            for unit in self.by_values.get(&reference).into_iter().flatten() {
+                // What failed for want of it may do better now.
+                self.units.entry(unit.clone()).or_default().reset();
+                self.dirty.insert(unit.clone());
+            }
+        }
         if self.tools.book.take_contended() {
             let message = "somebody else writes this cluster's inventory; is there a second agent?";
             self.event(&UnitId::root(), None, true, "InventoryContended", message.into());
@@ -281,7 +300,7 @@ impl Coordinator {
                     prune_stop: stop.clone(),
                     broken: &self.broken,
                     remove_all: self.remove_all,
-                    access: &|unit, account| self.access(unit, account),
+                    access: &|unit, claims| self.access(unit, claims),
                     shape: &|unit| flotilla_core::flux::shape(&desired, &self.standings, unit),
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))

@@ -86,15 +86,15 @@ impl Coordinator {
                 BTreeSet::new()
             };
         }
-        if let Target::Nothing(Waiting::Access(account)) | Target::Last(_, Waiting::Access(account)) =
+        if let Target::Nothing(Waiting::Access(claims)) | Target::Last(_, Waiting::Access(claims)) =
             &plan.target
         {
-            let (account, unit) = (account.clone(), id.clone());
+            let claims = claims.clone();
             self.report(&plan, true);
             self.start(plan, move |tools| {
                 Box::pin(async move {
-                    let answer = tools.cluster.may_create(&account, &unit).await;
-                    Work::Access(account, answer)
+                    let answer = tools.cluster.may_create(&claims).await;
+                    Work::Access(claims, answer)
                 })
             });
             return BTreeSet::new();

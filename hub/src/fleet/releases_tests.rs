@@ -1,0 +1,196 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_render::helm::{Capabilities, ChartFiles};
+
+use super::*;
+use crate::store::{MemoryStore, Records};
+
+struct Fake(Arc<AtomicUsize>);
+
+impl Helm for Fake {
+    fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
+        let run = self.0.fetch_add(1, Ordering::SeqCst);
+        match request.name.as_str() {
+            "refused" => Err(HelmError::Template("no".into())),
+            "unlucky" => Err(HelmError::Machine("not now".into())),
+            "broken" => panic!("a bug"),
+            name => Ok(format!("{name} {run}")),
+        }
+    }
+}
+
+fn request(name: &str) -> (Digest, TemplateRequest) {
+    let chart = ChartFiles {
+        files: Arc::new(MemoryFiles::default()),
+        path: TreePath::root(),
+        digest: Digest::of(b"chart"),
+        default_values: None,
+    };
+    let request = TemplateRequest {
+        chart,
+        name: name.to_owned(),
+        namespace: "n".to_owned(),
+        values: Default::default(),
+        capabilities: Capabilities { kube_version: "v1.36.3".to_owned(), api_versions: Vec::new() },
+        crds: true,
+        no_hooks: false,
+        skip_schema: false,
+        again: None,
+        hidden: Default::default(),
+    };
+    (request.key(), request)
+}
+
+fn key(name: &str) -> Digest {
+    request(name).0
+}
+
+struct Bench {
+    data: tempfile::TempDir,
+    vault: Arc<Vault>,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let records = Arc::new(Records::open(Arc::new(MemoryStore::default())).unwrap());
+        let vault = Arc::new(Vault::open(data.path(), records).unwrap());
+        Self { data, vault, runs: Arc::default() }
+    }
+
+    fn open(&self) -> Releases {
+        Releases::open(self.data.path(), Box::new(Fake(self.runs.clone())), self.vault.clone()).unwrap()
+    }
+}
+
+fn ask(releases: &Releases, names: &[&str]) {
+    releases.ask(names.iter().map(|name| request(name)).collect(), Instant::now());
+}
+
+/// What the loop does.
+fn work(releases: &Releases) {
+    while let Some((key, request)) = releases.next() {
+        releases.render(key, &request);
+    }
+}
+
+#[test]
+fn what_was_rendered_stays_what_it_was() {
+    let bench = Bench::new();
+    let releases = bench.open();
+    assert_eq!(releases.get(key("web")), None);
+    ask(&releases, &["web", "refused", "unlucky", "broken"]);
+    let pending = Some(Err("helm is rendering the release".to_owned()));
+    assert_eq!(releases.get(key("web")), pending);
+    work(&releases);
+    let web = releases.get(key("web")).unwrap().unwrap();
+    assert!(web.starts_with("web "), "{web}");
+    assert_eq!(releases.get(key("refused")), Some(Err("helm: no".into())));
+    assert_eq!(releases.get(key("unlucky")), Some(Err("not now".into())));
+    assert!(releases.get(key("broken")).unwrap().unwrap_err().contains("inside of the hub"));
+    releases.begin_round();
+    assert_eq!(releases.get(key("unlucky")), Some(Err("not now".into())), "it failed a moment ago");
+    for (_, at) in releases.lock().failed.values_mut() {
+        *at = Instant::now().checked_sub(RETRY).unwrap();
+    }
+    releases.begin_round();
+    assert!(releases.get(key("refused")).is_some(), "it would be refused again");
+    assert_eq!(releases.get(key("unlucky")), None, "it is tried again");
+    releases.end_round();
+    releases.begin_round();
+    releases.end_round();
+    assert_eq!(releases.get(key("refused")), None, "nobody asked for it in a whole round");
+
+    let again = bench.open();
+    assert_eq!(again.get(key("web")), Some(Ok(web)), "a restart runs nothing again");
+    assert_eq!(bench.runs.load(Ordering::SeqCst), 4);
+    let sealed = std::fs::read(again.path(key("web"))).unwrap();
+    std::fs::write(again.path(key("other")), &sealed).unwrap();
+    let said = again.get(key("other")).unwrap().unwrap_err();
+    assert!(said.contains("damaged"), "it opens under its own key only: {said}");
+    std::fs::write(again.path(key("web")), b"broken").unwrap();
+    let said = again.get(key("web")).unwrap().unwrap_err();
+    assert!(said.contains("damaged") && said.contains(AGAIN), "unknown is not absent: {said}");
+}
+
+#[test]
+fn requests_that_nobody_makes_any_more_are_dropped() {
+    let bench = Bench::new();
+    let releases = bench.open();
+    releases.begin_round();
+    ask(&releases, &["one", "two"]);
+    releases.end_round();
+    releases.begin_round();
+    assert!(releases.get(key("two")).unwrap().is_err(), "still waited for");
+    releases.end_round();
+    assert_eq!(releases.next().map(|(key, _)| key), Some(key("two")));
+    assert!(releases.next().is_none() && !releases.is_idle());
+}
+
+#[test]
+fn a_cluster_is_given_what_it_runs_and_nothing_in_its_place() {
+    let bench = Bench::new();
+    let releases = bench.open();
+    ask(&releases, &["web"]);
+    work(&releases);
+    let web = Digest::of(releases.get(key("web")).unwrap().unwrap().as_bytes());
+    let (other, none) = (Digest::of(b"other"), BTreeSet::new());
+    let known = BTreeSet::from([key("lost")]);
+    for (name, runs, is_heard, known, expected) in [
+        ("web", None, true, &none, Some(Ok(web))),
+        ("web", Some(web), true, &none, Some(Ok(web))),
+        ("web", Some(web), false, &none, Some(Ok(web))),
+        ("web", Some(other), true, &none, Some(Err("is lost"))),
+        ("web", Some(other), false, &none, Some(Err("is lost"))),
+        ("web", None, false, &none, Some(Err("has not said"))),
+        ("new", None, true, &known, None),
+        ("new", None, false, &known, Some(Err("has not said"))),
+        ("lost", Some(other), true, &known, Some(Err("is lost"))),
+        ("lost", None, true, &known, Some(Err("is lost"))),
+    ] {
+        let runs = runs.map(|content| (key(name), content)).into_iter().collect();
+        let found = ClusterRenders { releases: &releases, runs, is_heard, known }.content(key(name));
+        match (&found, expected) {
+            (Some(Err(said)), Some(Err(part))) => assert!(said.contains(part), "{name}: {said}"),
+            _ => assert_eq!(found, expected.map(|found| found.map_err(str::to_owned)), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn what_nobody_uses_goes_after_a_while_and_nothing_goes_that_may_be_used() {
+    let bench = Bench::new();
+    let releases = bench.open();
+    ask(&releases, &["used", "unused"]);
+    work(&releases);
+    let now = SystemTime::now();
+    let there = |name: &str| releases.path(key(name)).exists();
+    let sweep = |after: Duration, used: Option<BTreeSet<Digest>>| {
+        releases.lock().swept = None;
+        releases.sweep(|| used, now + after);
+    };
+    let used = || Some(BTreeSet::from([key("used")]));
+    sweep(KEPT_UNUSED / 2, used());
+    assert!(there("used") && there("unused"), "there is a time of grace");
+    sweep(KEPT_UNUSED * 2, None);
+    assert!(there("used") && there("unused"), "nobody knows what is used");
+    sweep(KEPT_UNUSED * 2, used());
+    assert!(there("used") && !there("unused"));
+    // What was used is marked, so its own time begins when it is no longer.
+    sweep(KEPT_UNUSED * 2 + KEPT_UNUSED / 2, Some(BTreeSet::new()));
+    assert!(there("used"));
+    sweep(KEPT_UNUSED * 4, Some(BTreeSet::new()));
+    assert!(!there("used"));
+
+    let mut asked = false;
+    releases.sweep(
+        || {
+            asked = true;
+            None
+        },
+        now,
+    );
+    assert!(!asked, "once in a while only");
+}
