@@ -342,7 +342,7 @@ async fn a_chart_in_a_repository_has_its_version_or_the_revision_too() {
         });
         let id = SourceId::new(SourceKind::HelmChart, "team", "web");
         let source = Source { id, interval: 60, timeout: 60, suspend: false, spec };
-        ClusterSources::new(&library, &cluster).content(&source).unwrap()
+        ClusterSources::new(&library, &cluster, &flotilla_render::Groups::default()).content(&source).unwrap()
     };
     let revision = library.view()[0].revision.clone();
     let commit = revision.split_once("sha1:").unwrap().1;
