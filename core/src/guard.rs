@@ -258,7 +258,7 @@ fn judge_one(
         _ => None,
     };
     let Some(why) = why else { return Verdict::Delete(there.uid.clone()) };
-    let approval = approval("object", unit, [object.to_string(), there.uid.0.clone()]);
+    let approval = approval("object", unit, [object.to_string(), there.uid.to_string()]);
     let objects = BTreeSet::from([object.clone()]);
     asked.push((approval, Subject { unit: unit.clone(), many: false, objects }));
     if approvals.contains(approval) {
@@ -280,12 +280,12 @@ mod tests {
 
     fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
         let id = ObjectId::new("", kind, "n", name);
-        Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid(uid.into())) }
+        Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid::from(uid)) }
     }
 
     fn there() -> There {
         There {
-            uid: Uid("u".into()),
+            uid: Uid::from("u"),
             applied_by_us: true,
             controlled: false,
             opted_out: None,
@@ -376,7 +376,7 @@ mod tests {
             assert_eq!(said, expected, "{candidates:?}");
             if let Verdict::Keep(kept) = &verdicts[0] {
                 let approved = judge(&scope(&unit), &candidates, &given(kept.approval), LIMITS).verdicts;
-                assert_eq!(approved, [Verdict::Delete(Uid("u".into()))]);
+                assert_eq!(approved, [Verdict::Delete(Uid::from("u"))]);
             }
         }
     }

@@ -132,7 +132,7 @@ impl Matcher {
 
     fn matches(&self, object: &ObjectRef, value: &Value) -> bool {
         let id = &object.id;
-        let texts = [&id.group, &object.version, &id.kind, &id.namespace, &id.name];
+        let texts: [&str; 5] = [&id.group, &object.version, &id.kind, &id.namespace, &id.name];
         let named = self
             .patterns
             .iter()

@@ -2,14 +2,61 @@
 //! itself, and the only thing that ever makes an object a candidate for deletion.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use smol_str::SmolStr;
+use uuid::Uuid;
 
 use crate::object::{ObjectId, ObjectRef};
 use crate::order::Links;
 use crate::unit::UnitId;
 
-/// The uid that the API server gave an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uid(pub String);
+/// The uid that the API server gave an object. Small, as an agent keeps three of each object: 16 bytes where it is a UUID
+/// as API servers write them, any other text as it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(Repr);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Repr {
+    Uuid(Uuid),
+    Text(Box<str>),
+}
+
+impl Uid {
+    /// Whether this is its text.
+    pub fn is(&self, text: &str) -> bool {
+        *self == Self::from(text)
+    }
+}
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        let uuid = Uuid::try_parse(text).ok();
+        let is_whole = |uuid: &Uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+        Self(uuid.filter(is_whole).map_or_else(|| Repr::Text(text.into()), Repr::Uuid))
+    }
+}
+
+impl From<String> for Uid {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Uuid(uuid) => uuid.hyphenated().fmt(f),
+            Repr::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
 
 /// An object that the agent applied, or is about to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +69,7 @@ pub struct Member {
 /// What is kept of a member under its identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    pub version: String,
+    pub version: SmolStr,
     pub uid: Option<Uid>,
 }
 
@@ -75,4 +122,28 @@ impl UnitInventory {
 
 fn member((id, held): (&ObjectId, &Held)) -> Member {
     Member { object: ObjectRef { id: id.clone(), version: held.version.clone() }, uid: held.uid.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_its_text() {
+        for text in [
+            "0aa5e8c0-8f0c-4b3a-9d52-1c9e6f0e7a11",
+            "0AA5E8C0-8F0C-4B3A-9D52-1C9E6F0E7A11",
+            "{0aa5e8c0-8f0c-4b3a-9d52-1c9e6f0e7a11}",
+            "0aa5e8c08f0c4b3a9d521c9e6f0e7a11",
+            "a",
+            "",
+        ] {
+            let uid = Uid::from(text);
+            assert_eq!(uid.to_string(), text);
+            assert!(uid.is(text));
+            assert!(!uid.is("0aa5e8c0-8f0c-4b3a-9d52-1c9e6f0e7a12"));
+        }
+        let [small, large] = ["0aa5e8c0-8f0c-4b3a-9d52-1c9e6f0e7a11", "0AA5E8C0-8F0C-4B3A-9D52-1C9E6F0E7A11"];
+        assert_ne!(Uid::from(small), Uid::from(large), "another text is another object");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use crate::digest::Digest;
 
@@ -29,7 +30,7 @@ pub struct ObjectName {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
     pub id: ObjectId,
-    pub version: String,
+    pub version: SmolStr,
 }
 
 /// An object that cannot be sent to a cluster as it is.
@@ -57,7 +58,7 @@ impl ObjectRef {
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         if self.id.group.is_empty() {
-            self.version.clone()
+            self.version.to_string()
         } else {
             format!("{}/{}", self.id.group, self.version)
         }
@@ -92,7 +93,7 @@ impl ObjectRef {
             Some(_) => return Err(InvalidObject::NotAString { field: "metadata.namespace", what: what() }),
         };
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
-        Ok(Self { id: ObjectId::new(group, kind_text, namespace, name_text), version: version.to_owned() })
+        Ok(Self { id: ObjectId::new(group, kind_text, namespace, name_text), version: version.into() })
     }
 }
 

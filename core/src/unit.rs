@@ -371,8 +371,9 @@ impl UnitManifest {
         let head = [id.as_bytes(), spec_bytes];
         Digest::of_parts(head.into_iter().chain(objects.iter().flat_map(|entry| {
             let ObjectName { group, kind, namespace, name } = &*entry.object.id;
-            [group, &entry.object.version, kind, namespace, name]
-                .map(|text| text.as_bytes())
+            let texts: [&str; 5] = [group, &entry.object.version, kind, namespace, name];
+            texts
+                .map(str::as_bytes)
                 .into_iter()
                 .chain([&entry.digest.as_bytes()[..]])
         })))

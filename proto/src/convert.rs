@@ -79,7 +79,7 @@ pub fn object_entry(position: usize, entry: &ObjectEntry) -> v1::ObjectEntry {
     v1::ObjectEntry {
         position: position as u32,
         group,
-        version: entry.object.version.clone(),
+        version: entry.object.version.to_string(),
         kind,
         namespace,
         name,
@@ -95,7 +95,7 @@ pub fn read_object_entry(entry: v1::ObjectEntry) -> Result<(usize, ObjectEntry),
     }
     let digest = digest("object.digest", &entry.digest)?;
     let id = ObjectId::new(entry.group, entry.kind, entry.namespace, entry.name);
-    let object = ObjectRef { id, version: entry.version };
+    let object = ObjectRef { id, version: entry.version.into() };
     Ok((entry.position as usize, ObjectEntry { object, digest, size: entry.size }))
 }
 

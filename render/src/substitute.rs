@@ -157,7 +157,7 @@ impl BuiltDocument {
             return Err(self.problem("it is encrypted by SOPS, which is not supported yet"));
         }
         let id = ObjectId::new(group, kind, namespace, name);
-        let reference = ObjectRef { id, version: version.to_owned() };
+        let reference = ObjectRef { id, version: version.into() };
         Ok(ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone()).object())
     }
 }

@@ -52,7 +52,7 @@ impl EventWriter {
                 continue;
             }
             let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
-            let reference = ObjectRef { id: object.clone(), version: String::new() };
+            let reference = ObjectRef { id: object.clone(), version: "".into() };
             let version =
                 cluster.discovery().any_version(&reference).map(|resource| resource.version.clone());
             let body = body(&event, object, &version.unwrap_or_default(), &uid, namespace, rand::random());
@@ -87,7 +87,7 @@ impl Bucket {
 
 fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &str, number: u64) -> Value {
     let at = jiff::Timestamp::from_second(event.at).unwrap_or_default().to_string();
-    let reference = ObjectRef { id: object.clone(), version: version.to_owned() };
+    let reference = ObjectRef { id: object.clone(), version: version.into() };
     let mut involved = json!({"kind": object.kind, "namespace": object.namespace, "name": object.name});
     if !version.is_empty() {
         involved["apiVersion"] = reference.api_version().into();

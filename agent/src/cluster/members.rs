@@ -27,7 +27,7 @@ pub(crate) struct Observed {
 impl Observed {
     fn of(live: &Live, rule: Option<&Rule>) -> Self {
         Self {
-            uid: Uid(live.metadata.uid.clone()),
+            uid: Uid::from(live.metadata.uid.clone()),
             version: live.metadata.resource_version.parse().unwrap_or_default(),
             entry: drift::own_digest(&live.metadata.managed_fields),
             folded: drift::has_folded(&live.metadata.managed_fields),

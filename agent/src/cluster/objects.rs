@@ -89,16 +89,16 @@ impl Cluster {
         propagation: &str,
     ) -> Result<Deleted, Failure> {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation,
-            "preconditions": {"uid": uid.0}});
+            "preconditions": {"uid": uid.to_string()}});
         let call = Call::new(Method::DELETE, resource.path(id)).body("application/json", options.to_string());
         match self.ask::<Live>(call).await {
-            Ok(live) if live.kind == "Status" || live.metadata.uid != uid.0 => Ok(Deleted::Gone),
+            Ok(live) if live.kind == "Status" || !uid.is(&live.metadata.uid) => Ok(Deleted::Gone),
             Ok(live) if live.metadata.deletion_timestamp.is_none() => Ok(Deleted::Gone),
             Ok(live) => Ok(Deleted::Waits(live.metadata.finalizers)),
             Err(failure) if failure.is_not_found() => Ok(Deleted::Gone),
             // The precondition did not hold: what was to go is gone.
             Err(failure) if failure.is_conflict() => match self.fetch::<Live>(resource, id).await? {
-                Some(live) if live.metadata.uid == uid.0 => Err(failure),
+                Some(live) if uid.is(&live.metadata.uid) => Err(failure),
                 _ => Ok(Deleted::Gone),
             },
             Err(failure) => Err(failure),

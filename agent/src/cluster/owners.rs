@@ -124,7 +124,7 @@ impl Owners {
         {
             return Ok(*answer);
         }
-        let reference = ObjectRef { id: owner.clone(), version: String::new() };
+        let reference = ObjectRef { id: owner.clone(), version: "".into() };
         let answer = match cluster.discovery().any_version(&reference) {
             // Its kind is gone, and so is what worked by it.
             None => false,

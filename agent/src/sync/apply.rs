@@ -245,7 +245,7 @@ impl ApplyJob {
             stamp: step.stamp,
             // What is left alone now is to be looked at as soon as it no longer is.
             entry: entry.filter(|_| !paused),
-            uid: Uid(live.metadata.uid.clone()),
+            uid: Uid::from(live.metadata.uid.clone()),
             manner: content.wishes.manner,
             drift: content.wishes.drift,
             taken: content.taken.clone().into(),

@@ -18,7 +18,7 @@ use crate::cluster::members::Known;
 pub(super) fn checked(check: &HealthCheck) -> ObjectRef {
     let (group, version) = check.api_version.rsplit_once('/').unwrap_or(("", &check.api_version));
     let id = ObjectId::new(group, &check.kind, &check.namespace, &check.name);
-    ObjectRef { id, version: version.to_owned() }
+    ObjectRef { id, version: version.into() }
 }
 
 /// The unit that a health check on a Flux object means.

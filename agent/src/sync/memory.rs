@@ -103,7 +103,7 @@ impl From<IdLine> for ObjectId {
 pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>) -> Bytes {
     let objects = standing.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
         id: (&entry.object.id).into(),
-        version: entry.object.version.clone(),
+        version: entry.object.version.to_string(),
         digest: entry.digest.to_string(),
         size: entry.size,
     });
@@ -111,7 +111,7 @@ pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a Ob
         id: id.into(),
         stamp: mark.stamp.to_string(),
         entry: mark.entry.map(|entry| entry.to_string()),
-        uid: mark.uid.0.clone(),
+        uid: mark.uid.to_string(),
         manner: mark.manner,
         drift: mark.drift,
         taken: mark.taken.to_vec(),
@@ -137,7 +137,7 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<Obje
         None => None,
         Some(spec) => {
             let entry = |line: EntryLine| {
-                let object = ObjectRef { id: line.id.into(), version: line.version };
+                let object = ObjectRef { id: line.id.into(), version: line.version.into() };
                 Some(ObjectEntry { object, digest: line.digest.parse().ok()?, size: line.size })
             };
             let objects = record.objects.into_iter().map(entry).collect::<Option<Vec<_>>>()?;
@@ -151,7 +151,7 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<Obje
         let mark = Mark {
             stamp: line.stamp.parse().ok()?,
             entry,
-            uid: Uid(line.uid),
+            uid: Uid::from(line.uid),
             manner: line.manner,
             drift: line.drift,
             taken: line.taken.into(),
@@ -223,7 +223,7 @@ mod tests {
         let mark = Mark {
             stamp: Digest::of(b"s"),
             entry: Some(Digest::of(b"e")),
-            uid: Uid("u".into()),
+            uid: Uid::from("u"),
             manner: Manner::Merge,
             drift: Some(DriftMode::Report),
             taken: Box::new([(place, Digest::of(b"v"))]),
@@ -257,12 +257,12 @@ mod tests {
         assert_eq!(last.spec_bytes(), spec.as_bytes());
         let mark = |group: &str, kind: &str, namespace: &str, name: &str| {
             let mark = &marks[&ObjectId::new(group, kind, namespace, name)];
-            (mark.uid.0.as_str(), mark.manner, mark.drift, mark.entry.is_some())
+            (mark.uid.to_string(), mark.manner, mark.drift, mark.entry.is_some())
         };
-        assert_eq!(mark("", "ConfigMap", "default", "a"), ("u", Manner::Override, None, true));
+        assert_eq!(mark("", "ConfigMap", "default", "a"), ("u".to_owned(), Manner::Override, None, true));
         assert_eq!(
             mark("apps", "Deployment", "web", "b"),
-            ("v", Manner::Once, Some(DriftMode::Report), false)
+            ("v".to_owned(), Manner::Once, Some(DriftMode::Report), false)
         );
         assert!(read_approval(&approval_key(Digest::of(b"x")), br#"{"version":1,"subject":null}"#).is_some());
     }

@@ -321,14 +321,14 @@ impl One<'_> {
             other => return Ok(other?),
         };
         if let Some(live) = self.cluster.fetch::<Live>(self.resource, self.id).await? {
-            let uid = Uid(live.metadata.uid);
+            let uid = Uid::from(live.metadata.uid);
             if let Deleted::Waits(finalizers) =
                 self.cluster.delete(self.resource, self.id, &uid, "Foreground").await?
             {
                 let gone = || async {
                     let live = self.cluster.fetch::<Live>(self.resource, self.id).await;
                     matches!(live, Ok(None))
-                        || live.is_ok_and(|live| live.is_some_and(|live| live.metadata.uid != uid.0))
+                        || live.is_ok_and(|live| live.is_some_and(|live| !uid.is(&live.metadata.uid)))
                 };
                 self.leave_seat();
                 if !poll(RECREATE, gone).await {

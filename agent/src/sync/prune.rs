@@ -160,7 +160,7 @@ impl PruneJob {
         let Deleted::Waits(finalizers) = deleted else { return Ok(None) };
         let gone = || async {
             let live = cluster.fetch::<Live>(&resource, &object.id).await;
-            matches!(&live, Ok(None)) || matches!(&live, Ok(Some(live)) if live.metadata.uid != uid.0)
+            matches!(&live, Ok(None)) || matches!(&live, Ok(Some(live)) if !uid.is(&live.metadata.uid))
         };
         if Box::pin(poll(GONE, gone)).await {
             return Ok(None);
@@ -241,7 +241,7 @@ async fn try_look(
         Inside::NoContainer
     };
     Ok(Found::There(There {
-        uid: Uid(live.metadata.uid.clone()),
+        uid: Uid::from(live.metadata.uid.clone()),
         applied_by_us: live.metadata.managed_fields.iter().any(drift::is_ours),
         controlled: live.is_controlled(),
         opted_out,

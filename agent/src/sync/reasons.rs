@@ -158,6 +158,6 @@ async fn events(cluster: &Cluster, id: &ObjectId, uid: &str) -> Result<Option<St
 impl crate::cluster::discovery::Discovery {
     /// A version in which an object's kind is served.
     fn served(&self, id: &ObjectId) -> Option<std::sync::Arc<Resource>> {
-        self.any_version(&flotilla_core::ObjectRef { id: id.clone(), version: String::new() })
+        self.any_version(&flotilla_core::ObjectRef { id: id.clone(), version: "".into() })
     }
 }

@@ -80,7 +80,7 @@ impl World {
             applied: self.applied.get(object).copied(),
             drift: None,
             seen: match self.there.get(object) {
-                Some((uid, touched)) => Seen::There { uid: Uid(uid.clone()), touched: *touched },
+                Some((uid, touched)) => Seen::There { uid: Uid::from(uid.clone()), touched: *touched },
                 None => Seen::Absent,
             },
         })
@@ -107,7 +107,7 @@ impl World {
             let (uid, touched) =
                 self.there.entry(step.object.id.clone()).or_insert((format!("u{}", self.uids), false));
             *touched = false;
-            let uid = Uid(uid.clone());
+            let uid = Uid::from(uid.clone());
             self.applied.insert(step.object.id.clone(), step.stamp);
             let unit = self.inventory.units.get_mut(&plan.unit).unwrap();
             unit.list(&Member { object: step.object.clone(), uid: Some(uid) });
@@ -146,7 +146,7 @@ impl World {
                 let found = match self.there.get(&member.object.id) {
                     None => Found::Gone,
                     Some((uid, _)) => Found::There(There {
-                        uid: Uid(uid.clone()),
+                        uid: Uid::from(uid.clone()),
                         applied_by_us: self.applied.contains_key(&member.object.id),
                         controlled: false,
                         opted_out: None,

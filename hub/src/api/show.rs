@@ -299,7 +299,7 @@ fn objects(unit: &Unit, manifest: Option<&UnitManifest>) -> Vec<TreeObject> {
                 None if healthy => (Health::Healthy, String::new()),
                 None => (calm, String::new()),
             };
-            TreeObject { object, version: entry.object.version.clone(), health, message }
+            TreeObject { object, version: entry.object.version.to_string(), health, message }
         })
         .collect();
     shown.extend(unit.kept.iter().map(|kept| TreeObject {

@@ -87,11 +87,11 @@ pub(super) fn line_of(unit: &UnitId, member: &Member) -> Line {
     Line {
         u: unit.clone(),
         g: id.group.clone(),
-        v: version.clone(),
+        v: version.to_string(),
         k: id.kind.clone(),
         ns: id.namespace.clone(),
         n: id.name.clone(),
-        uid: member.uid.as_ref().map(|uid| uid.0.clone()),
+        uid: member.uid.as_ref().map(Uid::to_string),
         parent: None,
         depends_on: Vec::new(),
         account: None,
@@ -183,7 +183,7 @@ impl Pages {
                 (line.u, None)
             }
             Some(id) => {
-                unit.members.insert(id.clone(), Held { version: line.v, uid: line.uid.map(Uid) });
+                unit.members.insert(id.clone(), Held { version: line.v.into(), uid: line.uid.map(Uid::from) });
                 (line.u, Some(id))
             }
         };

@@ -22,7 +22,7 @@ fn book(maps: Vec<ConfigMap>) -> Book {
 
 fn member(name: &str, uid: Option<&str>) -> Member {
     let id = ObjectId::new("apps", "Deployment", "n", name);
-    Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid(uid.into())) }
+    Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid::from(uid)) }
 }
 
 fn maps(book: &Book) -> Vec<ConfigMap> {
@@ -73,7 +73,7 @@ fn an_intent_does_not_wipe_a_uid_and_a_shared_object_leaves_one_list_at_a_time()
     book.list(&a, None, [member("x", None)]);
     assert_eq!(
         book.view(|inventory| inventory.units[&a].members[&member("x", None).object.id].uid.clone()),
-        Some(Uid("u".into()))
+        Some(Uid::from("u"))
     );
     book.list(&b, None, [member("x", Some("u"))]);
     let object = member("x", None).object.id;

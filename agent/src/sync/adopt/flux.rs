@@ -61,7 +61,7 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<FluxObject>, Failure> 
 }
 
 fn served(cluster: &Cluster, id: &ObjectId) -> Result<std::sync::Arc<Resource>, Failure> {
-    let object = ObjectRef { id: id.clone(), version: String::new() };
+    let object = ObjectRef { id: id.clone(), version: "".into() };
     let no_match = || Failure::NoMatch { api_version: id.group.clone(), kind: id.kind.clone() };
     cluster.discovery().any_version(&object).ok_or_else(no_match)
 }

@@ -73,14 +73,14 @@ pub(super) struct Key {
 impl From<&ObjectRef> for Key {
     fn from(object: &ObjectRef) -> Self {
         let flotilla_core::ObjectName { group, kind, namespace, name } = (*object.id).clone();
-        Self { group, kind, namespace, name, version: object.version.clone() }
+        Self { group, kind, namespace, name, version: object.version.to_string() }
     }
 }
 
 impl From<Key> for ObjectRef {
     fn from(key: Key) -> Self {
         let Key { group, version, kind, namespace, name } = key;
-        Self { id: ObjectId::new(group, kind, namespace, name), version }
+        Self { id: ObjectId::new(group, kind, namespace, name), version: version.into() }
     }
 }
 

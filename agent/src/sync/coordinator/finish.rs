@@ -204,7 +204,7 @@ impl Coordinator {
         } else {
             tracing::info!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
         }
-        let uid = object.as_ref().and_then(|id| self.marks.get(id)).map(|mark| mark.uid.0.clone());
+        let uid = object.as_ref().and_then(|id| self.marks.get(id)).map(|mark| mark.uid.to_string());
         let event = Event { at: now(), unit: unit.clone(), object, warning, reason: reason.into(), message };
         if event.object.is_some() {
             self.events.tell(event.clone(), uid.unwrap_or_default());
