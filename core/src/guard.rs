@@ -280,7 +280,7 @@ mod tests {
 
     fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
         let id = ObjectId::new("", kind, "n", name);
-        Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid::from(uid)) }
+        Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(Uid::from) }
     }
 
     fn there() -> There {

@@ -372,10 +372,7 @@ impl UnitManifest {
         Digest::of_parts(head.into_iter().chain(objects.iter().flat_map(|entry| {
             let ObjectName { group, kind, namespace, name } = &*entry.object.id;
             let texts: [&str; 5] = [group, &entry.object.version, kind, namespace, name];
-            texts
-                .map(str::as_bytes)
-                .into_iter()
-                .chain([&entry.digest.as_bytes()[..]])
+            texts.map(str::as_bytes).into_iter().chain([&entry.digest.as_bytes()[..]])
         })))
     }
 

@@ -183,7 +183,8 @@ impl Pages {
                 (line.u, None)
             }
             Some(id) => {
-                unit.members.insert(id.clone(), Held { version: line.v.into(), uid: line.uid.map(Uid::from) });
+                unit.members
+                    .insert(id.clone(), Held { version: line.v.into(), uid: line.uid.map(Uid::from) });
                 (line.u, Some(id))
             }
         };

@@ -22,7 +22,7 @@ fn book(maps: Vec<ConfigMap>) -> Book {
 
 fn member(name: &str, uid: Option<&str>) -> Member {
     let id = ObjectId::new("apps", "Deployment", "n", name);
-    Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(|uid| Uid::from(uid)) }
+    Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(Uid::from) }
 }
 
 fn maps(book: &Book) -> Vec<ConfigMap> {
