@@ -7,15 +7,16 @@ use std::time::Duration;
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
-use flotilla_core::{ClusterName, Generation, UnitEntry, UnitId};
+use flotilla_core::{ClusterName, Generation};
 use flotilla_proto::v1::{self, request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
+use super::leaving::Leaving;
 use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError, ReportFact};
 use super::registry::{Answered, Command, EndReason, Seat};
-use crate::desired::{KnownUnit, Published};
+use crate::desired::KnownUnit;
 use crate::limits::Bucket;
 use crate::state::{Hub, blocking};
 use crate::store::{HistoryRecord, Records, StoreError};
@@ -112,6 +113,7 @@ impl Session {
                     cluster: cluster.clone(),
                     id,
                     machine,
+                    leaving: Leaving::default(),
                     pending: HashMap::new(),
                     approvals: HashMap::new(),
                     epoch: Instant::now(),
@@ -143,6 +145,7 @@ struct Live {
     cluster: ClusterName,
     id: u64,
     machine: Machine,
+    leaving: Leaving,
     pending: HashMap<u64, oneshot::Sender<Answered>>,
     /// Requests that deliver a stored approval.
     approvals: HashMap<u64, flotilla_core::Digest>,
@@ -199,6 +202,7 @@ impl Live {
                     let published = board.borrow_and_update().clone();
                     if let Some(published) = published {
                         let now = self.elapsed();
+                        self.leaving.publish(&published.state);
                         self.machine.publish(published, now);
                     }
                 }
@@ -266,13 +270,7 @@ impl Live {
 
     /// Units that the agent has removed as it was told need not be told of any more.
     async fn forget_gone(&self, report: &ReportFact) -> Result<(), SessionError> {
-        let Some(Published { state, .. }) = self.hub.board.current(&self.cluster) else { return Ok(()) };
-        // Of another state it may speak of another removal.
-        if report.digest != Some(state.digest()) {
-            return Ok(());
-        }
-        let is_removed = |id: &&UnitId| matches!(state.units().get(*id), Some(UnitEntry::Removed(_)));
-        let gone: Vec<UnitId> = report.gone.iter().filter(is_removed).cloned().collect();
+        let gone = self.leaving.gone(report.digest, &report.gone);
         if gone.is_empty() {
             return Ok(());
         }
@@ -378,6 +376,7 @@ async fn next_message(
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+    use flotilla_core::UnitId;
 
     #[test]
     fn a_held_unit_of_which_the_agent_says_nothing_keeps_what_was_known_of_it() {

@@ -11,6 +11,7 @@ mod delta;
 mod driver;
 mod encoded;
 mod enrolment;
+mod leaving;
 mod machine;
 #[cfg(test)]
 mod machine_tests;

@@ -3,6 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use flotilla_core::UnitId;
+use flotilla_core::desired::Removal;
+use flotilla_hub::desired::KnownUnit;
 use flotilla_proto::v1::{self, agent_message, hub_message};
 use flotilla_runtime::tls::{Ca, Csr, Identity, Validity};
 use http::{Method, StatusCode};
@@ -291,5 +294,39 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
     assert!(answer["message"].as_str().unwrap().contains("later"), "{answer}");
     let mut stream = agent.sync().await.unwrap();
     assert!(matches!(stream.request().await.kind, Some(v1::request::Kind::Approve(_))));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_says_is_gone_is_forgotten_where_nothing_brings_it_back() {
+    let hub = TestHub::start().await;
+    let agent = hub.join("staging").await;
+    let (cluster, records) = ("staging".parse().unwrap(), hub.hub().records.clone());
+    let ids = ["a", "b", "c"].map(|name| UnitId::kustomization("x", name));
+    let known =
+        ids.clone().map(|id| KnownUnit { id, parent: None, removal: Removal::default(), render: None });
+    records.set_known_units(&cluster, &known, Some(1)).unwrap();
+    let first = hub.publish_without("staging", "1", &ids[..2]);
+    let mut stream = agent.sync().await.unwrap();
+    let manifest = stream.manifest().await;
+    hub.publish_without("staging", "2", &ids[..1]);
+    let ack = v1::Ack {
+        level: v1::ack::Level::Received.into(),
+        root_digest: manifest.root_digest.clone(),
+        generation: manifest.generation,
+        ..Default::default()
+    };
+    stream.send(agent_message::Message::Ack(ack)).await;
+    stream.manifest().await;
+    let report = v1::Report {
+        complete: true,
+        root_digest: first.state.digest().to_vec().into(),
+        gone: ids.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    stream.send(agent_message::Message::Report(report)).await;
+    stream.send(agent_message::Message::Heartbeat(v1::Heartbeat { now: 1 })).await;
+    stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
+    assert_eq!(records.known_units(&cluster).unwrap().unwrap(), known[1..], "the second state has b again");
     hub.stop().await;
 }

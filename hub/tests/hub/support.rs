@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, BodyDataStream, to_bytes};
+use flotilla_core::desired::Removal;
 use flotilla_core::unit::{ObjectEntry, UnitSpec};
 use flotilla_core::{DesiredState, Object, UnitEntry, UnitId, UnitManifest};
 use flotilla_hub::desired::Published;
@@ -160,11 +161,17 @@ impl TestHub {
 
     /// Publishes a state of one unit with one object.
     pub(crate) fn publish(&self, cluster: &str, text: &str) -> Published {
+        self.publish_without(cluster, text, &[])
+    }
+
+    /// The same, with units that are to go.
+    pub(crate) fn publish_without(&self, cluster: &str, text: &str, removed: &[UnitId]) -> Published {
         let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "web"},
             "stringData": {"text": text}});
         let object = Object::new(&object).unwrap();
         let unit = UnitManifest::new(UnitId::root(), UnitSpec::default(), vec![ObjectEntry::from(&object)]);
-        let units = BTreeMap::from([(UnitId::root(), UnitEntry::Present(Arc::new(unit)))]);
+        let mut units = BTreeMap::from([(UnitId::root(), UnitEntry::Present(Arc::new(unit)))]);
+        units.extend(removed.iter().map(|unit| (unit.clone(), UnitEntry::Removed(Removal::default()))));
         let generation = self.hub().records.next_generation().unwrap();
         let state = DesiredState::new(cluster.parse().unwrap(), generation, "c0ffee", units);
         let bodies = Arc::new([(object.digest(), object)].into());
