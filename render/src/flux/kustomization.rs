@@ -140,11 +140,12 @@ impl Reader {
                     let api_version = item.text("apiVersion")?.unwrap_or_else(|| "v1".to_owned());
                     let kind = item.need("kind")?.text()?;
                     let group = api_version.split('/').next().unwrap_or_default();
-                    if group.ends_with(".fluxcd.io") && kind != "Kustomization" && kind != "HelmRelease" {
-                        let message = format!(
-                            "a {kind} cannot be checked: it is no object in the cluster here; a unit waits for its own source \
-                             by itself"
-                        );
+                    let is_unit = kind == "Kustomization" || kind == "HelmRelease";
+                    let is_source =
+                        SourceKind::ALL.iter().any(|known| known.group() == group && known.as_str() == kind);
+                    if group.ends_with(".fluxcd.io") && !is_unit && !is_source {
+                        let message =
+                            format!("a {kind} cannot be checked: it is no object in the cluster here");
                         return Err(item.need("kind")?.wrong(message));
                     }
                     spec.health_checks.push(HealthCheck {
@@ -363,9 +364,9 @@ mod tests {
                 "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace, readyExpr",
             ),
             (
-                "  healthChecks: [{apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, name: x}]\n",
-                "apps.yaml:6:66: spec.healthChecks[0].kind: a GitRepository cannot be checked: it is no object in the \
-                 cluster here; a unit waits for its own source by itself",
+                "  healthChecks: [{apiVersion: notification.toolkit.fluxcd.io/v1, kind: Receiver, name: x}]\n",
+                "apps.yaml:6:72: spec.healthChecks[0].kind: a Receiver cannot be checked: it is no object in the cluster \
+                 here",
             ),
             ("  images: [{newTag: x}]\n", "apps.yaml:6:12: spec.images[0].name: is missing"),
             (

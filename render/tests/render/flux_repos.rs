@@ -19,7 +19,7 @@ pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
     found
 }
 
-/// All files below a folder, by path.
+/// All texts below a folder, by path.
 pub(crate) fn files(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -30,7 +30,8 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, String> {
                 folders.push(path);
             } else {
                 let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-                found.insert(name, std::fs::read_to_string(&path).unwrap());
+                let text = String::from_utf8(std::fs::read(&path).unwrap());
+                found.extend(text.ok().map(|text| (name, text)));
             }
         }
     }
