@@ -1,21 +1,22 @@
 //! The cluster that `../shared/flux-live` recorded, brought up as it was: managers, labels, finalizers, inventories.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
-use flotilla_tests::git::{Change, Repo, file};
+use flotilla_tests::git::Repo;
 use flotilla_tests::objects::{ObjectRef, api, apply};
 use flotilla_tests::wait::eventually;
 use flotilla_tests::{ClusterOptions, Clusters};
-use flotilla_yaml::Schema;
 use futures::TryStreamExt;
 use kube::Client;
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+
+use crate::shared::{files, objects, shared};
 
 /// Kinds that nobody but their owner writes to, so that a resource version tells whether anybody did.
 const STEADY: [&str; 10] = [
@@ -31,41 +32,10 @@ const STEADY: [&str; 10] = [
     "NetworkPolicy",
 ];
 
-/// A folder beside the repository; `None`, with a word to whoever reads along, where there is none.
-fn shared(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
-    let found = path.is_dir().then_some(path);
-    if found.is_none() {
-        eprintln!("skipped: there is no ../shared/{folder}");
-    }
-    found
-}
-
 fn documents(path: &Path) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     // PyYAML wrote this text bare, which other programs read as a number.
-    let text = text.replace(": 1e3\n", ": '1e3'\n");
-    let documents = flotilla_yaml::parse(&text)?;
-    let documents = documents.iter().filter(|document| !document.is_null());
-    // As the program that wrote it reads it: `y` is a text.
-    Ok(documents.map(|document| document.to_json_as(Schema::Kustomize)).collect::<Result<_, _>>()?)
-}
-
-fn files(folder: &Path) -> Result<Vec<Change>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder)?.to_str().context("a name in UTF-8")?.to_owned();
-                found.push(file(&name, std::fs::read(&path)?));
-            }
-        }
-    }
-    Ok(found)
+    Ok(objects(&text.replace(": 1e3\n", ": '1e3'\n")))
 }
 
 /// The fleet with the cluster `prod`, whose agent has joined.
@@ -84,7 +54,7 @@ impl Live {
     pub(super) async fn start() -> Result<Option<Self>> {
         let (Some(live), Some(crds)) = (shared("flux-live"), shared("flux-crds")) else { return Ok(None) };
         let repo = Repo::new()?;
-        repo.commit("begin", &files(&live.join("repo"))?)?;
+        repo.commit("begin", &files(&live.join("repo")))?;
         let url = repo.url();
         let cluster = async { Clusters::new().await?.start_one("prod", &ClusterOptions::default()).await };
         let (cluster, mut fleet) = futures::future::try_join(cluster, async {
