@@ -193,6 +193,7 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     tasks.spawn("link", essential, link::run(link.clone(), stop.clone()));
     tasks.spawn("renewal", essential, link::keep_renewed(link.clone(), stop.clone()));
     tasks.spawn("adoptions", essential, link::keep_adopting(link.clone(), stop.clone()));
+    tasks.spawn("looks", essential, link::keep_looking(link.clone(), stop.clone()));
     tasks.spawn("saving", essential, link::keep_saved(link, stop.clone()));
     // What was applied last is worth a sync at the end; a failure costs an apply at the next start.
     let at_end = Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Wait };

@@ -210,8 +210,10 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     variables.add([("user".to_owned(), "web".to_owned())]).unwrap();
     let object = flotilla_core::ObjectRef::of(&config("filled", "")).unwrap();
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: filled, namespace: default}\ndata: {value: '${user}:${password}'}\n";
-    let template = ObjectTemplate::new(object, text.into(), variables, Metadata::default()).object();
-    bench.present("a", UnitSpec::default(), &[template.value(), config("other", "x")]);
+    let template = |text: &str| {
+        ObjectTemplate::new(object.clone(), text.into(), variables.clone(), Metadata::default()).object()
+    };
+    bench.present("a", UnitSpec::default(), &[template(text).value(), config("other", "x")]);
     bench.publish();
     let report = bench.until_phase("a", Phase::Failed).await;
     assert_eq!(report.findings[0].reason, "SubstitutionFailed");
@@ -224,6 +226,12 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     apply(&client, "kubectl", &secret).await.unwrap();
     bench.until_ready().await;
     assert_eq!(data(&bench, "filled").await, json!({"value": "web:p/w"}));
+    // Who asks what a change would do does not see it.
+    let other = template(&text.replace("${user}", "other")).body().clone();
+    let fields = &bench.engine.rehearse(&unit("a"), vec![other]).await.unwrap().objects[0].fields;
+    assert_eq!((fields.len(), fields[0].field.as_str()), (1, "/data/value"));
+    assert!(fields[0].wanted.as_ref().is_some_and(|text| text.starts_with("hidden")), "{fields:?}");
+    assert!(fields[0].found.as_ref().is_some_and(|text| text.starts_with("hidden")), "{fields:?}");
     // Drift is judged against what it came to.
     at("ConfigMap", "default", "filled").edit(&client, json!({"data": {"value": "drift"}})).await.unwrap();
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:p/w".into()).await;

@@ -50,6 +50,23 @@ pub fn added_by_others(found: &Value) -> Vec<FieldDrift> {
     others.map(field).collect()
 }
 
+/// Puts digests in place of what must not be shown of an object: the values of a Secret, and its annotations, as kubectl
+/// keeps the whole object in one.
+pub fn redact(object: &mut Value) {
+    if object.get("kind").and_then(Value::as_str) != Some("Secret") {
+        return;
+    }
+    for pointer in ["/data", "/stringData", "/metadata/annotations"] {
+        for (_, value) in object.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flatten() {
+            *value = hidden(value).into();
+        }
+    }
+}
+
+fn hidden(value: &Value) -> String {
+    format!("digest {}", Digest::of(value.to_string().as_bytes()).short())
+}
+
 struct Walk<'a> {
     found_object: &'a Value,
     managers: Vec<ManagedFields>,
@@ -95,7 +112,7 @@ impl<'a> Walk<'a> {
         let plain = ["/kind", "/apiVersion", "/type", "/immutable", "/metadata/labels", "/metadata/name"];
         // Annotations too: kubectl keeps the whole object in one.
         if self.secret && !plain.iter().any(|prefix| pointer.starts_with(prefix)) {
-            return format!("digest {}", Digest::of(value.to_string().as_bytes()).short());
+            return hidden(value);
         }
         let text = match value {
             Value::String(text) => text.clone(),
@@ -204,5 +221,24 @@ mod tests {
         let fields = fields(&json!({"data": many('a')}), &json!({"data": many('b')}));
         assert_eq!(fields.len(), MAX_FIELDS);
         assert_eq!(fields[0].found.as_ref().unwrap().chars().count(), SHOWN + 1);
+    }
+
+    #[test]
+    fn secrets_are_shown_without_their_values() {
+        let secret = json!({"kind": "Secret", "metadata": {"name": "s", "annotations": {"a": "plain"}, "labels": {"l": "1"}},
+            "data": {"password": "aHVudGVyMg=="}, "stringData": {"token": "plain"}, "type": "Opaque"});
+        let mut shown = secret.clone();
+        redact(&mut shown);
+        let text = shown.to_string();
+        assert!(!text.contains("plain") && !text.contains("aHVudGVyMg=="), "{text}");
+        assert!(shown["data"]["password"].as_str().unwrap().starts_with("digest "));
+        assert_eq!(
+            (&shown["metadata"]["labels"], &shown["type"]),
+            (&secret["metadata"]["labels"], &secret["type"])
+        );
+        let map = json!({"kind": "ConfigMap", "data": {"a": "plain"}});
+        let mut shown = map.clone();
+        redact(&mut shown);
+        assert_eq!(shown, map);
     }
 }

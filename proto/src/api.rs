@@ -6,6 +6,7 @@
 //! `helmrelease/NS/NAME`.
 
 mod adopt;
+mod live;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,
 };
+pub use live::{LiveObject, Rehearsal, Rehearsed};
 
 /// What an answer that is no success holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

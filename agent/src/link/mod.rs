@@ -11,10 +11,10 @@
 //!
 //! The engine never waits for any of it: it starts from the disk, and the link joins when it can.
 
-mod adoptions;
 mod channel;
 mod credentials;
 mod download;
+mod errands;
 pub(crate) mod manifest;
 mod reporter;
 mod session;
@@ -22,9 +22,9 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use adoptions::keep_adopting;
 pub use channel::ChannelError;
 pub use credentials::{Credentials, CredentialsError, enrol};
+pub use errands::{keep_adopting, keep_looking};
 pub use session::Facts;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -75,7 +75,7 @@ pub struct Shared {
     held: watch::Sender<bool>,
     /// The version of Kubernetes; empty until the cluster was asked who it is.
     kubernetes: watch::Sender<String>,
-    adoptions: adoptions::Adoptions,
+    errands: errands::Errands,
 }
 
 #[derive(Default)]
@@ -101,8 +101,8 @@ impl Shared {
         let state = Mutex::new(State { desired, ..State::default() });
         let kubernetes = watch::Sender::new(facts.kubernetes_version.clone());
         let (saving, held) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
-        let adoptions = adoptions::Adoptions::default();
-        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes, adoptions }
+        let errands = errands::Errands::default();
+        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes, errands }
     }
 
     /// The cluster was asked who it is, and is the one that joined.

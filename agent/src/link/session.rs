@@ -9,6 +9,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::errands::Errand;
 use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
@@ -69,8 +70,7 @@ pub(crate) enum Asked {
     Approve(Digest),
     RemoveAll,
     RenewNow,
-    /// With the digest of the plan that was looked at.
-    Adopt(Origin, AdoptAction, Option<Digest>),
+    Errand(Errand),
 }
 
 /// What ends the stream: the hub does not keep to the contract.
@@ -432,6 +432,9 @@ impl Session {
             )),
             Some(Kind::RenewNow(_)) => Ok(Asked::RenewNow),
             Some(Kind::Adopt(adopt)) => adoption(&adopt),
+            Some(Kind::Fetch(fetch)) => fetching(fetch),
+            Some(Kind::Rehearse(rehearse)) => parsed("rehearse.unit", &rehearse.unit)
+                .map(|unit| Asked::Errand(Errand::Rehearse(unit, rehearse.bodies))),
             None => {
                 self.answer(request.id, v1::answer::Outcome::Unsupported, "");
                 return Vec::new();
@@ -453,6 +456,11 @@ impl Session {
     }
 }
 
+fn fetching(fetch: v1::Fetch) -> Result<Asked, Invalid> {
+    let object = fetch.object.ok_or_else(|| Invalid::new("fetch.object", "missing"))?;
+    Ok(Asked::Errand(Errand::Fetch(parsed("fetch.unit", &fetch.unit)?, object.into())))
+}
+
 /// What a newer hub asks for in words of its own is refused, rather than taken for something else.
 fn adoption(adopt: &v1::Adopt) -> Result<Asked, Invalid> {
     use v1::adopt::{Action, Origin as From};
@@ -469,7 +477,7 @@ fn adoption(adopt: &v1::Adopt) -> Result<Asked, Invalid> {
         Ok(Action::Undo) => AdoptAction::Undo,
         Err(_) => return Err(unknown("adopt.action", adopt.action)),
     };
-    Ok(Asked::Adopt(origin, action, optional_digest("adopt.plan", &adopt.plan)?))
+    Ok(Asked::Errand(Errand::Adopt(origin, action, optional_digest("adopt.plan", &adopt.plan)?)))
 }
 
 #[cfg(test)]

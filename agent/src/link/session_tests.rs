@@ -332,6 +332,7 @@ fn bodies_that_do_not_come_are_asked_for_again() {
 fn requests_are_read_answered_or_told_unsupported() {
     use v1::request::Kind;
     let digest = Digest::of(b"approval");
+    let id = flotilla_core::ObjectId::new("", "ConfigMap", "default", "a");
     for (kind, expected) in [
         (Some(Kind::Reconcile(v1::Reconcile::default())), Ok(Asked::Reconcile(None))),
         (
@@ -351,11 +352,27 @@ fn requests_are_read_answered_or_told_unsupported() {
         ),
         (
             Some(Kind::Adopt(v1::Adopt { origin: 1, action: 2, plan: Bytes::new() })),
-            Ok(Asked::Adopt(Origin::Helm, AdoptAction::Undo, None)),
+            Ok(Asked::Errand(Errand::Adopt(Origin::Helm, AdoptAction::Undo, None))),
         ),
         (
             Some(Kind::Adopt(v1::Adopt { origin: 0, action: 1, plan: digest_bytes(Some(digest)) })),
-            Ok(Asked::Adopt(Origin::Flux, AdoptAction::Apply, Some(digest))),
+            Ok(Asked::Errand(Errand::Adopt(Origin::Flux, AdoptAction::Apply, Some(digest)))),
+        ),
+        (
+            Some(Kind::Fetch(v1::Fetch { unit: "root".into(), object: Some((&id).into()) })),
+            Ok(Asked::Errand(Errand::Fetch(UnitId::root(), id))),
+        ),
+        (
+            Some(Kind::Fetch(v1::Fetch { unit: "root".into(), object: None })),
+            Err(v1::answer::Outcome::Failed),
+        ),
+        (
+            Some(Kind::Rehearse(v1::Rehearse { unit: "root".into(), bodies: vec!["{}".into()] })),
+            Ok(Asked::Errand(Errand::Rehearse(UnitId::root(), vec!["{}".into()]))),
+        ),
+        (
+            Some(Kind::Rehearse(v1::Rehearse { unit: "a/b/c/d".into(), bodies: Vec::new() })),
+            Err(v1::answer::Outcome::Failed),
         ),
         // What a newer hub means by these is nothing that this agent knows.
         (

@@ -97,8 +97,8 @@ struct Stream<'a> {
     welcomed: bool,
     /// Requests for the removal of everything that wait for its end.
     removing: VecDeque<(u64, Instant)>,
-    /// Adoptions under way, with the requests that wait for them.
-    adopting: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
+    /// Errands under way, with the requests that wait for them.
+    errands: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
 }
 
 /// Runs a stream until `stop`, or until it breaks. `welcomed` is set once the hub took the agent in.
@@ -120,7 +120,7 @@ pub(super) async fn run(
         heartbeat: Duration::from_secs(15),
         welcomed: false,
         removing: VecDeque::new(),
-        adopting: FuturesUnordered::new(),
+        errands: FuturesUnordered::new(),
     };
     let result = stream.run(channel, stop).await;
     *welcomed = stream.welcomed;
@@ -217,9 +217,9 @@ impl Stream<'_> {
                     self.session.send(Message::Heartbeat(v1::Heartbeat { now }));
                 }
                 _ = minute.tick() => self.session.minute(),
-                Some((request, result)) = self.adopting.next(), if !self.adopting.is_empty() => {
+                Some((request, result)) = self.errands.next(), if !self.errands.is_empty() => {
                     let (outcome, message) = match result {
-                        Ok(adoption) => (Outcome::Done, adoption),
+                        Ok(answer) => (Outcome::Done, answer),
                         Err(why) => (Outcome::Failed, why),
                     };
                     self.session.answer(request, outcome, message);
@@ -288,18 +288,15 @@ impl Stream<'_> {
                 self.shared.credentials.renew_now();
                 self.session.answer(request, Outcome::Done, "");
             }
-            Asked::Adopt(origin, action, plan) => match self.shared.adoptions.ask(origin, action, plan) {
-                Some(answered) => {
+            Asked::Errand(errand) => match self.shared.errands.ask(errand) {
+                Ok(answered) => {
                     let answer = async move {
                         let stops = || Err("the agent stops; ask again".to_owned());
                         (request, answered.await.unwrap_or_else(|_| stops()))
                     };
-                    self.adopting.push(Box::pin(answer));
+                    self.errands.push(Box::pin(answer));
                 }
-                None => {
-                    let message = "an adoption is under way; ask again when it is done";
-                    self.session.answer(request, Outcome::Failed, message);
-                }
+                Err(busy) => self.session.answer(request, Outcome::Failed, busy),
             },
             Asked::RemoveAll => {
                 if let Err(message) = self.shared.remove_all().await {

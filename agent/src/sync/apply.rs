@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use flotilla_core::health::Health;
 use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Member, Uid};
@@ -12,6 +13,7 @@ use flotilla_core::live::Live;
 use flotilla_core::order::{Links, Stage};
 use flotilla_core::plan::ApplyStep;
 use flotilla_core::report::{Drift, Finding};
+use flotilla_core::template::ValuesKind;
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift, immutable};
 use futures::StreamExt;
 use serde_json::Value;
@@ -292,11 +294,25 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
-        let complete = template::complete(&tools.cluster, tools.bodies.body(step.digest)?);
-        let (body, taken) = complete.await.map_err(Box::new)?;
-        let prepared = prepare(&body, id, &step.owner)?;
+        Self::of(tools, tools.bodies.body(step.digest)?, id, &step.owner).await
+    }
+
+    /// Of a body as the hub gives it.
+    pub(super) async fn of(
+        tools: &Tools,
+        body: Bytes,
+        id: &ObjectId,
+        owner: &UnitId,
+    ) -> Result<Self, StepError> {
+        let (body, taken) = template::complete(&tools.cluster, body).await.map_err(Box::new)?;
+        let prepared = prepare(&body, id, owner)?;
         let wishes = Wishes::of(&prepared.value);
         Ok(Self { prepared, wishes, taken })
+    }
+
+    /// Whether Secrets of the cluster are in it.
+    pub(super) fn holds_secrets(&self) -> bool {
+        self.taken.iter().any(|(reference, _)| reference.kind == ValuesKind::Secret)
     }
 }
 

@@ -127,8 +127,17 @@ fn encoded(selector: &str) -> String {
 async fn find(cluster: &Cluster, id: &ObjectId) -> Result<Option<String>, Failure> {
     let Some(resource) = cluster.discovery().served(id) else { return Ok(None) };
     let Some(object) = cluster.fetch::<Value>(&resource, id).await? else { return Ok(None) };
+    find_behind(cluster, id, &object).await
+}
+
+/// What the pods and events behind an object say. At most three requests.
+pub(super) async fn find_behind(
+    cluster: &Cluster,
+    id: &ObjectId,
+    object: &Value,
+) -> Result<Option<String>, Failure> {
     let own = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-    let pods: Vec<Pod> = match behind(id, &object) {
+    let pods: Vec<Pod> = match behind(id, object) {
         None => return Ok(None),
         Some(Behind::Events) => Vec::new(),
         Some(Behind::Pod) => serde_json::from_value(object.clone()).into_iter().collect(),

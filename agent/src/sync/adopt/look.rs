@@ -16,6 +16,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::AT_ONCE;
+use crate::cluster::Cluster;
 use crate::cluster::discovery::{Discovery, Resource};
 use crate::cluster::members::is_paused;
 use crate::cluster::objects::Mode;
@@ -58,7 +59,7 @@ pub(super) fn items(desired: &DesiredState, discovery: &Discovery) -> Vec<Item> 
 
 /// What would become of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum What {
+pub(in crate::sync) enum What {
     Ours,
     Create,
     /// Taken over; the fields that would change.
@@ -163,24 +164,27 @@ async fn look(tools: &Tools, item: &Item, takes: &BTreeSet<ObjectId>) -> Result<
             let owner = if is_taken { None } else { tools.owners.owner(&tools.cluster, &metadata).await? };
             match owner {
                 Some(owner) => What::Stays(format!("belongs to {owner}, which is at work")),
-                None => rehearse(tools, item, &resource, &content, found).await?,
+                None => {
+                    let cluster = tools.cluster.acting_as(item.account.as_ref());
+                    rehearse(&cluster, &item.ignores, &item.object, &resource, &content, found).await?
+                }
             }
         }
     };
     Ok(looked)
 }
 
-/// How it would be after it was taken over.
-async fn rehearse(
-    tools: &Tools,
-    item: &Item,
+/// How an object that is there would be after an apply that takes over what former tools hold.
+pub(in crate::sync) async fn rehearse(
+    cluster: &Cluster,
+    ignores: &Ignores,
+    object: &ObjectRef,
     resource: &Resource,
     content: &Content,
     mut found: Value,
 ) -> Result<What, Failure> {
-    let id = &item.object.id;
-    let cluster = tools.cluster.acting_as(item.account.as_ref());
-    let ignored = item.ignores.paths(&item.object, &content.prepared.value);
+    let id = &object.id;
+    let ignored = ignores.paths(object, &content.prepared.value);
     let mut body = content.prepared.body.clone();
     if !ignored.is_empty() {
         let mut wanted = content.prepared.value.clone();
@@ -216,5 +220,11 @@ async fn rehearse(
     }
     adopt::without_books(&mut found);
     adopt::without_books(&mut wanted);
-    Ok(What::Take(diff::fields(&found, &wanted)))
+    let mut fields = diff::fields(&found, &wanted);
+    if content.holds_secrets() {
+        for value in fields.iter_mut().flat_map(|field| [&mut field.found, &mut field.wanted]) {
+            *value = value.take().map(|_| "hidden, as values of Secrets are in it".to_owned());
+        }
+    }
+    Ok(What::Take(fields))
 }

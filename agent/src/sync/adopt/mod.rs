@@ -11,7 +11,7 @@
 
 mod flux;
 mod helm;
-mod look;
+pub(in crate::sync) mod look;
 mod plan;
 pub(in crate::sync) mod record;
 mod undo;
