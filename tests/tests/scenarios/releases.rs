@@ -1,5 +1,7 @@
 //! Helm releases, rendered by the real helm at the hub and applied as units.
 
+use std::path::Path;
+
 use anyhow::ensure;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
@@ -10,6 +12,7 @@ use flotilla_tests::wait::eventually;
 use serde_json::json;
 
 use crate::config;
+use crate::shared::{held, lacks, name_of, objects};
 
 fn release(values: &str) -> Change {
     let text = format!(
@@ -35,6 +38,51 @@ fn packed() -> Vec<u8> {
     output.stdout
 }
 
+/// The files of the chart, with that archive among them.
+fn chart() -> Vec<(String, Vec<u8>)> {
+    let own = CHART.iter().map(|(path, content)| ((*path).to_owned(), content.as_bytes().to_vec()));
+    own.chain([("charts/packed-0.1.0.tgz".to_owned(), packed())]).collect()
+}
+
+/// Compares the cluster with what helm itself prints for the chart.
+async fn is_as_helm_has_it(fleet: &Fleet, program: &Path, values: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in chart() {
+        let path = folder.path().join("own").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    std::fs::write(folder.path().join("values.yaml"), values).unwrap();
+    let mut helm = std::process::Command::new(program);
+    helm.args([
+        "template",
+        "web",
+        "own",
+        "--values",
+        "values.yaml",
+        "--namespace",
+        "default",
+        "--include-crds",
+    ]);
+    helm.args(["--no-hooks", "--kube-version", "v1.36.3"]);
+    let output = helm.current_dir(folder.path()).env_clear().env("HOME", folder.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut wanted = objects(&String::from_utf8(output.stdout).unwrap());
+    for object in &mut wanted {
+        if object["kind"] != "CustomResourceDefinition" {
+            object["metadata"]["namespace"] = json!("default");
+        }
+        // It is drawn anew by each run.
+        object.as_object_mut().unwrap().remove("stringData");
+    }
+    let ours = held(fleet, "one", |unit| unit == "helmrelease/default/web").await.unwrap();
+    assert_eq!(ours, wanted.iter().map(name_of).collect());
+    for object in &wanted {
+        let differences = lacks(fleet, "one", object).await.unwrap();
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+}
+
 /// Puts values into the hub's secrets.
 async fn keep(fleet: &mut Fleet, values: &str) {
     let put = ["secret", "create", "generic", "values", "--namespace", "default", "--from-literal"];
@@ -58,9 +106,9 @@ async fn problem(fleet: &Fleet, says: Option<&str>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_is_rendered_once_and_applied() {
     let program = tokio::task::spawn_blocking(|| helm::find_or_build(&mut |_| {})).await.unwrap().unwrap();
-    let mut files = vec![release("{replicas: 2, global: {port: 8080}}")];
-    files.extend(CHART.iter().map(|(path, content)| file(&format!("charts/own/{path}"), *content)));
-    files.push(file("charts/own/charts/packed-0.1.0.tgz", packed()));
+    let values = "{replicas: 2, global: {port: 8080}}";
+    let mut files = vec![release(values)];
+    files.extend(chart().into_iter().map(|(path, content)| file(&format!("charts/own/{path}"), content)));
     let repo = Repo::new().unwrap();
     repo.commit("begin", &files).unwrap();
     let url = repo.url();
@@ -89,6 +137,7 @@ async fn a_release_is_rendered_once_and_applied() {
         .await
         .unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
+    is_as_helm_has_it(&fleet, &program, values).await;
     let drawn = password(&fleet).await.unwrap();
 
     // A commit beside it, a restart of the hub: helm is not run again, or the password would be another.
