@@ -150,6 +150,22 @@ pub struct HealthCheck {
     pub name: String,
 }
 
+impl HealthCheck {
+    /// Of the Flux object that stands for a unit.
+    pub fn of(unit: &UnitId) -> Self {
+        let (api_version, kind) = match unit.kind {
+            UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
+            UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+        };
+        Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: unit.namespace.clone(),
+            name: unit.name.clone(),
+        }
+    }
+}
+
 /// A service account of the cluster, as text `NAMESPACE/NAME`. A child unit that names none has its parent's, which
 /// may be one of another namespace than its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

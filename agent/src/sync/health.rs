@@ -1,5 +1,7 @@
 //! The health of an applied unit: of its objects, of what its health checks name, and of its children where it waits.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::health::Status;
@@ -22,7 +24,7 @@ pub(super) fn checked(check: &HealthCheck) -> ObjectRef {
 }
 
 /// The unit that a health check on a Flux object means.
-fn checked_unit(check: &HealthCheck) -> Option<UnitId> {
+pub(super) fn checked_unit(check: &HealthCheck) -> Option<UnitId> {
     let object = checked(check).id;
     let kind = match (object.group.as_str(), object.kind.as_str()) {
         ("kustomize.toolkit.fluxcd.io", "Kustomization") => UnitKind::Kustomization,
@@ -136,12 +138,13 @@ impl Coordinator {
         if manifest.spec.wait
             && let Some(desired) = &self.desired
         {
-            for child in desired.all_present().filter(|unit| unit.spec.parent.as_ref() == Some(&manifest.id))
-            {
-                if child.spec.suspend {
-                    continue;
-                }
-                unwell.extend(self.unwell_unit(&child.id, &flux_object(&child.id)));
+            let named: BTreeSet<UnitId> =
+                manifest.spec.health_checks.iter().filter_map(checked_unit).collect();
+            let is_child = |unit: &&Arc<UnitManifest>| {
+                unit.spec.parent.as_ref() == Some(&manifest.id) && !named.contains(&unit.id)
+            };
+            for child in desired.all_present().filter(is_child) {
+                unwell.extend(self.unwell_unit(&child.id, &checked(&HealthCheck::of(&child.id)).id));
             }
         }
         unwell
@@ -175,7 +178,11 @@ impl Coordinator {
     }
 
     fn unwell_unit(&self, unit: &UnitId, object: &ObjectId) -> Option<Unwell> {
-        let desired = self.desired.as_ref()?.present(unit).map(|unit| unit.digest());
+        let desired = self.desired.as_ref()?.present(unit);
+        if desired.is_some_and(|unit| unit.spec.suspend) {
+            return None;
+        }
+        let desired = desired.map(|unit| unit.digest());
         let unwell =
             |message: &str| Some(Unwell { finding: finding(object, "NotHealthy", message), failed: false });
         if desired.is_none() && !self.desired.as_ref()?.units().contains_key(unit) {
@@ -186,13 +193,4 @@ impl Coordinator {
             _ => unwell("is not ready"),
         }
     }
-}
-
-/// The Flux object that a unit stands for.
-fn flux_object(unit: &UnitId) -> ObjectId {
-    let (group, kind) = match unit.kind {
-        UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "HelmRelease"),
-        UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "Kustomization"),
-    };
-    ObjectId::new(group, kind, &unit.namespace, &unit.name)
 }

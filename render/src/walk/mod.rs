@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::template::Variables;
-use flotilla_core::unit::{ObjectEntry, ServiceAccount, UnitManifest};
+use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
 use flotilla_core::{Digest, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_yaml::Node;
@@ -350,6 +350,18 @@ impl Walk<'_> {
         spec.parent = pending.parent.clone();
         spec.drift = spec.drift.max(self.cluster.drift);
         spec.service_account = self.account(&pending);
+        if spec.wait {
+            // A child that is held is no unit that the agent could know the parent of.
+            let is_waited_for =
+                |child: &&Definition| !child.spec.suspend && !self.is_itself(&pending.definition, child);
+            let children = content.children.iter().filter(is_waited_for);
+            for child in children.map(|child| &child.id).chain(content.broken_children.keys()) {
+                let check = HealthCheck::of(child);
+                if !spec.health_checks.contains(&check) {
+                    spec.health_checks.push(check);
+                }
+            }
+        }
         let entries = content.objects.iter().map(ObjectEntry::from).collect();
         let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
         let mut notices = content.notices.clone();

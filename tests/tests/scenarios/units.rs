@@ -234,3 +234,41 @@ async fn health_checks_look_at_what_others_make() {
     apply(&fleet.client("one"), "somebody", &elsewhere).await.unwrap();
     fleet.appears("one", &config("after")).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_waits_is_not_ready_before_a_child_that_is_held() {
+    let source = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: team, namespace: \
+                  flux-system}\nspec: {interval: 1m, url: 'file:///nowhere', ref: {branch: main}}\n";
+    let late = unit("late", "apps/late", &[]);
+    let files = [
+        app("one", "platform", &["wait: true"]),
+        file("apps/platform/config.yaml", config_map("platform", "1")),
+        file("clusters/one/source.yaml", source),
+        file(
+            "apps/platform/late.yaml",
+            late.replace("name: flux-system\n  interval", "name: team\n  interval"),
+        ),
+        file("apps/late/config.yaml", config_map("late", "1")),
+        app("one", "after", &["dependsOn: [{name: platform}]"]),
+        file("apps/after/config.yaml", config_map("after", "1")),
+    ];
+    let fleet = Fleet::start(["one"], &files).await.unwrap();
+    fleet.appears("one", &config("platform")).await.unwrap();
+    eventually(SOON, || async {
+        let units = fleet.units("one").await?;
+        let unit = units.get(&unit_id("platform")).context("no unit")?;
+        ensure!(unit.message.contains("flux-system/late: is not ready"), "{unit:?}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    always(WHILE, || async {
+        ensure!(fleet.uid("one", &config("after")).await?.is_none(), "it did not wait");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    fleet.commit("From the fleet repo", &[file("apps/platform/late.yaml", late)]).await.unwrap();
+    fleet.appears("one", &config("after")).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+}

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::plan::{Access, Claim, Declared, Seen, Sight};
 use flotilla_core::template::ValuesRef;
+use flotilla_core::unit::HealthCheck;
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId};
 
 use super::Coordinator;
 use crate::cluster::applyset;
 use crate::cluster::members::Known;
 use crate::cluster::watch::{How, Subject};
+use crate::sync::health::{checked_unit, is_source};
 use crate::sync::memory::{Manner, Mark};
 
 /// How the health of objects is told, where their units say so.
@@ -104,7 +106,9 @@ impl Coordinator {
                 self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
             }
             let checked = spec.into_iter().flat_map(|spec| &spec.health_checks);
-            for check in checked.filter(|check| !crate::sync::health::is_source(check)) {
+            // Sources and units are known without a look at the cluster.
+            let foreign = |check: &&HealthCheck| !is_source(check) && checked_unit(check).is_none();
+            for check in checked.filter(foreign) {
                 let object = crate::sync::health::checked(check);
                 let account = spec.and_then(|spec| spec.service_account.clone());
                 let id = complete(&object.id);
