@@ -40,6 +40,8 @@ async fn an_agent_joins_and_gets_its_own_state_and_nobody_elses() {
     let manifest = stream.manifest().await;
     assert_eq!(digest(&manifest.root_digest), own.state.digest().to_string());
     assert!(manifest.last && manifest.base_root_digest.is_empty());
+    let is_heard = |cluster: &str| hub.hub().records.is_heard(&cluster.parse().unwrap()).unwrap();
+    assert!(is_heard("staging") && !is_heard("production"), "who has no state has nothing to say");
 
     let (own_body, other_body) = (*own.bodies.keys().next().unwrap(), *other.bodies.keys().next().unwrap());
     let need =

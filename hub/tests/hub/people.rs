@@ -1,5 +1,7 @@
 //! People: tokens and roles, route by route; errors; changes and who made them; backups.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use flotilla_hub::store::backup;
 use flotilla_proto::api::Role;
 use flotilla_runtime::tls::Clock;
@@ -106,6 +108,41 @@ async fn each_route_takes_its_role_and_those_above() {
     for (method, path) in described {
         let tested = ROUTES.iter().any(|(m, p, _)| (*m, *p) == (&method, &path));
         assert!(tested || path == "/api/v1/watch", "{method} {path} is not tested");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_secrets_hold_is_never_given_out() {
+    let hub = TestHub::start().await;
+    hub.publish("staging", "x");
+    let (value, kept) = ("hunter2-of-people", STANDARD.encode("hunter2-of-people"));
+    for scope in ["fleet", "group.prod", "cluster.staging"] {
+        let secret = json!({"scope": scope, "namespace": "apps", "name": "values", "kind": "generic",
+            "data": {"values.yaml": kept.as_str()}});
+        hub.post("/api/v1/secrets", secret).await;
+    }
+    let admin = hub.admin();
+    for (scope, data, says) in [
+        ("group.Prod", kept.as_str(), "no name of a ClusterGroup"),
+        ("tenant.x", kept.as_str(), "expected fleet, group.NAME or cluster.NAME"),
+        ("fleet", value, "values.yaml"),
+    ] {
+        let secret = json!({"scope": scope, "namespace": "apps", "name": "values", "kind": "generic",
+            "data": {"values.yaml": data}});
+        let (status, answer) = hub.ask(Some(&admin), Method::POST, "/api/v1/secrets", secret).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+        let answer = answer.to_string();
+        assert!(answer.contains(says) && !answer.contains(value) && !answer.contains(&kept), "{answer}");
+    }
+    let listed = hub.get("/api/v1/secrets").await;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(3), "{listed}");
+    assert_eq!(listed["items"][1]["keys"], json!(["values.yaml"]), "{listed}");
+    for (_, path, _) in ROUTES.iter().filter(|(method, ..)| *method == "GET") {
+        let (_, answer) = hub.ask_bytes(Some(&admin), Method::GET, path, Value::Null).await;
+        let unpacked = zstd::decode_all(&answer[..]).unwrap_or(answer);
+        let answer = String::from_utf8_lossy(&unpacked);
+        assert!(!answer.contains(value) && !answer.contains(&kept), "{path}");
     }
     hub.stop().await;
 }
