@@ -203,4 +203,45 @@ mod tests {
             assert!(error.contains("FROM=TO") && !error.contains("p4ss"), "{text}: {error}");
         }
     }
+
+    #[test]
+    fn registries_and_buckets_are_spoken_to_as_the_rule_says() {
+        let mirrors = mirrors(&[
+            "oci://ghcr.io=http://127.0.0.1:5000/ghcr",
+            "oci://quay.io=oci://registry.corp/quay",
+            "https://s3.example/fleet=http://127.0.0.1:9000/mirror",
+            "https://s3.example/bad=ssh://git@git.corp",
+        ]);
+        let registry = |url: &str, insecure| {
+            let url = SourceUrl::parse(url, &[Scheme::Oci]).unwrap();
+            let (url, insecure) = mirrors.registry(&url, insecure).unwrap();
+            (url.to_string(), insecure)
+        };
+        assert_eq!(registry("oci://ghcr.io/a", false), ("oci://127.0.0.1:5000/ghcr/a".into(), true));
+        assert_eq!(registry("oci://quay.io/a", true), ("oci://registry.corp/quay/a".into(), false));
+        assert_eq!(registry("oci://other/a", true), ("oci://other/a".into(), true));
+        let bucket = |name: &str| {
+            mirrors.bucket(Bucket {
+                bucket: name.into(),
+                endpoint: "s3.example".into(),
+                region: None,
+                prefix: Some("apps/".into()),
+                ignore: None,
+                insecure: false,
+                secret: None,
+                cert_secret: None,
+                proxy_secret: None,
+            })
+        };
+        let moved = bucket("fleet").unwrap();
+        assert_eq!((&*moved.endpoint, &*moved.bucket, moved.insecure), ("127.0.0.1:9000", "mirror", true));
+        assert_eq!(moved.prefix.as_deref(), Some("apps/"));
+        let other = bucket("other").unwrap();
+        assert_eq!((&*other.endpoint, &*other.bucket, other.insecure), ("s3.example", "other", false));
+        let error = bucket("bad").unwrap_err().to_string();
+        assert!(
+            error.contains("https://s3.example/bad cannot be fetched from where --mirror says"),
+            "{error}"
+        );
+    }
 }
