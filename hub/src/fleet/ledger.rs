@@ -14,12 +14,11 @@ pub trait Ledger: Send + Sync {
     fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError>;
     /// The version of a cluster's Kubernetes, once its agent has connected.
     fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
-    /// Units that the cluster has, or may have received.
-    fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError>;
-    /// Whether the agent has said what it has: else it may run what this hub does not know of.
-    fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError>;
+    /// Units that the cluster has, or may have received; and whether the agent has said what it has: else it may run
+    /// what this hub does not know of.
+    fn known_units(&self, cluster: &ClusterName) -> Result<(BTreeMap<UnitId, KnownUnit>, bool), StoreError>;
     /// Adds units that are about to be published.
-    fn add_known_units(&self, cluster: &ClusterName, units: Vec<KnownUnit>) -> Result<(), StoreError>;
+    fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError>;
     /// Whether the cluster has an agent: without one nothing that was published can have arrived.
     fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError>;
     /// The keys of what helm rendered for units of any cluster.
@@ -45,16 +44,13 @@ impl Ledger for Records {
         Records::kubernetes_version(self, cluster)
     }
 
-    fn known_units(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, KnownUnit>, StoreError> {
-        let known = Records::known_units(self, cluster)?.unwrap_or_default();
-        Ok(known.into_iter().map(|unit| (unit.id.clone(), unit)).collect())
+    fn known_units(&self, cluster: &ClusterName) -> Result<(BTreeMap<UnitId, KnownUnit>, bool), StoreError> {
+        let (known, is_heard) = self.known(cluster)?;
+        Ok((known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(), is_heard))
     }
 
-    fn add_known_units(&self, cluster: &ClusterName, units: Vec<KnownUnit>) -> Result<(), StoreError> {
-        let mut known = Ledger::known_units(self, cluster)?;
-        known.extend(units.into_iter().map(|unit| (unit.id.clone(), unit)));
-        let known: Vec<KnownUnit> = known.into_values().collect();
-        self.set_known_units(cluster, &known, None)
+    fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
+        Records::add_known_units(self, cluster, units)
     }
 
     fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
@@ -63,10 +59,6 @@ impl Ledger for Records {
 
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
         Records::known_renders(self)
-    }
-
-    fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
-        Records::is_heard(self, cluster)
     }
 
     fn next_generation(&self) -> Result<Generation, StoreError> {

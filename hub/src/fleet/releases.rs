@@ -289,8 +289,8 @@ pub(super) struct ClusterRenders<'a> {
     pub(super) runs: HashMap<Digest, Digest>,
     /// Whether nothing else can run there.
     pub(super) is_heard: bool,
-    /// The keys that any cluster runs.
-    pub(super) known: &'a BTreeSet<Digest>,
+    /// Whether any cluster runs what was rendered under a key.
+    pub(super) is_known: &'a (dyn Fn(Digest) -> bool + Send + Sync),
 }
 
 impl Renders for ClusterRenders<'_> {
@@ -308,7 +308,7 @@ impl Renders for ClusterRenders<'_> {
         match (self.releases.content(key), self.runs.get(&key)) {
             (Some(Ok(content)), Some(runs)) if content != *runs => Some(Err(lost)),
             (None | Some(Ok(_)), None) if !self.is_heard => Some(Err(unheard.to_owned())),
-            (None, _) if self.known.contains(&key) => Some(Err(lost)),
+            (None, _) if (self.is_known)(key) => Some(Err(lost)),
             (found, _) => found,
         }
     }

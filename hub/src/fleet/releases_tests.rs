@@ -151,7 +151,9 @@ fn a_cluster_is_given_what_it_runs_and_nothing_in_its_place() {
         ("lost", None, true, &known, Some(Err("is lost"))),
     ] {
         let runs = runs.map(|content| (key(name), content)).into_iter().collect();
-        let found = ClusterRenders { releases: &releases, runs, is_heard, known }.content(key(name));
+        let is_known = |key| known.contains(&key);
+        let renders = ClusterRenders { releases: &releases, runs, is_heard, is_known: &is_known };
+        let found = renders.content(key(name));
         match (&found, expected) {
             (Some(Err(said)), Some(Err(part))) => assert!(said.contains(part), "{name}: {said}"),
             _ => assert_eq!(found, expected.map(|found| found.map_err(str::to_owned)), "{name}"),

@@ -1,9 +1,8 @@
 //! One round: fetch, discover, render, project, publish. Blocking.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::report::Problem;
@@ -52,7 +51,7 @@ pub struct Worker {
     /// Until when this round waits for helm.
     helm_until: Instant,
     /// The keys of what helm rendered for any cluster, as of this round.
-    known_renders: OnceCell<BTreeSet<Digest>>,
+    known_renders: OnceLock<Option<BTreeSet<Digest>>>,
     memory: HashMap<ClusterName, Remembered>,
     metrics: Metrics,
 }
@@ -112,7 +111,7 @@ impl Worker {
             commit,
             source,
             helm_until: Instant::now(),
-            known_renders: OnceCell::new(),
+            known_renders: OnceLock::new(),
             memory,
             metrics: Metrics::default(),
         }
@@ -290,7 +289,7 @@ impl Worker {
         let by_hand = |id: &UnitId| suspended.covers(id);
         let sources = ClusterSources::new(&self.sources, name, &cluster.groups);
         let current = self.board.current(name);
-        let mut known = self.ledger.known_units(name)?;
+        let (mut known, is_heard) = self.ledger.known_units(name)?;
         let recorded = known.clone();
         let has_agent = self.ledger.has_agent(name)?;
         // What was published may have arrived, whatever the agent last said.
@@ -299,11 +298,17 @@ impl Worker {
         {
             known.entry(unit.id.clone()).or_insert(unit);
         }
+        let (renders, ledger) = (&self.known_renders, &*self.ledger);
+        let is_known = |key: Digest| match renders.get_or_init(|| ledger.known_renders().ok()) {
+            Some(known) => known.contains(&key),
+            // Unknown is not absent.
+            None => true,
+        };
         let renders = ClusterRenders {
             releases: &self.releases,
             runs: known.values().filter_map(|unit| unit.render).map(|run| (run.key, run.content)).collect(),
-            is_heard: self.ledger.is_heard(name)?,
-            known: self.known_renders()?,
+            is_heard,
+            is_known: &is_known,
         };
         let mut render = self.render(tree, &sources, &renders, cluster, remembered, &by_hand)?;
         if render.units.iter().any(|(id, unit)| is_kept(unit) && !remembered.content.contains_key(id)) {
@@ -329,7 +334,7 @@ impl Worker {
         let new: Vec<_> =
             known_units(candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
         if has_agent && !new.is_empty() {
-            self.ledger.add_known_units(name, new)?;
+            self.ledger.add_known_units(name, &new)?;
         }
         if current.is_none_or(|current| current.state.digest() != candidate.digest()) {
             if remembered.noted != remembered.commits {
@@ -369,15 +374,6 @@ impl Worker {
             self.releases.ask(requests, self.helm_until);
         }
         Ok(render_cluster(&inputs, cluster)?)
-    }
-
-    /// The keys of what helm rendered for any cluster, as of the beginning of this round.
-    fn known_renders(&self) -> Result<&BTreeSet<Digest>, StoreError> {
-        if let Some(known) = self.known_renders.get() {
-            return Ok(known);
-        }
-        let known = self.ledger.known_renders()?;
-        Ok(self.known_renders.get_or_init(|| known))
     }
 
     fn inputs<'a>(

@@ -257,6 +257,17 @@ impl Records {
         .map(|_| ())
     }
 
+    /// Adds units, in place of those of the same identity.
+    pub fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            let mut known = record.unwrap_or_default();
+            known.units.retain(|old| units.iter().all(|unit| unit.id != old.id));
+            known.units.extend(units.iter().map(KnownUnitRecord::from));
+            Some(known)
+        })
+        .map(|_| ())
+    }
+
     /// Takes units off that the agent has nothing of any more.
     pub fn forget_known_units(&self, cluster: &ClusterName, gone: &[UnitId]) -> Result<(), StoreError> {
         self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
@@ -278,12 +289,17 @@ impl Records {
     /// Whether the cluster's agent has said what it has, to this store: not to the one that a backup was made of, as
     /// that may be long ago.
     pub fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
-        let known: Option<KnownUnits> = self.read(&format!("known/{cluster}"))?;
-        let told_at = known.and_then(|known| known.told_at);
-        Ok(match (told_at, self.restored()?) {
+        Ok(self.known(cluster)?.1)
+    }
+
+    /// The units that the cluster has, or may have received, and [`Records::is_heard`].
+    pub fn known(&self, cluster: &ClusterName) -> Result<(Vec<KnownUnit>, bool), StoreError> {
+        let known: KnownUnits = self.read(&format!("known/{cluster}"))?.unwrap_or_default();
+        let is_heard = match (known.told_at, self.restored()?) {
             (None, _) => false,
             (Some(at), restored) => restored.is_none_or(|restored| at >= restored.restored_at),
-        })
+        };
+        Ok((known.units.into_iter().map(Into::into).collect(), is_heard))
     }
 
     /// Notes that an agent has nothing to tell: what was known stays.
