@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};
@@ -94,7 +94,8 @@ async fn keep(fleet: &mut Fleet, values: &str) {
 async fn problem(fleet: &Fleet, says: Option<&str>) {
     eventually(SOON, || async {
         let units = fleet.units("one").await?;
-        let errors = flotilla_tests::fleet::errors(&units["helmrelease/default/web"]);
+        let web = units.get("helmrelease/default/web").context("the hub knows no such unit")?;
+        let errors = flotilla_tests::fleet::errors(web);
         let as_said = says.map_or(errors.is_empty(), |says| errors.iter().any(|error| error.contains(says)));
         ensure!(as_said, "{errors:?}");
         anyhow::Ok(())
