@@ -4,14 +4,27 @@ mod engine_common;
 
 use engine_common::{Bench, at, config, namespace, unit};
 use flotilla_agent::sync::Request;
-use flotilla_core::UnitSpec;
-use flotilla_core::report::Phase;
+use flotilla_core::report::{Phase, UnitReport};
+use flotilla_core::{Digest, UnitSpec};
 use flotilla_tests::ClusterOptions;
-use flotilla_tests::objects::apply;
+use flotilla_tests::objects::{ObjectRef, apply};
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 fn many(range: std::ops::Range<u32>) -> Vec<Value> {
     range.map(|i| config(&format!("m{i}"), "1")).collect()
+}
+
+fn definition() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+fn widget(name: &str) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "web"}})
 }
 
 #[tokio::test]
@@ -132,17 +145,88 @@ async fn guards_keep_until_approved() {
 }
 
 #[tokio::test]
+async fn what_is_foreign_is_found_behind_any_number_of_others() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    bench.present("ns", UnitSpec::default(), &[namespace("web"), config("k", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    // More than a page of objects that go with what owns them, as the pods of a Deployment do.
+    let client = bench.client();
+    let owners = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "1"}]);
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "web"}});
+    let dependents = (0..505).map(|i| {
+        let mut object = map(&format!("d{i:03}"));
+        object["metadata"]["ownerReferences"] = owners.clone();
+        let client = client.clone();
+        async move { apply(&client, "somebody", &object).await.map(drop) }
+    });
+    futures::stream::iter(dependents).buffer_unordered(16).try_collect::<()>().await.unwrap();
+    apply(&client, "somebody", &map("theirs")).await.unwrap();
+
+    bench.present("ns", UnitSpec::default(), &[config("k", "1")]);
+    bench.publish();
+    let kept = bench.until("ns", |report| report.kept.len() == 1).await.kept;
+    assert!(kept[0].why.ends_with(": ConfigMap web/theirs"), "{kept:?}");
+    let web = at("Namespace", "", "web").json(&client).await.unwrap();
+    assert!(web["metadata"]["deletionTimestamp"].is_null(), "{web}");
+}
+
+#[tokio::test]
+async fn a_definition_stays_while_others_have_objects_of_its_kind() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let crd = ObjectRef::global("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.example.com");
+    let theirs = ["web", "default"].map(|space| ObjectRef::new("example.com/v1", "Widget", space, "theirs"));
+    bench.present("crd", UnitSpec::default(), &[definition(), widget("own"), config("c", "1")]);
+    bench.present("ns", UnitSpec::default(), &[namespace("web")]);
+    bench.publish();
+    bench.until_ready().await;
+    for object in &theirs {
+        let namespace = object.namespace.as_deref().unwrap();
+        let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "theirs", "namespace": namespace}});
+        apply(&bench.client(), "somebody", &widget).await.unwrap();
+    }
+    let own = ObjectRef::new("example.com/v1", "Widget", "web", "own");
+    let mut before = bench.versions("example.com/v1", "Widget").await;
+    let uid = crd.field(&bench.client(), "/metadata/uid").await.unwrap();
+
+    // Our own object of the kind goes with it; those of others keep the definition.
+    bench.present("crd", UnitSpec::default(), &[config("c", "1")]);
+    bench.publish();
+    bench.until_gone(&own).await;
+    let is_kept = |report: &UnitReport| report.kept.len() == 1 && report.phase == Phase::Ready;
+    let kept = bench.until("crd", is_kept).await.kept;
+    assert_eq!(kept[0].object.name, "widgets.example.com");
+    for name in ["Widget.example.com default/theirs", "Widget.example.com web/theirs"] {
+        assert!(kept[0].why.contains(name), "{kept:?}");
+    }
+    assert!(!kept[0].why.contains("own"), "{kept:?}");
+    assert!(bench.has_event("Kept", "widgets.example.com"), "{:#?}", bench.events());
+
+    // Neither a new revision, nor another agent, nor an approval of something else changes that.
+    bench.present("crd", UnitSpec::default(), &[config("c", "2")]);
+    bench.engine.request(Request::Approve { digest: Digest::of(b"something else") }).unwrap();
+    bench.restart().await;
+    bench.until_ready().await;
+    let again = bench.until("crd", is_kept).await.kept;
+    assert_eq!((&again[0].object, again[0].approval), (&kept[0].object, kept[0].approval));
+    before.remove("web/own").unwrap();
+    assert_eq!(bench.versions("example.com/v1", "Widget").await, before, "somebody else's were touched");
+    assert_eq!(crd.field(&bench.client(), "/metadata/uid").await.unwrap(), uid);
+    let object = crd.json(&bench.client()).await.unwrap();
+    assert!(object["metadata"]["deletionTimestamp"].is_null(), "{object}");
+
+    bench.engine.request(Request::Approve { digest: again[0].approval }).unwrap();
+    bench.until_gone(&crd).await;
+    bench.until("crd", |report| report.kept.is_empty() && report.phase == Phase::Ready).await;
+    assert!(bench.is_there(&at("ConfigMap", "default", "c")).await);
+}
+
+#[tokio::test]
 async fn units_go_children_first_and_custom_resources_before_their_definition() {
     let mut bench = Bench::start(&ClusterOptions::default()).await;
-    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.example.com"},
-        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
-    let widget = |name: &str| json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "web"}});
     bench.present("root", UnitSpec::default(), &[config("root", "1")]);
     let child = |parent: &str| UnitSpec { parent: Some(unit(parent)), ..UnitSpec::default() };
-    bench.present("p", child("root"), &[namespace("web"), definition, widget("own")]);
+    bench.present("p", child("root"), &[namespace("web"), definition(), widget("own")]);
     bench.present("c", child("p"), &[widget("child")]);
     bench.publish();
     bench.until_ready().await;
@@ -150,11 +234,7 @@ async fn units_go_children_first_and_custom_resources_before_their_definition() 
     bench.remove("c");
     bench.publish();
     bench.until_gone(&at("Namespace", "", "web")).await;
-    let crd = flotilla_tests::objects::ObjectRef::global(
-        "apiextensions.k8s.io/v1",
-        "CustomResourceDefinition",
-        "widgets.example.com",
-    );
+    let crd = ObjectRef::global("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.example.com");
     bench.until_gone(&crd).await;
     let told = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
         if bench.has_event("Removed", "name: \"p\"") || bench.engine.changes(0).gone.contains(&unit("p")) {
@@ -220,7 +300,7 @@ async fn an_approval_outlives_the_agent_and_ends_with_what_it_was_for() {
     for i in 1..9 {
         bench.until_gone(&at("ConfigMap", "default", &format!("m{i}"))).await;
     }
-    let waits = |report: &flotilla_core::report::UnitReport| {
+    let waits = |report: &UnitReport| {
         report.findings.iter().any(|finding| finding.message.contains("waits for example.com/stuck"))
     };
     bench.until("many", waits).await;

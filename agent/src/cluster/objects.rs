@@ -17,6 +17,9 @@ use super::{Cluster, UNIT_LABEL, applyset};
 const APPLY: &str = "application/apply-patch+yaml";
 const JSON_PATCH: &str = "application/json-patch+json";
 
+/// So many objects are listed in one answer.
+const PAGE: usize = 500;
+
 /// What became of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Deleted {
@@ -105,15 +108,18 @@ impl Cluster {
         }
     }
 
-    /// The names of at most `limit` objects of a kind in a namespace, or in all.
+    /// The first `most` objects of a kind that are wanted, in a namespace or in all; all pages are looked at for them.
     pub(crate) async fn names(
         &self,
         resource: &Resource,
         namespace: &str,
-        limit: usize,
+        most: usize,
+        wanted: &(dyn Fn(&Metadata) -> bool + Sync),
     ) -> Result<Vec<Metadata>, Failure> {
         #[derive(Deserialize)]
         struct List {
+            #[serde(default)]
+            metadata: Position,
             // Go writes an empty list as null here and there.
             items: Option<Vec<Item>>,
         }
@@ -121,10 +127,26 @@ impl Cluster {
         struct Item {
             metadata: Metadata,
         }
-        let mut call = Call::new(Method::GET, format!("{}?limit={limit}", resource.collection(namespace)));
-        call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        let list: List = self.ask(call).await?;
-        Ok(list.items.unwrap_or_default().into_iter().map(|item| item.metadata).collect())
+        #[derive(Default, Deserialize)]
+        struct Position {
+            #[serde(default, rename = "continue")]
+            more: String,
+        }
+        let mut found = Vec::new();
+        let mut more = String::new();
+        loop {
+            let path = format!("{}?limit={PAGE}{more}", resource.collection(namespace));
+            let mut call = Call::new(Method::GET, path);
+            call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+            let list: List = self.ask(call).await?;
+            let items = list.items.unwrap_or_default().into_iter().map(|item| item.metadata);
+            found.extend(items.filter(wanted).take(most - found.len()));
+            if found.len() == most || list.metadata.more.is_empty() {
+                return Ok(found);
+            }
+            // The token is base64 in the alphabet for URLs.
+            more = format!("&continue={}", list.metadata.more.replace('=', "%3D"));
+        }
     }
 }
 

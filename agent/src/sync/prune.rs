@@ -257,7 +257,12 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
     let mut foreign = Vec::new();
     let resources = tools.cluster.discovery().namespaced();
     let lists = futures::stream::iter(resources).map(|resource| async move {
-        let list = tools.cluster.names(&resource, namespace, 500).await;
+        let stays = |metadata: &Metadata| {
+            let id = id_of(&resource, metadata);
+            let derived = !metadata.owner_references.is_empty() || is_furniture(&id, &metadata.annotations);
+            !derived && !leaving.contains(&id)
+        };
+        let list = tools.cluster.names(&resource, namespace, TOLD, &stays).await;
         (resource, list)
     });
     let mut lists = std::pin::pin!(lists.buffer_unordered(AT_ONCE));
@@ -274,13 +279,7 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
                 ));
             }
         };
-        for metadata in found {
-            let id = id_of(&resource, &metadata.namespace, &metadata.name);
-            let derived = !metadata.owner_references.is_empty() || is_furniture(&id, &metadata.annotations);
-            if !derived && !leaving.contains(&id) {
-                foreign.push(id.to_string());
-            }
-        }
+        foreign.extend(found.iter().map(|metadata| id_of(&resource, metadata).to_string()));
         if foreign.len() >= TOLD {
             break;
         }
@@ -290,8 +289,8 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
     Inside::Foreign(foreign)
 }
 
-fn id_of(resource: &Resource, namespace: &str, name: &str) -> ObjectId {
-    ObjectId::new(&resource.group, &resource.kind, namespace, name)
+fn id_of(resource: &Resource, metadata: &Metadata) -> ObjectId {
+    ObjectId::new(&resource.group, &resource.kind, &metadata.namespace, &metadata.name)
 }
 
 /// What every namespace holds without anybody asking.
@@ -325,12 +324,11 @@ async fn of_definition(tools: &Tools, definition: &Value, leaving: &BTreeSet<Obj
         plural: text("/spec/names/plural"),
         namespaced: text("/spec/scope") == "Namespaced",
     };
-    match tools.cluster.names(&resource, "", 500).await {
+    let stays = |metadata: &Metadata| !leaving.contains(&id_of(&resource, metadata));
+    match tools.cluster.names(&resource, "", TOLD, &stays).await {
         Ok(found) => {
-            let ids = found.iter().map(|metadata| id_of(&resource, &metadata.namespace, &metadata.name));
-            Inside::Foreign(
-                ids.filter(|id| !leaving.contains(id)).take(TOLD).map(|id| id.to_string()).collect(),
-            )
+            let names = found.iter().map(|metadata| id_of(&resource, metadata).to_string());
+            Inside::Foreign(names.collect())
         }
         // Not served (not yet, or its names clash): then it has no objects.
         Err(failure) if failure.is_not_found() => Inside::Foreign(Vec::new()),
