@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::template::{Metadata, ValuesKind, Variables};
+use flotilla_core::unit::DriftMode;
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
@@ -27,6 +28,8 @@ pub struct Definition {
     pub id: UnitId,
     /// Its policy; `parent` and `service_account` are filled in where the parent is known.
     pub spec: UnitSpec,
+    /// What it says itself of its drift, over what its cluster says.
+    pub drift: Option<DriftMode>,
     /// Where its files are.
     pub source: SourceId,
     pub path: TreePath,

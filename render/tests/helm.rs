@@ -62,6 +62,8 @@ impl Renders for Kept {
 struct World {
     cache: RenderCache,
     kept: Kept,
+    /// What the cluster says.
+    drift: DriftMode,
     /// What units put out when they last could.
     last: Mutex<BTreeMap<UnitId, Arc<Content>>>,
 }
@@ -70,7 +72,10 @@ impl World {
     fn once(&self, files: &[(&str, String)]) -> ClusterRender {
         let clusters = TreePath::from_root("clusters").unwrap();
         let root = TreePath::from_root("clusters/x").unwrap();
-        let cluster = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        let cluster = ClusterDefinition {
+            drift: self.drift,
+            ..ClusterDefinition::of_folder("x".parse().unwrap(), root)
+        };
         let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
         let fleet = Artifact::new(Arc::new(files), "main@sha1:1", "fleet");
         self.cache.begin_round();
@@ -460,6 +465,33 @@ fn drift_is_corrected_where_the_release_asks_for_it() {
         let (render, _) = World::default().render(&files(&spec, ""), config_map);
         let spec = unit(&render).manifest.spec.clone();
         assert_eq!((spec.drift, spec.ignore.len()), (mode, rules), "{detection}");
+    }
+}
+
+#[test]
+fn what_a_release_says_of_its_drift_goes_over_what_the_cluster_says() {
+    use DriftMode::{Correct, Ignore, Report};
+    for (detection, annotation, expected) in [
+        ("", None, [Report, Report, Ignore]),
+        ("  driftDetection: {mode: disabled}\n", None, [Report, Report, Ignore]),
+        ("  driftDetection: {mode: warn}\n", None, [Report; 3]),
+        ("  driftDetection: {mode: enabled}\n", None, [Correct; 3]),
+        ("  driftDetection: {mode: enabled}\n", Some("ignore"), [Ignore; 3]),
+        ("", Some("correct"), [Correct; 3]),
+    ] {
+        for (drift, expected) in [Correct, Report, Ignore].into_iter().zip(expected) {
+            let mut files = files(&format!("{CHART}{detection}"), "");
+            if let Some(mode) = annotation {
+                let with = format!("metadata: {{annotations: {{flotilla.dev/drift: {mode}}}, ");
+                files[1].1 = files[1].1.replacen("metadata: {", &with, 1);
+            }
+            let (render, _) = World { drift, ..World::default() }.render(&files, config_map);
+            assert_eq!(
+                unit(&render).manifest.spec.drift,
+                expected,
+                "{detection} {annotation:?} in {drift:?}"
+            );
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use flotilla_kustomize::FluxOverlay;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{Map, Node};
 
-use super::ALLOW_EMPTY;
+use super::{ALLOW_EMPTY, own_drift};
 use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::field::{Field, Places, Wrong};
 use crate::overlay;
@@ -70,6 +70,10 @@ pub(crate) fn read(
         .collect();
     let mut problems = Vec::new();
     let mut bad = |wrong: Wrong| problems.push(places.problem(wrong, at));
+    let drift = own_drift(node).unwrap_or_else(|wrong| {
+        bad(wrong);
+        None
+    });
     let whole = Field::new(node, "spec");
     match node.get("spec").map(|spec| Field::new(spec, "spec").entries()) {
         None => bad(whole.wrong("is missing")),
@@ -96,6 +100,7 @@ pub(crate) fn read(
     Ok(Definition {
         id: id.clone(),
         spec: reader.spec,
+        drift,
         source,
         path: reader.path,
         overlay: reader.overlay.into(),
@@ -293,6 +298,8 @@ fn post_build(field: &Field<'_>) -> Result<PostBuild, Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::unit::DriftMode;
+
     use super::*;
 
     fn read(yaml: &str) -> Result<Definition, String> {
@@ -322,6 +329,14 @@ mod tests {
         assert_eq!(unit.overlay.get("targetNamespace").and_then(Node::text), Some("web"));
         assert_eq!(unit.service_account.as_deref(), Some("deployer"));
         assert_eq!(read(GOOD).unwrap().spec.timeout, 600);
+        let says = |mode: &str| format!("metadata: {{annotations: {{flotilla.dev/drift: {mode}}}}}\n{GOOD}");
+        assert_eq!(read(&says("report")).unwrap().drift, Some(DriftMode::Report));
+        assert_eq!(read(GOOD).unwrap().drift, None);
+        let wrong = read(&says("never")).unwrap_err();
+        assert!(
+            wrong.contains("metadata.annotations.flotilla.dev/drift: 'never' is none of correct"),
+            "{wrong}"
+        );
         let ignore = "  ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]\n";
         let rules = read(&format!("{GOOD}{ignore}")).unwrap().spec.ignore;
         assert_eq!(rules[0].paths, ["/spec/replicas"]);

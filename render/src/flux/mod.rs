@@ -6,7 +6,10 @@ pub(crate) mod sources;
 
 use flotilla_core::UnitId;
 use flotilla_core::source::SourceKind;
-use flotilla_core::unit::UnitKind;
+use flotilla_core::unit::{DriftMode, UnitKind};
+use flotilla_yaml::Node;
+
+use crate::field::{Field, Wrong};
 
 /// What a rendered object is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,17 @@ pub const FLEET_UNIT: (&str, &str) = ("flux-system", "flux-system");
 
 /// Who asks for an annotation that lets a unit fall to zero objects.
 pub const ALLOW_EMPTY: &str = "flotilla.dev/allow-empty";
+
+/// What becomes of a unit's drift, on the Flux object that defines it: a word as in a `Cluster` object.
+const DRIFT: &str = "flotilla.dev/drift";
+
+/// What a Flux object says itself of its unit's drift.
+pub(crate) fn own_drift(object: &Node) -> Result<Option<DriftMode>, Wrong> {
+    let modes =
+        [("correct", DriftMode::Correct), ("report", DriftMode::Report), ("ignore", DriftMode::Ignore)];
+    let mode = object.at(&["metadata", "annotations", DRIFT]);
+    mode.map(|mode| Field::new(mode, "metadata.annotations.flotilla.dev/drift").choice(&modes)).transpose()
+}
 
 /// The namespace of a Flux object that names none.
 pub(crate) fn namespace_or_default(namespace: &str) -> &str {

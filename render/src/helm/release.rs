@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
 use crate::flux::kustomization::{Dependencies, dependencies, health_exprs, ignore_rules};
+use crate::flux::own_drift;
 use crate::flux::sources::{CHART_SOURCES, chart};
 use crate::overlay;
 
@@ -93,7 +94,11 @@ pub(crate) fn read(
     let again =
         node.at(&["metadata", "annotations", AGAIN]).and_then(Node::text).map(|text| text.to_string());
     let mut reader = Reader { id, again, notices: Vec::new() };
-    let read = reader.release(&spec, at).map_err(|wrong| vec![places.problem(wrong, at)]);
+    let read = reader.release(&spec, at).and_then(|(definition, chart)| {
+        let drift = own_drift(node)?.or(definition.drift);
+        Ok((Definition { drift, ..definition }, chart))
+    });
+    let read = read.map_err(|wrong| vec![places.problem(wrong, at)]);
     let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
     read.map(|(definition, chart)| ReadRelease { definition, chart, notices: notices.collect() })
 }
@@ -265,13 +270,14 @@ impl Reader<'_> {
             suspend: object.bool("suspend")?,
             timeout,
             interval,
-            drift,
+            drift: DriftMode::Report,
             ignore,
             ..UnitSpec::default()
         };
         let definition = Definition {
             id: self.id.clone(),
             spec,
+            drift,
             source,
             path: release.chart.clone(),
             overlay: Node::map(),
@@ -386,13 +392,13 @@ fn part<'a>(object: &Object<'a>, name: &str, known: &[&str]) -> Read<Object<'a>>
     }
 }
 
-/// Without drift detection, drift is reported and left.
-fn drift(object: &Object<'_>) -> Read<(DriftMode, Vec<IgnoreRule>)> {
-    let Some(field) = object.get("driftDetection") else { return Ok((DriftMode::Report, Vec::new())) };
+/// What drift detection asks for. `disabled` asks for nothing: drift is reported, unless the cluster ignores it.
+fn drift(object: &Object<'_>) -> Read<(Option<DriftMode>, Vec<IgnoreRule>)> {
+    let Some(field) = object.get("driftDetection") else { return Ok((None, Vec::new())) };
     let detection = field.object(&["ignore", "mode"])?;
     let modes =
-        [("enabled", DriftMode::Correct), ("warn", DriftMode::Report), ("disabled", DriftMode::Report)];
-    let mode = detection.get("mode").map_or(Ok(DriftMode::Report), |mode| mode.choice(&modes))?;
+        [("enabled", Some(DriftMode::Correct)), ("warn", Some(DriftMode::Report)), ("disabled", None)];
+    let mode = detection.get("mode").map_or(Ok(None), |mode| mode.choice(&modes))?;
     Ok((mode, detection.get("ignore").map(ignore_rules).transpose()?.unwrap_or_default()))
 }
 

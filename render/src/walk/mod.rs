@@ -124,6 +124,7 @@ impl Walk<'_> {
         let mut definition = Definition {
             id: UnitId::root(),
             spec,
+            drift: None,
             source: fleet_source(),
             path: self.cluster.root.clone(),
             overlay: Node::map(),
@@ -348,7 +349,7 @@ impl Walk<'_> {
         let last = if suspended { (self.inputs.last_good)(id) } else { None };
         let mut spec = pending.definition.spec.clone();
         spec.parent = pending.parent.clone();
-        spec.drift = spec.drift.max(self.cluster.drift);
+        spec.drift = pending.definition.drift.unwrap_or(spec.drift.max(self.cluster.drift));
         spec.service_account = self.account(&pending);
         if spec.wait {
             // A child that is held is no unit that the agent could know the parent of.

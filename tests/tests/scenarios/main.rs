@@ -8,6 +8,7 @@ mod bad_input;
 mod clocks;
 mod demo;
 mod disk;
+mod drift;
 mod enrolment;
 mod faults;
 mod flux_cli;
