@@ -1,6 +1,6 @@
 //! The difference between an object as found and as wanted, field by field, in words that are safe to show.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::digest::Digest;
 use crate::live::{Live, ManagedFields};
@@ -36,18 +36,29 @@ pub fn fields(found: &Value, wanted: &Value) -> Vec<FieldDrift> {
     walk.fields
 }
 
-/// A note for each kubectl or former tool that holds fields of an object: a dry run does not take those away, as they
-/// are folded only by a real apply.
-pub fn added_by_others(found: &Value) -> Vec<FieldDrift> {
-    let entries = Live::from(found).metadata.managed_fields;
-    let others = entries.into_iter().filter(crate::drift::is_folded);
-    let field = |entry: ManagedFields| FieldDrift {
+/// A note for each kubectl or former tool that holds fields which Git does not have: a dry run does not take those away, as
+/// they are folded only by a real apply. `after` is the object as a dry run of ours leaves it: what Git has too is ours
+/// there.
+pub fn added_by_others(after: &Value) -> Vec<FieldDrift> {
+    let entries = Live::from(after).metadata.managed_fields;
+    let ours = entries.iter().find(|entry| crate::drift::is_ours(entry)).map(|entry| &entry.fields_v1);
+    let others = entries.iter().filter(|entry| crate::drift::is_folded(entry));
+    let field = |entry: &ManagedFields| FieldDrift {
         field: "/metadata/managedFields".into(),
         wanted: None,
         found: Some("fields that Git does not have".into()),
-        manager: Some(entry.manager),
+        manager: Some(entry.manager.clone()),
     };
-    others.map(field).collect()
+    others.filter(|entry| has_more(&entry.fields_v1, ours)).map(field).collect()
+}
+
+/// Whether a set of fields (`fieldsV1`) has one that `ours` lacks. `.`, the list or mapping itself, goes with what is in it.
+fn has_more(theirs: &Value, ours: Option<&Value>) -> bool {
+    let mut fields = theirs.as_object().into_iter().flatten().filter(|(key, _)| *key != ".");
+    fields.any(|(key, inner)| match ours.and_then(|ours| ours.get(key)) {
+        Some(ours) => has_more(inner, Some(ours)),
+        None => inner.as_object().is_none_or(Map::is_empty) || has_more(inner, None),
+    })
 }
 
 /// Puts digests in place of what must not be shown of an object: the values of a Secret, and its annotations, as kubectl
@@ -200,6 +211,29 @@ mod tests {
                 r#"/spec/new~1field None Some("{\"a\":1}") None"#,
             ]
         );
+    }
+
+    #[test]
+    fn who_holds_what_git_does_not_have_is_told() {
+        for (theirs, expected) in [
+            (json!({"f:spec": {"f:replicas": {}}}), false),
+            (json!({"f:spec": {".": {}, "f:list": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}}}}), false),
+            (json!({"f:metadata": {"f:annotations": {".": {}}}}), false),
+            (json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}), true),
+            (json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}), true),
+            (json!({"f:spec": {"f:list": {"k:{\"name\":\"b\"}": {".": {}, "f:name": {}}}}}), true),
+        ] {
+            let ours =
+                json!({"f:spec": {"f:replicas": {}, "f:list": {"k:{\"name\":\"a\"}": {"f:image": {}}}}});
+            let entry = |manager: &str, operation: &str, fields: &Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
+            let after = json!({"metadata": {"managedFields":
+                [entry("flotilla", "Apply", &ours), entry("kubectl-edit", "Update", &theirs),
+                 entry("hpa", "Update", &json!({"f:other": {}}))]}});
+            let told: Vec<_> =
+                added_by_others(&after).into_iter().filter_map(|field| field.manager).collect();
+            assert_eq!(told == ["kubectl-edit"], expected, "{theirs}");
+            assert_eq!(told.is_empty(), !expected, "{theirs}");
+        }
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl One<'_> {
         let body = self.yielding(&found)?;
         let wanted: Value = self.cluster.apply(self.resource, self.id, body, Mode::DryRun).await?;
         let mut fields = diff::fields(&found, &wanted);
-        fields.extend(diff::added_by_others(&found));
+        fields.extend(diff::added_by_others(&wanted));
         Ok((!fields.is_empty()).then(|| drift(fields)))
     }
 

@@ -57,8 +57,7 @@ async fn told(fleet: &Fleet, name: &str, expected: &[&str]) {
             if drift.fields.is_empty() {
                 lines.push(format!("{object} is gone"));
             }
-            // That an editor holds fields of it, which only a real apply takes away, is told beside them.
-            for field in drift.fields.into_iter().filter(|field| field.field != "/metadata/managedFields") {
+            for field in drift.fields {
                 let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
                 let [wanted, found, manager] = [field.wanted, field.found, field.manager].map(text);
                 lines.push(format!("{object} {} {wanted} {found} {manager}", field.field));
