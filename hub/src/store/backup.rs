@@ -242,7 +242,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn hub(data: &Path) -> Records {
-        let store = DiskStore::open(&data.join(STORE_FOLDER)).unwrap();
+        let store = super::super::disk::open_again(&data.join(STORE_FOLDER));
         Records::open(Arc::new(store)).unwrap()
     }
 

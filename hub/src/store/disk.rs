@@ -85,6 +85,18 @@ impl Store for DiskStore {
     }
 }
 
+/// Opens a store that was closed a moment ago: a program that another test starts at that moment has the lock until it runs.
+#[cfg(test)]
+pub(super) fn open_again(path: &Path) -> DiskStore {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match DiskStore::open(path) {
+            Err(StoreError::InUse(_)) if std::time::Instant::now() < end => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,14 +111,7 @@ mod tests {
             assert_eq!(store.txn(&txn).unwrap(), Outcome::Committed);
             assert!(matches!(DiskStore::open(folder.path()), Err(StoreError::InUse(_))));
         }
-        // A program that another test starts at this moment has the lock until it runs.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        let store = loop {
-            match DiskStore::open(folder.path()) {
-                Err(StoreError::InUse(_)) if std::time::Instant::now() < end => std::thread::yield_now(),
-                opened => break opened.unwrap(),
-            }
-        };
+        let store = open_again(folder.path());
         assert_eq!(store.get("a/1").unwrap().as_deref(), Some(&b"x"[..]));
     }
 }
