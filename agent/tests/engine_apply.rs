@@ -5,21 +5,13 @@ mod engine_common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine_common::{Bench, at, config, namespace, unit};
+use engine_common::{Bench, at, config, definition, namespace, unit};
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
 use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::ObjectRef;
 use serde_json::{Value, json};
-
-fn definition() -> Value {
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.example.com"},
-        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
-}
 
 #[tokio::test]
 async fn one_unit_with_a_namespace_a_crd_and_an_object_of_its_kind() {

@@ -2,7 +2,7 @@
 
 mod engine_common;
 
-use engine_common::{Bench, at, config, namespace, unit};
+use engine_common::{Bench, at, config, definition, namespace, unit};
 use flotilla_agent::sync::Request;
 use flotilla_core::report::{Phase, UnitReport};
 use flotilla_core::{Digest, UnitSpec};
@@ -13,14 +13,6 @@ use serde_json::{Value, json};
 
 fn many(range: std::ops::Range<u32>) -> Vec<Value> {
     range.map(|i| config(&format!("m{i}"), "1")).collect()
-}
-
-fn definition() -> Value {
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.example.com"},
-        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
 }
 
 fn widget(name: &str) -> Value {

@@ -176,7 +176,11 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// The folder where builds are kept: see [`CACHE_VARIABLE`].
+///
+/// # Errors
+/// If neither that nor `HOME` is set.
+pub fn cache_folder() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set(CACHE_VARIABLE)
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("flotilla")))

@@ -77,10 +77,10 @@ pub(crate) fn union(a: Value, b: &Value, root: bool) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn entry(manager: &str, operation: &str, subresource: &str, fields: Value) -> ManagedFields {
+    pub(crate) fn entry(manager: &str, operation: &str, subresource: &str, fields: Value) -> ManagedFields {
         ManagedFields {
             manager: manager.into(),
             operation: operation.into(),

@@ -18,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use flotilla_compare::gobuild::cache_folder;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -33,16 +34,7 @@ const LAYER: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 
 /// The registry's program, from the cache or built by Go once a machine.
 fn program() -> Result<PathBuf> {
-    let cache = match std::env::var_os("FLOTILLA_CACHE") {
-        Some(folder) => PathBuf::from(folder),
-        None => match std::env::var_os("XDG_CACHE_HOME") {
-            Some(folder) => PathBuf::from(folder).join("flotilla"),
-            None => {
-                PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/flotilla")
-            }
-        },
-    };
-    let folder = cache.join(format!("registry-{VERSION}"));
+    let folder = cache_folder()?.join(format!("registry-{VERSION}"));
     let program = folder.join("registry");
     if !program.exists() {
         std::fs::create_dir_all(&folder)?;

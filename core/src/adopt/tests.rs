@@ -271,15 +271,7 @@ fn what_a_taken_one_applied_and_git_lacks_is_left() {
 }
 
 fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFields {
-    ManagedFields {
-        manager: manager.into(),
-        operation: operation.into(),
-        api_version: "v1".into(),
-        time: Some("2026-01-01T00:00:00Z".into()),
-        fields_type: "FieldsV1".into(),
-        fields_v1: fields,
-        subresource: String::new(),
-    }
+    crate::drift::tests::entry(manager, operation, "", fields)
 }
 
 #[test]
