@@ -311,7 +311,10 @@ impl Worker {
             is_known: &is_known,
         };
         let mut render = self.render(tree, &sources, &renders, cluster, remembered, &by_hand)?;
-        if render.units.iter().any(|(id, unit)| is_kept(unit) && !remembered.content.contains_key(id)) {
+        // One that never rendered, as while helm is at work on it, is in no older commit.
+        let is_forgotten =
+            |id: &UnitId| remembered.commits.contains_key(id) && !remembered.content.contains_key(id);
+        if render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id)) {
             // After a restart: what such units last were stands in older commits.
             self.recall(&renders, cluster, remembered);
             render = self.render(tree, &sources, &renders, cluster, remembered, &by_hand)?;
