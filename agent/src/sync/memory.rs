@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_core::guard::Subject;
+use flotilla_core::guard::{Departure, Departures, Subject};
 use flotilla_core::inventory::Uid;
 use flotilla_core::plan::Standing;
 use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::{DriftMode, ObjectEntry};
-use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId, UnitManifest};
+use flotilla_core::{Digest, Generation, ObjectId, ObjectRef, UnitId, UnitManifest};
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
@@ -36,6 +36,14 @@ impl Mark {
     }
 }
 
+/// What is remembered of a unit.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Remembered {
+    pub(crate) standing: Standing,
+    pub(crate) marks: HashMap<ObjectId, Mark>,
+    pub(crate) departures: Departures,
+}
+
 /// How the author wants an object to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub(crate) enum Manner {
@@ -59,6 +67,16 @@ struct Record {
     objects: Vec<EntryLine>,
     #[serde(default)]
     marks: Vec<MarkLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    departures: Vec<DepartureLine>,
+}
+
+/// Agents before this line was there leave it out when they write: then what has left counts as one change.
+#[derive(Serialize, Deserialize)]
+struct DepartureLine {
+    id: IdLine,
+    generation: u64,
+    wanted: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +118,11 @@ impl From<IdLine> for ObjectId {
 }
 
 /// The text to remember of a unit.
-pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>) -> Bytes {
+pub(crate) fn write<'a>(
+    standing: &Standing,
+    marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>,
+    departures: &Departures,
+) -> Bytes {
     let objects = standing.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
         id: (&entry.object.id).into(),
         version: entry.object.version.to_string(),
@@ -116,6 +138,11 @@ pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a Ob
         drift: mark.drift,
         taken: mark.taken.to_vec(),
     });
+    let departures = departures.iter().map(|(id, Departure { generation, wanted })| DepartureLine {
+        id: id.into(),
+        generation: generation.0,
+        wanted,
+    });
     let spec = standing.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
     let record = Record {
         version: VERSION,
@@ -123,12 +150,13 @@ pub(crate) fn write<'a>(standing: &Standing, marks: impl Iterator<Item = (&'a Ob
         spec,
         objects: objects.collect(),
         marks: marks.collect(),
+        departures: departures.collect(),
     };
     serde_json::to_vec(&record).expect("a record has a JSON text").into()
 }
 
 /// Reads a text back. None where it is damaged or of another version: that costs applies, nothing else.
-pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<ObjectId, Mark>)> {
+pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
     let record: Record = serde_json::from_slice(text).ok()?;
     if record.version != VERSION {
         return None;
@@ -158,7 +186,11 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<(Standing, HashMap<Obje
         };
         marks.insert(line.id.into(), mark);
     }
-    Some((Standing { last, admitted, ready: None }, marks))
+    let departure = |line: DepartureLine| {
+        (line.id.into(), Departure { generation: Generation(line.generation), wanted: line.wanted })
+    };
+    let departures = record.departures.into_iter().map(departure).collect();
+    Some(Remembered { standing: Standing { last, admitted, ready: None }, marks, departures })
 }
 
 /// Under this and its digest an approval is remembered.
@@ -228,8 +260,11 @@ mod tests {
             drift: Some(DriftMode::Report),
             taken: Box::new([(place, Digest::of(b"v"))]),
         };
-        let text = write(&standing, [(&id, &mark)].into_iter());
-        assert_eq!(read(&unit, &text), Some((standing, HashMap::from([(id, mark)]))));
+        let left = Departure { generation: Generation(7), wanted: 3 };
+        let departures: Departures = [(ObjectId::new("", "Secret", "n", "y"), left)].into_iter().collect();
+        let text = write(&standing, [(&id, &mark)].into_iter(), &departures);
+        let remembered = Remembered { standing, marks: HashMap::from([(id, mark)]), departures };
+        assert_eq!(read(&unit, &text), Some(remembered));
         assert_eq!(read(&unit, &text[..text.len() / 2]), None);
         assert_eq!(read(&unit, br#"{"version":2}"#), None);
     }
@@ -247,7 +282,9 @@ mod tests {
             {"id": ["apps", "Deployment", "web", "b"], "stamp": digest("05"), "entry": null, "uid": "v",
                 "manner": "Once", "drift": "report"},
         ]});
-        let (standing, marks) = read(&UnitId::root(), text.to_string().as_bytes()).unwrap();
+        let read = read(&UnitId::root(), text.to_string().as_bytes()).unwrap();
+        let Remembered { standing, marks, departures } = read;
+        assert_eq!(departures, Departures::default());
         assert_eq!(standing.admitted.unwrap().to_string(), digest("01"));
         let last = standing.last.unwrap();
         assert_eq!(

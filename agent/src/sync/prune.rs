@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::guard::{self, Approvals, Found, Inside, Limits, Scope, Subject, There, Verdict};
+use flotilla_core::guard::{
+    self, Approvals, Candidate, Departure, Found, Inside, Limits, Scope, Subject, There, Verdict,
+};
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::order::Leave;
@@ -33,8 +35,8 @@ pub(super) struct PruneJob {
     pub(super) unit: UnitId,
     /// In whose name; none for the agent itself.
     pub(super) account: Option<ServiceAccount>,
-    pub(super) candidates: Vec<Member>,
-    pub(super) members: usize,
+    /// Each with the change that it left in.
+    pub(super) candidates: Vec<(Member, Departure)>,
     pub(super) wanted: usize,
     pub(super) removal: bool,
     pub(super) allow_empty: bool,
@@ -64,21 +66,20 @@ impl PruneJob {
         let mut outcome = PruneOutcome::default();
         let cluster = &tools.cluster.acting_as(self.account.as_ref());
         let leaving: BTreeSet<ObjectId> =
-            self.candidates.iter().map(|member| member.object.id.clone()).collect();
+            self.candidates.iter().map(|(member, _)| member.object.id.clone()).collect();
         let found = futures::stream::iter(self.candidates.clone())
-            .map(|member| {
+            .map(|(member, left)| {
                 let leaving = &leaving;
                 async move {
                     let _seat = tools.seat().await;
                     let found = Box::pin(look(tools, cluster, &member.object, leaving)).await;
-                    (member, found)
+                    Candidate { member, left, found }
                 }
             })
             .buffered(AT_ONCE);
-        let found: Vec<(Member, Found)> = found.collect().await;
+        let found: Vec<Candidate> = found.collect().await;
         let scope = Scope {
             unit: &self.unit,
-            members: self.members,
             wanted: self.wanted,
             removal: self.removal,
             allow_empty: self.allow_empty,
@@ -88,7 +89,7 @@ impl PruneJob {
         outcome.asked = asked;
 
         let mut steps: BTreeMap<Leave, Vec<(ObjectRef, Uid)>> = BTreeMap::new();
-        for ((member, _), verdict) in found.into_iter().zip(verdicts) {
+        for (Candidate { member, .. }, verdict) in found.into_iter().zip(verdicts) {
             let object = member.object;
             match verdict {
                 Verdict::Delete(uid) => steps.entry(Leave::of(&object.id)).or_default().push((object, uid)),

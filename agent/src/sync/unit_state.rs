@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use flotilla_core::guard::Subject;
+use flotilla_core::guard::{Departures, Subject};
 use flotilla_core::plan::{Access, Claim, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
 use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
@@ -28,6 +28,8 @@ pub(super) struct UnitState {
     pub(super) kept: Vec<Kept>,
     /// The approvals that the guards asked for last, and what they are about.
     pub(super) asked: Vec<(Digest, Subject)>,
+    /// In which change each object left that is still on the unit's list, or may come there by what is under way.
+    pub(super) departures: Departures,
     pub(super) drift: Vec<Drift>,
     /// The tolerated drift that was looked at, as it was seen.
     pub(super) inspected: BTreeMap<ObjectId, Option<Digest>>,
@@ -60,6 +62,7 @@ impl Default for UnitState {
             prune_findings: Vec::new(),
             kept: Vec::new(),
             asked: Vec::new(),
+            departures: Departures::default(),
             drift: Vec::new(),
             inspected: BTreeMap::new(),
             corrected: 0,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Generation;
-use crate::guard::{self, Approvals, Found, Inside, Limits, Scope, There, Verdict};
+use crate::guard::{self, Approvals, Candidate, Departure, Found, Inside, Limits, Scope, There, Verdict};
 use crate::order::{Links, broken_links};
 use crate::unit::UnitSpec;
 use proptest::prelude::*;
@@ -138,7 +138,8 @@ impl World {
 
     fn prune(&mut self, plan: &UnitPlan) -> bool {
         let mut gone = BTreeSet::new();
-        let candidates: Vec<(Member, Found)> = plan
+        let left = Departure { generation: Generation(1), wanted: 1 };
+        let candidates: Vec<Candidate> = plan
             .leaving
             .iter()
             .filter(|(_, leaving)| *leaving == Leaving::Judge)
@@ -153,14 +154,12 @@ impl World {
                         inside: Inside::NoContainer,
                     }),
                 };
-                (member.clone(), found)
+                Candidate { member: member.clone(), left, found }
             })
             .collect();
-        let members = self.inventory.units.get(&plan.unit).map_or(0, |unit| unit.members.len());
         let scope = Scope {
             unit: &plan.unit,
-            members,
-            wanted: members,
+            wanted: 1,
             removal: matches!(plan.target, Target::Removed(..)),
             allow_empty: true,
             cluster_empties: false,
@@ -168,7 +167,7 @@ impl World {
         let verdicts =
             guard::judge(&scope, &candidates, &Approvals::default(), Limits { share: 1.0, floor: 1 })
                 .verdicts;
-        for ((member, _), verdict) in candidates.iter().zip(verdicts) {
+        for (Candidate { member, .. }, verdict) in candidates.iter().zip(verdicts) {
             match verdict {
                 Verdict::Delete(_) => {
                     self.there.remove(&member.object.id);

@@ -17,8 +17,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use self::faults::{FAULTS, Fault};
-use self::world::CLUSTER;
 pub use self::world::World;
+use self::world::{CLUSTER, Kept};
 use crate::wait::eventually;
 
 /// What came of a fault.
@@ -85,8 +85,12 @@ pub async fn measure(faults: &[Fault], runs: u32, seconds: Option<u64>, seed: u6
                     world = Some(here);
                 }
                 Err(error) => {
-                    eprintln!("  FAILED: {error:#}; the logs are in {}", here.keep());
-                    row.failures.push(format!("seed {seed}: {error:#}"));
+                    let Kept { place, units, log } = here.keep().await;
+                    let units = units.join("; ");
+                    eprintln!("  FAILED: {error:#}\n  units: {units}\n  the agent's last words:");
+                    log.iter().rev().for_each(|line| eprintln!("    {line}"));
+                    eprintln!("  all of it is in {place}");
+                    row.failures.push(format!("seed {seed}: {error:#}; units: {units}"));
                 }
             }
         }

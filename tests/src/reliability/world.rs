@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use flotilla_proto::api;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ClusterOptions;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, ready};
 use crate::git::{Change, file, remove};
 use crate::manifests::{app, config_map};
 use crate::objects::{self, ObjectRef, apply, resource_versions};
 
 pub(super) const CLUSTER: &str = "one";
+/// What the hub was told of the units when a run failed, beside the logs.
+const UNITS: &str = "units.json";
+/// So many lines of the agent's are shown where a run failed; its log has all.
+const TAIL: usize = 30;
 const VALUE: &str = "/data/value";
 /// So many that none is changed by hand often enough to be taken for fought over.
 const STEADY: u32 = 60;
@@ -30,6 +35,23 @@ pub struct World {
     steady: BTreeMap<String, String>,
     bystanders: BTreeMap<ObjectRef, String>,
     folder: TempDir,
+}
+
+/// What there is to explain a run that failed.
+pub(super) struct Kept {
+    pub(super) place: String,
+    /// Of the units that are not as they should be, a line each.
+    pub(super) units: Vec<String>,
+    /// The agent's last lines, the last one first.
+    pub(super) log: Vec<String>,
+}
+
+/// A unit's state in a line: its first finding, and why the first of the objects is kept that are.
+fn tell(unit: &api::Unit) -> String {
+    let api::Unit { unit: name, phase, message, findings, kept, .. } = unit;
+    let finding = findings.first().map(|it| format!("; {} {}: {}", it.object.name, it.reason, it.message));
+    let waits = kept.first().map(|it| format!("; {} kept, first {}: {}", kept.len(), it.object.name, it.why));
+    format!("{name} is {phase} ({message}){}{}", finding.unwrap_or_default(), waits.unwrap_or_default())
 }
 
 fn config(name: &str) -> ObjectRef {
@@ -189,9 +211,27 @@ impl World {
         Ok(deletions)
     }
 
-    /// Leaves the logs for somebody to look into, and says where.
-    pub(super) fn keep(&mut self) -> String {
+    /// Leaves the logs of all programs for somebody to look into, with what the hub was told of the cluster's units, and says
+    /// where, and what the agent said last.
+    pub(super) async fn keep(&mut self) -> Kept {
         self.fleet.keep_folder();
-        self.fleet.folder().display().to_string()
+        self.folder.disable_cleanup(true);
+        let log = self.fleet.member(CLUSTER).agent().log().unwrap_or_else(|error| format!("{error:#}"));
+        let units = match self.fleet.units(CLUSTER).await {
+            Ok(units) => units.into_values().collect(),
+            Err(error) => {
+                eprintln!("  nobody says how the units are: {error:#}");
+                Vec::new()
+            }
+        };
+        let (folder, audit) = (self.fleet.folder(), self.folder.path());
+        if let Err(error) = fs::write(folder.join(UNITS), json!(units).to_string()) {
+            eprintln!("  cannot write down how the units are: {error}");
+        }
+        Kept {
+            place: format!("{} and {}", folder.display(), audit.display()),
+            units: units.iter().filter(|unit| !ready(unit) || !unit.kept.is_empty()).map(tell).collect(),
+            log: log.lines().rev().take(TAIL).map(str::to_owned).collect(),
+        }
     }
 }

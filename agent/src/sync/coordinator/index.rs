@@ -182,6 +182,9 @@ impl Coordinator {
         }
         if self.discovery != self.tools.cluster.discovery().generation() {
             self.index();
+            if let Some(desired) = self.desired.clone() {
+                self.note_departures(&desired, None);
+            }
             let failed = self.units.iter_mut().filter(|(_, state)| state.has_failed());
             self.dirty.extend(failed.map(|(id, _)| id.clone()));
         }

@@ -1,6 +1,7 @@
 //! The loop: reads the state anew, plans each dirty unit, starts its work, takes what became of it. It alone holds the
 //! state; whatever wakes it carries nothing.
 
+mod departures;
 mod finish;
 mod index;
 mod left;
@@ -206,6 +207,8 @@ impl Coordinator {
     }
 
     fn adopt(&mut self, desired: Arc<DesiredState>) {
+        // What has left so far left with states before this one.
+        self.complete_identities();
         let old = self.desired.replace(desired.clone());
         self.remove_all = false;
         for (id, entry) in desired.units() {
@@ -237,6 +240,7 @@ impl Coordinator {
             }
         }
         self.index();
+        self.note_departures(&desired, old.as_deref());
         self.dirty.extend(self.all_units());
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flotilla_core::guard::Subject;
+use flotilla_core::guard::{Departures, Subject};
 use flotilla_core::{Digest, ObjectId, UnitId};
 
 use super::Coordinator;
@@ -26,7 +26,8 @@ impl Coordinator {
             }
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
-                Some((standing, marks)) => {
+                Some(memory::Remembered { standing, marks, departures }) => {
+                    self.units.entry(unit.clone()).or_default().departures = departures;
                     self.shared.runs(&unit, standing.last.clone());
                     self.standings.insert(unit, standing);
                     self.marks.extend(marks);
@@ -48,7 +49,9 @@ impl Coordinator {
                     .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
                     .collect();
                 let marks = ids.iter().filter_map(|id| self.marks.get_key_value(id));
-                self.shared.memory.store(&unit.to_string(), memory::write(standing, marks))
+                let departures = self.units.get(unit).map(|state| &state.departures);
+                let record = memory::write(standing, marks, departures.unwrap_or(&Departures::default()));
+                self.shared.memory.store(&unit.to_string(), record)
             }
         };
         if let Err(error) = result {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flotilla_core::guard::{Departure, Limits};
 use flotilla_core::ignore::Ignores;
+use flotilla_core::inventory::Member;
 use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::{Digest, ObjectId, UnitId};
 use tokio::time::Instant;
@@ -182,23 +184,20 @@ impl Coordinator {
         };
         let empties = !self.remove_all
             && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
+        let now = Departure { generation: desired.generation, wanted };
+        let left = |member: &Member| state.departures.get(&member.object.id).unwrap_or(now);
+        let candidates = judge.into_iter().map(|member| (left(&member), member));
+        let candidates = candidates.map(|(left, member)| (member, left)).collect();
         let job = PruneJob {
             unit: id.clone(),
             account: plan.account.clone(),
-            members: self
-                .tools
-                .book
-                .view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len())),
-            candidates: judge,
+            candidates,
             wanted,
             removal: matches!(plan.target, Target::Removed(..)),
             allow_empty,
             cluster_empties: empties,
             approvals: lock(&self.shared.approvals).clone(),
-            limits: flotilla_core::guard::Limits {
-                share: self.shared.options.prune_share,
-                floor: self.shared.options.prune_floor,
-            },
+            limits: Limits { share: self.shared.options.prune_share, floor: self.shared.options.prune_floor },
             current: Arc::new(current),
         };
         self.start(plan.clone(), move |tools| Box::pin(async move { Work::Prune(job.run(&tools).await) }));
