@@ -23,7 +23,7 @@ use super::{Ledger, Releases};
 use crate::desired::project::{known_units, project};
 use crate::desired::{Board, Published};
 use crate::metrics::Metrics;
-use crate::sources::{ClusterSources, Library, SourceEvent};
+use crate::sources::{ClusterSources, Library, Pinned, SourceEvent};
 use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView, SourceFacts, UnitFacts};
 
@@ -44,6 +44,8 @@ pub struct Worker {
     board: Arc<Board>,
     ledger: Arc<dyn Ledger>,
     sources: Arc<Library>,
+    /// What the sources are at in this round.
+    pinned: Pinned,
     cache: RenderCache,
     releases: Arc<Releases>,
     commit: Option<Commit>,
@@ -106,6 +108,7 @@ impl Worker {
             board,
             ledger,
             sources,
+            pinned: Pinned::default(),
             cache,
             releases,
             commit,
@@ -156,6 +159,7 @@ impl Worker {
                 ClusterFacts { assigned: false, problems: vec![problem], ..remembered.facts.clone() }
             });
         }
+        self.pinned = Pinned::default();
         view
     }
 
@@ -287,7 +291,7 @@ impl Worker {
         }
         let suspended = self.ledger.suspended(name)?;
         let by_hand = |id: &UnitId| suspended.covers(id);
-        let sources = ClusterSources::new(&self.sources, name, &cluster.groups);
+        let sources = ClusterSources::new(&self.sources, &self.pinned, name, &cluster.groups);
         let current = self.board.current(name);
         let (mut known, is_heard) = self.ledger.known_units(name)?;
         let recorded = known.clone();
@@ -395,7 +399,7 @@ impl Worker {
             let Some(tree) = commit.parse().ok().and_then(|id| self.artifact(&id).ok()) else { continue };
             let Ok(fleet) = discover(&*tree.files, &self.config.clusters) else { continue };
             let Some(then) = fleet.clusters.get(&cluster.name) else { continue };
-            let sources = ClusterSources::new(&self.sources, &cluster.name, &cluster.groups);
+            let sources = ClusterSources::new(&self.sources, &self.pinned, &cluster.name, &cluster.groups);
             let Ok(render) = render_cluster(&self.inputs(&tree, &sources, renders), then) else { continue };
             for (id, rendered) in render.units {
                 if let Some(unit) = rendered.unit

@@ -15,7 +15,7 @@ use flotilla_runtime::tasks::chain;
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
 
-use super::library::Demand;
+use super::library::{Demand, Pinned};
 use super::{Library, Scope};
 
 /// How deep repositories may include each other.
@@ -26,20 +26,25 @@ const REMOTE_TIMEOUT: u32 = 60;
 /// For one cluster and one round.
 pub struct ClusterSources<'a> {
     library: &'a Library,
+    /// What this round has used so far, for this cluster or another.
+    pinned: &'a Pinned,
     cluster: &'a ClusterName,
     groups: &'a Groups,
     /// What the cluster's last render defined, and what this one has asked for.
     defined: Mutex<BTreeMap<SourceId, Source>>,
     /// What builds asked for outside of their sources, each as often as the one that is in the greatest hurry.
     remotes: Mutex<BTreeMap<SourceId, Source>>,
-    /// What was used so far: all units of a round see one revision, whatever is fetched meanwhile.
-    pinned: Mutex<BTreeMap<(SourceId, Digest), Result<Fetched, String>>>,
 }
 
 impl<'a> ClusterSources<'a> {
-    pub fn new(library: &'a Library, cluster: &'a ClusterName, groups: &'a Groups) -> Self {
+    pub fn new(
+        library: &'a Library,
+        pinned: &'a Pinned,
+        cluster: &'a ClusterName,
+        groups: &'a Groups,
+    ) -> Self {
         let defined = Mutex::new(library.defined(cluster));
-        Self { library, cluster, groups, defined, remotes: Mutex::default(), pinned: Mutex::default() }
+        Self { library, pinned, cluster, groups, defined, remotes: Mutex::default() }
     }
 
     /// Tells the library what this cluster's render defined.
@@ -84,7 +89,7 @@ impl<'a> ClusterSources<'a> {
             Ok(wanted) => {
                 let key = wanted.key();
                 // What nobody reads is fetched as well, as by Flux.
-                drop(self.library.content(self.cluster, source, &wanted));
+                drop(self.library.content(self.pinned, self.cluster, source, &wanted));
                 demand(Some(key), None)
             }
         }
@@ -193,17 +198,11 @@ impl<'a> ClusterSources<'a> {
             return self.chart_of_tree(chart, depth);
         }
         let wanted = self.wanted(source)?;
-        let own = self.pinned(source, &wanted)?;
+        let own = self.library.content(self.pinned, self.cluster, source, &wanted)?;
         match &source.spec {
             SourceSpec::Git(git) if !git.include.is_empty() => self.with_included(git, own, depth),
             _ => Ok(own),
         }
-    }
-
-    fn pinned(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
-        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = pinned.entry((source.id.clone(), wanted.key()));
-        entry.or_insert_with(|| self.library.content(self.cluster, source, wanted)).clone()
     }
 
     /// A chart that is a folder of a GitRepository or Bucket.

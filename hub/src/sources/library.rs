@@ -50,6 +50,18 @@ struct Inner {
     seen: HashMap<(ClusterName, SourceId), Fetched>,
 }
 
+/// What sources were at when a round first used them: all units of all clusters see the same, whatever is fetched
+/// meanwhile.
+#[derive(Default)]
+pub struct Pinned(Mutex<BTreeMap<Digest, Result<Fetched, String>>>);
+
+impl Pinned {
+    fn first(&self, key: Digest, answer: impl FnOnce() -> Result<Fetched, String>) -> Result<Fetched, String> {
+        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.entry(key).or_insert_with(answer).clone()
+    }
+}
+
 /// One source of one cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Demand {
@@ -127,10 +139,12 @@ impl Library {
         self.wanted.subscribe()
     }
 
-    /// What there is of a cluster's source, from before a restart too. Blocks on the disk where it is asked for the
-    /// first time. A suspended one stays at what it was, though others may follow the same.
+    /// What there is of a cluster's source, from before a restart too; what is `pinned` stays as it is. Blocks on the
+    /// disk where it is asked for the first time. A suspended one stays at what it was, though others may follow the
+    /// same.
     pub(super) fn content(
         &self,
+        pinned: &Pinned,
         cluster: &ClusterName,
         source: &Source,
         wanted: &Wanted,
@@ -152,7 +166,7 @@ impl Library {
             let content = inner.seen.get(&seen).cloned();
             return content.ok_or_else(|| "is suspended, and what it was at is not known".into());
         }
-        let content = slot.answer()?;
+        let content = pinned.first(key, || slot.answer())?;
         inner.seen.insert(seen, content.clone());
         Ok(content)
     }

@@ -28,7 +28,7 @@ use flotilla_source::flux::Policy;
 
 pub use cluster::ClusterSources;
 pub use events::{SourceEvent, SourceEvents};
-pub use library::Library;
+pub use library::{Library, Pinned};
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};
 pub use vault::{Scope, SecretPlace, Vault, VaultError};

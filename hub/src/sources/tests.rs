@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use flotilla_core::source::{HelmChart, ReconcileStrategy, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::{ClusterName, UnitEntry};
 use flotilla_kustomize::files::TreePath;
-use flotilla_render::Sources;
+use flotilla_render::{Groups, Sources};
 use flotilla_render::helm::{Limits, Program};
 use flotilla_source::flux::Policy;
 use flotilla_source::{GitRepo, GitSpec, Reach};
 
-use super::{ClusterSources, Library, SourceSettings, run};
+use super::{ClusterSources, Library, Pinned, SourceSettings, run};
 use crate::desired::Board;
 use crate::fleet::{FleetConfig, Releases, Worker};
 use crate::store::{MemoryStore, Records};
@@ -273,8 +273,6 @@ async fn a_repository_includes_folders_of_others() {
 
 #[test]
 fn secrets_of_groups_stand_between_those_of_the_cluster_and_of_the_fleet() {
-    use flotilla_render::{Groups, Sources};
-
     let bench = Bench::new();
     let vault = Arc::new(super::Vault::open(bench.folder.path(), bench.records.clone()).unwrap());
     let mounted = bench.path("mounted");
@@ -297,7 +295,8 @@ fn secrets_of_groups_stand_between_those_of_the_cluster_and_of_the_fleet() {
     let find = |groups: &[&str], unclear: Option<&str>, name: &str| {
         let of = groups.iter().map(|group| (*group).to_owned()).collect();
         let groups = Groups { of, unclear: unclear.map(str::to_owned) };
-        let sources = super::ClusterSources::new(&library, &edge, &groups);
+        let pinned = Pinned::default();
+        let sources = ClusterSources::new(&library, &pinned, &edge, &groups);
         let found = sources.secret("team", name).map_err(|error| error.to_string())?;
         Ok::<_, String>(found.map(|data| String::from_utf8(data["key"].clone()).unwrap()))
     };
@@ -317,6 +316,41 @@ fn secrets_of_groups_stand_between_those_of_the_cluster_and_of_the_fleet() {
     std::fs::write(folder.join("key"), "mounted").unwrap();
     assert_eq!(find(&["west"], None, "a"), scope("mounted"));
     assert!(find(&[], Some("x.yaml:1: bad"), "a").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_clusters_of_a_round_see_a_source_at_one_revision() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("map.yaml", &map("a"))]);
+    let defined = bench.source("repo", "");
+    commit(
+        &bench.path("fleet"),
+        &[("clusters/x/repo.yaml", &defined), ("clusters/y/repo.yaml", &defined)],
+    );
+    let library = bench.library(|_| {});
+    let mut worker = bench.worker(&library);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    until(&mut worker, &library, || library.view().iter().any(|source| source.ready)).await;
+    let (x, y): (ClusterName, ClusterName) = ("x".parse().unwrap(), "y".parse().unwrap());
+    let source = library.defined(&x).into_values().next().unwrap();
+    let groups = Groups::default();
+    let revision = |pinned: &Pinned, cluster: &ClusterName| {
+        ClusterSources::new(&library, pinned, cluster, &groups).content(&source).unwrap().revision
+    };
+    let pinned = Pinned::default();
+    let before = revision(&pinned, &x);
+
+    commit(&bench.path("repo"), &[("map.yaml", &map("b"))]);
+    drop(library.hurry(|_, _| true));
+    until(&mut worker, &library, || library.view().iter().all(|source| source.revision != before)).await;
+    assert_eq!(revision(&pinned, &y), before, "fetched meanwhile");
+    assert_eq!(revision(&pinned, &x), before);
+    let next = Pinned::default();
+    assert_ne!(revision(&next, &y), before);
+    assert_eq!(revision(&next, &x), revision(&next, &y));
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +376,8 @@ async fn a_chart_in_a_repository_has_its_version_or_the_revision_too() {
         });
         let id = SourceId::new(SourceKind::HelmChart, "team", "web");
         let source = Source { id, interval: 60, timeout: 60, suspend: false, spec };
-        ClusterSources::new(&library, &cluster, &flotilla_render::Groups::default()).content(&source).unwrap()
+        let (pinned, groups) = (Pinned::default(), Groups::default());
+        ClusterSources::new(&library, &pinned, &cluster, &groups).content(&source).unwrap()
     };
     let revision = library.view()[0].revision.clone();
     let commit = revision.split_once("sha1:").unwrap().1;
