@@ -104,6 +104,8 @@ pub(crate) struct Session {
     removed: bool,
     /// Whether anything arrived for the download since the last look.
     progress: bool,
+    /// Whether a state was taken since the last look.
+    taken: bool,
     out: VecDeque<v1::AgentMessage>,
 }
 
@@ -128,6 +130,7 @@ impl Session {
             failures: 0,
             removed: false,
             progress: false,
+            taken: false,
             out: VecDeque::new(),
         };
         session.send(Out::Hello(hello));
@@ -179,7 +182,14 @@ impl Session {
     /// The state is durable, or held in memory only, for the reason given.
     pub(crate) fn saved(&mut self, state: &Arc<DesiredState>, held: Option<String>) {
         self.current = Some(state.clone());
+        self.taken = true;
         self.received(held);
+    }
+
+    /// Whether a state was taken since the last call. It may be one under which every unit is what it was already: then
+    /// the engine has nothing new to say, and still the hub waits to hear that this state is applied.
+    pub(crate) fn has_taken(&mut self) -> bool {
+        std::mem::take(&mut self.taken)
     }
 
     /// What was held in memory is durable now.

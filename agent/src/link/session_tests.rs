@@ -209,6 +209,22 @@ fn a_first_state_and_a_change_arrive_with_the_change_only() {
 }
 
 #[test]
+fn a_state_that_changes_no_unit_is_still_to_be_told_of() {
+    let (mut agent, mut hub) = (Agent::new(), Hub::default());
+    hub.publish(&[("root", &["a"]), ("kustomization/x/gone", &[])]);
+    converse(&mut agent, &mut hub);
+    assert!(agent.session.has_taken());
+    assert!(!agent.session.has_taken(), "told once");
+    // The hub has heard that the unit is gone, and names it no more.
+    hub.publish(&[("root", &["a"])]);
+    for message in hub.manifest() {
+        agent.receive(message).unwrap();
+    }
+    assert_eq!(agent.running, Some(hub.newest()));
+    assert!(agent.session.has_taken());
+}
+
+#[test]
 fn a_lower_generation_is_refused_with_the_one_that_is_here() {
     let (mut agent, mut hub) = (Agent::new(), Hub::default());
     hub.publish(&[("root", &["a"])]);

@@ -172,6 +172,9 @@ impl Stream<'_> {
                                 break;
                             }
                         }
+                        if self.session.has_taken() {
+                            report_at.get_or_insert_with(|| next_report(reported));
+                        }
                         if self.heartbeat != before {
                             beat = heard + self.heartbeat;
                         }

@@ -56,7 +56,11 @@ struct Inner {
 pub struct Pinned(Mutex<BTreeMap<Digest, Result<Fetched, String>>>);
 
 impl Pinned {
-    fn first(&self, key: Digest, answer: impl FnOnce() -> Result<Fetched, String>) -> Result<Fetched, String> {
+    fn first(
+        &self,
+        key: Digest,
+        answer: impl FnOnce() -> Result<Fetched, String>,
+    ) -> Result<Fetched, String> {
         let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pinned.entry(key).or_insert_with(answer).clone()
     }

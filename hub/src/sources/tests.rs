@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use flotilla_core::source::{HelmChart, ReconcileStrategy, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::{ClusterName, UnitEntry};
 use flotilla_kustomize::files::TreePath;
-use flotilla_render::{Groups, Sources};
 use flotilla_render::helm::{Limits, Program};
+use flotilla_render::{Groups, Sources};
 use flotilla_source::flux::Policy;
 use flotilla_source::{GitRepo, GitSpec, Reach};
 
@@ -323,10 +323,7 @@ async fn all_clusters_of_a_round_see_a_source_at_one_revision() {
     let bench = Bench::new();
     commit(&bench.path("repo"), &[("map.yaml", &map("a"))]);
     let defined = bench.source("repo", "");
-    commit(
-        &bench.path("fleet"),
-        &[("clusters/x/repo.yaml", &defined), ("clusters/y/repo.yaml", &defined)],
-    );
+    commit(&bench.path("fleet"), &[("clusters/x/repo.yaml", &defined), ("clusters/y/repo.yaml", &defined)]);
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
     let shutdown = tokio_util::sync::CancellationToken::new();

@@ -283,4 +283,7 @@ async fn a_broken_root_holds_its_cluster_and_no_other() {
     fleet.commit("Mend it", &files).await.unwrap();
     fleet.vanishes("one", &config("of-one")).await.unwrap();
     fleet.in_sync(&["one", "two"]).await.unwrap();
+    // The next state names the removed unit no more: there is nothing to do and nothing to report, and it is in sync.
+    fleet.reconcile().await.unwrap();
+    fleet.in_sync(&["one", "two"]).await.unwrap();
 }
