@@ -1,7 +1,7 @@
 //! The inventory as lines: which line stands in which part, how it reads and how it is written. Lines are made when
 //! they are written: what is kept is the inventory itself, and where a line stands if that is not the first part.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use flotilla_core::inventory::{Held, Inventory, Member, Uid};
 use flotilla_core::order::Links;
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::SYSTEM_NAMESPACE;
 use super::{BUCKETS, KEY, NAME, PART_BYTES};
+
+/// So many contents are remembered that may have been written.
+const SENT: usize = 32;
 
 /// A bucket and the number of a part in it.
 pub(super) type Key = (u8, u32);
@@ -50,7 +53,35 @@ pub(super) struct Part {
     pub(super) version: String,
     /// What we wrote last, to tell our own write from another's.
     pub(super) written: Option<Digest>,
+    /// What we sent since, of which nobody said whether it was written; the oldest is first.
+    pub(super) sent: VecDeque<Digest>,
     pub(super) dirty: bool,
+}
+
+impl Part {
+    /// Something is about to be sent.
+    pub(super) fn sends(&mut self, content: &str) {
+        let digest = Digest::of(content.as_bytes());
+        if !self.sent.contains(&digest) {
+            if self.sent.len() == SENT {
+                self.sent.pop_front();
+            }
+            self.sent.push_back(digest);
+        }
+    }
+
+    /// It was written, as this version.
+    pub(super) fn wrote(&mut self, content: &str, version: String) {
+        self.version = version;
+        self.written = Some(Digest::of(content.as_bytes()));
+        self.sent.clear();
+    }
+
+    /// Whether we may have written this.
+    fn is_ours(&self, content: &str) -> bool {
+        let digest = Digest::of(content.as_bytes());
+        self.written == Some(digest) || self.sent.contains(&digest)
+    }
 }
 
 #[derive(Default)]
@@ -300,8 +331,39 @@ impl Pages {
         content
     }
 
+    /// Takes what a conflict shows of a part: our own write whose answer was lost, a change that leaves the lines alone, or
+    /// another writer's, whose lines are taken in beside ours.
+    pub(super) fn take_conflict(&mut self, key: Key, there: Option<ConfigMap>) {
+        let Some(part) = self.parts.get_mut(&key) else { return };
+        let Some(map) = there else {
+            part.version.clear();
+            return;
+        };
+        let content = map.data.get(KEY).map(String::as_str).unwrap_or_default();
+        part.version = map.metadata.resource_version;
+        if part.is_ours(content) {
+            return;
+        }
+        self.contended = true;
+        for text in content.lines() {
+            match serde_json::from_str::<Line>(text) {
+                Ok(line) if self.knows(&line) => {}
+                Ok(line) => self.take(key, line),
+                Err(error) => {
+                    let part = self.parts.entry(key).or_default();
+                    if !part.opaque.iter().any(|known| known == text) {
+                        part.opaque.push(text.to_owned());
+                        let name = &map.metadata.name;
+                        self.damage = Some(format!("a line of {name} that somebody else wrote: {error}"));
+                    }
+                }
+            }
+        }
+        self.settle(key);
+    }
+
     /// After lines of others came into a part: its size.
-    pub(super) fn settle(&mut self, key: Key) {
+    fn settle(&mut self, key: Key) {
         let bytes = self.content(key).len();
         if let Some(part) = self.parts.get_mut(&key) {
             part.bytes = bytes;

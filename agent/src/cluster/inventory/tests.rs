@@ -97,3 +97,41 @@ fn what_cannot_be_read_is_damage_and_survives_a_write() {
     book.list(&unit, None, [member("y", None)]);
     assert!(maps(&book)[0].data[KEY].contains("the future"));
 }
+
+#[test]
+fn a_write_of_our_own_whose_answer_was_lost_is_nobody_elses() {
+    let unit = UnitId::kustomization("f", "a");
+    let key = (bucket(&unit), 0);
+    let there = |content: String, version: &str| ConfigMap {
+        metadata: flotilla_core::live::Metadata { resource_version: version.into(), ..Default::default() },
+        data: BTreeMap::from([(KEY.to_owned(), content)]),
+    };
+    let book = book(vec![]);
+    let send = |names: &[&str]| {
+        book.pages().inventory.units.clear();
+        book.list(&unit, None, names.iter().map(|name| member(name, None)));
+        let mut pages = book.pages();
+        let content = pages.content(key);
+        pages.parts.get_mut(&key).unwrap().sends(&content);
+        content
+    };
+    let first = send(&["x"]);
+    book.pages().parts.get_mut(&key).unwrap().wrote(&first, "1".into());
+    // Of three writes nobody answers; the first of them was done.
+    let done = send(&["x", "y"]);
+    send(&["y"]);
+    send(&["z"]);
+    book.pages().take_conflict(key, Some(there(done.clone(), "2")));
+    assert!(!book.take_contended());
+    assert_eq!(maps(&book)[0].data[KEY], text(&line_of(&unit, &member("z", None))) + "\n");
+    assert_eq!(book.pages().parts[&key].version, "2");
+
+    let other = done + &text(&line_of(&unit, &member("other", None)));
+    book.pages().take_conflict(key, Some(there(other, "3")));
+    assert!(book.take_contended());
+    assert_eq!(
+        book.view(|inventory| inventory.units[&unit].members.len()),
+        4,
+        "what somebody else wrote is taken in"
+    );
+}

@@ -1,6 +1,5 @@
 //! The task that writes the inventory into the cluster, and what it does about others who write there.
 
-use flotilla_core::Digest;
 use futures::StreamExt;
 use http::Method;
 use serde_json::json;
@@ -8,7 +7,7 @@ use serde_json::json;
 use super::super::discovery::Resource;
 use super::super::request::{Call, Failure, chain};
 use super::super::{Cluster, SYSTEM_NAMESPACE};
-use super::pages::{ConfigMap, Key, Line};
+use super::pages::{ConfigMap, Key};
 use super::{Book, KEY, LAZY, MARK, NAME};
 
 impl Book {
@@ -65,6 +64,7 @@ impl Book {
             let content = pages.content(key);
             let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
             part.dirty = false;
+            part.sends(&content);
             (content, part.version.clone())
         };
         let result = self.replace(cluster, key, &content, &version).await;
@@ -73,8 +73,7 @@ impl Book {
             let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
             match result {
                 Ok(version) => {
-                    part.version = version;
-                    part.written = Some(Digest::of(content.as_bytes()));
+                    part.wrote(&content, version);
                     return Ok(());
                 }
                 Err(failure) => {
@@ -84,7 +83,7 @@ impl Book {
             }
         };
         if failure.is_conflict() {
-            self.settle(cluster, key, &content).await?;
+            self.settle(cluster, key).await?;
         }
         if failure.is_not_found() {
             // Either the namespace is not there yet, or somebody deleted the ConfigMap: it is made anew.
@@ -118,40 +117,14 @@ impl Book {
         Ok(answer.metadata.resource_version)
     }
 
-    /// After a conflict: our own write whose answer was lost, a change that leaves the lines alone, or another writer,
-    /// whose lines are taken in beside ours.
-    async fn settle(&self, cluster: &Cluster, key: Key, wanted: &str) -> Result<(), Failure> {
+    /// After a conflict: looks who wrote.
+    async fn settle(&self, cluster: &Cluster, key: Key) -> Result<(), Failure> {
         let name = format!("{NAME}{}-{}", key.0, key.1);
         let there: Option<ConfigMap> = match cluster.get_path(Resource::inventory_path(&name)).await {
             Err(failure) if failure.is_not_found() => None,
             other => Some(other?),
         };
-        let mut pages = self.pages();
-        let Some(part) = pages.parts.get_mut(&key) else { return Ok(()) };
-        let Some(map) = there else {
-            part.version.clear();
-            return Ok(());
-        };
-        let content = map.data.get(KEY).map(String::as_str).unwrap_or_default();
-        part.version = map.metadata.resource_version;
-        if content == wanted || part.written == Some(Digest::of(content.as_bytes())) {
-            return Ok(());
-        }
-        pages.contended = true;
-        for text in content.lines() {
-            match serde_json::from_str::<Line>(text) {
-                Ok(line) if pages.knows(&line) => {}
-                Ok(line) => pages.take(key, line),
-                Err(error) => {
-                    let part = pages.parts.entry(key).or_default();
-                    if !part.opaque.iter().any(|known| known == text) {
-                        part.opaque.push(text.to_owned());
-                        pages.damage = Some(format!("a line of {name} that somebody else wrote: {error}"));
-                    }
-                }
-            }
-        }
-        pages.settle(key);
+        self.pages().take_conflict(key, there);
         Ok(())
     }
 }
