@@ -84,7 +84,7 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
     stamp(&mut object, args.pos);
     let mut resource = Resource::new(object);
     resource.needs_hash = !options.is_some_and(|o| o.disable_name_suffix_hash);
-    resource.behavior = Behavior::read(&args.behavior);
+    resource.behavior = Some(Behavior::read(&args.behavior));
     resource.ensure_annotations();
     Ok(resource)
 }

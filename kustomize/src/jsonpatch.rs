@@ -1,8 +1,9 @@
 //! JSON patches (RFC 6902), with the words of the library that kustomize uses.
 
-use flotilla_yaml::{Node, Pos, Style, Value};
+use flotilla_yaml::{Node, Pos, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
+use crate::notes::is_around;
 
 /// The operations of one patch.
 #[derive(Debug, Clone)]
@@ -49,6 +50,15 @@ impl JsonPatch {
         self.ops.is_empty()
     }
 
+    /// Whether an operation copies, moves or tests all annotations of an object at once.
+    pub(crate) fn meets_all_annotations(&self) -> bool {
+        self.ops.iter().any(|op| match op.kind {
+            Kind::Move | Kind::Copy => op.from.as_deref().is_some_and(notes_at),
+            Kind::Test => notes_at(&op.path),
+            _ => false,
+        })
+    }
+
     /// Applies all operations, or none if one fails.
     pub(crate) fn apply(&self, document: &mut Node) -> Res<()> {
         let mut result = document.clone();
@@ -69,14 +79,14 @@ impl JsonPatch {
 /// there and back. Later patches take the quotes over.
 fn normalise(node: &mut Node) -> Res<()> {
     let is_foreign = |n: &Node| n.as_scalar().is_some_and(|s| !is_json(s));
-    if !node.any(&|n| n.is_unresolved() || is_foreign(n) || other_style(n).is_some()) {
+    if !node.any(&|n| n.typing != Typing::Apparent || is_foreign(n) || other_style(n).is_some()) {
         return Ok(());
     }
-    let unresolved = node.is_unresolved();
-    node.set_unresolved(false);
+    let is_open = node.typing == Typing::Open;
+    node.typing = Typing::Apparent;
     match &mut node.value {
         Value::Scalar(scalar) => {
-            if unresolved || !is_json(scalar) {
+            if is_open || !is_json(scalar) {
                 let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
                 let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
                 *node = Node::from_json(&json).at_pos(node.pos);
@@ -235,6 +245,10 @@ impl Op {
             }
         }
     }
+}
+
+fn notes_at(path: &str) -> bool {
+    is_around(path.split('/').skip(1))
 }
 
 /// Whether two values are the same JSON; the order of keys does not count.

@@ -30,6 +30,7 @@ mod merge;
 mod metadata;
 mod nameref;
 mod node_ops;
+mod notes;
 mod parts;
 mod plugin;
 mod request;
@@ -41,7 +42,7 @@ mod target;
 mod transform;
 mod vars;
 
-use flotilla_yaml::{Node, Pos};
+use flotilla_yaml::{Node, Pos, SmolStr};
 
 use error::Res;
 pub use error::{BuildError, Error};
@@ -101,6 +102,8 @@ pub struct Document {
     pub node: Node,
     /// Where the object was written, or the generator that made it.
     pub origin: Origin,
+    /// The namespace that it belongs to, `default` where it names none; `None` for a kind without namespaces.
+    pub namespace: Option<SmolStr>,
 }
 
 /// A place in a file.
@@ -169,7 +172,11 @@ fn finish(cx: Context, result: Res<ResMap>) -> Result<Output, BuildError> {
         return Err(BuildError::Needs(needs));
     }
     let map = result.map_err(|e| BuildError::Failed(e.into_error(&sources)))?;
-    let document = |r: resource::Resource| Document { origin: origin(&sources, r.pos), node: r.node };
+    let document = |r: resource::Resource| {
+        let id = r.id();
+        let namespace = (!id.is_cluster_scoped()).then(|| id.effective_namespace().into());
+        Document { origin: origin(&sources, r.pos), node: r.node, namespace }
+    };
     let documents = map.0.into_iter().map(document).collect();
     Ok(Output { documents, notices, sources })
 }

@@ -42,6 +42,7 @@ pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
                     e.context(format!("updating name reference in '{}' field of '{id}'", spec.path))
                 })?;
                 map.0[n].node = node;
+                map.0[n].settle_links();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Small changes to nodes, with kyaml's rules about which style and kind a scalar keeps.
 
-use flotilla_yaml::{Entry, Kind, Map, Node, Pos, Scalar, SmolStr, Style, Value};
+use flotilla_yaml::{Entry, Kind, Map, Node, Pos, Scalar, SmolStr, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
 
@@ -9,19 +9,24 @@ pub(crate) fn is_quoted(node: &Node) -> bool {
     matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded)
 }
 
-/// Sets the text of a scalar that has no type of its own: it stays a string where it was quoted, else it means
-/// what it looks like. `pos` is where it is set.
+/// Whether a string stands without quotes that YAML 1.1 takes for a boolean.
+pub(crate) fn is_bare_old_bool(node: &Node) -> bool {
+    node.style == Style::Plain && node.as_scalar().is_some_and(Scalar::is_old_bool)
+}
+
+/// Sets the text of a scalar, which then has no type of its own: it stays a string where it was quoted, else it means
+/// what it looks like, until something looks at it. `pos` is where it is set.
 pub(crate) fn set_text(node: &mut Node, text: &str, pos: Pos) {
-    let quoted =
-        matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded);
-    let scalar = if quoted { Scalar::string(text) } else { Scalar::plain(text) };
-    node.value = Value::Scalar(scalar);
+    let quoted = is_quoted(node);
+    node.value = Value::Scalar(if quoted { Scalar::string(text) } else { Scalar::plain(text) });
+    node.typing = if quoted { Typing::Apparent } else { Typing::Open };
     node.pos = pos;
 }
 
 /// Sets a scalar to a string.
 pub(crate) fn set_string(node: &mut Node, text: &str, pos: Pos) {
     node.value = Value::Scalar(Scalar::string(text));
+    node.typing = Typing::Apparent;
     node.pos = pos;
     if node.style == Style::Flow {
         node.style = Style::Plain;
@@ -30,15 +35,18 @@ pub(crate) fn set_string(node: &mut Node, text: &str, pos: Pos) {
 
 /// Makes a string of a scalar that has no type yet, as kustomize does where it looks at the field.
 pub(crate) fn resolve_as_string(node: &mut Node) {
-    if node.is_unresolved() {
-        node.set_unresolved(false);
+    if node.typing == Typing::Open {
+        node.typing = Typing::Apparent;
         node.value = Value::Scalar(Scalar::string(node.text().unwrap_or_default()));
     }
 }
 
-/// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around.
-pub(crate) fn quote_unresolved(node: &mut Node) {
-    if node.as_scalar().is_some_and(|s| s.kind() != Kind::String && !s.text().is_empty()) {
+/// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around. Words that YAML 1.1
+/// takes for booleans get quotes too.
+pub(crate) fn quote_ambiguous(node: &mut Node) {
+    if is_bare_old_bool(node) {
+        node.style = Style::DoubleQuoted;
+    } else if node.as_scalar().is_some_and(|s| s.kind() != Kind::String && !s.text().is_empty()) {
         resolve_as_string(node);
     }
 }

@@ -58,7 +58,7 @@ impl ResMap {
     pub(crate) fn absorb(&mut self, mut new: Resource) -> Res<()> {
         let id = new.id();
         let matches: Vec<usize> = self.indexes_by_any_id(&|other| id.same(other));
-        let behavior = new.behavior;
+        let behavior = new.behavior.unwrap_or_default();
         match matches[..] {
             [] if matches!(behavior, Behavior::Merge | Behavior::Replace) => {
                 fail!("id {id} does not exist; cannot merge or replace").map_err(|e: Fail| {

@@ -58,7 +58,8 @@ pub(crate) struct Resource {
     pub(crate) allow_name_change: bool,
     pub(crate) allow_kind_change: bool,
     pub(crate) needs_hash: bool,
-    pub(crate) behavior: Behavior,
+    /// Only what a generator made has one.
+    pub(crate) behavior: Option<Behavior>,
     /// Whether Helm made it, which the namespace transformer leaves alone.
     pub(crate) from_helm: bool,
     /// The kinds without a namespace that the build's OpenAPI document knows, where there is one.
@@ -84,7 +85,7 @@ impl Resource {
             allow_name_change: false,
             allow_kind_change: false,
             needs_hash: false,
-            behavior: Behavior::Unspecified,
+            behavior: None,
             from_helm: false,
             scopes: None,
             vars: Vec::new(),

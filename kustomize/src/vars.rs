@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
+use flotilla_yaml::{Kind, Node, Scalar, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
@@ -86,6 +86,9 @@ fn value(map: &ResMap, var: &Var) -> Res<Node> {
         }
     }
     match lookup(&resource.node, &parts) {
+        Ok(Some(node)) if node.typing == Typing::NotString => {
+            Ok(Node::plain(node.text().unwrap_or_default()).at_pos(node.pos))
+        }
         Ok(Some(node)) => Ok(node.clone()),
         _ => failed(format!("field specified in var '{}' not found in corresponding resource", var.name)),
     }
@@ -98,7 +101,7 @@ fn is_string(node: &Node) -> bool {
 fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) -> Res<()> {
     let has = |n: &Node| n.text().is_some_and(|t| t.contains('$'));
     resolve_as_string(node);
-    if let Some(map) = node.as_map_mut().filter(|m| m.values().any(Node::is_unresolved)) {
+    if let Some(map) = node.as_map_mut().filter(|m| m.values().any(|n| n.typing == Typing::Open)) {
         map.values_mut().for_each(resolve_as_string);
     }
     match &mut node.value {

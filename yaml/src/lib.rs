@@ -32,7 +32,7 @@ mod write;
 pub use canonical::{write_canonical, write_canonical_documents};
 pub use collections::{Entry, Map, Seq};
 pub use json::JsonError;
-pub use node::{Comments, Link, Node, Pos, Style, Value};
+pub use node::{Comments, Link, Node, Pos, Style, Typing, Value};
 pub use parse::{Limits, Options, ParseError, parse, parse_with};
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;

@@ -15,6 +15,7 @@ use crate::scalar::{Kind, Scalar};
 pub struct Node {
     pub value: Value,
     pub style: Style,
+    pub typing: Typing,
     pub pos: Pos,
     extra: Option<Arc<Extra>>,
 }
@@ -25,6 +26,19 @@ pub enum Value {
     Scalar(Scalar),
     Seq(Seq),
     Map(Map),
+}
+
+/// What the type of a scalar is, for callers that set texts and types apart. Like a link, this is not written, and does
+/// not count where nodes are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Typing {
+    /// What it looks like.
+    #[default]
+    Apparent,
+    /// None: somebody made it without one. It means what it looks like until one is set.
+    Open,
+    /// Not a string, though its text or its quotes make it look like one.
+    NotString,
 }
 
 /// How a node was written, and is to be written where its content allows.
@@ -87,13 +101,12 @@ struct Extra {
     comments: Comments,
     tag: Option<SmolStr>,
     link: Option<Link>,
-    unresolved: bool,
 }
 
 impl Node {
     /// A synthetic node in the plain style, without comments.
     pub fn new(value: Value) -> Self {
-        Self { value, style: Style::Plain, pos: Pos::default(), extra: None }
+        Self { value, style: Style::Plain, typing: Typing::Apparent, pos: Pos::default(), extra: None }
     }
 
     /// `null`
@@ -289,26 +302,10 @@ impl Node {
             }
     }
 
-    /// Whether the node is a scalar that somebody made without a type: it means what it looks like until one is set.
-    /// Like a link, this is for the caller alone.
-    pub fn is_unresolved(&self) -> bool {
-        self.extra.as_ref().is_some_and(|e| e.unresolved)
-    }
-
-    /// See [`is_unresolved`](Self::is_unresolved).
-    pub fn set_unresolved(&mut self, unresolved: bool) {
-        if unresolved != self.is_unresolved() {
-            self.change_extra(|extra| extra.unresolved = unresolved);
-        }
-    }
-
     fn change_extra(&mut self, change: impl FnOnce(&mut Extra)) {
         let mut extra = self.extra.as_deref().cloned().unwrap_or_default();
         change(&mut extra);
-        let empty = extra.tag.is_none()
-            && extra.link.is_none()
-            && !extra.unresolved
-            && extra.comments == Comments::default();
+        let empty = extra.tag.is_none() && extra.link.is_none() && extra.comments == Comments::default();
         self.extra = (!empty).then(|| Arc::new(extra));
     }
 }

@@ -154,6 +154,11 @@ impl Scalar {
         }
     }
 
+    /// Whether YAML 1.1 takes its text for a boolean where it is not quoted, and this does not.
+    pub fn is_old_bool(&self) -> bool {
+        self.kind == Kind::String && old_bool(&self.text).is_some()
+    }
+
     /// The style in which a string stays one under both schemas.
     pub(crate) fn natural_style(&self) -> Style {
         if self.text.contains('\n') {

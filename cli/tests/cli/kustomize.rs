@@ -172,3 +172,63 @@ async fn flags_for_programs_change_nothing() -> anyhow::Result<()> {
     assert!(with.stderr.contains("--enable-alpha-plugins, --enable-exec, --network, --env"), "{with:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn all_flags_of_the_command_are_taken() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    write(folder.path(), "kustomization.yaml", "resources: [map.yaml]\n")?;
+    write(folder.path(), "map.yaml", MAP)?;
+    // Those that `kustomize build --help` of 5.8.1 names, and the two that it hides.
+    let all = "--as-current-user --enable-alpha-plugins --enable-exec --enable-helm -e A=b --env C --helm-api-versions a/v1 \
+               --helm-api-versions b/v1 --helm-command helm --helm-debug --helm-kube-version 1.30 --load-restrictor \
+               LoadRestrictionsNone --mount a --mount b --network --network-name bridge --output out.yaml --stack-trace \
+               --reorder none --enable-managedby-label";
+    let args: Vec<&str> = ["kustomize", "build", "."].into_iter().chain(all.split_whitespace()).collect();
+    let ran = run_in(folder.path(), &args).await?;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let written = std::fs::read_to_string(folder.path().join("out.yaml"))?;
+    assert!(written.contains("app.kubernetes.io/managed-by: kustomize-v5.8.1"), "{written}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_folder_as_output_gets_the_files_that_kustomize_writes() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let object = |version: &str, kind: &str, metadata: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {metadata}\n---\n")
+    };
+    let cluster = [
+        object("v1", "Namespace", "{name: ns}"),
+        object("rbac.authorization.k8s.io/v1", "ClusterRole", "{name: \"system:node\"}"),
+    ];
+    let [one, two] =
+        ["{name: Two}", "{name: Two, namespace: ns}"].map(|m| object("apps/v1", "Deployment", m));
+    for (name, deployment, expected) in [
+        ("one", one, ["apps_v1_deployment_two.yaml", "v1_configmap_a.yaml"]),
+        ("several", two, ["default_v1_configmap_a.yaml", "ns_apps_v1_deployment_two.yaml"]),
+    ] {
+        write(folder.path(), &format!("{name}/kustomization.yaml"), "resources: [all.yaml]\n")?;
+        write(folder.path(), &format!("{name}/all.yaml"), &(cluster.concat() + &deployment + MAP))?;
+        let out = folder.path().join(format!("{name}-out"));
+        std::fs::create_dir(&out)?;
+        let out_text = out.to_str().context("a path")?;
+        let ran = run_in(folder.path(), &["kustomize", "build", name, "-o", out_text]).await?;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&out)? {
+            files.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        files.sort();
+        let of_cluster =
+            ["rbac.authorization.k8s.io_v1_clusterrole_system:node.yaml", "v1_namespace_ns.yaml"];
+        let mut expected: Vec<&str> = expected.into_iter().chain(of_cluster).collect();
+        expected.sort_unstable();
+        assert_eq!(files, expected);
+        let map = files.iter().find(|file| file.ends_with("configmap_a.yaml")).context("checked above")?;
+        assert!(
+            std::fs::read_to_string(out.join(map))?
+                .starts_with("apiVersion: v1\ndata:\n  k: one\nkind: ConfigMap\n")
+        );
+    }
+    Ok(())
+}

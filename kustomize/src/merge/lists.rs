@@ -140,8 +140,10 @@ pub(super) fn key_values(item: &Node, keys: &[String]) -> Vec<String> {
 /// Where one item lacks a key that another one with the same other keys has, it is taken for the same.
 fn fill_in(wanted: &mut [Vec<String>]) {
     for i in 0..wanted.len() {
+        // As kyaml does, the item as it was is held against all others: the last one that agrees counts.
+        let a = &wanted[i].clone();
         for j in 0..wanted.len() {
-            let (a, b) = (&wanted[i], &wanted[j]);
+            let b = &wanted[j];
             let agree = a.iter().zip(b).all(|(a, b)| a == b || a.is_empty() || b.is_empty());
             let common = a.iter().zip(b).any(|(a, b)| a == b);
             if agree && common {

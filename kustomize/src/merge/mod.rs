@@ -8,10 +8,10 @@ mod lists;
 
 use std::collections::HashSet;
 
-use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Value};
+use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Typing, Value};
 
 use crate::error::{Fail, Res};
-use crate::node_ops::{is_quoted, quote_unresolved, text, wrong_kind};
+use crate::node_ops::{is_bare_old_bool, is_quoted, quote_ambiguous, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
 use lists::key_values;
 
@@ -178,8 +178,8 @@ impl Merger<'_> {
             let at =
                 patch_map.iter().position(|e| e.key.text().is_some() && e.key.text() == entry.key.text());
             let patch = at.map(|n| patch_map.entries_mut().remove(n));
-            if patch.is_none() && entry.value.is_unresolved() {
-                quote_unresolved(&mut entry.value);
+            if patch.is_none() && (entry.value.typing == Typing::Open || is_bare_old_bool(&entry.value)) {
+                quote_ambiguous(&mut entry.value);
                 result.push(entry.key, entry.value);
                 continue;
             }
@@ -195,18 +195,24 @@ impl Merger<'_> {
                 }
                 if quoted && value.as_scalar().is_some_and(|s| s.kind() != Kind::String) {
                     value.value = Value::Scalar(Scalar::string(value.text().unwrap_or_default()));
+                    value.typing = Typing::NotString;
                 }
                 if link.is_some() {
                     value.set_link(link);
                 }
-                quote_unresolved(&mut value);
+                if value.typing == Typing::Open {
+                    quote_ambiguous(&mut value);
+                }
                 result.push(entry.key, value);
             }
         }
         for entry in &patch_map {
             let (schema, field) = self.in_field(of, [None, Some(entry)]);
             let added = self.with(&schema).walk(None, Some(entry.value.clone()), field)?;
-            if let Some(value) = added.filter(|v| !v.is_null()) {
+            if let Some(mut value) = added.filter(|v| !v.is_null()) {
+                if is_bare_old_bool(&value) {
+                    quote_ambiguous(&mut value);
+                }
                 result.push(entry.key.clone(), value);
             }
         }
@@ -244,7 +250,11 @@ impl Merger<'_> {
         });
         map.iter().all(|entry| match &entry.value.value {
             Value::Scalar(s) => {
-                (s.kind() != Kind::Null || !s.text().is_empty()) && !entry.value.is_unresolved()
+                let is_clear = match s.kind() {
+                    Kind::String => !is_bare_old_bool(&entry.value),
+                    _ => entry.value.typing != Typing::Open,
+                };
+                is_clear && (s.kind() != Kind::Null || !s.text().is_empty())
             }
             Value::Map(_) => {
                 self.is_normal(&entry.value, self.field(of, entry.key.text()).and_then(|f| f.of))

@@ -246,11 +246,8 @@ impl<'a> Target<'a> {
         if !is_component && sub.kustomization.is_component() {
             return fail!("expected kind != '{COMPONENT}' for path '{root}'");
         }
-        if is_component {
-            // A component has no resources of its own to change: it changes those of whoever names it.
-            return sub.accumulate(cx, acc);
-        }
-        let mut sub_acc = Accumulator::default();
+        // A component changes the resources of whoever names it.
+        let mut sub_acc = if is_component { std::mem::take(acc) } else { Accumulator::default() };
         sub.accumulate(cx, &mut sub_acc)?;
         acc.resources
             .append_all(sub_acc.resources.0)

@@ -20,6 +20,7 @@ pub(crate) fn set_image(map: &mut ResMap, image: &Image, pos: Pos, specs: &[Fiel
         for spec in specs {
             spec.apply(&mut resource.node, Create::No, &mut |node| change.apply(node))?;
         }
+        resource.settle_links();
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ pub(crate) fn affix(map: &mut ResMap, end: End, affix: &Text, specs: &[FieldSpec
                 Ok(())
             })?;
         }
+        resource.settle_links();
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::jsonpatch::JsonPatch;
 use crate::load::{Context, Loader, parse};
 use crate::merge::strategic_merge;
 use crate::node_ops::{map_under, put_string, text};
+use crate::notes;
 use crate::parts::{Patch, Selector};
 use crate::resmap::{self, ResMap};
 use crate::resource::Resource;
@@ -180,8 +181,17 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
 }
 
 fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
-    patch.apply(&mut resource.node)?;
+    if patch.meets_all_annotations() {
+        notes::show(resource)?;
+        patch.apply(&mut resource.node)?;
+        notes::hide(resource);
+    } else {
+        patch.apply(&mut resource.node)?;
+    }
     resource.links.clear();
+    if notes::has(resource) {
+        resource.ensure_annotations();
+    }
     resource.rewrite_annotations();
     Ok(())
 }
@@ -240,11 +250,20 @@ fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<
     if patch.allow_name_change || patch.allow_kind_change {
         resource.store_previous();
     }
+    resource.allow_name_change |= patch.allow_name_change;
+    resource.allow_kind_change |= patch.allow_kind_change;
+    let is_directed = notes::is_directed(&patch.node);
+    if is_directed {
+        notes::show(resource)?;
+    }
     let node = std::mem::replace(&mut resource.node, Node::null());
     let Some(merged) = strategic_merge(schema, node, patch.node.clone())? else {
         return Ok(());
     };
     resource.node = merged;
+    if is_directed {
+        notes::read_back(resource);
+    }
     if resource.is_empty() {
         return Ok(());
     }
@@ -262,7 +281,7 @@ fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<
     if let Some(kind) = kind.filter(|_| !patch.allow_kind_change) {
         resource.set_kind(text(&kind), kind.pos);
     }
-    if let Some(name) = name.filter(|n| !patch.allow_name_change && text(n) != resource.name()) {
+    if let Some(name) = name.filter(|_| !patch.allow_name_change) {
         resource.set_name(text(&name), name.pos)?;
     }
     let (namespace, pos) = namespace.as_ref().map_or(("", resource.pos), |n| (text(n), n.pos));

@@ -2,7 +2,7 @@
 //!
 //! A source path names one node. A target path may name several, and may create what is missing.
 
-use flotilla_yaml::{Node, Pos, Scalar, Value};
+use flotilla_yaml::{Node, Pos, Scalar, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::node_ops::{index_name_value, is_list_index, wrong_kind};
@@ -40,7 +40,9 @@ impl Make {
             Self::Map(_) => Node::map(),
             Self::Nothing | Self::Scalar(_) => Node::from(Scalar::plain("")),
         };
-        node.set_unresolved(node.is_scalar());
+        if node.is_scalar() {
+            node.typing = Typing::Open;
+        }
         node.at_pos(self.pos())
     }
 }

@@ -1,11 +1,12 @@
 //! Replacements: a value of one resource copied into fields of others.
 
-use flotilla_yaml::{Kind, Node, Scalar, Style, Value};
+use flotilla_yaml::{Kind, Node, Scalar, Style, Typing, Value};
 
 use crate::decode::{Unknown, list, nest};
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loader};
 use crate::node_ops::{split_field_path, text};
+use crate::notes;
 use crate::parts::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::resmap::ResMap;
 use crate::resource::Resource;
@@ -47,8 +48,25 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
 /// Carries the replacements out, one after the other.
 pub(crate) fn apply(map: &mut ResMap, replacements: &[Replacement]) -> Res<()> {
     for replacement in replacements {
-        apply_one(map, replacement).map_err(|e| nest(e, &replacement.field).at(replacement.pos))?;
+        let apply = if meets_all_annotations(replacement) { apply_with_notes } else { apply_one };
+        apply(map, replacement).map_err(|e| nest(e, &replacement.field).at(replacement.pos))?;
     }
+    Ok(())
+}
+
+fn meets_all_annotations(replacement: &Replacement) -> bool {
+    let targets = replacement.targets.iter().flatten().flat_map(|t| &t.field_paths);
+    let source = replacement.source.iter().map(|s| &s.field_path);
+    targets.chain(source).filter(|path| !path.is_empty()).any(|path| {
+        let parts = split_field_path(path);
+        notes::is_around(parts.iter().map(String::as_str))
+    })
+}
+
+fn apply_with_notes(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
+    map.0.iter_mut().try_for_each(notes::show)?;
+    apply_one(map, replacement)?;
+    map.0.iter_mut().for_each(notes::read_back);
     Ok(())
 }
 
@@ -148,11 +166,15 @@ fn refine(node: &Node, options: &FieldOptions) -> Res<Node> {
     Ok(refined)
 }
 
-/// Sets a scalar's text; a string stays one, anything else means what it looks like.
+/// Sets a scalar's text; a string stays one, anything else means what it looks like, then and after the next text.
 fn set_same_kind(node: &mut Node, text: &str) {
-    let is_string = !node.is_unresolved() && node.as_str().is_some_and(|text| !text.is_empty())
-        || node.style != Style::Plain;
-    node.value = Value::Scalar(if is_string { Scalar::string(text) } else { Scalar::plain(text) });
+    let is_string = node.typing == Typing::Apparent && node.as_str().is_some() || node.style != Style::Plain;
+    let scalar = if is_string { Scalar::string(text) } else { Scalar::plain(text) };
+    if !is_string && node.typing != Typing::Open {
+        let is_text = scalar.kind() == Kind::String;
+        node.typing = if is_text { Typing::NotString } else { Typing::Apparent };
+    }
+    node.value = Value::Scalar(scalar);
 }
 
 /// Where the resource is the source too, `own` leads to the value in it: once it has been set, the new one counts.
@@ -173,6 +195,13 @@ fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, targ
         }
         let what = if create { "find or create" } else { "find" };
         let words = format!("unable to {what} field \"{path}\" in replacement target");
+        if let Some(steps) = own.filter(|_| create) {
+            // What is made counts at once where the source holds it.
+            visit(&mut resource.node, &parts, make, &mut |_| Ok(())).map_err(|e| named(e.context(&words)))?;
+            if let Some(changed) = at(&resource.node, steps) {
+                value.clone_from(changed);
+            }
+        }
         // The path is walked first without setting, so that an error of the setter keeps its own words.
         let mut failed = None;
         let count = visit(&mut resource.node, &parts, make, &mut |node| {
@@ -223,9 +252,23 @@ fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Res<()>
         set_same_kind(node, "");
         node.pos = value.pos;
     } else {
+        unlink(&mut value);
         *node = value;
     }
     Ok(())
+}
+
+/// A copy shares no value with what it was copied from.
+fn unlink(node: &mut Node) {
+    if !node.any(&|n| n.link().is_some()) {
+        return;
+    }
+    node.set_link(None);
+    if let Some(seq) = node.as_seq_mut() {
+        seq.iter_mut().for_each(unlink);
+    } else if let Some(map) = node.as_map_mut() {
+        map.values_mut().for_each(unlink);
+    }
 }
 
 /// Sets a field inside a text that is itself YAML or JSON. Says whether there was one.

@@ -1,6 +1,6 @@
 //! The value-add transformer, which only plugin files ask for: one value put at paths of selected resources.
 
-use flotilla_yaml::{Node, Scalar, Value};
+use flotilla_yaml::{Node, Scalar, Typing, Value};
 
 use crate::decode::{Text, Unknown, int, list, string, text};
 use crate::error::{Res, fail};
@@ -80,6 +80,7 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
                 set.apply(resource)?;
             } else {
                 add(&mut resource.node, target, &value)?;
+                resource.settle_links();
             }
         }
     }
@@ -100,7 +101,7 @@ fn add(node: &mut Node, target: &Target, value: &Text) -> Res<()> {
     }
     if node.as_map().is_some_and(flotilla_yaml::Map::is_empty) {
         node.value = Value::Scalar(Scalar::plain(""));
-        node.set_unresolved(true);
+        node.typing = Typing::Open;
     }
     let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
     let new = match usize::try_from(target.file_path_position) {

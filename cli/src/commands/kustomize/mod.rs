@@ -5,16 +5,18 @@ mod helm;
 mod needs;
 mod origins;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand, ValueEnum};
 use flotilla_kustomize::files::{Files, TreePath};
-use flotilla_kustomize::{BuildError, LoadRestrictor, Options, Output, Reorder};
+use flotilla_kustomize::{BuildError, Document, LoadRestrictor, Options, Output, Reorder};
 use flotilla_source::Remotes;
 
 use crate::Context;
+use crate::env;
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::Terminal;
@@ -54,7 +56,7 @@ pub(crate) struct BuildArgs {
     functions: FunctionArgs,
 }
 
-/// Flags of kustomize for programs and containers, which are never run here.
+/// Flags of kustomize for programs and containers, which are never run here, and for its own faults.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Accepted as kustomize's, without effect: programs and containers are not run")]
 struct FunctionArgs {
@@ -72,6 +74,8 @@ struct FunctionArgs {
     env: Vec<String>,
     #[arg(long)]
     as_current_user: bool,
+    #[arg(long)]
+    stack_trace: bool,
 }
 
 impl FunctionArgs {
@@ -85,6 +89,7 @@ impl FunctionArgs {
             ("--mount", !self.mount.is_empty()),
             ("--env", !self.env.is_empty()),
             ("--as-current-user", self.as_current_user),
+            ("--stack-trace", self.stack_trace),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))
@@ -141,7 +146,8 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
             Order::Legacy => Reorder::Legacy,
             Order::None => Reorder::None,
         },
-        add_managed_by: args.enable_managedby_label,
+        add_managed_by: args.enable_managedby_label
+            || env::system(env::MANAGED_BY).is_some_and(|value| value == "on"),
         helm: args.helm.enabled(),
     };
     let needs = needs::Needs { remotes: &remotes, helm: &args.helm, dir: temporary.path() };
@@ -162,9 +168,11 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
     match &args.output {
         None => terminal.print(&text(&built)?)?,
         Some(path) if path.is_dir() => {
+            let namespaces: BTreeSet<_> =
+                built.documents.iter().filter_map(|d| d.namespace.as_ref()).collect();
             for document in &built.documents {
                 let one = Output { documents: vec![document.clone()], ..built.clone() };
-                write(&path.join(file_name(&document.node)), &text(&one)?)?;
+                write(&path.join(file_name(document, namespaces.len() > 1)), &text(&one)?)?;
             }
         }
         Some(path) => write(path, &text(&built)?)?,
@@ -202,13 +210,14 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(path, text).map_err(|error| Error::io(format!("write {}", path.display()), error))
 }
 
-/// `NAMESPACE_GROUP_VERSION_KIND_NAME.yaml`, as kustomize calls them, in lower case.
-fn file_name(node: &flotilla_yaml::Node) -> String {
-    let text = |path: &[&str]| node.at(path).and_then(|n| n.text()).unwrap_or_default().to_owned();
-    let version = text(&["apiVersion"]).replace('/', "_");
-    let parts = [text(&["metadata", "namespace"]), version, text(&["kind"]), text(&["metadata", "name"])];
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    format!("{}.yaml", parts.join("_").to_lowercase().replace(['/', ':'], "_"))
+/// `GROUP_VERSION_KIND_NAME.yaml` in lower case, as kustomize calls them, with the namespace before it where there are
+/// several.
+fn file_name(document: &Document, with_namespace: bool) -> String {
+    let text = |path: &[&str]| document.node.at(path).and_then(|n| n.text()).unwrap_or_default();
+    let namespace = document.namespace.as_deref().filter(|_| with_namespace).unwrap_or_default();
+    let parts = [namespace, text(&["apiVersion"]), text(&["kind"]), text(&["metadata", "name"])];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{}.yaml", parts.join("_").to_lowercase().replace('/', "_"))
 }
 
 /// Where a file is, for people: on this machine from the current folder, elsewhere by its address.

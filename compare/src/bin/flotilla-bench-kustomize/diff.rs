@@ -16,13 +16,18 @@ const KEPT: usize = 100;
 /// How long making them smaller may take, all together.
 const SHRINKING: Duration = Duration::from_secs(60);
 
+/// How often trees fail for one kind of reason, and an example of it.
+type Failures = BTreeMap<String, (u64, String)>;
+
 #[derive(Default)]
 struct Counts {
     verdicts: BTreeMap<Verdict, u64>,
     /// How often a field was in a tree that builds in both.
     fields: BTreeMap<String, u64>,
     /// Why trees fail in both.
-    failures: BTreeMap<String, (u64, String)>,
+    failures: Failures,
+    /// Why trees fail in kustomize alone.
+    fails_there: Failures,
     found: Vec<Compared>,
 }
 
@@ -40,7 +45,8 @@ pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
         Ok(())
     })?;
     let mut counts = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    counts.found.sort_by_key(|found| found.seed);
+    // What builds there and not the same here comes first, as not all are kept and made smaller.
+    counts.found.sort_by_key(|found| (found.verdict() == Verdict::FailsOnlyThere, found.seed));
     let folder = keep_all(real, &counts.found)?;
     let number = |verdict: Verdict| counts.verdicts.get(&verdict).copied().unwrap_or_default();
     let by_name: BTreeMap<&str, u64> = Verdict::ALL.iter().map(|&v| (v.name(), number(v))).collect();
@@ -50,7 +56,7 @@ pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
             "name": "kustomize_diff", "value": done, "unit": "trees",
             "details": {
                 "first_seed": first, "verdicts": by_name, "kept_in": folder, "fields": counts.fields,
-                "failures": counts.failures,
+                "failures": counts.failures, "fails_only_there": counts.fails_there,
             },
         })
     );
@@ -66,8 +72,10 @@ impl Counts {
                 *self.fields.entry(field).or_default() += 1;
             }
         }
-        if let (Verdict::BothFail, Err(error)) = (verdict, &compared.real) {
-            let (count, example) = self.failures.entry(campaign::kind_of_error(error)).or_default();
+        if let Err(error) = &compared.real {
+            let failures =
+                if verdict == Verdict::BothFail { &mut self.failures } else { &mut self.fails_there };
+            let (count, example) = failures.entry(campaign::kind_of_error(error)).or_default();
             *count += 1;
             *example = format!("{}: {error}", compared.seed);
         }
