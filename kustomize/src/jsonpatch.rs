@@ -69,41 +69,49 @@ impl JsonPatch {
                 )
             })?;
         }
-        normalise(&mut result)?;
+        normalise(&mut result, false)?;
         *document = result;
         Ok(())
     }
 }
 
 /// Gives scalars the form and the quotes that they have after a way through JSON, as kustomize sends a patched object
-/// there and back. Later patches take the quotes over.
-fn normalise(node: &mut Node) -> Res<()> {
+/// there and back. Later patches take the quotes over. `in_brackets`: a missing value is an empty string there.
+fn normalise(node: &mut Node, in_brackets: bool) -> Res<()> {
     let is_foreign = |n: &Node| n.as_scalar().is_some_and(|s| !is_json(s));
     if !node.any(&|n| n.typing != Typing::Apparent || is_foreign(n) || other_style(n).is_some()) {
         return Ok(());
     }
     let is_open = node.typing == Typing::Open;
     node.typing = Typing::Apparent;
+    let inner = in_brackets || node.style == Style::Flow;
     match &mut node.value {
         Value::Scalar(scalar) => {
-            if is_open || !is_json(scalar) {
+            if in_brackets && scalar.kind() == flotilla_yaml::Kind::Null && scalar.text().is_empty() {
+                *node = Node::string("").at_pos(node.pos);
+            } else if is_open || !is_json(scalar) {
                 let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
                 let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
                 *node = Node::from_json(&json).at_pos(node.pos);
             }
-            if let Some(style) = other_style(node) {
-                node.style = style;
-            }
         }
-        Value::Seq(seq) => seq.iter_mut().try_for_each(normalise)?,
-        Value::Map(map) => map.values_mut().try_for_each(normalise)?,
+        Value::Seq(seq) => seq.iter_mut().try_for_each(|n| normalise(n, inner))?,
+        Value::Map(map) => map.values_mut().try_for_each(|n| normalise(n, inner))?,
+    }
+    if let Some(style) = other_style(node) {
+        node.style = style;
     }
     Ok(())
 }
 
-/// The style of a string that is written otherwise.
+/// The style of what is written otherwise: strings as bare as can be, collections in block style.
 fn other_style(node: &Node) -> Option<Style> {
-    let style = node.as_scalar().filter(|s| s.kind() == flotilla_yaml::Kind::String)?.barest_style();
+    let style = match &node.value {
+        Value::Scalar(scalar) if scalar.kind() == flotilla_yaml::Kind::String => scalar.barest_style(),
+        Value::Seq(seq) if !seq.is_empty() => Style::Plain,
+        Value::Map(map) if !map.is_empty() => Style::Plain,
+        _ => return None,
+    };
     (style != node.style).then_some(style)
 }
 

@@ -6,7 +6,7 @@ use flotilla_yaml::{Map, Node, Pos, Scalar, Seq, Value};
 
 use super::{DIRECTIVE, Directive, Merger, is_none_or_null, take_directive};
 use crate::error::Res;
-use crate::node_ops::text;
+use crate::node_ops::{set_text, text};
 use crate::schema::{Field, TypeId};
 
 impl Merger<'_> {
@@ -106,6 +106,11 @@ impl Merger<'_> {
                         map.push(Node::string(*name), Node::from(Scalar::plain(value.as_str())));
                     }
                 }
+            }
+            if item.is_scalar() && keys[0].is_empty() && !values[0].is_empty() {
+                // Set anew by its text, it has no type of its own.
+                let pos = item.pos;
+                set_text(&mut item, &values[0], pos);
             }
             if let Some(n) = at
                 && !replaces

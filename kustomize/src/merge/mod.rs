@@ -266,13 +266,19 @@ impl Merger<'_> {
                         let values = key_values(item, &keys);
                         let complete = values.iter().all(|v| !v.is_empty());
                         let filled = item.as_map().is_none_or(|m| !m.is_empty());
-                        complete && filled && seen.insert(values) && self.is_normal(item, of)
+                        let clear = is_clear_item(item);
+                        complete && filled && clear && seen.insert(values) && self.is_normal(item, of)
                     })
                 }
                 _ => true,
             },
         })
     }
+}
+
+/// Whether an item of a list that is merged by its scalars stays what it is when it is set anew by its text.
+fn is_clear_item(item: &Node) -> bool {
+    is_quoted(item) || item.as_str().is_none_or(|text| Scalar::plain(text).kind() == Kind::String)
 }
 
 /// Reads a `$patch` directive and takes it out.

@@ -23,7 +23,6 @@ use crate::resource::Resource;
 
 /// Sets labels or annotations at all the places that the specs name.
 pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs: &[FieldSpec]) -> Res<()> {
-    let Some(first) = pairs.values().next() else { return Ok(()) };
     // What one run creates in one resource is one value in several places.
     let created = |(key, value): (&String, &Text)| {
         let mut node = Node::string(&value.text).at_pos(value.pos);
@@ -32,31 +31,33 @@ pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs:
     };
     let created: Vec<(Node, Node)> = pairs.iter().map(created).collect();
     for resource in &mut map.0 {
-        let mut counts = vec![0; created.len()];
-        for spec in specs {
-            spec.apply(&mut resource.node, Create::Map(first.pos), &mut |node| {
-                if node.is_null() {
-                    return Ok(());
-                }
-                if !node.is_map() {
-                    return Err(wrong_kind("MappingNode", node));
-                }
-                let map = node.as_map_mut().expect("checked above");
-                for ((key, value), count) in created.iter().zip(&mut counts) {
+        let mut shared = Vec::new();
+        // One pair after the other, as what is made for one may lead a spec to a place for the next.
+        for (key, value) in &created {
+            let mut count = 0;
+            for spec in specs {
+                spec.apply(&mut resource.node, Create::Map(value.pos), &mut |node| {
+                    if node.is_null() {
+                        return Ok(());
+                    }
+                    if !node.is_map() {
+                        return Err(wrong_kind("MappingNode", node));
+                    }
+                    let map = node.as_map_mut().expect("checked above");
                     match map.get_mut(key.text().unwrap_or_default()) {
                         Some(node) => set_string(node, value.text().unwrap_or_default(), value.pos),
                         None => {
                             map.push(key.clone(), value.clone());
-                            *count += 1;
+                            count += 1;
                         }
                     }
-                }
-                Ok(())
-            })?;
+                    Ok(())
+                })?;
+            }
+            shared.extend((count > 1).then(|| value.clone()));
         }
         resource.settle_links();
-        let several = created.iter().zip(counts).filter(|(_, count)| *count > 1);
-        resource.links.extend(several.map(|((_, value), _)| value.clone()));
+        resource.links.append(&mut shared);
     }
     Ok(())
 }

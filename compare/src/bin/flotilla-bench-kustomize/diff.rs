@@ -45,9 +45,9 @@ pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
         Ok(())
     })?;
     let mut counts = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // What builds there and not the same here comes first, as not all are kept and made smaller.
-    counts.found.sort_by_key(|found| (found.verdict() == Verdict::FailsOnlyThere, found.seed));
-    let folder = keep_all(real, &counts.found)?;
+    let mut found = std::mem::take(&mut counts.found);
+    found.sort_by_cached_key(|found| (counts.rank(found), found.seed));
+    let folder = keep_all(real, &found)?;
     let number = |verdict: Verdict| counts.verdicts.get(&verdict).copied().unwrap_or_default();
     let by_name: BTreeMap<&str, u64> = Verdict::ALL.iter().map(|&v| (v.name(), number(v))).collect();
     println!(
@@ -64,6 +64,17 @@ pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
 }
 
 impl Counts {
+    /// Not all that is found is kept and made smaller. What builds there and not the same here comes first, then what
+    /// fails there alone for a reason that is rare.
+    fn rank(&self, found: &Compared) -> u64 {
+        match (found.verdict(), &found.real) {
+            (Verdict::FailsOnlyThere, Err(error)) => {
+                self.fails_there.get(&campaign::kind_of_error(error)).map_or(0, |(count, _)| *count)
+            }
+            _ => 0,
+        }
+    }
+
     fn add(&mut self, compared: Compared) {
         let verdict = compared.verdict();
         *self.verdicts.entry(verdict).or_default() += 1;
