@@ -44,10 +44,13 @@ pub(crate) fn resolve_as_string(node: &mut Node) {
 /// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around. Words that YAML 1.1
 /// takes for booleans get quotes too.
 pub(crate) fn quote_ambiguous(node: &mut Node) {
-    if is_bare_old_bool(node) {
-        node.style = Style::DoubleQuoted;
-    } else if node.as_scalar().is_some_and(|s| s.kind() != Kind::String && !s.text().is_empty()) {
+    let looks_otherwise = |s: &Scalar| s.kind() != Kind::String && !s.text().is_empty();
+    let is_open = node.typing == Typing::Open && node.as_scalar().is_some_and(looks_otherwise);
+    if is_open {
         resolve_as_string(node);
+    }
+    if (is_open && node.style == Style::Plain) || is_bare_old_bool(node) {
+        node.style = Style::DoubleQuoted;
     }
 }
 

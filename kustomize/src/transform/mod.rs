@@ -11,7 +11,7 @@ pub(crate) mod value_add;
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Link, Node, Scalar};
+use flotilla_yaml::{Link, Node, Scalar, Typing};
 
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
@@ -82,8 +82,10 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, specs: &[FieldSp
                 }
                 let count = Scalar::int(replica.count);
                 let style = node.style;
-                let scalar = if is_quoted(node) { Scalar::string(count.text()) } else { count };
+                let quoted = is_quoted(node);
+                let scalar = if quoted { Scalar::string(count.text()) } else { count };
                 *node = Node::from(scalar).at_pos(replica.pos).with_style(style);
+                node.typing = if quoted { Typing::NotString } else { Typing::Apparent };
                 Ok(())
             })?;
         }
