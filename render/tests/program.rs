@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,12 +31,18 @@ fn request() -> TemplateRequest {
     }
 }
 
+/// A program that runs this script.
+fn program(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("helm");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 /// What comes of a run of this script.
 fn run(script: &str, change: impl FnOnce(&mut Limits)) -> Result<String, HelmError> {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("helm");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = program(folder.path(), script);
     let mut limits = Limits { time: Duration::from_secs(30), ..Limits::default() };
     change(&mut limits);
     Program::new(&path, limits).template(&request())
@@ -55,6 +62,7 @@ fn it_is_told_what_is_asked_for_and_nothing_of_the_machine() {
         names.filter(|name| !matches!(*name, "PWD" | "OLDPWD" | "SHLVL" | "_")).collect();
     names.sort_unstable();
     let own = [
+        "GOGC",
         "GOMEMLIMIT",
         "HELM_CACHE_HOME",
         "HELM_CONFIG_HOME",
@@ -99,4 +107,23 @@ fn what_it_says_is_the_reason() {
     assert!(matches!(&failed, Err(HelmError::Template(said)) if said == "no such value"), "{failed:?}");
     let gone = Program::new("/nowhere/helm", Limits::default()).template(&request()).unwrap_err();
     assert!(matches!(&gone, HelmError::Machine(said) if said.contains("install helm 3 or 4")), "{gone}");
+}
+
+#[test]
+fn runs_that_follow_each_other_share_the_chart_until_there_is_a_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = program(folder.path(), "echo \"$3\"");
+    let helm = Program::new(&path, Limits::default());
+    let chart = |request: &TemplateRequest| PathBuf::from(helm.template(request).unwrap().trim());
+    let first = chart(&request());
+    assert!(first.join("Chart.yaml").exists());
+    assert_eq!(chart(&TemplateRequest { name: "other".into(), ..request() }), first);
+    let mut defaults = request();
+    defaults.chart.default_values = Some([("a".to_owned(), 1.into())].into_iter().collect());
+    let second = chart(&defaults);
+    assert_ne!(second, first, "its default values are others");
+    assert_eq!(std::fs::read_to_string(second.join("values.yaml")).unwrap(), "{\"a\":1}");
+    helm.rest();
+    assert!(!first.exists() && !second.exists());
+    assert!(chart(&request()).join("Chart.yaml").exists());
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,20 +22,23 @@ const TOGETHER: Duration = Duration::from_secs(3);
 pub async fn run(releases: Arc<Releases>, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
     let most = thread::available_parallelism().map_or(1, NonZero::get);
     let mut requests = releases.requests();
+    let slots = Arc::new(Semaphore::new(most));
     let mut running: JoinSet<()> = JoinSet::new();
     // When to tell of renders that have ended.
     let mut tell_at: Option<Instant> = None;
     while !shutdown.is_cancelled() {
         requests.borrow_and_update();
-        while running.len() < most
-            && let Some((key, request)) = releases.next()
-        {
-            let releases = releases.clone();
-            running.spawn_blocking(move || releases.render(key, &request));
-        }
+        // What was rendered is written to the disk beside the next run of helm, and not without a bound.
+        let is_room = running.len() < 4 * most && releases.is_waiting();
         let at = tell_at.unwrap_or_else(|| Instant::now() + TOGETHER);
         tokio::select! {
             () = shutdown.cancelled() => {}
+            Ok(slot) = slots.clone().acquire_owned(), if is_room => {
+                if let Some((key, request)) = releases.next() {
+                    let releases = releases.clone();
+                    running.spawn_blocking(move || releases.render(key, &request, slot));
+                }
+            }
             Some(done) = running.join_next() => {
                 done?;
                 tell_at.get_or_insert_with(|| Instant::now() + TOGETHER);

@@ -56,7 +56,9 @@ pub struct Releases {
 
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<(Digest, TemplateRequest)>,
+    waiting: VecDeque<Digest>,
+    /// What is asked for those that wait.
+    requests: HashMap<Digest, TemplateRequest>,
     running: BTreeSet<Digest>,
     /// What helm refused, or failed otherwise, and when.
     failed: HashMap<Digest, (HelmError, Instant)>,
@@ -101,7 +103,8 @@ impl Releases {
     pub(super) fn end_round(&self) {
         let mut inner = self.lock();
         let wanted = std::mem::take(&mut inner.wanted);
-        inner.waiting.retain(|(key, _)| wanted.contains(key));
+        inner.waiting.retain(|key| wanted.contains(key));
+        inner.requests.retain(|key, _| wanted.contains(key));
         inner.failed.retain(|key, _| wanted.contains(key));
     }
 
@@ -112,7 +115,8 @@ impl Releases {
         for (key, request) in requests {
             inner.wanted.insert(key);
             if !inner.is_pending(key) {
-                inner.waiting.push_back((key, request));
+                inner.waiting.push_back(key);
+                inner.requests.insert(key, request);
             }
         }
         self.asked.send_modify(|count| *count += 1);
@@ -128,16 +132,19 @@ impl Releases {
     /// The next request to be rendered, which counts as running from now on.
     pub(super) fn next(&self) -> Option<(Digest, TemplateRequest)> {
         let mut inner = self.lock();
-        let next = inner.waiting.pop_front()?;
-        inner.running.insert(next.0);
-        Some(next)
+        let key = inner.waiting.pop_front()?;
+        let request = inner.requests.remove(&key)?;
+        inner.running.insert(key);
+        Some((key, request))
     }
 
-    /// Renders and keeps. Blocking.
-    pub(super) fn render(&self, key: Digest, request: &TemplateRequest) {
+    /// Renders and keeps. `slot` is dropped when helm has ended. Blocking.
+    pub(super) fn render<S>(&self, key: Digest, request: &TemplateRequest, slot: S) {
         // One chart that makes us panic must not take the others along.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.helm.template(request).and_then(|text| self.keep(key, &text))
+            let text = self.helm.template(request);
+            drop(slot);
+            self.keep(key, &text?)
         }));
         let made = made.unwrap_or_else(|_| {
             Err(HelmError::Machine("rendering it went wrong inside of the hub; see its log".into()))
@@ -152,14 +159,21 @@ impl Releases {
                 inner.failed.insert(key, (error, Instant::now()));
             }
         }
+        let is_idle = inner.is_idle();
         drop(inner);
         self.ended.notify_all();
+        if is_idle {
+            self.helm.rest();
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.lock().waiting.is_empty()
     }
 
     /// Whether nothing is being rendered or waits for it.
     pub(super) fn is_idle(&self) -> bool {
-        let inner = self.lock();
-        inner.waiting.is_empty() && inner.running.is_empty()
+        self.lock().is_idle()
     }
 
     pub(super) fn tell(&self) {
@@ -230,8 +244,12 @@ impl Releases {
 }
 
 impl Inner {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
     fn is_pending(&self, key: Digest) -> bool {
-        self.running.contains(&key) || self.waiting.iter().any(|(waiting, _)| *waiting == key)
+        self.running.contains(&key) || self.requests.contains_key(&key)
     }
 }
 

@@ -72,7 +72,7 @@ fn ask(releases: &Releases, names: &[&str]) {
 /// What the loop does.
 fn work(releases: &Releases) {
     while let Some((key, request)) = releases.next() {
-        releases.render(key, &request);
+        releases.render(key, &request, ());
     }
 }
 

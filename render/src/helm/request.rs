@@ -173,6 +173,9 @@ pub trait Helm: Send + Sync {
     /// What helm refuses, and what the machine lacks.
     fn template(&self, request: &TemplateRequest) -> Result<String, HelmError>;
 
+    /// Nothing more is asked for now: lets go of what was kept for the next run.
+    fn rest(&self) {}
+
     /// Ends what is running; what is asked from now on fails.
     fn stop(&self) {}
 }
