@@ -48,8 +48,11 @@ pub struct Program {
     limits: Limits,
     stopped: Arc<AtomicBool>,
     /// The charts of the last runs, the newest last.
-    charts: Arc<Mutex<Vec<(Digest, Arc<TempDir>)>>>,
+    charts: Arc<Mutex<Vec<Unpacked>>>,
 }
+
+/// What a chart's folder is made from, and the folder that it is in.
+type Unpacked = (Digest, Arc<TempDir>);
 
 /// So many charts stay unpacked while there is work.
 const CHARTS: usize = 8;
@@ -133,7 +136,7 @@ impl Program {
         Ok(folder)
     }
 
-    fn charts(&self) -> MutexGuard<'_, Vec<(Digest, Arc<TempDir>)>> {
+    fn charts(&self) -> MutexGuard<'_, Vec<Unpacked>> {
         self.charts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
