@@ -89,9 +89,27 @@ fn value(map: &ResMap, var: &Var) -> Res<Node> {
         Ok(Some(node)) if node.typing == Typing::NotString => {
             Ok(Node::plain(node.text().unwrap_or_default()).at_pos(node.pos))
         }
+        // What has no type of its own in kustomize is a text.
+        Ok(Some(node)) if node.as_scalar().is_some_and(|s| s.kind() == Kind::Timestamp) => Ok(as_text(node)),
         Ok(Some(node)) => Ok(node.clone()),
+        Ok(None) if let Some(null) = null_at(&resource.node, &parts) => Ok(as_text(null)),
         _ => failed(format!("field specified in var '{}' not found in corresponding resource", var.name)),
     }
+}
+
+fn as_text(node: &Node) -> Node {
+    Node::string(node.text().unwrap_or_default()).at_pos(node.pos)
+}
+
+/// The null at the end of a path.
+fn null_at<'a>(node: &'a Node, parts: &[String]) -> Option<&'a Node> {
+    let (last, before) = parts.split_last()?;
+    let parent = lookup(node, before).ok()??;
+    let child = match parent.as_seq() {
+        Some(seq) => seq.get(last.parse::<usize>().ok()?),
+        None => parent.as_map()?.get(last.trim()),
+    };
+    child.filter(|child| child.is_null())
 }
 
 fn is_string(node: &Node) -> bool {
