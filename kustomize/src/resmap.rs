@@ -156,6 +156,10 @@ fn copy_metadata(new: &mut Resource, old: &Resource) -> Res<()> {
         for entry in new.node.at(&["metadata", field]).and_then(Node::as_map).into_iter().flatten() {
             map.insert(entry.key.text().unwrap_or_default(), entry.value.clone());
         }
+        // They are strings from here on, whatever they looked like, and share nothing.
+        for value in map.values_mut() {
+            *value = Node::string(value.text().unwrap_or_default()).at_pos(value.pos);
+        }
         let empty = map.is_empty();
         let metadata = crate::node_ops::map_under(&mut new.node, "metadata")?;
         if empty {
