@@ -195,33 +195,53 @@ fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, targ
         }
         let what = if create { "find or create" } else { "find" };
         let words = format!("unable to {what} field \"{path}\" in replacement target");
-        if let Some(steps) = own.filter(|_| create) {
-            // What is made counts at once where the source holds it.
-            visit(&mut resource.node, &parts, make, &mut |_| Ok(())).map_err(|e| named(e.context(&words)))?;
-            if let Some(changed) = at(&resource.node, steps) {
-                value.clone_from(changed);
-            }
-        }
-        // The path is walked first without setting, so that an error of the setter keeps its own words.
+        let failure = |e: Fail| named(e.context(&words));
+        // The path is walked without setting first, so that an error of the setter keeps its own words.
         let mut failed = None;
-        let count = visit(&mut resource.node, &parts, make, &mut |node| {
+        let mut put = |node: &mut Node, value: &Node| {
             if let Err(e) = set(node, value, options) {
                 failed.get_or_insert(e);
             }
-            Ok(())
-        })
-        .map_err(|e| named(e.context(&words)))?;
+        };
+        let count = match own {
+            None => visit(&mut resource.node, &parts, make, &mut |node| {
+                put(node, value);
+                Ok(())
+            })
+            .map_err(failure)?,
+            Some(steps) => {
+                // What is made, and what the fields before it got, counts at once where the source holds it.
+                let count = visit(&mut resource.node, &parts, make, &mut |_| Ok(())).map_err(failure)?;
+                for wanted in 0..count {
+                    refresh(value, resource, steps);
+                    let mut n = 0..;
+                    visit(&mut resource.node, &parts, make, &mut |node| {
+                        if n.next() == Some(wanted) {
+                            put(node, value);
+                        }
+                        Ok(())
+                    })
+                    .map_err(failure)?;
+                }
+                refresh(value, resource, steps);
+                count
+            }
+        };
         if let Some(fail) = failed {
             return Err(named(fail));
         }
         if count == 0 {
             return fail!("{words}").map_err(named);
         }
-        if let Some(changed) = own.and_then(|steps| at(&resource.node, steps)) {
-            value.clone_from(changed);
-        }
     }
     Ok(())
+}
+
+/// Takes the value that the source has by now.
+fn refresh(value: &mut Node, resource: &Resource, steps: &[Step]) {
+    if let Some(changed) = at(&resource.node, steps) {
+        value.clone_from(changed);
+    }
 }
 
 fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Res<()> {
