@@ -1,4 +1,5 @@
-//! Charts that stand in a chart as archives (`charts/*.tgz`): their templates are read like any other.
+//! A chart's files as helm is given them. Charts that stand in a chart as archives (`charts/*.tgz`) are read like any
+//! other.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -10,34 +11,56 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::lookup::without_lookup;
 use super::request::HelmError;
+use super::schema;
 
 /// How deep archives may stand in each other.
 const DEPTH: u32 = 8;
 
 /// Whether helm takes a file of a chart for a chart of its own. `path` is in the chart, or in an archive.
-pub(super) fn is_chart(path: &str) -> bool {
+fn is_chart(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let (name, folder) = (parts.next().unwrap_or_default(), parts.next());
     folder == Some("charts") && name.ends_with(".tgz") && !name.starts_with(['.', '_'])
 }
 
 /// Whether a file holds templates: every file of `templates/` may.
-pub(super) fn is_template(path: &str) -> bool {
+fn is_template(path: &str) -> bool {
     path.contains("templates/")
 }
 
-/// An archive whose templates call no `lookup`: itself where none did. `budget` is what its files may come to.
+/// A file of a chart: itself, or without what must not be done at the hub, also in archives. `budget` is what the files
+/// of archives may come to.
 ///
 /// # Errors
 /// Where it cannot be read: what helm made of it nobody could tell.
-pub(super) fn without_calls<'a>(
-    packed: &'a [u8],
-    path: &str,
-    budget: &mut u64,
-) -> Result<Cow<'a, [u8]>, HelmError> {
-    rewritten(packed, path, budget, 0)
+pub(super) fn given<'a>(content: &'a [u8], path: &str, budget: &mut u64) -> Result<Cow<'a, [u8]>, HelmError> {
+    given_at(content, path, path, budget, 0)
 }
 
+/// `path` is for people; `name` is in the chart or the archive.
+fn given_at<'a>(
+    content: &'a [u8],
+    path: &str,
+    name: &str,
+    budget: &mut u64,
+    depth: u32,
+) -> Result<Cow<'a, [u8]>, HelmError> {
+    if is_chart(name) {
+        return rewritten(content, path, budget, depth);
+    }
+    if schema::is_schema(name) {
+        return schema::within(content).map_err(|error| HelmError::Chart(format!("{path}: {error}")));
+    }
+    match std::str::from_utf8(content) {
+        Ok(text) if is_template(name) => Ok(match without_lookup(text) {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }),
+        _ => Ok(Cow::Borrowed(content)),
+    }
+}
+
+/// An archive with its files as helm is given them.
 fn rewritten<'a>(
     packed: &'a [u8],
     path: &str,
@@ -64,14 +87,7 @@ fn rewritten<'a>(
         *budget = budget
             .checked_sub(content.len() as u64)
             .ok_or_else(|| HelmError::Limit("the chart's files are too large".into()))?;
-        let said = match std::str::from_utf8(&content) {
-            _ if is_chart(&name) => rewritten(&content, &format!("{path}:{name}"), budget, depth + 1)?,
-            Ok(text) if is_template(&name) => match without_lookup(text) {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
-            _ => Cow::Borrowed(&content[..]),
-        };
+        let said = given_at(&content, &format!("{path}:{name}"), &name, budget, depth + 1)?;
         is_other |= *said != *content;
         let mut header = Header::new_gnu();
         header.set_size(said.len() as u64);
@@ -112,35 +128,37 @@ mod tests {
     }
 
     #[test]
-    fn calls_in_archives_of_archives_are_replaced() {
+    fn archives_of_archives_are_looked_through() {
         let call = &br#"a: {{ lookup "v1" "Secret" "n" "x" }}"#[..];
         let inner = packed(&[("inner/Chart.yaml", b"name: inner"), ("inner/templates/a.yaml", call)]);
         let outer = packed(&[
             ("outer/values.yaml", b"lookup: {{ lookup }}"),
             ("outer/charts/inner-1.0.0.tgz", &inner),
+            ("outer/values.schema.json", br#"{"$ref": "http://inside.example.com"}"#),
         ]);
         let mut budget = 1 << 20;
-        let read = files(&without_calls(&outer, "charts/outer.tgz", &mut budget).unwrap());
+        let read = files(&given(&outer, "charts/outer.tgz", &mut budget).unwrap());
         assert_eq!(read[0], ("outer/values.yaml".into(), b"lookup: {{ lookup }}".to_vec()), "no template");
+        assert_eq!(read[2].1, b"{}");
         let inner = files(&read[1].1);
         assert_eq!(inner[1].1, br#"a: {{ fail "v1" "Secret" "n" "x" }}"#);
 
         let plain = packed(&[("x/templates/a.yaml", b"a: {{ .Values.a }}")]);
-        assert_eq!(*without_calls(&plain, "x", &mut budget).unwrap(), *plain, "nothing to replace");
+        assert_eq!(*given(&plain, "charts/x.tgz", &mut budget).unwrap(), *plain, "nothing to replace");
     }
 
     #[test]
     fn what_cannot_be_read_or_is_too_large_is_refused() {
         let large = packed(&[("x/templates/a.yaml", &[b'a'; 1000])]);
-        assert!(matches!(without_calls(&large, "x", &mut 999), Err(HelmError::Limit(_))));
+        assert!(matches!(given(&large, "charts/x.tgz", &mut 999), Err(HelmError::Limit(_))));
         for broken in [&b"no archive"[..], &large[..large.len() / 2]] {
-            assert!(matches!(without_calls(broken, "x", &mut 5000), Err(HelmError::Chart(_))));
+            assert!(matches!(given(broken, "charts/x.tgz", &mut 5000), Err(HelmError::Chart(_))));
         }
         let mut deep = packed(&[("x/templates/a.yaml", b"a")]);
         for _ in 0..DEPTH {
             deep = packed(&[("x/charts/x.tgz", &deep)]);
         }
-        assert!(matches!(without_calls(&deep, "x", &mut (1 << 20)), Err(HelmError::Chart(_))));
+        assert!(matches!(given(&deep, "charts/x.tgz", &mut (1 << 20)), Err(HelmError::Chart(_))));
     }
 
     #[test]

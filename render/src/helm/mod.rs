@@ -17,6 +17,7 @@ mod plan;
 pub mod program;
 pub mod release;
 pub mod request;
+mod schema;
 pub mod values;
 
 pub use program::{Limits, Program};

@@ -299,16 +299,7 @@ fn unpack(files: &dyn Files, from: &TreePath, to: &Path, budget: &mut u64) -> Re
                 *budget = budget
                     .checked_sub(content.len() as u64)
                     .ok_or_else(|| HelmError::Limit("the chart's files are too large".into()))?;
-                match std::str::from_utf8(&content) {
-                    _ if archive::is_chart(path.as_str()) => {
-                        fs::write(&target, archive::without_calls(&content, path.as_str(), budget)?)
-                    }
-                    Ok(text) if archive::is_template(path.as_str()) => {
-                        fs::write(&target, lookup::without_lookup(text).as_bytes())
-                    }
-                    _ => fs::write(&target, &content),
-                }
-                .map_err(machine)?;
+                fs::write(&target, archive::given(&content, path.as_str(), budget)?).map_err(machine)?;
             }
             // Nothing outside of the chart is followed.
             _ => {}
