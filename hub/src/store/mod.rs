@@ -10,6 +10,7 @@
 pub mod backup;
 mod disk;
 mod generations;
+mod known;
 mod memory;
 mod records;
 pub mod secrets;

@@ -1,0 +1,118 @@
+//! What is known of each cluster: the units that its agent has or may have, its Kubernetes, the commits at which its units
+//! last rendered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::report::Timestamp;
+use flotilla_core::{ClusterName, Digest, UnitId};
+
+use super::{KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, StoreError};
+use crate::desired::KnownUnit;
+
+impl Records {
+    /// The units that the agent last said it has; `None`: it has never said.
+    pub fn known_units(&self, cluster: &ClusterName) -> Result<Option<Vec<KnownUnit>>, StoreError> {
+        let known: Option<KnownUnits> = self.read(&format!("known/{cluster}"))?;
+        Ok(known.map(|known| known.units.into_iter().map(Into::into).collect()))
+    }
+
+    /// Notes the units of a cluster; `told_at` is when its agent said so, if it did.
+    pub fn set_known_units(
+        &self,
+        cluster: &ClusterName,
+        units: &[KnownUnit],
+        told_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let units: Vec<KnownUnitRecord> = units.iter().map(KnownUnitRecord::from).collect();
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            let told_at = told_at.or(record.and_then(|record| record.told_at));
+            Some(KnownUnits { units: units.clone(), told_at })
+        })
+        .map(|_| ())
+    }
+
+    /// Adds units, in place of those of the same identity.
+    pub fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
+        let ids: BTreeSet<&UnitId> = units.iter().map(|unit| &unit.id).collect();
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            let mut known = record.unwrap_or_default();
+            known.units.retain(|old| !ids.contains(&old.id));
+            known.units.extend(units.iter().map(KnownUnitRecord::from));
+            Some(known)
+        })
+        .map(|_| ())
+    }
+
+    /// Takes units off that the agent has nothing of any more.
+    pub fn forget_known_units(&self, cluster: &ClusterName, gone: &[UnitId]) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            record.map(|mut known| {
+                known.units.retain(|unit| !gone.contains(&unit.id));
+                known
+            })
+        })
+        .map(|_| ())
+    }
+
+    /// The keys of what helm rendered for the units of all clusters, as far as they are known.
+    pub fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let known: Vec<(String, KnownUnits)> = self.list("known/")?;
+        let units = known.into_iter().flat_map(|(_, known)| known.units);
+        Ok(units.filter_map(|unit| unit.render).map(|render| render.key).collect())
+    }
+
+    /// Whether the cluster's agent has said what it has, to this store: not to the one that a backup was made of, as
+    /// that may be long ago.
+    pub fn is_heard(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
+        Ok(self.known(cluster)?.1)
+    }
+
+    /// The units that the cluster has, or may have received, and [`Records::is_heard`].
+    pub fn known(&self, cluster: &ClusterName) -> Result<(Vec<KnownUnit>, bool), StoreError> {
+        let known: KnownUnits = self.read(&format!("known/{cluster}"))?.unwrap_or_default();
+        let is_heard = match (known.told_at, self.restored()?) {
+            (None, _) => false,
+            (Some(at), restored) => restored.is_none_or(|restored| at >= restored.restored_at),
+        };
+        Ok((known.units.into_iter().map(Into::into).collect(), is_heard))
+    }
+
+    /// Notes that an agent has nothing to tell: what was known stays.
+    pub fn note_heard(&self, cluster: &ClusterName, now: Timestamp) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            Some(KnownUnits { told_at: Some(now), ..record.unwrap_or_default() })
+        })
+        .map(|_| ())
+    }
+
+    // What clusters are
+
+    /// The cluster's Kubernetes, as its agent last said; `None`: it has never connected.
+    pub fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
+        let kubernetes: Option<Kubernetes> = self.read(&format!("kubernetes/{cluster}"))?;
+        Ok(kubernetes.map(|kubernetes| kubernetes.version))
+    }
+
+    pub fn set_kubernetes_version(&self, cluster: &ClusterName, version: &str) -> Result<(), StoreError> {
+        if self.kubernetes_version(cluster)?.as_deref() == Some(version) {
+            return Ok(());
+        }
+        let kubernetes = Kubernetes { version: version.to_owned() };
+        self.set(&format!("kubernetes/{cluster}"), None, |_| Some(kubernetes.clone())).map(|_| ())
+    }
+
+    /// The commit at which each unit of a cluster last rendered.
+    pub fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
+        let good: Option<LastGood> = self.read(&format!("lastgood/{cluster}"))?;
+        Ok(good.unwrap_or_default().commits)
+    }
+
+    pub fn set_last_good(
+        &self,
+        cluster: &ClusterName,
+        commits: BTreeMap<UnitId, String>,
+    ) -> Result<(), StoreError> {
+        let good = LastGood { commits };
+        self.set(&format!("lastgood/{cluster}"), None, |_| Some(good.clone())).map(|_| ())
+    }
+}

@@ -1,0 +1,195 @@
+//! Who may do what: tokens, secrets, the CA and the audit log.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a token allows. Each role may do what those before it may.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// See everything but secrets.
+    #[default]
+    View,
+    /// Reconcile, suspend, resume.
+    Operate,
+    /// Let go what a guard kept.
+    Approve,
+    /// Clusters, tokens, backups, the CA.
+    Admin,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::View, Self::Operate, Self::Approve, Self::Admin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Operate => "operate",
+            Self::Approve => "approve",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = InvalidRole;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRole> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| InvalidRole(text.to_owned()))
+    }
+}
+
+/// A text that is no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no role: use view, operate, approve or admin")]
+pub struct InvalidRole(String);
+
+/// Asks for a token with which one agent may join.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NewJoinToken {
+    pub cluster: String,
+    /// In seconds; 24 hours if it is absent.
+    pub expires_in: Option<u64>,
+    /// The cluster is enrolled already, and the agent that joins takes its place.
+    pub replace: bool,
+    /// Labels that the cluster has from its enrolment on.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A join token, shown once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JoinToken {
+    pub cluster: String,
+    pub token: String,
+    pub expires_at: i64,
+    /// Hashes of the CAs that the agent pins.
+    pub cas: Vec<String>,
+    /// Where the agent will call.
+    pub addresses: Vec<String>,
+}
+
+/// A token for the API, without its secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Token {
+    pub name: String,
+    pub role: Role,
+    pub created_at: i64,
+    pub created_by: String,
+    pub expires_at: Option<i64>,
+}
+
+/// Asks for a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NewToken {
+    /// 1 to 63 lower-case letters, digits and `-`.
+    pub name: String,
+    pub role: Role,
+    /// In seconds; never if it is absent.
+    pub expires_in: Option<u64>,
+}
+
+/// A token, shown once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MadeToken {
+    pub token: Token,
+    pub secret: String,
+}
+
+/// Asks to keep a secret, in place of what may be there.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NewSecret {
+    /// `fleet`, `group.NAME` or `cluster.NAME`.
+    pub scope: String,
+    /// Of the sources that name it.
+    pub namespace: String,
+    pub name: String,
+    /// What it is for; for people.
+    pub kind: String,
+    /// Values in base64, by key.
+    pub data: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for NewSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<_> = self.data.keys().collect();
+        f.debug_struct("NewSecret").field("name", &self.name).field("keys", &keys).finish_non_exhaustive()
+    }
+}
+
+/// A secret, without what it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretInfo {
+    /// `fleet`, `group.NAME` or `cluster.NAME`.
+    pub scope: String,
+    pub namespace: String,
+    pub name: String,
+    pub kind: String,
+    pub keys: Vec<String>,
+    pub changed_at: i64,
+    pub changed_by: String,
+}
+
+/// Who asks: the token that came with the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WhoAmI {
+    pub name: String,
+    pub role: Role,
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuditEntry {
+    pub sequence: u64,
+    pub at: i64,
+    /// The token's name; `hub` and `agent/CLUSTER` for what no person did.
+    pub who: String,
+    /// Like `cluster.revoke`.
+    pub action: String,
+    pub target: String,
+    pub detail: String,
+}
+
+/// The CAs of the hub.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CaStatus {
+    /// The one that signs first.
+    pub cas: Vec<CaInfo>,
+    /// Clusters whose certificate is from a CA that does not sign any more.
+    pub behind: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CaInfo {
+    pub hash: String,
+    pub signs: bool,
+    pub expires_at: i64,
+}
+
+/// Ends a rotation: the old CA is dropped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FinishRotation {
+    /// Also if clusters are behind: they need a new join token.
+    pub force: bool,
+}

@@ -1,0 +1,223 @@
+//! The fleet, its clusters and its sources as they are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Problem;
+
+/// A commit of the fleet repo.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Commit {
+    pub id: String,
+    pub branch: String,
+    pub author: String,
+    /// First line of the message.
+    pub subject: String,
+    /// When it was committed.
+    pub at: i64,
+}
+
+/// The fleet at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    pub hub_version: String,
+    pub started_at: i64,
+    /// The commit that is rendered; none until the repo was read for the first time.
+    pub commit: Option<Commit>,
+    pub clusters: ClusterCounts,
+    /// How many units are in each phase, over all clusters.
+    pub units: BTreeMap<String, u32>,
+    pub sources: Vec<Source>,
+    /// Problems of no cluster in particular.
+    pub problems: Vec<Problem>,
+    /// How many problems (without notices) there are in all clusters and units.
+    pub problem_count: u32,
+}
+
+/// How many clusters are in which state. Each cluster counts in `total`; the others overlap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterCounts {
+    pub total: u32,
+    pub connected: u32,
+    pub in_sync: u32,
+    pub failing: u32,
+    pub unassigned: u32,
+}
+
+/// Whether an agent can be, and is, there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ConnectionState {
+    /// Named in Git; no agent has joined and no join token is out.
+    #[default]
+    NotEnrolled,
+    /// A join token is out.
+    Invited,
+    Connected,
+    Disconnected,
+    Revoked,
+}
+
+impl ConnectionState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "NotEnrolled",
+            Self::Invited => "Invited",
+            Self::Connected => "Connected",
+            Self::Disconnected => "Disconnected",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
+/// How a cluster stands against its desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SyncState {
+    /// The hub does not know what the cluster runs, or should run.
+    #[default]
+    Unknown,
+    /// Git no longer defines this cluster; it keeps what it runs.
+    Unassigned,
+    /// The agent has not received the newest state.
+    Pending,
+    /// The agent is applying the newest state, or waits for it to become healthy.
+    Progressing,
+    /// A unit failed.
+    Failing,
+    /// A unit is held: the hub cannot say what it should be.
+    Held,
+    /// The newest state is applied and healthy.
+    InSync,
+}
+
+impl SyncState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "Unknown",
+            Self::Unassigned => "Unassigned",
+            Self::Pending => "Pending",
+            Self::Progressing => "Progressing",
+            Self::Failing => "Failing",
+            Self::Held => "Held",
+            Self::InSync => "InSync",
+        }
+    }
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cluster {
+    pub name: String,
+    pub connection: ConnectionState,
+    pub sync: SyncState,
+    pub labels: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
+    /// Its root path in the fleet repo; empty if Git does not define it.
+    pub root: String,
+    /// Git defines this cluster.
+    pub assigned: bool,
+    pub agent_version: String,
+    pub kubernetes_version: String,
+    /// uid of its kube-system namespace.
+    pub uid: String,
+    pub enrolled_at: Option<i64>,
+    pub connected_since: Option<i64>,
+    pub last_seen: Option<i64>,
+    /// When the agent's certificate ends.
+    pub certificate_expires: Option<i64>,
+    pub revoked_at: Option<i64>,
+    /// What it should run.
+    pub desired: Option<Desired>,
+    /// Digest of the newest state that the agent has on disk.
+    pub received: Option<String>,
+    pub applied: Option<String>,
+    pub healthy: Option<String>,
+    /// The agent refused what it was sent, for this reason.
+    pub refused: Option<String>,
+    /// How many units are in each phase.
+    pub units: BTreeMap<String, u32>,
+    pub objects: u32,
+    pub suspended: Option<Suspension>,
+    pub problems: Vec<Problem>,
+    /// What the agent itself has trouble with.
+    pub agent_problems: Vec<String>,
+}
+
+/// A desired state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Desired {
+    pub digest: String,
+    pub generation: u64,
+    pub commit: String,
+}
+
+/// A suspension by hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Suspension {
+    /// Name of the token.
+    pub by: String,
+    pub at: i64,
+    pub reason: String,
+}
+
+/// Where content comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Source {
+    pub name: String,
+    /// `fleet` or a kind of Flux's.
+    pub kind: String,
+    /// Without credentials.
+    pub url: String,
+    /// Branch, tag or version.
+    pub reference: String,
+    /// What it was resolved to.
+    pub revision: String,
+    pub ready: bool,
+    /// What went wrong, or where it stands.
+    pub message: String,
+    /// When it was last asked.
+    pub checked_at: Option<i64>,
+    /// When the revision last changed.
+    pub changed_at: Option<i64>,
+    /// It is not asked any more; what there is of it stays in use.
+    pub suspended: bool,
+    /// It asks for verification, and the operator lets it be used without.
+    pub unverified: bool,
+    /// The clusters that define it so; empty for the fleet repo.
+    pub clusters: Vec<String>,
+}
+
+/// A Flux object as the fleet defines it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Definition {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// The unit whose output it is in.
+    pub defined_by: String,
+    /// The object, as it was rendered.
+    #[schema(value_type = Object)]
+    pub object: Value,
+}
+
+/// A state that a cluster was sent, and when it got how far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HistoryEntry {
+    pub desired: Desired,
+    pub received_at: Option<i64>,
+    pub applied_at: Option<i64>,
+    pub healthy_at: Option<i64>,
+}

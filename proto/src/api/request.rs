@@ -1,0 +1,103 @@
+//! What people ask for, and the answers.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Commit, Source};
+
+/// Asks the hub to read the fleet repo now and, where a cluster is named, its agent to compare now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Reconcile {
+    /// All clusters if it is absent.
+    pub cluster: Option<String>,
+    /// All units of the cluster if it is absent.
+    pub unit: Option<String>,
+}
+
+/// What came of it. That the agents have applied what is new shows in the clusters' digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Reconciled {
+    /// The commit that is rendered after the repo was read.
+    pub commit: Option<Commit>,
+    /// The source could not be read; the last good state stays.
+    pub error: Option<String>,
+    pub agents: Vec<AgentAnswer>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentAnswer {
+    pub cluster: String,
+    pub done: bool,
+    pub message: String,
+}
+
+/// Asks the hub to fetch one source now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReconcileSource {
+    /// Like `GitRepository`.
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// As this cluster defines it; as all do if it is absent.
+    pub cluster: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReconciledSource {
+    /// More than one where clusters define it differently.
+    pub sources: Vec<Source>,
+}
+
+/// Suspends a cluster, or a unit of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Suspend {
+    /// The whole cluster if it is absent.
+    pub unit: Option<String>,
+    pub reason: String,
+}
+
+/// Resumes a cluster, or a unit of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resume {
+    pub unit: Option<String>,
+}
+
+/// Allows what a guard kept to go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Approve {
+    /// As [`Kept::approval`] names it.
+    pub approval: String,
+}
+
+/// Deletes every object that the agent manages. Irreversible.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Prune {
+    /// The cluster's name once more.
+    pub confirm: String,
+}
+
+/// A change was made; the answer to requests that have nothing else to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Done {
+    pub message: String,
+}
+
+/// A notice of `GET /api/v1/watch`: what changed since the last one. Read it anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Change {
+    pub clusters: Vec<String>,
+    /// The fleet's commit, sources or problems.
+    pub fleet: bool,
+}
