@@ -8,6 +8,9 @@ const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 /// The benchmarks of the kustomize build alone: no cluster, and few crates to build.
 const OF_KUSTOMIZE: [&str; 2] = ["kustomize", "kustomize-diff"];
 
+/// What benchmarks run: each binary takes minutes to link for release.
+const BINARIES: [&str; 4] = ["flotilla-hub", "flotilla-agent", "flotilla", "flotilla-bench"];
+
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if names(args).any(|name| OF_KUSTOMIZE.contains(&name)) {
         if let Some(other) = names(args).find(|name| !OF_KUSTOMIZE.contains(name)) {
@@ -19,7 +22,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     }
     needs::check(true)?;
     let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
-    build::with_progress("building for release", build::command(&packages, &["--release"]))?;
+    let binaries = BINARIES.into_iter().flat_map(|binary| ["--bin", binary]);
+    let flags: Vec<&str> = ["--release"].into_iter().chain(binaries).collect();
+    build::with_progress("building for release", build::command(&packages, &flags))?;
     if wants_shipped(args) {
         dist::build()?;
     }

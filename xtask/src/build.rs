@@ -22,10 +22,13 @@ pub(crate) const COMPARE: &str = "flotilla-compare";
 /// How often a log that is no terminal hears of a build that goes on.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// `cargo build --bins` of some packages; `flags` say the profile and the target.
+/// `cargo build` of the binaries of some packages; `flags` say the profile, the target and, where not all are wanted, which.
 pub(crate) fn command(packages: &[&str], flags: &[&str]) -> Command {
     let mut command = workspace::cargo();
-    command.args(["build", "--locked", "--bins"]).args(flags);
+    command.args(["build", "--locked"]).args(flags);
+    if !flags.contains(&"--bin") {
+        command.arg("--bins");
+    }
     for package in packages {
         command.args(["--package", package]);
     }
