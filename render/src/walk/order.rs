@@ -32,6 +32,9 @@ impl Walk<'_> {
     /// A release that comes before this one and is not rendered.
     pub(super) fn waits_for(&self, pending: &Pending) -> Option<&UnitId> {
         let before = self.before(pending);
+        if before.is_empty() {
+            return None;
+        }
         let releases = self.units.iter().filter(|(id, unit)| {
             id.kind == flotilla_core::UnitKind::HelmRelease
                 && unit.unit.is_none()
