@@ -8,6 +8,8 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 
 use crate::flux::{Secret, SecretError};
+use crate::host::canonical;
+use crate::peer::guarded;
 use crate::reach::{Reach, ReachError};
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -108,7 +110,6 @@ impl Http {
             .connect_timeout(CONNECT)
             .timeout(None)
             .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(reach.resolver())
             .redirect(follow(reach.clone()));
         if let Some(pem) = &tls.ca_pem {
             let roots = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(bad)?;
@@ -120,13 +121,15 @@ impl Http {
         if let Some(pem) = &tls.identity_pem {
             builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(bad)?);
         }
-        // A proxy of the environment would be asked for what the operator allowed to be fetched directly.
-        builder = match (proxy, reach) {
-            (Some(proxy), _) => builder.proxy(proxy.client(reach)?),
-            (None, Reach::Public(_)) => builder.no_proxy(),
-            (None, Reach::Anything) => builder,
-        };
+        builder = guarded(builder, reach);
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(proxy.client(reach)?);
+        }
         Ok(Self { client: builder.build().map_err(bad)?, reach: reach.clone() })
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// A request that may be sent, as far as the address tells.
@@ -239,6 +242,21 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, HttpError> {
         return Err(wrong("it must begin with http:// or https:// and name a host"));
     }
     Ok(url)
+}
+
+/// Whether what is sent could be read on the way: plain http that leaves this machine.
+pub(crate) fn is_in_clear(url: &Url) -> bool {
+    url.scheme() != "https" && !url.host_str().is_some_and(is_this_machine)
+}
+
+/// Whether a host is this machine, by what it is called.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    match canonical(host) {
+        Ok(url::Host::Domain(name)) => name == "localhost",
+        Ok(url::Host::Ipv4(address)) => address.is_loopback(),
+        Ok(url::Host::Ipv6(address)) => address.is_loopback(),
+        Err(_) => false,
+    }
 }
 
 /// Without user, password and query, any of which may be secret.

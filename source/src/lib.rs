@@ -18,10 +18,12 @@
 pub mod flux;
 mod folder;
 mod git;
+mod host;
 mod http;
 mod mirror;
 mod mounted;
 mod oci;
+mod peer;
 mod reach;
 mod remote;
 mod s3;
@@ -34,6 +36,7 @@ pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
 pub use git::spec::{
     Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,
 };
+pub use host::HostError;
 pub use http::{HttpError, Proxy, Tls};
 pub use mirror::{Mirror, MirrorError, Mirrors};
 pub use mounted::Mounted;

@@ -128,7 +128,13 @@ impl Mirrors {
     fn helm(&self, helm: HelmRepository) -> Result<HelmRepository, SourceError> {
         let (url, insecure) = match helm.url.scheme() {
             Scheme::Oci => self.registry(&helm.url, helm.insecure)?,
-            _ => (self.url(&helm.url, &[Scheme::Http, Scheme::Https])?, helm.insecure),
+            _ => {
+                let moved = self.url(&helm.url, &[Scheme::Http, Scheme::Https])?;
+                // The operator says where a mirror is, and so that the way there is safe.
+                let is_moved = moved != helm.url;
+                let insecure = helm.insecure || (is_moved && moved.scheme() == Scheme::Http);
+                (moved, insecure)
+            }
         };
         Ok(HelmRepository { url, insecure, ..helm })
     }

@@ -2,15 +2,17 @@
 //!
 //! Whoever writes to a repository chooses the addresses of its sources. So that nobody makes the hub talk to what only
 //! the hub can reach (itself, its network, a cloud's metadata service), addresses that are not public are refused
-//! unless the operator allows them. What a name resolves to is looked at where the connection is made.
+//! unless the operator allows them. Hosts are judged in the spelling that [`crate::host`] gives them, names at what they
+//! resolve to where the connection is made, and connections by the address at their other end ([`crate::peer`]).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::Host;
+
+use crate::host::{HostError, canonical};
 
 /// What may be talked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +46,15 @@ pub struct AllowanceError(String);
 /// An address may not be fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReachError {
+    /// Whoever wrote the host reads this, so it does not say which address a name has.
     #[error(
-        "{host} is at {address}, which is not a public address; the hub's operator can allow it by --allow-source {host}"
+        "{host} does not have a public address; the hub's operator can allow it with --allow-source {host}"
     )]
     NotPublic { host: String, address: IpAddr },
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("the connection does not tell which address it leads to")]
+    UnknownPeer,
     #[error(
         "file://{path} is a folder of the hub's machine; the hub's operator can allow it by --allow-source file://{path}"
     )]
@@ -82,10 +89,12 @@ impl FromStr for Allowance {
                 !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
             });
         let name = name.to_ascii_lowercase();
-        match (is_name, is_domain) {
-            (false, _) => Err(wrong()),
-            (true, true) => Ok(Self::Domain(name)),
-            (true, false) => Ok(Self::Host(name)),
+        match (is_name, is_domain, canonical(&name)) {
+            (true, true, Ok(Host::Domain(name))) => Ok(Self::Domain(name)),
+            (true, false, Ok(Host::Domain(name))) => Ok(Self::Host(name)),
+            // An address in another spelling.
+            (true, false, Ok(Host::Ipv4(address))) => Ok(Self::Net(address.into(), 32)),
+            _ => Err(wrong()),
         }
     }
 }
@@ -127,25 +136,24 @@ impl Allowance {
 }
 
 impl Reach {
-    /// Whether a host that is written as an address may be talked to. Names are looked at when they are resolved.
+    /// Whether a host that is written as an address, in any spelling, may be talked to. Names are looked at when they are
+    /// resolved.
     ///
     /// # Errors
-    /// Where it may not.
+    /// Where it may not, or is not a host.
     pub fn check_literal(&self, host: &str) -> Result<(), ReachError> {
-        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => self.check_address(host, address),
-            Err(_) => Ok(()),
+        match canonical(host)? {
+            Host::Domain(_) => Ok(()),
+            Host::Ipv4(address) => self.check_address(host, address.into()),
+            Host::Ipv6(address) => self.check_address(host, address.into()),
         }
     }
 
-    /// Whether a host may be talked to, at all the addresses that it has now.
-    ///
-    /// # Errors
-    /// Where it may not, or has no address.
-    pub fn check_host(&self, host: &str) -> Result<(), ReachError> {
+    /// Whether the operator named this host himself, by its name or its domain.
+    pub(crate) fn names(&self, host: &str) -> bool {
         match self {
-            Self::Anything => Ok(()),
-            Self::Public(_) => self.resolve(host.trim_matches(['[', ']'])).map(drop),
+            Self::Anything => true,
+            Self::Public(allowed) => allowed.iter().any(|allowance| allowance.is_host(host)),
         }
     }
 
@@ -164,43 +172,31 @@ impl Reach {
         found.then_some(()).ok_or_else(|| ReachError::Folder { path: path.display().to_string() })
     }
 
-    /// Resolves names for an HTTP client, without what may not be talked to.
-    pub(crate) fn resolver(&self) -> Arc<Resolver> {
-        Arc::new(Resolver(self.clone()))
-    }
-
-    fn check_address(&self, host: &str, address: IpAddr) -> Result<(), ReachError> {
+    /// Whether `host` may be talked to at `address`.
+    pub(crate) fn check_address(&self, host: &str, address: IpAddr) -> Result<(), ReachError> {
         let Self::Public(allowed) = self else { return Ok(()) };
         let allowed = is_public(address) || allowed.iter().any(|a| a.is_host(host) || a.is_address(address));
         allowed.then_some(()).ok_or_else(|| ReachError::NotPublic { host: host.to_owned(), address })
     }
 
-    fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, ReachError> {
+    /// All addresses that a host has now, with port 0, where it may be talked to at each of them. Blocks.
+    ///
+    /// # Errors
+    /// Where it may not, or has no address.
+    pub fn addresses(&self, host: &str) -> Result<Vec<SocketAddr>, ReachError> {
+        let name = match canonical(host)? {
+            Host::Domain(name) => name,
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
         let unresolved = |reason: String| ReachError::Unresolved { host: host.to_owned(), reason };
         let addresses: Vec<SocketAddr> =
-            (host, 0).to_socket_addrs().map_err(|error| unresolved(error.to_string()))?.collect();
+            (name.as_str(), 0).to_socket_addrs().map_err(|error| unresolved(error.to_string()))?.collect();
         if addresses.is_empty() {
             return Err(unresolved("it has no address".into()));
         }
         addresses.iter().try_for_each(|address| self.check_address(host, address.ip()))?;
         Ok(addresses)
-    }
-}
-
-/// See [`Reach::resolver`].
-pub(crate) struct Resolver(Reach);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0.clone();
-        let host = name.as_str().to_owned();
-        // The system's resolver blocks, so it has a thread of its own for as long as it takes.
-        let (answer, answered) = futures::channel::oneshot::channel();
-        std::thread::spawn(move || drop(answer.send(reach.resolve(&host))));
-        Box::pin(async move {
-            let addresses: Addrs = Box::new(answered.await??.into_iter());
-            Ok(addresses)
-        })
     }
 }
 
@@ -300,8 +296,24 @@ mod tests {
         }
         assert!(Reach::Anything.check_literal("127.0.0.1").is_ok());
         assert!(reach(&[]).check_literal("[::1]").is_err());
-        assert!(reach(&[]).check_host("localhost").is_err());
-        assert!(reach(&["localhost"]).check_host("localhost").is_ok());
+        assert!(reach(&[]).addresses("localhost").is_err());
+        assert!(reach(&["localhost"]).addresses("localhost").is_ok());
+        assert!(reach(&["2130706433"]).check_literal("127.0.0.1").is_ok(), "an address in another spelling");
+    }
+
+    #[test]
+    fn no_spelling_of_an_address_gets_by() {
+        use crate::host::tests::{LOCAL_NAMES, SPELLINGS};
+        let reach = Reach::Public(Vec::new());
+        for (text, _) in SPELLINGS {
+            assert!(matches!(reach.check_literal(text), Err(ReachError::NotPublic { .. })), "{text}");
+            assert!(matches!(reach.addresses(text), Err(ReachError::NotPublic { .. })), "{text}");
+        }
+        for text in LOCAL_NAMES {
+            assert!(matches!(reach.addresses(text), Err(ReachError::NotPublic { .. })), "{text}");
+        }
+        let said = reach.addresses("localhost").unwrap_err().to_string();
+        assert!(!said.contains("127.0.0.1") && said.contains("--allow-source localhost"), "{said}");
     }
 
     #[test]
@@ -323,8 +335,19 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_allowance() {
-        for text in ["", "*.", "10.0.0.0/33", "a/b", "https://x", "file://x", "file:///a/../b", "a..b", "a b"]
-        {
+        for text in [
+            "",
+            "*.",
+            "10.0.0.0/33",
+            "a/b",
+            "https://x",
+            "file://x",
+            "file:///a/../b",
+            "a..b",
+            "a b",
+            "256.1.1.1",
+            "*.1",
+        ] {
             assert!(text.parse::<Allowance>().is_err(), "{text}");
         }
         for text in ["git.internal", "*.a.b", "10.0.0.0/8", "file:///srv"] {

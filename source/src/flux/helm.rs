@@ -14,7 +14,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use super::archive::{State, Store, fetched};
 use super::oci::repository;
 use super::{Fetched, Policy, Secrets, SourceError};
-use crate::http::{Conditional, Http, Tls, parse_url, shown};
+use crate::http::{Conditional, Http, Tls, is_in_clear, parse_url, shown};
 use crate::mirror::Mirrors;
 use crate::oci::sha256;
 use crate::semver::{Range, loose};
@@ -205,6 +205,8 @@ struct Access {
     base: Url,
     basic: Option<HeaderValue>,
     pass_credentials: bool,
+    /// The author said that credentials may be read on the way.
+    insecure: bool,
     /// Indexes name charts at public hosts too.
     mirrors: Mirrors,
     timeout: Duration,
@@ -243,6 +245,7 @@ impl Access {
             base: parse_url(&base)?,
             basic: header,
             pass_credentials: repository.pass_credentials,
+            insecure: repository.insecure,
             mirrors: policy.mirrors.clone(),
             timeout,
         })
@@ -252,25 +255,29 @@ impl Access {
         shown(&self.base)
     }
 
-    /// Credentials go to the repository's own host, unless the object says otherwise.
-    fn headers(&self, url: &Url) -> HeaderMap {
+    /// Credentials go to the repository's own host, unless the object says otherwise, and not where others could read
+    /// them on the way, unless it says `insecure`.
+    fn headers(&self, url: &Url) -> Result<HeaderMap, SourceError> {
         let mut headers = HeaderMap::new();
         let is_own = (url.scheme(), url.host_str(), url.port_or_known_default())
             == (self.base.scheme(), self.base.host_str(), self.base.port_or_known_default());
         if let Some(basic) = self.basic.as_ref().filter(|_| is_own || self.pass_credentials) {
+            if is_in_clear(url) && !self.insecure {
+                return Err(SourceError::CredentialsInClear { url: shown(url) });
+            }
             headers.insert(AUTHORIZATION, basic.clone());
         }
-        headers
+        Ok(headers)
     }
 
     fn index(&self, etag: Option<&str>) -> Result<Conditional, SourceError> {
         let url = self.join("index.yaml")?;
-        Ok(self.http.get_unless(&url, self.headers(&url), etag, INDEX_BYTES, self.timeout)?)
+        Ok(self.http.get_unless(&url, self.headers(&url)?, etag, INDEX_BYTES, self.timeout)?)
     }
 
     fn chart(&self, url: &str, limit: u64) -> Result<Vec<u8>, SourceError> {
         let url = self.join(url)?;
-        match self.http.get_unless(&url, self.headers(&url), None, limit, self.timeout)? {
+        match self.http.get_unless(&url, self.headers(&url)?, None, limit, self.timeout)? {
             Conditional::Body { bytes, .. } => Ok(bytes),
             Conditional::NotModified => Err(SourceError::Wrong(format!("{} answered nothing", shown(&url)))),
         }
@@ -317,4 +324,45 @@ fn versions(index: &Node, chart: &str) -> Vec<Entry> {
         Some(Entry { version: text("version")?, url, digest: text("digest").unwrap_or_default() })
     };
     entries.into_iter().flat_map(|entries| entries.iter()).filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::source::SourceUrl;
+
+    use super::*;
+    use crate::flux::Secret;
+    use crate::reach::Reach;
+
+    #[test]
+    fn credentials_are_not_sent_in_clear() {
+        let data = [("username", "jo"), ("password", "s3cret")];
+        let data = data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into();
+        let secrets =
+            Secrets { secret: Some(Secret { name: "ns/creds".into(), data }), ..Secrets::default() };
+        for (base, url, insecure, sent) in [
+            ("https://charts.example", "https://charts.example/index.yaml", false, true),
+            ("http://charts.example", "http://charts.example/index.yaml", false, false),
+            ("http://charts.example", "http://charts.example/index.yaml", true, true),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/index.yaml", false, true),
+            // Where the index leads to counts, not where it is.
+            ("https://charts.example", "http://files.example/a.tgz", false, false),
+        ] {
+            let repository = HelmRepository {
+                url: SourceUrl::parse(base, &[Scheme::Http, Scheme::Https]).unwrap(),
+                secret: None,
+                cert_secret: None,
+                pass_credentials: true,
+                insecure,
+            };
+            let policy = Policy::new(Reach::Public(Vec::new()));
+            let access = Access::new(&repository, &secrets, &policy, Duration::from_secs(1)).unwrap();
+            match access.headers(&url.parse().unwrap()) {
+                Ok(headers) => assert!(sent && headers.contains_key(AUTHORIZATION), "{base} {url}"),
+                Err(error) => {
+                    assert!(!sent && !error.to_string().contains("s3cret"), "{base} {url}: {error}")
+                }
+            }
+        }
+    }
 }

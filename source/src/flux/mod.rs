@@ -141,6 +141,10 @@ pub enum SourceError {
     Remote(#[from] RemoteError),
     #[error("{0}")]
     Wrong(String),
+    #[error(
+        "credentials are not sent to {url} in clear text; use https://, or set spec.insecure: true if the way there is safe"
+    )]
+    CredentialsInClear { url: String },
     #[error("its files have more than the limit of {0} bytes; leave some out, or raise the limit")]
     TooLarge(u64),
     #[error("{url} has no {what} in the range {range}; it has {}", some(.there))]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use gix::url::Scheme;
 
 use super::repo::CommitId;
-use crate::http::Proxy;
+use crate::host::canonical;
+use crate::http::{Proxy, is_this_machine};
 use crate::mirror::Mirrors;
 use crate::reach::Reach;
 
@@ -67,7 +68,30 @@ impl FromStr for GitUrl {
             Scheme::Ssh => {}
             _ => return Err(fail("this scheme is not supported")),
         }
+        if let Some(host) = url.host() {
+            url.host = Some(canonical_host(&url, host).map_err(|reason| fail(&reason))?);
+        }
         Ok(Self { url, embedded })
+    }
+}
+
+/// The host as it is connected to, in the form that `gix` keeps it in.
+fn canonical_host(url: &gix::Url, host: &str) -> Result<String, String> {
+    let host = canonical(host).map_err(|error| error.to_string())?;
+    match (&url.scheme, host) {
+        (Scheme::Ssh, host) => Ok(host.to_string().trim_matches(['[', ']']).to_owned()),
+        (_, host) => {
+            let mut url = url.clone();
+            url.host = Some(host.to_string());
+            // The HTTP client reads the address once more, and has to find the same server in it.
+            let read = url::Url::parse(&url.to_bstring().to_string()).map_err(|error| error.to_string())?;
+            let same = read.host_str() == Some(host.to_string().as_str())
+                && read.scheme() == url.scheme.as_str()
+                && read.port_or_known_default() == url.port_or_default()
+                && read.username().is_empty()
+                && read.password().is_none();
+            same.then(|| host.to_string()).ok_or_else(|| "it can be read in more than one way".to_owned())
+        }
     }
 }
 
@@ -93,14 +117,7 @@ impl GitUrl {
     /// Whether what is sent could be read on the way: plain http that leaves this machine. Credentials are not sent
     /// over it.
     pub fn is_in_clear(&self) -> bool {
-        let loopback = |host: &str| {
-            host == "localhost"
-                || host
-                    .trim_matches(['[', ']'])
-                    .parse::<std::net::IpAddr>()
-                    .is_ok_and(|address| address.is_loopback())
-        };
-        self.is_plain_http() && !self.url.host().is_some_and(loopback)
+        self.is_plain_http() && !self.url.host().is_some_and(is_this_machine)
     }
 
     /// Whether two repositories are at one server, which may be given the same credentials.
@@ -114,6 +131,10 @@ impl GitUrl {
     /// The folder, for a repository on this machine.
     pub fn folder(&self) -> Option<PathBuf> {
         self.is_file().then(|| PathBuf::from(self.url.path.to_string()))
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        self.url.port
     }
 
     /// The host, for addresses that have one.
@@ -376,6 +397,49 @@ mod tests {
                     assert!(!format!("{error} {error:?}").contains("s3cret"), "{text}: {error}");
                 }
                 (parsed, expected) => panic!("{text}: {parsed:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_are_kept_in_the_spelling_that_is_connected_to() {
+        use crate::host::tests::{LOCAL_NAMES, SPELLINGS};
+        for (spelling, means) in SPELLINGS {
+            for (scheme, user) in [("http", ""), ("https", "jo:pw@"), ("ssh", "git@"), ("http", "1.1.1.1@")] {
+                let text = format!("{scheme}://{user}{spelling}:8443/x.git");
+                match text.parse::<GitUrl>() {
+                    Ok(url) => {
+                        let host = url.host().unwrap_or_default();
+                        assert_eq!(host.trim_matches(['[', ']']), means.trim_matches(['[', ']']), "{text}");
+                    }
+                    // What Git's own reading of addresses refuses is not fetched either.
+                    Err(error) => assert!(!spelling.is_ascii() || spelling.contains('%'), "{text}: {error}"),
+                }
+            }
+        }
+        for spelling in LOCAL_NAMES {
+            if let Ok(url) = format!("http://{spelling}/x").parse::<GitUrl>() {
+                assert_eq!(url.host(), Some("localhost"), "{spelling}");
+            }
+        }
+        for text in [
+            "http://public.example\\@127.0.0.1/x",
+            "http://127.0.0.1\\@public.example/x",
+            "http://a@b@127.0.0.1/x",
+            "http://public.example%2f@127.0.0.1/x",
+            "http://127.0.0.1%2f.public.example/x",
+            "http://public.example#@127.0.0.1/x",
+            "http://public.example?@127.0.0.1/x",
+            "http://[::ffff:127.0.0.1%25lo]/x",
+            "ssh://git@127.0.0.1%20-oProxyCommand=id/x",
+            "git@a..b:x",
+        ] {
+            match text.parse::<GitUrl>() {
+                Ok(url) => {
+                    let read = url::Url::parse(&url.to_string()).unwrap();
+                    assert_eq!(read.host_str(), url.host(), "{text} is read in two ways");
+                }
+                Err(error) => assert!(!error.reason.is_empty(), "{text}"),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One conversation with the remote: connect, prove who asks, receive, within limits.
 
 use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
 use super::spec::{Branch, Credentials, GitSpec, History, Reference};
 use crate::http::HttpError;
+use crate::peer::guarded;
 use crate::reach::{Reach, ReachError};
 
 /// A server that says nothing for this long is away.
@@ -35,15 +37,35 @@ pub(super) struct Received {
 /// Where the `ssh` program says what went wrong, beside the clones.
 const SSH_LOG: &str = "ssh.log";
 
-/// Git configuration, in memory only, that the conversation needs; the clones are in `dir`.
-pub(super) fn config(spec: &GitSpec, dir: &Path) -> Vec<String> {
+/// Git configuration, in memory only, for all conversations.
+pub(super) fn config() -> Vec<String> {
+    vec!["ssh.variant=ssh".into(), "protocol.version=2".into()]
+}
+
+/// The `ssh` program with its options for one conversation. `dir` is the clone's. Where not everything may be talked to,
+/// neither the configuration of who runs this nor a second look-up of the name decides where the connection leads:
+/// `address` is what was looked at.
+fn ssh_command(spec: &GitSpec, dir: &Path, address: Option<IpAddr>) -> String {
     // No prompts; a dead connection ends by itself.
     let mut ssh = format!(
         "ssh -o BatchMode=yes -o ConnectTimeout={} -o ServerAliveInterval=10 -o ServerAliveCountMax=3 \
          -o LogLevel=ERROR -E {}",
         CONNECT.as_secs(),
-        quoted(&dir.join(SSH_LOG))
+        quoted(&dir.with_file_name(SSH_LOG))
     );
+    if let Some(address) = address {
+        // The name stays the one under which the host's key is known.
+        let host = spec.url.host().unwrap_or_default();
+        let known_as = match spec.url.port().filter(|port| *port != 22) {
+            Some(port) => format!("[{host}]:{port}"),
+            None => host.to_owned(),
+        };
+        ssh.push_str(&format!(
+            " -F none -o HostName={address} -o HostKeyAlias={} -o CheckHostIP=no -o ProxyCommand=none \
+             -o PermitLocalCommand=no -o ClearAllForwardings=yes -o ForwardAgent=no -o UpdateHostKeys=no",
+            quoted(Path::new(&known_as))
+        ));
+    }
     if let Some(Credentials::SshKey { private_key, known_hosts }) = spec.credentials() {
         ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {}", quoted(private_key)));
         if let Some(known_hosts) = known_hosts {
@@ -51,7 +73,7 @@ pub(super) fn config(spec: &GitSpec, dir: &Path) -> Vec<String> {
             ssh.push_str(&format!(" -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={hosts}"));
         }
     }
-    vec![format!("core.sshCommand={ssh}"), "ssh.variant=ssh".into(), "protocol.version=2".into()]
+    ssh
 }
 
 /// For a shell.
@@ -97,7 +119,7 @@ pub(super) fn tags(
 }
 
 struct Talk<'a> {
-    repo: &'a gix::Repository,
+    repo: gix::Repository,
     dir: &'a Path,
     spec: &'a GitSpec,
     refused: Option<ObjectId>,
@@ -125,10 +147,21 @@ impl<'a> Talk<'a> {
         refused: Option<ObjectId>,
     ) -> Result<Self, FetchError> {
         check_program(spec)?;
-        check_reach(spec)?;
+        let address = check_reach(spec)?;
         // One that is not there is as good as removed; one that cannot be removed only blurs a reason.
         drop(std::fs::remove_file(dir.with_file_name(SSH_LOG)));
         let (asked, tip) = (Cell::new(false), Cell::new(None));
+        let mut repo = repo.clone();
+        if spec.url.is_ssh() {
+            let command = ssh_command(spec, dir, address);
+            let unusable =
+                |error: String| FetchError::Unreachable { url: spec.url.to_string(), reason: error };
+            let mut config = repo.config_snapshot_mut();
+            config
+                .set_raw_value("core.sshCommand", command.as_str())
+                .map_err(|error| unusable(error.to_string()))?;
+            config.commit().map_err(|error| unusable(error.to_string()))?;
+        }
         Ok(Self { repo, dir, spec, refused, asked, tip, backend: http_backend(spec)? })
     }
 
@@ -357,21 +390,23 @@ fn check_program(spec: &GitSpec) -> Result<(), FetchError> {
     Err(FetchError::MissingProgram { url: spec.url.to_string(), program })
 }
 
-/// Where http looks at each address as it connects, the others are looked at before.
-fn check_reach(spec: &GitSpec) -> Result<(), FetchError> {
+/// Where http looks at each address as it connects, the others are looked at before. The address that ssh has to
+/// connect to, where that matters.
+fn check_reach(spec: &GitSpec) -> Result<Option<IpAddr>, FetchError> {
     let (host, folder) = (spec.url.host().unwrap_or_default(), spec.url.folder());
-    let checked = match folder {
-        Some(folder) => spec.reach.check_folder(&folder),
-        None if spec.url.is_ssh() => spec.reach.check_host(host),
-        None => spec.reach.check_literal(host),
-    };
     let refused = |reason: String| FetchError::OutOfReach { url: spec.url.to_string(), reason };
-    checked.map_err(|error| refused(error.to_string()))?;
+    let is_pinned = spec.url.is_ssh() && spec.reach != Reach::Anything;
+    let checked = match folder {
+        Some(folder) => spec.reach.check_folder(&folder).map(|()| None),
+        None if is_pinned => spec.reach.addresses(host).map(|found| found.first().map(SocketAddr::ip)),
+        None => spec.reach.check_literal(host).map(|()| None),
+    };
+    let address = checked.map_err(|error| refused(error.to_string()))?;
     // The ssh program would show the keys of whoever runs it: not for whoever writes an address into a repository.
-    if spec.url.is_ssh() && spec.reach != Reach::Anything && spec.credentials().is_none() {
+    if is_pinned && spec.credentials().is_none() {
         return Err(refused("ssh needs a key, and there is none for this address; use https".to_owned()));
     }
-    Ok(())
+    Ok(address)
 }
 
 /// TLS by rustls with ring, trusting the system's roots and those of the spec.
@@ -396,10 +431,8 @@ fn http_backend(spec: &GitSpec) -> Result<Backend, FetchError> {
     let proxy = spec.proxy.as_ref().map(|proxy| proxy.client(&spec.reach)).transpose().map_err(unusable)?;
     let options = http::reqwest::Options {
         configure_client: Some(Box::new(move |builder| {
-            let mut builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
-            if reach != Reach::Anything {
-                builder = builder.dns_resolver(reach.resolver()).no_proxy();
-            }
+            let builder = builder.timeout(silence).connect_timeout(CONNECT.min(silence));
+            let mut builder = guarded(builder, &reach);
             if let Some(proxy) = &proxy {
                 builder = builder.proxy(proxy.clone());
             }

@@ -1,16 +1,18 @@
 //! How registries ask who asks, and how they are answered.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
+use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use super::OciError;
 use crate::http::{Http, body, parse_url, shown};
+use crate::reach::Reach;
 
 const TOKEN_BYTES: u64 = 1 << 20;
 
@@ -65,24 +67,26 @@ struct Token {
     access_token: Option<String>,
 }
 
-/// A token to pull from a repository; for everybody where there are no credentials.
+/// Who gives out tokens for a registry, and for what one is asked.
+pub(super) struct Service<'a> {
+    pub(super) realm: &'a str,
+    pub(super) name: &'a str,
+    pub(super) scope: &'a str,
+}
+
+/// A token to pull from a repository of `registry`; for everybody where there are no credentials.
 pub(super) fn fetch_token(
     http: &Http,
-    realm: &str,
-    service: &str,
-    scope: &str,
+    registry: &Url,
+    service: &Service<'_>,
     credentials: Option<&(String, String)>,
-    plain: bool,
     within: Duration,
 ) -> Result<String, OciError> {
-    let mut url = parse_url(realm)?;
-    url.query_pairs_mut().append_pair("service", service).append_pair("scope", scope);
+    let mut url = parse_url(service.realm)?;
+    url.query_pairs_mut().append_pair("service", service.name).append_pair("scope", service.scope);
     let mut request = http.request(Method::GET, &url)?;
     if let Some(credentials) = credentials {
-        // Whoever allowed plain http to the registry allowed it here.
-        if url.scheme() != "https" && !plain {
-            return Err(OciError::TokenInClear(shown(&url)));
-        }
+        check_realm(&url, registry, http.reach())?;
         request = request.header(AUTHORIZATION, basic(credentials));
     }
     let response = http.send(request, within)?;
@@ -94,6 +98,28 @@ pub(super) fn fetch_token(
         return Err(answer("the token in it is none".into()));
     }
     Ok(token)
+}
+
+/// Whether a registry's credentials may go to where it says that tokens are to be had: to itself, or by https to its own
+/// site or a host that the operator named. A registry names any address that it likes.
+fn check_realm(realm: &Url, registry: &Url, reach: &Reach) -> Result<(), OciError> {
+    let (host, own) = (realm.host_str().unwrap_or_default(), registry.host_str().unwrap_or_default());
+    // Whoever allowed plain http to the registry allowed it to the registry only.
+    if realm.scheme() != "https" && !(registry.scheme() == "http" && host == own) {
+        return Err(OciError::TokenInClear(shown(realm)));
+    }
+    if host == own || is_same_site(host, own) || reach.names(host) {
+        return Ok(());
+    }
+    Err(OciError::TokenElsewhere { realm: shown(realm), registry: own.to_owned() })
+}
+
+/// `auth.docker.io` and `docker.io` for `registry-1.docker.io`: what shares all of the registry's name but its first part.
+fn is_same_site(host: &str, registry: &str) -> bool {
+    let Some((_, site)) = registry.split_once('.').filter(|_| registry.parse::<IpAddr>().is_err()) else {
+        return false;
+    };
+    site.contains('.') && (host == site || host.strip_suffix(site).is_some_and(|rest| rest.ends_with('.')))
 }
 
 #[derive(Deserialize)]
@@ -158,6 +184,32 @@ mod tests {
             ("Negotiate", None),
         ] {
             assert_eq!(Challenge::parse(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn credentials_go_to_the_site_of_the_registry_only() {
+        for (registry, realm, allowed, sent) in [
+            ("https://ghcr.io", "https://ghcr.io/token", None, true),
+            ("https://registry-1.docker.io", "https://auth.docker.io/token", None, true),
+            ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", None, true),
+            ("https://r.example.com:5000", "https://r.example.com/token", None, true),
+            ("https://ghcr.io", "https://evil.io/token", None, false),
+            ("https://ghcr.io", "https://ghcr.io.evil.example/token", None, false),
+            ("https://registry.corp.example", "https://evilcorp.example/token", None, false),
+            ("https://registry.corp.example", "https://sso.example/token", None, false),
+            ("https://registry.corp.example", "https://sso.example/token", Some("sso.example"), true),
+            ("https://registry.corp.example", "http://sso.example/token", Some("sso.example"), false),
+            ("https://1.2.3.4", "https://9.2.3.4/token", None, false),
+            ("https://ghcr.io", "http://ghcr.io/token", None, false),
+            ("http://r.example.com", "http://r.example.com:81/token", None, true),
+            ("http://r.example.com", "http://auth.example.com/token", None, false),
+            ("http://r.example.com", "https://auth.example.com/token", None, true),
+            ("https://ghcr.io", "https://ghcr.io@evil.example/token", None, false),
+        ] {
+            let reach = Reach::Public(allowed.into_iter().map(|text: &str| text.parse().unwrap()).collect());
+            let checked = check_realm(&realm.parse().unwrap(), &registry.parse().unwrap(), &reach);
+            assert_eq!(checked.is_ok(), sent, "{registry} {realm}: {checked:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::http::{Http, HttpError, body, parse_url, shown};
 pub(crate) use auth::credentials;
-use auth::{Challenge, fetch_token};
+use auth::{Challenge, Service, fetch_token};
 
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
@@ -34,10 +34,12 @@ pub enum OciError {
     Digest { url: String, wanted: String, found: String },
     #[error("the dockerconfigjson cannot be read: {0}")]
     DockerConfig(String),
-    #[error(
-        "the registry sends whoever asks to {0} for a token, to which credentials are not sent in clear text"
-    )]
+    #[error("the registry asks to get a token from {0}, to which credentials are not sent in clear text")]
     TokenInClear(String),
+    #[error(
+        "the registry asks to get a token from {realm}, which is not of the site of {registry}, so credentials are not sent there; the hub's operator can allow it with --allow-source HOST"
+    )]
+    TokenElsewhere { realm: String, registry: String },
 }
 
 /// A repository in a registry.
@@ -94,7 +96,14 @@ impl Repository {
         let (host, name) = address.split_once('/').ok_or_else(wrong)?;
         let name = name.trim_matches('/');
         let is_name = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-        if host.is_empty() || name.is_empty() || !name.chars().all(is_name) || name.contains("..") {
+        // Whoever is at the host is looked up by this text: nothing in it may mean anything else in a URL.
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        if host.is_empty()
+            || !host.chars().all(is_host)
+            || name.is_empty()
+            || !name.chars().all(is_name)
+            || name.contains("..")
+        {
             return Err(wrong());
         }
         // Docker's own registry is reached under another name, where what has no owner is its own.
@@ -135,16 +144,9 @@ impl Repository {
             self.authorization = match (challenge, &self.credentials) {
                 (Some(Challenge::Bearer { realm, service }), credentials) => {
                     let scope = format!("repository:{}:pull", self.name);
-                    let is_plain = self.base.scheme() == "http";
-                    let token = fetch_token(
-                        &self.http,
-                        &realm,
-                        &service,
-                        &scope,
-                        credentials.as_ref(),
-                        is_plain,
-                        self.within,
-                    )?;
+                    let service = Service { realm: &realm, name: &service, scope: &scope };
+                    let token =
+                        fetch_token(&self.http, &self.base, &service, credentials.as_ref(), self.within)?;
                     Some(format!("Bearer {token}"))
                 }
                 (Some(Challenge::Basic), Some(credentials)) => Some(auth::basic(credentials)),

@@ -113,6 +113,10 @@ fn what_is_not_public_is_refused_unless_it_is_allowed() -> Result<()> {
     let by_name = by_address.replace("127.0.0.1", "localhost");
     let folder = remote.spec().url.to_string();
     let ssh = "ssh://git@127.0.0.1/x".to_owned();
+    let spelled = |host: &str| by_address.replace("127.0.0.1", host);
+    let (decimal, hex, octal) = (spelled("2130706433"), spelled("0x7f.1"), spelled("0177.0.0.1"));
+    let (encoded, mapped, dotted) =
+        (spelled("%31%32%37.0.0.1"), spelled("[::ffff:127.0.0.1]"), spelled("127.0.0.1."));
     for (n, (url, allowed, fetched)) in [
         (&folder, None, false),
         (&folder, Some(format!("file://{}", tmp.path().display())), true),
@@ -121,6 +125,15 @@ fn what_is_not_public_is_refused_unless_it_is_allowed() -> Result<()> {
         (&by_name, None, false),
         (&by_name, Some("localhost".to_owned()), true),
         (&ssh, None, false),
+        (&decimal, None, false),
+        (&hex, None, false),
+        (&octal, None, false),
+        (&encoded, None, false),
+        (&mapped, None, false),
+        (&dotted, None, false),
+        // They are what they mean: allowed as that, too.
+        (&decimal, Some("127.0.0.1".to_owned()), true),
+        (&dotted, Some("127.0.0.0/8".to_owned()), true),
     ]
     .into_iter()
     .enumerate()

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use flotilla_source::{Credentials, FetchError, GitRepo};
+use flotilla_source::{Credentials, FetchError, GitRepo, Reach};
 
 use crate::support::{Remote, fetch, spec};
 
@@ -114,6 +114,17 @@ fn a_real_server_gives_commits_to_the_right_key_only() -> Result<()> {
     ensure!(fetch(&mut repo)? == first);
     let second = remote.put("a", "2")?;
     ensure!(fetch(&mut repo)? == second);
+
+    // What a hub does: it looks at the address itself, and the host's key is still known by the name and port.
+    let mut pinned = server.clone_with(&remote, "person", "known")?.spec().clone();
+    for (n, (allowed, fetched)) in [(Some("127.0.0.1"), true), (None, false)].into_iter().enumerate() {
+        pinned.reach = Reach::Public(allowed.map(str::parse).transpose()?.into_iter().collect());
+        let got = fetch(&mut GitRepo::open(tmp.path().join(format!("pinned-{n}")), pinned.clone())?);
+        match got {
+            Ok(commit) => ensure!(fetched && commit == second),
+            Err(error) => ensure!(!fetched && matches!(error, FetchError::OutOfReach { .. }), "{error}"),
+        }
+    }
 
     for (key, known_hosts, says) in [
         ("stranger", "known", "Permission denied"),
