@@ -36,11 +36,16 @@ impl Text {
     }
 }
 
-/// Whether unknown fields are an error.
+/// What becomes of unknown fields, and of scalars where a string belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
+    /// Both are an error, as in a kustomization.
     Refuse,
+    /// Fields are passed over and scalars count by their text, as in the configuration of a plugin.
     Ignore,
+    /// Fields are passed over and scalars become the text that Go gives to their value, as where Flux's generator reads a
+    /// kustomization (`sigs.k8s.io/yaml`) to write it anew.
+    Convert,
 }
 
 /// The known fields of an object with their values, in the order of the text; nulls are left out.
@@ -129,12 +134,27 @@ pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
     match scalar.kind() {
         Kind::Null => Ok(String::new()),
         _ if unknown == Unknown::Ignore => Ok(text.to_owned()),
+        _ if unknown == Unknown::Convert => Ok(converted(node, text)),
         Kind::String | Kind::Timestamp if is_old_bool(node) => {
             let message = "json: cannot unmarshal bool into a field of type string";
             Err(not_string(Fail::new(message).at(node.pos)))
         }
         Kind::String | Kind::Timestamp => Ok(text.to_owned()),
         Kind::Bool | Kind::Int | Kind::Float => Err(not_string(mismatch(node, "string"))),
+    }
+}
+
+/// A scalar's value as text: `yes` is `true`, `0x10` is `16`, `1.50` is `1.5`.
+fn converted(node: &Node, text: &str) -> String {
+    if let Ok(value) = boolean(node) {
+        return value.to_string();
+    }
+    match (node.as_scalar().map(|scalar| scalar.kind()), node.to_json()) {
+        (Some(Kind::Int), Ok(number)) => number.to_string(),
+        (Some(Kind::Float), Ok(number)) => {
+            Node::from_json(&number).text().map_or_else(|| text.to_owned(), str::to_owned)
+        }
+        _ => text.to_owned(),
     }
 }
 

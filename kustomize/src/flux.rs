@@ -1,15 +1,16 @@
 //! Building as Flux does: a kustomization made by scanning where there is none, the fields of Flux's own
-//! `Kustomization` laid on top, and files read from anywhere in the source.
+//! `Kustomization` laid on top, and files read from anywhere in the source. Source of behaviour: the generator of
+//! `github.com/fluxcd/pkg/kustomize`, which reads the file of `spec.path`, changes it and writes it anew for kustomize.
 
 use std::collections::BTreeMap;
 
 use flotilla_yaml::Pos;
 
-use crate::decode::Text;
+use crate::decode::{Text, Unknown};
 use crate::error::{BuildError, Fail, Res, fail};
 use crate::files::{Files, Kind, ReadError, TreePath};
 use crate::kustomization::Kustomization;
-use crate::load::{Context, Loader, NAMES, Tree};
+use crate::load::{Context, Loaded, Loader, NAMES, Tree};
 use crate::node_ops::{map_under, put_string};
 use crate::parts::{Image, Patch, Selector};
 use crate::request::Answers;
@@ -27,11 +28,14 @@ pub struct FluxOverlay {
     pub common_labels: BTreeMap<String, String>,
     pub common_annotations: BTreeMap<String, String>,
     pub patches: Vec<FluxPatch>,
+    /// Of API versions before `v1`: each a patch as text.
+    pub patches_strategic_merge: Vec<String>,
+    pub patches_json6902: Vec<FluxPatch>,
     pub images: Vec<Image>,
     /// Folders of components, relative to the path.
     pub components: Vec<String>,
     pub ignore_missing_components: bool,
-    /// Options of `buildMetadata`, on top of those of the file.
+    /// Options of `buildMetadata`, in place of those of the file.
     pub build_metadata: Vec<String>,
 }
 
@@ -123,8 +127,7 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
     let loader = Loader::new(Tree::Own(files), root.clone(), false)?;
     let (mut kustomization, name, source) = if has_kustomization(files, root)? {
         let file = loader.load_kustomization(cx)?;
-        let document = file.kustomization()?;
-        let read = Kustomization::read(&document)?;
+        let read = rewritten(cx, &file)?;
         (read, file.path.name().to_owned(), file.source)
     } else {
         (generated(files, root)?, NAMES[0].to_owned(), 0)
@@ -151,14 +154,42 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
     Ok(map)
 }
 
+/// The kustomization of a file as Flux's generator writes it anew: without fields that kustomize does not know, numbers and
+/// booleans as text where text belongs, and never empty, for without resources it asks for the annotations of origins.
+fn rewritten(cx: &mut Context, file: &Loaded) -> Res<Kustomization> {
+    let document = file.kustomization()?;
+    let mut kustomization = match Kustomization::read(&document) {
+        Ok(kustomization) => kustomization,
+        Err(strict) => {
+            let kustomization = Kustomization::read_as(&document, Unknown::Convert)?;
+            let at = strict.field.as_deref().unwrap_or_default();
+            cx.notices.push(format!(
+                "{}:{}: {at}: {}: kustomize refuses this; here, as in Flux, an unknown field is ignored and a number or \
+                 boolean is read as text",
+                file.path, strict.pos.line, strict.message
+            ));
+            kustomization
+        }
+    };
+    let resources = document.as_map().and_then(|map| {
+        map.iter().find(|entry| entry.key.text().is_some_and(|key| key.eq_ignore_ascii_case("resources")))
+    });
+    let has_resources = resources.and_then(|entry| entry.value.as_seq()).is_some_and(|list| !list.is_empty());
+    if !has_resources {
+        kustomization.build_metadata = vec![Text::new("originAnnotations", Pos::default())];
+        kustomization.empty = false;
+    }
+    Ok(kustomization)
+}
+
 /// The kustomization of a folder that has none.
 fn generated(files: &dyn Files, root: &TreePath) -> Res<Kustomization> {
     let paths = generate(files, root)?;
     let prefix = if root.is_root() { 0 } else { root.as_str().len() + 1 };
     let resources: Vec<Text> =
         paths.iter().map(|p| Text::new(&p.as_str()[prefix..], Pos::default())).collect();
-    let mut kustomization =
-        Kustomization { empty: resources.is_empty(), resources, ..Kustomization::default() };
+    // Without resources Flux writes a namespace, so that there is something to build.
+    let mut kustomization = Kustomization { resources, ..Kustomization::default() };
     kustomization.kind.text = "Kustomization".into();
     Ok(kustomization)
 }
@@ -173,25 +204,32 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
     ] {
         if let Some(value) = value {
             *field = text(value);
-            k.empty &= value.is_empty();
         }
     }
-    for patch in &overlay.patches {
-        k.patches.push(Patch { patch: text(&patch.patch), target: patch.target.clone(), ..Patch::default() });
-        k.empty = false;
-    }
+    let patch = |from: &FluxPatch| Patch {
+        patch: text(&from.patch),
+        target: from.target.clone(),
+        ..Patch::default()
+    };
+    k.patches.extend(overlay.patches.iter().map(patch));
+    k.patches_strategic_merge.extend(overlay.patches_strategic_merge.iter().map(text));
+    k.patches_json6902.extend(overlay.patches_json6902.iter().map(patch));
     for image in &overlay.images {
-        match k.images.iter_mut().find(|(i, _)| i.name == image.name) {
-            Some(known) => *known = (image.clone(), Pos::default()),
-            None => k.images.push((image.clone(), Pos::default())),
+        let Some((known, _)) = k.images.iter_mut().find(|(known, _)| known.name == image.name) else {
+            k.images.push((image.clone(), Pos::default()));
+            continue;
+        };
+        if !image.new_name.is_empty() {
+            known.new_name.clone_from(&image.new_name);
         }
-        k.empty = false;
+        // Both choose the version: setting one clears the other.
+        if !image.new_tag.is_empty() || !image.digest.is_empty() {
+            known.new_tag.clone_from(&image.new_tag);
+            known.digest.clone_from(&image.digest);
+        }
     }
-    for option in &overlay.build_metadata {
-        if k.build_metadata.iter().all(|o| o.text != *option) {
-            k.build_metadata.push(text(option));
-        }
-        k.empty = false;
+    if !overlay.build_metadata.is_empty() {
+        k.build_metadata = overlay.build_metadata.iter().map(text).collect();
     }
     for component in &overlay.components {
         let named = |e: Fail| e.field("spec.components");
@@ -203,7 +241,6 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
             continue;
         }
         k.components.push(text(component));
-        k.empty = false;
     }
     Ok(())
 }

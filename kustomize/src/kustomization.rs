@@ -97,62 +97,70 @@ const FIELDS: [&str; 37] = [
 ];
 
 impl Kustomization {
-    /// Reads a kustomization file's document.
+    /// Reads a kustomization file's document, as kustomize does.
     pub(crate) fn read(document: &Node) -> Res<Self> {
+        Self::read_as(document, Unknown::Refuse)
+    }
+
+    /// Reads a kustomization file's document.
+    pub(crate) fn read_as(document: &Node, unknown: Unknown) -> Res<Self> {
         let mut k = Kustomization { empty: true, ..Self::default() };
-        let strict = Unknown::Refuse;
         let (mut bases, mut image_tags) = (Vec::new(), Vec::new());
         let known = &FIELDS[..34];
-        for (name, node) in fields(document, known, strict).map_err(|e| e.context("invalid Kustomization"))? {
+        for (name, node) in
+            fields(document, known, unknown).map_err(|e| e.context("invalid Kustomization"))?
+        {
             let mut read = |k: &mut Kustomization| -> Res<()> {
                 match name {
-                    "apiVersion" => k.api_version = text(node, strict)?,
-                    "kind" => k.kind = text(node, strict)?,
+                    "apiVersion" => k.api_version = text(node, unknown)?,
+                    "kind" => k.kind = text(node, unknown)?,
                     "metadata" => {
                         let known = ["name", "namespace", "labels", "annotations"];
-                        fields(node, &known, strict)?;
+                        fields(node, &known, unknown)?;
                     }
-                    "openapi" => k.openapi = text_map(node, strict)?,
-                    "namePrefix" => k.name_prefix = text(node, strict)?,
-                    "nameSuffix" => k.name_suffix = text(node, strict)?,
-                    "namespace" => k.namespace = text(node, strict)?,
-                    "commonLabels" => k.common_labels = text_map(node, strict)?,
-                    "labels" => k.labels = list(node, |n| Label::read(n, strict))?,
-                    "commonAnnotations" => k.common_annotations = text_map(node, strict)?,
-                    "patchesStrategicMerge" => k.patches_strategic_merge = texts(node, strict)?,
-                    "patchesJson6902" => k.patches_json6902 = list(node, |n| Patch::read(n, strict))?,
-                    "patches" => k.patches = list(node, |n| Patch::read(n, strict))?,
-                    "images" => k.images = list(node, |n| Ok((Image::read(n, strict)?, n.pos)))?,
-                    "imageTags" => image_tags = list(node, |n| Ok((Image::read(n, strict)?, n.pos)))?,
-                    "replacements" => k.replacements = list(node, |n| ReplacementField::read(n, strict))?,
-                    "replicas" => k.replicas = list(node, |n| Replica::read(n, strict))?,
-                    "vars" => k.vars = list(node, |n| Var::read(n, strict))?,
-                    "sortOptions" => k.sort_options = Some(SortOptions::read(node, strict)?),
-                    "resources" => k.resources = texts(node, strict)?,
-                    "components" => k.components = texts(node, strict)?,
-                    "crds" => k.crds = texts(node, strict)?,
-                    "bases" => bases = texts(node, strict)?,
+                    "openapi" => k.openapi = text_map(node, unknown)?,
+                    "namePrefix" => k.name_prefix = text(node, unknown)?,
+                    "nameSuffix" => k.name_suffix = text(node, unknown)?,
+                    "namespace" => k.namespace = text(node, unknown)?,
+                    "commonLabels" => k.common_labels = text_map(node, unknown)?,
+                    "labels" => k.labels = list(node, |n| Label::read(n, unknown))?,
+                    "commonAnnotations" => k.common_annotations = text_map(node, unknown)?,
+                    "patchesStrategicMerge" => k.patches_strategic_merge = texts(node, unknown)?,
+                    "patchesJson6902" => k.patches_json6902 = list(node, |n| Patch::read(n, unknown))?,
+                    "patches" => k.patches = list(node, |n| Patch::read(n, unknown))?,
+                    "images" => k.images = list(node, |n| Ok((Image::read(n, unknown)?, n.pos)))?,
+                    "imageTags" => image_tags = list(node, |n| Ok((Image::read(n, unknown)?, n.pos)))?,
+                    "replacements" => k.replacements = list(node, |n| ReplacementField::read(n, unknown))?,
+                    "replicas" => k.replicas = list(node, |n| Replica::read(n, unknown))?,
+                    "vars" => k.vars = list(node, |n| Var::read(n, unknown))?,
+                    "sortOptions" => k.sort_options = Some(SortOptions::read(node, unknown)?),
+                    "resources" => k.resources = texts(node, unknown)?,
+                    "components" => k.components = texts(node, unknown)?,
+                    "crds" => k.crds = texts(node, unknown)?,
+                    "bases" => bases = texts(node, unknown)?,
                     "configMapGenerator" => {
-                        k.config_map_generator = list(node, |n| GeneratorArgs::read(n, strict))?
+                        k.config_map_generator = list(node, |n| GeneratorArgs::read(n, unknown))?
                     }
-                    "secretGenerator" => k.secret_generator = list(node, |n| GeneratorArgs::read(n, strict))?,
+                    "secretGenerator" => {
+                        k.secret_generator = list(node, |n| GeneratorArgs::read(n, unknown))?
+                    }
                     "helmGlobals" => {
-                        for (name, node) in fields(node, &["chartHome", "configHome"], strict)? {
+                        for (name, node) in fields(node, &["chartHome", "configHome"], unknown)? {
                             if name == "chartHome" {
-                                k.helm_chart_home = string(node, strict)?;
+                                k.helm_chart_home = string(node, unknown)?;
                             }
                         }
                     }
-                    "helmCharts" => k.helm_charts.extend(list(node, |n| HelmChart::read(n, strict))?),
+                    "helmCharts" => k.helm_charts.extend(list(node, |n| HelmChart::read(n, unknown))?),
                     "helmChartInflationGenerator" => {
-                        k.helm_charts.extend(list(node, |n| HelmChart::read_old(n, strict))?);
+                        k.helm_charts.extend(list(node, |n| HelmChart::read_old(n, unknown))?);
                     }
-                    "generatorOptions" => k.generator_options = Some(GeneratorOptions::read(node, strict)?),
-                    "configurations" => k.configurations = texts(node, strict)?,
-                    "generators" => k.generators = texts(node, strict)?,
-                    "transformers" => k.transformers = texts(node, strict)?,
-                    "validators" => k.validators = texts(node, strict)?,
-                    "buildMetadata" => k.build_metadata = texts(node, strict)?,
+                    "generatorOptions" => k.generator_options = Some(GeneratorOptions::read(node, unknown)?),
+                    "configurations" => k.configurations = texts(node, unknown)?,
+                    "generators" => k.generators = texts(node, unknown)?,
+                    "transformers" => k.transformers = texts(node, unknown)?,
+                    "validators" => k.validators = texts(node, unknown)?,
+                    "buildMetadata" => k.build_metadata = texts(node, unknown)?,
                     _ => unreachable!("not in the list of fields"),
                 }
                 Ok(())

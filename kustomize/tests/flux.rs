@@ -73,9 +73,120 @@ fn a_folder_without_a_kustomization_is_scanned() {
 }
 
 #[test]
-fn a_folder_with_nothing_to_build_is_an_error() {
-    let error = flux("none", &FluxOverlay::default()).unwrap_err();
-    assert_eq!(error.to_string(), "kustomization.yaml is empty");
+fn a_folder_with_nothing_to_build_builds_to_nothing() {
+    assert!(names(&flux("none", &FluxOverlay::default()).unwrap()).is_empty());
+    for text in ["", "resources:\n", "resources: []\n", "kind: Kustomization\n", "namespace: web\n"] {
+        let tree = MemoryFiles::new([("app/kustomization.yaml", text)]);
+        let output = build_flux(&tree, &path("app"), &FluxOverlay::default(), &Answers::new());
+        assert!(names(&output.unwrap()).is_empty(), "{text:?}");
+    }
+}
+
+/// Builds `app` of a tree with one Deployment, and gives the notices and the text.
+fn built(kustomization: &str, overlay: &FluxOverlay) -> (Vec<String>, String) {
+    let tree = MemoryFiles::new([("app/kustomization.yaml", kustomization), ("app/web.yaml", WEB)]);
+    let output = build_flux(&tree, &path("app"), overlay, &Answers::new()).unwrap();
+    (output.notices.clone(), output.to_yaml().unwrap())
+}
+
+#[test]
+fn images_are_merged_with_those_of_the_file() {
+    let image = |new_name: &str, new_tag: &str, digest: &str| Image {
+        name: "nginx".into(),
+        new_name: new_name.into(),
+        new_tag: new_tag.into(),
+        digest: digest.into(),
+        ..Image::default()
+    };
+    for (file, flux, expected) in [
+        ("{name: nginx, newName: own/nginx, newTag: '1'}", image("", "2", ""), "own/nginx:2"),
+        ("{name: nginx, newName: own/nginx, newTag: '1'}", image("", "", "sha256:a"), "own/nginx@sha256:a"),
+        ("{name: nginx, newName: own/nginx, digest: 'sha256:a'}", image("", "2", ""), "own/nginx:2"),
+        ("{name: nginx, newTag: '5'}", image("other", "", ""), "other:5"),
+        ("{name: nginx, newTag: '5'}", image("", "", ""), "nginx:5"),
+        ("{name: redis, newTag: '5'}", image("", "7", ""), "nginx:7"),
+    ] {
+        let overlay = FluxOverlay { images: vec![flux], ..FluxOverlay::default() };
+        let (_, text) = built(&format!("resources: [web.yaml]\nimages: [{file}]\n"), &overlay);
+        assert!(text.contains(&format!("image: {expected}\n")), "{file}:\n{text}");
+    }
+}
+
+#[test]
+fn what_kustomize_alone_refuses_is_taken_with_a_notice() {
+    let takes = "kustomize refuses this; here, as in Flux,";
+    for (file, notice, contains) in [
+        ("ressources: [x.yaml]\n", "app/kustomization.yaml:2: ressources: ", "name: web"),
+        ("images: [{name: nginx, newTag: 1.20}]\n", "images[0].newTag", "image: nginx:1.2\n"),
+        ("images: [{name: nginx, newTag: 15}]\n", "images[0].newTag", "image: nginx:15\n"),
+        ("namePrefix: 007\n", "namePrefix", "name: 7web\n"),
+        ("commonLabels: {a: yes, b: 1e3}\n", "commonLabels", "a: \"true\"\n    b: \"1000\"\n"),
+        ("commonAnnotations: {on: 2024-01-01, x: 0x10}\n", "commonAnnotations", "x: \"16\"\n"),
+        ("images: [{name: nginx, newTag: '1', tagg: '2'}]\n", "tagg", "image: nginx:1\n"),
+    ] {
+        let (notices, text) = built(&format!("resources: [web.yaml]\n{file}"), &FluxOverlay::default());
+        assert!(notices.iter().any(|n| n.contains(notice) && n.contains(takes)), "{file}: {notices:?}");
+        assert!(text.contains(contains), "{file}:\n{text}");
+    }
+}
+
+#[test]
+fn only_the_file_of_the_path_is_read_loosely() {
+    let tree = MemoryFiles::new([
+        ("app/kustomization.yaml", "resources: [base]\n"),
+        ("app/base/kustomization.yaml", "resources: [web.yaml]\nressources: []\n"),
+        ("app/base/web.yaml", WEB),
+    ]);
+    let error = build_flux(&tree, &path("app"), &FluxOverlay::default(), &Answers::new()).unwrap_err();
+    assert!(error.to_string().contains("unknown field \"ressources\""), "{error}");
+}
+
+#[test]
+fn without_resources_what_is_made_tells_its_origin() {
+    let generator = "configMapGenerator: [{name: c, literals: [a=b]}]\n";
+    let origin = "config.kubernetes.io/origin: |\n      configuredIn: kustomization.yaml\n";
+    let with = |options: &[&str]| FluxOverlay {
+        build_metadata: options.iter().map(|&option| option.to_owned()).collect(),
+        ..FluxOverlay::default()
+    };
+    for (file, overlay, told) in [
+        (generator.to_owned(), with(&[]), true),
+        (format!("buildMetadata: [managedByLabel]\n{generator}"), with(&[]), true),
+        (generator.to_owned(), with(&["transformerAnnotations"]), false),
+        (format!("resources: [web.yaml]\n{generator}"), with(&[]), false),
+        (
+            format!("resources: [web.yaml]\nbuildMetadata: [originAnnotations]\n{generator}"),
+            with(&["transformerAnnotations"]),
+            false,
+        ),
+    ] {
+        let (_, text) = built(&file, &overlay);
+        assert_eq!(text.contains(origin), told, "{file}:\n{text}");
+        assert!(!text.contains("managed-by"), "{file}:\n{text}");
+    }
+}
+
+#[test]
+fn patches_of_older_versions_are_laid_on_top() {
+    let overlay = FluxOverlay {
+        patches_strategic_merge: vec![
+            r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":2}}"#
+                .into(),
+        ],
+        patches_json6902: vec![FluxPatch {
+            patch: r#"[{"op":"add","path":"/metadata/labels","value":{"a":"b"}}]"#.into(),
+            target: Some(Selector {
+                group: "apps".into(),
+                version: "v1".into(),
+                kind: "Deployment".into(),
+                name: "web".into(),
+                ..Selector::default()
+            }),
+        }],
+        ..FluxOverlay::default()
+    };
+    let (_, text) = built("resources: [web.yaml]\n", &overlay);
+    assert!(text.contains("replicas: 2") && text.contains("labels:\n    a: b"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/fluxcd/pkg/kustomize"
+	"github.com/fluxcd/pkg/sourceignore"
+	ssautil "github.com/fluxcd/pkg/ssa/utils"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// An artifact is what source-controller would make of the fleet repository: a folder without what its rules leave out.
+type artifact struct{ folder string }
+
+func newArtifact(tree string) (*artifact, error) {
+	tree, err := filepath.Abs(tree)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := os.MkdirTemp("", "flux-artifact-")
+	if err != nil {
+		return nil, err
+	}
+	domain := strings.Split(tree, string(filepath.Separator))
+	patterns, err := sourceignore.LoadIgnorePatterns(tree, domain)
+	if err != nil {
+		return nil, err
+	}
+	matcher := sourceignore.NewDefaultMatcher(patterns, domain)
+	err = filepath.WalkDir(tree, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil || at == tree {
+			return err
+		}
+		if matcher.Match(strings.Split(at, string(filepath.Separator)), entry.IsDir()) || !entry.Type().IsRegular() {
+			return nil
+		}
+		inside, err := filepath.Rel(tree, at)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(at)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(folder, inside)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(to, content, 0o644)
+	})
+	return &artifact{folder: folder}, err
+}
+
+func (a *artifact) remove() { _ = os.RemoveAll(a.folder) }
+
+// build does what kustomize-controller does between a fetched artifact and its apply.
+func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*unstructured.Unstructured, error) {
+	folder, err := securejoin.SecureJoin(a.folder, specPath(object))
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("kustomization path not found: %s", specPath(object))
+	}
+	action, err := kustomize.NewGenerator(a.folder, *object).WriteFile(folder, kustomize.WithSaveOriginalKustomization())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = kustomize.CleanDirectory(folder, action) }()
+	built, err := kustomize.SecureBuild(a.folder, folder, false)
+	if err != nil {
+		return nil, err
+	}
+	_, substitutes := nested(object, "spec", "postBuild")
+	strategy, _, _ := unstructured.NestedString(object.Object, "spec", "postBuild", "substituteStrategy")
+	for _, resource := range built.Resources() {
+		if resource.GetName() == "" || resource.GetKind() == "" || resource.GetApiVersion() == "" {
+			return nil, fmt.Errorf("failed to decode Kubernetes apiVersion, kind and name from: %v", resource.String())
+		}
+		if !substitutes {
+			continue
+		}
+		changed, err := kustomize.SubstituteVariables(context.Background(), known, *object, resource,
+			kustomize.SubstituteWithStrict(true), kustomize.SubstituteWithAlways(strategy == "Always"))
+		if err != nil {
+			return nil, err
+		}
+		if changed != nil {
+			if _, err := built.Replace(resource); err != nil {
+				return nil, err
+			}
+		}
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		return nil, err
+	}
+	rendered, err := ssautil.ReadObjects(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	labels, _, _ := unstructured.NestedStringMap(object.Object, "spec", "commonMetadata", "labels")
+	annotations, _, _ := unstructured.NestedStringMap(object.Object, "spec", "commonMetadata", "annotations")
+	ssautil.SetCommonMetadata(rendered, labels, annotations)
+	return rendered, nil
+}
+
+func nested(object *unstructured.Unstructured, fields ...string) (any, bool) {
+	value, found, err := unstructured.NestedFieldNoCopy(object.Object, fields...)
+	return value, found && err == nil
+}
