@@ -33,6 +33,20 @@ impl TreePath {
         Self::root().join(path.trim_start_matches('/'))
     }
 
+    /// Reads a path relative to the root that cannot lead out of it: `..` at the root stays there, as where Flux joins
+    /// `spec.path` with the folder of an artifact.
+    pub fn clamped(path: &str) -> Self {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        Self(parts.join("/"))
+    }
+
     /// Resolves `path` against this folder, lexically.
     pub fn join(&self, path: &str) -> Result<Self, PathError> {
         if path.starts_with('/') {

@@ -58,8 +58,8 @@ pub fn has_kustomization(files: &dyn Files, folder: &TreePath) -> Result<bool, R
 }
 
 /// What Flux takes for the resources of a folder without a kustomization: every `.yaml` and `.yml` file below it,
-/// and every folder with a kustomization of its own as a whole. What Flux's sources leave out by default
-/// (`.git`, `.github`, …) is left out.
+/// and every folder with a kustomization of its own as a whole. What a source leaves out ([`crate::ignore`]) is not in
+/// `files`.
 pub fn generate(files: &dyn Files, folder: &TreePath) -> Result<Vec<TreePath>, ReadError> {
     let mut found = Vec::new();
     scan(files, folder, &mut found)?;
@@ -71,39 +71,16 @@ fn scan(files: &dyn Files, folder: &TreePath, found: &mut Vec<TreePath>) -> Resu
         let Ok(path) = folder.join(&name) else { continue };
         match entry.kind {
             Kind::Symlink => {}
-            Kind::Folder if is_left_out(&name, true) => {}
             Kind::Folder if has_kustomization(files, &path)? => found.push(path),
             Kind::Folder => scan(files, &path, found)?,
             Kind::File => {
-                let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
-                if is_yaml && !is_left_out(&name, false) {
+                if name.ends_with(".yaml") || name.ends_with(".yml") {
                     found.push(path);
                 }
             }
         }
     }
     Ok(())
-}
-
-/// What a Flux source leaves out of its artifact unless told otherwise, as far as it could be YAML.
-fn is_left_out(name: &str, folder: bool) -> bool {
-    if folder {
-        return matches!(name, ".git" | ".github" | ".circleci");
-    }
-    matches!(
-        name,
-        ".travis.yml"
-            | ".gitlab-ci.yml"
-            | "appveyor.yml"
-            | ".drone.yml"
-            | "cloudbuild.yaml"
-            | "codeship-services.yml"
-            | "codeship-steps.yml"
-            | ".goreleaser.yml"
-            | ".goreleaser.yaml"
-            | ".sops.yaml"
-            | ".flux.yaml"
-    )
 }
 
 /// Builds a folder as Flux's kustomize-controller does.

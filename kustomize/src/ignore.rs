@@ -8,6 +8,7 @@
 //! The patterns are those of `.gitignore` as source-controller reads them, which is not quite Git's way: a path is held
 //! against each pattern by itself, so that `!/a/b/` takes back `a/b` though `/*` left out `a`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
@@ -71,10 +72,16 @@ impl Rules {
     /// # Errors
     /// Where a folder or a `.sourceignore` cannot be read.
     pub fn of(files: &dyn Files, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
+        let mut found = Vec::new();
+        find(files, &TreePath::root(), &mut found, &mut None)?;
+        Ok(Self::from_found(&found, spec_ignore))
+    }
+
+    fn from_found(found: &[IgnoreFile], spec_ignore: Option<&str>) -> Self {
         let mut rules = Self::defaults();
-        rules.add_folder(files, &TreePath::root())?;
+        found.iter().for_each(|file| rules.add(&file.text, &file.folder));
         rules.add(spec_ignore.unwrap_or_default(), &TreePath::root());
-        Ok(rules)
+        rules
     }
 
     /// Flux's own list alone.
@@ -96,21 +103,6 @@ impl Rules {
         self.patterns.extend(text.lines().filter(is_pattern).map(|line| Pattern::read(line, folder)));
     }
 
-    fn add_folder(&mut self, files: &dyn Files, folder: &TreePath) -> Result<(), ReadError> {
-        let entries = files.list(folder)?;
-        if entries.iter().any(|(name, entry)| name == FILE && entry.kind == Kind::File) {
-            let path = child(folder, FILE)?;
-            let text = files.read(&path)?;
-            self.add(&String::from_utf8_lossy(&text), folder);
-        }
-        for (name, entry) in entries {
-            if entry.kind == Kind::Folder && name != ".git" {
-                self.add_folder(files, &child(folder, &name)?)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a path is left out.
     pub fn leave_out(&self, path: &TreePath, is_folder: bool) -> bool {
         let parts: Vec<&str> = path.as_str().split('/').filter(|part| !part.is_empty()).collect();
@@ -122,6 +114,85 @@ impl Rules {
     fn may_take_back(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.includes)
     }
+}
+
+/// A `.sourceignore` and the folder that it stands in.
+#[derive(Debug, Clone)]
+struct IgnoreFile {
+    folder: TreePath,
+    text: Arc<str>,
+}
+
+/// The rules of trees that follow each other, as the commits of one repository do: only folders that changed are looked
+/// through again. Ids of content have to be of one origin.
+#[derive(Debug, Default)]
+pub struct RulesMemory {
+    last: Option<(ContentId, Arc<Rules>)>,
+    /// What was found below folders near the root.
+    folders: Remembered,
+}
+
+type Remembered = HashMap<TreePath, (ContentId, Vec<IgnoreFile>)>;
+
+/// How deep folders are remembered one by one: `apps/web`.
+const REMEMBERED_DEPTH: usize = 2;
+
+impl RulesMemory {
+    /// As [`Rules::of`], without `spec.ignore`.
+    ///
+    /// # Errors
+    /// See [`Rules::of`].
+    pub fn rules(&mut self, files: &dyn Files) -> Result<Arc<Rules>, ReadError> {
+        let root = files.entry(&TreePath::root())?.map(|entry| entry.id);
+        if let (Some(root), Some((last, rules))) = (root, &self.last)
+            && root == *last
+        {
+            return Ok(rules.clone());
+        }
+        let mut found = Vec::new();
+        let mut kept = HashMap::new();
+        find(files, &TreePath::root(), &mut found, &mut Some((&self.folders, &mut kept)))?;
+        self.folders = kept;
+        let rules = Arc::new(Rules::from_found(&found, None));
+        self.last = root.map(|root| (root, rules.clone()));
+        Ok(rules)
+    }
+}
+
+/// Finds the `.sourceignore` files of a folder and all below, a folder before what is in it.
+fn find(
+    files: &dyn Files,
+    folder: &TreePath,
+    found: &mut Vec<IgnoreFile>,
+    memory: &mut Option<(&Remembered, &mut Remembered)>,
+) -> Result<(), ReadError> {
+    let entries = files.list(folder)?;
+    if entries.iter().any(|(name, entry)| name == FILE && entry.kind == Kind::File) {
+        let text = files.read(&child(folder, FILE)?)?;
+        found.push(IgnoreFile { folder: folder.clone(), text: String::from_utf8_lossy(&text).into() });
+    }
+    for (name, entry) in entries {
+        if entry.kind != Kind::Folder || name == ".git" {
+            continue;
+        }
+        let path = child(folder, &name)?;
+        let is_remembered = path.as_str().split('/').count() == REMEMBERED_DEPTH;
+        let Some((before, kept)) = memory.as_mut().filter(|_| is_remembered) else {
+            find(files, &path, found, memory)?;
+            continue;
+        };
+        let below = match before.get(&path).filter(|(id, _)| *id == entry.id) {
+            Some((_, below)) => below.clone(),
+            None => {
+                let mut below = Vec::new();
+                find(files, &path, &mut below, &mut None)?;
+                below
+            }
+        };
+        found.extend(below.iter().cloned());
+        kept.insert(path, (entry.id, below));
+    }
+    Ok(())
 }
 
 impl Pattern {
@@ -254,7 +325,7 @@ fn class(pattern: &[char], mut at: usize, c: char) -> Option<usize> {
 /// A tree without what rules leave out of it. A folder that is left out is still there if something in it is not.
 pub struct Ignored {
     files: Arc<dyn Files>,
-    rules: Rules,
+    rules: Arc<Rules>,
 }
 
 impl Ignored {
@@ -268,8 +339,8 @@ impl Ignored {
     }
 
     /// A tree without what some rules leave out.
-    pub fn with(files: Arc<dyn Files>, rules: Rules) -> Self {
-        Self { files, rules }
+    pub fn with(files: Arc<dyn Files>, rules: impl Into<Arc<Rules>>) -> Self {
+        Self { files, rules: rules.into() }
     }
 
     /// Of a folder, what is in it decides, so its id takes in the rules.
@@ -430,6 +501,19 @@ mod tests {
         assert!(files.read(&path("docs/a.yaml")).unwrap_err().reason.contains("left out"));
         assert_eq!(files.entry(&path("docs")).unwrap(), None);
         assert_eq!(&*files.read(&path("apps/a.yaml")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_memory_gives_the_rules_of_each_tree() {
+        let first = [(".sourceignore", "/docs/"), ("apps/web/deep/.sourceignore", "b.yaml"), ("x/y/a", "x")];
+        let second = [(".sourceignore", "/docs/"), ("apps/web/deep/.sourceignore", "c.yaml"), ("x/y/a", "x")];
+        let third = [("apps/web/deep/c.yaml", "b.yaml"), ("x/y/a", "x"), ("x/y/.sourceignore", "a")];
+        let mut memory = RulesMemory::default();
+        for tree in [first, second, first, third, second].map(MemoryFiles::new) {
+            let rules = memory.rules(&tree).unwrap();
+            assert_eq!(rules.digest, Rules::of(&tree, None).unwrap().digest);
+        }
+        assert!(memory.folders.keys().map(TreePath::as_str).all(|path| ["apps/web", "x/y"].contains(&path)));
     }
 
     #[test]

@@ -36,8 +36,6 @@ fn tree() -> MemoryFiles {
         ("apps/own/kustomization.yml", "resources: [x.yaml]\n".into()),
         ("apps/own/x.yaml", config_map("x")),
         ("apps/own/left-out.yaml", config_map("left-out")),
-        ("apps/.github/workflows/ci.yaml", "on: push\n".into()),
-        ("apps/.sops.yaml", "creation_rules: []\n".into()),
         ("web/kustomization.yaml", "resources: [web.yaml]\nimages:\n- {name: nginx, newTag: '2'}\n".into()),
         ("web/web.yaml", WEB.into()),
         ("shared/c.yaml", config_map("c")),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flotilla_core::Digest;
 use flotilla_core::report::Problem;
 use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
+use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 
 use crate::content::Content;
 use crate::source::{Artifact, Unavailable};
@@ -28,6 +29,8 @@ pub struct RenderCache {
     substituted: Mutex<HashMap<Digest, (u64, Outcome)>>,
     /// What generators put out, by what they are and what they read.
     generated: Mutex<HashMap<Digest, (u64, Generated)>>,
+    /// What is left out of trees, by their origin.
+    ignored: Mutex<HashMap<Digest, RulesMemory>>,
     round: AtomicU64,
     builds: AtomicU64,
 }
@@ -87,6 +90,12 @@ impl RenderCache {
         self.built.forget(oldest);
         locked(&self.substituted).retain(|_, (round, _)| *round >= oldest);
         locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
+    }
+
+    /// The artifact that Flux would make of a tree: without what `.sourceignore` files and Flux's own list leave out.
+    pub(crate) fn packed(&self, tree: &Artifact) -> Result<Artifact, ReadError> {
+        let rules = locked(&self.ignored).entry(tree.origin).or_default().rules(&*tree.files)?;
+        Ok(Artifact { files: Arc::new(Ignored::with(tree.files.clone(), rules)), ..tree.clone() })
     }
 
     /// The content that `build` gives for `request`, from memory if all that it looked at is the same in `files`.

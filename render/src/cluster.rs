@@ -66,7 +66,7 @@ impl ClusterRender {
 /// What a cluster is rendered from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// The fleet repo at one commit.
+    /// The fleet repo at one commit, whole: what Flux would leave out of its artifact is left out here.
     pub fleet: &'a Artifact,
     /// The folder of clusters in it.
     pub clusters: &'a TreePath,
@@ -110,7 +110,8 @@ impl<'a> Inputs<'a> {
 /// # Errors
 /// Only if the tree of the fleet repo cannot be read: then nothing is known of the cluster.
 pub fn render_cluster(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
-    let mut render = walk::walk(inputs, cluster)?;
+    let fleet = inputs.cache.packed(inputs.fleet)?;
+    let mut render = walk::walk(&Inputs { fleet: &fleet, ..*inputs }, cluster)?;
     checks::check_objects(&mut render);
     checks::check_dependencies(&mut render);
     Ok(render)

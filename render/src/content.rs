@@ -315,8 +315,9 @@ impl<'a> Sorter<'a> {
             Role::Kustomization => {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
                 match flux::kustomization::read(&unit, node, &self.places, &at) {
-                    Ok(definition) => {
+                    Ok((definition, notices)) => {
                         content.children.push(Definition { object: Some(object), ..definition });
+                        content.notices.extend(notices);
                     }
                     Err(problems) => {
                         content.broken_children.insert(unit, problems);

@@ -31,6 +31,13 @@ pub(crate) fn read(overlay: &mut FluxOverlay, name: &str, field: &Field<'_>) -> 
                     .collect::<Result<_, _>>()?;
             }
             "images" => overlay.images = field.items()?.iter().map(image).collect::<Result<_, _>>()?,
+            "patchesStrategicMerge" => {
+                overlay.patches_strategic_merge =
+                    field.items()?.iter().map(mapping_as_json).collect::<Result<_, _>>()?;
+            }
+            "patchesJson6902" => {
+                overlay.patches_json6902 = field.items()?.iter().map(json_patch).collect::<Result<_, _>>()?;
+            }
             "patches" => overlay.patches = field.items()?.iter().map(patch).collect::<Result<_, _>>()?,
             _ => return Ok(false),
         }
@@ -72,6 +79,23 @@ fn patch(field: &Field<'_>) -> Result<FluxPatch, Wrong> {
     let object = field.object(&["patch", "target"])?;
     let target = object.get("target").map(selector).transpose()?;
     Ok(FluxPatch { patch: object.need("patch")?.text()?, target })
+}
+
+fn mapping_as_json(field: &Field<'_>) -> Result<String, Wrong> {
+    field.entries()?;
+    as_json(field)
+}
+
+fn as_json(field: &Field<'_>) -> Result<String, Wrong> {
+    field.node.to_json().map(|json| json.to_string()).map_err(|error| field.wrong(error.message))
+}
+
+/// An entry of `patchesJson6902`: a list of operations, and the object that they are for.
+fn json_patch(field: &Field<'_>) -> Result<FluxPatch, Wrong> {
+    let object = field.object(&["patch", "target"])?;
+    let patch = object.need("patch")?;
+    patch.items()?;
+    Ok(FluxPatch { patch: as_json(patch)?, target: Some(selector(object.need("target")?)?) })
 }
 
 /// A selector of objects, as `patches` and `ignore` have it.

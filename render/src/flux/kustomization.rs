@@ -16,7 +16,7 @@ use flotilla_kustomize::FluxOverlay;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{Map, Node};
 
-use super::{ALLOW_EMPTY, own_drift};
+use super::{ALLOW_EMPTY, older, own_drift};
 use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::field::{Field, Places, Wrong};
 use crate::overlay;
@@ -37,10 +37,12 @@ struct Reader {
     source: Option<SourceId>,
     service_account: Option<String>,
     post_build: Option<PostBuild>,
+    is_older: bool,
     seen: Vec<String>,
+    notices: Vec<Wrong>,
 }
 
-/// Reads a Flux `Kustomization` that stands at `at` (file and line).
+/// Reads a Flux `Kustomization` that stands at `at` (file and line), with what is worth saying though nothing is wrong.
 ///
 /// # Errors
 /// Every field that is wrong or that we don't support, each with its place.
@@ -49,7 +51,7 @@ pub(crate) fn read(
     node: &Node,
     places: &Places<'_>,
     at: &(String, u32),
-) -> Result<Definition, Vec<Problem>> {
+) -> Result<(Definition, Vec<Problem>), Vec<Problem>> {
     let mut reader = Reader {
         namespace: id.namespace.clone(),
         spec: UnitSpec { prune: false, ..UnitSpec::default() },
@@ -58,7 +60,9 @@ pub(crate) fn read(
         source: None,
         service_account: None,
         post_build: None,
+        is_older: older::is_older(node),
         seen: Vec::new(),
+        notices: Vec::new(),
     };
     let allow_empty = node.at(&["metadata", "annotations", ALLOW_EMPTY]).and_then(Node::text);
     reader.spec.allow_empty = allow_empty == Some("true");
@@ -97,7 +101,8 @@ pub(crate) fn read(
         // As kustomize-controller: the timeout is the interval, if none is given.
         reader.spec.timeout = reader.spec.interval.max(30);
     }
-    Ok(Definition {
+    let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice()).collect();
+    let definition = Definition {
         id: id.clone(),
         spec: reader.spec,
         drift,
@@ -110,14 +115,15 @@ pub(crate) fn read(
         file: at.0.clone(),
         line: at.1,
         object: None,
-    })
+    };
+    Ok((definition, notices))
 }
 
 impl Reader {
     fn field(&mut self, name: &str, field: &Field<'_>) -> Result<(), Wrong> {
         let spec = &mut self.spec;
         match name {
-            "path" => self.path = field.so(TreePath::from_root(field.str()?))?,
+            "path" => self.path = TreePath::clamped(field.str()?),
             "prune" => spec.prune = field.bool()?,
             "wait" => spec.wait = field.bool()?,
             "force" => spec.force = field.bool()?,
@@ -182,6 +188,10 @@ impl Reader {
                 let message = "is not supported yet: nothing that is encrypted is applied; this unit stays as it is until \
                                the field goes";
                 return Err(field.wrong(message));
+            }
+            "validation" if self.is_older => self.notices.push(field.wrong(older::WITHOUT_EFFECT)),
+            "patchesStrategicMerge" | "patchesJson6902" if !self.is_older => {
+                return Err(field.wrong("is no field of this version; write the patches under spec.patches"));
             }
             _ => match overlay::read(&mut FluxOverlay::default(), name, field) {
                 Some(checked) => {
@@ -309,6 +319,10 @@ mod tests {
         let places = Places { sources: &sources, prefix: "" };
         let id = UnitId::kustomization("flux-system", "apps");
         super::read(&id, &nodes[0], &places, &("apps.yaml".to_owned(), 1))
+            .map(|(definition, notices)| {
+                assert!(notices.is_empty(), "{notices:?}");
+                definition
+            })
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
@@ -341,6 +355,31 @@ mod tests {
         let rules = read(&format!("{GOOD}{ignore}")).unwrap().spec.ignore;
         assert_eq!(rules[0].paths, ["/spec/replicas"]);
         assert_eq!(rules[0].target.as_ref().unwrap().kind, "Deployment");
+    }
+
+    #[test]
+    fn a_path_does_not_lead_out_of_the_source() {
+        for (path, expected) in [("./a/../b", "b"), ("../x", "x"), ("/../../x/", "x"), ("..", ""), ("", "")] {
+            let text = GOOD.replace("path: ./apps", &format!("path: '{path}'"));
+            assert_eq!(read(&text).unwrap().path.as_str(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn patches_of_older_versions_are_taken_and_those_of_the_newest_are_not() {
+        let more = "  patchesStrategicMerge: [{kind: ConfigMap, metadata: {name: a}}]\n  patchesJson6902:\n  - {patch: \
+                    [{op: remove, path: /a}], target: {kind: ConfigMap, name: a}}\n";
+        for version in ["v1beta1", "v1beta2"] {
+            let version = format!("apiVersion: kustomize.toolkit.fluxcd.io/{version}\n");
+            let unit = read(&format!("{version}{GOOD}{more}")).unwrap();
+            let overlay = overlay::of(&unit.overlay);
+            let merge = [r#"{"kind":"ConfigMap","metadata":{"name":"a"}}"#];
+            assert_eq!(overlay.patches_strategic_merge, merge);
+            assert_eq!(overlay.patches_json6902[0].patch, r#"[{"op":"remove","path":"/a"}]"#);
+            assert_eq!(overlay.patches_json6902[0].target.as_ref().unwrap().name, "a");
+        }
+        let newest = format!("apiVersion: kustomize.toolkit.fluxcd.io/v1\n{GOOD}{more}");
+        assert!(read(&newest).unwrap_err().contains("write the patches under spec.patches"));
     }
 
     #[test]
@@ -393,8 +432,7 @@ mod tests {
         }
         assert_eq!(
             read("spec:\n  path: ../x\n").unwrap_err(),
-            "apps.yaml:2:9: spec.path: '../x' leads out of the root of the source\n\
-             apps.yaml:1:1: spec.interval: is missing\napps.yaml:1:1: spec.prune: is missing\n\
+            "apps.yaml:1:1: spec.interval: is missing\napps.yaml:1:1: spec.prune: is missing\n\
              apps.yaml:1:1: spec.sourceRef: is missing"
         );
         let other = GOOD.replace("GitRepository", "HelmRepository");

@@ -2,6 +2,7 @@
 
 pub mod components;
 pub(crate) mod kustomization;
+pub(crate) mod older;
 pub(crate) mod sources;
 
 use flotilla_core::UnitId;

@@ -10,6 +10,7 @@ use flotilla_core::source::{
 };
 use flotilla_yaml::Node;
 
+use super::older;
 use crate::field::{Field, Object, Places, Wrong};
 
 type Read<T> = Result<T, Wrong>;
@@ -27,22 +28,31 @@ pub(crate) fn read(
     let nothing = Node::map();
     let spec = Field::new(node.get("spec").unwrap_or(&nothing), "spec");
     let mut notices = Vec::new();
-    let read = Reader { id, notices: &mut notices }.source(&spec);
+    let is_older = older::is_older(node);
+    let read = Reader { id, is_older, notices: &mut notices }.source(&spec);
     let notices = notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice()).collect();
     read.map(|source| (source, notices)).map_err(|wrong| vec![places.problem(wrong, at)])
 }
 
 struct Reader<'a> {
     id: &'a SourceId,
+    is_older: bool,
     notices: &'a mut Vec<Wrong>,
 }
+
+/// Of older versions: a file of values that goes before `valuesFiles`.
+pub(crate) const VALUES_FILE: &str = "valuesFile";
 
 /// What a look may take where the object does not say.
 const TIMEOUT: u32 = 60;
 
 impl Reader<'_> {
     fn source(&mut self, spec: &Field<'_>) -> Read<Source> {
-        let object = spec.object(self.known())?;
+        let older = if self.is_older { older::source_fields(self.id.kind) } else { &[] };
+        let object = spec.object(&[self.known(), older].concat())?;
+        for name in older.iter().filter(|name| **name != VALUES_FILE) {
+            self.notices.extend(object.get(name).map(|field| field.wrong(older::WITHOUT_EFFECT)));
+        }
         let content = match self.id.kind {
             SourceKind::GitRepository => SourceSpec::Git(self.git(&object)?),
             SourceKind::OciRepository => SourceSpec::Oci(oci(&object)?),
@@ -313,10 +323,16 @@ pub(crate) fn chart(object: &Object<'_>, source: SourceId) -> Read<HelmChart> {
                 ("Revision", ReconcileStrategy::Revision),
             ])
         })?,
-        values_files: object.get("valuesFiles").map_or(Ok(Vec::new()), Field::strings)?,
+        values_files: values_files(object)?,
         ignore_missing_values_files: object.bool("ignoreMissingValuesFiles")?,
         verify: object.get("verify").is_some(),
     })
+}
+
+fn values_files(object: &Object<'_>) -> Read<Vec<String>> {
+    let first = object.text(VALUES_FILE)?;
+    let rest = object.get("valuesFiles").map_or(Ok(Vec::new()), Field::strings)?;
+    Ok(first.into_iter().chain(rest).collect())
 }
 
 fn oci(object: &Object<'_>) -> Read<OciRepository> {

@@ -7,6 +7,7 @@ mod fleet_example;
 mod flux_live;
 mod flux_repos;
 mod generate;
+mod leniency;
 mod nesting;
 mod remotes;
 mod sources;
