@@ -7,12 +7,11 @@
 //! The uid comes before the engine: a copy of an agent's disk in another cluster must not touch anything there. An
 //! agent that has joined does not wait for it before it calls the hub.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::{ClusterName, DesiredState, Generation};
+use flotilla_core::ClusterName;
 use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report, chain};
 use flotilla_runtime::tls::Clock;
@@ -23,7 +22,7 @@ use crate::cluster::{self, ConnectError, Identity};
 use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
 use crate::link::{self, Credentials, CredentialsError, Facts, Shared};
 use crate::problems::Problems;
-use crate::sync::{Engine, EngineError, Options, Request};
+use crate::sync::{Engine, EngineError, Options};
 
 /// How long tasks get to end what they are at.
 const GRACE: Duration = Duration::from_secs(10);
@@ -158,16 +157,6 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     let engine = Engine::new(client.clone(), disk.bodies.clone(), disk.memory.clone(), Options::default());
     // A state of another cluster is nothing to this one.
     let desired = disk.desired().filter(|state| state.cluster == name).map(Arc::new);
-    if let Some(desired) = &desired {
-        engine.set_desired(desired.clone());
-    }
-    if disk.is_removed() {
-        // What a restart cut short goes on; where all is gone there is nothing to do.
-        let nothing = DesiredState::new(name.clone(), Generation::default(), "removed", BTreeMap::new());
-        engine.set_desired(Arc::new(nothing));
-        // Only an approval has anything to be written.
-        let _ = engine.request(Request::PruneAll { cluster: name.clone() });
-    }
     let kubernetes_version = identity.as_ref().map(|it| it.version.clone()).unwrap_or_default();
     tracing::info!(cluster = %name, kubernetes = kubernetes_version, desired = desired.is_some(), "starting");
     let cluster_uid = enrolment.cluster_uid.clone();
@@ -184,6 +173,7 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
         desired,
     );
     let link = Arc::new(link);
+    link.look_for_removal();
 
     // The cluster is what the agent is for: without the engine the process ends and is started anew.
     let run = run_engine(client, identity, enrolment, engine, link.clone(), problems, stop.clone());
@@ -192,6 +182,7 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     let essential = Policy { on_shutdown: OnShutdown::Wait, ..Policy::ESSENTIAL };
     tasks.spawn("link", essential, link::run(link.clone(), stop.clone()));
     tasks.spawn("renewal", essential, link::keep_renewed(link.clone(), stop.clone()));
+    tasks.spawn("removal", essential, link::keep_looking_for_removal(link.clone(), stop.clone()));
     tasks.spawn("adoptions", essential, link::keep_adopting(link.clone(), stop.clone()));
     tasks.spawn("looks", essential, link::keep_looking(link.clone(), stop.clone()));
     tasks.spawn("saving", essential, link::keep_saved(link, stop.clone()));

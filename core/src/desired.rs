@@ -34,16 +34,25 @@ pub struct Removal {
     pub policy: DeletionPolicy,
     /// The unit's last `prune`, which [`DeletionPolicy::MirrorPrune`] follows.
     pub prune: bool,
+    /// The unit was suspended when it left Git: its objects stay as they are until it is resumed or back in Git.
+    pub suspended: bool,
+    /// The cluster's root, source or branch changed in the commit without the unit: its objects stay until somebody
+    /// approves that.
+    pub moved: bool,
 }
 
 impl Removal {
     /// The removal that a unit's own definition asks for.
     pub fn of(spec: &UnitSpec) -> Self {
-        Self { policy: spec.deletion_policy, prune: spec.prune }
+        Self { policy: spec.deletion_policy, prune: spec.prune, suspended: spec.suspend, moved: false }
     }
 
     /// Whether the unit's objects are deleted.
     pub fn deletes(self) -> bool {
+        !self.suspended && self.policy_deletes()
+    }
+
+    fn policy_deletes(self) -> bool {
         match self.policy {
             DeletionPolicy::MirrorPrune => self.prune,
             DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
@@ -145,8 +154,10 @@ fn root_digest(units: &BTreeMap<UnitId, UnitEntry>) -> Digest {
         parts.push(match entry {
             UnitEntry::Present(unit) => [b"present ", &unit.digest().as_bytes()[..]].concat(),
             UnitEntry::Hold(reason) => [b"hold ", reason.as_bytes()].concat(),
-            UnitEntry::Removed(removal) => {
-                format!("removed {:?} {}", removal.policy, removal.prune).into_bytes()
+            UnitEntry::Removed(Removal { policy, prune, suspended, moved }) => {
+                let suspended = if *suspended { " suspended" } else { "" };
+                let moved = if *moved { " moved" } else { "" };
+                format!("removed {policy:?} {prune}{suspended}{moved}").into_bytes()
             }
         });
     }

@@ -52,7 +52,8 @@ impl From<&Removal> for v1::Removal {
             DeletionPolicy::WaitForTermination => v1::removal::Policy::WaitForTermination,
             DeletionPolicy::Orphan => v1::removal::Policy::Orphan,
         };
-        Self { policy: policy.into(), prune: removal.prune }
+        let Removal { prune, suspended, moved, .. } = *removal;
+        Self { policy: policy.into(), prune, suspended, moved }
     }
 }
 
@@ -69,7 +70,8 @@ impl TryFrom<&v1::Removal> for Removal {
             v1::removal::Policy::WaitForTermination => DeletionPolicy::WaitForTermination,
             v1::removal::Policy::Orphan => DeletionPolicy::Orphan,
         };
-        Ok(Self { policy, prune: removal.prune })
+        let v1::Removal { prune, suspended, moved, .. } = *removal;
+        Ok(Self { policy, prune, suspended, moved })
     }
 }
 
@@ -280,6 +282,6 @@ mod tests {
         let unit = v1::UnitReport { unit: "root".into(), phase: "Dancing".into(), ..Default::default() };
         let error = report::UnitReport::try_from(unit).unwrap_err();
         assert_eq!(error.to_string(), "field report.phase of a message: 'Dancing' is unknown");
-        assert!(Removal::try_from(&v1::Removal { policy: 17, prune: true }).is_err());
+        assert!(Removal::try_from(&v1::Removal { policy: 17, prune: true, ..v1::Removal::default() }).is_err());
     }
 }

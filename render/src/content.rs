@@ -295,8 +295,12 @@ impl<'a> Sorter<'a> {
             Ok(object) => object,
             Err(problem) => return self.problems.push(problem),
         };
-        let ObjectRef { id, .. } = object.reference();
+        let ObjectRef { id, version } = object.reference();
         let role = flux::role(&id.group, &id.kind);
+        // Left to the cluster it would be refused there, and what it was meant to define would be gone from here.
+        if let Some(why) = flux::unknown(&id.group, version, &id.kind) {
+            return self.problems.push(problem(why));
+        }
         // Values of a Flux object are its own unit's problem.
         if encrypted::is_whole(node) || role == Role::Object && encrypted::is_encrypted(node) {
             let message = "is encrypted by SOPS, which is not supported yet; nothing of it is applied";

@@ -143,6 +143,9 @@ impl BuiltDocument {
         };
         let (version, kind) = (field(&["apiVersion"])?, field(&["kind"])?);
         let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+        if let Some(why) = flux::unknown(group, version, &kind) {
+            return Err(self.problem(why));
+        }
         if flux::role(group, &kind) != Role::Object {
             let what = format!(
                 "a {kind} is read at the hub: set it by spec.postBuild.substitute or in a ConfigMap of the fleet repo"

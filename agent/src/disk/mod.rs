@@ -14,17 +14,19 @@ mod desired;
 mod identity;
 mod log;
 mod memory;
+mod removal;
 
 pub use bodies::{BodyStore, NoRoom};
 pub use identity::{Enrolment, IdentityError, IdentityFiles};
 pub use memory::MemoryStore;
+pub use removal::RemovalError;
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flotilla_core::{DesiredState, Digest};
+use flotilla_core::{ClusterName, DesiredState, Digest};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tasks::chain;
 
@@ -116,14 +118,17 @@ impl Disk {
 
     /// Forgets what should run, as everything is to be removed from the cluster; that outlives a restart, so that
     /// nothing is applied again. Blocking.
-    pub fn forget_desired(&self) -> Result<(), FileError> {
-        files::write_atomic(&self.removed, b"everything was removed on request\n", files::PRIVATE)?;
+    pub fn forget_desired(&self, cluster: &ClusterName) -> Result<(), FileError> {
+        removal::write(&self.removed, cluster)?;
         self.desired.remove()
     }
 
-    /// Whether everything was to be removed from the cluster. A file that cannot be looked at counts as there.
-    pub fn is_removed(&self) -> bool {
-        self.removed.try_exists().unwrap_or(true)
+    /// Whether everything was to be removed from the cluster. Blocking.
+    ///
+    /// # Errors
+    /// If that cannot be told: then nothing is deleted, and nothing applied.
+    pub fn is_removed(&self, cluster: &ClusterName) -> Result<bool, RemovalError> {
+        removal::read(&self.removed, cluster)
     }
 
     /// The agent joined anew, so it is to run again what the hub says. Blocking.
@@ -171,13 +176,14 @@ mod tests {
         for (digest, body) in bodies(&state) {
             assert_eq!(disk.bodies.body(digest).unwrap(), body);
         }
-        assert!(!disk.is_removed());
-        disk.forget_desired().unwrap();
+        let cluster = &state.cluster;
+        assert!(!disk.is_removed(cluster).unwrap());
+        disk.forget_desired(cluster).unwrap();
         drop(disk);
         let disk = Disk::open(&path, Problems::default()).unwrap();
-        assert_eq!((disk.desired(), disk.is_removed()), (None, true));
+        assert_eq!((disk.desired(), disk.is_removed(cluster).unwrap()), (None, true));
         disk.take_up_again().unwrap();
-        assert!(!disk.is_removed());
+        assert!(!disk.is_removed(cluster).unwrap());
     }
 
     #[test]

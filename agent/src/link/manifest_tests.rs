@@ -99,7 +99,7 @@ fn what_leads_elsewhere_or_nowhere_is_told_apart() {
     assert!(error(delta(&base, &next, root(gap))).to_string().contains("leaves a gap"));
     let spec = v1::UnitPresent { spec: "{".into(), ..good() };
     assert!(matches!(error(delta(&base, &next, root(spec))), ManifestError::Spec(..)));
-    let removal = v1::Removal { policy: 99, prune: true };
+    let removal = v1::Removal { policy: 99, prune: true, ..v1::Removal::default() };
     let removed = delta(&base, &next, vec![change("root", Entry::Removed(removal))]);
     assert!(matches!(error(removed), ManifestError::Invalid(_)), "an unknown policy is never guessed");
 }

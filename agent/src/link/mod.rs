@@ -16,6 +16,7 @@ mod credentials;
 mod download;
 mod errands;
 pub(crate) mod manifest;
+mod removal;
 mod reporter;
 mod session;
 mod stream;
@@ -25,6 +26,7 @@ pub(crate) mod testing;
 pub use channel::ChannelError;
 pub use credentials::{Credentials, CredentialsError, enrol};
 pub use errands::{keep_adopting, keep_looking};
+pub use removal::keep_looking_for_removal;
 pub use session::Facts;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -42,7 +44,8 @@ use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::problems::Problems;
-use crate::sync::{Engine, Request, lock};
+use crate::sync::{Engine, lock};
+use removal::Removal;
 use stream::StreamError;
 
 /// What the hub being away is reported under.
@@ -76,6 +79,8 @@ pub struct Shared {
     /// The version of Kubernetes; empty until the cluster was asked who it is.
     kubernetes: watch::Sender<String>,
     errands: errands::Errands,
+    /// Whether everything was removed from the cluster on request.
+    removal: watch::Sender<Removal>,
 }
 
 #[derive(Default)]
@@ -88,7 +93,8 @@ struct State {
 }
 
 impl Shared {
-    /// With the desired state that the disk had; the engine has it already.
+    /// With the desired state that the disk had, which the engine gets once it is certain that it still holds:
+    /// [`Shared::look_for_removal`].
     pub fn new(
         facts: Facts,
         disk: Arc<Disk>,
@@ -102,7 +108,21 @@ impl Shared {
         let kubernetes = watch::Sender::new(facts.kubernetes_version.clone());
         let (saving, held) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
         let errands = errands::Errands::default();
-        Self { facts, disk, engine, credentials, clock, problems, state, saving, held, kubernetes, errands }
+        let removal = watch::Sender::default();
+        Self {
+            facts,
+            disk,
+            engine,
+            credentials,
+            clock,
+            problems,
+            state,
+            saving,
+            held,
+            kubernetes,
+            errands,
+            removal,
+        }
     }
 
     /// The cluster was asked who it is, and is the one that joined.
@@ -162,20 +182,6 @@ impl Shared {
         let mut state = lock(&self.state);
         let old = std::mem::replace(&mut state.desired, desired);
         state.replaced.extend(old.map(|old| (Instant::now(), old)));
-    }
-
-    /// Removes everything from the cluster. The desired state is forgotten first, so that a restart does not
-    /// bring it back.
-    async fn remove_all(&self) -> Result<(), String> {
-        let disk = self.disk.clone();
-        match tokio::task::spawn_blocking(move || disk.forget_desired()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(chain(&error)),
-            Err(error) => return Err(error.to_string()),
-        }
-        self.replace(None);
-        let everything = Request::PruneAll { cluster: self.facts.cluster.clone() };
-        self.engine.request(everything).map_err(|error| chain(&error))
     }
 
     /// The bodies that somebody may still ask for.
@@ -266,6 +272,7 @@ async fn connect_and_run(
     let mut renewals = shared.credentials.renewals();
     renewals.mark_unchanged();
     let mut kubernetes = shared.kubernetes.subscribe();
+    let mut removal = shared.removal.subscribe();
     let remaining = shared.credentials.remaining();
     let channel =
         channel::connect(shared.credentials.tls(), shared.credentials.enrolment().addresses).await?;
@@ -290,6 +297,8 @@ async fn connect_and_run(
                 replace_at = Some(Instant::now() + longest.mul_f64(rand::rng().random()));
             }
             () = replace => stop.cancel(),
+            // What may run is known now.
+            Ok(()) = removal.changed(), if removal.borrow().closes().is_none() => stop.cancel(),
             // The next Hello says who the cluster is.
             Ok(()) = kubernetes.changed() => stop.cancel(),
             () = tokio::time::sleep_until(collection) => {

@@ -143,6 +143,7 @@ impl Reporter {
                     }
                 }
                 UnitEntry::Present(_) | UnitEntry::Hold(_) => {}
+                UnitEntry::Removed(removal) if removal.suspended => {}
                 // Before the engine's first word nothing is known of it.
                 UnitEntry::Removed(_) if self.version == 0 || self.units.contains_key(id) => return None,
                 UnitEntry::Removed(_) => {}

@@ -24,10 +24,6 @@ use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
 
 /// A whole manifest, or a body that is gone, may fail so often before the stream ends.
 const MAX_FAILURES: u32 = 3;
-/// Why a state is not taken after everything was removed on request.
-const REMOVED: &str =
-    "everything was removed from this cluster on request; an agent that joins anew takes it up again";
-
 /// The contents that are here.
 pub(crate) trait Contents {
     fn has(&self, digest: Digest) -> bool;
@@ -100,8 +96,8 @@ pub(crate) struct Session {
     pending: Option<Arc<DesiredState>>,
     download: Download,
     failures: u32,
-    /// Everything was removed from the cluster on request: no state is taken any more.
-    removed: bool,
+    /// Why no state is taken: everything was removed from the cluster on request, or nobody can tell.
+    closed: Option<String>,
     /// Whether anything arrived for the download since the last look.
     progress: bool,
     /// Whether a state was taken since the last look.
@@ -128,7 +124,7 @@ impl Session {
             pending: None,
             download: Download::default(),
             failures: 0,
-            removed: false,
+            closed: None,
             progress: false,
             taken: false,
             out: VecDeque::new(),
@@ -216,9 +212,9 @@ impl Session {
         self.download.clear();
     }
 
-    /// Everything is removed from the cluster, or about to be: what should run is forgotten, and no state is taken.
-    pub(crate) fn forget(&mut self) {
-        self.removed = true;
+    /// What should run is forgotten, and no state is taken, for this reason.
+    pub(crate) fn close(&mut self, why: impl Into<String>) {
+        self.closed = Some(why.into());
         self.current = None;
         self.assembly = None;
         self.pending = None;
@@ -263,9 +259,9 @@ impl Session {
     ) -> Result<Vec<Effect>, ProtocolError> {
         let root = digest("manifest.root_digest", &manifest.root_digest)?;
         let (last, whole) = (manifest.last, manifest.base_root_digest.is_empty());
-        if self.removed {
+        if let Some(why) = self.closed.clone() {
             if last {
-                self.ack(Level::Refused, root, self.highest(), REMOVED.to_owned());
+                self.ack(Level::Refused, root, self.highest(), why);
             }
             return Ok(Vec::new());
         }

@@ -524,7 +524,7 @@ fn after_everything_was_removed_no_state_is_taken_on_this_stream_or_the_next() {
     hub.publish(&[("root", &["a"])]);
     let mut agent = Agent::new();
     for again in [false, true] {
-        agent.session.forget();
+        agent.session.close("everything was removed");
         agent.sent();
         for message in hub.manifest() {
             agent.receive(message).unwrap();

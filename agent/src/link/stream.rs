@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::Shared;
+use super::removal::REMOVED;
 use super::reporter::Reporter;
 use super::session::{Asked, Contents, Effect, ProtocolError, Session};
 use crate::disk::BodyStore;
@@ -109,8 +110,8 @@ pub(super) async fn run(
     stop: &CancellationToken,
 ) -> Result<(), StreamError> {
     let mut session = Session::new(shared.facts(), shared.desired());
-    if shared.disk.is_removed() {
-        session.forget();
+    if let Some(why) = shared.removal().closes() {
+        session.close(why);
     }
     let mut stream = Stream {
         shared,
@@ -305,7 +306,7 @@ impl Stream<'_> {
                 if let Err(message) = self.shared.remove_all().await {
                     return self.session.answer(request, Outcome::Failed, message);
                 }
-                self.session.forget();
+                self.session.close(REMOVED);
                 // Answered when the engine has no unit left; even if there is none, once it has looked.
                 self.removing.push_back((request, Instant::now() + Duration::from_secs(2)));
             }

@@ -60,7 +60,7 @@ impl Coordinator {
             Target::Desired(manifest) | Target::Last(manifest, _) => {
                 Some(Instant::now() + Duration::from_secs(u64::from(manifest.spec.interval.max(10))))
             }
-            Target::Suspended | Target::Nothing(_) | Target::Removed(..) => None,
+            Target::Suspended(_) | Target::Nothing(_) | Target::Removed(..) => None,
         };
         if let Some(standing) = self.standings.get_mut(&plan.unit)
             && matches!(plan.target, Target::Desired(_))

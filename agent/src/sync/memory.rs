@@ -69,6 +69,8 @@ struct Record {
     marks: Vec<MarkLine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     departures: Vec<DepartureLine>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    suspended: bool,
 }
 
 /// Agents before this line was there leave it out when they write: then what has left counts as one change.
@@ -151,6 +153,7 @@ pub(crate) fn write<'a>(
         objects: objects.collect(),
         marks: marks.collect(),
         departures: departures.collect(),
+        suspended: standing.suspended,
     };
     serde_json::to_vec(&record).expect("a record has a JSON text").into()
 }
@@ -190,7 +193,8 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
         (line.id.into(), Departure { generation: Generation(line.generation), wanted: line.wanted })
     };
     let departures = record.departures.into_iter().map(departure).collect();
-    Some(Remembered { standing: Standing { last, admitted, ready: None }, marks, departures })
+    let standing = Standing { last, admitted, ready: None, suspended: record.suspended };
+    Some(Remembered { standing, marks, departures })
 }
 
 /// Under this and its digest an approval is remembered.
@@ -250,7 +254,8 @@ mod tests {
         let object = ObjectRef { id: id.clone(), version: "v1".into() };
         let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7 };
         let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
-        let standing = Standing { admitted: Some(last.spec_digest()), last: Some(last), ready: None };
+        let admitted = Some(last.spec_digest());
+        let standing = Standing { admitted, last: Some(last), ready: None, suspended: true };
         let place = ValuesRef { kind: ValuesKind::Secret, namespace: "n".into(), name: "v".into() };
         let mark = Mark {
             stamp: Digest::of(b"s"),

@@ -206,7 +206,8 @@ impl UnitState {
             return (Phase::Failed, why.clone());
         }
         match &plan.target {
-            Target::Suspended => return (Phase::Suspended, "suspended".into()),
+            Target::Suspended(None) => return (Phase::Suspended, "suspended".into()),
+            Target::Suspended(Some(why)) => return (Phase::Suspended, format!("suspended; {why}")),
             Target::Nothing(Waiting::Held(why)) | Target::Last(_, Waiting::Held(why)) => {
                 return (Phase::Held, why.clone());
             }

@@ -5,29 +5,82 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{Removal, UnitEntry};
 use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
-use crate::plan::{Access, Claim, Situation, Target, Waiting};
+use crate::plan::{Access, Claim, Situation, Standing, Target, Waiting};
 use crate::unit::{DeletionPolicy, SourceKindIn, UnitId, UnitKind, UnitManifest};
 
 /// What the unit is to be now.
 pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
     if situation.remove_all {
-        return removed(id, Removal { policy: DeletionPolicy::Delete, prune: true }, situation);
+        let everything = Removal { policy: DeletionPolicy::Delete, prune: true, ..Removal::default() };
+        return removed(id, everything, situation);
     }
-    let last = || situation.standings.get(id).and_then(|standing| standing.last.clone());
-    let keep = |waiting: Waiting| match last() {
-        Some(last) if last.spec.suspend => Target::Suspended,
+    let standing = situation.standings.get(id);
+    let keep = |waiting: Waiting| match standing.and_then(|standing| standing.last.clone()) {
         Some(last) => Target::Last(last, waiting),
         None => Target::Nothing(waiting),
     };
+    // A unit that nothing says more of stays what it was, suspended too.
+    let hold = |reason: &str| match standing {
+        Some(Standing { suspended: true, .. }) => Target::Suspended(Some(reason.to_owned())),
+        _ => keep(Waiting::Held(reason.to_owned())),
+    };
     match situation.desired.units().get(id) {
-        None => keep(Waiting::Held("the hub does not name it, so it is held".into())),
-        Some(UnitEntry::Hold(reason)) => keep(Waiting::Held(reason.clone())),
-        Some(UnitEntry::Removed(removal)) => removed(id, *removal, situation),
-        Some(UnitEntry::Present(unit)) if unit.spec.suspend => Target::Suspended,
+        None => hold("the hub does not name it, so it is held"),
+        Some(UnitEntry::Hold(reason)) => hold(reason),
+        Some(UnitEntry::Removed(Removal { suspended: true, .. })) => {
+            let kept = "left Git while it was suspended, so its objects stay; \
+                        `flotilla resume` removes the unit as Git says";
+            Target::Suspended(Some(kept.to_owned()))
+        }
+        Some(UnitEntry::Removed(removal)) => match undecided(id, situation) {
+            Some(waiting) if standing.is_some_and(|standing| standing.last.is_some()) => keep(waiting),
+            Some(waiting) => Target::Removed(*removal, Some(waiting)),
+            None => removed(id, *removal, situation),
+        },
+        Some(UnitEntry::Present(unit)) if unit.spec.suspend => Target::Suspended(None),
         Some(UnitEntry::Present(unit)) => match closed(unit, situation) {
             Some(waiting) => keep(waiting),
             None => Target::Desired(unit.clone()),
         },
+    }
+}
+
+/// What stands between a unit that left Git and its removal: the first unit above it that stays has to have applied,
+/// completely, the revision that no longer defines what is below it. As in Flux, which prunes after a whole apply only.
+fn undecided(id: &UnitId, situation: &Situation) -> Option<Waiting> {
+    let (desired, inventory) = (situation.desired, situation.inventory);
+    // Of what never ran nothing can be lost.
+    if inventory.units.get(id).is_none_or(|unit| unit.members.is_empty()) {
+        return None;
+    }
+    let mut seen = BTreeSet::from([id.clone()]);
+    let mut at = id.clone();
+    loop {
+        let listed = inventory.units.get(&at).and_then(|unit| unit.links.parent.clone());
+        let last = || situation.standings.get(&at)?.last.as_ref()?.spec.parent.clone();
+        // Whoever defined it, the root was above it.
+        let parent = listed.or_else(last).filter(|parent| !seen.contains(parent)).unwrap_or_else(UnitId::root);
+        match desired.units().get(&parent) {
+            Some(UnitEntry::Present(above)) if above.spec.suspend => {
+                return Some(Waiting::ParentSuspended(parent));
+            }
+            Some(UnitEntry::Present(above)) => {
+                let last = situation.standings.get(&parent).and_then(|standing| standing.last.as_ref());
+                let applied = last.is_some_and(|last| last.digest() == above.digest());
+                return (!applied).then_some(Waiting::Departure(parent));
+            }
+            Some(UnitEntry::Removed(Removal { suspended: true, .. })) => {
+                return Some(Waiting::ParentSuspended(parent));
+            }
+            Some(UnitEntry::Hold(_)) => return Some(Waiting::ParentHeld(parent)),
+            // A state that names no root has nobody above its units.
+            None | Some(UnitEntry::Removed(_)) if parent.kind == UnitKind::Root => return None,
+            None => return Some(Waiting::ParentHeld(parent)),
+            Some(UnitEntry::Removed(_)) => {
+                seen.insert(parent.clone());
+                at = parent;
+            }
+        }
     }
 }
 
@@ -134,7 +187,8 @@ pub(super) fn is_ready(id: &UnitId, situation: &Situation) -> bool {
 fn removed(id: &UnitId, removal: Removal, situation: &Situation) -> Target {
     let units = &situation.inventory.units;
     let goes = |other: &UnitId| {
-        situation.remove_all || matches!(situation.desired.units().get(other), Some(UnitEntry::Removed(_)))
+        let entry = situation.desired.units().get(other);
+        situation.remove_all || matches!(entry, Some(UnitEntry::Removed(removal)) if !removal.suspended)
     };
     let first = units.iter().filter(|(other, unit)| {
         let above = unit.links.parent.as_ref() == Some(id) || unit.links.depends_on.contains(id);

@@ -34,6 +34,8 @@ pub struct Standing {
     pub admitted: Option<Digest>,
     /// The manifest digest last found ready.
     pub ready: Option<Digest>,
+    /// Git or somebody suspended it when it was last defined.
+    pub suspended: bool,
 }
 
 /// What is known of one object in the cluster.
@@ -132,8 +134,8 @@ pub enum Target {
     Desired(Arc<UnitManifest>),
     /// Kept as last applied, while something is waited for.
     Last(Arc<UnitManifest>, Waiting),
-    /// Not touched, not even where it drifted.
-    Suspended,
+    /// Not touched, not even where it drifted. What more there is to say of it, if anything.
+    Suspended(Option<String>),
     /// Never applied, and not yet allowed to be.
     Nothing(Waiting),
     Removed(Removal, Option<Waiting>),
@@ -191,6 +193,8 @@ pub enum Waiting {
     Parent(UnitId),
     ParentSuspended(UnitId),
     ParentHeld(UnitId),
+    /// The parent has not applied the revision that no longer defines this unit.
+    Departure(UnitId),
     Dependency(UnitId),
     /// The expression that says when it is ready cannot be told.
     Expression(UnitId, String),
@@ -212,6 +216,12 @@ impl fmt::Display for Waiting {
             }
             Self::ParentSuspended(unit) => write!(f, "waits for its parent {unit}, which is suspended"),
             Self::ParentHeld(unit) => write!(f, "waits for its parent {unit}, which is held"),
+            Self::Departure(unit) => {
+                write!(
+                    f,
+                    "left Git; is kept until its parent {unit} has applied the revision without it completely"
+                )
+            }
             Self::Expression(unit, why) => {
                 write!(f, "waits for {unit}, whose readyExpr cannot be told yet: {why}")
             }
@@ -254,6 +264,30 @@ pub fn prune_stop(desired: &DesiredState, inventory: &Inventory, damage: Option<
         .iter()
         .find(|(id, unit)| !unit.members.is_empty() && !desired.units().contains_key(id));
     unnamed.map(|(id, _)| format!("{id} is listed in the cluster and not named by the hub, so it is held"))
+}
+
+/// Notes which units a state suspends, of those that run or ran: that holds for as long as no later state defines them
+/// otherwise. The units for which that is new.
+pub fn note_suspensions(
+    desired: &DesiredState,
+    inventory: &Inventory,
+    standings: &mut BTreeMap<UnitId, Standing>,
+) -> Vec<UnitId> {
+    let mut changed = Vec::new();
+    for unit in desired.all_present() {
+        let suspend = unit.spec.suspend;
+        let runs = inventory.units.get(&unit.id).is_some_and(|listed| !listed.members.is_empty());
+        match standings.get_mut(&unit.id) {
+            Some(standing) if standing.suspended != suspend => standing.suspended = suspend,
+            None if suspend && runs => {
+                let standing = Standing { suspended: true, ..Standing::default() };
+                standings.insert(unit.id.clone(), standing);
+            }
+            Some(_) | None => continue,
+        }
+        changed.push(unit.id.clone());
+    }
+    changed
 }
 
 impl Declared {
@@ -302,7 +336,7 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
             Target::Removed(..) => {
                 situation.inventory.units.get(id).and_then(|unit| unit.links.account.clone())
             }
-            Target::Suspended | Target::Nothing(_) => None,
+            Target::Suspended(_) | Target::Nothing(_) => None,
         },
         target: target.clone(),
         apply: Vec::new(),
@@ -328,7 +362,7 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
             plan.apply.sort_by_key(|step| step.stage);
         }
         Target::Removed(removal, None) => leave(&mut plan, situation, |_| false, removal.deletes()),
-        Target::Removed(_, Some(_)) | Target::Suspended | Target::Nothing(_) => {}
+        Target::Removed(_, Some(_)) | Target::Suspended(_) | Target::Nothing(_) => {}
     }
     plan
 }

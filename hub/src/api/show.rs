@@ -199,6 +199,11 @@ fn phase(
     };
     match (entry, report) {
         (Some(UnitEntry::Hold(reason)), _) => (Phase::Held, reason.clone()),
+        (Some(UnitEntry::Removed(removal)), report) if removal.suspended => {
+            let said = "suspended; left Git while it was suspended, so its objects stay";
+            let said = report.map_or_else(|| said.to_owned(), |report| report.message.clone());
+            (Phase::Suspended, said)
+        }
         (Some(UnitEntry::Removed(_)), Some(report)) => (Phase::Removing, report.message.clone()),
         (Some(UnitEntry::Removed(_)), None) => (Phase::Removing, String::new()),
         (Some(UnitEntry::Present(manifest)), Some(report)) => match newest(manifest) {

@@ -1,7 +1,8 @@
 //! What a render means for a cluster: which units are present, which are held, which go. Pure.
 //!
-//! Nothing goes because something is missing: a unit is removed only if its parent rendered completely, is not
-//! suspended, and no longer defines it. Everything else that is not present is held.
+//! Nothing is removed because something is missing: a unit is removed only if its parent rendered completely, is not
+//! suspended, and no longer defines it. Everything else that is not present is held. A unit that was suspended when it
+//! left Git, or whose parent was, is told to the agent as such, and not touched.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub fn project(
     for (id, unit) in known {
         if !render.units.contains_key(id) {
             let entry = match fate(render, known, suspended, id, known.len()) {
-                Fate::Goes => UnitEntry::Removed(unit.removal),
+                Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
                 Fate::Stays(reason) => UnitEntry::Hold(reason),
             };
             units.insert(id.clone(), entry);
@@ -70,7 +71,7 @@ fn hold_reason(rendered: &RenderedUnit) -> String {
 }
 
 enum Fate {
-    Goes,
+    Goes { suspended: bool },
     Stays(String),
 }
 
@@ -87,12 +88,14 @@ fn fate(
     let Some(parent) = parent else {
         return Fate::Stays("nothing says which unit defined it".to_owned());
     };
+    let in_git = known.get(id).is_some_and(|unit| unit.removal.suspended);
+    let was_suspended = in_git || suspended.covers(id);
     if render.units.contains_key(parent) {
         if suspended.covers(parent) {
             return Fate::Stays(format!("{parent}, which defined it, is suspended"));
         }
         if render.dropped(parent, id) {
-            return Fate::Goes;
+            return Fate::Goes { suspended: was_suspended };
         }
         return Fate::Stays(format!("{parent}, which defined it, does not render or is suspended"));
     }
@@ -100,9 +103,23 @@ fn fate(
         return Fate::Stays("its parents form a circle".to_owned());
     }
     match fate(render, known, suspended, parent, steps - 1) {
-        Fate::Goes => Fate::Goes,
+        Fate::Goes { suspended } => Fate::Goes { suspended: suspended || was_suspended },
         Fate::Stays(_) => Fate::Stays(format!("{parent}, which defined it, is held")),
     }
+}
+
+/// The units of a projection as the hub will know them. Suspended are those that Git suspends: the store has those that
+/// people suspend.
+pub fn known_of<'a>(
+    render: &'a ClusterRender,
+    units: &'a BTreeMap<UnitId, UnitEntry>,
+) -> impl Iterator<Item = KnownUnit> + 'a {
+    known_units(units).map(|mut known| {
+        if let Some(unit) = render.units.get(&known.id).and_then(|rendered| rendered.unit.as_ref()) {
+            known.removal.suspended = unit.manifest.spec.suspend;
+        }
+        known
+    })
 }
 
 /// The units of a state as the hub will know them: what a later state may have to remove.
@@ -160,6 +177,7 @@ mod tests {
             UnitEntry::Present(unit) if unit.spec.suspend => format!("{id} suspended"),
             UnitEntry::Present(unit) => format!("{id} present {}", unit.objects.len()),
             UnitEntry::Hold(reason) => format!("{id} hold {reason}"),
+            UnitEntry::Removed(removal) if removal.suspended => format!("{id} left suspended"),
             UnitEntry::Removed(removal) => format!("{id} removed {}", removal.deletes()),
         };
         projection.0.iter().map(show).collect()
@@ -191,6 +209,95 @@ mod tests {
         let by_hand = Suspended { whole: true, ..Suspended::default() };
         let entries = project(&good, &known, &by_hand).0;
         assert!(!entries.values().any(|entry| matches!(entry, UnitEntry::Removed(_))), "{entries:?}");
+    }
+
+    /// What becomes of a unit below `a/up`, which is below the root, when both leave Git: by who was suspended, in Git
+    /// or by hand.
+    #[test]
+    fn what_was_suspended_when_it_left_is_not_touched() {
+        let good = render(&[("clusters/x/own.yaml", config_map("own"))]);
+        for (kind, in_git, by_hand, whole, up, down) in [
+            ("kustomization", "", "", false, "removed true", "removed true"),
+            ("kustomization", "down", "", false, "removed true", "left suspended"),
+            ("kustomization", "", "down", false, "removed true", "left suspended"),
+            ("kustomization", "up", "", false, "left suspended", "left suspended"),
+            ("kustomization", "", "up", false, "left suspended", "left suspended"),
+            ("helmrelease", "down", "", false, "removed true", "left suspended"),
+            ("helmrelease", "", "down", false, "removed true", "left suspended"),
+            ("helmrelease", "up", "", false, "left suspended", "left suspended"),
+            ("kustomization", "", "root", false, "hold", "hold"),
+            ("helmrelease", "", "", true, "hold", "hold"),
+        ] {
+            let (id_up, id_down) = ("kustomization/a/up".to_owned(), format!("{kind}/a/down"));
+            let mut known = known(&[(&id_up, "root"), (&id_down, &id_up)]);
+            let full = |name: &str| match name {
+                "up" => id_up.parse::<UnitId>().unwrap(),
+                "down" => id_down.parse().unwrap(),
+                _ => UnitId::root(),
+            };
+            if !in_git.is_empty() {
+                known.get_mut(&full(in_git)).unwrap().removal.suspended = true;
+            }
+            let units = if by_hand.is_empty() { BTreeSet::new() } else { [full(by_hand)].into() };
+            let shown = shown(&project(&good, &known, &Suspended { whole, units }));
+            for (id, expected) in [(&id_up, up), (&id_down, down)] {
+                let line = shown.iter().find(|line| line.starts_with(id.as_str())).unwrap();
+                let (line, what) = (line.as_str(), format!("{id} {expected}"));
+                assert!(line.starts_with(&what), "{kind} {in_git} {by_hand} {whole}: {line}");
+            }
+        }
+    }
+
+    /// Whatever is wrong with the document that defines a unit, the unit is not removed, and somebody says what it is.
+    #[test]
+    fn a_definition_with_a_wrong_letter_removes_nothing() {
+        let known = known(&[("flux-system/app", "root"), ("helmrelease/flux-system/rel", "root")]);
+        let app = child("app", "apps", "");
+        let release = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: rel, namespace: flux-system}\n\
+                       spec:\n  interval: 1m\n  chart: {spec: {chart: c, sourceRef: {kind: HelmRepository, name: r}}}\n";
+        for (from, to, said) in [
+            ("kind: Kustomization\nmeta", "kind: Kustomizaton\nmeta", "did you mean Kustomization?"),
+            ("kind: Kustomization\nmeta", "kind: kustomization\nmeta", "did you mean Kustomization?"),
+            ("kind: Kustomization\nmeta", "kind: HelmRelease\nmeta", "did you mean HelmRelease of helm"),
+            ("kustomize.toolkit.fluxcd.io/", "kustomize.toolkit.fluxcd.oi/", "did you mean kustomize.toolkit"),
+            ("toolkit.fluxcd.io/v1\nkind: K", "toolkit.fluxcd.io\nkind: K", "lacks its version"),
+            ("kind: Kustomization\nmeta", "Kind: Kustomization\nmeta", "kind"),
+            ("kind: Kustomization\nmeta", "kind: ''\nmeta", "kind"),
+            ("kind: Kustomization\nmeta", "meta", "kind"),
+            ("{name: app,", "{nam: app,", "name"),
+            ("kind: HelmRelease", "kind: HelmReleas", "did you mean HelmRelease?"),
+            ("kind: HelmRelease", "kind: Helmrelease", "did you mean HelmRelease?"),
+            ("helm.toolkit.fluxcd.io/v2", "helm.toolkit.fluxcd.io", "lacks its version"),
+        ] {
+            let files = [
+                ("clusters/x/app.yaml", app.replace(from, to)),
+                ("clusters/x/rel.yaml", release.replace(from, to)),
+                ("clusters/x/own.yaml", config_map("own")),
+                ("apps/a.yaml", config_map("a")),
+            ];
+            assert!(files[0].1 != app || files[1].1 != release, "{from}");
+            let render = render(&files);
+            let shown = shown(&project(&render, &known, &Suspended::default()));
+            assert!(!shown.iter().any(|line| line.contains("removed")), "{to}: {shown:?}");
+            let problems = render.units.values().flat_map(|unit| &unit.problems).map(ToString::to_string);
+            let problems: Vec<String> = problems.collect();
+            assert!(problems.iter().any(|problem| problem.contains(said)), "{to}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_git_suspends_is_known_apart_from_what_people_suspend() {
+        let files = [
+            ("clusters/x/a.yaml", child("a", "apps/a", "  suspend: true\n")),
+            ("clusters/x/b.yaml", child("b", "apps/a", "")),
+            ("apps/a/a.yaml", config_map("a")),
+        ];
+        let render = render(&files);
+        let by_hand = Suspended { whole: true, ..Suspended::default() };
+        let units = project(&render, &BTreeMap::new(), &by_hand).0;
+        let known = known_of(&render, &units).map(|unit| (unit.id.name.clone(), unit.removal.suspended));
+        let known: Vec<(String, bool)> = known.collect();
+        assert_eq!(known, [("".into(), false), ("a".into(), true), ("b".into(), false)]);
     }
 
     #[test]

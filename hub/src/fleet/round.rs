@@ -20,7 +20,7 @@ use flotilla_source::{Commit, CommitId, GitRepo};
 use super::releases::ClusterRenders;
 use super::subtree::Subtree;
 use super::{Ledger, Releases};
-use crate::desired::project::{known_units, project};
+use crate::desired::project::{known_of, known_units, project};
 use crate::desired::{Board, Published};
 use crate::metrics::Metrics;
 use crate::sources::{ClusterSources, Library, Pinned, SourceEvent};
@@ -339,7 +339,7 @@ impl Worker {
 
         let candidate = DesiredState::new(name.clone(), Default::default(), commit.id.as_str(), units);
         let new: Vec<_> =
-            known_units(candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
+            known_of(&render, candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
         if has_agent && !new.is_empty() {
             self.ledger.add_known_units(name, &new)?;
         }

@@ -352,7 +352,7 @@ fn note_units(
         .collect();
     let known = units.into_iter().map(|HaveUnit { id, parent, removal, render }| {
         let old = before.remove(&id);
-        let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
+        let orphan = Removal { policy: DeletionPolicy::Orphan, ..Removal::default() };
         KnownUnit {
             parent: parent.or_else(|| old.as_ref()?.parent.clone()),
             removal: removal.or_else(|| Some(old.as_ref()?.removal)).unwrap_or(orphan),
@@ -383,7 +383,7 @@ mod tests {
         let records = Records::open(Arc::new(MemoryStore::default())).unwrap();
         let cluster: ClusterName = "staging".parse().unwrap();
         let id = |name: &str| UnitId::kustomization("flux-system", name);
-        let delete = Removal { policy: DeletionPolicy::MirrorPrune, prune: true };
+        let delete = Removal { prune: true, ..Removal::default() };
         let have = |name: &str, removal| HaveUnit { id: id(name), parent: None, removal, render: None };
         let digest = flotilla_core::Digest::of(b"render");
         let render = Some(flotilla_core::unit::Render { key: digest, content: digest });
@@ -393,7 +393,7 @@ mod tests {
         records.set_known_units(&cluster, &[known.clone(), gone], None).unwrap();
         let units = vec![have("held", None), have("new", Some(delete)), have("unknown", None)];
         note_units(&records, &cluster, units, 7).unwrap();
-        let orphan = Removal { policy: DeletionPolicy::Orphan, prune: false };
+        let orphan = Removal { policy: DeletionPolicy::Orphan, ..Removal::default() };
         assert_eq!(
             records.known_units(&cluster).unwrap().unwrap(),
             [

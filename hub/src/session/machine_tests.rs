@@ -508,6 +508,8 @@ fn states() -> impl Strategy<Value = Vec<Published>> {
                         let removal = flotilla_core::desired::Removal {
                             policy: DeletionPolicy::Delete,
                             prune: kind == 1,
+                            suspended: kind == 2,
+                            moved: kind == 1,
                         };
                         (id(&name), UnitEntry::Removed(removal))
                     }

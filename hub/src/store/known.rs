@@ -43,6 +43,17 @@ impl Records {
         .map(|_| ())
     }
 
+    /// A unit that left Git while Git suspended it is suspended no more.
+    pub(super) fn resume_known(&self, cluster: &ClusterName, unit: &UnitId) -> Result<(), StoreError> {
+        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+            record.map(|mut known| {
+                known.units.iter_mut().filter(|known| known.id == *unit).for_each(|unit| unit.suspended = false);
+                known
+            })
+        })
+        .map(|_| ())
+    }
+
     /// Takes units off that the agent has nothing of any more.
     pub fn forget_known_units(&self, cluster: &ClusterName, gone: &[UnitId]) -> Result<(), StoreError> {
         self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {

@@ -250,6 +250,9 @@ impl Records {
         suspension: Option<&SuspensionRecord>,
         audit: &AuditRecord,
     ) -> Result<(), StoreError> {
+        if let (Some(unit), None) = (unit, suspension) {
+            self.resume_known(cluster, unit)?;
+        }
         self.set(&format!("suspended/{cluster}"), Some(audit), |record: Option<Suspensions>| {
             let mut all = record.unwrap_or_default();
             match (unit, suspension) {

@@ -136,21 +136,26 @@ pub struct KnownUnitRecord {
     pub parent: Option<UnitId>,
     pub policy: DeletionPolicy,
     pub prune: bool,
+    /// Suspended when it was last defined, or moved away from: see [`Removal`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub render: Option<Render>,
 }
 
 impl From<&KnownUnit> for KnownUnitRecord {
     fn from(unit: &KnownUnit) -> Self {
-        let KnownUnit { id, parent, removal: Removal { policy, prune }, render } = unit.clone();
-        Self { id, parent, policy, prune, render }
+        let KnownUnit { id, parent, removal: Removal { policy, prune, suspended, moved }, render } = unit.clone();
+        Self { id, parent, policy, prune, suspended, moved, render }
     }
 }
 
 impl From<KnownUnitRecord> for KnownUnit {
     fn from(record: KnownUnitRecord) -> Self {
-        let KnownUnitRecord { id, parent, policy, prune, render } = record;
-        Self { id, parent, removal: Removal { policy, prune }, render }
+        let KnownUnitRecord { id, parent, policy, prune, suspended, moved, render } = record;
+        Self { id, parent, removal: Removal { policy, prune, suspended, moved }, render }
     }
 }
 

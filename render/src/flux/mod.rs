@@ -4,6 +4,7 @@ pub mod components;
 pub(crate) mod kustomization;
 pub(crate) mod older;
 pub(crate) mod sources;
+mod unknown;
 
 use flotilla_core::UnitId;
 use flotilla_core::source::SourceKind;
@@ -27,6 +28,14 @@ pub enum Role {
     Ignored,
     /// A kind of our own: the hub's business, and only in the folder of clusters.
     Ours,
+}
+
+/// What is wrong with the group and kind of an object that is meant for us and that we do not know.
+pub(crate) fn unknown(group: &str, version: &str, kind: &str) -> Option<String> {
+    if group.is_empty() && version.contains('.') {
+        return Some(format!("the apiVersion '{version}' of this {kind} lacks its version: {version}/v1, or another"));
+    }
+    (role(group, kind) == Role::Object).then(|| unknown::why(group, kind))?
 }
 
 /// Tells an object's role by its group and kind.

@@ -226,6 +226,11 @@ impl Coordinator {
             state.prune_at = None;
             self.share_manifest(id, entry);
         }
+        let suspensions = self
+            .tools
+            .book
+            .view(|inventory| plan::note_suspensions(&desired, inventory, &mut self.standings));
+        suspensions.iter().for_each(|unit| self.store(unit));
         let links: BTreeMap<UnitId, Links> =
             desired.all_present().map(|unit| (unit.id.clone(), links_of(unit, None))).collect();
         self.broken = broken_links(&links, |id| desired.units().contains_key(id));

@@ -48,7 +48,7 @@ impl Coordinator {
         if !steps.is_empty() || !inspect.is_empty() {
             let manifest = match &plan.target {
                 Target::Desired(manifest) | Target::Last(manifest, _) => manifest.clone(),
-                Target::Suspended | Target::Nothing(_) | Target::Removed(..) => return BTreeSet::new(),
+                Target::Suspended(_) | Target::Nothing(_) | Target::Removed(..) => return BTreeSet::new(),
             };
             let ignores = match Ignores::new(&manifest.spec.ignore) {
                 Ok(ignores) => ignores,

@@ -1,5 +1,6 @@
 //! A cluster in memory, and the simplest cases in it.
 
+mod doubt;
 mod gates;
 mod leaving;
 mod properties;
@@ -199,6 +200,7 @@ impl World {
 
     /// Plans and executes all units until nothing changes; panics if that does not end.
     fn settle(&mut self, failing: &BTreeSet<ObjectId>) {
+        note_suspensions(&self.desired(), &self.inventory, &mut self.standings);
         for _ in 0..50 {
             let ids: BTreeSet<UnitId> =
                 self.entries.keys().chain(self.inventory.units.keys()).cloned().collect();
@@ -216,6 +218,16 @@ impl World {
 
     fn names(&self) -> Vec<&str> {
         self.there.keys().map(|id| id.name.as_str()).collect()
+    }
+}
+
+/// Changes the policy of a unit that is present.
+fn respec(world: &mut World, id: &UnitId, change: impl Fn(&mut UnitSpec)) {
+    if let Some(UnitEntry::Present(old)) = world.entries.get(id) {
+        let mut spec = old.spec.clone();
+        change(&mut spec);
+        let new = UnitManifest::new(id.clone(), spec, old.objects.clone());
+        world.present(&Arc::new(new));
     }
 }
 

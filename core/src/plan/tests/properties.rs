@@ -42,16 +42,6 @@ fn object_name(index: u8) -> String {
     format!("o{index}")
 }
 
-/// Changes the policy of a unit that is present.
-fn respec(world: &mut World, id: &UnitId, change: impl Fn(&mut UnitSpec)) {
-    if let Some(UnitEntry::Present(old)) = world.entries.get(id) {
-        let mut spec = old.spec.clone();
-        change(&mut spec);
-        let new = UnitManifest::new(id.clone(), spec, old.objects.clone());
-        world.present(&Arc::new(new));
-    }
-}
-
 fn apply_change(world: &mut World, change: &Change) {
     let unit_name = |index: &u8| format!("u{index}");
     let object = |index: &u8| id(&object_name(*index));
