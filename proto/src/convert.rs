@@ -282,6 +282,8 @@ mod tests {
         let unit = v1::UnitReport { unit: "root".into(), phase: "Dancing".into(), ..Default::default() };
         let error = report::UnitReport::try_from(unit).unwrap_err();
         assert_eq!(error.to_string(), "field report.phase of a message: 'Dancing' is unknown");
-        assert!(Removal::try_from(&v1::Removal { policy: 17, prune: true, ..v1::Removal::default() }).is_err());
+        assert!(
+            Removal::try_from(&v1::Removal { policy: 17, prune: true, ..v1::Removal::default() }).is_err()
+        );
     }
 }

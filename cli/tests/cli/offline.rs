@@ -76,6 +76,24 @@ async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_wrong_letter_in_a_kind_is_a_problem_with_the_word_that_was_meant() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    let file = repo.path().join("clusters/staging/web.yaml");
+    let right = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, right.replace("kind: Kustomization", "kind: Kustomizaton"))?;
+    let check = run(&["check", "--repo", at]).await?;
+    assert_eq!(check.code, 1, "{check:?}");
+    assert!(check.stdout.starts_with("clusters/staging/web.yaml:1"), "{}", check.stdout);
+    assert!(
+        check.stdout.contains("has no kind 'Kustomizaton'; did you mean Kustomization?"),
+        "{}",
+        check.stdout
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()> {
     let repo = repo()?;
     let at = repo.path().to_str().unwrap();

@@ -59,7 +59,8 @@ fn undecided(id: &UnitId, situation: &Situation) -> Option<Waiting> {
         let listed = inventory.units.get(&at).and_then(|unit| unit.links.parent.clone());
         let last = || situation.standings.get(&at)?.last.as_ref()?.spec.parent.clone();
         // Whoever defined it, the root was above it.
-        let parent = listed.or_else(last).filter(|parent| !seen.contains(parent)).unwrap_or_else(UnitId::root);
+        let parent =
+            listed.or_else(last).filter(|parent| !seen.contains(parent)).unwrap_or_else(UnitId::root);
         match desired.units().get(&parent) {
             Some(UnitEntry::Present(above)) if above.spec.suspend => {
                 return Some(Waiting::ParentSuspended(parent));

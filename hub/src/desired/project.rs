@@ -259,7 +259,11 @@ mod tests {
             ("kind: Kustomization\nmeta", "kind: Kustomizaton\nmeta", "did you mean Kustomization?"),
             ("kind: Kustomization\nmeta", "kind: kustomization\nmeta", "did you mean Kustomization?"),
             ("kind: Kustomization\nmeta", "kind: HelmRelease\nmeta", "did you mean HelmRelease of helm"),
-            ("kustomize.toolkit.fluxcd.io/", "kustomize.toolkit.fluxcd.oi/", "did you mean kustomize.toolkit"),
+            (
+                "kustomize.toolkit.fluxcd.io/",
+                "kustomize.toolkit.fluxcd.oi/",
+                "did you mean kustomize.toolkit",
+            ),
             ("toolkit.fluxcd.io/v1\nkind: K", "toolkit.fluxcd.io\nkind: K", "lacks its version"),
             ("kind: Kustomization\nmeta", "Kind: Kustomization\nmeta", "kind"),
             ("kind: Kustomization\nmeta", "kind: ''\nmeta", "kind"),

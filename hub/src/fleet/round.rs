@@ -338,8 +338,9 @@ impl Worker {
         remembered.commits.retain(|id, _| units.contains_key(id));
 
         let candidate = DesiredState::new(name.clone(), Default::default(), commit.id.as_str(), units);
-        let new: Vec<_> =
-            known_of(&render, candidate.units()).filter(|unit| recorded.get(&unit.id) != Some(unit)).collect();
+        let new: Vec<_> = known_of(&render, candidate.units())
+            .filter(|unit| recorded.get(&unit.id) != Some(unit))
+            .collect();
         if has_agent && !new.is_empty() {
             self.ledger.add_known_units(name, &new)?;
         }

@@ -47,7 +47,11 @@ impl Records {
     pub(super) fn resume_known(&self, cluster: &ClusterName, unit: &UnitId) -> Result<(), StoreError> {
         self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
             record.map(|mut known| {
-                known.units.iter_mut().filter(|known| known.id == *unit).for_each(|unit| unit.suspended = false);
+                known
+                    .units
+                    .iter_mut()
+                    .filter(|known| known.id == *unit)
+                    .for_each(|unit| unit.suspended = false);
                 known
             })
         })

@@ -147,7 +147,8 @@ pub struct KnownUnitRecord {
 
 impl From<&KnownUnit> for KnownUnitRecord {
     fn from(unit: &KnownUnit) -> Self {
-        let KnownUnit { id, parent, removal: Removal { policy, prune, suspended, moved }, render } = unit.clone();
+        let KnownUnit { id, parent, removal: Removal { policy, prune, suspended, moved }, render } =
+            unit.clone();
         Self { id, parent, policy, prune, suspended, moved, render }
     }
 }

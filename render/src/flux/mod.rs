@@ -33,7 +33,9 @@ pub enum Role {
 /// What is wrong with the group and kind of an object that is meant for us and that we do not know.
 pub(crate) fn unknown(group: &str, version: &str, kind: &str) -> Option<String> {
     if group.is_empty() && version.contains('.') {
-        return Some(format!("the apiVersion '{version}' of this {kind} lacks its version: {version}/v1, or another"));
+        return Some(format!(
+            "the apiVersion '{version}' of this {kind} lacks its version: {version}/v1, or another"
+        ));
     }
     (role(group, kind) == Role::Object).then(|| unknown::why(group, kind))?
 }

@@ -19,17 +19,20 @@ const WRONG: usize = 2;
 
 /// What is wrong with the group and kind of an object that has no role of ours, if it looks like one of ours.
 pub(super) fn why(group: &str, kind: &str) -> Option<String> {
-    let groups = || KINDS.iter().map(|(group, _)| *group).chain(SourceKind::ALL.into_iter().map(SourceKind::group));
+    let groups =
+        || KINDS.iter().map(|(group, _)| *group).chain(SourceKind::ALL.into_iter().map(SourceKind::group));
     if groups().any(|known| known == group) || group.ends_with(FLUX) {
         return Some(format!("{group} has no kind '{kind}'; {}", hint(group, kind)));
     }
     // A kind of ours in a group that is written almost as ours.
-    let near = groups().chain([fleet::GROUP]).find(|known| strsim::damerau_levenshtein(known, group) <= WRONG)?;
+    let near =
+        groups().chain([fleet::GROUP]).find(|known| strsim::damerau_levenshtein(known, group) <= WRONG)?;
     Some(format!("the API group '{group}' of this {kind} is not known; did you mean {near}?"))
 }
 
 fn hint(group: &str, kind: &str) -> String {
-    let of_group = KINDS.iter().filter(|(known, _)| *known == group).flat_map(|(_, kinds)| kinds.iter().copied());
+    let of_group =
+        KINDS.iter().filter(|(known, _)| *known == group).flat_map(|(_, kinds)| kinds.iter().copied());
     let sources = SourceKind::ALL.into_iter().filter(|source| source.group() == group);
     let here: Vec<&str> = of_group.chain(sources.map(SourceKind::as_str)).collect();
     let near = |name: &&&str| {
@@ -61,14 +64,30 @@ mod tests {
             ("kustomize.toolkit.fluxcd.io", "Kustomizations", Some("did you mean Kustomization?")),
             ("helm.toolkit.fluxcd.io", "HelmRelaese", Some("did you mean HelmRelease?")),
             ("helm.toolkit.fluxcd.io", "Release", Some("known are HelmRelease")),
-            ("kustomize.toolkit.fluxcd.io", "HelmRelease", Some("did you mean HelmRelease of helm.toolkit.fluxcd.io?")),
-            ("helm.toolkit.fluxcd.io", "HelmChart", Some("did you mean HelmChart of source.toolkit.fluxcd.io?")),
+            (
+                "kustomize.toolkit.fluxcd.io",
+                "HelmRelease",
+                Some("did you mean HelmRelease of helm.toolkit.fluxcd.io?"),
+            ),
+            (
+                "helm.toolkit.fluxcd.io",
+                "HelmChart",
+                Some("did you mean HelmChart of source.toolkit.fluxcd.io?"),
+            ),
             ("source.toolkit.fluxcd.io", "GitRepositry", Some("did you mean GitRepository?")),
             ("notification.toolkit.fluxcd.io", "Alerts", Some("did you mean Alert?")),
             ("kustomise.toolkit.fluxcd.io", "Kustomization", Some("did you mean Kustomization of kustomize")),
             ("toolbox.toolkit.fluxcd.io", "Hammer", Some("nothing of this group is known")),
-            ("kustomize.toolkit.fluxcd.oi", "Kustomization", Some("did you mean kustomize.toolkit.fluxcd.io?")),
-            ("kustomize.toolkit.fluxd.io", "Kustomization", Some("did you mean kustomize.toolkit.fluxcd.io?")),
+            (
+                "kustomize.toolkit.fluxcd.oi",
+                "Kustomization",
+                Some("did you mean kustomize.toolkit.fluxcd.io?"),
+            ),
+            (
+                "kustomize.toolkit.fluxd.io",
+                "Kustomization",
+                Some("did you mean kustomize.toolkit.fluxcd.io?"),
+            ),
             ("flotila.dev", "Cluster", Some("did you mean flotilla.dev?")),
             ("", "Kustomization", None),
             ("kustomize.config.k8s.io", "Kustomization", None),

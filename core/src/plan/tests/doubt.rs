@@ -62,7 +62,8 @@ fn a_unit_is_removed_once_its_parent_has_applied_the_revision_without_it() {
             (Above::Removed, true, ""),
         ] {
             let (mut world, leaf) = three(kind);
-            let below = |depends_on| UnitSpec { parent: Some(UnitId::root()), depends_on, ..UnitSpec::default() };
+            let below =
+                |depends_on| UnitSpec { parent: Some(UnitId::root()), depends_on, ..UnitSpec::default() };
             let mut failing = none();
             match above {
                 Above::Applied => world.present(&manifest("p", below(vec![]), &[("p", 2)])),
