@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use flotilla_core::source::{Source, SourceId};
@@ -12,7 +12,7 @@ use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources, Unavailable,
-    discover, render_cluster,
+    discover, render_in_turns,
 };
 use flotilla_source::{FolderFiles, GitLimits};
 use serde::Serialize;
@@ -23,6 +23,9 @@ use crate::exit::Code;
 
 /// What charts are told of a cluster that nobody asks.
 const KUBERNETES: &str = "v1.36.0";
+
+/// So many releases may each come after another.
+const MAX_TURNS: usize = 500;
 
 /// Where the fleet repo is on this machine.
 #[derive(Debug, Clone, Args)]
@@ -223,33 +226,47 @@ impl Repo {
         };
         let failed = |error| Error::new(Code::Input, format!("cannot render cluster {name}")).because(error);
         let helm = Program::new("helm", Limits::default());
-        let mut renders = Renders::default();
-        loop {
-            let inputs = Inputs {
-                renders: &renders,
-                kube_version: Some(KUBERNETES),
-                ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
-            };
-            let render = render_cluster(&inputs, definition).map_err(failed)?;
-            if render.requests.is_empty() {
-                return Ok(rendered(&render));
-            }
-            // Each turn knows the answers of those before, so that it ends when nothing new is asked.
-            for (key, request) in render.requests {
+        let renders = Renders::default();
+        let inputs = Inputs {
+            renders: &renders,
+            kube_version: Some(KUBERNETES),
+            ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
+        };
+        let render = render_in_turns(&inputs, definition, MAX_TURNS, |requests| {
+            for (key, request) in requests {
                 let text = helm.template(&request).map(Into::into).map_err(|error| error.to_string());
-                renders.0.insert(key, text);
+                renders.keep(key, text);
             }
+        });
+        let render = render.map_err(failed)?;
+        let mut out = rendered(&render);
+        if !render.requests.is_empty() {
+            let names =
+                render.requests.values().map(|request| format!("{}/{}", request.namespace, request.name));
+            let message = format!(
+                "helm was asked in {MAX_TURNS} turns, and what it answered last still defines releases that it was not \
+                 asked for: {}",
+                names.collect::<Vec<_>>().join(", ")
+            );
+            out.problems.push((None, Problem::from(&flotilla_core::report::Problem::error("", 0, message))));
         }
+        Ok(out)
     }
 }
 
 /// What helm has rendered in this run.
 #[derive(Default)]
-struct Renders(BTreeMap<Digest, Result<Arc<str>, String>>);
+struct Renders(Mutex<BTreeMap<Digest, Result<Arc<str>, String>>>);
+
+impl Renders {
+    fn keep(&self, key: Digest, text: Result<Arc<str>, String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, text);
+    }
+}
 
 impl helm::Renders for Renders {
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
-        self.0.get(&key).cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 }
 

@@ -1,6 +1,6 @@
 //! All units and sources of one cluster: the root, what its output defines, what that defines, and so on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::report::Problem;
@@ -114,5 +114,35 @@ pub fn render_cluster(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Resul
     let mut render = walk::walk(&Inputs { fleet: &fleet, ..*inputs }, cluster)?;
     checks::check_objects(&mut render);
     checks::check_dependencies(&mut render);
+    Ok(render)
+}
+
+/// Renders a cluster, has `helm` answer the releases that it asks for, and renders again with what they put out, which may
+/// define other releases. This is how the hub and the CLI render.
+///
+/// It ends for every input: each turn asks for a release that was not asked for before, and there are `turns` at most.
+/// What is still asked for then stands in [`ClusterRender::requests`].
+///
+/// # Errors
+/// As [`render_cluster`].
+pub fn render_in_turns(
+    inputs: &Inputs<'_>,
+    cluster: &ClusterDefinition,
+    turns: usize,
+    mut helm: impl FnMut(BTreeMap<Digest, TemplateRequest>),
+) -> Result<ClusterRender, ReadError> {
+    let mut asked: BTreeSet<Digest> = BTreeSet::new();
+    let mut render = render_cluster(inputs, cluster)?;
+    for _ in 0..turns {
+        let is_new = |key: &Digest| !asked.contains(key);
+        let new: BTreeMap<Digest, TemplateRequest> =
+            std::mem::take(&mut render.requests).into_iter().filter(|(key, _)| is_new(key)).collect();
+        if new.is_empty() {
+            break;
+        }
+        asked.extend(new.keys().copied());
+        helm(new);
+        render = render_cluster(inputs, cluster)?;
+    }
     Ok(render)
 }

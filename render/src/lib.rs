@@ -39,7 +39,7 @@ mod values;
 mod walk;
 
 pub use cache::RenderCache;
-pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster};
+pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster, render_in_turns};
 pub use content::{Content, Definition};
 pub use fleet::{ClusterDefinition, Fleet, discover};
 pub use group::Groups;

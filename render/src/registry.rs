@@ -186,6 +186,11 @@ impl<'a> Registry<'a> {
         Some(Problem::error(at.0.clone(), at.1, message).field(format!("spec.{first}")).as_notice())
     }
 
+    /// Whether a source that was not defined may be by now. What a generator puts out has a name of its own.
+    pub(crate) fn may_have(&self, id: &SourceId) -> bool {
+        id.kind == SourceKind::ExternalArtifact || self.sources.contains_key(id)
+    }
+
     /// The content of a source, if the reader may have it.
     pub(crate) fn content(&mut self, id: &SourceId, reader: &Reader<'_>) -> Lookup {
         let Reader { namespace, confined, .. } = reader;

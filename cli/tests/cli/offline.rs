@@ -39,6 +39,36 @@ fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_release_whose_chart_nothing_defines_is_a_problem() -> anyhow::Result<()> {
+    for (kind, chart, field) in [
+        ("OCIRepository", "chartRef: {kind: OCIRepository, name: nowhere}", "spec.chartRef"),
+        ("HelmChart", "chartRef: {kind: HelmChart, name: nowhere}", "spec.chartRef"),
+        ("ExternalArtifact", "chartRef: {kind: ExternalArtifact, name: nowhere}", "spec.chartRef"),
+        (
+            "GitRepository",
+            "chart: {spec: {chart: ./c, sourceRef: {kind: GitRepository, name: nowhere}}}",
+            "spec.chart.spec.sourceRef",
+        ),
+    ] {
+        let repo = repo()?;
+        let release = format!(
+            "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: db, namespace: web}}\nspec:\n  \
+             interval: 1m\n  {chart}\n"
+        );
+        write(repo.path(), "clusters/staging/release.yaml", &release)?;
+        let at = repo.path().to_str().unwrap();
+        let expected = format!("{field}: {kind}/web/nowhere is not defined in this cluster");
+        for args in
+            [&["check", "--repo", at][..], &["render", "--repo", at, "--cluster", "staging", "-o", "table"]]
+        {
+            let ran = tokio::time::timeout(std::time::Duration::from_secs(60), run(args)).await??;
+            assert!(format!("{}{}", ran.stdout, ran.stderr).contains(&expected), "{args:?}: {ran:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
     let repo = repo()?;
     let at = repo.path().to_str().unwrap();

@@ -9,10 +9,10 @@ use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_proto::api;
-use flotilla_render::helm::Renders;
+use flotilla_render::helm::{Renders, TemplateRequest};
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, RenderCache, RenderedUnit, discover,
-    render_cluster,
+    render_cluster, render_in_turns,
 };
 use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, CommitId, GitRepo};
@@ -371,17 +371,11 @@ impl Worker {
         let kube_version = kubernetes.as_deref();
         let inputs =
             Inputs { kube_version, suspended, last_good: &last_good, ..self.inputs(tree, sources, renders) };
-        // A release may define others; each turn renders all that are known.
-        for _ in 0..MAX_TURNS {
-            let mut render = render_cluster(&inputs, cluster)?;
-            if render.requests.is_empty() {
-                return Ok(render);
-            }
-            let requests = std::mem::take(&mut render.requests);
+        let ask = |requests: BTreeMap<Digest, TemplateRequest>| {
             self.metrics.helm_runs.inc_by(requests.len() as u64);
             self.releases.ask(requests, self.helm_until);
-        }
-        Ok(render_cluster(&inputs, cluster)?)
+        };
+        Ok(render_in_turns(&inputs, cluster, MAX_TURNS, ask)?)
     }
 
     fn inputs<'a>(

@@ -4,15 +4,17 @@
 mod order;
 mod release;
 mod sources;
+mod turns;
 mod variables;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_core::report::Problem;
+use flotilla_core::source::SourceId;
 use flotilla_core::template::Variables;
 use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
-use flotilla_core::{Digest, UnitId, UnitKind, UnitSpec};
+use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_yaml::Node;
 
@@ -47,7 +49,7 @@ struct Pending {
 /// What a unit waits for.
 enum Waits {
     /// A source that nothing defines yet.
-    Source(String),
+    Source(SourceId),
     /// A ConfigMap that a unit to come may define.
     Values,
 }
@@ -65,6 +67,8 @@ struct Walk<'a> {
     releases: VecDeque<Pending>,
     requests: BTreeMap<Digest, TemplateRequest>,
     waiting: Vec<(Pending, Waits)>,
+    /// How many contents there were when the waiting ones were last looked at.
+    retried: usize,
     values: ConfigMaps,
     /// What units put out, or did when they last could.
     contents: Vec<Arc<Content>>,
@@ -84,34 +88,13 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         releases: VecDeque::new(),
         requests: BTreeMap::new(),
         waiting: Vec::new(),
+        retried: 0,
         values: ConfigMaps::default(),
         contents: Vec::new(),
         lockdown: Lockdown::default(),
     };
     walk.root()?;
-    loop {
-        while let Some(pending) = walk.next() {
-            walk.unit(pending)?;
-        }
-        let before = walk.waiting.len();
-        for (pending, _) in std::mem::take(&mut walk.waiting) {
-            walk.unit(pending)?;
-        }
-        if !walk.queue.is_empty() || walk.waiting.len() != before {
-            continue;
-        }
-        let releases = walk.next_releases();
-        if !releases.is_empty() {
-            let capabilities = walk.capabilities();
-            for pending in releases {
-                walk.release(pending, capabilities.as_ref())?;
-            }
-        } else if before > 0 {
-            walk.give_up();
-        } else {
-            break;
-        }
-    }
+    walk.finish()?;
     walk.note_sources();
     let (sources, requests) = (walk.registry.into_sources(), walk.requests);
     Ok(ClusterRender { units: walk.units, sources, requests })
@@ -186,31 +169,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What the fleet repo holds goes before what it refers to: of two definitions the first counts, and it shall not be
-    /// the one in a tenant's repository.
-    fn next(&mut self) -> Option<Pending> {
-        let own = self.queue.iter().position(|pending| pending.definition.source == fleet_source());
-        self.queue.remove(own.unwrap_or_default())
-    }
-
-    /// Ends a wait that nothing else ends. Who waits for variables goes on without; who waits for a source is held,
-    /// first what was rendered before, for its last good output may define what others wait for.
-    fn give_up(&mut self) {
-        if let Some(place) = self.waiting.iter().position(|(_, waits)| matches!(waits, Waits::Values)) {
-            let (mut pending, _) = self.waiting.remove(place);
-            pending.values_final = true;
-            self.queue.push_back(pending);
-            return;
-        }
-        let was_good =
-            |(pending, _): &(Pending, Waits)| (self.inputs.last_good)(&pending.definition.id).is_some();
-        let chosen = self.waiting.iter().position(was_good).unwrap_or_default();
-        let (pending, waits) = self.waiting.remove(chosen);
-        let Waits::Source(missing) = waits else { return };
-        let problem = self.place(&pending.definition, missing).field("spec.sourceRef");
-        self.held(pending, vec![problem]);
-    }
-
     /// Renders a unit, or lets it wait for the definition of its source.
     fn unit(&mut self, pending: Pending) -> Result<(), ReadError> {
         if pending.definition.release.is_some() {
@@ -240,12 +198,12 @@ impl Walk<'_> {
         match self.registry.content(&source, &reader) {
             Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
-                let missing = format!("{missing} is not defined in this cluster");
                 self.waiting.push((pending, Waits::Source(missing)));
                 None
             }
             Lookup::Unusable(reason) => {
-                let problem = self.place(&pending.definition, reason).field("spec.sourceRef");
+                let problem =
+                    self.place(&pending.definition, reason).field(source_field(&pending.definition));
                 self.held(pending, vec![problem]);
                 None
             }
@@ -429,7 +387,8 @@ impl Walk<'_> {
             }
             let place = |message: String| Problem::error(child.file.clone(), child.line, message);
             let waiting = self.waiting.iter().map(|(pending, _)| pending);
-            let queued = self.queue.iter().chain(waiting).find(|pending| pending.definition.id == child.id);
+            let queued = self.queue.iter().chain(&self.releases).chain(waiting);
+            let queued = queued.into_iter().find(|pending| pending.definition.id == child.id);
             let other = self.units.get(&child.id).map(|unit| unit.parent.clone());
             if let Some(other) = other.or(queued.map(|pending| pending.parent.clone())) {
                 let other = other.map_or("root".to_owned(), |other| other.to_string());
@@ -472,5 +431,15 @@ impl Walk<'_> {
             unit: None,
             problems,
         });
+    }
+}
+
+/// The field that names a unit's source.
+fn source_field(definition: &Definition) -> &'static str {
+    let by_ref = |object: &Object| !object.value()["spec"]["chartRef"].is_null();
+    match &definition.release {
+        None => "spec.sourceRef",
+        Some(_) if definition.object.as_ref().is_some_and(by_ref) => "spec.chartRef",
+        Some(_) => "spec.chart.spec.sourceRef",
     }
 }

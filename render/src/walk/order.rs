@@ -9,10 +9,15 @@ use super::{Pending, Walk};
 
 impl Walk<'_> {
     /// Takes the releases whose turn it is: those that come after none of the others, or all where they go in circles.
+    /// None while all of them come after a release that waits for its chart.
     pub(super) fn next_releases(&mut self) -> Vec<Pending> {
         let all = std::mem::take(&mut self.releases);
+        let waiting = self.waiting.iter().map(|(pending, _)| pending);
+        let waiting = waiting.filter(|pending| pending.definition.release.is_some());
+        let others = all.iter().chain(waiting);
         let others: Vec<(UnitId, Option<UnitId>)> =
-            all.iter().map(|pending| (pending.definition.id.clone(), pending.parent.clone())).collect();
+            others.map(|pending| (pending.definition.id.clone(), pending.parent.clone())).collect();
+        let are_all = others.len() == all.len();
         let is_later = |pending: &Pending| {
             let before = self.before(pending);
             let is_before = |(id, parent): &(UnitId, Option<UnitId>)| {
@@ -22,7 +27,7 @@ impl Walk<'_> {
             !before.is_empty() && others.iter().any(is_before)
         };
         let (later, now): (Vec<Pending>, Vec<Pending>) = all.into_iter().partition(is_later);
-        if now.is_empty() {
+        if now.is_empty() && are_all {
             return later;
         }
         self.releases = later.into();

@@ -17,6 +17,14 @@ pub(super) enum NoVariables {
 }
 
 impl Walk<'_> {
+    /// The first ConfigMap that a unit takes variables from and that nothing has put out yet.
+    pub(super) fn missing_values<'d>(&self, definition: &'d Definition) -> Option<&'d SubstituteFrom> {
+        let namespace = values_namespace(definition);
+        let from = definition.post_build.iter().flat_map(|post_build| &post_build.from);
+        let mut maps = from.filter(|from| from.kind == ValuesKind::ConfigMap);
+        maps.find(|from| self.values.get(namespace, &from.name).is_none())
+    }
+
     /// The variables that are put into a unit's objects, if any are.
     pub(super) fn variables(
         &self,
@@ -34,7 +42,7 @@ impl Walk<'_> {
         let wrong = |field: &str, message: String| {
             NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
         };
-        let namespace = if root { FLEET_UNIT.0 } else { &definition.id.namespace };
+        let namespace = values_namespace(definition);
         let mut variables = Variables { layers: Vec::new(), always: post_build.always };
         variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
         for SubstituteFrom { kind, name, optional } in &post_build.from {
@@ -64,4 +72,9 @@ impl Walk<'_> {
         variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
         Ok(Some(variables))
     }
+}
+
+/// Where the ConfigMaps and Secrets are that a unit takes variables from.
+fn values_namespace(definition: &Definition) -> &str {
+    if definition.id.kind == UnitKind::Root { FLEET_UNIT.0 } else { &definition.id.namespace }
 }

@@ -1,6 +1,7 @@
 //! The renderer seen from outside.
 
 mod coverage;
+mod ends;
 mod fields;
 mod fleet;
 mod fleet_example;
