@@ -1,7 +1,8 @@
 //! The fleet's definition: which clusters there are.
 //!
 //! A folder `clusters/NAME` is a cluster with that root path. A `Cluster` object anywhere below `clusters/` says
-//! more of a cluster, or names one whose root path is elsewhere.
+//! more of a cluster, or names one whose root path is elsewhere. One that names no path has the folder `clusters/NAME`, or
+//! else the folder that it alone is defined in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,9 +68,23 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         duplicate: BTreeSet::new(),
         groups: BTreeMap::new(),
         unclear: None,
+        mistaken: Vec::new(),
+        places: Vec::new(),
     };
     scan.folder(folder)?;
-    let Scan { broken, duplicate, groups, unclear, .. } = scan;
+    let roots = scan.roots(folder)?;
+    let Scan { broken, mistaken, duplicate, groups, unclear, .. } = scan;
+    for (name, root) in roots {
+        match root {
+            Ok(root) => {
+                fleet.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.root = root.clone());
+            }
+            Err(problem) => {
+                fleet.clusters.remove(&name);
+                fleet.unclear.entry(name).or_default().push(problem);
+            }
+        }
+    }
     for name in duplicate {
         fleet.clusters.remove(&name);
         let place = "two Cluster objects define this cluster; keep one of them";
@@ -91,8 +106,10 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         }
         // A file that does not parse may hold the Cluster object that this folder's rule would override.
         let concerns = |file: &TreePath| file.is_within(&path) || file.parent().as_ref() == Some(folder);
-        let unread: Vec<Problem> =
-            broken.iter().filter(|(f, _)| concerns(f)).map(|(_, p)| p.clone()).collect();
+        let unread = broken.iter().filter(|(file, _)| concerns(file)).map(|(_, problem)| problem);
+        let named = mistaken.iter().filter(|(name, _)| *name == cluster).map(|(_, problem)| problem);
+        let mut unread: Vec<Problem> = unread.chain(named).cloned().collect();
+        unread.dedup();
         if unread.is_empty() {
             fleet.clusters.insert(cluster.clone(), ClusterDefinition::of_folder(cluster, path));
         } else {
@@ -129,6 +146,22 @@ struct Scan<'a> {
     groups: BTreeMap<String, Selector>,
     /// Why a group is not among them.
     unclear: Option<String>,
+    /// Objects of our group that are of no kind we know, by their names.
+    mistaken: Vec<(ClusterName, Problem)>,
+    /// Where each `Cluster` object stands.
+    places: Vec<Place>,
+}
+
+/// Root paths, or why there is none to take.
+type Roots = Vec<(ClusterName, Result<TreePath, Problem>)>;
+
+/// Where a `Cluster` object stands.
+struct Place {
+    name: ClusterName,
+    file: TreePath,
+    line: u32,
+    /// Whether it says its root path.
+    has_path: bool,
 }
 
 impl Scan<'_> {
@@ -189,19 +222,23 @@ impl Scan<'_> {
             }
             (version, kind) => {
                 let message = format!(
-                    "'{kind}' in {version} is no kind of ours; known are Cluster and ClusterGroup in {API_VERSION}"
+                    "'{kind}' in {version} is not a kind that Flotilla knows; it knows Cluster and ClusterGroup in \
+                     {API_VERSION}"
                 );
-                self.fleet.problems.push(problem(message));
+                // It may have been meant to say more of a cluster than its folder does.
+                self.mistaken(path, text(&["metadata", "name"]), problem(message));
                 return;
             }
         }
         let name = match text(&["metadata", "name"]).parse::<ClusterName>() {
             Ok(name) => name,
             Err(error) => {
-                self.fleet.problems.push(problem(error.to_string()).field("metadata.name"));
+                self.mistaken(path, "", problem(error.to_string()).field("metadata.name"));
                 return;
             }
         };
+        let has_path = document.at(&["spec", "path"]).is_some();
+        self.places.push(Place { name: name.clone(), file: path.clone(), line, has_path });
         if self.fleet.clusters.contains_key(&name) || self.fleet.unclear.contains_key(&name) {
             self.duplicate.insert(name);
             return;
@@ -219,6 +256,41 @@ impl Scan<'_> {
 }
 
 impl Scan<'_> {
+    /// An object that may have been meant to define a cluster: the one of its name, or the one whose folder it stands in.
+    /// What these run is kept.
+    fn mistaken(&mut self, path: &TreePath, name: &str, problem: Problem) {
+        self.mistaken.extend(name.parse().ok().map(|name| (name, problem.clone())));
+        self.broken.push((path.clone(), problem.clone()));
+        self.fleet.problems.push(problem);
+    }
+
+    /// The root paths of the clusters whose objects name none. `all` is the folder of all clusters.
+    fn roots(&self, all: &TreePath) -> Result<Roots, ReadError> {
+        let mut roots = Roots::new();
+        for place in self.places.iter().filter(|place| !place.has_path) {
+            let name = place.name.clone();
+            if !self.fleet.clusters.contains_key(&name) {
+                continue;
+            }
+            let by_name = join(all, name.as_str());
+            let own = place.file.parent().unwrap_or_default();
+            let is_shared = |other: &Place| other.name != place.name && other.file.is_within(&own);
+            let root = if self.files.entry(&by_name)?.is_some_and(|entry| entry.kind == Kind::Folder) {
+                Ok(by_name)
+            } else if own == *all || self.places.iter().any(is_shared) {
+                let message = format!(
+                    "names no path, there is no folder {by_name}, and other clusters are defined in {own} too: set \
+                     spec.path to the folder that cluster {name} runs"
+                );
+                Err(Problem::error(place.file.to_string(), place.line, message).field("spec.path"))
+            } else {
+                Ok(own)
+            };
+            roots.push((name, root));
+        }
+        Ok(roots)
+    }
+
     /// A group is known by its selector; what else it may say is not acted on yet.
     fn group(&mut self, path: &TreePath, document: &Node) {
         let line = document.pos.line;
@@ -273,8 +345,8 @@ fn cluster(
     document: &Node,
     problems: &mut Vec<Problem>,
 ) -> Option<ClusterDefinition> {
-    let root = path.parent().unwrap_or_default();
-    let mut cluster = ClusterDefinition::of_folder(name.clone(), root);
+    // Where no path is given, `Scan::roots` finds it when all definitions are known.
+    let mut cluster = ClusterDefinition::of_folder(name.clone(), path.parent().unwrap_or_default());
     let Some(spec) = document.get("spec") else { return Some(cluster) };
     let bad = |node: &Node, field: &str, message: String| {
         Problem { column: node.pos.column, ..Problem::error(path.to_string(), node.pos.line, message) }
@@ -303,7 +375,8 @@ fn cluster(
             }),
             "path" => value
                 .as_str()
-                .ok_or_else(|| "must be a string".to_owned())
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| "must name a folder of the fleet repo".to_owned())
                 .and_then(|text| TreePath::from_root(text).map_err(|e| e.to_string()))
                 .map(|root| cluster.root = root),
             "substitute" => {

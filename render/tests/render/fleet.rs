@@ -76,13 +76,24 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
         (
             CLUSTER.replace("Cluster", "Klaster"),
             false,
-            "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is no kind of \
-                                                       ours; known are Cluster and ClusterGroup in flotilla.dev/v1alpha1",
+            "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is not a kind that Flotilla knows; it knows Cluster \
+             and ClusterGroup in flotilla.dev/v1alpha1",
         ),
     ] {
         let fleet = found(&[("clusters/f.yaml", &content)]);
         assert_eq!(problems(&fleet), [expected], "{content}");
         assert_eq!(fleet.unclear.len() == 1 && fleet.clusters.is_empty(), unclear, "{content}");
+    }
+    // What may have been meant to define a cluster keeps that cluster from being read off its folder.
+    for (file, content) in [
+        ("clusters/west/c.yaml", CLUSTER.replace("Cluster", "Klaster").replace("east", "any")),
+        ("clusters/meta/c.yaml", CLUSTER.replace("Cluster", "Klaster").replace("east", "west")),
+        ("clusters/meta/c.yaml", CLUSTER.replace("v1alpha1", "v2").replace("east", "west")),
+        ("clusters/west/c.yaml", CLUSTER.replace("east", "West")),
+    ] {
+        let fleet = found(&[("clusters/west/a.yaml", "a: 1"), (file, &content)]);
+        assert!(fleet.unclear.contains_key(&"west".parse().unwrap()), "{file}: {content}");
+        assert!(!fleet.clusters.contains_key(&"west".parse().unwrap()), "{file}: {content}");
     }
     let broken = format!("{CLUSTER}  path: [\n");
     let fleet = found(&[("clusters/west/a.yaml", "a: 1"), ("clusters/f.yaml", &broken)]);
@@ -93,6 +104,53 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
     assert_eq!(
         problems(&found(&[("apps/a.yaml", "a: 1")])),
         ["clusters: there is no such folder; clusters are read from it"]
+    );
+}
+
+#[test]
+fn a_cluster_without_a_path_never_has_the_folder_of_all_clusters() {
+    let cluster = |name: &str| {
+        format!("apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\n")
+    };
+    let no_path = |folder: &str| {
+        format!(
+            "names no path, there is no folder clusters/east, and other clusters are defined in {folder} too: set spec.path \
+             to the folder that cluster east runs"
+        )
+    };
+    let in_all = no_path("clusters");
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("clusters/east.yaml", &["clusters/east/a.yaml"], "clusters/east"),
+        ("clusters/meta/east.yaml", &["clusters/east/a.yaml"], "clusters/east"),
+        ("clusters/east/cluster.yaml", &[], "clusters/east"),
+        ("clusters/meta/east.yaml", &[], "clusters/meta"),
+        ("clusters/east.yaml", &["clusters/west/a.yaml"], &in_all),
+        ("clusters/east.yaml", &[], &in_all),
+    ];
+    for (file, others, expected) in cases {
+        let text = cluster("east");
+        let others = others.iter().map(|path| (*path, "a: 1"));
+        let files: Vec<(&str, &str)> = others.chain([(*file, text.as_str())]).collect();
+        let fleet = found(&files);
+        let east = "east".parse().unwrap();
+        let root = fleet.clusters.get(&east).map(|cluster| cluster.root.to_string());
+        let problem = fleet.unclear.get(&east).map(|problems| problems[0].message.clone());
+        assert_eq!(root.or(problem).as_deref(), Some(*expected), "{file}");
+    }
+    // Two that are defined in one folder, or one below it.
+    let (east, west) = (cluster("east"), cluster("west"));
+    for other in ["clusters/meta/west.yaml", "clusters/meta/deeper/west.yaml"] {
+        let fleet = found(&[("clusters/meta/east.yaml", &east), (other, &west)]);
+        let problem = &fleet.unclear[&"east".parse().unwrap()][0];
+        assert_eq!(
+            (problem.message.as_str(), problem.field.as_str()),
+            (no_path("clusters/meta").as_str(), "spec.path")
+        );
+    }
+    let empty = format!("{CLUSTER}  path: ''\n");
+    assert_eq!(
+        problems(&found(&[("clusters/east.yaml", &empty)])),
+        ["east: clusters/east.yaml:5:9: spec.path: must name a folder of the fleet repo"]
     );
 }
 
