@@ -5,10 +5,11 @@ mod engine_common;
 use std::collections::BTreeSet;
 
 use engine_common::{Bench, at, client_of, config, namespace, unit};
-use flotilla_agent::sync::Request;
+use flotilla_agent::sync::{RehearsedBody, Request};
 use flotilla_core::report::Phase;
-use flotilla_core::unit::SourceKindIn;
-use flotilla_core::{SourceKind, UnitSpec};
+use flotilla_core::template::{Layer, Metadata, ObjectTemplate, ValuesKind, ValuesRef, Variables};
+use flotilla_core::unit::{ObjectEntry, SourceKindIn};
+use flotilla_core::{Object, SourceKind, UnitSpec};
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::apply;
 use flotilla_tests::proxy::{ApiProxy, Seen};
@@ -150,6 +151,70 @@ async fn what_an_account_renders_becomes_a_unit_only_if_it_may_create_that() {
     bench.publish();
     let report = bench.until("below", |report| !report.findings.is_empty()).await;
     assert!(report.findings[0].message.contains("system:serviceaccount:flux-system:tenant"), "{report:?}");
+}
+
+/// A ConfigMap `team/NAME` with the password of a Secret.
+fn template(name: &str, namespace: &str, secret: &str) -> Object {
+    let text = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: team}}\ndata: {{value: '${{password}}'}}\n"
+    );
+    let reference = ValuesRef { kind: ValuesKind::Secret, namespace: namespace.into(), name: secret.into() };
+    let mut variables = Variables::default();
+    variables.layers.push(Layer::From { reference, optional: false });
+    let object = flotilla_core::ObjectRef::of(&team_config("team", name, "")).unwrap();
+    ObjectTemplate::new(object, text, variables, Metadata::default()).object()
+}
+
+#[tokio::test]
+async fn a_template_takes_what_its_units_account_may_read_in_its_units_namespace() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let secret = |namespace: &str, name: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "stringData": {"password": format!("{namespace}-{name}")}})
+    };
+    let mut root = vec![namespace("flux-system"), namespace("team"), account("flux-system", "deployer")];
+    root.extend([
+        secret("flux-system", "mine"),
+        secret("flux-system", "other"),
+        secret("kube-system", "crown"),
+    ]);
+    root.extend(grant("team", "deployer", ("flux-system", "deployer"), &all_of_configmaps()));
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["get"]}]);
+    root.extend(grant("flux-system", "reader", ("flux-system", "deployer"), &rules));
+    bench.present("root", UnitSpec::default(), &root);
+    let objects = [
+        template("mine", "flux-system", "mine"),
+        template("other", "flux-system", "other"),
+        template("crown", "kube-system", "crown"),
+        // Its own namespace, its own Secret: but nothing beside the body says that it is a template.
+        template("forged", "flux-system", "mine"),
+    ];
+    bench.present_as("apps", child(Some("deployer")), &objects, |object| ObjectEntry {
+        template: object.id().name != "forged",
+        ..object.into()
+    });
+    bench.publish();
+    let report = bench.until("apps", |report| report.findings.len() == 3).await;
+    for (finding, name, says) in [
+        (0, "crown", "which is not in the unit's own namespace flux-system"),
+        (1, "forged", "ConfigMap/forged has the field flotilla.dev/template, which only hub and agent write"),
+        (2, "other", "User \"system:serviceaccount:flux-system:deployer\" cannot get resource \"secrets\""),
+    ] {
+        let finding = &report.findings[finding];
+        assert_eq!((finding.reason.as_str(), finding.object.name.as_str()), ("SubstitutionFailed", name));
+        assert!(finding.message.contains(says), "{}", finding.message);
+        assert!(!bench.is_there(&at("ConfigMap", "team", name)).await);
+    }
+    let mine = at("ConfigMap", "team", "mine").json(&bench.client()).await.unwrap();
+    assert_eq!(mine["data"], json!({"value": "flux-system-mine"}));
+
+    // A question is no way around it.
+    let ask = |object: Object, template| vec![RehearsedBody { body: object.body().clone(), template }];
+    let forged = bench.engine.rehearse(&unit("apps"), ask(objects[0].clone(), false)).await.unwrap_err();
+    assert!(forged.to_string().contains("object 0"), "{forged}");
+    let crown = bench.engine.rehearse(&unit("apps"), ask(objects[2].clone(), true)).await.unwrap();
+    assert_eq!(crown.objects[0].what, "refused", "{crown:?}");
 }
 
 /// The right that a request needs, unless it only reads.

@@ -2,7 +2,8 @@
 
 mod engine_common;
 
-use engine_common::{Bench, at, config, unit};
+use engine_common::{Bench, at, config, namespace, unit};
+use flotilla_agent::sync::RehearsedBody;
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
 use flotilla_core::template::{Layer, Metadata, ObjectTemplate, ValuesKind, ValuesRef, Variables};
@@ -199,11 +200,12 @@ async fn an_admission_that_said_no_is_asked_first() {
 async fn what_only_the_cluster_knows_is_put_in_here() {
     let mut bench = Bench::start(&ClusterOptions::bare()).await;
     let client = bench.client();
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "default"},
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "flux-system"},
         "stringData": {"password": "p/w"}});
-    let reference = ValuesRef { kind: ValuesKind::Secret, namespace: "default".into(), name: "keys".into() };
+    let reference =
+        ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "keys".into() };
     let absent =
-        ValuesRef { kind: ValuesKind::ConfigMap, namespace: "default".into(), name: "absent".into() };
+        ValuesRef { kind: ValuesKind::ConfigMap, namespace: "flux-system".into(), name: "absent".into() };
     let mut variables = Variables::default();
     variables.layers.push(Layer::From { reference, optional: false });
     variables.layers.push(Layer::From { reference: absent, optional: true });
@@ -213,12 +215,14 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     let template = |text: &str| {
         ObjectTemplate::new(object.clone(), text.into(), variables.clone(), Metadata::default()).object()
     };
-    bench.present("a", UnitSpec::default(), &[template(text).value(), config("other", "x")]);
+    let other = flotilla_core::Object::new(&config("other", "x")).unwrap();
+    apply(&client, "kubectl", &namespace("flux-system")).await.unwrap();
+    bench.present_objects("a", UnitSpec::default(), &[template(text), other]);
     bench.publish();
     let report = bench.until_phase("a", Phase::Failed).await;
     assert_eq!(report.findings[0].reason, "SubstitutionFailed");
     assert!(
-        report.message.ends_with("Secret default/keys, which variables are taken from, does not exist"),
+        report.message.ends_with("Secret flux-system/keys, which variables are taken from, does not exist"),
         "{}",
         report.message
     );
@@ -228,6 +232,7 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     assert_eq!(data(&bench, "filled").await, json!({"value": "web:p/w"}));
     // Who asks what a change would do does not see it.
     let other = template(&text.replace("${user}", "other")).body().clone();
+    let other = RehearsedBody { body: other, template: true };
     let fields = &bench.engine.rehearse(&unit("a"), vec![other]).await.unwrap().objects[0].fields;
     assert_eq!((fields.len(), fields[0].field.as_str()), (1, "/data/value"));
     assert!(fields[0].wanted.as_ref().is_some_and(|text| text.starts_with("hidden")), "{fields:?}");
@@ -237,15 +242,15 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:p/w".into()).await;
 
     // Other values are put in as soon as the cluster has them, also those that came while the agent was away.
-    let keys = at("Secret", "default", "keys");
+    let keys = at("Secret", "flux-system", "keys");
     keys.edit(&client, json!({"stringData": {"password": "new"}})).await.unwrap();
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:new".into()).await;
-    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "absent", "namespace": "default"},
+    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "absent", "namespace": "flux-system"},
         "data": {"password": "by the map"}});
     apply(&client, "kubectl", &absent).await.unwrap();
     bench.until_field(&at("ConfigMap", "default", "filled"), "/data/value", "web:by the map".into()).await;
     bench.stop_engine().await;
-    at("ConfigMap", "default", "absent")
+    at("ConfigMap", "flux-system", "absent")
         .edit(&client, json!({"data": {"password": "meanwhile"}}))
         .await
         .unwrap();
@@ -255,7 +260,9 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     // What it needs goes: what was applied stays, and the unit says what is missing.
     keys.delete(&client).await.unwrap();
     let report = bench.until_phase("a", Phase::Failed).await;
-    assert!(report.message.ends_with("Secret default/keys, which variables are taken from, does not exist"));
+    assert!(
+        report.message.ends_with("Secret flux-system/keys, which variables are taken from, does not exist")
+    );
     assert_eq!(data(&bench, "filled").await, json!({"value": "web:meanwhile"}));
 }
 

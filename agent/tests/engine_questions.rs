@@ -98,7 +98,11 @@ async fn a_rehearsal_says_what_an_apply_would_change_and_changes_nothing() {
         bad,
         unknown,
     ];
-    let rehearsal = bench.engine.rehearse(&unit("a"), bodies.iter().map(body).collect()).await.unwrap();
+    let rehearsal = bench
+        .engine
+        .rehearse(&unit("a"), bodies.iter().map(|object| body(object).into()).collect())
+        .await
+        .unwrap();
     assert_eq!(rehearsal.same, 1, "{rehearsal:#?}");
     let found: Vec<(&str, &str)> =
         rehearsal.objects.iter().map(|object| (object.object.as_str(), object.what.as_str())).collect();
@@ -122,12 +126,12 @@ async fn a_rehearsal_says_what_an_apply_would_change_and_changes_nothing() {
     assert!(of(3).fields.iter().all(|field| field.wanted.iter().all(|value| value.starts_with("digest "))));
     assert_eq!((bench.versions("v1", "ConfigMap").await, bench.versions("v1", "Secret").await), before);
 
-    let many = vec![body(&config("same", "1")); 201];
+    let many = vec![body(&config("same", "1")).into(); 201];
     assert!(bench.engine.rehearse(&unit("a"), many).await.unwrap_err().to_string().contains("201"));
     assert!(
         bench.engine.rehearse(&unit("none"), Vec::new()).await.unwrap_err().to_string().contains("no unit")
     );
-    let odd = bench.engine.rehearse(&unit("a"), vec![Bytes::from_static(b"{")]).await.unwrap_err();
+    let odd = bench.engine.rehearse(&unit("a"), vec![Bytes::from_static(b"{").into()]).await.unwrap_err();
     assert!(odd.to_string().contains("object 0"), "{odd}");
     assert!(bench.is_there(&at("ConfigMap", "default", "same")).await);
 }

@@ -44,7 +44,12 @@ pub enum InvalidObject {
     NotAString { field: &'static str, what: String },
     #[error("{what} has metadata.generateName and no name; give it a name, an unnamed object cannot be kept")]
     GenerateName { what: String },
+    #[error("{what} has the field {field}, which only hub and agent write between them; remove it")]
+    Reserved { what: String, field: String },
 }
+
+/// Fields of a body that begin so are the hub's and the agent's own: no object has them.
+const RESERVED: &str = "flotilla.dev/";
 
 /// An object as it is to be applied. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,6 +57,8 @@ pub struct Object {
     reference: ObjectRef,
     body: Bytes,
     digest: Digest,
+    /// See [`Object::is_template`].
+    template: bool,
 }
 
 impl ObjectRef {
@@ -160,19 +167,44 @@ impl fmt::Display for ObjectRef {
 
 impl Object {
     /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
+    ///
+    /// # Errors
+    /// What is no object, and what has fields that are ours: nobody but the hub itself makes a template.
     pub fn new(value: &Value) -> Result<Self, InvalidObject> {
+        refuse_reserved(value)?;
+        Self::with(value, false)
+    }
+
+    /// Takes the body of a template.
+    pub(crate) fn template(value: &Value) -> Result<Self, InvalidObject> {
+        Self::with(value, true)
+    }
+
+    fn with(value: &Value, template: bool) -> Result<Self, InvalidObject> {
         let reference = ObjectRef::of(value)?;
         let body = Bytes::from(serde_json::to_vec(value).expect("a JSON value has a JSON text"));
         let digest = Digest::of(&body);
-        Ok(Self { reference, body, digest })
+        Ok(Self { reference, body, digest, template })
     }
 
-    /// Takes back what [`Object::body`] gave, from the wire or the disk.
-    pub fn from_body(body: Bytes) -> Result<Self, FromBodyError> {
+    /// Takes back what [`Object::body`] gave, from the wire or the disk. Whether it is a template is said beside it.
+    ///
+    /// # Errors
+    /// Also a body that claims to be a template where nothing beside it says so.
+    pub fn from_body(body: Bytes, template: bool) -> Result<Self, FromBodyError> {
         let value: Value = serde_json::from_slice(&body)?;
         let reference = ObjectRef::of(&value)?;
+        if !template {
+            refuse_reserved(&value)?;
+        }
         let digest = Digest::of(&body);
-        Ok(Self { reference, body, digest })
+        Ok(Self { reference, body, digest, template })
+    }
+
+    /// Whether it is a [template](crate::template::ObjectTemplate) that only the cluster can complete. The body alone
+    /// never says so.
+    pub fn is_template(&self) -> bool {
+        self.template
     }
 
     pub fn reference(&self) -> &ObjectRef {
@@ -196,6 +228,19 @@ impl Object {
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body was made from a JSON value")
     }
+}
+
+/// Refuses fields that only hub and agent write.
+///
+/// # Errors
+/// [`InvalidObject::Reserved`] for the first of them.
+pub fn refuse_reserved(value: &Value) -> Result<(), InvalidObject> {
+    let field =
+        value.as_object().into_iter().flat_map(|map| map.keys()).find(|key| key.starts_with(RESERVED));
+    let Some(field) = field else { return Ok(()) };
+    let text = |at: &str| value.pointer(at).and_then(Value::as_str).unwrap_or_default();
+    let what = format!("{}/{}", text("/kind"), text("/metadata/name"));
+    Err(InvalidObject::Reserved { what, field: field.clone() })
 }
 
 impl fmt::Debug for Object {
@@ -255,6 +300,23 @@ mod tests {
     }
 
     #[test]
+    fn our_own_fields_are_nobodys() {
+        for field in ["flotilla.dev/template", "flotilla.dev/", "flotilla.dev/of-the-future"] {
+            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+            object[field] = json!({});
+            let says = format!(
+                "ConfigMap/x has the field {field}, which only hub and agent write between them; remove it"
+            );
+            assert_eq!(Object::new(&object).unwrap_err().to_string(), says);
+            let body = Bytes::from(object.to_string());
+            assert_eq!(Object::from_body(body, false).unwrap_err().to_string(), says);
+        }
+        let annotated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x",
+            "annotations": {"flotilla.dev/drift": "report"}}, "data": {"flotilla.dev/template": "a"}});
+        assert!(Object::new(&annotated).is_ok());
+    }
+
+    #[test]
     fn the_order_of_keys_does_not_change_the_digest() {
         let a = serde_json::from_str(r#"{"kind":"A","apiVersion":"v1","metadata":{"name":"x","labels":{}}}"#)
             .unwrap();
@@ -262,6 +324,6 @@ mod tests {
             .unwrap();
         let (a, b) = (Object::new(&a).unwrap(), Object::new(&b).unwrap());
         assert_eq!(a.digest(), b.digest());
-        assert_eq!(Object::from_body(a.body().clone()).unwrap(), b);
+        assert_eq!(Object::from_body(a.body().clone(), false).unwrap(), b);
     }
 }

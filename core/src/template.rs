@@ -7,7 +7,9 @@
 //!   agent  template + the ConfigMaps and Secrets it names ──► the object
 //! ```
 //!
-//! A template has the identity of the object that it becomes, so inventory and order need not know of it.
+//! A template has the identity of the object that it becomes, so inventory and order need not know of it. What makes it
+//! a template is said beside its body, in the unit's manifest: a body that only claims to be one is refused, for whoever
+//! writes an object could have the agent read for them what they may not.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use crate::envsubst::{self, is_variable_name};
 use crate::object::{InvalidObject, Object, ObjectRef};
 
-/// The field of a body that makes an object a template.
+/// The field of a template's body that holds it. Agents before 0.2 know a template by it alone.
 pub const FIELD: &str = "flotilla.dev/template";
 
 /// What values are taken from.
@@ -182,6 +184,8 @@ pub enum TemplateError {
     Object(#[from] InvalidObject),
     #[error("substitution turned {was} into {is}: kind, name and namespace must not depend on the cluster")]
     Identity { was: String, is: String },
+    #[error("it takes variables from {0}, which is not in the unit's own namespace {1}")]
+    Elsewhere(ValuesRef, String),
 }
 
 /// An object that only the cluster can complete.
@@ -251,7 +255,7 @@ impl ObjectTemplate {
         if !id.namespace.is_empty() {
             body["metadata"]["namespace"] = json!(id.namespace);
         }
-        Object::new(&body).expect("a reference is complete")
+        Object::template(&body).expect("a reference is complete")
     }
 
     /// The template that an object is; `None` for any other object.
@@ -259,11 +263,10 @@ impl ObjectTemplate {
     /// # Errors
     /// A template that this reader does not understand.
     pub fn of(object: &Object) -> Option<Result<Self, serde_json::Error>> {
-        let body = object.body();
-        if !body.windows(FIELD.len()).any(|window| window == FIELD.as_bytes()) {
+        if !object.is_template() {
             return None;
         }
-        let content = object.value().get_mut(FIELD)?.take();
+        let content = object.value().get_mut(FIELD).map_or(Value::Null, Value::take);
         let reference = object.reference().clone();
         Some(serde_json::from_value(content).map(|content| Self { reference, content }))
     }
@@ -274,6 +277,15 @@ impl ObjectTemplate {
             Layer::From { reference, .. } => Some(reference),
             Layer::Values(_) => None,
         })
+    }
+
+    /// Where values are to be looked up, for a unit whose ConfigMaps and Secrets are in this namespace.
+    ///
+    /// # Errors
+    /// Where one of them is in another namespace.
+    pub fn needs_in(&self, namespace: &str) -> Result<Vec<&ValuesRef>, TemplateError> {
+        let elsewhere = |at: &ValuesRef| TemplateError::Elsewhere(at.clone(), namespace.to_owned());
+        self.needs().map(|at| if at.namespace == namespace { Ok(at) } else { Err(elsewhere(at)) }).collect()
     }
 
     /// The object, with what was found in the cluster. Everything that the template [needs](Self::needs) must have
@@ -366,6 +378,30 @@ mod tests {
                 "metadata": {"name": "x", "namespace": "d", "labels": {"team": "${region}"}}})
         );
         assert!(ObjectTemplate::of(&done).is_none());
+        // The body alone says nothing: what travels beside it does.
+        let body = object.body().clone();
+        let says = "ConfigMap/x has the field flotilla.dev/template, which only hub and agent write between them; remove it";
+        assert_eq!(Object::from_body(body.clone(), false).unwrap_err().to_string(), says);
+        assert_eq!(Object::from_body(body, true).unwrap(), object);
+        let plain = Object::from_body(done.body().clone(), true).unwrap();
+        assert!(ObjectTemplate::of(&plain).unwrap().is_err(), "what holds no template is none");
+        assert_eq!(read.needs_in("flux-system").unwrap().len(), 2);
+        assert_eq!(
+            read.needs_in("d").unwrap_err().to_string(),
+            "it takes variables from ConfigMap flux-system/vars, which is not in the unit's own namespace d"
+        );
+    }
+
+    #[test]
+    fn a_completed_template_is_no_template() {
+        let text = format!("{FIELD}: {{text: a}}\n{TEXT}");
+        let content = Content { text, ..template().content };
+        let found = Found::from([
+            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[("size", "2")]))),
+            (reference(ValuesKind::Secret, "more"), None),
+        ]);
+        let error = ObjectTemplate { content, ..template() }.complete(&found).unwrap_err();
+        assert!(error.to_string().contains("which only hub and agent write"), "{error}");
     }
 
     #[test]

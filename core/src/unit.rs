@@ -1,6 +1,6 @@
 //! Units: what one Flux `Kustomization` or `HelmRelease` is to us, an ordered set of objects with a policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -46,6 +46,9 @@ impl Deref for UnitId {
     }
 }
 
+/// The namespace that the root unit is at home in, as the Kustomization that `flux bootstrap` makes of it.
+pub const ROOT_HOME: &str = "flux-system";
+
 impl UnitId {
     pub fn new(kind: UnitKind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self(Arc::new(UnitName { kind, namespace: namespace.into(), name: name.into() }))
@@ -61,6 +64,11 @@ impl UnitId {
 
     pub fn helm_release(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self::new(UnitKind::HelmRelease, namespace, name)
+    }
+
+    /// The namespace of what it names: its account, Secrets, ConfigMaps, sources.
+    pub fn home(&self) -> &str {
+        if self.kind == UnitKind::Root { ROOT_HOME } else { &self.namespace }
     }
 }
 
@@ -275,6 +283,10 @@ pub struct UnitSpec {
     /// Kinds of sources that the unit defines, and where: its account has to be allowed to create them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub defines: Vec<SourceKindIn>,
+    /// Which of the unit's objects are templates, as positions in its list, rising: what their bodies say of that does
+    /// not count. It follows from the objects, so [`UnitManifest::new`] sets it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<u32>,
 }
 
 /// One run of helm.
@@ -333,6 +345,7 @@ impl Default for UnitSpec {
             render: None,
             sources: Vec::new(),
             defines: Vec::new(),
+            templates: Vec::new(),
         }
     }
 }
@@ -344,11 +357,18 @@ pub struct ObjectEntry {
     pub digest: Digest,
     /// Length of the body in bytes.
     pub size: u32,
+    /// The cluster completes it before it is applied: see [`crate::template`]. Travels in [`UnitSpec::templates`].
+    pub template: bool,
 }
 
 impl From<&Object> for ObjectEntry {
     fn from(object: &Object) -> Self {
-        Self { object: object.reference().clone(), digest: object.digest(), size: object.body().len() as u32 }
+        Self {
+            object: object.reference().clone(),
+            digest: object.digest(),
+            size: object.body().len() as u32,
+            template: object.is_template(),
+        }
     }
 }
 
@@ -365,19 +385,26 @@ pub struct UnitManifest {
 }
 
 impl UnitManifest {
-    pub fn new(id: UnitId, spec: UnitSpec, objects: Vec<ObjectEntry>) -> Self {
+    pub fn new(id: UnitId, mut spec: UnitSpec, objects: Vec<ObjectEntry>) -> Self {
+        let templates = objects.iter().enumerate().filter(|(_, entry)| entry.template);
+        spec.templates = templates.map(|(at, _)| at as u32).collect();
         let spec_bytes = Bytes::from(serde_json::to_vec(&spec).expect("a spec has a JSON text"));
         let digest = Self::digest_of(&id, &spec_bytes, &objects);
         Self { id, spec, spec_bytes, objects, digest }
     }
 
-    /// Takes a manifest from the wire or the disk; its digest is computed, not believed.
+    /// Takes a manifest from the wire or the disk; its digest is computed, not believed. Which objects are templates is
+    /// taken from the spec.
     pub fn from_parts(
         id: UnitId,
         spec_bytes: Bytes,
-        objects: Vec<ObjectEntry>,
+        mut objects: Vec<ObjectEntry>,
     ) -> Result<Self, serde_json::Error> {
-        let spec = serde_json::from_slice(&spec_bytes)?;
+        let spec: UnitSpec = serde_json::from_slice(&spec_bytes)?;
+        let templates: BTreeSet<usize> = spec.templates.iter().map(|at| *at as usize).collect();
+        for (at, entry) in objects.iter_mut().enumerate() {
+            entry.template = templates.contains(&at);
+        }
         let digest = Self::digest_of(&id, &spec_bytes, &objects);
         Ok(Self { id, spec, spec_bytes, objects, digest })
     }
@@ -398,8 +425,10 @@ impl UnitManifest {
 
     /// The digest of the policy alone: a unit's definition, apart from its content and what follows from that.
     pub fn spec_digest(&self) -> Digest {
-        let UnitSpec { render: None, sources, defines, .. } = &self.spec else { return self.definition() };
-        if sources.is_empty() && defines.is_empty() {
+        let UnitSpec { render: None, sources, defines, templates, .. } = &self.spec else {
+            return self.definition();
+        };
+        if sources.is_empty() && defines.is_empty() && templates.is_empty() {
             Digest::of(&self.spec_bytes)
         } else {
             self.definition()
@@ -407,12 +436,10 @@ impl UnitManifest {
     }
 
     fn definition(&self) -> Digest {
-        let mut spec: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&self.spec_bytes).expect("it was read as a spec");
-        for field in ["render", "sources", "defines"] {
-            spec.remove(field);
-        }
-        Digest::of(&serde_json::to_vec(&spec).expect("it was JSON"))
+        // Written as a spec without these fields is, so that it is the same definition where there are none.
+        let (sources, defines, templates) = (Vec::new(), Vec::new(), Vec::new());
+        let spec = UnitSpec { render: None, sources, defines, templates, ..self.spec.clone() };
+        Digest::of(&serde_json::to_vec(&spec).expect("a spec has a JSON text"))
     }
 
     pub fn spec_bytes(&self) -> &Bytes {
@@ -463,6 +490,15 @@ mod tests {
         };
         assert_ne!(rendered(b"a").digest(), rendered(b"b").digest());
         assert_eq!(rendered(b"a").spec_digest(), rendered(b"b").spec_digest(), "no other definition");
+
+        let template = ObjectEntry { template: true, ..(&object).into() };
+        let completed =
+            UnitManifest::new(id.clone(), UnitSpec::default(), vec![(&object).into(), template.clone()]);
+        assert_eq!(completed.spec.templates, [1]);
+        assert_eq!(completed.spec_digest(), unit.spec_digest(), "no other definition");
+        let plain = vec![(&object).into(), ObjectEntry { template: false, ..template.clone() }];
+        let read = UnitManifest::from_parts(id.clone(), completed.spec_bytes().clone(), plain).unwrap();
+        assert_eq!(read, completed, "the mark travels in the spec");
 
         let newer = Bytes::from_static(br#"{"timeout":300,"interval":600,"fromTheFuture":{"x":1}}"#);
         let read = UnitManifest::from_parts(id.clone(), newer.clone(), vec![]).unwrap();

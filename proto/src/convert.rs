@@ -98,7 +98,9 @@ pub fn read_object_entry(entry: v1::ObjectEntry) -> Result<(usize, ObjectEntry),
     let digest = digest("object.digest", &entry.digest)?;
     let id = ObjectId::new(entry.group, entry.kind, entry.namespace, entry.name);
     let object = ObjectRef { id, version: entry.version.into() };
-    Ok((entry.position as usize, ObjectEntry { object, digest, size: entry.size }))
+    // What is a template stands in the unit's spec.
+    let entry_of = ObjectEntry { object, digest, size: entry.size, template: false };
+    Ok((entry.position as usize, entry_of))
 }
 
 impl From<&ObjectId> for v1::ObjectId {

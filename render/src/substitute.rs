@@ -1,6 +1,7 @@
 //! What stands between a build and its objects where variables are put in: the text of each document, as Flux
 //! substitutes in it, which all clusters share.
 
+use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Metadata, ObjectTemplate, ValuesRef, Variables};
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
@@ -159,6 +160,8 @@ impl BuiltDocument {
         if crate::encrypted::is_encrypted(node) {
             return Err(self.problem("it is encrypted by SOPS, which is not supported yet"));
         }
+        let value = node.to_json().map_err(|error| self.problem(error.message))?;
+        refuse_reserved(&value).map_err(|error| self.problem(error))?;
         let id = ObjectId::new(group, kind, namespace, name);
         let reference = ObjectRef { id, version: version.into() };
         Ok(ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone()).object())

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::Object;
-use flotilla_core::template::FIELD;
 use serde_json::Value;
 
 use crate::content::Content;
@@ -34,20 +33,22 @@ impl ConfigMaps {
 
     /// The data of a ConfigMap; `None` where only the cluster can tell.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
-        let object = self.objects.get(&(namespace.to_owned(), name.to_owned()))?.value();
-        if is_loose(&object) {
+        let object = self.objects.get(&(namespace.to_owned(), name.to_owned()))?;
+        if is_loose(object) {
             return None;
         }
+        let object = object.value();
         let Some(Value::Object(data)) = object.get("data") else { return Some(BTreeMap::new()) };
         data.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }
 }
 
 /// Whether only the cluster can tell what becomes of an object: it is a template, or not applied as it is.
-pub(crate) fn is_loose(object: &Value) -> bool {
+pub(crate) fn is_loose(object: &Object) -> bool {
+    let value = object.value();
     let loose = |field: &str| {
-        let pairs = object.pointer(&format!("/metadata/{field}"));
+        let pairs = value.pointer(&format!("/metadata/{field}"));
         LOOSE.iter().any(|key| pairs.and_then(|pairs| pairs.get(key)).is_some())
     };
-    object.get(FIELD).is_some() || loose("annotations") || loose("labels")
+    object.is_template() || loose("annotations") || loose("labels")
 }

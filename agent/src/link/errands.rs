@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::{Digest, ObjectId, UnitId};
 use flotilla_proto::api::{AdoptAction, Adoption};
@@ -15,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use crate::sync::lock;
+use crate::sync::{RehearsedBody, lock};
 
 /// An answer in one message has at most so many bytes; the hub takes a little more.
 const LONGEST: usize = 768 << 10;
@@ -30,7 +29,7 @@ pub(crate) enum Errand {
     /// With the digest of the plan that was looked at.
     Adopt(Origin, AdoptAction, Option<Digest>),
     Fetch(UnitId, ObjectId),
-    Rehearse(UnitId, Vec<Bytes>),
+    Rehearse(UnitId, Vec<RehearsedBody>),
 }
 
 /// A JSON text, or why not.

@@ -14,13 +14,15 @@ use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
 use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
+use flotilla_proto::PROTOCOL_MINOR;
 use flotilla_proto::api::AdoptAction;
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
-use flotilla_proto::{PROTOCOL_MINOR, v1::ack::Level};
+use flotilla_proto::v1::{Rehearse, ack::Level};
 
 use super::download::{Arrived, Download, DownloadError};
 use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
+use crate::sync::RehearsedBody;
 
 /// A whole manifest, or a body that is gone, may fail so often before the stream ends.
 const MAX_FAILURES: u32 = 3;
@@ -440,7 +442,7 @@ impl Session {
             Some(Kind::Adopt(adopt)) => adoption(&adopt),
             Some(Kind::Fetch(fetch)) => fetching(fetch),
             Some(Kind::Rehearse(rehearse)) => parsed("rehearse.unit", &rehearse.unit)
-                .map(|unit| Asked::Errand(Errand::Rehearse(unit, rehearse.bodies))),
+                .map(|unit| Asked::Errand(Errand::Rehearse(unit, rehearsed(rehearse)))),
             None => {
                 self.answer(request.id, v1::answer::Outcome::Unsupported, "");
                 return Vec::new();
@@ -465,6 +467,13 @@ impl Session {
 fn fetching(fetch: v1::Fetch) -> Result<Asked, Invalid> {
     let object = fetch.object.ok_or_else(|| Invalid::new("fetch.object", "missing"))?;
     Ok(Asked::Errand(Errand::Fetch(parsed("fetch.unit", &fetch.unit)?, object.into())))
+}
+
+fn rehearsed(Rehearse { bodies, templates, .. }: Rehearse) -> Vec<RehearsedBody> {
+    let bodies = bodies.into_iter().enumerate();
+    let mark =
+        |(at, body)| RehearsedBody { body, template: templates.iter().any(|place| *place as usize == at) };
+    bodies.map(mark).collect()
 }
 
 /// What a newer hub asks for in words of its own is refused, rather than taken for something else.

@@ -383,11 +383,21 @@ fn requests_are_read_answered_or_told_unsupported() {
             Err(v1::answer::Outcome::Failed),
         ),
         (
-            Some(Kind::Rehearse(v1::Rehearse { unit: "root".into(), bodies: vec!["{}".into()] })),
-            Ok(Asked::Errand(Errand::Rehearse(UnitId::root(), vec!["{}".into()]))),
+            Some(Kind::Rehearse(v1::Rehearse {
+                unit: "root".into(),
+                bodies: vec!["{}".into(), "[]".into()],
+                templates: vec![1],
+            })),
+            Ok(Asked::Errand(Errand::Rehearse(
+                UnitId::root(),
+                vec![
+                    RehearsedBody { body: "{}".into(), template: false },
+                    RehearsedBody { body: "[]".into(), template: true },
+                ],
+            ))),
         ),
         (
-            Some(Kind::Rehearse(v1::Rehearse { unit: "a/b/c/d".into(), bodies: Vec::new() })),
+            Some(Kind::Rehearse(v1::Rehearse { unit: "a/b/c/d".into(), ..Default::default() })),
             Err(v1::answer::Outcome::Failed),
         ),
         // What a newer hub means by these is nothing that this agent knows.

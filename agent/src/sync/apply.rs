@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use flotilla_core::health::Health;
 use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Member, Uid};
@@ -23,7 +22,7 @@ use super::api::Bodies;
 use super::memory::Mark;
 use super::one::{Applied, DENIED, One, StepError, Wishes};
 use super::reasons::Reasons;
-use super::template;
+use super::template::{self, Given};
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Book;
@@ -180,7 +179,7 @@ impl ApplyJob {
             let seat = tools.seat().await;
             let tried = Box::pin(async {
                 let resource = tools.cluster.resource(&step.object).await?;
-                let content = Content::read(tools, &step, &step.object.id).await?;
+                let content = Content::read(tools, &self.unit, cluster, &step, &step.object.id).await?;
                 self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
             });
             match tried.await {
@@ -239,7 +238,7 @@ impl ApplyJob {
         seat: Option<SemaphorePermit<'_>>,
     ) -> Result<Done, StepError> {
         let id = object.id.clone();
-        let content = Content::read(tools, step, &id).await?;
+        let content = Content::read(tools, &self.unit, cluster, step, &id).await?;
         let one = self.one(tools, cluster, resource, &object, &content, seat);
         let Applied { live, drift, conflicts, paused } = one.apply(step.cause, self.now).await?;
         let entry = drift::own_digest(&live.metadata.managed_fields);
@@ -279,7 +278,7 @@ impl ApplyJob {
         step: &ApplyStep,
     ) -> Result<Option<Drift>, StepError> {
         let resource = tools.cluster.resource(&step.object).await?;
-        let content = Content::read(tools, step, &step.object.id).await?;
+        let content = Content::read(tools, &self.unit, cluster, step, &step.object.id).await?;
         let seat = tools.seat().await;
         Box::pin(self.one(tools, cluster, &resource, &step.object, &content, seat).look(self.now)).await
     }
@@ -293,18 +292,27 @@ pub(super) struct Content {
 }
 
 impl Content {
-    pub(super) async fn read(tools: &Tools, step: &ApplyStep, id: &ObjectId) -> Result<Self, StepError> {
-        Self::of(tools, tools.bodies.body(step.digest)?, id, &step.owner).await
+    /// Of a step of a unit. `cluster` acts as the unit's account.
+    pub(super) async fn read(
+        tools: &Tools,
+        unit: &UnitId,
+        cluster: &Cluster,
+        step: &ApplyStep,
+        id: &ObjectId,
+    ) -> Result<Self, StepError> {
+        let given = Given { body: tools.bodies.body(step.digest)?, template: step.template };
+        Self::of(unit, cluster, given, id, &step.owner).await
     }
 
     /// Of a body as the hub gives it.
     pub(super) async fn of(
-        tools: &Tools,
-        body: Bytes,
+        unit: &UnitId,
+        cluster: &Cluster,
+        given: Given,
         id: &ObjectId,
         owner: &UnitId,
     ) -> Result<Self, StepError> {
-        let (body, taken) = template::complete(&tools.cluster, body).await.map_err(Box::new)?;
+        let (body, taken) = template::complete(cluster, unit, given).await.map_err(Box::new)?;
         let prepared = prepare(&body, id, owner)?;
         let wishes = Wishes::of(&prepared.value);
         Ok(Self { prepared, wishes, taken })

@@ -169,7 +169,8 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
         Some(spec) => {
             let entry = |line: EntryLine| {
                 let object = ObjectRef { id: line.id.into(), version: line.version.into() };
-                Some(ObjectEntry { object, digest: line.digest.parse().ok()?, size: line.size })
+                let digest = line.digest.parse().ok()?;
+                Some(ObjectEntry { object, digest, size: line.size, template: false })
             };
             let objects = record.objects.into_iter().map(entry).collect::<Option<Vec<_>>>()?;
             Some(Arc::new(UnitManifest::from_parts(unit.clone(), Bytes::from(spec), objects).ok()?))
@@ -252,7 +253,7 @@ mod tests {
         let unit = UnitId::kustomization("f", "a");
         let id = ObjectId::new("", "Secret", "n", "x");
         let object = ObjectRef { id: id.clone(), version: "v1".into() };
-        let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7 };
+        let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7, template: false };
         let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
         let admitted = Some(last.spec_digest());
         let standing = Standing { admitted, last: Some(last), ready: None, suspended: true };

@@ -30,4 +30,4 @@ pub use adopt::AdoptError;
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
 pub(crate) use engine::lock;
 pub use engine::{Changes, Engine, EngineError, Events};
-pub use questions::QuestionError;
+pub use questions::{QuestionError, RehearsedBody};

@@ -17,6 +17,7 @@ use super::engine::{Engine, lock};
 use super::memory::Manner;
 use super::one::StepError;
 use super::reasons;
+use super::template::Given;
 use crate::cluster::members::{Known, is_paused};
 use crate::cluster::objects::Mode;
 use crate::cluster::request::{Failure, chain};
@@ -24,6 +25,21 @@ use crate::cluster::request::{Failure, chain};
 const AT_ONCE: usize = 8;
 /// Objects of one rehearsal.
 const MOST: usize = 200;
+
+/// An object that is not applied, for a rehearsal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RehearsedBody {
+    pub body: Bytes,
+    /// Whoever made it says that it is a template.
+    pub template: bool,
+}
+
+/// Of an object as it stands.
+impl From<Bytes> for RehearsedBody {
+    fn from(body: Bytes) -> Self {
+        Self { body, template: false }
+    }
+}
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +105,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`QuestionError`]; that the API server refuses an object is an answer.
-    pub async fn rehearse(&self, unit: &UnitId, bodies: Vec<Bytes>) -> Result<Rehearsal, QuestionError> {
+    pub async fn rehearse(
+        &self,
+        unit: &UnitId,
+        bodies: Vec<RehearsedBody>,
+    ) -> Result<Rehearsal, QuestionError> {
         if bodies.len() > MOST {
             return Err(QuestionError::TooMany(bodies.len()));
         }
@@ -102,13 +122,15 @@ impl Engine {
         let (tools, ignores) = (&*tools, &ignores);
         let objects = bodies.into_iter().enumerate();
         let objects = objects
-            .map(|(at, body)| Object::from_body(body).map_err(|error| QuestionError::Body(at, error)))
+            .map(|(at, RehearsedBody { body, template })| {
+                Object::from_body(body, template).map_err(|error| QuestionError::Body(at, error))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let looks = futures::stream::iter(objects).map(|object| async move {
             let _seat = tools.seat().await;
             let id = tools.cluster.discovery().complete(&object.reference().id);
             let reference = ObjectRef { id, version: object.reference().version.clone() };
-            let what = Box::pin(one(tools, manifest, ignores, &reference, object.body().clone())).await;
+            let what = Box::pin(one(tools, manifest, ignores, &reference, &object)).await;
             let what = what.map_err(|failure| QuestionError::Object(reference.id.clone(), failure))?;
             Ok((reference, what))
         });
@@ -148,17 +170,18 @@ async fn one(
     unit: &UnitManifest,
     ignores: &Ignores,
     object: &ObjectRef,
-    body: Bytes,
+    wanted: &Object,
 ) -> Result<What, Failure> {
     let id = &object.id;
     // A kind that is not served may come with a CRD.
     let Some(resource) = tools.cluster.discovery().any_version(object) else { return Ok(What::Create) };
-    let content = match Content::of(tools, body, id, &unit.id).await {
+    let cluster = tools.cluster.acting_as(unit.spec.service_account.as_ref());
+    let given = Given { body: wanted.body().clone(), template: wanted.is_template() };
+    let content = match Content::of(&unit.id, &cluster, given, id, &unit.id).await {
         Ok(content) => content,
         Err(StepError::Failure(failure)) => return Err(failure),
         Err(error) => return Ok(What::Refused(chain(&error))),
     };
-    let cluster = tools.cluster.acting_as(unit.spec.service_account.as_ref());
     let Some(found) = tools.cluster.fetch::<Value>(&resource, id).await? else {
         let body = content.prepared.body.clone();
         return match cluster.apply::<Value>(&resource, id, body, Mode::DryRun).await {

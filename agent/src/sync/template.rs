@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flotilla_core::object::FromBodyError;
 use flotilla_core::template::{Found, ObjectTemplate, TemplateError, ValuesKind, ValuesRef};
-use flotilla_core::{Digest, Object, ObjectId, ObjectRef};
+use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -26,16 +26,27 @@ pub(super) enum CompleteError {
 /// The places that an object's values were taken from, and what was there.
 pub(super) type Taken = Vec<(ValuesRef, Digest)>;
 
-/// The body of the object itself: as it is, or completed with what the cluster has now. Read by the agent's own
-/// account, as Flux's controller does: a unit's namespace is where its values come from, whoever it is applied as.
-pub(super) async fn complete(cluster: &Cluster, body: Bytes) -> Result<(Bytes, Taken), CompleteError> {
-    let object = Object::from_body(body)?;
+/// A body as the hub gave it.
+pub(super) struct Given {
+    pub(super) body: Bytes,
+    /// By the unit's manifest it is a template.
+    pub(super) template: bool,
+}
+
+/// Completes a body: as it is, or with what the cluster has now. Values are of the unit's own namespace and read as its
+/// account, which `cluster` acts as: whoever defined the unit gets nothing that the account may not read.
+pub(super) async fn complete(
+    cluster: &Cluster,
+    unit: &UnitId,
+    Given { body, template }: Given,
+) -> Result<(Bytes, Taken), CompleteError> {
+    let object = Object::from_body(body, template)?;
     let template = match ObjectTemplate::of(&object) {
         None => return Ok((object.body().clone(), Taken::new())),
         Some(template) => template.map_err(CompleteError::Unread)?,
     };
     let mut found = Found::new();
-    for reference in template.needs() {
+    for reference in template.needs_in(unit.home())? {
         if !found.contains_key(reference) {
             let values = read(cluster, reference).await;
             found.insert(

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use flotilla_agent::sync::{Bodies, BodyError, Engine, EngineError, Memory, MemoryError, Options};
 use flotilla_core::desired::Removal;
 use flotilla_core::report::{Event, Phase, UnitReport};
+use flotilla_core::unit::ObjectEntry;
 use flotilla_core::{DesiredState, Digest, Generation, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_tests::objects::ObjectRef;
 use flotilla_tests::proxy::ApiProxy;
@@ -152,10 +153,26 @@ impl Bench {
     /// Sets a unit, without telling the engine yet.
     pub fn present(&mut self, name: &str, spec: UnitSpec, objects: &[Value]) -> Digest {
         let objects: Vec<Object> = objects.iter().map(|object| Object::new(object).unwrap()).collect();
+        self.present_objects(name, spec, &objects)
+    }
+
+    /// Sets a unit that may have templates.
+    pub fn present_objects(&mut self, name: &str, spec: UnitSpec, objects: &[Object]) -> Digest {
+        self.present_as(name, spec, objects, |object| object.into())
+    }
+
+    /// Sets a unit whose manifest says something else of its objects than they are.
+    pub fn present_as(
+        &mut self,
+        name: &str,
+        spec: UnitSpec,
+        objects: &[Object],
+        entry: impl Fn(&Object) -> ObjectEntry,
+    ) -> Digest {
         let mut bodies = self.disk.bodies.lock().unwrap();
         bodies.extend(objects.iter().map(|object| (object.digest(), object.body().clone())));
         drop(bodies);
-        let manifest = UnitManifest::new(unit(name), spec, objects.iter().map(Into::into).collect());
+        let manifest = UnitManifest::new(unit(name), spec, objects.iter().map(entry).collect());
         let digest = manifest.digest();
         self.entries.insert(unit(name), UnitEntry::Present(Arc::new(manifest)));
         digest

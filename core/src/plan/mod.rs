@@ -146,6 +146,8 @@ pub struct ApplyStep {
     /// With its identity completed.
     pub object: ObjectRef,
     pub digest: Digest,
+    /// The content is a template that has to be completed first.
+    pub template: bool,
     /// What to remember after the apply.
     pub stamp: Digest,
     /// The unit that the object's label names.
@@ -417,7 +419,8 @@ fn plan_object(
     }
     let stage = Stage::of(&id);
     let object = ObjectRef { id, version: entry.object.version.clone() };
-    let step = ApplyStep { object, digest: entry.digest, stamp, owner: owner.clone(), stage, cause };
+    let (digest, template) = (entry.digest, entry.template);
+    let step = ApplyStep { object, digest, template, stamp, owner: owner.clone(), stage, cause };
     match sight.drift.unwrap_or(drift) {
         DriftMode::Report if cause.is_drift() => plan.tolerated.push(step),
         DriftMode::Ignore if cause.is_drift() => {}

@@ -114,14 +114,14 @@ impl Walk<'_> {
         let waiting =
             self.waiting.iter().filter_map(|(pending, _)| (self.inputs.last_good)(&pending.definition.id));
         let contents = self.contents.iter().cloned().chain(waiting);
-        let object = contents.filter_map(|content| Some(content.objects.iter().find(is_it)?.value())).next();
+        let object = contents.filter_map(|content| content.objects.iter().find(is_it).cloned()).next();
         match object {
             Some(object) if is_loose(&object) => {
                 return Config::Unknown(
                     "is completed or changed in the cluster, and only known there".to_owned(),
                 );
             }
-            Some(object) => return Config::Found(config::data(&object)),
+            Some(object) => return Config::Found(config::data(&object.value())),
             None => {}
         }
         if !secret {

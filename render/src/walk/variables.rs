@@ -7,7 +7,6 @@ use flotilla_core::template::{Layer, ValuesKind, ValuesRef, Variables};
 use super::Walk;
 use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::encrypted::is_encrypted_value;
-use crate::flux::FLEET_UNIT;
 use crate::values::ConfigMaps;
 
 /// Why variables cannot be put together.
@@ -19,7 +18,7 @@ pub(super) enum NoVariables {
 impl Walk<'_> {
     /// The first ConfigMap that a unit takes variables from and that nothing has put out yet.
     pub(super) fn missing_values<'d>(&self, definition: &'d Definition) -> Option<&'d SubstituteFrom> {
-        let namespace = values_namespace(definition);
+        let namespace = definition.id.home();
         let from = definition.post_build.iter().flat_map(|post_build| &post_build.from);
         let mut maps = from.filter(|from| from.kind == ValuesKind::ConfigMap);
         maps.find(|from| self.values.get(namespace, &from.name).is_none())
@@ -42,7 +41,7 @@ impl Walk<'_> {
         let wrong = |field: &str, message: String| {
             NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
         };
-        let namespace = values_namespace(definition);
+        let namespace = definition.id.home();
         let mut variables = Variables { layers: Vec::new(), always: post_build.always };
         variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
         for SubstituteFrom { kind, name, optional } in &post_build.from {
@@ -72,9 +71,4 @@ impl Walk<'_> {
         variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
         Ok(Some(variables))
     }
-}
-
-/// Where the ConfigMaps and Secrets are that a unit takes variables from.
-fn values_namespace(definition: &Definition) -> &str {
-    if definition.id.kind == UnitKind::Root { FLEET_UNIT.0 } else { &definition.id.namespace }
 }

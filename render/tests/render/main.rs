@@ -1,5 +1,6 @@
 //! The renderer seen from outside.
 
+mod boundary;
 mod coverage;
 mod ends;
 mod fields;

@@ -30,6 +30,7 @@ pub(super) struct Item {
     /// With its identity completed.
     pub(super) object: ObjectRef,
     digest: Digest,
+    template: bool,
     account: Option<ServiceAccount>,
     ignores: Arc<Ignores>,
     /// Its unit is suspended, so that nobody takes it over until that ends.
@@ -48,6 +49,7 @@ pub(super) fn items(desired: &DesiredState, discovery: &Discovery) -> Vec<Item> 
                 unit: unit.id.clone(),
                 object: ObjectRef { id, version: entry.object.version.clone() },
                 digest: entry.digest,
+                template: entry.template,
                 account: unit.spec.service_account.clone(),
                 ignores: ignores.clone(),
                 suspended: unit.spec.suspend,
@@ -142,12 +144,14 @@ async fn look(tools: &Tools, item: &Item, takes: &BTreeSet<ObjectId>) -> Result<
     let step = ApplyStep {
         object: item.object.clone(),
         digest: item.digest,
+        template: item.template,
         stamp: stamp(item.digest, &item.unit),
         owner: item.unit.clone(),
         stage: Stage::of(id),
         cause: Cause::New,
     };
-    let content = match Content::read(tools, &step, id).await {
+    let cluster = tools.cluster.acting_as(item.account.as_ref());
+    let content = match Content::read(tools, &item.unit, &cluster, &step, id).await {
         Ok(content) => content,
         Err(error) => {
             looked.what = What::Refused(chain(&error));
@@ -164,10 +168,7 @@ async fn look(tools: &Tools, item: &Item, takes: &BTreeSet<ObjectId>) -> Result<
             let owner = if is_taken { None } else { tools.owners.owner(&tools.cluster, &metadata).await? };
             match owner {
                 Some(owner) => What::Stays(format!("belongs to {owner}, which is at work")),
-                None => {
-                    let cluster = tools.cluster.acting_as(item.account.as_ref());
-                    rehearse(&cluster, &item.ignores, &item.object, &resource, &content, found).await?
-                }
+                None => rehearse(&cluster, &item.ignores, &item.object, &resource, &content, found).await?,
             }
         }
     };

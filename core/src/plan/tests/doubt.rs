@@ -27,7 +27,8 @@ fn removed_now(suspended: bool) -> UnitEntry {
 }
 
 fn root(content: u8, suspend: bool) -> Arc<UnitManifest> {
-    let entry = ObjectEntry { object: reference("root"), digest: Digest::of(&[content]), size: 1 };
+    let entry =
+        ObjectEntry { object: reference("root"), digest: Digest::of(&[content]), size: 1, template: false };
     let spec = UnitSpec { suspend, ..UnitSpec::default() };
     Arc::new(UnitManifest::new(UnitId::root(), spec, vec![entry]))
 }
@@ -39,7 +40,7 @@ fn three(kind: UnitKind) -> (World, UnitId) {
     let mut world = World::default();
     world.present(&root(1, false));
     world.present(&manifest("p", below(&UnitId::root()), &[("p", 1)]));
-    let entry = ObjectEntry { object: reference("c"), digest: Digest::of(&[1]), size: 1 };
+    let entry = ObjectEntry { object: reference("c"), digest: Digest::of(&[1]), size: 1, template: false };
     world.present(&Arc::new(UnitManifest::new(leaf.clone(), below(&unit("p")), vec![entry])));
     world.settle(&none());
     assert_eq!(world.names(), ["c", "p", "root"]);

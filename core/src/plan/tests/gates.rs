@@ -56,6 +56,7 @@ fn a_root_that_brings_its_account_is_begun_without_it() {
         object: ObjectRef { id: ObjectId::new("", kind, "flux-system", name), version: "v1".into() },
         digest: Digest::of(name.as_bytes()),
         size: 1,
+        template: false,
     };
     let spec = UnitSpec { service_account: Some(account.clone()), ..UnitSpec::default() };
     let of = |id: UnitId, objects: &[(&str, &str)]| {

@@ -29,6 +29,7 @@ fn manifest(name: &str, spec: UnitSpec, objects: &[(&str, u8)]) -> Arc<UnitManif
         object: reference(name),
         digest: Digest::of(&[*content]),
         size: 1,
+        template: false,
     };
     Arc::new(UnitManifest::new(unit(name), spec, objects.iter().map(entry).collect()))
 }
