@@ -2,7 +2,7 @@
 //! pointers with a selector of objects. An ignored field is set as Git says when the object is made, and left alone
 //! from then on.
 
-use regex::Regex;
+use flotilla_select::{Labels, Regexp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,8 +49,10 @@ pub enum InvalidRule {
     Identity(String),
     #[error("target.{field}: '{text}' is no regular expression: {why}")]
     Pattern { field: &'static str, text: String, why: String },
-    #[error("target: '{0}' is no selector: expected a form like app=web,tier!=db,env in (a, b),!old")]
-    Selector(String),
+    #[error(
+        "target.{field}: '{text}' is no selector: {why}; write it as in app=web,tier!=db,env in (a, b),!old"
+    )]
+    Selector { field: &'static str, text: String, why: String },
 }
 
 /// Rules ready for use.
@@ -59,9 +61,9 @@ pub struct Ignores(Vec<(Vec<String>, Option<Matcher>)>);
 
 #[derive(Debug)]
 struct Matcher {
-    patterns: [Option<Regex>; 5],
-    labels: Selector,
-    annotations: Selector,
+    patterns: [Option<Regexp>; 5],
+    labels: Labels,
+    annotations: Labels,
 }
 
 impl Ignores {
@@ -110,11 +112,17 @@ impl Matcher {
             if text.is_empty() {
                 return Ok(None);
             }
-            let built = regex::RegexBuilder::new(&format!("^(?:{text})$")).size_limit(1 << 20).build();
-            built.map(Some).map_err(|error| InvalidRule::Pattern {
+            Regexp::anchored(text).map(Some).map_err(|error| InvalidRule::Pattern {
                 field,
                 text: text.to_owned(),
-                why: error.to_string().lines().last().unwrap_or_default().to_owned(),
+                why: error.to_string(),
+            })
+        };
+        let selector = |field: &'static str, text: &str| {
+            Labels::parse(text).map_err(|error| InvalidRule::Selector {
+                field,
+                text: text.to_owned(),
+                why: error.to_string(),
             })
         };
         Ok(Self {
@@ -125,8 +133,8 @@ impl Matcher {
                 pattern("namespace", &target.namespace)?,
                 pattern("name", &target.name)?,
             ],
-            labels: Selector::new(&target.label_selector)?,
-            annotations: Selector::new(&target.annotation_selector)?,
+            labels: selector("labelSelector", &target.label_selector)?,
+            annotations: selector("annotationSelector", &target.annotation_selector)?,
         })
     }
 
@@ -138,93 +146,10 @@ impl Matcher {
             .iter()
             .zip(texts)
             .all(|(pattern, text)| pattern.as_ref().is_none_or(|pattern| pattern.is_match(text)));
+        let metadata = |field: &str, key: &str| value.get("metadata")?.get(field)?.get(key)?.as_str();
         named
-            && self.labels.matches(value.pointer("/metadata/labels"))
-            && self.annotations.matches(value.pointer("/metadata/annotations"))
-    }
-}
-
-/// A selector of labels or annotations: all of its requirements must hold.
-#[derive(Debug, Default)]
-struct Selector(Vec<Requirement>);
-
-#[derive(Debug)]
-struct Requirement {
-    key: String,
-    /// None: the key alone counts.
-    values: Option<Vec<String>>,
-    negated: bool,
-}
-
-impl Selector {
-    fn new(text: &str) -> Result<Self, InvalidRule> {
-        let bad = || InvalidRule::Selector(text.to_owned());
-        let mut requirements = Vec::new();
-        let mut rest = text.trim();
-        while !rest.is_empty() {
-            // A comma within parentheses separates values.
-            let open = rest.find('(').unwrap_or(usize::MAX);
-            let end = match rest.find(',') {
-                Some(comma) if comma < open => comma,
-                _ if open < usize::MAX => {
-                    let close = rest.find(')').ok_or_else(bad)?;
-                    close + rest[close..].find(',').unwrap_or(rest.len() - close)
-                }
-                other => other.unwrap_or(rest.len()),
-            };
-            requirements.push(Requirement::new(rest[..end].trim()).ok_or_else(bad)?);
-            let more = rest.get(end + 1..);
-            if more.is_some_and(|more| more.trim().is_empty()) {
-                return Err(bad());
-            }
-            rest = more.unwrap_or_default().trim();
-        }
-        Ok(Self(requirements))
-    }
-
-    fn matches(&self, found: Option<&Value>) -> bool {
-        let empty = serde_json::Map::new();
-        let found = found.and_then(Value::as_object).unwrap_or(&empty);
-        self.0.iter().all(|requirement| {
-            let value = found.get(&requirement.key).and_then(Value::as_str);
-            let holds = match (&requirement.values, value) {
-                (None, value) => value.is_some(),
-                (Some(values), Some(value)) => values.iter().any(|wanted| wanted == value),
-                (Some(_), None) => false,
-            };
-            holds != requirement.negated
-        })
-    }
-}
-
-impl Requirement {
-    fn new(text: &str) -> Option<Self> {
-        let make = |key: &str, values: Option<Vec<String>>, negated| {
-            let key = key.trim();
-            let good = !key.is_empty() && !key.contains(|c: char| c.is_whitespace() || "!=()".contains(c));
-            good.then(|| Self { key: key.to_owned(), values, negated })
-        };
-        let one = |value: &str| Some(vec![value.trim().to_owned()]);
-        if let Some(list) = text.strip_suffix(')') {
-            let (head, list) = list.split_once('(')?;
-            let values = list.split(',').map(|value| value.trim().to_owned()).collect();
-            let (key, word) = head.trim().rsplit_once(char::is_whitespace)?;
-            return match word {
-                "in" => make(key, Some(values), false),
-                "notin" => make(key, Some(values), true),
-                _ => None,
-            };
-        }
-        if let Some((key, value)) = text.split_once("!=") {
-            return make(key, one(value), true);
-        }
-        if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
-            return make(key, one(value), false);
-        }
-        match text.strip_prefix('!') {
-            Some(key) => make(key, None, true),
-            None => make(text, None, false),
-        }
+            && self.labels.matches(|key| metadata("labels", key))
+            && self.annotations.matches(|key| metadata("annotations", key))
     }
 }
 

@@ -96,7 +96,7 @@ fn is_near(a: &str, b: &str) -> bool {
     row[b.len()] <= 2 && b.len() > 3
 }
 
-fn kind_of(node: &Node) -> &'static str {
+pub(crate) fn kind_of(node: &Node) -> &'static str {
     match node.as_scalar().map(|s| s.kind()) {
         None if node.is_map() => "object",
         None => "array",

@@ -144,6 +144,11 @@ pub trait Files: Send + Sync {
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError>;
     /// The names in a folder with what they are, sorted by name.
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError>;
+    /// The path in the tree that an absolute path means, where the tree has a place that can be named so: a folder of
+    /// this machine has, a commit has not.
+    fn absolute(&self, _path: &str) -> Option<TreePath> {
+        None
+    }
 }
 
 /// A tree in memory, for tests and for generated content. The ids of all files and folders are made with it.

@@ -1,12 +1,18 @@
-//! Helm charts: a request that the caller answers with rendered manifests.
+//! Helm charts: a request that the caller answers with rendered manifests, and the values that it renders them with.
 
-use crate::error::{Fail, Res, fail};
+use flotilla_yaml::{Node, Schema, Style, Value, write_canonical};
+
+use crate::decode::Text;
+use crate::error::{Error, Fail, Res, fail};
+use crate::files::{PathError, TreePath};
 use crate::load::{Context, Loader};
+use crate::merge::strategic_merge;
 use crate::node_ops::stamp;
 use crate::parts::HelmChart;
-use crate::request::{Answer, HelmRequest, Request};
+use crate::request::{Answer, HelmRequest, Request, ValuesMerge};
 use crate::resmap;
 use crate::resource::Resource;
+use crate::schema;
 
 /// The resources of one chart; none while its rendering is missing.
 pub(crate) fn generate(
@@ -26,37 +32,22 @@ pub(crate) fn generate(
     if chart.request.name.is_empty() {
         return fail!("chart name cannot be empty").map_err(|e: Fail| e.field("name"));
     }
-    let merge = chart.request.values_merge.as_str();
-    if !matches!(merge, "" | "merge" | "override" | "replace") {
-        return fail!("valuesMerge must be one of merge,override,replace")
-            .map_err(|e: Fail| e.field("valuesMerge"));
-    }
-    let load = |cx: &mut Context, file| -> Res<String> {
-        Ok(loader.load(cx, file).map_err(|e: Fail| e.field("valuesFile"))?.text()?.to_owned())
+    let load = |cx: &mut Context, file: &Text, field: String| -> Res<String> {
+        Ok(loader.load(cx, file).map_err(|e: Fail| e.field(field))?.text()?.to_owned())
     };
-    let file = (!chart.values_file.text.is_empty()).then(|| load(cx, &chart.values_file)).transpose()?;
-    let inline = chart.values_inline.as_ref().map(flotilla_yaml::write);
-    // Later ones win over earlier ones.
-    let mut values: Vec<String> = match merge {
-        "merge" => [inline, file],
-        "replace" if inline.is_some() => [None, inline],
-        _ => [file, inline],
+    let mut request = chart.request.clone();
+    if !chart.values_file.text.is_empty() {
+        request.values_file = Some(load(cx, &chart.values_file, "valuesFile".into())?);
     }
-    .into_iter()
-    .flatten()
-    .collect();
-    for file in &chart.additional_values_files {
-        values.push(load(cx, file)?);
+    for (n, file) in chart.additional_values_files.iter().enumerate() {
+        request.additional_values.push(load(cx, file, format!("additionalValuesFiles[{n}]"))?);
     }
-    let mut request = HelmRequest { values, ..chart.request.clone() };
     if request.namespace.is_empty() {
         request.namespace = namespace.to_owned();
     }
-    if request.chart_home.is_empty() {
-        let home = if home.is_empty() { "charts" } else { home };
-        request.chart_home =
-            loader.root.join(home).map_err(|e| Fail::new(e.to_string()))?.as_str().to_owned();
-    }
+    let home = [request.chart_home.as_str(), home, "charts"].into_iter().find(|home| !home.is_empty());
+    let home = loader.root.join(home.unwrap_or_default()).map_err(|e| Fail::new(e.to_string()))?;
+    request.chart_home = home.as_str().to_owned();
     match cx.answer(Request::Helm(Box::new(request))) {
         None => Ok(Vec::new()),
         Some(Answer::Tree { .. }) => fail!("chart '{}' was answered with a folder", chart.request.name),
@@ -71,4 +62,91 @@ pub(crate) fn generate(
             Ok(resources)
         }
     }
+}
+
+impl HelmRequest {
+    /// Where the chart is in the tree, if it is there: a chart with a version and a repository in a folder of that
+    /// version, as kustomize leaves the ones that it fetched.
+    ///
+    /// # Errors
+    /// Where its name or version leads out of the tree.
+    pub fn chart_folder(&self) -> Result<TreePath, PathError> {
+        let home = TreePath::from_root(&self.chart_home)?;
+        let of_version = !self.version.is_empty() && !self.repo.is_empty();
+        let folder = if of_version { home.join(&format!("{}-{}", self.name, self.version))? } else { home };
+        folder.join(&self.name)
+    }
+
+    /// The texts of values that Helm is to be given after the chart's own, later ones over earlier ones. `chart` is the
+    /// text of the chart's own `values.yaml`, which kustomize merges like a file of the kustomization.
+    ///
+    /// # Errors
+    /// Where there are no values to merge with, or the texts cannot be read or merged.
+    pub fn values(&self, chart: Option<&str>) -> Result<Vec<String>, Error> {
+        self.merged(chart)
+            .map_err(|e| e.context(format!("values of the chart '{}'", self.name)).into_error(&[]))
+    }
+
+    fn merged(&self, chart: Option<&str>) -> Res<Vec<String>> {
+        let Some(file) = self.values_file.as_deref().or(chart) else {
+            return fail!("values.yaml: no such file or directory").map_err(|e: Fail| {
+                e.hint(
+                    "kustomize renders no chart without a file of values: add one, or name one by valuesFile",
+                )
+            });
+        };
+        let first = match &self.values_inline {
+            None => file.to_owned(),
+            Some(inline) => self.with_inline(file, &read(inline, false)?)?,
+        };
+        Ok([first].into_iter().chain(self.additional_values.iter().cloned()).collect())
+    }
+
+    /// What is inline, merged as a strategic merge patch with what is in the file.
+    fn with_inline(&self, file: &str, inline: &Node) -> Res<String> {
+        let words = "could not parse values inline";
+        let json = inline
+            .to_json_as(Schema::Kubernetes)
+            .map_err(|e| Fail::new(format!("{words}: {}", e.message)))?;
+        let inline = Node::from_json(&json).through_json_numbers();
+        let merged = match self.values_merge {
+            ValuesMerge::Replace => Some(inline),
+            merge => {
+                let file =
+                    read(file, true).map_err(|e| e.context("could not parse values file into rnode"))?;
+                let (over, under) = if merge == ValuesMerge::Merge { (file, inline) } else { (inline, file) };
+                // As kustomize does, which merges them as parts of objects and not as objects.
+                strategic_merge(&schema::Schema::builtin(), under, over)
+                    .map_err(|e| e.context("could not merge values"))?
+            }
+        };
+        let mut merged = merged.filter(|n| !n.is_null()).unwrap_or_else(Node::map);
+        drop_styles(&mut merged);
+        match &merged.value {
+            Value::Map(_) => write_canonical(&merged)
+                .map_err(|e| Fail::new(format!("could not parse merged values into map: {}", e.message))),
+            _ => fail!("could not parse merged values into map: the values are not a mapping"),
+        }
+    }
+}
+
+/// Takes away how values are written: they are read where they are, and not as text that was written from them.
+fn drop_styles(node: &mut Node) {
+    node.style = Style::Plain;
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => seq.iter_mut().for_each(drop_styles),
+        Value::Map(map) => map.values_mut().for_each(drop_styles),
+    }
+}
+
+/// The first document of a text of values.
+fn read(text: &str, merges: bool) -> Res<Node> {
+    let options = flotilla_yaml::Options { drop_aliased_fields: merges, ..Default::default() };
+    let mut documents = flotilla_yaml::parse_with(text, &options).map_err(|e| Fail::new(e.to_string()))?;
+    if documents.is_empty() {
+        return fail!("EOF")
+            .map_err(|e: Fail| e.hint("there are no values in it; write {{}} if none are meant"));
+    }
+    Ok(documents.swap_remove(0))
 }

@@ -105,7 +105,8 @@ impl Kustomization {
     /// Reads a kustomization file's document.
     pub(crate) fn read_as(document: &Node, unknown: Unknown) -> Res<Self> {
         let mut k = Kustomization { empty: true, ..Self::default() };
-        let (mut bases, mut image_tags) = (Vec::new(), Vec::new());
+        let (mut bases, mut image_tags, mut old_charts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut has_helm_globals = false;
         let known = &FIELDS[..34];
         for (name, node) in
             fields(document, known, unknown).map_err(|e| e.context("invalid Kustomization"))?
@@ -145,6 +146,7 @@ impl Kustomization {
                         k.secret_generator = list(node, |n| GeneratorArgs::read(n, unknown))?
                     }
                     "helmGlobals" => {
+                        has_helm_globals = true;
                         for (name, node) in fields(node, &["chartHome", "configHome"], unknown)? {
                             if name == "chartHome" {
                                 k.helm_chart_home = string(node, unknown)?;
@@ -153,7 +155,7 @@ impl Kustomization {
                     }
                     "helmCharts" => k.helm_charts.extend(list(node, |n| HelmChart::read(n, unknown))?),
                     "helmChartInflationGenerator" => {
-                        k.helm_charts.extend(list(node, |n| HelmChart::read_old(n, unknown))?);
+                        old_charts = list(node, |n| HelmChart::read_old(n, unknown))?
                     }
                     "generatorOptions" => k.generator_options = Some(GeneratorOptions::read(node, unknown)?),
                     "configurations" => k.configurations = texts(node, unknown)?,
@@ -173,6 +175,11 @@ impl Kustomization {
         }
         k.resources.append(&mut bases);
         k.images.append(&mut image_tags);
+        for (_, home) in old_charts.iter_mut().filter(|(_, home)| !home.is_empty() && !has_helm_globals) {
+            // One for all charts of the kustomization: the last one that is named.
+            k.helm_chart_home = std::mem::take(home);
+        }
+        k.helm_charts.extend(old_charts.into_iter().map(|(chart, _)| chart));
         if k.kind.text.is_empty() {
             k.kind.text = KUSTOMIZATION.into();
         }

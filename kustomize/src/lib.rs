@@ -51,7 +51,7 @@ pub use flux::{FluxOverlay, FluxPatch, build_flux, generate, has_kustomization};
 pub use gvk::is_cluster_scoped;
 use load::{Context, Loader, Tree};
 pub use parts::{Image, Selector};
-pub use request::{Answer, Answers, HelmRequest, Request, without_secrets};
+pub use request::{Answer, Answers, HelmRequest, Request, ValuesMerge, without_secrets};
 use resmap::ResMap;
 use target::Target;
 

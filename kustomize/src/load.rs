@@ -149,6 +149,9 @@ impl<'a> Loader<'a> {
     }
 
     fn resolve(&self, path: &str) -> Res<TreePath> {
+        if let Some(absolute) = path.starts_with('/').then(|| self.tree.files().absolute(path)).flatten() {
+            return Ok(absolute);
+        }
         self.root.join(path).map_err(|e| {
             Fail::new(e.to_string()).hint("only what is in the same source can be named, by a relative path")
         })
@@ -209,6 +212,10 @@ impl<'a> Loader<'a> {
     /// Enters a folder.
     pub(crate) fn enter(&self, path: &Text) -> Res<Loader<'a>> {
         let enter = || {
+            if path.text.starts_with('/') {
+                return fail!("new root '{}' cannot be absolute", path.text)
+                    .map_err(|e: Fail| e.hint("name the folder by a relative path"));
+            }
             let root = self.resolve(&path.text)?;
             for (tree, visited) in self.visited.iter().rev() {
                 if tree == self.tree.name() && visited.is_within(&root) {

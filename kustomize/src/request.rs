@@ -16,6 +16,18 @@ pub enum Request {
     Helm(Box<HelmRequest>),
 }
 
+/// How `valuesInline` and the file of values meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ValuesMerge {
+    /// What is inline wins.
+    #[default]
+    Override,
+    /// The file wins.
+    Merge,
+    /// Only what is inline counts.
+    Replace,
+}
+
 /// An entry of `helmCharts`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HelmRequest {
@@ -25,10 +37,13 @@ pub struct HelmRequest {
     pub release_name: String,
     pub namespace: String,
     pub name_template: String,
-    /// Values as YAML texts, in the order in which Helm takes them: later ones win.
-    pub values: Vec<String>,
-    /// As written: `values` are in its order already.
-    pub values_merge: String,
+    /// The text of the `valuesFile`; `None` for the chart's own `values.yaml`. See [`HelmRequest::values`].
+    pub values_file: Option<String>,
+    /// `valuesInline` as YAML, where there are any.
+    pub values_inline: Option<String>,
+    pub values_merge: ValuesMerge,
+    /// The texts of the `additionalValuesFiles`.
+    pub additional_values: Vec<String>,
     pub include_crds: bool,
     pub skip_hooks: bool,
     pub skip_tests: bool,

@@ -182,7 +182,7 @@ const CASES: &[Case] = &[
             ),
             ("app/a.yaml", CM),
         ],
-        "app/kustomization.yaml:3:3: patches[0].target.kind: error parsing regexp: unclosed group: `^(?:()$`; a backslash takes the meaning from a character, as in `\\(`",
+        "app/kustomization.yaml:3:3: patches[0].target.kind: error parsing regexp: missing closing ): `^(?:()$`; a backslash takes the meaning from a character, as in `\\(`",
     ),
     (
         "bad label selector",
@@ -193,7 +193,7 @@ const CASES: &[Case] = &[
             ),
             ("app/a.yaml", CM),
         ],
-        "app/kustomization.yaml:3:3: patches[0].target.labelSelector: unable to parse requirement of selector \"a in b\": found ' b', expected: '('; write it as in `a=b,c!=d,e in (f,g),!h`",
+        "app/kustomization.yaml:3:3: patches[0].target.labelSelector: unable to parse requirement: found 'b' expected: '('; write it as in `a=b,c!=d,e in (f,g),!h`, without quotes",
     ),
     (
         "ambiguous reference",

@@ -19,6 +19,28 @@ pub struct JsonError {
 }
 
 impl Node {
+    /// The node with its numbers as JSON decoders of Go hold them: floats of 64 bits, so that integers beyond 2^53 are
+    /// rounded.
+    #[must_use]
+    pub fn through_json_numbers(mut self) -> Self {
+        match &mut self.value {
+            Value::Scalar(scalar) => {
+                if let Some(rounded) = scalar.rounded() {
+                    *scalar = rounded;
+                }
+            }
+            Value::Seq(seq) => {
+                *seq = std::mem::take(seq).iter().cloned().map(Node::through_json_numbers).collect();
+            }
+            Value::Map(map) => {
+                for value in map.values_mut() {
+                    *value = std::mem::replace(value, Node::null()).through_json_numbers();
+                }
+            }
+        }
+        self
+    }
+
     /// The JSON that kubectl and other users of `sigs.k8s.io/yaml` would send: [`Schema::Kubernetes`].
     ///
     /// # Errors

@@ -38,6 +38,9 @@ pub struct Options {
     /// Lets the last of several equal keys win, in the place of the first, instead of refusing them. kustomize and
     /// Flux read their own files so.
     pub last_key_wins: bool,
+    /// Leaves out fields whose value is an alias, but for those inside of lists. kustomize loses them where it merges
+    /// Helm's values.
+    pub drop_aliased_fields: bool,
 }
 
 /// Why a text could not be read, and where.

@@ -137,6 +137,17 @@ impl Scalar {
         }
     }
 
+    /// The integer that a float of 64 bits makes of one beyond 2^53; `None` if it is another one or none.
+    pub(crate) fn rounded(&self) -> Option<Self> {
+        const EXACT: u64 = 1 << 53;
+        let value = match self.int_value()? {
+            Number::Int(value) if value.unsigned_abs() > EXACT => value as f64,
+            Number::Uint(value) if value > EXACT => value as f64,
+            _ => return None,
+        };
+        Some(Self::plain(format_float(value)))
+    }
+
     fn int_value(&self) -> Option<Number> {
         (self.kind == Kind::Int).then(|| self.number())?
     }

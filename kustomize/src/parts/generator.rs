@@ -6,7 +6,8 @@ use flotilla_yaml::{Node, Pos};
 
 use super::each;
 use crate::decode::{Text, Unknown, boolean, string, strings, text, text_map, texts};
-use crate::error::Res;
+use crate::error::{Res, fail};
+use crate::request::ValuesMerge;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GeneratorArgs {
@@ -35,7 +36,6 @@ pub(crate) struct HelmChart {
     pub(crate) request: crate::request::HelmRequest,
     pub(crate) values_file: Text,
     pub(crate) additional_values_files: Vec<Text>,
-    pub(crate) values_inline: Option<Node>,
 }
 
 impl GeneratorOptions {
@@ -119,6 +119,23 @@ impl GeneratorArgs {
     }
 }
 
+/// Values as a text of their own; none where there are none.
+fn inline(node: &Node) -> Res<Option<String>> {
+    match node.as_map() {
+        None => fail!("json: cannot unmarshal {} into a field of type map", crate::decode::kind_of(node)),
+        Some(map) => Ok((!map.is_empty()).then(|| flotilla_yaml::write(node))),
+    }
+}
+
+fn values_merge(text: &str) -> Res<ValuesMerge> {
+    match text {
+        "" | "override" => Ok(ValuesMerge::Override),
+        "merge" => Ok(ValuesMerge::Merge),
+        "replace" => Ok(ValuesMerge::Replace),
+        _ => fail!("valuesMerge must be one of [merge override replace]"),
+    }
+}
+
 impl HelmChart {
     pub(crate) fn read(node: &Node, u: Unknown) -> Res<Self> {
         let mut h = Self { pos: node.pos, ..Self::default() };
@@ -151,8 +168,8 @@ impl HelmChart {
                 "namespace" => r.namespace = string(n, u)?,
                 "additionalValuesFiles" => h.additional_values_files = texts(n, u)?,
                 "valuesFile" => h.values_file = text(n, u)?,
-                "valuesInline" => h.values_inline = Some(n.clone()),
-                "valuesMerge" => r.values_merge = string(n, u)?,
+                "valuesInline" => r.values_inline = inline(n)?,
+                "valuesMerge" => r.values_merge = values_merge(&string(n, u)?)?,
                 "includeCRDs" => r.include_crds = boolean(n)?,
                 "skipHooks" => r.skip_hooks = boolean(n)?,
                 "apiVersions" => r.api_versions = strings(n, u)?,
@@ -169,9 +186,9 @@ impl HelmChart {
         Ok(h)
     }
 
-    /// The form of `helmChartInflationGenerator`.
-    pub(crate) fn read_old(node: &Node, u: Unknown) -> Res<Self> {
-        let mut h = Self { pos: node.pos, ..Self::default() };
+    /// The form of `helmChartInflationGenerator`, with its `chartHome`.
+    pub(crate) fn read_old(node: &Node, u: Unknown) -> Res<(Self, String)> {
+        let (mut h, mut home) = (Self { pos: node.pos, ..Self::default() }, String::new());
         let known = [
             "chartName",
             "chartVersion",
@@ -194,11 +211,10 @@ impl HelmChart {
                 "chartVersion" => r.version = string(n, u)?,
                 "chartRepoUrl" => r.repo = string(n, u)?,
                 "values" => h.values_file = text(n, u)?,
-                "valuesLocal" => h.values_inline = Some(n.clone()),
-                "valuesMerge" => r.values_merge = string(n, u)?,
+                "valuesLocal" => r.values_inline = inline(n)?,
+                "valuesMerge" => r.values_merge = values_merge(&string(n, u)?)?,
                 "releaseName" => r.release_name = string(n, u)?,
-                "releaseNamespace" => r.namespace = string(n, u)?,
-                "chartHome" => r.chart_home = string(n, u)?,
+                "chartHome" => home = string(n, u)?,
                 "extraArgs" => {
                     strings(n, u)?;
                 }
@@ -208,6 +224,6 @@ impl HelmChart {
             }
             Ok(())
         })?;
-        Ok(h)
+        Ok((h, home))
     }
 }

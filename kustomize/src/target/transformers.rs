@@ -92,7 +92,7 @@ impl Target<'_> {
             done(map, "ReplicaCountTransformer")?;
         }
         for (n, (image, pos)) in k.images.iter().enumerate() {
-            let named = |e: Fail| e.at(*pos).field(format!("images[{n}]"));
+            let named = |e: Fail| nest(e, &format!("images[{n}]")).at(*pos);
             images::set_image(map, image, *pos, &config.images).map_err(named)?;
             done(map, "ImageTagTransformer")?;
         }

@@ -1,7 +1,7 @@
 //! The image transformer.
 
+use flotilla_select::Regexp;
 use flotilla_yaml::{Node, Pos, Value};
-use regex::Regex;
 
 use crate::error::Res;
 use crate::fieldspec::{Create, FieldSpec};
@@ -36,8 +36,8 @@ struct Change<'a> {
 enum Name {
     /// A dot stands for any character.
     Text(String),
-    Regex(Regex),
-    /// A regex that is none matches nothing.
+    Regex(Regexp),
+    /// A regex that is none matches nothing. 5.8.1 crashes; its tests have it so since.
     Never,
 }
 

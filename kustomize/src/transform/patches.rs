@@ -88,6 +88,11 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
     Ok(LoadedPatch { entry, kind, name })
 }
 
+/// The places of the resources that a patch is for.
+fn selected(map: &ResMap, target: &Selector) -> Res<Vec<usize>> {
+    Matcher::new(target).and_then(|matcher| matcher.select(map)).map_err(|e| crate::decode::nest(e, "target"))
+}
+
 impl LoadedPatch<'_> {
     pub(crate) fn apply(self, cx: &mut Context, map: &mut ResMap) -> Res<()> {
         let Self { entry, kind, name } = self;
@@ -101,8 +106,7 @@ impl LoadedPatch<'_> {
                 })
             }
             (Kind::Json(patch), Some(target)) => {
-                let selected =
-                    Matcher::new(target).map_err(|e| placed(crate::decode::nest(e, "target")))?.select(map);
+                let selected = selected(map, target).map_err(placed)?;
                 for index in selected {
                     let resource = &mut map.0[index];
                     resource.store_previous();
@@ -118,8 +122,7 @@ impl LoadedPatch<'_> {
                     )
                     .map_err(placed);
                 };
-                let selected =
-                    Matcher::new(target).map_err(|e| placed(crate::decode::nest(e, "target")))?.select(map);
+                let selected = selected(map, target).map_err(placed)?;
                 merge_into(schema, map, &selected, patch).map_err(placed)
             }
             (Kind::Merge(patches), None) => {
@@ -172,7 +175,7 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
         if patch.is_empty() {
             return fail!("patch appears to be empty; file={path}, JsonOp={patch}", patch = entry.patch.text);
         }
-        for index in Matcher::new(target).map_err(|e| crate::decode::nest(e, "target"))?.select(map) {
+        for index in selected(map, target)? {
             json(&mut map.0[index], &patch)?;
         }
         Ok(())

@@ -81,16 +81,17 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
         let matcher = Matcher::new(select)?;
         let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
         for (n, resource) in map.0.iter_mut().enumerate() {
-            if !matcher.matches_labels(resource) {
+            if !matcher.matches_labels(resource)? {
                 continue;
             }
             let ids: Vec<_> = resource.all_ids().collect();
-            let rejected = rejects.iter().any(|(selector, matcher)| {
+            let mut rejected = false;
+            for (selector, matcher) in &rejects {
                 let by_labels =
                     !selector.annotation_selector.is_empty() || !selector.label_selector.is_empty();
-                (by_labels && matcher.matches_labels(resource))
-                    || (!selector.id().is_empty() && ids.iter().any(|id| matcher.matches_id(id)))
-            });
+                rejected |= (by_labels && matcher.matches_labels(resource)?)
+                    || (!selector.id().is_empty() && ids.iter().any(|id| matcher.matches_id(id)));
+            }
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
                 let own = live.as_ref().filter(|(source, _)| *source == n).map(|(_, steps)| steps.as_slice());
                 copy_to(resource, &mut value, own, target).map_err(|e| nest(e, &format!("targets[{t}]")))?;

@@ -64,7 +64,7 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
     }
     for target in &targets {
         let selected = match &target.selector {
-            Some(selector) => Matcher::new(selector)?.select(map),
+            Some(selector) => Matcher::new(selector)?.select(map)?,
             None => (0..map.0.len()).collect(),
         };
         for index in selected {

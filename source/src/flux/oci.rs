@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_core::source::{OciReference, OciRepository};
 use flotilla_kustomize::files::Files;
 use flotilla_kustomize::ignore::Ignored;
-use regex::Regex;
+use flotilla_select::Regexp;
 
 use super::archive::{State, Store, fetched};
 use super::{Fetched, Policy, Secret, Secrets, SourceError};
@@ -99,7 +99,7 @@ impl OciSource {
                 let parsed: Range = range
                     .parse()
                     .map_err(|error: crate::RangeError| SourceError::Wrong(error.to_string()))?;
-                let filter = filter.as_deref().map(Regex::new).transpose();
+                let filter = filter.as_deref().map(Regexp::new).transpose();
                 let filter = filter.map_err(|error| SourceError::Wrong(format!("semverFilter: {error}")))?;
                 let mut tags = repository.tags()?;
                 tags.retain(|tag| filter.as_ref().is_none_or(|filter| filter.is_match(tag)));

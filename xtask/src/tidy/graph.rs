@@ -6,13 +6,14 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("yaml", &[]),
-    ("kustomize", &["yaml"]),
-    ("core", &["yaml"]),
+    ("select", &[]),
+    ("kustomize", &["select", "yaml"]),
+    ("core", &["select", "yaml"]),
     ("render", &["core", "kustomize", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
-    ("source", &["core", "kustomize", "yaml"]),
+    ("source", &["core", "kustomize", "select", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
     ("hub", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
@@ -40,7 +41,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 4] = ["yaml", "kustomize", "core", "render"];
+pub(super) const PURE: [&str; 5] = ["yaml", "select", "kustomize", "core", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 12] = [

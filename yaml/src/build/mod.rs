@@ -201,6 +201,14 @@ impl Builder {
         built.node.pos = at;
         self.before_node(&mut built.node, true, span.start.line());
         self.last_lines = (span.start.line(), last_line(span));
+        let in_maps = self.options.drop_aliased_fields
+            && self.frames.iter().all(|f| matches!(f.content, Content::Map { .. }));
+        if let Some(Frame { content: Content::Map { key: key @ Some(_), .. }, .. }) = self.frames.last_mut()
+            && in_maps
+        {
+            *key = None;
+            return Ok(());
+        }
         self.complete(built, 0)
     }
 

@@ -77,6 +77,10 @@ impl Files for Disk {
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
+
+    fn absolute(&self, path: &str) -> Option<TreePath> {
+        TreePath::from_root(path).ok()
+    }
 }
 
 fn unread(path: &TreePath, error: &std::io::Error) -> ReadError {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use clap::Args;
 use flotilla_kustomize::HelmRequest;
-use flotilla_kustomize::files::{Entry, Files, Kind, ReadError, TreePath};
+use flotilla_kustomize::files::{Entry, Files, Kind, PathError, ReadError, TreePath};
 
 use super::disk::absolute;
 
@@ -43,10 +43,22 @@ pub(super) enum HelmError {
     },
     #[error("`{command}` failed: {said}")]
     Failed { command: String, said: String },
-    #[error("it is not in {home}, and the kustomization names no repo to get it from")]
-    NoChart { home: TreePath },
+    #[error("there is no chart at {folder}, and the kustomization names no repo to get it from")]
+    NoChart { folder: TreePath },
+    #[error("the chart has no place in the tree")]
+    Folder(#[source] PathError),
+    #[error(transparent)]
+    Values(Box<flotilla_kustomize::Error>),
+    #[error("{0} is not UTF-8 text")]
+    ValuesNotText(String),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error("cannot read {path}")]
+    ReadValues {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot write {path}")]
     Write {
         path: PathBuf,
@@ -70,7 +82,10 @@ impl HelmArgs {
         request: &HelmRequest,
         dir: &Path,
     ) -> Result<String, HelmError> {
-        let chart = match self.in_tree(files, request)? {
+        let folder = request.chart_folder().map_err(HelmError::Folder)?;
+        let is_there = matches!(files.entry(&folder)?, Some(Entry { kind: Kind::Folder, .. }));
+        let own = read_values(files, &folder, is_there)?;
+        let chart = match is_there.then_some(folder) {
             Some(path) if on_disk => absolute(&path),
             Some(path) => {
                 let out = dir.join("chart");
@@ -79,8 +94,17 @@ impl HelmArgs {
             }
             None => self.pull(request, dir)?,
         };
+        let own = match own {
+            None if !is_there => read_pulled_values(&chart)?,
+            own => own,
+        };
         let mut values = Vec::new();
-        for (n, text) in request.values.iter().enumerate() {
+        for (n, text) in request
+            .values(own.as_deref())
+            .map_err(|error| HelmError::Values(Box::new(error)))?
+            .iter()
+            .enumerate()
+        {
             let path = dir.join(format!("values-{n}.yaml"));
             write(&path, text.as_bytes())?;
             values.push(path);
@@ -89,22 +113,10 @@ impl HelmArgs {
         String::from_utf8(output).map_err(|_| HelmError::NotText)
     }
 
-    /// The chart's folder in the tree: by its name, or where kustomize leaves one of a version that it fetched.
-    fn in_tree(&self, files: &dyn Files, request: &HelmRequest) -> Result<Option<TreePath>, HelmError> {
-        let home = home(request);
-        let name = &request.name;
-        for path in [format!("{name}-{}/{name}", request.version), name.clone()] {
-            let Ok(path) = home.join(&path) else { continue };
-            if matches!(files.entry(&path)?, Some(Entry { kind: Kind::Folder, .. })) {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
-    }
-
     fn pull(&self, request: &HelmRequest, dir: &Path) -> Result<PathBuf, HelmError> {
         if request.repo.is_empty() {
-            return Err(HelmError::NoChart { home: home(request) });
+            let folder = request.chart_folder().map_err(HelmError::Folder)?;
+            return Err(HelmError::NoChart { folder });
         }
         let into = dir.join("pulled");
         let mut args: Vec<OsString> =
@@ -174,8 +186,27 @@ impl HelmArgs {
     }
 }
 
-fn home(request: &HelmRequest) -> TreePath {
-    TreePath::from_root(&request.chart_home).unwrap_or_default()
+/// The text of the chart's own `values.yaml`, where the chart is in the tree and has one.
+fn read_values(files: &dyn Files, folder: &TreePath, is_there: bool) -> Result<Option<String>, HelmError> {
+    let Ok(path) = folder.join("values.yaml") else { return Ok(None) };
+    if !is_there || files.entry(&path)?.is_none() {
+        return Ok(None);
+    }
+    let text = String::from_utf8(files.read(&path)?.to_vec());
+    text.map(Some).map_err(|_| HelmError::ValuesNotText(path.to_string()))
+}
+
+/// Likewise, of a chart that was fetched.
+fn read_pulled_values(chart: &Path) -> Result<Option<String>, HelmError> {
+    let path = chart.join("values.yaml");
+    match fs::read(&path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(HelmError::ValuesNotText(path.display().to_string())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(HelmError::ReadValues { path, source }),
+    }
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), HelmError> {
