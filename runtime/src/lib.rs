@@ -5,6 +5,7 @@
 //!               │ each uses
 //!               ├── backoff    delays between attempts
 //!               ├── files      writes that survive a crash
+//!               ├── limits     rates, for one and by address
 //!               ├── token      what an agent needs to join: hub addresses, CA pin, secret
 //!               └── tls        CA, certificates, identities, connecting and accepting
 //! telemetry: logs to stderr
@@ -12,6 +13,7 @@
 
 pub mod backoff;
 pub mod files;
+pub mod limits;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -103,6 +103,8 @@ pub struct PeerIdentity {
     pub cluster: String,
     /// The rest of its certificate.
     pub certificate: CertificateInfo,
+    /// As it was shown, to be verified again.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
 impl PeerIdentity {
@@ -116,7 +118,10 @@ impl PeerIdentity {
             _ => None,
         };
         match cluster {
-            Some(cluster) => Ok(Self { cluster: cluster.to_owned(), certificate }),
+            Some(cluster) => {
+                let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+                Ok(Self { cluster: cluster.to_owned(), certificate, chain })
+            }
             None => Err(TlsError::NotACluster(format!("it names {:?}", certificate.uris))),
         }
     }

@@ -70,6 +70,15 @@ impl ServerTls {
         Ok(())
     }
 
+    /// Whether the certificate of an open connection would be taken now: it is in time, and its CA is trusted still.
+    pub fn vouches_for(&self, peer: &PeerIdentity) -> bool {
+        let current = self.current();
+        let (Some(clients), Some((leaf, rest))) = (&current.clients, peer.chain.split_first()) else {
+            return false;
+        };
+        clients.verify_client_cert(leaf, rest, current.clock.unix()).is_ok()
+    }
+
     pub(crate) fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }

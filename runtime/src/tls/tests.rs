@@ -268,7 +268,9 @@ async fn a_clock_in_1970_or_ahead_is_put_right_by_what_the_hub_said() {
 #[tokio::test]
 async fn the_silent_the_slow_and_the_foreign_hold_nobody_up() {
     let ca = ca();
-    let options = AcceptOptions { handshake_timeout: Duration::from_secs(1), max_handshakes: 20 };
+    let places = PlaceLimits { unproven: 10, ..PlaceLimits::default() };
+    let handshake_timeout = Duration::from_secs(1);
+    let options = AcceptOptions { handshake_timeout, places, ..AcceptOptions::default() };
     let server = Server::with(&hub(&ca), &bundle(&[&ca]), Clock::system(), options).await;
     let mut others = Vec::new();
     for bytes in [b"".as_slice(), b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"].repeat(5) {
