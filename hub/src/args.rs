@@ -126,6 +126,10 @@ pub(crate) struct RunArgs {
     /// Where people and their tools connect; port 0 takes a free one
     #[arg(long, env = "FLOTILLA_API_LISTEN", default_value = "0.0.0.0:8444", value_name = "IP:PORT")]
     api_listen: SocketAddr,
+    /// Where probes and load balancers ask for /healthz and /readyz, over plain HTTP and without a token; without this
+    /// option both are on the API's port only
+    #[arg(long, env = "FLOTILLA_HEALTH_LISTEN", value_name = "IP:PORT")]
+    health_listen: Option<SocketAddr>,
     /// Where agents call, in order of preference; may be repeated
     #[arg(long, env = "FLOTILLA_ADVERTISE", value_delimiter = ',', value_name = "HOST:PORT")]
     advertise: Vec<HubAddress>,
@@ -201,6 +205,7 @@ impl RunArgs {
         Options {
             grpc: self.grpc_listen,
             api: self.api_listen,
+            health: self.health_listen,
             advertise: self.advertise.clone(),
             hosts: self.host.clone(),
             agent_life: Duration::from_secs(self.agent_cert_ttl),

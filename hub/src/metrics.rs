@@ -28,6 +28,8 @@ pub struct Metrics {
     pub rounds: Counter,
     pub builds: Counter,
     pub helm_runs: Counter,
+    /// Requests without a good token.
+    pub login_failures: Counter,
     pub api_requests: Family<RequestLabels, Counter>,
 }
 
@@ -44,6 +46,11 @@ impl Metrics {
             ("flotilla_rounds", "Rounds of the fleet loop", &self.rounds),
             ("flotilla_builds", "Units that were built, not taken from memory", &self.builds),
             ("flotilla_helm_runs", "Releases that were given to helm", &self.helm_runs),
+            (
+                "flotilla_api_login_failures",
+                "Requests of the HTTP API without a good token",
+                &self.login_failures,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::api;
 use crate::authority::{Authority, AuthorityOptions, timestamp};
+use crate::ports::{PortLimits, raise_file_limit};
 use crate::session;
 use crate::sources::{Vault, VaultError};
 use crate::state::{Hub, Settings, blocking};
@@ -26,6 +27,8 @@ use crate::view::FleetView;
 
 /// How long an agent's certificate lives unless somebody says otherwise.
 pub const AGENT_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long a connection of somebody lives who shows no certificate: enough to join or to renew.
+const ANONYMOUS: Duration = Duration::from_secs(30);
 /// How often the hub looks whether its own certificate is due.
 const UPKEEP: Duration = Duration::from_secs(3600);
 /// Session tickets get a new key so often.
@@ -38,6 +41,8 @@ pub struct Options {
     pub grpc: SocketAddr,
     /// For people; port 0 takes a free one.
     pub api: SocketAddr,
+    /// For probes without TLS; none if it is absent.
+    pub health: Option<SocketAddr>,
     /// Where agents call; if empty, where it listens.
     pub advertise: Vec<HubAddress>,
     /// Further names in the hub's certificate.
@@ -53,6 +58,7 @@ impl Options {
         Self {
             grpc: any,
             api: any,
+            health: None,
             advertise: Vec::new(),
             hosts: Vec::new(),
             agent_life: AGENT_LIFE,
@@ -66,6 +72,7 @@ pub struct Serving {
     pub hub: Arc<Hub>,
     pub grpc: SocketAddr,
     pub api: SocketAddr,
+    pub health: Option<SocketAddr>,
 }
 
 /// A hub that could not start.
@@ -98,6 +105,14 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let records = blocking(move || open_records(&folder, at)).await?;
     let grpc = listen(options.grpc, "agents").await?;
     let api = listen(options.api, "people").await?;
+    let health = match options.health {
+        Some(address) => Some(listen(address, "probes").await?),
+        None => None,
+    };
+    let health_at = match (&health, options.health) {
+        (Some(listener), Some(address)) => Some(local(listener, address, "probes")?),
+        _ => None,
+    };
     let (grpc_at, api_at) = (local(&grpc, options.grpc, "agents")?, local(&api, options.api, "people")?);
 
     let mut addresses = options.advertise.clone();
@@ -123,25 +138,39 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let vault = blocking(move || Vault::open(&folder, kept)).await?;
     let hub = Hub::new(data, records, vault, authority, tasks.clone(), clock, options.settings);
 
-    let accept = AcceptOptions::default();
-    let server = session::serve(hub.clone(), Acceptor::new(grpc, agents_tls, accept));
-    tasks.spawn("agents", Policy::ESSENTIAL, server);
-    let server = api::serve(hub.clone(), Acceptor::new(api, people_tls, accept));
-    tasks.spawn("people", Policy::ESSENTIAL, server);
+    let limits = PortLimits::within(raise_file_limit());
+    tracing::info!(
+        agents = limits.agents.connections,
+        people = limits.people.connections,
+        "connections that this process may have"
+    );
+    let accept =
+        |places, anonymous_life| AcceptOptions { places, anonymous_life, ..AcceptOptions::default() };
+    let agents = Acceptor::new(grpc, agents_tls, accept(limits.agents, Some(ANONYMOUS)));
+    let people = Acceptor::new(api, people_tls, accept(limits.people, None));
+    hub.ports.get_or_init(|| [agents.places(), people.places()]);
+    tasks.spawn("agents", Policy::ESSENTIAL, session::serve(hub.clone(), agents));
+    tasks.spawn("people", Policy::ESSENTIAL, api::serve(hub.clone(), people));
+    if let Some(listener) = health {
+        tasks.spawn("probes", Policy::ESSENTIAL, api::serve_health(hub.clone(), listener));
+    }
     let backoff = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let shared = hub.clone();
     tasks.spawn_loop("certificates", OnShutdown::Drop, backoff(), move || upkeep(shared.clone()));
     let shared = hub.clone();
     tasks.spawn_loop("notices", OnShutdown::Drop, backoff(), move || notices(shared.clone()));
 
-    let text = serde_json::json!({
+    let mut text = serde_json::json!({
         "grpc": reachable(grpc_at).to_string(),
         "api": format!("https://{}", reachable(api_at)),
     });
+    if let Some(at) = health_at {
+        text["health"] = format!("http://{}", reachable(at)).into();
+    }
     let path = data.join("addresses.json");
     blocking(move || files::write_atomic(&path, format!("{text}\n").as_bytes(), files::PUBLIC)).await?;
     tracing::info!(agents = %grpc_at, people = %api_at, "serving");
-    Ok(Serving { hub, grpc: grpc_at, api: api_at })
+    Ok(Serving { hub, grpc: grpc_at, api: api_at, health: health_at })
 }
 
 /// Opens the store, or makes it at the first start with the first token. Blocking.

@@ -1,11 +1,11 @@
 //! What the parts of the hub share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::Tasks;
-use flotilla_runtime::tls::Clock;
+use flotilla_runtime::tls::{Clock, Places};
 
 use crate::authority::{Authority, timestamp};
 use crate::changes::Changes;
@@ -55,6 +55,8 @@ pub struct Hub {
     pub started_at: Timestamp,
     /// The data folder.
     pub data: std::path::PathBuf,
+    /// The places of the agents' port and of the people's, once they are open.
+    pub ports: OnceLock<[Arc<Places>; 2]>,
 }
 
 impl Hub {
@@ -86,6 +88,7 @@ impl Hub {
             clock,
             settings,
             data: data.to_owned(),
+            ports: OnceLock::new(),
         })
     }
 

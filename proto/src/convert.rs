@@ -24,6 +24,35 @@ impl Invalid {
     }
 }
 
+/// The longest text that is kept of what an agent tells, in bytes.
+pub const MAX_TEXT: usize = 4 << 10;
+/// No name of an object, kind, unit or reason is longer, in bytes.
+const MAX_NAME: usize = 512;
+
+/// Cuts a text to [`MAX_TEXT`].
+pub fn cut(text: String) -> String {
+    cut_to(text, MAX_TEXT)
+}
+
+fn cut_to(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+        // Or what was cut off would stay in memory.
+        text.shrink_to_fit();
+    }
+    text
+}
+
+fn short(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.len() > MAX_NAME {
+        Err(Invalid::new(field, format!("longer than {MAX_NAME} bytes")))
+    } else {
+        Ok(())
+    }
+}
+
 /// Reads a digest that has to be there.
 pub fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, Invalid> {
     Digest::try_from(bytes).map_err(|e| Invalid::new(field, e))
@@ -117,7 +146,9 @@ impl From<v1::ObjectId> for ObjectId {
 }
 
 fn object(field: &'static str, id: Option<v1::ObjectId>) -> Result<ObjectId, Invalid> {
-    id.map(Into::into).ok_or_else(|| Invalid::new(field, "missing"))
+    let id = id.ok_or_else(|| Invalid::new(field, "missing"))?;
+    [&id.group, &id.kind, &id.namespace, &id.name].into_iter().try_for_each(|part| short(field, part))?;
+    Ok(id.into())
 }
 
 impl From<&report::UnitReport> for v1::UnitReport {
@@ -145,10 +176,11 @@ impl TryFrom<v1::UnitReport> for report::UnitReport {
     fn try_from(unit: v1::UnitReport) -> Result<Self, Invalid> {
         let phase = report::Phase::ALL.into_iter().find(|phase| phase.as_str() == unit.phase);
         Ok(Self {
-            unit: parsed("report.unit", &unit.unit)?,
-            phase: phase
-                .ok_or_else(|| Invalid::new("report.phase", format!("'{}' is unknown", unit.phase)))?,
-            message: unit.message,
+            unit: unit_id("report.unit", &unit.unit)?,
+            phase: phase.ok_or_else(|| {
+                Invalid::new("report.phase", format!("'{}' is unknown", cut_to(unit.phase, MAX_NAME)))
+            })?,
+            message: cut(unit.message),
             desired: optional_digest("report.desired", &unit.desired)?,
             applied: optional_digest("report.applied", &unit.applied)?,
             healthy: optional_digest("report.healthy", &unit.healthy)?,
@@ -160,6 +192,11 @@ impl TryFrom<v1::UnitReport> for report::UnitReport {
             since: unit.since,
         })
     }
+}
+
+fn unit_id(field: &'static str, text: &str) -> Result<UnitId, Invalid> {
+    short(field, text)?;
+    parsed(field, text)
 }
 
 /// Reads a list of details; what exceeds the bound of a report is left out.
@@ -179,6 +216,7 @@ impl TryFrom<v1::Finding> for report::Finding {
 
     fn try_from(finding: v1::Finding) -> Result<Self, Invalid> {
         let v1::Finding { object: id, reason, message } = finding;
+        let (reason, message) = (cut_to(reason, MAX_NAME), cut(message));
         Ok(Self { object: object("finding.object", id)?, reason, message })
     }
 }
@@ -199,7 +237,9 @@ impl TryFrom<v1::Drift> for report::Drift {
     fn try_from(drift: v1::Drift) -> Result<Self, Invalid> {
         let fields = drift.fields.into_iter().take(report::UnitReport::MAX_DETAILS).map(|field| {
             let v1::FieldDrift { field, wanted, found, manager } = field;
-            report::FieldDrift { field, wanted, found, manager }
+            let (wanted, found) = (wanted.map(cut), found.map(cut));
+            let manager = manager.map(|manager| cut_to(manager, MAX_NAME));
+            report::FieldDrift { field: cut(field), wanted, found, manager }
         });
         Ok(Self { object: object("drift.object", drift.object)?, at: drift.at, fields: fields.collect() })
     }
@@ -217,7 +257,7 @@ impl TryFrom<v1::Kept> for report::Kept {
 
     fn try_from(kept: v1::Kept) -> Result<Self, Invalid> {
         let approval = digest("kept.approval", &kept.approval)?;
-        Ok(Self { object: object("kept.object", kept.object)?, why: kept.why, approval })
+        Ok(Self { object: object("kept.object", kept.object)?, why: cut(kept.why), approval })
     }
 }
 
@@ -240,11 +280,11 @@ impl TryFrom<v1::Event> for report::Event {
     fn try_from(event: v1::Event) -> Result<Self, Invalid> {
         Ok(Self {
             at: event.at,
-            unit: parsed::<UnitId>("event.unit", &event.unit)?,
-            object: event.object.map(Into::into),
+            unit: unit_id("event.unit", &event.unit)?,
+            object: event.object.map(|id| object("event.object", Some(id))).transpose()?,
             warning: event.warning,
-            reason: event.reason,
-            message: event.message,
+            reason: cut_to(event.reason, MAX_NAME),
+            message: cut(event.message),
         })
     }
 }
@@ -277,6 +317,48 @@ mod tests {
         };
         unit.drift.push(report::Drift { object, at: 9, fields: vec![field] });
         assert_eq!(report::UnitReport::try_from(v1::UnitReport::from(&unit)), Ok(unit));
+    }
+
+    #[test]
+    fn no_text_of_an_agent_is_kept_longer_than_the_bound() {
+        let long = || "ü".repeat(MAX_TEXT);
+        let object = |name: String| Some(v1::ObjectId { kind: "X".into(), name, ..Default::default() });
+        let field = v1::FieldDrift {
+            field: long(),
+            wanted: Some(long()),
+            found: Some(long()),
+            manager: Some(long()),
+        };
+        let unit = v1::UnitReport {
+            unit: "root".into(),
+            phase: "Ready".into(),
+            message: long(),
+            findings: vec![v1::Finding { object: object("x".into()), reason: long(), message: long() }],
+            drift: vec![v1::Drift { object: object("x".into()), at: 1, fields: vec![field] }],
+            kept: vec![v1::Kept {
+                object: object("x".into()),
+                why: long(),
+                approval: digest_bytes(Some(Digest::of(b"x"))),
+            }],
+            ..Default::default()
+        };
+        let read = report::UnitReport::try_from(unit.clone()).unwrap();
+        assert_eq!(read.message.len(), MAX_TEXT + '…'.len_utf8());
+        assert!(format!("{read:?}").len() < 8 * MAX_TEXT, "{} bytes", format!("{read:?}").len());
+        let event = v1::Event { unit: "root".into(), reason: long(), message: long(), ..Default::default() };
+        assert!(report::Event::try_from(event.clone()).unwrap().message.len() < 2 * MAX_TEXT);
+        // A name that long is nobody's.
+        for bad in [
+            v1::UnitReport { unit: format!("kustomization/x/{}", "a".repeat(MAX_NAME)), ..unit.clone() },
+            v1::UnitReport {
+                findings: vec![v1::Finding { object: object(long()), ..Default::default() }],
+                ..unit.clone()
+            },
+            v1::UnitReport { phase: long(), ..unit },
+        ] {
+            assert!(report::UnitReport::try_from(bad).unwrap_err().to_string().len() < 2 * MAX_NAME);
+        }
+        assert!(report::Event::try_from(v1::Event { object: object(long()), ..event }).is_err());
     }
 
     #[test]

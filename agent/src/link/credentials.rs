@@ -5,7 +5,7 @@
 //!   at 2/3 of its life, when asked, or when refused ─► Renew(CSR) ─► certificate … ─► disk
 //! ```
 //!
-//! Renewal goes over a connection without client certificate, so an agent that was away past its certificate's end
+//! Renewal works over a connection without client certificate too, so an agent that was away past its certificate's end
 //! comes back by its key.
 
 use std::sync::{Arc, Mutex};
@@ -80,7 +80,7 @@ pub struct Credentials {
     current: Mutex<Current>,
     /// With the agent's certificate: for the stream.
     tls: Arc<ClientTls>,
-    /// Without: for renewal.
+    /// Without: for renewal where the certificate does not serve.
     anonymous: Arc<ClientTls>,
     /// One renewal at a time.
     renewing: tokio::sync::Mutex<()>,
@@ -263,6 +263,29 @@ impl Credentials {
         self.renewals.subscribe()
     }
 
+    /// Asks with the certificate as long as it is good: the hub keeps room for who shows one. It may be of a CA that the hub
+    /// has dropped, or ended by the hub's clock; the key alone is enough then.
+    async fn ask_for_renewal(
+        &self,
+        old: &Enrolment,
+        request: v1::RenewRequest,
+    ) -> Result<v1::Credentials, CredentialsError> {
+        if !self.expired() {
+            let shown = async {
+                let mut client = client(self.tls.clone(), old.addresses.clone()).await?;
+                call(client.renew(request.clone())).await
+            };
+            match shown.await {
+                Err(error) if !error.is_refusal() => {
+                    tracing::debug!("no renewal with the certificate shown: {}", chain(&error));
+                }
+                answered => return answered,
+            }
+        }
+        let mut client = client(self.anonymous.clone(), old.addresses.clone()).await?;
+        call(client.renew(request)).await
+    }
+
     /// Gets a new certificate for the agent's key. Connections go on with the old one.
     pub async fn renew(&self) -> Result<(), CredentialsError> {
         let before = *self.renewals.borrow();
@@ -277,8 +300,7 @@ impl Credentials {
             csr: self.key.request()?.into(),
             cluster_uid: old.cluster_uid.clone(),
         };
-        let mut client = client(self.anonymous.clone(), old.addresses.clone()).await?;
-        let answer = call(client.renew(request)).await?;
+        let answer = self.ask_for_renewal(&old, request).await?;
         self.heard(answer.now);
         let new = read(answer, &old.cluster_uid, &self.key, &old.addresses)?;
         if new.cluster != old.cluster {

@@ -12,6 +12,8 @@ use flotilla_runtime::token::TokenSecret;
 use http::{HeaderMap, StatusCode, header};
 
 use super::error::ApiError;
+use super::logins::Logins;
+use super::server::Peer;
 use crate::metrics::RequestLabels;
 use crate::state::{Hub, blocking};
 use crate::store::{ApiTokenRecord, AuditRecord, FIRST_TOKEN_CLAIM, Records, StoreError};
@@ -48,6 +50,7 @@ fn secret_of(text: &str) -> Option<TokenSecret> {
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) hub: Arc<Hub>,
+    pub(crate) logins: Arc<Logins>,
     /// `None`: anybody.
     pub(crate) role: Option<Role>,
     pub(crate) route: &'static str,
@@ -56,9 +59,19 @@ pub(crate) struct Guard {
 /// Lets a request pass if its token has the route's role, and counts it.
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let method = request.method().to_string();
-    let response = match authorise(&guard, request.headers()).await {
+    let from = request.extensions().get::<Peer>().map(|peer| peer.address);
+    let authorised = authorise(&guard, request.headers()).await.map_err(|error| {
+        if error.status() == StatusCode::UNAUTHORIZED {
+            return guard.logins.failed(&guard.hub.metrics, from, error);
+        }
+        error
+    });
+    let response = match authorised {
         Ok(caller) => {
             if let Some(caller) = caller {
+                if let Some(peer) = request.extensions().get::<Peer>() {
+                    peer.place.prove(&caller.name);
+                }
                 request.extensions_mut().insert(caller);
             }
             next.run(request).await

@@ -268,12 +268,7 @@ pub(super) async fn revoke(
     enrolled(&hub, &name).await?;
     let audit = caller.audit(&hub, "cluster.revoke", &name);
     let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
-    blocking(move || {
-        shared.records.change_cluster(&cluster, Some(&audit), |record| {
-            record.revoked_at.get_or_insert(now);
-        })
-    })
-    .await?;
+    blocking(move || shared.records.revoke_cluster(&cluster, now, &audit)).await?;
     hub.sessions.cut(&name, EndReason::Revoked);
     hub.changes.cluster(&name);
     Ok(done(format!("cluster {name} is revoked; what it runs stays there")))

@@ -42,6 +42,14 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, error)
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.error
+    }
+
     /// For what is the hub's own fault; the log has the rest.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let text = chain(error);

@@ -79,9 +79,9 @@ pub(super) async fn events(
     let limit = Paging { limit: filter.limit, after: None }.limit();
     let since = filter.since.unwrap_or(i64::MIN);
     let mut events = of_sources(&hub, &filter);
-    hub.sessions.for_each(|name, view| {
+    for (name, view) in hub.sessions.views() {
         if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
-            return;
+            continue;
         }
         let of_cluster = view.events.iter().rev().map(|event| Event {
             cluster: name.to_string(),
@@ -95,7 +95,7 @@ pub(super) async fn events(
         let is_meant = |event: &Event| filter.unit.as_ref().is_none_or(|wanted| *wanted == event.unit);
         // No more of one cluster than of all.
         events.extend(of_cluster.filter(is_meant).take(limit));
-    });
+    }
     events.retain(|event| event.at >= since);
     // Stable: within a second, and a cluster, the newest stays first.
     events.sort_by_key(|event| std::cmp::Reverse(event.at));

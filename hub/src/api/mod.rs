@@ -5,12 +5,15 @@
 //!                                     └─► openapi                           show: facts to JSON, pure
 //! ```
 
+mod activity;
 mod admin;
 mod adopt;
 mod auth;
 mod clusters;
 mod error;
 mod fleet;
+mod health;
+mod logins;
 mod openapi;
 mod routes;
 mod secrets;
@@ -21,5 +24,6 @@ mod system;
 mod units;
 
 pub use auth::{FirstTokenError, first_token};
+pub use health::serve_health;
 pub use routes::router;
 pub use server::serve;

@@ -14,6 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::{Guard, guard};
 use super::error::ApiError;
+use super::logins::Logins;
 use super::{admin, adopt, clusters, fleet, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
@@ -308,8 +309,9 @@ pub(super) fn routes() -> Vec<Route> {
 /// The whole API.
 pub fn router(hub: Arc<Hub>) -> Router {
     let mut router = Router::new();
+    let logins = Arc::new(Logins::default());
     for route in routes() {
-        let state = Guard { hub: hub.clone(), role: route.role, route: route.path };
+        let state = Guard { hub: hub.clone(), logins: logins.clone(), role: route.role, route: route.path };
         router = router.route(route.path, route.handler.layer(from_fn_with_state(state, guard)));
     }
     router

@@ -1,6 +1,7 @@
 //! From what the hub knows to what people see. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use flotilla_core::report::{Drift, Kept, Phase, UnitReport};
 use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
@@ -18,7 +19,7 @@ use crate::view::ClusterFacts;
 pub(crate) struct Known {
     pub(crate) facts: Option<ClusterFacts>,
     pub(crate) record: Option<ClusterRecord>,
-    pub(crate) view: Option<ClusterView>,
+    pub(crate) view: Option<Arc<ClusterView>>,
     pub(crate) published: Option<Published>,
     pub(crate) suspensions: Suspensions,
     /// A join token is out.
@@ -79,6 +80,12 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         shown.healthy = view.healthy.map(|digest| digest.to_string());
         shown.refused = view.refused.clone();
         shown.agent_problems = view.problems.clone();
+        if view.left_out() > 0 {
+            shown.agent_problems.push(format!(
+                "the agent tells more than the hub keeps of one cluster: {} units are not shown",
+                view.left_out()
+            ));
+        }
     }
     shown
 }
@@ -141,7 +148,7 @@ fn is_gone(id: &UnitId, known: &Known) -> bool {
 pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
     let facts = known.facts.as_ref().and_then(|facts| facts.units.get(id));
     let entry = known.published.as_ref().and_then(|published| published.state.units().get(id));
-    let report = known.view.as_ref().and_then(|view| view.units.get(id));
+    let report = known.view.as_ref().and_then(|view| view.units.get(id)).map(Arc::as_ref);
     let manifest = match entry {
         Some(UnitEntry::Present(manifest)) => Some(manifest),
         _ => None,

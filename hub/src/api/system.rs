@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -43,6 +44,36 @@ struct SyncLabel {
     state: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Port {
+    port: String,
+}
+
+/// The connections of both ports.
+fn ports(hub: &Hub, registry: &mut Registry) {
+    let open = Family::<Port, Gauge>::default();
+    let unproven = Family::<Port, Gauge>::default();
+    let turned_away = Family::<Port, Counter>::default();
+    for (places, port) in hub.ports.get().into_iter().flatten().zip(["agents", "people"]) {
+        let counts = places.counts();
+        let port = Port { port: port.to_owned() };
+        open.get_or_create(&port).set((counts.proven + counts.unproven) as i64);
+        unproven.get_or_create(&port).set(counts.unproven as i64);
+        turned_away.get_or_create(&port).inc_by(counts.evicted + counts.refused);
+    }
+    registry.register("flotilla_connections", "Open connections", open);
+    registry.register(
+        "flotilla_connections_unproven",
+        "Open connections without a certificate or a good token",
+        unproven,
+    );
+    registry.register(
+        "flotilla_connections_turned_away",
+        "Connections that were closed for want of room",
+        turned_away,
+    );
+}
+
 pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, ApiError> {
     let snapshot = Snapshot::of(&hub).await?;
     let mut registry = Registry::default();
@@ -76,6 +107,7 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Api
     let connected = Gauge::<i64>::default();
     connected.set(hub.sessions.connected() as i64);
     registry.register("flotilla_agents_connected", "Agents that are connected", connected);
+    ports(&hub, &mut registry);
     let sources = Gauge::<i64>::default();
     sources.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
     registry.register("flotilla_sources_failing", "Sources that could not be read", sources);

@@ -9,6 +9,9 @@ use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
 use flotilla_core::{ClusterName, Generation};
 use flotilla_proto::v1::{self, request};
+use flotilla_runtime::limits::Bucket;
+use flotilla_runtime::tls::PeerIdentity;
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
@@ -17,15 +20,17 @@ use super::leaving::Leaving;
 use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError, ReportFact};
 use super::registry::{Answered, Command, EndReason, Seat};
 use crate::desired::KnownUnit;
-use crate::limits::Bucket;
 use crate::state::{Hub, blocking};
 use crate::store::{HistoryRecord, Records, StoreError};
 
 /// Messages that wait for the network at most.
 pub(super) const OUTBOX: usize = 8;
-/// Messages of one agent: so many at once, and so many a second. More wait in the network.
+/// Messages of one agent: so many at once, and so many a second. More wait in the network. A large one counts for
+/// several: by its bytes, and by the units and events in it, which take more room here than there.
 const BURST: u32 = 400;
 const PER_SECOND: u32 = 100;
+const BYTES_OF_ONE: usize = 16 << 10;
+const PARTS_OF_ONE: usize = 200;
 /// Heartbeats that may be missing before the agent counts as gone.
 const MISSED_HEARTBEATS: u32 = 3;
 
@@ -38,6 +43,10 @@ pub(super) enum SessionError {
     Protocol(#[from] ProtocolError),
     #[error("nothing came from the agent for {0:?}")]
     Silent(Duration),
+    #[error("the agent has read nothing for {0:?}")]
+    Unread(Duration),
+    #[error("the certificate that the agent showed has ended, or its CA was removed")]
+    Certificate,
     #[error("the hub's store failed")]
     Store(#[from] StoreError),
     #[error("ended by the hub: {0:?}")]
@@ -48,7 +57,9 @@ impl SessionError {
     fn status(&self) -> Status {
         let text = flotilla_runtime::tasks::chain(self);
         match self {
-            Self::Stream(_) | Self::Silent(_) => Status::unavailable(text),
+            Self::Stream(_) | Self::Silent(_) | Self::Unread(_) => Status::unavailable(text),
+            // Not a refusal: the agent comes again with its newest certificate.
+            Self::Certificate => Status::aborted(text),
             Self::Protocol(_) => Status::invalid_argument(text),
             Self::Store(_) => Status::internal(text),
             Self::Ended(EndReason::Replaced) => {
@@ -64,6 +75,7 @@ impl SessionError {
 pub(super) struct Session {
     pub hub: Arc<Hub>,
     pub cluster: ClusterName,
+    pub peer: Arc<PeerIdentity>,
     pub seat: Seat,
     pub hello: v1::Hello,
     pub agent: AgentState,
@@ -74,7 +86,7 @@ pub(super) struct Session {
 impl Session {
     /// Runs until either side ends it.
     pub(super) async fn run(self) -> Result<(), SessionError> {
-        let Self { hub, cluster, mut seat, hello, agent, inbound, outbox } = self;
+        let Self { hub, cluster, peer, mut seat, hello, agent, inbound, outbox } = self;
         let (id, now) = (seat.id, hub.now());
         hub.sessions.note(&cluster, id, |view| {
             view.connect(now, &hello.agent_version, &hello.kubernetes_version);
@@ -111,6 +123,7 @@ impl Session {
                 let mut live = Live {
                     hub: hub.clone(),
                     cluster: cluster.clone(),
+                    peer,
                     id,
                     machine,
                     leaving: Leaving::default(),
@@ -143,6 +156,7 @@ impl Session {
 struct Live {
     hub: Arc<Hub>,
     cluster: ClusterName,
+    peer: Arc<PeerIdentity>,
     id: u64,
     machine: Machine,
     leaving: Leaving,
@@ -175,6 +189,8 @@ impl Live {
         let mut heard = Instant::now();
         let mut rate = Bucket::new(BURST, PER_SECOND);
         let mut read_at = Instant::now();
+        // Since when a message waits for the agent to read.
+        let mut unread: Option<Instant> = None;
         loop {
             if let Some(above) = self.machine.wants_generation() {
                 self.raise_generation(above).await?;
@@ -187,7 +203,7 @@ impl Live {
                 message = next_message(&mut inbound, read_at) => match message {
                     Ok(Some(message)) => {
                         heard = Instant::now();
-                        read_at = heard + rate.take();
+                        read_at = heard + rate.take_many(cost(&message));
                         hub.metrics.messages_in.inc();
                         let (now, hub_time) = (self.elapsed(), hub.now());
                         hub.sessions.seen(&self.cluster, self.id, hub_time);
@@ -208,9 +224,13 @@ impl Live {
                 }
                 Ok(()) = trust.changed() => {
                     let trust = trust.borrow_and_update().clone();
+                    // A CA may have been removed.
+                    if !hub.authority.agents_tls().vouches_for(&self.peer) {
+                        return Err(SessionError::Certificate);
+                    }
                     self.machine.push_trust(trust);
                 }
-                Some(Command { kind, answer }) = seat.commands.recv() => {
+                Some(Command { kind, answer }) = seat.commands.recv(), if self.machine.takes_requests() => {
                     // Who gave up waiting has dropped the other end.
                     self.pending.retain(|_, answer| !answer.is_closed());
                     let request = self.machine.push_request(kind);
@@ -218,6 +238,7 @@ impl Live {
                 }
                 permit = outbox.reserve(), if self.machine.has_output() => {
                     let Ok(permit) = permit else { return Ok(()) };
+                    unread = None;
                     if let Some(message) = self.machine.next(|body| hub.bodies.encode(body)) {
                         hub.metrics.messages_out.inc();
                         permit.send(Ok(message));
@@ -226,6 +247,16 @@ impl Live {
                 now = tick.tick() => {
                     if now.duration_since(heard) > silence {
                         return Err(SessionError::Silent(silence));
+                    }
+                    if hub.clock.now() >= self.peer.certificate.not_after {
+                        return Err(SessionError::Certificate);
+                    }
+                    match unread.filter(|_| self.machine.has_output()) {
+                        Some(since) if now.duration_since(since) > silence => {
+                            return Err(SessionError::Unread(silence));
+                        }
+                        Some(_) => {}
+                        None => unread = self.machine.has_output().then_some(now),
                     }
                     let now = self.elapsed();
                     self.machine.tick(now);
@@ -334,6 +365,18 @@ impl Live {
         .await?;
         Ok(())
     }
+}
+
+/// For how many messages one counts.
+fn cost(message: &v1::AgentMessage) -> u32 {
+    use v1::agent_message::Message;
+    let parts = match &message.message {
+        Some(Message::Report(report)) => report.units.len() + report.events.len() + report.gone.len(),
+        Some(Message::Units(units)) => units.units.len(),
+        Some(Message::Need(need)) => need.bodies.len(),
+        _ => 0,
+    };
+    (1 + message.encoded_len() / BYTES_OF_ONE + parts / PARTS_OF_ONE) as u32
 }
 
 /// Replaces what is known of the agent's units. What it does not say of one that it holds stays as it was known, and

@@ -1,7 +1,7 @@
 //! Joining and renewing: what an agent must show, and what it gets. Blocking, without a network.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
 use flotilla_proto::v1;
@@ -34,6 +34,13 @@ pub(super) enum Refusal {
     Text(&'static str),
     #[error("'{0}' names no cluster")]
     Name(String),
+    /// To somebody who has not shown a certificate: the same words whatever it is, so that nobody learns which clusters
+    /// there are, and which were revoked.
+    #[error(
+        "no certificate of '{0}' is renewed for this key: the cluster was deleted, revoked or taken over by another \
+         agent, or never joined; the hub's `flotilla get clusters` says which"
+    )]
+    NotRenewed(String),
     #[error("cluster {0} is not enrolled here: it was deleted, or never joined; join again with a new token")]
     NotEnrolled(ClusterName),
     #[error("cluster {0} was revoked")]
@@ -54,6 +61,11 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the hub is to blame.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_))
+    }
+
     pub(super) fn status(&self) -> Status {
         let text = flotilla_runtime::tasks::chain(self);
         match self {
@@ -62,6 +74,7 @@ impl Refusal {
             Self::NoCertificate => Status::unauthenticated(text),
             Self::Enrol(_)
             | Self::NotEnrolled(_)
+            | Self::NotRenewed(_)
             | Self::Revoked(_)
             | Self::OtherKey(_)
             | Self::TooLate { .. }
@@ -74,15 +87,25 @@ fn text(what: &'static str, value: &str) -> Result<(), Refusal> {
     if value.is_empty() || value.len() > MAX_TEXT { Err(Refusal::Text(what)) } else { Ok(()) }
 }
 
+fn secret(request: &v1::EnrolRequest) -> Result<TokenSecret, Refusal> {
+    let text = URL_SAFE_NO_PAD.encode(&request.secret);
+    TokenSecret::decode(&text).ok_or(Refusal::Secret)
+}
+
+/// Whether the hub made the request's token; cheap, and before anything else.
+pub(super) fn known_token(hub: &Hub, request: &v1::EnrolRequest) -> Result<(), Refusal> {
+    let token = hub.records.join_token(secret(request)?.hash())?;
+    token.map(|_| ()).ok_or(Refusal::Enrol(EnrolError::UnknownToken))
+}
+
 /// Trades a join token for a certificate.
 pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credentials, Refusal> {
     text("cluster_uid", &request.cluster_uid)?;
-    let secret = STANDARD.encode(&request.secret);
-    let secret = TokenSecret::decode(&to_url_safe(&secret)).ok_or(Refusal::Secret)?;
+    let secret = secret(request)?;
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
     let public_key = STANDARD.encode(csr.public_key());
     let now = hub.now();
-    let (cluster, _) = hub.records.enrol(secret.hash(), &public_key, now, |token| ClusterRecord {
+    let (cluster, record) = hub.records.enrol(secret.hash(), &public_key, now, |token| ClusterRecord {
         public_key: public_key.clone(),
         sealing_key: STANDARD.encode(&request.sealing_key),
         uid: request.cluster_uid.clone(),
@@ -91,6 +114,10 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
         labels: token.labels.clone(),
         ..ClusterRecord::default()
     })?;
+    // Asked again with the same key, it is the cluster that it was.
+    if record.uid != request.cluster_uid {
+        return Err(Refusal::OtherCluster(cluster));
+    }
     // An agent whose place was taken must not go on with its stream.
     hub.sessions.cut(&cluster, super::EndReason::Replaced);
     hub.changes.cluster(&cluster);
@@ -98,18 +125,37 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     issue(hub, &csr, &cluster)
 }
 
-/// A new certificate for the enrolled key.
-pub(super) fn renew(hub: &Hub, request: &v1::RenewRequest) -> Result<v1::Credentials, Refusal> {
-    let cluster: ClusterName = request.cluster.parse().map_err(|_| Refusal::Name(request.cluster.clone()))?;
+/// A request for a certificate whose sender holds the enrolled key.
+#[derive(Debug)]
+pub(super) struct Proof {
+    pub cluster: ClusterName,
+    csr: Csr,
+}
+
+/// Whether a renewal's sender holds the key of the cluster that it names, and may have a certificate.
+pub(super) fn prove(hub: &Hub, request: &v1::RenewRequest) -> Result<Proof, Refusal> {
+    let name: String = request.cluster.chars().take(MAX_TEXT).collect();
+    let not_renewed = || Refusal::NotRenewed(name.clone());
+    let cluster: ClusterName = request.cluster.parse().map_err(|_| Refusal::Name(name.clone()))?;
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
-    let record = hub.records.cluster(&cluster)?.ok_or_else(|| Refusal::NotEnrolled(cluster.clone()))?;
-    check(&record, &cluster, &csr.public_key(), &request.cluster_uid)?;
+    let record = hub.records.cluster(&cluster)?.ok_or_else(not_renewed)?;
+    match check(&record, &cluster, &csr.public_key(), &request.cluster_uid) {
+        Ok(()) => {}
+        // The key was the right one.
+        Err(refusal @ Refusal::OtherCluster(_)) => return Err(refusal),
+        Err(_) => return Err(not_renewed()),
+    }
     let grace = hub.settings.renew_grace.as_secs();
     if hub.now() - record.certificate.expires_at > grace as Timestamp {
         return Err(Refusal::TooLate { cluster, days: grace / 86_400 });
     }
+    Ok(Proof { cluster, csr })
+}
+
+/// A new certificate for the enrolled key.
+pub(super) fn renew(hub: &Hub, proof: &Proof) -> Result<v1::Credentials, Refusal> {
     hub.metrics.renewals.inc();
-    issue(hub, &csr, &cluster)
+    issue(hub, &proof.csr, &proof.cluster)
 }
 
 fn issue(hub: &Hub, csr: &Csr, cluster: &ClusterName) -> Result<v1::Credentials, Refusal> {
@@ -186,8 +232,4 @@ fn adopt(hub: &Hub, cluster: &ClusterName, peer: &PeerIdentity, uid: &str) -> Re
         .detail("it joined after the backup that this hub was restored from");
     hub.records.adopt_cluster(cluster, &record, &audit)?;
     Ok(record)
-}
-
-fn to_url_safe(base64: &str) -> String {
-    base64.trim_end_matches('=').replace('+', "-").replace('/', "_")
 }

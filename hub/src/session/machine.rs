@@ -29,6 +29,8 @@ pub(crate) const KEEP_STATES: usize = 4;
 const MAX_NEEDS: usize = 100_000;
 /// A manifest in flight without any sign of the agent working on it for so long is given up for a newer one.
 const STALLED_SECONDS: u64 = 60;
+/// Messages that wait for the agent to read them before requests wait elsewhere.
+const MAX_CONTROL: usize = 64;
 /// How often in a row an agent may fail to build a state before the session ends.
 const MAX_FAILURES: u32 = 5;
 /// A state that the agent refused is sent again after this time: its disk may have been full.
@@ -68,7 +70,7 @@ pub(crate) struct AckFact {
     pub in_memory: bool,
 }
 
-/// A report in the domain's types; what could not be read is in `invalid`.
+/// A report in the domain's types; the first that could not be read is in `invalid`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReportFact {
     pub complete: bool,
@@ -79,7 +81,7 @@ pub(crate) struct ReportFact {
     pub events: Vec<Event>,
     /// `None`: as before.
     pub problems: Option<Vec<String>>,
-    pub invalid: Vec<Invalid>,
+    pub invalid: Option<Invalid>,
 }
 
 /// A message that ends the session.
@@ -198,6 +200,11 @@ impl Machine {
     pub(crate) fn push_trust(&mut self, trust: v1::Trust) {
         self.control.retain(|message| !matches!(message, hub_message::Message::Trust(_)));
         self.control.push_back(hub_message::Message::Trust(trust));
+    }
+
+    /// Whether there is room for another request.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.control.len() < MAX_CONTROL
     }
 
     /// Queues a request; its answer is a [`Fact::Answer`] with the same number.
@@ -475,19 +482,19 @@ fn read_report(report: v1::Report) -> Result<ReportFact, ProtocolError> {
     for unit in report.units {
         match UnitReport::try_from(unit) {
             Ok(unit) => fact.units.push(unit),
-            Err(invalid) => fact.invalid.push(invalid),
+            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
         }
     }
     for unit in report.gone {
         match convert::parsed("report.gone", &unit) {
             Ok(unit) => fact.gone.push(unit),
-            Err(invalid) => fact.invalid.push(invalid),
+            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
         }
     }
     for event in report.events {
         match Event::try_from(event) {
             Ok(event) => fact.events.push(event),
-            Err(invalid) => fact.invalid.push(invalid),
+            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
         }
     }
     Ok(fact)

@@ -1,13 +1,14 @@
 //! Agents: how they join, and the stream that each keeps open.
 //!
 //! ```text
-//! enrolment  (tokens, certificates) ─┐
-//! service    (gRPC over TLS) ────────┼─ driver (one task a session) ─ machine (the protocol, pure) ─ delta
-//! registry   (who is there, views) ──┘
+//! service (gRPC over TLS) ─► door (how often) ─► enrolment (tokens, certificates)
+//!      └──► driver (one task a session) ─► machine (the protocol, pure) ─► delta
+//!              └──► registry (who is there, views)
 //! ```
 
 mod cluster;
 mod delta;
+mod door;
 mod driver;
 mod encoded;
 mod enrolment;

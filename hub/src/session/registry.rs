@@ -33,10 +33,22 @@ struct Slots {
 
 #[derive(Debug, Default)]
 struct Slot {
-    view: ClusterView,
+    cell: Arc<Mutex<Cell>>,
     session: Option<Handle>,
     /// States that the last session sent, as bases for the next.
     recent: Vec<Published>,
+}
+
+/// One cluster's view, with a lock of its own: what one agent tells, however much, holds up nobody else's.
+#[derive(Debug, Default)]
+struct Cell {
+    view: Arc<ClusterView>,
+    /// The session that may change it.
+    session: u64,
+}
+
+fn lock(cell: &Mutex<Cell>) -> MutexGuard<'_, Cell> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -126,6 +138,7 @@ impl Sessions {
         slots.next_id += 1;
         let id = slots.next_id;
         let slot = slots.clusters.entry(cluster.clone()).or_default();
+        lock(&slot.cell).session = id;
         if let Some(old) = slot.session.replace(Handle { id, commands: sender, end: end.clone() }) {
             old.end.now(EndReason::Replaced);
         }
@@ -139,41 +152,49 @@ impl Sessions {
         if slot.session.as_ref().is_some_and(|session| session.id == id) {
             slot.session = None;
             slot.recent = recent;
-            slot.view.disconnect(reason);
+            let cell = slot.cell.clone();
             drop(slots);
+            Arc::make_mut(&mut lock(&cell).view).disconnect(reason);
             self.changes.cluster(cluster);
         }
     }
 
+    fn cell(&self, cluster: &ClusterName) -> Option<Arc<Mutex<Cell>>> {
+        self.slots().clusters.get(cluster).map(|slot| slot.cell.clone())
+    }
+
     /// Changes the cluster's view, if this session still has the place.
     pub(super) fn note(&self, cluster: &ClusterName, id: u64, note: impl FnOnce(&mut ClusterView)) {
-        let mut slots = self.slots();
-        let Some(slot) = slots.clusters.get_mut(cluster) else { return };
-        if slot.session.as_ref().is_some_and(|session| session.id == id) {
-            note(&mut slot.view);
-            drop(slots);
+        let Some(cell) = self.cell(cluster) else { return };
+        let mut cell = lock(&cell);
+        if cell.session == id {
+            note(Arc::make_mut(&mut cell.view));
+            drop(cell);
             self.changes.cluster(cluster);
         }
     }
 
     /// A sign of life, which is no change for anybody who watches.
     pub(super) fn seen(&self, cluster: &ClusterName, id: u64, at: Timestamp) {
-        let mut slots = self.slots();
-        if let Some(slot) = slots.clusters.get_mut(cluster)
-            && slot.session.as_ref().is_some_and(|session| session.id == id)
-        {
-            slot.view.last_seen = Some(at);
+        let Some(cell) = self.cell(cluster) else { return };
+        let mut cell = lock(&cell);
+        if cell.session == id {
+            Arc::make_mut(&mut cell.view).last_seen = Some(at);
         }
     }
 
     /// What the cluster's agent told; `None` if it never called.
-    pub fn view(&self, cluster: &ClusterName) -> Option<ClusterView> {
-        self.slots().clusters.get(cluster).map(|slot| slot.view.clone())
+    pub fn view(&self, cluster: &ClusterName) -> Option<Arc<ClusterView>> {
+        let cell = self.cell(cluster)?;
+        let view = lock(&cell).view.clone();
+        Some(view)
     }
 
-    /// Reads every cluster's view without copying it.
-    pub fn for_each(&self, mut read: impl FnMut(&ClusterName, &ClusterView)) {
-        self.slots().clusters.iter().for_each(|(name, slot)| read(name, &slot.view));
+    /// Every cluster's view.
+    pub fn views(&self) -> Vec<(ClusterName, Arc<ClusterView>)> {
+        let cells: Vec<_> =
+            self.slots().clusters.iter().map(|(name, slot)| (name.clone(), slot.cell.clone())).collect();
+        cells.into_iter().map(|(name, cell)| (name, lock(&cell).view.clone())).collect()
     }
 
     /// How many agents are connected.

@@ -1,7 +1,7 @@
 //! The gRPC services on one TLS port: Enrolment for everybody, Fleet for agents with a certificate.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use flotilla_proto::convert;
 use flotilla_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use flotilla_proto::v1::fleet_server::{Fleet, FleetServer};
 use flotilla_proto::v1::{self, agent_message::Message};
+use flotilla_runtime::limits::Rates;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction};
 use flotilla_runtime::tls::{Acceptor, PeerIdentity, ServerStream};
 use futures::StreamExt;
@@ -22,19 +23,23 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::door::{Door, Peer};
 use super::driver::{OUTBOX, Session};
 use super::enrolment::{self, Refusal};
 use super::machine::AgentState;
-use crate::limits::Bucket;
 use crate::state::{Hub, blocking};
 
 /// How long an agent may take to say Hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
-/// Enrolments and renewals of all agents together: so many at once, and so many a second.
-const ENROL_BURST: u32 = 500;
-const ENROL_PER_SECOND: u32 = 200;
 /// The most calls that one connection may have open.
 const MAX_CALLS: u32 = 4;
+/// Bytes of a call's headers.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Bytes of one connection that the hub has not looked at yet.
+const WINDOW: u32 = 256 << 10;
+/// Streams of one cluster: so many at once, and so many a second.
+const STREAMS_BURST: u32 = 30;
+const STREAMS_PER_SECOND: f64 = 1.0;
 
 /// The server failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +53,9 @@ const SESSION: Policy =
 /// Serves agents until shutdown.
 pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> {
     let service = Service {
-        enrolments: Arc::new(Mutex::new(Bucket::new(ENROL_BURST, ENROL_PER_SECOND))),
         hub: hub.clone(),
+        door: Arc::new(Door::default()),
+        streams: Arc::new(Rates::new(STREAMS_BURST, STREAMS_PER_SECOND)),
     };
     let enrolment = EnrolmentServer::new(service.clone())
         .max_decoding_message_size(64 << 10)
@@ -64,8 +70,11 @@ pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> 
         .max_concurrent_streams(MAX_CALLS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(512 << 10)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(20))
+        .http2_max_local_error_reset_streams(Some(20))
+        .initial_stream_window_size(WINDOW / 2)
+        .initial_connection_window_size(WINDOW)
         .add_service(enrolment)
         .add_service(fleet)
         .serve_with_incoming_shutdown(
@@ -79,40 +88,25 @@ pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> 
 #[derive(Clone)]
 struct Service {
     hub: Arc<Hub>,
-    enrolments: Arc<Mutex<Bucket>>,
+    door: Arc<Door>,
+    streams: Arc<Rates<flotilla_core::ClusterName>>,
 }
 
-impl Service {
-    fn limit(&self) -> Result<(), Status> {
-        let mut bucket = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
-        if bucket.try_take() {
-            Ok(())
-        } else {
-            Err(Status::resource_exhausted("too many agents join or renew at once; try again in a moment"))
-        }
-    }
-}
-
-/// Logs a refusal and makes it the call's status.
-fn refused(what: &str, refusal: &Refusal) -> Status {
-    tracing::warn!("{what} refused: {}", flotilla_runtime::tasks::chain(refusal));
-    refusal.status()
+fn peer_of<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::internal("the hub does not know where this call comes from"))
 }
 
 #[tonic::async_trait]
 impl Enrolment for Service {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Credentials>, Status> {
-        self.limit()?;
-        let (hub, request) = (self.hub.clone(), request.into_inner());
-        let result = blocking(move || enrolment::enrol(&hub, &request)).await;
-        result.map(Response::new).map_err(|refusal| refused("enrolment", &refusal))
+        let peer = peer_of(&request)?;
+        self.door.enrol(&self.hub, &peer, request.into_inner()).await.map(Response::new)
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::Credentials>, Status> {
-        self.limit()?;
-        let (hub, request) = (self.hub.clone(), request.into_inner());
-        let result = blocking(move || enrolment::renew(&hub, &request)).await;
-        result.map(Response::new).map_err(|refusal| refused("renewal", &refusal))
+        let peer = peer_of(&request)?;
+        self.door.renew(&self.hub, &peer, request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -124,8 +118,17 @@ impl Fleet for Service {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0.clone());
-        let peer = peer.ok_or_else(|| refused("stream", &Refusal::NoCertificate))?;
+        let peer = peer_of(&request)?;
+        let Some(peer) = peer.identity.clone() else {
+            return Err(self.door.refused("stream", &peer, &Refusal::NoCertificate));
+        };
+        let cluster: flotilla_core::ClusterName =
+            peer.cluster.parse().map_err(|_| Status::invalid_argument("the certificate names no cluster"))?;
+        if !self.streams.try_take(cluster) {
+            return Err(Status::resource_exhausted(
+                "this cluster opens too many streams; try again in a moment",
+            ));
+        }
         let inbound = request.into_inner();
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // The answer's headers go out before the Hello comes in: some clients wait for them.
@@ -152,7 +155,7 @@ async fn open(
         }
     };
     let Greeted { cluster, seat, hello, agent } = session;
-    Session { hub, cluster, seat, hello, agent, inbound, outbox }.run().await
+    Session { hub, cluster, peer, seat, hello, agent, inbound, outbox }.run().await
 }
 
 struct Greeted {
@@ -196,15 +199,11 @@ async fn greet(
 /// A TLS connection, for tonic.
 struct Connection(ServerStream);
 
-/// Who is at the other end of the connection that a request came by.
-#[derive(Clone)]
-struct Peer(Option<Arc<PeerIdentity>>);
-
 impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.0.identity())
+        Peer { identity: self.0.identity(), address: self.0.peer_addr().ip() }
     }
 }
 

@@ -57,14 +57,46 @@ impl Records {
         self.commit(txn, Some(audit)).map(|_| ())
     }
 
+    /// The join token with this secret, used and expired ones too.
+    pub fn join_token(&self, hash: SecretHash) -> Result<Option<JoinTokenRecord>, StoreError> {
+        self.read(&format!("join/{hash}"))
+    }
+
     /// All join tokens, by the hash of their secret.
     pub fn join_tokens(&self) -> Result<Vec<(String, JoinTokenRecord)>, StoreError> {
         self.list("join/")
     }
 
+    /// Revokes a cluster. Join tokens of it that nobody has used are void from then on: they would let their holder take
+    /// its place.
+    pub fn revoke_cluster(
+        &self,
+        name: &ClusterName,
+        now: Timestamp,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let key = cluster_key(name);
+        loop {
+            let Some(old) = self.store.get(&key)? else { return Ok(()) };
+            let mut record: ClusterRecord = super::records::decode(&key, &old)?;
+            record.revoked_at.get_or_insert(now);
+            let mut txn = Txn::default();
+            txn.expect(&key, Some(old));
+            txn.put(&key, encode(&record));
+            for (hash, token) in self.join_tokens()? {
+                if token.cluster == name.as_str() && token.used.is_none() {
+                    txn.remove(format!("join/{hash}"));
+                }
+            }
+            if self.commit(txn, Some(audit))? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+    }
+
     /// Trades a join token for a cluster's record: marks the token used and stores the record, both or
-    /// neither. The same key may come again with its token (its answer was lost). `record` gives the record,
-    /// from the token.
+    /// neither. The same key may come again with its token (its answer was lost), and gets the record of the first time.
+    /// `record` gives the record, from the token.
     pub fn enrol(
         &self,
         secret: SecretHash,
@@ -88,9 +120,11 @@ impl Records {
             if let Some(used) = &token.used {
                 let again = used.public_key == public_key
                     && old.as_ref().is_some_and(|o| o.public_key == public_key && o.revoked_at.is_none());
-                if !again {
-                    return Err(EnrolError::UsedToken);
-                }
+                return match old.filter(|_| again) {
+                    // What was pinned then stays.
+                    Some(old) => Ok((name, old)),
+                    None => Err(EnrolError::UsedToken),
+                };
             } else if old.is_some() && !token.replace {
                 return Err(EnrolError::Enrolled(name));
             }

@@ -68,6 +68,11 @@ async fn join_tokens_work_once_and_in_time() {
     let mut agent = TestAgent::new(&token, hub.clock.clone());
     agent.enrol().await.unwrap();
     agent.enrol().await.expect("the same key may ask again: its answer was lost");
+    let uid = std::mem::replace(&mut agent.uid, "another-cluster".into());
+    let status = agent.enrol().await.unwrap_err();
+    assert!(status.message().contains("another Kubernetes cluster"), "{status}");
+    agent.uid = uid;
+    agent.sync().await.unwrap().welcome().await;
     let mut thief = TestAgent::new(&token, hub.clock.clone());
     let status = thief.enrol().await.unwrap_err();
     assert_eq!(
@@ -138,7 +143,12 @@ async fn an_expired_certificate_opens_nothing_and_is_renewed_by_key_within_the_g
     // Somebody else's key renews nothing.
     let mut thief = TestAgent::new(&agent.token, hub.clock.clone());
     let status = thief.renew().await.unwrap_err();
-    assert!(status.message().contains("the key is not the one"), "{status}");
+    let (code, text) = (status.code(), status.message().to_owned());
+    assert!(code == Code::PermissionDenied && text.contains("is renewed for this key"), "{status}");
+    // Nor does the answer tell which clusters there are.
+    thief.token.cluster = "unheard-of".into();
+    let status = thief.renew().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (code, &*text.replace("staging", "unheard-of")));
     hub.clock.set(SystemTime::now() + 300 * DAY);
     hub.hub().authority.renew_hub().unwrap();
     let status = agent.renew().await.unwrap_err();
@@ -165,11 +175,16 @@ async fn revocation_and_deletion_cut_the_stream_at_once() {
     let mut agent = hub.join("staging").await;
     let mut stream = agent.sync().await.unwrap();
     stream.welcome().await;
+    let replacing = hub.join_token("staging", true).await;
     hub.post("/api/v1/clusters/staging/revoke", Value::Null).await;
     let status = stream.end().await;
     assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "this cluster was revoked"));
     assert_eq!(agent.refused().await.code(), Code::PermissionDenied);
-    assert_eq!(agent.renew().await.unwrap_err().code(), Code::PermissionDenied);
+    let status = agent.renew().await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("is renewed for this key"), "as for any other key: {status}");
+    let status = TestAgent::new(&replacing, hub.clock.clone()).enrol().await.unwrap_err();
+    assert!(status.message().contains("does not know this join token"), "void with the revocation: {status}");
     assert_eq!(hub.get("/api/v1/clusters/staging").await["connection"], "revoked");
 
     let other = hub.join("production").await;
@@ -178,6 +193,27 @@ async fn revocation_and_deletion_cut_the_stream_at_once() {
     hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/clusters/production", Value::Null).await;
     assert_eq!(stream.end().await.message(), "this cluster was deleted");
     assert!(other.refused().await.message().contains("not enrolled here"));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_certificate_and_with_its_ca() {
+    let hub = TestHub::start().await;
+    let agent = hub.join("staging").await;
+    let mut stream = agent.sync().await.unwrap();
+    stream.welcome().await;
+    hub.clock.set(SystemTime::now() + 2 * DAY);
+    let status = stream.end().await;
+    assert!(status.code() == Code::Aborted && status.message().contains("has ended"), "{status}");
+
+    let agent = hub.join("production").await;
+    let mut stream = agent.sync().await.unwrap();
+    stream.welcome().await;
+    hub.post("/api/v1/ca/rotate", Value::Null).await;
+    hub.post("/api/v1/ca/finish", json!({"force": true})).await;
+    let status = stream.end().await;
+    assert!(status.code() == Code::Aborted && status.message().contains("CA was removed"), "{status}");
+    assert_ended_by_tls(&hub, &agent.refused().await);
     hub.stop().await;
 }
 

@@ -2,5 +2,6 @@
 
 mod agents;
 mod people;
+mod ports;
 mod rotation;
 mod support;

@@ -52,7 +52,8 @@ impl TestHub {
 
     pub(crate) async fn start_in(data: &Path, clock: Clock) -> Self {
         let tasks = Tasks::new();
-        let serving = serve::start(data, Options::local(), tasks.clone(), clock.clone()).await.unwrap();
+        let options = Options { health: Some(([127, 0, 0, 1], 0).into()), ..Options::local() };
+        let serving = serve::start(data, options, tasks.clone(), clock.clone()).await.unwrap();
         Self { folder: None, serving, tasks, clock }
     }
 

@@ -214,7 +214,13 @@ impl Acceptor {
                     life: life.map(|life| Box::pin(tokio::time::sleep(life))),
                     stalled: None,
                 };
-                Ok(ServerStream { stream, peer, identity: identity.map(Arc::new), place: Arc::new(place), end })
+                Ok(ServerStream {
+                    stream,
+                    peer,
+                    identity: identity.map(Arc::new),
+                    place: Arc::new(place),
+                    end,
+                })
             };
             let result = tokio::select! {
                 result = tokio::time::timeout(limit, handshake) => {
