@@ -116,7 +116,7 @@ fn a_real_server_gives_commits_to_the_right_key_only() -> Result<()> {
     ensure!(fetch(&mut repo)? == second);
 
     // What a hub does: it looks at the address itself, and the host's key is still known by the name and port.
-    let mut pinned = server.clone_with(&remote, "person", "known")?.spec().clone();
+    let mut pinned = repo.spec().clone();
     for (n, (allowed, fetched)) in [(Some("127.0.0.1"), true), (None, false)].into_iter().enumerate() {
         pinned.reach = Reach::Public(allowed.map(str::parse).transpose()?.into_iter().collect());
         let got = fetch(&mut GitRepo::open(tmp.path().join(format!("pinned-{n}")), pinned.clone())?);
