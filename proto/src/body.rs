@@ -106,7 +106,7 @@ pub fn decode(encoding: i32, data: &Bytes, size: usize, base: Option<&[u8]>) -> 
         Ok(Encoding::Plain) => data.clone(),
         Ok(Encoding::Zstd) => decompress(data, size, None)?,
         Ok(Encoding::ZstdAgainstBase) => decompress(data, size, Some(base.ok_or(DecodeError::NoBase)?))?,
-        Err(_) => return Err(DecodeError::Encoding(encoding)),
+        Ok(Encoding::Unspecified) | Err(_) => return Err(DecodeError::Encoding(encoding)),
     };
     if body.len() == size { Ok(body) } else { Err(DecodeError::Size { expected: size, found: body.len() }) }
 }

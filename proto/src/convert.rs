@@ -94,6 +94,9 @@ impl TryFrom<&v1::Removal> for Removal {
         let policy = v1::removal::Policy::try_from(removal.policy)
             .map_err(|_| Invalid::new("removal.policy", format!("{} is unknown", removal.policy)))?;
         let policy = match policy {
+            v1::removal::Policy::Unspecified => {
+                return Err(Invalid::new("removal.policy", "it is not set"));
+            }
             v1::removal::Policy::MirrorPrune => DeletionPolicy::MirrorPrune,
             v1::removal::Policy::Delete => DeletionPolicy::Delete,
             v1::removal::Policy::WaitForTermination => DeletionPolicy::WaitForTermination,
@@ -292,6 +295,29 @@ impl TryFrom<v1::Event> for report::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_was_left_out_means_something() {
+        // An enum that reads as one of its meanings where the sender said nothing would be a decision that nobody made.
+        assert_eq!(v1::Removal::default().policy(), v1::removal::Policy::Unspecified);
+        assert_eq!(v1::Body::default().encoding(), v1::body::Encoding::Unspecified);
+        assert_eq!(v1::Ack::default().level(), v1::ack::Level::Unspecified);
+        assert_eq!(v1::Adopt::default().origin(), v1::adopt::Origin::Unspecified);
+        assert_eq!(v1::Adopt::default().action(), v1::adopt::Action::Unspecified);
+        assert_eq!(v1::Answer::default().outcome(), v1::answer::Outcome::Unspecified);
+        for number in [0, -1, 5] {
+            assert!(Removal::try_from(&v1::Removal { policy: number, prune: true }).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn each_enum_of_the_contract_begins_with_what_means_nothing() {
+        let text = include_str!("../proto/flotilla.v1.proto");
+        let zeros: Vec<&str> = text.lines().map(str::trim).filter(|line| line.ends_with("= 0;")).collect();
+        let enums = text.lines().filter(|line| line.trim_start().starts_with("enum ")).count();
+        assert_eq!(zeros.len(), enums);
+        assert!(zeros.iter().all(|line| line.ends_with("_UNSPECIFIED = 0;")), "{zeros:?}");
+    }
 
     #[test]
     fn a_unit_report_survives_the_wire() {

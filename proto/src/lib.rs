@@ -15,7 +15,26 @@ pub mod v1 {
 }
 
 /// The newest minor version of the protocol that this build speaks.
-pub const PROTOCOL_MINOR: u32 = 1;
+pub const PROTOCOL_MINOR: u32 = 2;
+
+/// The oldest minor version that this build can read. In those before, the numbers of the enums meant something else.
+pub const PROTOCOL_OLDEST: u32 = 2;
+
+/// The newest minor version that the other side speaks, if this build can read it.
+///
+/// # Errors
+/// Where the other side is too old, or does not say; `other` names it: `agent`, `hub`.
+pub fn check_protocol(protocol: Option<&v1::Protocol>, other: &'static str) -> Result<u32, convert::Invalid> {
+    let minor = protocol.map_or(0, |protocol| protocol.minor);
+    if minor >= PROTOCOL_OLDEST {
+        return Ok(minor);
+    }
+    let reason = format!(
+        "the {other} speaks version 1.{minor} of the protocol, and this side reads 1.{PROTOCOL_OLDEST} and newer: \
+         upgrade the {other}"
+    );
+    Err(convert::Invalid::new("protocol", reason))
+}
 
 /// The largest message that either side sends or takes, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;

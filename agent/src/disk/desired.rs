@@ -1,7 +1,8 @@
 //! The desired state on disk: one file, checked, replaced atomically.
 //!
-//! `flotilla desired 1`, a line end, the BLAKE3 digest of the rest, and the state as the hub would send it
-//! whole. What is in it was computed once already, and is computed again when it is read.
+//! `flotilla desired 2`, a line end, the BLAKE3 digest of the rest, and the state as the hub would send it
+//! whole. What is in it was computed once already, and is computed again when it is read. In format 1 the enums were
+//! numbered from 0.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,8 @@ use prost::Message;
 use super::log::set_aside;
 use crate::link::manifest::{self, Assembly, Bases, ManifestError};
 
-const HEADER: &[u8] = b"flotilla desired 1\n";
+const HEADER: &[u8] = b"flotilla desired 2\n";
+const HEADER_1: &[u8] = b"flotilla desired 1\n";
 const FAMILY: &[u8] = b"flotilla desired ";
 const DIGEST: usize = 32;
 
@@ -104,7 +106,11 @@ fn encode(state: &DesiredState) -> Vec<u8> {
 }
 
 fn decode(bytes: &Bytes) -> Result<DesiredState, Unreadable> {
-    let Some(rest) = bytes.strip_prefix(HEADER) else {
+    let (rest, is_format_1) = if let Some(rest) = bytes.strip_prefix(HEADER) {
+        (rest, false)
+    } else if let Some(rest) = bytes.strip_prefix(HEADER_1) {
+        (rest, true)
+    } else {
         let newer =
             bytes.strip_prefix(FAMILY).is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit));
         return Err(if newer { Unreadable::Newer } else { Unreadable::Header });
@@ -115,16 +121,29 @@ fn decode(bytes: &Bytes) -> Result<DesiredState, Unreadable> {
     }
     let stored = Stored::decode(bytes.slice_ref(payload))?;
     let cluster: ClusterName = stored.cluster.parse().map_err(|_| Unreadable::Cluster)?;
-    let manifest = stored.manifest.unwrap_or_default();
+    let mut manifest = stored.manifest.unwrap_or_default();
+    if is_format_1 {
+        renumber(&mut manifest);
+    }
     let mut assembly = Assembly::begin(&manifest, Bases(&[]))?;
     assembly.take(manifest)?;
     Ok(assembly.finish(cluster, Bases(&[]))?)
+}
+
+/// Gives the enums of a manifest of format 1 their numbers of today.
+fn renumber(manifest: &mut v1::Manifest) {
+    for unit in &mut manifest.units {
+        if let Some(v1::unit_change::Entry::Removed(removal)) = &mut unit.entry {
+            removal.policy = removal.policy.saturating_add(1);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::link::testing::state;
+    use flotilla_core::desired::Generation;
 
     #[test]
     fn a_state_survives_and_anything_else_is_set_aside_without_a_word_on_what_should_run() {
@@ -138,7 +157,7 @@ mod tests {
 
         let whole = encode(&state);
         let mut newer = whole.clone();
-        newer[FAMILY.len()] = b'2';
+        newer[FAMILY.len()] = b'3';
         let damaged = |at: usize| {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
@@ -164,5 +183,33 @@ mod tests {
             assert_eq!(file.load(), (None, None), "it is told once");
         }
         file.remove().unwrap();
+    }
+
+    #[test]
+    fn a_removal_of_format_1_means_what_it_meant() {
+        use flotilla_core::UnitEntry;
+        use flotilla_core::desired::Removal;
+        use flotilla_core::unit::DeletionPolicy::{Delete, MirrorPrune, Orphan, WaitForTermination};
+        for (policy, number) in [(MirrorPrune, 0), (Delete, 1), (WaitForTermination, 2), (Orphan, 3)] {
+            let mut units = state(7, &[("root", &["a"])]).units().clone();
+            let removal = Removal { policy, prune: true };
+            units.insert("kustomization/x/y".parse().unwrap(), UnitEntry::Removed(removal));
+            let state = DesiredState::new("staging".parse().unwrap(), Generation(7), "c0ffee", units);
+            let file = |header: &[u8], number: i32| {
+                let mut manifest = manifest::whole(&state);
+                for unit in &mut manifest.units {
+                    if let Some(v1::unit_change::Entry::Removed(removal)) = &mut unit.entry {
+                        removal.policy = number;
+                    }
+                }
+                let stored = Stored { cluster: "staging".into(), manifest: Some(manifest) }.encode_to_vec();
+                Bytes::from([header, Digest::of(&stored).as_bytes(), &stored].concat())
+            };
+            assert_eq!(decode(&file(HEADER_1, number)).unwrap(), state);
+            assert_eq!(decode(&file(HEADER, number + 1)).unwrap(), state);
+            for (header, number) in [(HEADER, 0), (HEADER, 5), (HEADER_1, -1), (HEADER_1, 4)] {
+                assert!(decode(&file(header, number)).is_err(), "{number} means nothing");
+            }
+        }
     }
 }

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
 use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
-use flotilla_proto::PROTOCOL_MINOR;
 use flotilla_proto::api::AdoptAction;
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
 use flotilla_proto::v1::{Rehearse, ack::Level};
+use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
 
 use super::download::{Arrived, Download, DownloadError};
 use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
@@ -158,6 +158,7 @@ impl Session {
     ) -> Result<Vec<Effect>, ProtocolError> {
         match message.message {
             Some(In::Welcome(welcome)) => {
+                check_protocol(welcome.protocol.as_ref(), "hub")?;
                 self.repair(contents);
                 let heartbeat_seconds = welcome.heartbeat_seconds;
                 Ok(vec![Effect::Heard(welcome.now), Effect::Welcomed { heartbeat_seconds }])
@@ -484,13 +485,13 @@ fn adoption(adopt: &v1::Adopt) -> Result<Asked, Invalid> {
         Ok(From::Flux) => Origin::Flux,
         Ok(From::Helm) => Origin::Helm,
         Ok(From::Kubectl) => Origin::Kubectl,
-        Err(_) => return Err(unknown("adopt.origin", adopt.origin)),
+        Ok(From::Unspecified) | Err(_) => return Err(unknown("adopt.origin", adopt.origin)),
     };
     let action = match Action::try_from(adopt.action) {
         Ok(Action::Plan) => AdoptAction::Plan,
         Ok(Action::Apply) => AdoptAction::Apply,
         Ok(Action::Undo) => AdoptAction::Undo,
-        Err(_) => return Err(unknown("adopt.action", adopt.action)),
+        Ok(Action::Unspecified) | Err(_) => return Err(unknown("adopt.action", adopt.action)),
     };
     Ok(Asked::Errand(Errand::Adopt(origin, action, optional_digest("adopt.plan", &adopt.plan)?)))
 }

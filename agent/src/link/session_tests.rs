@@ -129,7 +129,7 @@ impl Hub {
         match message {
             Out::Hello(hello) => {
                 self.agent = Digest::try_from(&hello.root_digest[..]).ok();
-                let mut answers = vec![In::Welcome(v1::Welcome::default())];
+                let mut answers = vec![In::Welcome(welcome())];
                 if !self.states.is_empty() && self.agent != Some(self.newest().digest()) {
                     answers.extend(self.manifest());
                 }
@@ -367,11 +367,11 @@ fn requests_are_read_answered_or_told_unsupported() {
             Err(v1::answer::Outcome::Failed),
         ),
         (
-            Some(Kind::Adopt(v1::Adopt { origin: 1, action: 2, plan: Bytes::new() })),
+            Some(Kind::Adopt(v1::Adopt { origin: 2, action: 3, plan: Bytes::new() })),
             Ok(Asked::Errand(Errand::Adopt(Origin::Helm, AdoptAction::Undo, None))),
         ),
         (
-            Some(Kind::Adopt(v1::Adopt { origin: 0, action: 1, plan: digest_bytes(Some(digest)) })),
+            Some(Kind::Adopt(v1::Adopt { origin: 1, action: 2, plan: digest_bytes(Some(digest)) })),
             Ok(Asked::Errand(Errand::Adopt(Origin::Flux, AdoptAction::Apply, Some(digest)))),
         ),
         (
@@ -402,11 +402,20 @@ fn requests_are_read_answered_or_told_unsupported() {
         ),
         // What a newer hub means by these is nothing that this agent knows.
         (
-            Some(Kind::Adopt(v1::Adopt { origin: 3, action: 0, plan: Bytes::new() })),
+            Some(Kind::Adopt(v1::Adopt { origin: 4, action: 1, plan: Bytes::new() })),
             Err(v1::answer::Outcome::Failed),
         ),
         (
-            Some(Kind::Adopt(v1::Adopt { origin: 0, action: 3, plan: Bytes::new() })),
+            Some(Kind::Adopt(v1::Adopt { origin: 1, action: 4, plan: Bytes::new() })),
+            Err(v1::answer::Outcome::Failed),
+        ),
+        // Nothing that was left out means something.
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 0, action: 2, plan: Bytes::new() })),
+            Err(v1::answer::Outcome::Failed),
+        ),
+        (
+            Some(Kind::Adopt(v1::Adopt { origin: 1, action: 0, plan: Bytes::new() })),
             Err(v1::answer::Outcome::Failed),
         ),
         (Some(Kind::RenewNow(v1::RenewNow {})), Ok(Asked::RenewNow)),
@@ -425,6 +434,27 @@ fn requests_are_read_answered_or_told_unsupported() {
     }
     let mut agent = Agent::new();
     assert!(agent.session.receive(v1::HubMessage { message: None }, &agent.pack).unwrap().is_empty());
+}
+
+#[test]
+fn a_hub_that_speaks_an_older_protocol_is_refused_before_anything_else_is_read() {
+    for (minor, ok) in [(0, false), (1, false), (2, true), (3, true)] {
+        let mut agent = Agent::new();
+        let protocol = Some(v1::Protocol { minor });
+        let welcome = v1::Welcome { protocol, ..v1::Welcome::default() };
+        let answer = agent.receive(In::Welcome(welcome));
+        assert_eq!(answer.is_ok(), ok, "1.{minor}: {answer:?}");
+        if let Err(error) = answer {
+            assert!(error.to_string().contains("upgrade the hub"), "{error}");
+            assert!(agent.effects.is_empty());
+        }
+    }
+    assert!(Agent::new().receive(In::Welcome(v1::Welcome::default())).is_err(), "one that does not say");
+}
+
+fn welcome() -> v1::Welcome {
+    let protocol = Some(v1::Protocol { minor: PROTOCOL_MINOR });
+    v1::Welcome { protocol, ..v1::Welcome::default() }
 }
 
 /// What happens to the traffic.

@@ -152,6 +152,8 @@ impl ClusterView {
                     message => cut(message.to_owned()),
                 });
             }
+            // Refused where it is read.
+            Level::Unspecified => {}
         }
     }
 

@@ -359,7 +359,7 @@ impl Live {
                 v1::ack::Level::Received => _ = state.received_at.get_or_insert(at),
                 v1::ack::Level::Applied => _ = state.applied_at.get_or_insert(at),
                 v1::ack::Level::Healthy => _ = state.healthy_at.get_or_insert(at),
-                v1::ack::Level::Refused => {}
+                v1::ack::Level::Refused | v1::ack::Level::Unspecified => {}
             })
         })
         .await?;

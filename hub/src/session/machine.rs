@@ -281,9 +281,18 @@ impl Machine {
                 Ok(None)
             }
             Some(Message::Answer(answer)) => {
-                let done = answer.outcome == i32::from(v1::answer::Outcome::Done);
-                let message = match v1::answer::Outcome::try_from(answer.outcome) {
-                    Ok(v1::answer::Outcome::Unsupported) if answer.message.is_empty() => {
+                let outcome =
+                    v1::answer::Outcome::try_from(answer.outcome).unwrap_or(v1::answer::Outcome::Unspecified);
+                let done = match outcome {
+                    v1::answer::Outcome::Done => true,
+                    v1::answer::Outcome::Failed | v1::answer::Outcome::Unsupported => false,
+                    v1::answer::Outcome::Unspecified => {
+                        let reason = format!("{} is unknown", answer.outcome);
+                        return Err(Invalid::new("answer.outcome", reason).into());
+                    }
+                };
+                let message = match outcome {
+                    v1::answer::Outcome::Unsupported if answer.message.is_empty() => {
                         "this agent does not know the request: upgrade it".to_owned()
                     }
                     _ => answer.message,
@@ -337,7 +346,9 @@ impl Machine {
 
     fn take_ack(&mut self, ack: v1::Ack, now: u64) -> Result<Fact, ProtocolError> {
         let level = v1::ack::Level::try_from(ack.level)
-            .map_err(|_| Invalid::new("ack.level", format!("{} is unknown", ack.level)))?;
+            .ok()
+            .filter(|level| *level != v1::ack::Level::Unspecified)
+            .ok_or_else(|| Invalid::new("ack.level", format!("{} is unknown", ack.level)))?;
         let digest = convert::optional_digest("ack.root_digest", &ack.root_digest)?;
         let generation = Generation(ack.generation);
         match level {
@@ -364,7 +375,7 @@ impl Machine {
                     self.refused = None;
                 }
             }
-            v1::ack::Level::Applied | v1::ack::Level::Healthy => {}
+            v1::ack::Level::Applied | v1::ack::Level::Healthy | v1::ack::Level::Unspecified => {}
         }
         self.advance(now);
         let v1::Ack { message, in_memory, .. } = ack;

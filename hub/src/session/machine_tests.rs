@@ -447,6 +447,19 @@ fn bodies_of_other_states_are_gone_and_nonsense_is_refused() {
         (agent_message::Message::Need(v1::Need { bodies: vec![v1::NeedBody::default()] }), "need.digest"),
         (agent_message::Message::Need(v1::Need { bodies: vec![need; 100_001] }), "bodies at once"),
         (agent_message::Message::Ack(v1::Ack { level: 9, ..Default::default() }), "ack.level"),
+        (agent_message::Message::Ack(v1::Ack::default()), "ack.level"),
+        (agent_message::Message::Answer(v1::Answer { request: 1, ..Default::default() }), "answer.outcome"),
+        (agent_message::Message::Answer(v1::Answer { outcome: 9, ..Default::default() }), "answer.outcome"),
+        (
+            agent_message::Message::Units(v1::Units {
+                units: vec![v1::HaveUnit {
+                    id: "root".into(),
+                    removal: Some(v1::Removal::default()),
+                    ..Default::default()
+                }],
+            }),
+            "removal.policy",
+        ),
         (
             agent_message::Message::Units(v1::Units {
                 units: vec![v1::HaveUnit { id: "x".into(), ..Default::default() }],

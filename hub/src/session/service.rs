@@ -176,6 +176,8 @@ async fn greet(
     let Some(v1::AgentMessage { message: Some(Message::Hello(hello)) }) = first else {
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
+    flotilla_proto::check_protocol(hello.protocol.as_ref(), "agent")
+        .map_err(|invalid| Status::failed_precondition(invalid.to_string()))?;
     if hello.agent_version.len() > 100 || hello.kubernetes_version.len() > 100 {
         return Err(Status::invalid_argument("Hello: a version has more than 100 characters"));
     }

@@ -70,11 +70,27 @@ pub(super) fn cluster_key(name: &ClusterName) -> String {
     format!("cluster/{name}")
 }
 
+fn audit_key(sequence: u64) -> String {
+    format!("audit/{sequence:020}")
+}
+
+fn audit_sequence(key: &str) -> Result<u64, StoreError> {
+    // Written with all its digits, so that keys are in the order of the numbers.
+    let number = key.strip_prefix("audit/").filter(|number| number.len() == 20);
+    number.and_then(|number| number.parse().ok()).ok_or_else(|| StoreError::Key(key.as_bytes().to_vec()))
+}
+
+/// The sequence number of the next audit line. A line whose number cannot be read is an error: counting from anywhere
+/// else could come to one that is taken.
+fn next_audit(store: &dyn Store) -> Result<u64, StoreError> {
+    let last = store.scan("audit/")?.pop();
+    last.map_or(Ok(0), |(key, _)| Ok(audit_sequence(&key)?.saturating_add(1)))
+}
+
 impl Records {
     /// Over a store, at its first use or a later one.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let last = store.scan("audit/")?.last().and_then(|(key, _)| key["audit/".len()..].parse().ok());
-        let next_audit = Mutex::new(last.map_or(0, |sequence: u64| sequence + 1));
+        let next_audit = Mutex::new(next_audit(&*store)?);
         let generations = Mutex::new(Block::load(&*store)?);
         Ok(Self { store, generations, next_audit })
     }
@@ -98,26 +114,36 @@ impl Records {
     }
 
     /// Commits, with a line in the audit log.
-    pub(super) fn commit(&self, mut txn: Txn, audit: Option<&AuditRecord>) -> Result<Outcome, StoreError> {
+    pub(super) fn commit(&self, txn: Txn, audit: Option<&AuditRecord>) -> Result<Outcome, StoreError> {
         let Some(audit) = audit else { return self.store.txn(&txn) };
         // Held across the commit: lines are numbered without gaps, in the order in which they are written.
         let mut next = self.next_audit.lock().unwrap_or_else(PoisonError::into_inner);
-        txn.put(format!("audit/{:020}", *next), encode(audit));
-        if let Some(old) = next.checked_sub(AUDIT_LINES) {
-            txn.remove(format!("audit/{old:020}"));
+        let change = txn;
+        for _ in 0..ATTEMPTS {
+            let (mut txn, key) = (change.clone(), audit_key(*next));
+            // Nothing ever writes over a line, whatever became of the count.
+            txn.expect(&key, None);
+            txn.put(&key, encode(audit));
+            if let Some(old) = next.checked_sub(AUDIT_LINES) {
+                txn.remove(audit_key(old));
+            }
+            if self.store.txn(&txn)? == Outcome::Committed {
+                *next += 1;
+                tracing::info!(
+                    who = audit.who,
+                    action = audit.action,
+                    target = audit.target,
+                    detail = audit.detail,
+                    "audit"
+                );
+                return Ok(Outcome::Committed);
+            }
+            if self.store.get(&key)?.is_none() {
+                return Ok(Outcome::Conflict);
+            }
+            *next = next_audit(&*self.store)?;
         }
-        let outcome = self.store.txn(&txn)?;
-        if outcome == Outcome::Committed {
-            *next += 1;
-            tracing::info!(
-                who = audit.who,
-                action = audit.action,
-                target = audit.target,
-                detail = audit.detail,
-                "audit"
-            );
-        }
-        Ok(outcome)
+        Err(StoreError::Contended("the audit log".to_owned()))
     }
 
     /// Reads, changes and writes one record; `None` from `change` removes it. Nothing is written, nor noted in
@@ -286,7 +312,7 @@ impl Records {
     pub fn undelivered_approvals(&self, cluster: &ClusterName) -> Result<Vec<Digest>, StoreError> {
         let all: Vec<(String, ApprovalRecord)> = self.list(&format!("approval/{cluster}/"))?;
         let open = all.into_iter().filter(|(_, approval)| approval.delivered_at.is_none());
-        Ok(open.filter_map(|(digest, _)| digest.parse().ok()).collect())
+        open.map(|(digest, _)| digest.parse().map_err(|_| StoreError::Key(digest.into_bytes()))).collect()
     }
 
     pub fn approval_delivered(
@@ -335,8 +361,8 @@ impl Records {
 
     /// The audit log, oldest first, with sequence numbers.
     pub fn audit_log(&self) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
-        let lines: Vec<(String, AuditRecord)> = self.list("audit/")?;
-        Ok(lines.into_iter().filter_map(|(key, line)| Some((key.parse().ok()?, line))).collect())
+        let lines = self.store.scan("audit/")?;
+        lines.iter().map(|(key, line)| Ok((audit_sequence(key)?, decode(key, line)?))).collect()
     }
 
     /// Notes from which backup this store was made.
@@ -407,6 +433,39 @@ mod tests {
         }
         let log = Records::open(store).unwrap().audit_log().unwrap();
         assert_eq!(log.iter().map(|(n, line)| (*n, line.at)).collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn no_audit_line_is_written_over() {
+        let line = |at| AuditRecord::new(at, "hub", "test", "x");
+        let put = |store: &MemoryStore, key: &str| {
+            let mut txn = Txn::default();
+            txn.put(key, encode(&line(99)));
+            assert_eq!(store.txn(&txn).unwrap(), Outcome::Committed);
+        };
+        for broken in ["audit/00000000000000000003x", "audit/3", "audit/", "audit/99999999999999999999"] {
+            let store = Arc::new(MemoryStore::default());
+            put(&store, "audit/00000000000000000002");
+            put(&store, broken);
+            assert!(matches!(Records::open(store), Err(StoreError::Key(_))), "{broken}");
+        }
+        // Somebody else wrote lines meanwhile: theirs stay, and ours comes after them.
+        let store = Arc::new(MemoryStore::default());
+        let records = Records::open(store.clone()).unwrap();
+        records.audit(&line(1)).unwrap();
+        put(&store, "audit/00000000000000000001");
+        put(&store, "audit/00000000000000000002");
+        records.audit(&line(2)).unwrap();
+        let log = records.audit_log().unwrap();
+        assert_eq!(
+            log.iter().map(|(n, line)| (*n, line.at)).collect::<Vec<_>>(),
+            [(0, 1), (1, 99), (2, 99), (3, 2)]
+        );
+        // A change that conflicts by itself still says so.
+        let mut txn = Txn::default();
+        txn.expect("cluster/x", Some(b"other".to_vec()));
+        assert_eq!(records.commit(txn, Some(&line(3))).unwrap(), Outcome::Conflict);
+        assert_eq!(records.audit_log().unwrap().len(), 4);
     }
 
     #[test]

@@ -118,6 +118,14 @@ async fn without_a_certificate_of_the_hubs_ca_there_is_no_stream() {
     assert_ended_by_tls(&hub, &status);
 
     agent.identity = Some(own);
+    // One whose words this hub would misread.
+    for protocol in [0, 1] {
+        agent.protocol = protocol;
+        let status = agent.refused().await;
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("upgrade the agent"), "{status}");
+    }
+    agent.protocol = flotilla_proto::PROTOCOL_MINOR;
     agent.sync().await.unwrap().welcome().await;
     // A hub whose CA the token does not pin is not joined.
     let other = TestHub::start().await;

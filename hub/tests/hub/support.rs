@@ -190,6 +190,8 @@ pub(crate) struct TestAgent {
     pub(crate) identity: Option<Identity>,
     pub(crate) bundle: Option<TrustBundle>,
     pub(crate) clock: Clock,
+    /// The minor version that it says it speaks.
+    pub(crate) protocol: u32,
 }
 
 impl TestAgent {
@@ -201,6 +203,7 @@ impl TestAgent {
             identity: None,
             bundle: None,
             clock,
+            protocol: flotilla_proto::PROTOCOL_MINOR,
         }
     }
 
@@ -263,7 +266,7 @@ impl TestAgent {
     pub(crate) async fn sync_over(&self, channel: Channel) -> Result<TestStream, Status> {
         let (sender, messages) = mpsc::channel(16);
         let hello = v1::Hello {
-            protocol: Some(v1::Protocol { minor: 1 }),
+            protocol: Some(v1::Protocol { minor: self.protocol }),
             agent_version: "0.1.0".into(),
             cluster_uid: self.uid.clone(),
             kubernetes_version: "v1.36.3".into(),
