@@ -192,7 +192,7 @@ mod tests {
         use flotilla_core::unit::DeletionPolicy::{Delete, MirrorPrune, Orphan, WaitForTermination};
         for (policy, number) in [(MirrorPrune, 0), (Delete, 1), (WaitForTermination, 2), (Orphan, 3)] {
             let mut units = state(7, &[("root", &["a"])]).units().clone();
-            let removal = Removal { policy, prune: true };
+            let removal = Removal { policy, prune: true, ..Removal::default() };
             units.insert("kustomization/x/y".parse().unwrap(), UnitEntry::Removed(removal));
             let state = DesiredState::new("staging".parse().unwrap(), Generation(7), "c0ffee", units);
             let file = |header: &[u8], number: i32| {

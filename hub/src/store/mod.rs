@@ -9,6 +9,8 @@
 
 pub mod backup;
 mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod generations;
 mod known;
 mod memory;
@@ -93,6 +95,9 @@ pub enum StoreError {
     Newer { key: String, version: u32, known: u32 },
     #[error("the key {0:?} of the store is no text")]
     Key(Vec<u8>),
+    #[cfg(test)]
+    #[error("cannot {attempt} the store: this test says so")]
+    Injected { attempt: &'static str },
     #[error("{0} was changed by others again and again; try once more")]
     Contended(String),
 }
