@@ -306,7 +306,11 @@ mod tests {
         assert_eq!(v1::Adopt::default().action(), v1::adopt::Action::Unspecified);
         assert_eq!(v1::Answer::default().outcome(), v1::answer::Outcome::Unspecified);
         for number in [0, -1, 5] {
-            assert!(Removal::try_from(&v1::Removal { policy: number, prune: true }).is_err(), "{number}");
+            assert!(
+                Removal::try_from(&v1::Removal { policy: number, prune: true, ..Default::default() })
+                    .is_err(),
+                "{number}"
+            );
         }
     }
 
