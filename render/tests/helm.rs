@@ -183,7 +183,7 @@ fn a_chart_is_asked_once_the_releases_before_it_are_there() {
     let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: \
                       routes.example.org}\nspec:\n  group: example.org\n  names: {kind: Route}\n  versions: [{name: v1}]\n";
     let helm = |request: &TemplateRequest| {
-        let knows = request.capabilities.api_versions.contains(&"example.org/v1/Route".to_owned());
+        let knows = request.capabilities.api_versions.contains(&"example.org/v1/Route".parse().unwrap());
         match request.name.as_str() {
             "crds" => Ok(definition.to_owned()),
             "other" => Ok(String::new()),
@@ -200,8 +200,9 @@ fn a_chart_is_asked_once_the_releases_before_it_are_there() {
 
     // What does not render holds those that come after it, and nothing else; what was rendered before stays.
     let world = World::default();
-    let refuse =
-        |request: &TemplateRequest| if request.name == "crds" { Err("no".into()) } else { helm(request) };
+    let refuse = |request: &TemplateRequest| {
+        if request.name.as_str() == "crds" { Err("no".into()) } else { helm(request) }
+    };
     let (render, asked) = world.render(&files, refuse);
     assert_eq!(asked.len(), 2);
     let web = &render.units[&"helmrelease/apps/web".parse().unwrap()];
@@ -231,13 +232,13 @@ fn a_release_is_a_unit_with_what_helm_answers() {
     assert!(held(&first)[0].message.contains("comes after helmrelease/apps/db"), "{:?}", held(&first));
     assert_eq!(first.requests.values().map(|request| request.name.as_str()).collect::<Vec<_>>(), ["db"]);
     let (render, asked) = world.render(&all, config_map);
-    let request = asked.iter().find(|request| request.name == "shop-web").unwrap();
+    let request = asked.iter().find(|request| request.name.as_str() == "shop-web").unwrap();
     assert_eq!(
         (request.namespace.as_str(), &request.values),
         ("shop", json!({"replicas": 2}).as_object().unwrap())
     );
     assert_eq!(request.chart.path.as_str(), "web");
-    assert_eq!(request.capabilities.kube_version, "v1.36.3");
+    assert_eq!(request.capabilities.kube_version.as_str(), "v1.36.3");
     let expected = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shop-web", "namespace": "shop"},
         "data": {"values": "{\"replicas\":2}"},
@@ -277,9 +278,12 @@ fn helm_runs_again_for_what_changes_the_answer_and_for_nothing_else() {
     }
     let asked = World::default().render(&files(&base, crd), config_map).1;
     let apis = &asked[0].capabilities.api_versions;
-    assert!(apis.is_sorted() && !apis.iter().any(|api| api.starts_with("example.org/v0")), "{apis:?}");
+    assert!(
+        apis.is_sorted() && !apis.iter().any(|api| api.as_str().starts_with("example.org/v0")),
+        "{apis:?}"
+    );
     for served in ["example.org/v1", "example.org/v1/Monitor", "networking.k8s.io/v1/Ingress", "v1/Secret"] {
-        assert!(apis.iter().any(|api| api == served), "{served}: {apis:?}");
+        assert!(apis.iter().any(|api| api.as_str() == served), "{served}: {apis:?}");
     }
 }
 
@@ -406,7 +410,7 @@ fn crds_are_kept_and_post_renderers_leave_them_alone() {
                   annotations: {helm.sh/hook: test}}\n---\n# Source: web/templates/empty.yaml\n# nothing\n";
     let helm = |_: &TemplateRequest| Ok(output.to_owned());
     let spec = format!(
-        "{CHART}  install: {{createNamespace: true}}\n  commonMetadata: {{labels: {{team: a}}}}\n  postRenderers: \
+        "{CHART}  targetNamespace: apps\n  install: {{createNamespace: true}}\n  commonMetadata: {{labels: {{team: a}}}}\n  postRenderers: \
          [{{kustomize: {{patches: [{{target: {{kind: Service}}, patch: '[{{op: add, path: /spec, value: {{type: \
          NodePort}}}}]'}}]}}}}]\n"
     );
@@ -522,7 +526,13 @@ fn what_is_not_supported_is_refused_at_its_line() {
         ),
         ("  values: {}\n".to_owned(), "one of spec.chart and spec.chartRef", 5),
         (format!("{CHART}  typo: 1\n"), "'typo' is no field here", 8),
-        (format!("{CHART}  releaseName: {}\n", "x".repeat(54)), "longer than 53", 5),
+        (format!("{CHART}  releaseName: {}\n", "x".repeat(54)), "is not a valid release name", 8),
+        (
+            format!("{CHART}  releaseName: --set-file=a=/x\n"),
+            "'--set-file=a=/x' is not a valid release name",
+            8,
+        ),
+        (format!("{CHART}  targetNamespace: --debug\n"), "'--debug' is not a valid namespace", 8),
         (format!("{CHART}  values: [1]\n"), "must be a mapping", 8),
         (format!("{CHART}  postRenderers: [{{kustomize: {{patches: 1}}}}]\n"), "must be a list", 8),
     ] {

@@ -110,10 +110,17 @@ async fn origins_name_the_file_and_line_of_each_value() -> anyhow::Result<()> {
 }
 
 /// Prints a ConfigMap with its arguments, and what the values files hold.
-const HELM: &str = "#!/bin/sh\nif [ \"$1\" = pull ]; then mkdir -p \"$4/web\"; echo \"$*\" > \"$4/web/pulled\"; exit; fi\n\
-     if [ \"$1\" != template ]; then echo \"no $1\" >&2; exit 7; fi\nargs=\"$*\"\nprintf 'apiVersion: v1\\nkind: ConfigMap\\n\
-     metadata:\\n  name: out\\ndata:\\n  args: \"%s\"\\n  pulled: \"%s\"\\n' \"$args\" \"$(cat $3/pulled)\"\nwhile [ $# -gt 0 ]; do\n\
-     if [ \"$1\" = --values ]; then printf '  v%s: \"%s\"\\n' \"$#\" \"$(cat $2)\"; fi; shift; done\n";
+const HELM: &str = r#"#!/bin/sh
+command="$1"; args="$*"
+for last; do :; done
+case "$command" in
+pull) for arg; do case "$arg" in --untardir=*) into="${arg#*=}/web"; mkdir -p "$into"; echo "$args" > "$into/pulled";; esac; done ;;
+template)
+  printf 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: out\ndata:\n  args: "%s"\n  pulled: "%s"\n' "$args" "$(cat "$last/pulled")"
+  while [ $# -gt 0 ]; do case "$1" in --values=*) printf '  v%s: "%s"\n' "$#" "$(cat "${1#*=}")";; esac; shift; done ;;
+*) echo "no $command" >&2; exit 7 ;;
+esac
+"#;
 
 #[tokio::test]
 async fn charts_are_rendered_by_the_helm_program() -> anyhow::Result<()> {
@@ -137,9 +144,9 @@ async fn charts_are_rendered_by_the_helm_program() -> anyhow::Result<()> {
     let built = run_in(folder.path(), &args).await?;
     assert_eq!(built.code, 0, "{built:?}");
     for part in [
-        "--repo https://charts.example web --version 1.2.3",
-        "--namespace ns",
-        "--api-versions a/v1 --kube-version 1.30 --include-crds",
+        "--repo=https://charts.example --version=1.2.3 -- web",
+        "--namespace=ns",
+        "--api-versions=a/v1 --kube-version=1.30 --include-crds -- r /",
     ] {
         assert!(built.stdout.replace("\n    ", " ").contains(part), "{part}: {}", built.stdout);
     }

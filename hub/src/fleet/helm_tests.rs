@@ -37,7 +37,7 @@ struct Shared(Arc<Fake>);
 impl Helm for Shared {
     fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
         let run = self.0.runs.fetch_add(1, Ordering::SeqCst);
-        if request.name == "slow" {
+        if request.name.as_str() == "slow" {
             let may_end = self.0.may_end.lock().unwrap();
             drop(self.0.changed.wait_while(may_end, |may_end| !*may_end).unwrap());
         }

@@ -151,7 +151,7 @@ impl Releases {
         });
         let mut inner = self.lock();
         inner.running.remove(&key);
-        let (release, namespace) = (&request.name, &request.namespace);
+        let (release, namespace) = (request.name.as_str(), request.namespace.as_str());
         match made {
             Ok(()) => tracing::info!(release, namespace, "rendered by helm"),
             Err(error) => {

@@ -29,10 +29,10 @@ fn request(name: &str) -> (Digest, TemplateRequest) {
     };
     let request = TemplateRequest {
         chart,
-        name: name.to_owned(),
-        namespace: "n".to_owned(),
+        name: name.parse().unwrap(),
+        namespace: "n".parse().unwrap(),
         values: Default::default(),
-        capabilities: Capabilities { kube_version: "v1.36.3".to_owned(), api_versions: Vec::new() },
+        capabilities: Capabilities { kube_version: "v1.36.3".parse().unwrap(), api_versions: Vec::new() },
         crds: true,
         no_hooks: false,
         skip_schema: false,

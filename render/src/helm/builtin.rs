@@ -1,6 +1,8 @@
 //! The kinds that every Kubernetes serves, as charts ask for them (`.Capabilities.APIVersions.Has
 //! "networking.k8s.io/v1/Ingress"`): a helm that renders away from a cluster knows their groups only.
 
+use super::names::ApiVersion;
+
 /// Group and version, and the kinds in it: what is generally available since Kubernetes 1.29.
 const SERVED: [(&str, &[&str]); 19] = [
     (
@@ -55,10 +57,10 @@ const SERVED: [(&str, &[&str]); 19] = [
 ];
 
 /// All of them, as `GROUP/VERSION/KIND`.
-pub(crate) fn kinds() -> impl Iterator<Item = String> {
+pub(crate) fn kinds() -> impl Iterator<Item = ApiVersion> {
     let named = |(version, kinds): &(&str, &'static [&'static str])| {
         let version = (*version).to_owned();
-        kinds.iter().map(move |kind| format!("{version}/{kind}"))
+        kinds.iter().map(move |kind| format!("{version}/{kind}").parse().expect("ours are right"))
     };
     SERVED.iter().flat_map(named)
 }

@@ -55,13 +55,13 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
         return Err(vec![Problem::error("", 0, message)]);
     }
     let (crds, others): (Vec<_>, Vec<_>) =
-        manifests.into_iter().partition(|manifest| manifest.template.contains("/crds/"));
+        manifests.into_iter().partition(|manifest| is_in_crds(&manifest.template));
     let others = post_rendered(release, others).map_err(|problem| vec![problem])?;
 
     let places = Places { sources: &[], prefix: "" };
     let mut sorter = Sorter::new(places, None);
     if release.create_namespace {
-        sorter.document(&kept(namespace(&release.namespace), true), (String::new(), 0));
+        sorter.document(&kept(namespace(release.namespace.as_str()), true), (String::new(), 0));
     }
     if release.crds != Crds::Skip {
         for crd in crds {
@@ -70,10 +70,23 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
         }
     }
     for mut manifest in others {
-        in_namespace(&mut manifest, &release.namespace);
+        in_namespace(&mut manifest, release.namespace.as_str());
         sorter.document(&manifest.node, (manifest.template, 0));
     }
     sorter.finish()
+}
+
+/// Whether a file is in the `crds/` of a chart or of one in its `charts/`, which helm puts out without rendering it; a
+/// template of any name is an object like the others. `path` begins with the chart's name.
+fn is_in_crds(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    loop {
+        match parts.next() {
+            Some("crds") => return true,
+            Some("charts") => drop(parts.next()),
+            _ => return false,
+        }
+    }
 }
 
 /// Helm puts `# Source: CHART/templates/FILE` below each `---`.
@@ -194,5 +207,28 @@ fn in_namespace(manifest: &mut Manifest, namespace: &str) {
     }
     if let Some(metadata) = manifest.node.get_mut("metadata").and_then(Node::as_map_mut) {
         metadata.insert("namespace", Node::from_json(&namespace.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_chart_has_in_crds_is_kept_apart() {
+        for (path, expected) in [
+            ("own/crds/things.yaml", true),
+            ("own/crds/v1/things.yaml", true),
+            ("own/charts/sub/crds/things.yaml", true),
+            ("own/charts/sub/charts/crds/crds/things.yaml", true),
+            ("own/templates/crds/things.yaml", false),
+            ("own/charts/sub/templates/crds/things.yaml", false),
+            ("own/charts/crds/templates/things.yaml", false),
+            ("crds/templates/things.yaml", false),
+            ("own/files/crds/things.yaml", false),
+            ("", false),
+        ] {
+            assert_eq!(is_in_crds(path), expected, "{path}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod archive;
 pub(crate) mod builtin;
 mod lookup;
 mod manifests;
+pub mod names;
 mod plan;
 pub mod program;
 pub mod release;

@@ -78,11 +78,11 @@ impl Program {
         fs::write(&file, json(&request.values)).map_err(|error| at("write", &file, &error))?;
         let chart = self.chart(&request.chart)?;
         let mut command = self.limited();
-        command.arg("template").arg(&request.name).arg(chart.path().join(CHART));
-        command.args(["--namespace", &request.namespace]).arg("--values").arg(&file);
-        command.args(["--kube-version", &request.capabilities.kube_version]);
+        command.arg("template");
+        command.arg(format!("--namespace={}", request.namespace)).arg("--values").arg(&file);
+        command.arg(format!("--kube-version={}", request.capabilities.kube_version));
         for version in &request.capabilities.api_versions {
-            command.args(["--api-versions", version]);
+            command.arg(format!("--api-versions={version}"));
         }
         for (wanted, flag) in [
             (request.crds, "--include-crds"),
@@ -95,6 +95,8 @@ impl Program {
                 command.arg(flag);
             }
         }
+        // What follows is no flag, whatever it is.
+        command.arg("--").arg(request.name.as_str()).arg(chart.path().join(CHART));
         let home = folder.join("home");
         command.env_clear().env("HOME", &home);
         // Most of what helm allocates lives as long as it does: collected at Go's usual pace it takes a fifth more time.

@@ -11,6 +11,7 @@ use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::Node;
 use serde_json::{Map, Value};
 
+use super::names::{Namespace, ReleaseName};
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
 use crate::flux::kustomization::{Dependencies, dependencies, health_exprs, ignore_rules};
@@ -24,10 +25,10 @@ type Read<T> = Result<T, Wrong>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     /// Helm's name of the release.
-    pub name: String,
+    pub name: ReleaseName,
     /// The namespace that its objects go to.
-    pub namespace: String,
-    /// `install.createNamespace`
+    pub namespace: Namespace,
+    /// `install.createNamespace`, where `targetNamespace` is set.
     pub create_namespace: bool,
     /// Where the chart is below its source; the root where the source is a chart.
     pub chart: TreePath,
@@ -167,9 +168,6 @@ const UPGRADE: &[&str] = &[
     "timeout",
 ];
 
-/// Helm's limit on the name of a release.
-const MAX_NAME: usize = 53;
-
 struct Reader<'a> {
     id: &'a UnitId,
     again: Option<String>,
@@ -221,7 +219,11 @@ impl Reader<'_> {
             }
         }
         let (source, chart, implied) = self.chart(&object, interval)?;
-        let target = object.text("targetNamespace")?;
+        let target = object.get("targetNamespace");
+        let namespace = match &target {
+            Some(target) => target.so(target.text()?.parse::<Namespace>())?,
+            None => object.field.so(self.id.namespace.parse::<Namespace>())?,
+        };
         let mut post_renderers = Vec::new();
         for renderer in object.get("postRenderers").map(Field::items).transpose()?.unwrap_or_default() {
             if let Some(kustomize) = renderer.object(&["kustomize"])?.get("kustomize") {
@@ -236,9 +238,9 @@ impl Reader<'_> {
             post_renderers.push(checked_overlay(&Field::new(&only, "spec"), &["commonMetadata"])?);
         }
         let release = Release {
-            name: self.name(&object, target.as_deref())?,
-            namespace: target.unwrap_or_else(|| self.id.namespace.clone()),
-            create_namespace: install.bool("createNamespace")?,
+            name: self.name(&object, target.is_some().then_some(&namespace))?,
+            create_namespace: self.create_namespace(&install, target.is_some())?,
+            namespace,
             chart: chart.path,
             values_files: chart.values_files,
             ignore_missing_values_files: chart.ignore_missing,
@@ -291,17 +293,27 @@ impl Reader<'_> {
         Ok((definition, implied))
     }
 
-    /// As helm-controller names a release whose object does not.
-    fn name(&self, object: &Object<'_>, target: Option<&str>) -> Read<String> {
-        let name = object.text("releaseName")?.unwrap_or_else(|| match target {
+    /// As helm-controller names a release whose object does not. A name that the object gives is never shortened: the
+    /// API server takes none that is too long.
+    fn name(&self, object: &Object<'_>, target: Option<&Namespace>) -> Read<ReleaseName> {
+        if let Some(field) = object.get("releaseName") {
+            return field.so(field.text()?.parse());
+        }
+        let name = match target {
             Some(target) => format!("{target}-{}", self.id.name),
             None => self.id.name.clone(),
-        });
-        if name.len() > MAX_NAME {
-            let message = format!("'{name}' is longer than {MAX_NAME} characters; set spec.releaseName");
-            return Err(Wrong { field: "spec.releaseName".into(), ..object.field.wrong(message) });
+        };
+        let named = ReleaseName::shortened(&name);
+        named.map_err(|error| object.field.wrong(format!("{error}; or set spec.releaseName")))
+    }
+
+    /// As helm-controller: without `targetNamespace` the release goes where its own object already is.
+    fn create_namespace(&mut self, install: &Object<'_>, is_elsewhere: bool) -> Read<bool> {
+        let create = install.bool("createNamespace")?;
+        if let (true, false, Some(field)) = (create, is_elsewhere, install.get("createNamespace")) {
+            self.notices.push(field.wrong("has no effect without targetNamespace"));
         }
-        Ok(name)
+        Ok(create && is_elsewhere)
     }
 
     /// The source of the chart, where it is in it, and the `HelmChart` that has to be made for it.

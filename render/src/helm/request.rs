@@ -8,6 +8,8 @@ use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, TreePath};
 use serde_json::{Map, Value, json};
 
+use super::names::{ApiVersion, KubeVersion, Namespace, ReleaseName};
+
 /// A chart's folder in a tree.
 #[derive(Clone)]
 pub struct ChartFiles {
@@ -35,10 +37,9 @@ impl fmt::Debug for ChartFiles {
 /// What templates are told of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// As `v1.36.3`.
-    pub kube_version: String,
-    /// As `apps/v1` or `apps/v1/Deployment`, beside those of Kubernetes itself.
-    pub api_versions: Vec<String>,
+    pub kube_version: KubeVersion,
+    /// Beside those of Kubernetes itself.
+    pub api_versions: Vec<ApiVersion>,
 }
 
 /// One run of `helm template`.
@@ -46,9 +47,9 @@ pub struct Capabilities {
 pub struct TemplateRequest {
     pub chart: ChartFiles,
     /// The release's name.
-    pub name: String,
+    pub name: ReleaseName,
     /// The release's namespace.
-    pub namespace: String,
+    pub namespace: Namespace,
     /// Over the chart's own.
     pub values: Map<String, Value>,
     pub capabilities: Capabilities,
@@ -120,8 +121,8 @@ impl TemplateRequest {
     pub fn key(&self) -> Digest {
         // Keys of mappings come out sorted, so equal values are equal text.
         let mut said = json!({
-            "name": self.name,
-            "namespace": self.namespace,
+            "name": self.name.as_str(),
+            "namespace": self.namespace.as_str(),
             "values": self.values,
             "defaults": self.chart.default_values,
             "crds": self.crds,

@@ -2,7 +2,7 @@
 
 use flotilla_core::Object;
 use flotilla_core::report::Problem;
-use flotilla_core::unit::Render;
+use flotilla_core::unit::{Render, ServiceAccount};
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
@@ -10,8 +10,9 @@ use super::{Pending, Walk};
 use crate::cache::Outcome;
 use crate::config;
 use crate::content::Definition;
+use crate::helm::names::{ApiVersion, KubeVersion};
 use crate::helm::{self, Capabilities, Config, Planned};
-use crate::source::Unavailable;
+use crate::source::{Unavailable, fleet_source};
 use crate::values::is_loose;
 
 impl Walk<'_> {
@@ -19,13 +20,15 @@ impl Walk<'_> {
     pub(super) fn release(
         &mut self,
         pending: Pending,
-        capabilities: Option<&Capabilities>,
+        capabilities: &Result<Capabilities, String>,
     ) -> Result<(), ReadError> {
-        let Some(capabilities) = capabilities else {
-            let message = "the version of the cluster's Kubernetes is not known until its agent connects";
-            let problem = self.place(&pending.definition, message.to_owned());
-            self.held(pending, vec![problem]);
-            return Ok(());
+        let capabilities = match capabilities {
+            Ok(capabilities) => capabilities,
+            Err(message) => {
+                let problem = self.place(&pending.definition, message.clone());
+                self.held(pending, vec![problem]);
+                return Ok(());
+            }
         };
         let Some((mut pending, artifact)) = self.artifact(pending) else { return Ok(()) };
         let mut notices = Vec::new();
@@ -137,28 +140,50 @@ impl Walk<'_> {
         }
     }
 
-    /// What the cluster's Kubernetes is, the APIs that all have, and those that its own units bring.
-    pub(super) fn capabilities(&self) -> Option<Capabilities> {
-        let contents = self.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
+    /// What the cluster's Kubernetes is, the APIs that all have, and those that its own units bring: of units that the
+    /// fleet itself has, and of those that are applied as `account`, so that no tenant decides what another's charts
+    /// find.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub(super) fn capabilities(&self, account: Option<&ServiceAccount>) -> Result<Capabilities, String> {
+        let Some(version) = self.inputs.kube_version else {
+            return Err(
+                "the version of the cluster's Kubernetes is not known until its agent connects".to_owned()
+            );
+        };
+        let kube_version = version.parse::<KubeVersion>().map_err(|error| {
+            format!("the cluster's agent reports a Kubernetes version that cannot be used: {error}")
+        })?;
+        let units = self.units.iter().filter(|(id, unit)| {
+            let own = self.accounts.get(*id);
+            own.is_none() || unit.source == fleet_source() || own == account
+        });
+        let contents = units.filter_map(|(_, unit)| unit.unit.as_ref()).map(|unit| &unit.content);
         let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
             let id = object.id();
             (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
         });
-        let of_units = definitions.flat_map(|object| served(&object.value()));
-        let mut api_versions: Vec<String> = of_units.chain(helm::builtin::kinds()).collect();
+        let of_units = definitions.flat_map(|object| served(&object.value())).take(MAX_APIS);
+        let mut api_versions: Vec<ApiVersion> = of_units.chain(helm::builtin::kinds()).collect();
         api_versions.sort();
         api_versions.dedup();
-        Some(Capabilities { kube_version: self.inputs.kube_version?.to_owned(), api_versions })
+        Ok(Capabilities { kube_version, api_versions })
     }
 }
 
-/// The APIs that a CustomResourceDefinition serves, as templates ask for them.
-fn served(definition: &Value) -> Vec<String> {
+/// So many APIs fit into helm's argument list; no cluster has as many.
+const MAX_APIS: usize = 5000;
+
+/// The APIs that a CustomResourceDefinition serves, as templates ask for them; what is none is left out.
+fn served(definition: &Value) -> Vec<ApiVersion> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (group, kind) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["kind"]));
     let (Some(group), Some(kind)) = (group, kind) else { return Vec::new() };
     let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
     let served =
         versions.filter(|version| version["served"] != false).filter_map(|version| text(&version["name"]));
-    served.flat_map(|version| [format!("{group}/{version}"), format!("{group}/{version}/{kind}")]).collect()
+    let named =
+        served.flat_map(|version| [format!("{group}/{version}"), format!("{group}/{version}/{kind}")]);
+    named.filter_map(|api| api.parse().ok()).collect()
 }

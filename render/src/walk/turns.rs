@@ -11,6 +11,8 @@
 //! something out, and a wait that nothing ends is given up: for good for a source, once a unit for ConfigMaps. So each turn
 //! settles a unit, or shortens what is left of the turn, or is the last one.
 
+use std::collections::BTreeMap;
+
 use flotilla_kustomize::files::ReadError;
 
 use super::{Pending, Waits, Walk, source_field};
@@ -28,9 +30,17 @@ impl Walk<'_> {
             }
             let releases = self.next_releases();
             if !releases.is_empty() {
-                let capabilities = self.capabilities();
+                // By account: each sees the APIs that its own units bring.
+                let mut capabilities = BTreeMap::new();
+                for pending in &releases {
+                    let account = self.account(pending);
+                    capabilities
+                        .entry(account.clone())
+                        .or_insert_with(|| self.capabilities(account.as_ref()));
+                }
                 for pending in releases {
-                    self.release(pending, capabilities.as_ref())?;
+                    let of_its_own = &capabilities[&self.account(&pending)];
+                    self.release(pending, of_its_own)?;
                 }
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Charts of a kustomization, by the `helm` program: fetched where they are not in the tree, then rendered.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,16 +120,21 @@ impl HelmArgs {
         }
         let into = dir.join("pulled");
         let mut args: Vec<OsString> =
-            vec!["pull".into(), "--untar".into(), "--untardir".into(), into.clone().into()];
-        if request.repo.starts_with("oci://") {
-            args.push(format!("{}/{}", request.repo.trim_end_matches('/'), request.name).into());
-        } else {
-            args.extend(["--repo".into(), (&request.repo).into(), (&request.name).into()]);
+            vec!["pull".into(), "--untar".into(), flag("--untardir", into.as_os_str())];
+        let is_oci = request.repo.starts_with("oci://");
+        if !is_oci {
+            args.push(flag("--repo", &request.repo));
         }
         if !request.version.is_empty() {
-            args.extend(["--version".into(), (&request.version).into()]);
+            args.push(flag("--version", &request.version));
         }
         args.extend(request.devel.then(|| "--devel".into()));
+        // What follows is no flag, whatever it is.
+        args.push("--".into());
+        args.push(match is_oci {
+            true => format!("{}/{}", request.repo.trim_end_matches('/'), request.name).into(),
+            false => (&request.name).into(),
+        });
         self.run(&args, dir)?;
         Ok(into.join(&request.name))
     }
@@ -138,13 +143,10 @@ impl HelmArgs {
         let mut args: Vec<OsString> = vec!["template".into()];
         if request.release_name.is_empty() {
             args.push("--generate-name".into());
-        } else {
-            args.push((&request.release_name).into());
         }
-        args.push(chart.into());
         let mut option = |name: &str, value: &OsString| {
             if !value.is_empty() {
-                args.extend([name.into(), value.clone()]);
+                args.push(flag(name, value));
             }
         };
         option("--name-template", &(&request.name_template).into());
@@ -163,6 +165,12 @@ impl HelmArgs {
         ] {
             args.extend(is_set.then(|| flag.into()));
         }
+        // What follows is no flag, whatever it is.
+        args.push("--".into());
+        if !request.release_name.is_empty() {
+            args.push((&request.release_name).into());
+        }
+        args.push(chart.into());
         args
     }
 
@@ -207,6 +215,14 @@ fn read_pulled_values(chart: &Path) -> Result<Option<String>, HelmError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(HelmError::ReadValues { path, source }),
     }
+}
+
+/// A flag and its value as one argument: the value cannot be taken for another flag.
+fn flag(name: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push("=");
+    flag.push(value);
+    flag
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), HelmError> {
