@@ -1,6 +1,8 @@
 //! Patterns as Go's `path.Match` has them, within one part of a path: `*` for anything, `?` for one character but `/`, `[a-z]` and `[^a-z]`, `\` before a
 //! character that is meant as such.
 
+use crate::work::{Spent, Work};
+
 /// A pattern; one that is not well formed matches nothing.
 pub struct Pattern(Option<Vec<Term>>);
 
@@ -18,12 +20,22 @@ impl Pattern {
 
     /// Whether it matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
-        let Some(terms) = &self.0 else { return false };
         let text: Vec<char> = text.chars().collect();
+        self.matches_within(&text, &mut Work::new(u64::MAX)).unwrap_or_default()
+    }
+
+    /// As [`matches`](Self::matches), within a number of comparisons: with stars they are as many as the text is long, times
+    /// the pattern.
+    ///
+    /// # Errors
+    /// Where they do not suffice.
+    pub fn matches_within(&self, text: &[char], work: &mut Work) -> Result<bool, Spent> {
+        let Some(terms) = &self.0 else { return Ok(false) };
         let (mut term, mut at) = (0, 0);
         // Where the last star stands, and how far it reaches.
         let mut star: Option<(usize, usize)> = None;
         while at < text.len() {
+            work.spend(terms.get(term).map_or(1, Term::weight))?;
             match terms.get(term) {
                 Some(Term::Star) => {
                     star = Some((term, at));
@@ -38,15 +50,20 @@ impl Pattern {
                         star = Some((place, reach + 1));
                         (term, at) = (place + 1, reach + 1);
                     }
-                    None => return false,
+                    None => return Ok(false),
                 },
             }
         }
-        terms[term..].iter().all(|term| matches!(term, Term::Star))
+        Ok(terms[term..].iter().all(|term| matches!(term, Term::Star)))
     }
 }
 
 impl Term {
+    /// The comparisons that [`accepts`](Self::accepts) makes at most.
+    fn weight(&self) -> usize {
+        if let Self::Class { ranges, .. } = self { ranges.len() } else { 1 }
+    }
+
     fn accepts(&self, c: char) -> bool {
         match self {
             Self::Star => false,

@@ -34,6 +34,7 @@ pub mod report;
 pub mod source;
 pub mod template;
 pub mod unit;
+pub mod work;
 
 pub use desired::{DesiredState, Generation, UnitEntry};
 pub use digest::Digest;

@@ -46,6 +46,8 @@ pub enum InvalidObject {
     GenerateName { what: String },
     #[error("{what} has the field {field}, which only hub and agent write between them; remove it")]
     Reserved { what: String, field: String },
+    #[error("{what} is nested deeper than {MAX_NESTING} levels, which cannot be sent")]
+    TooDeep { what: String },
 }
 
 /// Fields of a body that begin so are the hub's and the agent's own: no object has them.
@@ -169,7 +171,8 @@ impl Object {
     /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
     ///
     /// # Errors
-    /// What is no object, and what has fields that are ours: nobody but the hub itself makes a template.
+    /// What is no object or is nested deeper than [`MAX_NESTING`], and what has fields that are ours: nobody but the hub
+    /// itself makes a template.
     pub fn new(value: &Value) -> Result<Self, InvalidObject> {
         refuse_reserved(value)?;
         Self::with(value, false)
@@ -182,6 +185,9 @@ impl Object {
 
     fn with(value: &Value, template: bool) -> Result<Self, InvalidObject> {
         let reference = ObjectRef::of(value)?;
+        if is_deeper(value, MAX_NESTING) {
+            return Err(InvalidObject::TooDeep { what: reference.to_string() });
+        }
         let body = Bytes::from(serde_json::to_vec(value).expect("a JSON value has a JSON text"));
         let digest = Digest::of(&body);
         Ok(Self { reference, body, digest, template })
@@ -241,6 +247,23 @@ pub fn refuse_reserved(value: &Value) -> Result<(), InvalidObject> {
     let text = |at: &str| value.pointer(at).and_then(Value::as_str).unwrap_or_default();
     let what = format!("{}/{}", text("/kind"), text("/metadata/name"));
     Err(InvalidObject::Reserved { what, field: field.clone() })
+}
+
+/// Values inside each other that an object has at most: what reads JSON, here and at the agent, gives up at 128.
+pub const MAX_NESTING: usize = 120;
+
+/// Whether there are more than so many collections inside each other.
+fn is_deeper(value: &Value, most: usize) -> bool {
+    let mut open = vec![(value, 0)];
+    while let Some((value, depth)) = open.pop() {
+        match value {
+            Value::Array(_) | Value::Object(_) if depth == most => return true,
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(fields) => open.extend(fields.values().map(|field| (field, depth + 1))),
+            _ => {}
+        }
+    }
+    false
 }
 
 impl fmt::Debug for Object {
@@ -314,6 +337,20 @@ mod tests {
         let annotated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x",
             "annotations": {"flotilla.dev/drift": "report"}}, "data": {"flotilla.dev/template": "a"}});
         assert!(Object::new(&annotated).is_ok());
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_refused() {
+        let nested = |levels: usize| {
+            let inner = (0..levels)
+                .fold(json!(1), |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"a": inner}) });
+            json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "x"}, "spec": inner})
+        };
+        let fits = Object::new(&nested(MAX_NESTING - 1)).unwrap();
+        assert_eq!(fits.value(), nested(MAX_NESTING - 1));
+        assert_eq!(Object::from_body(fits.body().clone(), false).unwrap(), fits);
+        let error = Object::new(&nested(MAX_NESTING)).unwrap_err().to_string();
+        assert_eq!(error, "A x is nested deeper than 120 levels, which cannot be sent");
     }
 
     #[test]

@@ -123,6 +123,25 @@ impl Config {
         Ok(())
     }
 
+    /// How many field specs there are.
+    pub(crate) fn specs(&self) -> usize {
+        let own = [
+            &self.name_prefix,
+            &self.name_suffix,
+            &self.namespace,
+            &self.common_labels,
+            &self.labels,
+            &self.template_labels,
+            &self.volume_claim_template_labels,
+            &self.common_annotations,
+            &self.var_reference,
+            &self.images,
+            &self.replicas,
+        ];
+        let own: usize = own.iter().map(|specs| specs.len()).sum();
+        own + self.name_reference.iter().map(|reference| reference.referrers.len()).sum::<usize>()
+    }
+
     fn sort(&mut self) {
         for specs in [
             &mut self.name_prefix,

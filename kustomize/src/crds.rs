@@ -6,12 +6,13 @@ use crate::config::{BackReference, Config};
 use crate::error::{Fail, Res};
 use crate::fieldspec::{FieldSpec, merge};
 use crate::gvk::Gvk;
+use crate::work::Work;
 
 /// Nesting beyond which a definition that refers to itself is not followed.
 const DEPTH: usize = 20;
 
 /// Reads a file of `crds`: a mapping of type names to `{Schema: …}`.
-pub(crate) fn read(document: &Node) -> Res<Config> {
+pub(crate) fn read(document: &Node, work: &Work) -> Res<Config> {
     let mut config = Config::default();
     let Some(types) = document.as_map() else {
         return Err(Fail::new("unable to parse open API definition: a mapping of type names is needed")
@@ -23,7 +24,7 @@ pub(crate) fn read(document: &Node) -> Res<Config> {
         if ["kind", "apiVersion", "metadata"].iter().all(|p| properties.contains_key(p)) {
             let kind = name.rsplit('.').next().unwrap_or_default();
             let gvk = Gvk { kind: kind.into(), ..Gvk::default() };
-            collect(&mut config, &gvk, types, name, &mut Vec::new())?;
+            collect(&mut config, &gvk, types, name, &mut Vec::new(), work)?;
         }
     }
     Ok(config.sorted())
@@ -35,8 +36,17 @@ fn properties<'a>(types: &'a Map, name: &str) -> Option<&'a Map> {
     schema.get("properties")?.as_map()
 }
 
-fn collect(config: &mut Config, gvk: &Gvk, types: &Map, name: &str, path: &mut Vec<String>) -> Res<()> {
+fn collect(
+    config: &mut Config,
+    gvk: &Gvk,
+    types: &Map,
+    name: &str,
+    path: &mut Vec<String>,
+    work: &Work,
+) -> Res<()> {
     let Some(properties) = properties(types, name) else { return Ok(()) };
+    // A type that refers to itself several times is followed along each way.
+    work.spend_for(properties.len(), config.specs() + DEPTH)?;
     for entry in properties {
         let property = &entry.value;
         let extension = |name: &str| property.get(name).and_then(Node::text);
@@ -68,7 +78,7 @@ fn collect(config: &mut Config, gvk: &Gvk, types: &Map, name: &str, path: &mut V
         if let Some(reference) = extension("$ref")
             && path.len() < DEPTH
         {
-            collect(config, gvk, types, reference, path)?;
+            collect(config, gvk, types, reference, path, work)?;
         }
         path.pop();
     }

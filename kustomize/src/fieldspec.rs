@@ -8,6 +8,7 @@ use flotilla_yaml::{Map, Node, Pos, Scalar, Seq, Value};
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
 use crate::node_ops::{split_path, text_at};
+use crate::work::check_path;
 
 /// One entry of a transformer's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,11 @@ impl FieldSpec {
     /// For all kinds.
     pub(crate) fn any(path: &str, create: bool) -> Self {
         Self::new(Gvk::default(), path, create)
+    }
+
+    /// Whether its path is of a length that can be walked.
+    pub(crate) fn check(&self) -> Res<()> {
+        check_path(&self.parts)
     }
 
     fn covers(&self, other: &FieldSpec) -> bool {

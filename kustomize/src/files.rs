@@ -12,6 +12,14 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TreePath(String);
 
+/// Folders inside each other, the file included, that a path has at most. What walks a tree goes no deeper.
+pub const MAX_DEPTH: usize = 64;
+/// Bytes of a path at most, as Linux has it.
+pub const MAX_PATH: usize = 4096;
+/// Folders that one walk over a tree enters at most. A Git tree can name one folder many times, in folders that are named
+/// many times, so that a few objects make more paths than anybody could walk.
+pub const MAX_FOLDERS: usize = 100_000;
+
 /// Why a text is no path of the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -19,6 +27,10 @@ pub enum PathError {
     Absolute(String),
     #[error("'{0}' leads out of the root of the source")]
     Escapes(String),
+    #[error(
+        "'{0}…' is deeper than {MAX_DEPTH} folders, or longer than {MAX_PATH} bytes; nothing is read from there"
+    )]
+    TooDeep(String),
 }
 
 impl TreePath {
@@ -62,7 +74,21 @@ impl TreePath {
                 part => parts.push(part),
             }
         }
+        let bytes: usize = parts.iter().map(|part| part.len() + 1).sum();
+        if parts.len() > MAX_DEPTH || bytes > MAX_PATH {
+            let start: String = parts.join("/").chars().take(40).collect();
+            return Err(PathError::TooDeep(start));
+        }
         Ok(Self(parts.join("/")))
+    }
+
+    /// The path of something in the tree that has this as its root. Not bounded, as both parts are.
+    pub fn below(&self, inner: &TreePath) -> Self {
+        match (self.is_root(), inner.is_root()) {
+            (true, _) => inner.clone(),
+            (_, true) => self.clone(),
+            _ => Self(format!("{}/{}", self.0, inner.0)),
+        }
     }
 
     /// The folder that holds this; `None` for the root.
@@ -134,6 +160,35 @@ pub struct ContentId(pub [u8; 32]);
 pub struct ReadError {
     pub path: TreePath,
     pub reason: String,
+}
+
+impl ReadError {
+    /// Of a folder with an entry whose path cannot be used.
+    pub fn of_path(folder: &TreePath, error: &PathError) -> Self {
+        Self { path: folder.clone(), reason: error.to_string() }
+    }
+}
+
+/// Counts the folders that a walk enters.
+#[derive(Debug, Default)]
+pub struct Visits(usize);
+
+impl Visits {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// Beyond [`MAX_FOLDERS`].
+    pub fn enter(&mut self, folder: &TreePath) -> Result<(), ReadError> {
+        self.0 += 1;
+        if self.0 <= MAX_FOLDERS {
+            return Ok(());
+        }
+        let reason = format!(
+            "this is the {}th folder on the way through the tree; {MAX_FOLDERS} are the most. Name a smaller part of it",
+            self.0
+        );
+        Err(ReadError { path: folder.clone(), reason })
+    }
 }
 
 /// A tree of files.
@@ -255,6 +310,13 @@ mod tests {
         ] {
             assert_eq!(base.join(path).map(|p| p.as_str().to_owned()), expected.map(str::to_owned), "{path}");
         }
+        let deep = |parts: usize| TreePath::from_root(&vec!["d"; parts].join("/"));
+        assert!(deep(MAX_DEPTH).is_ok() && deep(MAX_DEPTH).unwrap().join("x").is_err());
+        assert!(matches!(deep(100_000), Err(PathError::TooDeep(start)) if start.len() == 40));
+        assert!(TreePath::from_root(&"x".repeat(MAX_PATH)).is_err());
+        assert_eq!(deep(60).unwrap().below(&deep(60).unwrap()).as_str().split('/').count(), 120);
+        // What is left of it counts.
+        assert_eq!(base.join(&"x/../".repeat(1000)).unwrap(), base);
         assert!(TreePath::from_root("apps/web/x").unwrap().is_within(&base));
         assert!(!TreePath::from_root("apps/website").unwrap().is_within(&base));
     }

@@ -8,7 +8,7 @@ use flotilla_yaml::Pos;
 
 use crate::decode::{Text, Unknown};
 use crate::error::{BuildError, Fail, Res, fail};
-use crate::files::{Files, Kind, ReadError, TreePath};
+use crate::files::{Files, Kind, ReadError, TreePath, Visits};
 use crate::kustomization::Kustomization;
 use crate::load::{Context, Loaded, Loader, NAMES, Tree};
 use crate::node_ops::{map_under, put_string};
@@ -16,6 +16,7 @@ use crate::parts::{Image, Patch, Selector};
 use crate::request::Answers;
 use crate::resmap::ResMap;
 use crate::target::Target;
+use crate::work::Limits;
 use crate::{LoadRestrictor, Options, Output, Reorder, finish};
 
 /// What a Flux `Kustomization` adds to the kustomization of its path.
@@ -49,7 +50,7 @@ pub struct FluxPatch {
 /// Whether a folder has a kustomization file.
 pub fn has_kustomization(files: &dyn Files, folder: &TreePath) -> Result<bool, ReadError> {
     for name in NAMES {
-        let path = folder.join(name).expect("a plain name");
+        let path = folder.join(name).map_err(|error| ReadError::of_path(folder, &error))?;
         if files.entry(&path)?.is_some_and(|e| e.kind == Kind::File) {
             return Ok(true);
         }
@@ -61,27 +62,38 @@ pub fn has_kustomization(files: &dyn Files, folder: &TreePath) -> Result<bool, R
 /// and every folder with a kustomization of its own as a whole. What a source leaves out ([`crate::ignore`]) is not in
 /// `files`.
 pub fn generate(files: &dyn Files, folder: &TreePath) -> Result<Vec<TreePath>, ReadError> {
-    let mut found = Vec::new();
-    scan(files, folder, &mut found)?;
-    Ok(found)
-}
-
-fn scan(files: &dyn Files, folder: &TreePath, found: &mut Vec<TreePath>) -> Result<(), ReadError> {
-    for (name, entry) in files.list(folder)? {
-        let Ok(path) = folder.join(&name) else { continue };
+    let (mut found, mut visits) = (Vec::new(), Visits::default());
+    let listed = |folder: &TreePath, visits: &mut Visits| -> Result<_, ReadError> {
+        visits.enter(folder)?;
+        Ok((folder.clone(), files.list(folder)?.into_iter()))
+    };
+    let mut open = vec![listed(folder, &mut visits)?];
+    while let Some((folder, entries)) = open.last_mut() {
+        let Some((name, entry)) = entries.next() else {
+            open.pop();
+            continue;
+        };
+        let path = folder.join(&name).map_err(|error| ReadError::of_path(folder, &error))?;
         match entry.kind {
             Kind::Symlink => {}
             Kind::Folder if has_kustomization(files, &path)? => found.push(path),
-            Kind::Folder => scan(files, &path, found)?,
+            Kind::Folder => open.push(listed(&path, &mut visits)?),
             Kind::File => {
                 if name.ends_with(".yaml") || name.ends_with(".yml") {
                     found.push(path);
                 }
             }
         }
+        if found.len() > MAX_FOUND {
+            let reason = format!("there are more than {MAX_FOUND} files; name a smaller folder");
+            return Err(ReadError { path: found.swap_remove(0), reason });
+        }
     }
-    Ok(())
+    Ok(found)
 }
+
+/// Files and folders that are taken for the resources of one folder.
+const MAX_FOUND: usize = 50_000;
 
 /// Builds a folder as Flux's kustomize-controller does.
 ///
@@ -93,8 +105,22 @@ pub fn build_flux(
     overlay: &FluxOverlay,
     answers: &Answers,
 ) -> Result<Output, BuildError> {
-    let options =
-        Options { load_restrictor: LoadRestrictor::None, reorder: Reorder::Legacy, ..Options::default() };
+    build_flux_within(files, root, overlay, answers, Limits::default())
+}
+
+/// As [`build_flux`], within limits of the caller's.
+///
+/// # Errors
+/// See [`build_flux`].
+pub fn build_flux_within(
+    files: &dyn Files,
+    root: &TreePath,
+    overlay: &FluxOverlay,
+    answers: &Answers,
+    limits: Limits,
+) -> Result<Output, BuildError> {
+    let (load_restrictor, reorder) = (LoadRestrictor::None, Reorder::Legacy);
+    let options = Options { load_restrictor, reorder, limits, ..Options::default() };
     let mut cx = Context::new(&options, answers);
     let result = run(&mut cx, files, root, overlay);
     finish(cx, result)

@@ -13,6 +13,7 @@ use crate::request::{Answer, HelmRequest, Request, ValuesMerge};
 use crate::resmap;
 use crate::resource::Resource;
 use crate::schema;
+use crate::work::{Limits, Work};
 
 /// The resources of one chart; none while its rendering is missing.
 pub(crate) fn generate(
@@ -116,7 +117,7 @@ impl HelmRequest {
                     read(file, true).map_err(|e| e.context("could not parse values file into rnode"))?;
                 let (over, under) = if merge == ValuesMerge::Merge { (file, inline) } else { (inline, file) };
                 // As kustomize does, which merges them as parts of objects and not as objects.
-                strategic_merge(&schema::Schema::builtin(), under, over)
+                strategic_merge(&schema::Schema::builtin(), under, over, &Work::new(Limits::default()))
                     .map_err(|e| e.context("could not merge values"))?
             }
         };

@@ -13,10 +13,13 @@ use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
 
-use crate::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
+use crate::files::{ContentId, Entry, Files, Kind, ReadError, TreePath, Visits};
 
 /// The file of patterns, in any folder, for what is below that folder.
 pub const FILE: &str = ".sourceignore";
+
+/// Patterns of one tree at most: each path is held against each of them.
+const MAX_PATTERNS: usize = 10_000;
 
 /// Left out unless a later pattern takes it back.
 const DEFAULTS: [&str; 24] = [
@@ -73,15 +76,22 @@ impl Rules {
     /// Where a folder or a `.sourceignore` cannot be read.
     pub fn of(files: &dyn Files, spec_ignore: Option<&str>) -> Result<Self, ReadError> {
         let mut found = Vec::new();
-        find(files, &TreePath::root(), &mut found, &mut None)?;
-        Ok(Self::from_found(&found, spec_ignore))
+        find(files, &TreePath::root(), &mut found, &mut None, &mut Visits::default())?;
+        Self::from_found(&found, spec_ignore)
     }
 
-    fn from_found(found: &[IgnoreFile], spec_ignore: Option<&str>) -> Self {
+    fn from_found(found: &[IgnoreFile], spec_ignore: Option<&str>) -> Result<Self, ReadError> {
         let mut rules = Self::defaults();
-        found.iter().for_each(|file| rules.add(&file.text, &file.folder));
+        for IgnoreFile { folder, text } in found {
+            rules.add(text, folder);
+            if rules.patterns.len() > MAX_PATTERNS {
+                let reason =
+                    format!("with its {FILE} there are more than {MAX_PATTERNS} patterns; leave some out");
+                return Err(ReadError { path: folder.clone(), reason });
+            }
+        }
         rules.add(spec_ignore.unwrap_or_default(), &TreePath::root());
-        rules
+        Ok(rules)
     }
 
     /// Flux's own list alone.
@@ -151,21 +161,24 @@ impl RulesMemory {
         }
         let mut found = Vec::new();
         let mut kept = HashMap::new();
-        find(files, &TreePath::root(), &mut found, &mut Some((&self.folders, &mut kept)))?;
+        let memory = &mut Some((&self.folders, &mut kept));
+        find(files, &TreePath::root(), &mut found, memory, &mut Visits::default())?;
         self.folders = kept;
-        let rules = Arc::new(Rules::from_found(&found, None));
+        let rules = Arc::new(Rules::from_found(&found, None)?);
         self.last = root.map(|root| (root, rules.clone()));
         Ok(rules)
     }
 }
 
-/// Finds the `.sourceignore` files of a folder and all below, a folder before what is in it.
+/// Finds the `.sourceignore` files of a folder and all below, a folder before what is in it. As deep as paths go.
 fn find(
     files: &dyn Files,
     folder: &TreePath,
     found: &mut Vec<IgnoreFile>,
     memory: &mut Option<(&Remembered, &mut Remembered)>,
+    visits: &mut Visits,
 ) -> Result<(), ReadError> {
+    visits.enter(folder)?;
     let entries = files.list(folder)?;
     if entries.iter().any(|(name, entry)| name == FILE && entry.kind == Kind::File) {
         let text = files.read(&child(folder, FILE)?)?;
@@ -175,17 +188,18 @@ fn find(
         if entry.kind != Kind::Folder || name == ".git" {
             continue;
         }
-        let path = child(folder, &name)?;
+        // Where no path leads, nothing is read, and what patterns there are for it do not matter.
+        let Ok(path) = folder.join(&name) else { continue };
         let is_remembered = path.as_str().split('/').count() == REMEMBERED_DEPTH;
         let Some((before, kept)) = memory.as_mut().filter(|_| is_remembered) else {
-            find(files, &path, found, memory)?;
+            find(files, &path, found, memory, visits)?;
             continue;
         };
         let below = match before.get(&path).filter(|(id, _)| *id == entry.id) {
             Some((_, below)) => below.clone(),
             None => {
                 let mut below = Vec::new();
-                find(files, &path, &mut below, &mut None)?;
+                find(files, &path, &mut below, &mut None, visits)?;
                 below
             }
         };
@@ -359,17 +373,19 @@ impl Ignored {
         Ok(Some(Entry { kind: Kind::Folder, id: ContentId(id) }))
     }
 
+    /// A folder that is left out is there if anything below it is taken back.
     fn is_there(&self, path: &TreePath, kind: Kind) -> Result<bool, ReadError> {
-        let is_folder = kind == Kind::Folder;
-        if path.is_root() || !self.rules.leave_out(path, is_folder) {
-            return Ok(true);
-        }
-        if !is_folder || !self.rules.may_take_back() {
-            return Ok(false);
-        }
-        for (name, entry) in self.files.list(path)? {
-            if self.is_there(&child(path, &name)?, entry.kind)? {
+        let (mut open, mut visits) = (vec![(path.clone(), kind)], Visits::default());
+        while let Some((path, kind)) = open.pop() {
+            let is_folder = kind == Kind::Folder;
+            if path.is_root() || !self.rules.leave_out(&path, is_folder) {
                 return Ok(true);
+            }
+            if is_folder && self.rules.may_take_back() {
+                visits.enter(&path)?;
+                for (name, entry) in self.files.list(&path)? {
+                    open.extend(path.join(&name).map(|path| (path, entry.kind)));
+                }
             }
         }
         Ok(false)
@@ -404,7 +420,7 @@ impl Files for Ignored {
 }
 
 fn child(folder: &TreePath, name: &str) -> Result<TreePath, ReadError> {
-    folder.join(name).map_err(|error| ReadError { path: folder.clone(), reason: error.to_string() })
+    folder.join(name).map_err(|error| ReadError::of_path(folder, &error))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use flotilla_yaml::{Node, Pos, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::notes::is_around;
+use crate::work::Work;
 
 /// The operations of one patch.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ enum Kind {
     Copy,
     Test,
 }
+
+/// Steps that the smallest patch costs at least.
+const APPLY: usize = 30;
 
 impl JsonPatch {
     /// Reads the first document of a patch: a list of operations.
@@ -60,10 +64,13 @@ impl JsonPatch {
     }
 
     /// Applies all operations, or none if one fails.
-    pub(crate) fn apply(&self, document: &mut Node) -> Res<()> {
+    pub(crate) fn apply(&self, document: &mut Node, work: &Work) -> Res<()> {
+        // All of it is looked at in the end, and much is made anew.
+        work.spend_value(document, 0)?;
+        work.spend(APPLY)?;
         let mut result = document.clone();
         for op in &self.ops {
-            op.apply(&mut result).map_err(|e| {
+            op.apply(&mut result, work).map_err(|e| {
                 e.at(op.pos).hint(
                     "the object is meant as it is when the patch comes: after those above, and the bases",
                 )
@@ -182,8 +189,13 @@ impl Op {
         Ok(Self { kind, path, from, value, pos: node.pos })
     }
 
-    fn apply(&self, document: &mut Node) -> Res<()> {
+    fn apply(&self, document: &mut Node, work: &Work) -> Res<()> {
         let path = self.path.as_str();
+        let depth = path.matches('/').count();
+        work.spend(depth + 1)?;
+        if let Some(value) = &self.value {
+            work.spend_value(value, depth)?;
+        }
         let value = || self.value.clone().unwrap_or_else(Node::null);
         match self.kind {
             Kind::Add => add(document, path, value(), "add"),
@@ -236,6 +248,7 @@ impl Op {
             Kind::Move => {
                 let from = self.from.as_deref().unwrap_or_default();
                 let moved = remove(document, from, "move")?;
+                work.spend_value(&moved, depth)?;
                 add(document, path, moved, "move")
             }
             Kind::Copy => {
@@ -249,6 +262,7 @@ impl Op {
                         "copy operation does not apply: doc is missing from path: {from}: missing value"
                     );
                 };
+                work.spend_value(&copied, depth)?;
                 add(document, path, copied, "copy")
             }
         }

@@ -41,19 +41,21 @@ mod selector;
 mod target;
 mod transform;
 mod vars;
+mod work;
 
 use flotilla_yaml::{Node, Pos, SmolStr};
 
 use error::Res;
 pub use error::{BuildError, Error};
 use files::{Files, TreePath};
-pub use flux::{FluxOverlay, FluxPatch, build_flux, generate, has_kustomization};
+pub use flux::{FluxOverlay, FluxPatch, build_flux, build_flux_within, generate, has_kustomization};
 pub use gvk::is_cluster_scoped;
 use load::{Context, Loader, Tree};
 pub use parts::{Image, Selector};
 pub use request::{Answer, Answers, HelmRequest, Request, ValuesMerge, without_secrets};
 use resmap::ResMap;
 use target::Target;
+pub use work::Limits;
 
 /// How to build; the default is a plain `kustomize build`.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +66,7 @@ pub struct Options {
     pub add_managed_by: bool,
     /// `--enable-helm`: charts become requests; without it they are an error.
     pub helm: bool,
+    pub limits: Limits,
 }
 
 /// Which files a kustomization may name.

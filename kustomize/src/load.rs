@@ -1,5 +1,6 @@
 //! Reading files and folders for a build: where a kustomization may reach, cycles, and the numbers of files.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use flotilla_yaml::{Node, Pos};
@@ -10,11 +11,16 @@ use crate::error::{Fail, Res, fail};
 use crate::files::{Files, Kind, TreePath};
 use crate::request::{Answer, Answers, Request};
 use crate::schema::Schema;
+use crate::work::Work;
+
+/// Kustomizations of which each names the next one, by `resources`, `components` or plugins.
+pub(crate) const MAX_CHAIN: usize = 50;
 
 /// What a whole build shares.
 pub(crate) struct Context<'a> {
     pub(crate) options: &'a Options,
     pub(crate) answers: &'a Answers,
+    pub(crate) work: Rc<Work>,
     /// The files read so far; a [`Pos`]'s `source` is the place in this list, from 1.
     pub(crate) sources: Vec<TreePath>,
     pub(crate) needs: Vec<Request>,
@@ -32,6 +38,7 @@ impl<'a> Context<'a> {
         Self {
             options,
             answers,
+            work: Rc::new(Work::new(options.limits)),
             sources: Vec::new(),
             needs: Vec::new(),
             notices: Vec::new(),
@@ -94,7 +101,7 @@ impl Tree<'_> {
     fn call(&self, path: &TreePath) -> TreePath {
         match self {
             Tree::Own(_) => path.clone(),
-            Tree::Remote(_, _, name) => name.join(path.as_str()).unwrap_or_else(|_| path.clone()),
+            Tree::Remote(_, _, name) => name.below(path),
         }
     }
 }
@@ -114,6 +121,8 @@ pub(crate) struct Loaded {
     pub(crate) path: TreePath,
     pub(crate) source: u32,
     pub(crate) bytes: Arc<[u8]>,
+    /// Who reads it pays.
+    work: Rc<Work>,
 }
 
 /// What stands at a path of a `resources` entry.
@@ -183,7 +192,9 @@ impl<'a> Loader<'a> {
                 Some(Answer::Text(text)) => {
                     let name = TreePath::from_root(&path.replace("://", "/"))
                         .map_err(|e| Fail::new(e.to_string()))?;
-                    Ok(Loaded { source: cx.source(&name), path: name, bytes: text.as_bytes().into() })
+                    cx.work.spend_bytes(text.len())?;
+                    let (source, work) = (cx.source(&name), cx.work.clone());
+                    Ok(Loaded { source, path: name, bytes: text.as_bytes().into(), work })
                 }
                 Some(Answer::Tree { .. }) => fail!("'{path}' is a folder, where a file is needed"),
                 None => fail!("'{path}' has to be fetched"),
@@ -206,7 +217,8 @@ impl<'a> Loader<'a> {
         // It is there, so what is wrong is wrong with itself: too large, damaged.
         let here = |error| Fail::from(error).at(Pos { source, ..Pos::default() });
         let bytes = self.tree.files().read(&resolved).map_err(here)?;
-        Ok(Loaded { source, path: resolved, bytes })
+        cx.work.spend_bytes(bytes.len()).map_err(|e| e.at(Pos { source, ..Pos::default() }))?;
+        Ok(Loaded { source, path: resolved, bytes, work: cx.work.clone() })
     }
 
     /// Enters a folder.
@@ -225,9 +237,8 @@ impl<'a> Loader<'a> {
                     .map_err(|e: Fail| e.hint("take this entry out, or the one that led here"));
                 }
             }
-            let mut loader = Loader::new(self.tree.clone(), root, self.restrict)?;
-            loader.visited.splice(0..0, self.visited.iter().cloned());
-            Ok(loader)
+            let loader = Loader::new(self.tree.clone(), root, self.restrict)?;
+            self.behind(loader)
         };
         enter().map_err(|e: Fail| e.at(path.pos))
     }
@@ -240,7 +251,22 @@ impl<'a> Loader<'a> {
         }
         let name = remote_name(&url.text, &root);
         let tree = Tree::Remote(files, url.text.clone(), name);
-        let mut loader = Loader::new(tree, root, true).map_err(|e| e.at(url.pos))?;
+        let loader = Loader::new(tree, root, true).map_err(|e| e.at(url.pos))?;
+        self.behind(loader).map_err(|e| e.at(url.pos))
+    }
+
+    /// Notes the way to a folder that is entered from here.
+    fn behind(&self, mut loader: Loader<'a>) -> Res<Loader<'a>> {
+        if self.visited.len() >= MAX_CHAIN {
+            let first = self.visited.first().map(|(_, root)| root.to_string()).unwrap_or_default();
+            return fail!(
+                "'{}' is the last of {MAX_CHAIN} kustomizations that each name the next one, beginning with '{first}'; \
+                 it names '{}', which is too many",
+                self.root,
+                loader.root
+            )
+            .map_err(|e: Fail| e.hint("name what is at the end of the chain directly"));
+        }
         loader.visited.splice(0..0, self.visited.iter().cloned());
         Ok(loader)
     }
@@ -291,7 +317,7 @@ impl Loaded {
 
     /// The documents of a YAML or JSON file.
     pub(crate) fn documents(&self) -> Res<Vec<Node>> {
-        parse(self.text()?, self.source).map_err(|e| Fail {
+        parse(self.text()?, self.source, &self.work).map_err(|e| Fail {
             message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path),
             ..e
         })
@@ -305,7 +331,7 @@ impl Loaded {
             source: self.source,
             ..Default::default()
         };
-        let documents = read(self.text()?, options).map_err(|e| Fail {
+        let documents = read(self.text()?, options, &self.work).map_err(|e| Fail {
             message: format!("invalid Kustomization: error converting YAML to JSON: yaml: {}", e.message),
             ..e
         })?;
@@ -319,16 +345,17 @@ impl Loaded {
 }
 
 /// Reads YAML with positions in a numbered file.
-pub(crate) fn parse(text: &str, source: u32) -> Res<Vec<Node>> {
+pub(crate) fn parse(text: &str, source: u32, work: &Work) -> Res<Vec<Node>> {
     // Of comments, those count that hold a schema.
     let has_schemas =
         text.split('#').skip(1).any(|rest| rest.trim_start_matches([' ', '\t']).starts_with('{'));
-    read(text, flotilla_yaml::Options { source, skip_comments: !has_schemas, ..Default::default() })
+    read(text, flotilla_yaml::Options { source, skip_comments: !has_schemas, ..Default::default() }, work)
 }
 
-fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {
+fn read(text: &str, mut options: flotilla_yaml::Options, work: &Work) -> Res<Vec<Node>> {
     let source = options.source;
-    flotilla_yaml::parse_with(text, &options).map_err(|e| {
+    options.limits.nodes = options.limits.nodes.min(work.nodes_left());
+    let documents = flotilla_yaml::parse_with(text, &options).map_err(|e| {
         let mut pos = e.pos;
         pos.source = source;
         // The hint goes last, behind the words that kustomize puts around the message.
@@ -340,7 +367,9 @@ fn read(text: &str, options: flotilla_yaml::Options) -> Res<Vec<Node>> {
             hint => hint,
         };
         Fail::new(format!("line {}: {message}", e.pos.line)).at(pos).hint(hint)
-    })
+    })?;
+    work.spend_read(&documents).map_err(|e| e.at(Pos { source, ..Pos::default() }))?;
+    Ok(documents)
 }
 
 /// The address of a remote base as a path, without the folder in its tree, what `?` begins and what may be a password.

@@ -11,9 +11,11 @@ use crate::gvk::{CLUSTER, Gvk, ResId};
 use crate::node_ops::{put_string, set_text, text, text_at};
 use crate::resmap::ResMap;
 use crate::resource::Resource;
+use crate::transform::patches::MATCH;
+use crate::work::Work;
 
 /// Updates all references.
-pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
+pub(crate) fn fix(map: &mut ResMap, references: &[BackReference], work: &Work) -> Res<()> {
     if map.0.iter().all(|resource| resource.previous.is_empty()) {
         // Nothing was renamed; but a subject that cannot be understood is an error all the same.
         return map.0.iter().try_for_each(|resource| {
@@ -26,6 +28,7 @@ pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
         let original = map.0[n].original_id();
         let mut reachable = None;
         for reference in references {
+            work.spend(reference.referrers.len())?;
             for spec in &reference.referrers {
                 if !original.gvk.is_selected(&spec.gvk) {
                     continue;
@@ -35,7 +38,8 @@ pub(crate) fn fix(map: &mut ResMap, references: &[BackReference]) -> Res<()> {
                     None => reachable.insert(index.reachable(map, n)?),
                 };
                 let mut node = map.0[n].node.clone();
-                let referrer = Referrer { map, index: &index, n, spec, target: &reference.gvk, reachable };
+                let target = &reference.gvk;
+                let referrer = Referrer { map, index: &index, n, spec, target, reachable, work };
                 // The spec's own kind was compared with the original one; now the path is all that counts.
                 spec.apply_to_any(&mut node, Create::No, &mut |field| referrer.set(field)).map_err(|e| {
                     let id = map.0[n].id();
@@ -135,6 +139,7 @@ struct Referrer<'a> {
     spec: &'a FieldSpec,
     target: &'a Gvk,
     reachable: &'a Option<Vec<SmolStr>>,
+    work: &'a Work,
 }
 
 impl Referrer<'_> {
@@ -209,6 +214,10 @@ impl Referrer<'_> {
     /// The object that a name, and perhaps a namespace beside it, meant before the renaming.
     fn select(&self, name: &str, namespace: Option<&str>, by_namespace: bool) -> Res<Option<usize>> {
         let Some(named) = self.index.by_name.get(name) else { return Ok(None) };
+        self.work.spend_for(named.len(), MATCH)?;
+        if namespace.is_some() {
+            self.work.spend_for(self.map.0.len(), MATCH)?;
+        }
         let me = &self.map.0[self.n];
         let my_id = &self.index.ids[self.n];
         let (ids, map) = (&self.index.ids, self.map);

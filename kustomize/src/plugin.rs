@@ -12,7 +12,7 @@ use crate::node_ops::{map_of_strings, stamp, text_at};
 use crate::parts::{GeneratorArgs, HelmChart, Image, Patch, ReplacementField, Replica, each};
 use crate::resmap::{self, ResMap};
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
-use crate::target::{Accumulator, Target, absorb};
+use crate::target::{Accumulator, Target, absorb, charge, charge_notes};
 use crate::transform::names::{End, affix};
 use crate::transform::namespace::{Namespace, Subjects};
 use crate::transform::{images, patches, replacements, set_pairs, set_replicas, value_add};
@@ -36,6 +36,7 @@ pub(crate) fn transform(cx: &mut Context, target: &mut Target, acc: &mut Accumul
     for config in configs(cx, target, &entries, "transformers")? {
         transform_one(cx, target, &mut acc.resources, &config).map_err(|e| e.at(config.pos))?;
         if let Some(origin) = origin(&config) {
+            charge_notes(&cx.work, &acc.resources)?;
             metadata::add_transformation(&mut acc.resources, &origin)?;
         }
         acc.resources.drop_empty();
@@ -47,6 +48,8 @@ pub(crate) fn transform(cx: &mut Context, target: &mut Target, acc: &mut Accumul
 pub(crate) fn validate(cx: &mut Context, target: &mut Target, acc: &mut Accumulator) -> Res<()> {
     let entries = std::mem::take(&mut target.kustomization.validators);
     for config in configs(cx, target, &entries, "validators")? {
+        // All that there is is compared with what it was.
+        acc.resources.0.iter().try_for_each(|r| cx.work.spend_value(&r.node, 0))?;
         let before: Vec<Node> = acc.resources.0.iter().map(|r| r.node.clone()).collect();
         transform_one(cx, target, &mut acc.resources, &config).map_err(|e| e.at(config.pos))?;
         let mut after = acc.resources.0.iter().map(|r| {
@@ -76,7 +79,7 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     let mut acc = Accumulator::default();
     let mut paths = Vec::new();
     for entry in entries {
-        let inline = patches::inline(entry).and_then(|d| resmap::resources(cx, d));
+        let inline = patches::inline(entry, &cx.work).and_then(|d| resmap::resources(cx, d));
         let Ok(mut inline) = inline else {
             paths.push(entry.clone());
             continue;
@@ -215,6 +218,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
     let node = &resource.node;
     let loader = &target.loader;
     let config = Config::read(node)?;
+    charge(&cx.work, map, config.specs().len(), 1)?;
     match resource.kind() {
         "NamespaceTransformer" => {
             let subjects = Subjects::read(&text_field(node, "setRoleBindingSubjects")?.text)?;
@@ -232,6 +236,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         "LabelTransformer" => {
             let labels =
                 field(node, "labels")?.map(|n| text_map(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
+            charge(&cx.work, map, config.specs().len(), labels.len())?;
             set_pairs(map, &labels, config.specs())
         }
         "AnnotationsTransformer" => {
@@ -239,6 +244,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 .map(|n| text_map(n, Unknown::Ignore))
                 .transpose()?
                 .unwrap_or_default();
+            charge(&cx.work, map, config.specs().len(), annotations.len())?;
             set_pairs(map, &annotations, config.specs())
         }
         "ImageTagTransformer" => {
@@ -267,7 +273,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 loaded.extend(patches::load_legacy(cx, loader, path)?);
             }
             if !inline.text.is_empty() {
-                loaded.extend(resmap::resources(cx, patches::inline(&inline)?)?);
+                loaded.extend(resmap::resources(cx, patches::inline(&inline, &cx.work)?)?);
             }
             if loaded.is_empty() {
                 return fail!("patch appears to be empty");
@@ -284,7 +290,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
             let read = |n: &Node| list(n, |n| ReplacementField::read(n, Unknown::Ignore));
             let replacements = field(node, "replacements")?.map(read).transpose()?.unwrap_or_default();
             let loaded = replacements::load(cx, loader, &replacements)?;
-            replacements::apply(map, &loaded)
+            replacements::apply(map, &loaded, &cx.work)
         }
         "HashTransformer" => map.0.iter_mut().try_for_each(add_hash),
         "ValueAddTransformer" => value_add::apply(cx, loader, map, node),

@@ -209,7 +209,8 @@ pub(crate) fn from_file(cx: &mut Context, file: &Loaded) -> Res<Vec<Resource>> {
 
 /// The resources of a text inside a file.
 pub(crate) fn from_text(cx: &mut Context, text: &str, source: u32) -> Res<Vec<Resource>> {
-    resources(cx, parse(text, source)?)
+    let documents = parse(text, source, &cx.work)?;
+    resources(cx, documents)
 }
 
 /// Checks documents and opens lists.

@@ -10,6 +10,7 @@ use crate::node_ops::{resolve_as_string, split_field_path};
 use crate::parts::Var;
 use crate::resmap::ResMap;
 use crate::transform::replacement_path::lookup;
+use crate::work::Work;
 
 /// Adds a kustomization's vars and notes them at the resources that they point at.
 pub(crate) fn merge(map: &mut ResMap, vars: &mut Vec<Var>, more: &[Var]) -> Res<()> {
@@ -47,16 +48,19 @@ fn add(vars: &mut Vec<Var>, var: &Var) -> Res<()> {
 }
 
 /// Replaces the references. Says which vars nobody refers to.
-pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec]) -> Res<Vec<String>> {
+pub(crate) fn resolve(map: &mut ResMap, vars: &[Var], specs: &[FieldSpec], work: &Work) -> Res<Vec<String>> {
     if vars.is_empty() {
         return Ok(Vec::new());
     }
+    work.spend_for(vars.len() + specs.len(), map.0.len())?;
     let values: BTreeMap<&str, Node> =
         vars.iter().map(|var| Ok((var.name.as_str(), value(map, var)?))).collect::<Res<_>>()?;
     let mut used = BTreeSet::new();
     for resource in &mut map.0 {
         for spec in specs {
-            spec.apply(&mut resource.node, Create::No, &mut |node| replace_in(node, &values, &mut used))?;
+            spec.apply(&mut resource.node, Create::No, &mut |node| {
+                replace_in(node, &values, &mut used, work)
+            })?;
         }
         resource.settle_links();
     }
@@ -116,7 +120,12 @@ fn is_string(node: &Node) -> bool {
     node.as_scalar().is_some_and(|s| s.kind() == Kind::String)
 }
 
-fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) -> Res<()> {
+fn replace_in(
+    node: &mut Node,
+    values: &BTreeMap<&str, Node>,
+    used: &mut BTreeSet<String>,
+    work: &Work,
+) -> Res<()> {
     let has = |n: &Node| n.text().is_some_and(|t| t.contains('$'));
     resolve_as_string(node);
     if let Some(map) = node.as_map_mut().filter(|m| m.values().any(|n| n.typing == Typing::Open)) {
@@ -125,13 +134,13 @@ fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSe
     match &mut node.value {
         Value::Scalar(_) => {
             if is_string(node) && has(node) {
-                replace(node, values, used);
+                replace(node, values, used, work)?;
             }
         }
         Value::Map(map) => {
             if map.values().any(has) {
                 for value in map.values_mut().filter(|v| is_string(v)) {
-                    replace(value, values, used);
+                    replace(value, values, used, work)?;
                 }
             }
         }
@@ -140,7 +149,7 @@ fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSe
                 return Err(Fail::new("invalid value type expect a string").at(bad.pos));
             }
             if seq.iter().any(has) {
-                seq.iter_mut().for_each(|n| replace(n, values, used));
+                seq.iter_mut().try_for_each(|n| replace(n, values, used, work))?;
             }
         }
     }
@@ -148,7 +157,12 @@ fn replace_in(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSe
 }
 
 /// Replaces the references in one string; a string that is nothing but one takes the value's type.
-fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<String>) {
+fn replace(
+    node: &mut Node,
+    values: &BTreeMap<&str, Node>,
+    used: &mut BTreeSet<String>,
+    work: &Work,
+) -> Res<()> {
     let input = node.text().unwrap_or_default().to_owned();
     let mut output = String::with_capacity(input.len());
     let mut rest = input.as_str();
@@ -175,9 +189,11 @@ fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<S
                             let link = node.link().cloned();
                             *node = Node::new(value.value.clone()).at_pos(value.pos);
                             node.set_link(link);
-                            return;
+                            return Ok(());
                         }
-                        output.push_str(value.text().unwrap_or_default());
+                        let text = value.text().unwrap_or_default();
+                        work.spend_bytes(text.len())?;
+                        output.push_str(text);
                     }
                     None => {
                         output.push_str("$(");
@@ -200,4 +216,5 @@ fn replace(node: &mut Node, values: &BTreeMap<&str, Node>, used: &mut BTreeSet<S
     output.push_str(rest);
     node.value = Value::Scalar(Scalar::string(output));
     node.style = Style::Plain;
+    Ok(())
 }

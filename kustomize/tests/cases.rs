@@ -52,7 +52,7 @@ fn run(case: &Path) -> Outcome {
         load_restrictor: if set("load_restrictor") { LoadRestrictor::None } else { LoadRestrictor::RootOnly },
         reorder: if set("reorder") { Reorder::None } else { Reorder::Legacy },
         add_managed_by: meta["options"]["add_managedby_label"].as_bool() == Some(true),
-        helm: false,
+        ..Options::default()
     };
     let result = build(&tree, &target, &options);
     if meta["outcome"] == "error" {

@@ -265,7 +265,7 @@ const CASES: &[Case] = &[
                 "a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
             ),
         ],
-        "app/a.yaml:1:205: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 1: nested deeper than 200 levels in File: app/a.yaml; nothing that Kubernetes reads is nested so deep",
+        "app/a.yaml:1:105: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 1: nested deeper than 100 levels in File: app/a.yaml; nothing that Kubernetes reads is nested so deep",
     ),
     (
         "key that stands twice",

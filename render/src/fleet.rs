@@ -94,7 +94,7 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         if entry.kind != Kind::Folder {
             continue;
         }
-        let path = join(folder, &name);
+        let path = folder.join(&name).map_err(|error| ReadError::of_path(folder, &error))?;
         let Ok(cluster) = name.parse::<ClusterName>() else {
             let message =
                 format!("folder '{name}' is no cluster: {}", name.parse::<ClusterName>().unwrap_err());
@@ -123,10 +123,6 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         cluster.groups = Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
     }
     Ok(fleet)
-}
-
-fn join(folder: &TreePath, name: &str) -> TreePath {
-    folder.join(name).expect("a name in the tree is one part of a path")
 }
 
 impl ClusterDefinition {
@@ -167,7 +163,13 @@ struct Place {
 impl Scan<'_> {
     fn folder(&mut self, folder: &TreePath) -> Result<(), ReadError> {
         for (name, entry) in self.files.list(folder)? {
-            let path = join(folder, &name);
+            let path = match folder.join(&name) {
+                Ok(path) => path,
+                Err(error) => {
+                    self.broken(folder, 0, 0, error.to_string());
+                    continue;
+                }
+            };
             match entry.kind {
                 Kind::Folder => self.folder(&path)?,
                 Kind::File if name.ends_with(".yaml") || name.ends_with(".yml") => self.file(&path)?,
@@ -272,7 +274,7 @@ impl Scan<'_> {
             if !self.fleet.clusters.contains_key(&name) {
                 continue;
             }
-            let by_name = join(all, name.as_str());
+            let by_name = all.join(name.as_str()).map_err(|error| ReadError::of_path(all, &error))?;
             let own = place.file.parent().unwrap_or_default();
             let is_shared = |other: &Place| other.name != place.name && other.file.is_within(&own);
             let root = if self.files.entry(&by_name)?.is_some_and(|entry| entry.kind == Kind::Folder) {

@@ -73,36 +73,73 @@ impl FolderFiles {
         Ok(names)
     }
 
+    /// The id of what stands at a path, with those of everything below it: paths bound how deep that goes, and what fills
+    /// the folder, how much it is.
     fn id(&self, path: &TreePath, kind: Kind) -> Result<ContentId, ReadError> {
-        if let Some(id) = self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
-            return Ok(*id);
+        if let Some(id) = self.known(path) {
+            return Ok(id);
         }
-        let mut hasher = blake3::Hasher::new();
+        // Those above the innermost, which is apart.
+        let (mut above, mut open) = (Vec::new(), Open::new(self, path.clone(), kind)?);
+        loop {
+            if let Some((name, kind)) = open.left.next() {
+                // Where no path leads, nothing is read.
+                let Ok(path) = open.path.join(&name) else { continue };
+                match self.known(&path) {
+                    Some(id) => open.add(&name, kind, id),
+                    None => above.push(std::mem::replace(&mut open, Open::new(self, path, kind)?)),
+                }
+                continue;
+            }
+            let id = ContentId(*open.hasher.finalize().as_bytes());
+            self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(open.path.clone(), id);
+            let Some(mut parent) = above.pop() else { return Ok(id) };
+            parent.add(open.path.name(), open.kind, id);
+            open = parent;
+        }
+    }
+
+    fn known(&self, path: &TreePath) -> Option<ContentId> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    }
+}
+
+/// A file or folder whose id is being made.
+struct Open {
+    path: TreePath,
+    kind: Kind,
+    /// On the heap: it is two kilobytes.
+    hasher: Box<blake3::Hasher>,
+    /// What of a folder is not in it yet.
+    left: std::vec::IntoIter<(String, Kind)>,
+}
+
+impl Open {
+    fn new(files: &FolderFiles, path: TreePath, kind: Kind) -> Result<Self, ReadError> {
+        let mut hasher = Box::new(blake3::Hasher::new());
+        let mut left = Vec::new();
         match kind {
             Kind::File => {
-                let file = fs::File::open(self.on_disk(path)).map_err(|e| failed(path, &e))?;
-                hasher.update_reader(file).map_err(|e| failed(path, &e))?;
+                let file = fs::File::open(files.on_disk(&path)).map_err(|e| failed(&path, &e))?;
+                hasher.update_reader(file).map_err(|e| failed(&path, &e))?;
             }
             Kind::Symlink => {
-                let target = fs::read_link(self.on_disk(path)).map_err(|e| failed(path, &e))?;
+                let target = fs::read_link(files.on_disk(&path)).map_err(|e| failed(&path, &e))?;
                 hasher.update(target.as_os_str().as_encoded_bytes());
             }
-            Kind::Folder => {
-                for (name, kind) in self.names(path)? {
-                    let id = self.id(&child(path, &name)?, kind)?;
-                    hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-                    hasher.update(&[kind as u8]).update(&id.0);
-                }
-            }
+            Kind::Folder => left = files.names(&path)?,
         }
-        let id = ContentId(*hasher.finalize().as_bytes());
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), id);
-        Ok(id)
+        Ok(Self { path, kind, hasher, left: left.into_iter() })
+    }
+
+    fn add(&mut self, name: &str, kind: Kind, id: ContentId) {
+        self.hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        self.hasher.update(&[kind as u8]).update(&id.0);
     }
 }
 
 fn child(folder: &TreePath, name: &str) -> Result<TreePath, ReadError> {
-    folder.join(name).map_err(|error| ReadError { path: folder.clone(), reason: error.to_string() })
+    folder.join(name).map_err(|error| ReadError::of_path(folder, &error))
 }
 
 fn kind_of(metadata: &Metadata) -> Option<Kind> {

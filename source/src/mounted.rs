@@ -33,7 +33,8 @@ impl Mounted {
         while let Some(folder) = at {
             if let Some(mount) = self.mounts.get(&folder) {
                 let rest = path.as_str()[folder.as_str().len()..].trim_start_matches('/');
-                return Some((mount, mount.folder.join(rest).ok()?));
+                let rest = TreePath::from_root(rest).expect("a part of a path is one");
+                return Some((mount, mount.folder.below(&rest)));
             }
             at = folder.parent();
         }

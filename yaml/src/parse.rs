@@ -19,9 +19,9 @@ const REREAD_BYTES: usize = 20_000_000;
 pub struct Limits {
     /// Bytes of one text. 50 MB by default.
     pub bytes: usize,
-    /// Collections inside each other, aliases expanded. 200 by default; 1,000 is the most.
+    /// Collections inside each other, aliases expanded. 100 by default, which JSON readers take too; 1,000 is the most.
     pub depth: usize,
-    /// Nodes of one text, keys included, aliases expanded. 10 million by default.
+    /// Nodes of one text, keys included, aliases expanded. 2 million by default: some 200 bytes of memory each.
     pub nodes: usize,
     /// Nodes of one text that aliases and merge keys add. 100,000 by default.
     pub alias_nodes: usize,
@@ -53,7 +53,7 @@ pub struct ParseError {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 50_000_000, depth: 200, nodes: 10_000_000, alias_nodes: 100_000 }
+        Self { bytes: 50_000_000, depth: 100, nodes: 2_000_000, alias_nodes: 100_000 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the expressions do with a value.
 
 use crate::glob;
+use crate::work::{Spent, Work};
 
 /// The longest value that patterns are tried on: each of its beginnings is compared.
 const PATTERN_LIMIT: usize = 16 << 10;
@@ -10,19 +11,38 @@ pub(super) fn has_default(function: &str) -> bool {
     matches!(function, "=" | ":=" | ":-" | ":+" | ":?")
 }
 
-/// Applies a function. `None`: the value is too long for it.
-pub(super) fn apply(function: &str, value: &str, arguments: &[String]) -> Option<String> {
+/// Why a function gives nothing.
+pub(super) enum Refused {
+    /// The value is too long for patterns.
+    TooLong,
+    TooMuch,
+}
+
+impl From<Spent> for Refused {
+    fn from(_: Spent) -> Self {
+        Self::TooMuch
+    }
+}
+
+/// Applies a function. What it writes and compares is taken from `work` before it is done.
+pub(super) fn apply(
+    function: &str,
+    value: &str,
+    arguments: &[String],
+    work: &mut Work,
+) -> Result<String, Refused> {
     let first = arguments.first().map_or("", String::as_str);
     let second = arguments.get(1).map_or("", String::as_str);
-    Some(match function {
+    work.spend(value.len())?;
+    Ok(match function {
         "#" if arguments.is_empty() => value.len().to_string(),
         "^^" => value.chars().map(upper).collect(),
         ",," => value.chars().map(lower).collect(),
         "^" => first_character(value, upper),
         "," => first_character(value, lower),
         ":" => part(value, first, arguments.get(1).map(String::as_str)),
-        "/" => replace(value, first, second, 1),
-        "//" => replace(value, first, second, usize::MAX),
+        "/" => replace(value, first, second, 1, work)?,
+        "//" => replace(value, first, second, usize::MAX, work)?,
         "/#" if arguments.len() == 2 => match value.strip_prefix(first) {
             Some(rest) => format!("{second}{rest}"),
             None => value.to_owned(),
@@ -33,13 +53,13 @@ pub(super) fn apply(function: &str, value: &str, arguments: &[String]) -> Option
         },
         "#" | "##" | "%" | "%%" => {
             if value.len() > PATTERN_LIMIT {
-                return None;
+                return Err(Refused::TooLong);
             }
             let longest = function.len() == 2;
             if function.starts_with('#') {
-                without_prefix(value, first, longest)
+                without_prefix(value, first, longest, work)?
             } else {
-                reversed(&without_prefix(&reversed(value), &reversed(first), longest))
+                reversed(&without_prefix(&reversed(value), &reversed(first), longest, work)?)
             }
         }
         _ if value.is_empty() => arguments.concat(),
@@ -85,18 +105,22 @@ fn part(value: &str, position: &str, length: Option<&str>) -> String {
     String::from_utf8_lossy(&value.as_bytes()[start as usize..end as usize]).into_owned()
 }
 
-fn replace(value: &str, pattern: &str, with: &str, count: usize) -> String {
-    if count == 1 { value.replacen(pattern, with, 1) } else { value.replace(pattern, with) }
+fn replace(value: &str, pattern: &str, with: &str, count: usize, work: &mut Work) -> Result<String, Spent> {
+    let places = value.matches(pattern).take(count).count();
+    work.spend(places.saturating_mul(with.len()))?;
+    Ok(value.replacen(pattern, with, places))
 }
 
-fn without_prefix(value: &str, pattern: &str, longest: bool) -> String {
-    let mut ends: Vec<usize> = value.char_indices().map(|(at, c)| at + c.len_utf8()).collect();
-    if longest {
-        ends.reverse();
-    }
+fn without_prefix(value: &str, pattern: &str, longest: bool, work: &mut Work) -> Result<String, Spent> {
+    let characters: Vec<char> = value.chars().collect();
     let pattern = glob::Pattern::new(pattern);
-    let matched = ends.into_iter().find(|end| pattern.matches(&value[..*end]));
-    value[matched.unwrap_or_default()..].to_owned()
+    let mut lengths = 1..=characters.len();
+    while let Some(length) = if longest { lengths.next_back() } else { lengths.next() } {
+        if pattern.matches_within(&characters[..length], work)? {
+            return Ok(characters[length..].iter().collect());
+        }
+    }
+    Ok(value.to_owned())
 }
 
 fn reversed(text: &str) -> String {

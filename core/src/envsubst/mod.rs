@@ -17,6 +17,18 @@ mod parse;
 
 use std::collections::BTreeSet;
 
+use crate::work::{Spent, Work};
+use functions::Refused;
+
+/// What one text may cost, in bytes written and characters compared: expressions inside each other multiply. It also bounds
+/// the memory, as all that is written at a time has been paid for.
+pub const WORK: u64 = 16 << 20;
+/// Bytes of a text in the end. The API server takes 3 MiB.
+pub const LONGEST: usize = 4 << 20;
+
+/// Expressions in one text, those inside others included.
+pub const EXPRESSIONS: usize = 100_000;
+
 /// A text with expressions in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -48,6 +60,15 @@ pub enum Error {
     TooDeep(String),
     #[error("the value of '{0}' is too long for the patterns of '{1}'")]
     TooLong(String, String),
+    #[error(
+        "'{0}' makes more of its values than is allowed: a text may write and compare {WORK} characters, and have {LONGEST} \
+         in the end"
+    )]
+    TooMuch(String),
+    #[error("a text of {0} bytes is not substituted in; {LONGEST} are the most")]
+    TextTooLong(usize),
+    #[error("a text holds more than {EXPRESSIONS} expressions")]
+    TooMany,
 }
 
 /// Whether `name` can be the name of a variable that is offered.
@@ -76,13 +97,44 @@ impl Template {
     /// Puts values in.
     ///
     /// # Errors
-    /// Where a variable is not set and has no default.
+    /// Where a variable is not set and has no default, or the text costs more than [`WORK`].
     pub fn expand<'v>(&self, value: &dyn Fn(&str) -> Option<&'v str>) -> Result<String, Error> {
+        self.expand_within(value, &mut Work::new(WORK))
+    }
+
+    /// As [`expand`](Self::expand), for several texts that may cost `work` together.
+    ///
+    /// # Errors
+    /// See [`expand`](Self::expand).
+    pub fn expand_within<'v>(
+        &self,
+        value: &dyn Fn(&str) -> Option<&'v str>,
+        work: &mut Work,
+    ) -> Result<String, Error> {
         let mut out = String::new();
         for part in &self.parts {
-            expand(part, value, &mut out)?;
+            match part {
+                // As long as it is written: there is nothing to pay for.
+                Part::Text(text) => out.push_str(text),
+                Part::Expression(expression) => {
+                    expand(part, value, &mut out, work)?;
+                    if out.len() > LONGEST {
+                        return Err(Error::TooMuch(expression.variable.clone()));
+                    }
+                }
+            }
         }
         Ok(out)
+    }
+}
+
+impl Part {
+    /// The variable of an expression.
+    fn shown(&self) -> &str {
+        match self {
+            Self::Text(_) => "the text",
+            Self::Expression(expression) => &expression.variable,
+        }
     }
 }
 
@@ -95,22 +147,37 @@ fn collect<'a>(parts: &'a [Part], names: &mut BTreeSet<&'a str>) {
     }
 }
 
-fn expand<'v>(part: &Part, value: &dyn Fn(&str) -> Option<&'v str>, out: &mut String) -> Result<(), Error> {
+/// Nests as deep as expressions do, which the parser bounds.
+fn expand<'v>(
+    part: &Part,
+    value: &dyn Fn(&str) -> Option<&'v str>,
+    out: &mut String,
+    work: &mut Work,
+) -> Result<(), Error> {
+    let too_much = |Spent| Error::TooMuch(part.shown().to_owned());
     match part {
-        Part::Text(text) => out.push_str(text),
+        Part::Text(text) => {
+            work.spend(text.len()).map_err(too_much)?;
+            out.push_str(text);
+        }
         Part::Expression(Expression { variable, function, arguments }) => {
             let mut texts = Vec::with_capacity(arguments.len());
             for argument in arguments {
                 let mut text = String::new();
-                expand(argument, value, &mut text)?;
+                expand(argument, value, &mut text, work)?;
                 texts.push(text);
             }
             let found = value(variable);
             if found.is_none() && !functions::has_default(function) {
                 return Err(Error::NotSet(variable.clone()));
             }
-            let result = functions::apply(function, found.unwrap_or_default(), &texts);
-            out.push_str(&result.ok_or_else(|| Error::TooLong(variable.clone(), function.clone()))?);
+            let result = functions::apply(function, found.unwrap_or_default(), &texts, work);
+            let result = result.map_err(|refused| match refused {
+                Refused::TooLong => Error::TooLong(variable.clone(), function.clone()),
+                Refused::TooMuch => Error::TooMuch(variable.clone()),
+            })?;
+            work.spend(result.len()).map_err(too_much)?;
+            out.push_str(&result);
         }
     }
     Ok(())

@@ -1,12 +1,15 @@
 //! From text to parts.
 
-use super::{Error, Expression, Part};
+use super::{EXPRESSIONS, Error, Expression, LONGEST, Part};
 
 /// How deep expressions nest.
 pub(super) const DEPTH: usize = 32;
 
 pub(super) fn parse(text: &str) -> Result<Vec<Part>, Error> {
-    let mut scanner = Scanner { text, at: 0 };
+    if text.len() > LONGEST && text.contains("${") {
+        return Err(Error::TextTooLong(text.len()));
+    }
+    let mut scanner = Scanner { text, at: 0, expressions: 0 };
     let mut parts = Vec::new();
     while !scanner.rest().is_empty() {
         if scanner.rest().starts_with("${") {
@@ -30,6 +33,8 @@ enum Escapes {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Read so far.
+    expressions: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -80,6 +85,10 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let shown = &self.text[start..];
         let shown: String = shown.chars().take(40).take_while(|c| *c != '\n').collect();
+        self.expressions += 1;
+        if self.expressions > EXPRESSIONS {
+            return Err(Error::TooMany);
+        }
         if depth == DEPTH {
             return Err(Error::TooDeep(shown));
         }

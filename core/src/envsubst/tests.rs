@@ -171,6 +171,41 @@ fn replacing() {
     check("${v/World/$${n}}", "hello ${n}");
 }
 
+/// What multiplies ends, whatever the machine: nested replacements, many of them, patterns with stars, and what reaches
+/// through to the end of a text.
+#[test]
+fn what_costs_too_much_is_refused() {
+    let value = "x".repeat(10_000);
+    let many = |expression: &str, times: usize| expression.repeat(times);
+    for (text, refused) in [
+        ("${a//x/${a//x/${a//x/y}}}".to_owned(), true),
+        ("${a//x/${a}}".to_owned(), true),
+        ("${b:-".repeat(20) + &many("${a//x/yyyyyyyyyy}", 1000) + &"}".repeat(20), true),
+        (many("${a}", 1000), true),
+        (many("${a##*y}", 100), true),
+        ("${a##*x*x*y}".to_owned(), true),
+        ("${a%%y*x*x*}".to_owned(), true),
+        ("${a#[a-bc-de-fg-h]*y}".to_owned(), false),
+        (many("${a}", 400), false),
+        ("${a//x/yyyyyyyyyy}".to_owned(), false),
+        ("${a##*x}".to_owned(), false),
+    ] {
+        let result = Template::parse(&text).unwrap().expand(&|name| (name == "a").then_some(value.as_str()));
+        let shown: String = text.chars().take(40).collect();
+        match result {
+            Ok(_) => assert!(!refused, "{shown}"),
+            Err(Error::TooMuch(name)) => assert!(refused && name == "a" || name == "b", "{shown}: {name}"),
+            Err(other) => panic!("{shown}: {other}"),
+        }
+    }
+    assert_eq!(Template::parse(&many("${a}", EXPRESSIONS + 1)), Err(Error::TooMany));
+    let long = format!("{}${{a}}", many(" ", LONGEST));
+    assert_eq!(Template::parse(&long), Err(Error::TextTooLong(LONGEST + 4)));
+    // Without expressions nothing is put in, and nothing grows.
+    let plain = many(" ", LONGEST + 1);
+    assert_eq!(Template::parse(&plain).unwrap().expand(&|_| None), Ok(plain));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -15,25 +15,21 @@ impl<F: Files> Subtree<F> {
         Self { files, folder }
     }
 
-    fn outer(&self, path: &TreePath) -> Result<TreePath, ReadError> {
-        let outside = |error: flotilla_kustomize::files::PathError| ReadError {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
-        self.folder.join(path.as_str()).map_err(outside)
+    fn outer(&self, path: &TreePath) -> TreePath {
+        self.folder.below(path)
     }
 }
 
 impl<F: Files> Files for Subtree<F> {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        self.files.entry(&self.outer(path)?)
+        self.files.entry(&self.outer(path))
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        self.files.read(&self.outer(path)?)
+        self.files.read(&self.outer(path))
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
-        self.files.list(&self.outer(folder)?)
+        self.files.list(&self.outer(folder))
     }
 }

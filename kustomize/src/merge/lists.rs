@@ -61,6 +61,9 @@ impl Merger<'_> {
                 wanted.push(values);
             }
         }
+        // Each is looked for among all.
+        let all = wanted.len() + patch_items.len() + dest_items.len();
+        self.work.spend_for(wanted.len(), all.saturating_mul(keys.len()))?;
         if keys.len() > 1 {
             fill_in(&mut wanted);
         }

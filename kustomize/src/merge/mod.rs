@@ -13,6 +13,7 @@ use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Typing, Value};
 use crate::error::{Fail, Res};
 use crate::node_ops::{is_bare_old_bool, is_quoted, quote_ambiguous, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
+use crate::work::Work;
 use lists::key_values;
 
 const DIRECTIVE: &str = "$patch";
@@ -28,19 +29,27 @@ enum Directive {
 /// The patched resource; `None` if the patch deletes it.
 ///
 /// `$patch: replace` for a whole resource changes nothing, as in kustomize.
-pub(crate) fn strategic_merge(schema: &Schema, resource: Node, patch: Node) -> Res<Option<Node>> {
+pub(crate) fn strategic_merge(
+    schema: &Schema,
+    resource: Node,
+    patch: Node,
+    work: &Work,
+) -> Res<Option<Node>> {
+    work.spend_value(&patch, 0)?;
+    work.spend_value(&resource, 0)?;
     if patch.get(DIRECTIVE).and_then(Node::text) == Some("replace") {
         return Ok(Some(resource));
     }
     let has_comments = |node: &Node| node.any(&|n| n.comments().is_some());
     let comments = has_comments(&patch) || has_comments(&resource);
-    Merger { schema, comments }.walk(Some(resource), Some(patch), None)
+    Merger { schema, comments, work }.walk(Some(resource), Some(patch), None)
 }
 
 struct Merger<'a> {
     schema: &'a Schema,
     /// Whether there are comments to look at, which may hold schemas.
     comments: bool,
+    work: &'a Work,
 }
 
 /// The schema in a comment beside or above a field: `# {"items": …, "x-kubernetes-patch-merge-key": "name"}`.
@@ -238,7 +247,8 @@ impl Merger<'_> {
     }
 
     fn with<'b>(&'b self, schema: &'b Option<Schema>) -> Merger<'b> {
-        Merger { schema: schema.as_ref().unwrap_or(self.schema), comments: self.comments }
+        let schema = schema.as_ref().unwrap_or(self.schema);
+        Merger { schema, comments: self.comments, work: self.work }
     }
 
     /// Whether merging nothing into a node would leave it as it is.

@@ -152,6 +152,8 @@ impl FieldSpec {
             }
             Ok(())
         })?;
-        Ok(FieldSpec::new(gvk, &path, create))
+        let spec = FieldSpec::new(gvk, &path, create);
+        spec.check().map_err(|e| e.at(node.pos).field("path"))?;
+        Ok(spec)
     }
 }

@@ -7,6 +7,7 @@ use crate::generate::{Made, generate};
 use crate::load::Context;
 use crate::parts::GeneratorOptions;
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
+use crate::transform::patches::MATCH;
 use crate::{helm, metadata, plugin};
 
 impl Target<'_> {
@@ -25,6 +26,7 @@ impl Target<'_> {
                 args.options = GeneratorOptions::merged(args.options.as_ref(), global.as_ref());
                 let outer = format!("{field}[{n}]");
                 let mut make = || -> Res<()> {
+                    charge_absorb(cx, acc)?;
                     let resource = generate(cx, &self.loader, made, &args)?;
                     absorb(acc, vec![resource], origin.as_deref())
                 };
@@ -44,6 +46,12 @@ impl Target<'_> {
         }
         plugin::generate(cx, self, acc)
     }
+}
+
+/// What it costs to find out whether a generated resource is there already.
+fn charge_absorb(cx: &Context, acc: &Accumulator) -> Res<()> {
+    cx.work.check_objects(acc.resources.0.len())?;
+    cx.work.spend_for(acc.resources.0.len() + 1, MATCH)
 }
 
 /// Adds generated resources, with a note of where they come from.

@@ -24,9 +24,11 @@ use crate::parts::Var;
 use crate::request::{Answer, Request};
 use crate::resmap::{self, ResMap};
 use crate::schema::Schema;
+use crate::transform::patches::MATCH;
 use crate::transform::sort;
 use crate::{Reorder, nameref, plugin, vars};
 pub(crate) use generators::absorb;
+pub(crate) use transformers::{charge, charge_notes};
 
 /// What has been read so far, and the rules to change it by.
 #[derive(Default)]
@@ -36,10 +38,22 @@ pub(crate) struct Accumulator {
     vars: Vec<Var>,
 }
 
+impl Accumulator {
+    /// Adds what the kustomization of a folder came to.
+    fn take_in(&mut self, sub: Self, loader: &Loader) -> Res<()> {
+        self.resources
+            .append_all(sub.resources.0)
+            .map_err(|e| e.context(format!("recursed merging from path '{}'", loader.root)))?;
+        self.config.merge(&sub.config)?;
+        vars::merge_base(&mut self.vars, sub.vars)
+    }
+}
+
 /// A kustomization and where it stands.
 pub(crate) struct Target<'a> {
     pub(crate) loader: Loader<'a>,
-    pub(crate) kustomization: Kustomization,
+    /// On the heap: kustomizations name each other, and each has its share of the stack.
+    pub(crate) kustomization: Box<Kustomization>,
     /// The kustomization file's name.
     pub(crate) file_name: String,
     /// Where this is, for the annotations of `buildMetadata`; `None` if it asks for none.
@@ -74,6 +88,7 @@ impl<'a> Target<'a> {
         }
         kustomization.check(&loader.root.to_string()).map_err(at_file)?;
         let trace = (!kustomization.build_metadata.is_empty()).then(Trace::default);
+        let kustomization = Box::new(kustomization);
         Ok(Self { loader, kustomization, file_name, trace, helm_namespace: String::new() })
     }
 
@@ -84,8 +99,8 @@ impl<'a> Target<'a> {
         self.accumulate(cx, &mut acc)?;
         let map = &mut acc.resources;
         map.0.iter_mut().try_for_each(add_hash)?;
-        nameref::fix(map, &acc.config.name_reference)?;
-        let unused = vars::resolve(map, &acc.vars, &acc.config.var_reference)?;
+        nameref::fix(map, &acc.config.name_reference, &cx.work)?;
+        let unused = vars::resolve(map, &acc.vars, &acc.config.var_reference, &cx.work)?;
         if !unused.is_empty() {
             cx.notices.push(format!("well-defined vars that were never replaced: {}", unused.join(",")));
         }
@@ -163,37 +178,49 @@ impl<'a> Target<'a> {
         field: &str,
     ) -> Res<()> {
         for (n, path) in paths.iter().enumerate() {
-            let named = |e: Fail| e.at(path.pos).field(format!("{field}[{n}]"));
-            match self.loader.find(&path.text).map_err(named)? {
-                Found::File => {
-                    let words = format!("accumulating resources from '{}'", path.text);
-                    self.accumulate_file(cx, acc, path).map_err(|e| named(e.context(words)))?;
-                }
-                Found::Folder => {
-                    let loader = self.loader.enter(path).map_err(named)?;
-                    self.accumulate_folder(cx, acc, loader, &path.text, false).map_err(named)?;
-                }
-                Found::Missing if is_remote(&path.text) => {
-                    match cx.answer(Request::Remote(path.text.clone())) {
-                        None => {}
-                        Some(Answer::Text(_)) => self.accumulate_file(cx, acc, path).map_err(named)?,
-                        Some(Answer::Tree { files, root }) => {
-                            let loader = self.loader.enter_remote(path, files, root).map_err(named)?;
-                            self.accumulate_folder(cx, acc, loader, &path.text, false).map_err(named)?;
-                        }
-                    }
-                }
-                Found::Missing => {
-                    let full = self.loader.root.join(&path.text).map(|p| p.to_string()).unwrap_or_default();
-                    return fail!(
-                        "accumulating resources from '{}': {full}: no such file or directory",
-                        path.text
-                    )
-                    .map_err(|e: Fail| named(e).hint(MISSING));
-                }
+            let entered = self.accumulate_resource(cx, acc, path, field, n)?;
+            if let Some(loader) = entered {
+                self.accumulate_folder(cx, acc, *loader, &path.text, false)
+                    .map_err(|e| e.at(path.pos).field(format!("{field}[{n}]")))?;
             }
         }
         Ok(())
+    }
+
+    /// Reads what an entry names, or enters it if that is a folder.
+    fn accumulate_resource(
+        &mut self,
+        cx: &mut Context,
+        acc: &mut Accumulator,
+        path: &Text,
+        field: &str,
+        n: usize,
+    ) -> Res<Option<Box<Loader<'a>>>> {
+        let named = |e: Fail| e.at(path.pos).field(format!("{field}[{n}]"));
+        match self.loader.find(&path.text).map_err(named)? {
+            Found::File => {
+                let words = format!("accumulating resources from '{}'", path.text);
+                self.accumulate_file(cx, acc, path).map_err(|e| named(e.context(words)))?;
+            }
+            Found::Folder => return self.loader.enter(path).map_err(named).map(|l| Some(Box::new(l))),
+            Found::Missing if is_remote(&path.text) => match cx.answer(Request::Remote(path.text.clone())) {
+                None => {}
+                Some(Answer::Text(_)) => self.accumulate_file(cx, acc, path).map_err(named)?,
+                Some(Answer::Tree { files, root }) => {
+                    let loader = self.loader.enter_remote(path, files, root);
+                    return loader.map_err(named).map(|l| Some(Box::new(l)));
+                }
+            },
+            Found::Missing => {
+                let full = self.loader.root.join(&path.text).map(|p| p.to_string()).unwrap_or_default();
+                return fail!(
+                    "accumulating resources from '{}': {full}: no such file or directory",
+                    path.text
+                )
+                .map_err(|e: Fail| named(e).hint(MISSING));
+            }
+        }
+        Ok(None)
     }
 
     fn accumulate_file(&mut self, cx: &mut Context, acc: &mut Accumulator, path: &Text) -> Res<()> {
@@ -204,6 +231,8 @@ impl<'a> Target<'a> {
             resources.iter_mut().try_for_each(|r| metadata::set_origin(r, &origin))?;
         }
         let resources = ResMap::of(resources)?.0;
+        cx.work.check_objects(acc.resources.0.len() + resources.len())?;
+        cx.work.spend(acc.resources.0.len())?;
         acc.resources.append_all(resources)
     }
 
@@ -224,6 +253,7 @@ impl<'a> Target<'a> {
         self.accumulate_folder(cx, acc, loader, &path.text, true)
     }
 
+    /// A kustomization may name others, and so on: what need not be on the stack meanwhile is in functions of its own.
     fn accumulate_folder(
         &mut self,
         cx: &mut Context,
@@ -232,7 +262,24 @@ impl<'a> Target<'a> {
         path: &str,
         is_component: bool,
     ) -> Res<()> {
+        let mut sub = self.sub_target(cx, loader, path, is_component)?;
+        // A component changes the resources of whoever names it.
+        let mut sub_acc = if is_component { std::mem::take(acc) } else { Accumulator::default() };
+        sub.accumulate(cx, &mut sub_acc)?;
+        cx.work.check_objects(acc.resources.0.len() + sub_acc.resources.0.len())?;
+        cx.work.spend_for(sub_acc.resources.0.len(), MATCH)?;
+        acc.take_in(sub_acc, &sub.loader)
+    }
+
+    fn sub_target(
+        &self,
+        cx: &mut Context,
+        loader: Loader<'a>,
+        path: &str,
+        is_component: bool,
+    ) -> Res<Box<Self>> {
         let root = loader.root.clone();
+        cx.work.enter()?;
         let mut sub = Target::read(cx, loader)?;
         sub.kustomization.build_metadata.clone_from(&self.kustomization.build_metadata);
         sub.trace = self.trace.as_ref().map(|t| t.append(path));
@@ -246,14 +293,7 @@ impl<'a> Target<'a> {
         if !is_component && sub.kustomization.is_component() {
             return fail!("expected kind != '{COMPONENT}' for path '{root}'");
         }
-        // A component changes the resources of whoever names it.
-        let mut sub_acc = if is_component { std::mem::take(acc) } else { Accumulator::default() };
-        sub.accumulate(cx, &mut sub_acc)?;
-        acc.resources
-            .append_all(sub_acc.resources.0)
-            .map_err(|e| e.context(format!("recursed merging from path '{root}'")))?;
-        acc.config.merge(&sub_acc.config)?;
-        vars::merge_base(&mut acc.vars, sub_acc.vars)
+        Ok(Box::new(sub))
     }
 
     /// Adds the field specs of `configurations` and `crds`.
@@ -262,13 +302,20 @@ impl<'a> Target<'a> {
         for (n, path) in self.kustomization.configurations.iter().enumerate() {
             let named = |e: Fail| e.at(path.pos).field(format!("configurations[{n}]"));
             let document = self.loader.load(cx, path).map_err(named)?.document()?;
-            config.merge(&Arc::new(Config::read(&document)?)).map_err(named)?;
+            let more = Config::read(&document).map_err(named)?;
+            cx.work.spend_for(config.specs(), more.specs()).map_err(named)?;
+            config.merge(&Arc::new(more)).map_err(named)?;
+        }
+        if !Arc::ptr_eq(&acc.config, &config) {
+            cx.work.spend(acc.config.specs() * config.specs() / 64)?;
         }
         acc.config.merge(&config)?;
         for (n, path) in self.kustomization.crds.iter().enumerate() {
             let named = |e: Fail| e.at(path.pos).field(format!("crds[{n}]")).context("loading CRDs");
             let document = self.loader.load(cx, path).map_err(named)?.document()?;
-            acc.config.merge(&Arc::new(crds::read(&document)?)).map_err(named)?;
+            let more = crds::read(&document, &cx.work).map_err(named)?;
+            cx.work.spend_for(acc.config.specs(), more.specs()).map_err(named)?;
+            acc.config.merge(&Arc::new(more)).map_err(named)?;
         }
         Ok(())
     }

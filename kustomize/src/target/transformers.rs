@@ -8,19 +8,23 @@ use crate::fieldspec::{FieldSpec, merge};
 use crate::load::Context;
 use crate::parts::Label;
 use crate::resmap::ResMap;
+use crate::resource::TRANSFORMATIONS_ANNOTATION;
 use crate::transform::names::{End, affix};
 use crate::transform::namespace::{Namespace, Subjects};
+use crate::transform::patches::MATCH;
 use crate::transform::{images, patches, replacements, set_pairs, set_replicas};
+use crate::work::Work;
 use crate::{metadata, plugin};
 
 impl Target<'_> {
     pub(super) fn run_transformers(&mut self, cx: &mut Context, acc: &mut Accumulator) -> Res<()> {
         let k = &self.kustomization;
-        let trace = self.trace.clone();
+        let (trace, work) = (self.trace.clone(), cx.work.clone());
         let origin =
             |kind: &str| trace.as_ref().map(|t| t.configured(&self.file_name, "builtin", kind, "", ""));
         let done = |map: &mut ResMap, kind: &str| -> Res<()> {
             if let Some(origin) = origin(kind) {
+                charge_notes(&work, map)?;
                 metadata::add_transformation(map, &origin)?;
             }
             map.drop_empty();
@@ -57,6 +61,7 @@ impl Target<'_> {
                 unset_only: false,
                 subjects: Subjects::DefaultOnly,
             };
+            charge(&cx.work, map, set.specs.len(), 1)?;
             set.transform(map).map_err(|e| e.at(k.namespace.pos).field("namespace"))?;
             done(map, "NamespaceTransformer")?;
         }
@@ -65,6 +70,7 @@ impl Target<'_> {
             (End::Suffix, &k.name_suffix, &config.name_suffix, "nameSuffix", "SuffixTransformer"),
         ] {
             if !affix_text.text.is_empty() {
+                charge(&cx.work, map, specs.len(), 1)?;
                 affix(map, end, affix_text, specs).map_err(|e| e.at(affix_text.pos).field(field))?;
                 done(map, kind)?;
             }
@@ -72,13 +78,16 @@ impl Target<'_> {
         if !k.labels.is_empty() || !k.common_labels.is_empty() {
             for (n, label) in k.labels.iter().enumerate() {
                 let specs = label_specs(label, &config).map_err(|e| e.field(format!("labels[{n}]")))?;
+                charge(&cx.work, map, specs.len(), label.pairs.len())?;
                 set_pairs(map, &label.pairs, &specs)?;
                 done(map, "LabelTransformer")?;
             }
+            charge(&cx.work, map, config.common_labels.len(), k.common_labels.len())?;
             set_pairs(map, &k.common_labels, &config.common_labels)?;
             done(map, "LabelTransformer")?;
         }
         if !k.common_annotations.is_empty() {
+            charge(&cx.work, map, config.common_annotations.len(), k.common_annotations.len())?;
             set_pairs(map, &k.common_annotations, &config.common_annotations)?;
             done(map, "AnnotationsTransformer")?;
         }
@@ -88,20 +97,34 @@ impl Target<'_> {
             done(map, "PatchJson6902Transformer")?;
         }
         for (n, replica) in k.replicas.iter().enumerate() {
+            charge(&cx.work, map, config.replicas.len(), 1)?;
             set_replicas(map, replica, &config.replicas).map_err(|e| e.field(format!("replicas[{n}]")))?;
             done(map, "ReplicaCountTransformer")?;
         }
         for (n, (image, pos)) in k.images.iter().enumerate() {
             let named = |e: Fail| nest(e, &format!("images[{n}]")).at(*pos);
+            charge(&cx.work, map, config.images.len(), 1)?;
             images::set_image(map, image, *pos, &config.images).map_err(named)?;
             done(map, "ImageTagTransformer")?;
         }
         if !k.replacements.is_empty() {
-            replacements::apply(map, &replaced)?;
+            replacements::apply(map, &replaced, &cx.work)?;
             done(map, "ReplacementTransformer")?;
         }
         plugin::transform(cx, self, acc)
     }
+}
+
+/// What it costs to set so many values at the fields of so many specs of all objects: each object is asked for each.
+pub(crate) fn charge(work: &Work, map: &ResMap, specs: usize, values: usize) -> Res<()> {
+    work.spend_for(map.0.len(), specs.saturating_mul(values) + 1)
+}
+
+/// What it costs to note a transformer at all objects: the notes of each are written anew.
+pub(crate) fn charge_notes(work: &Work, map: &ResMap) -> Res<()> {
+    let notes = map.0.iter().filter_map(|r| r.annotation(TRANSFORMATIONS_ANNOTATION));
+    work.spend_bytes(notes.map(str::len).sum())?;
+    work.spend_for(map.0.len(), MATCH)
 }
 
 /// The fields that an entry of `labels` changes.

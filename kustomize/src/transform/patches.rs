@@ -14,6 +14,7 @@ use crate::resmap::{self, ResMap};
 use crate::resource::Resource;
 use crate::schema::Schema;
 use crate::selector::Matcher;
+use crate::work::Work;
 
 /// An entry of `patches` with its text read.
 pub(crate) struct LoadedPatch<'a> {
@@ -29,9 +30,9 @@ enum Kind {
 }
 
 /// Reads the documents of a patch that was written in the kustomization file.
-pub(crate) fn inline(text: &Text) -> Res<Vec<Node>> {
+pub(crate) fn inline(text: &Text, work: &Work) -> Res<Vec<Node>> {
     let mut documents =
-        parse(&text.text, text.pos.source).map_err(|e| Fail { pos: text.inside(e.pos), ..e })?;
+        parse(&text.text, text.pos.source, work).map_err(|e| Fail { pos: text.inside(e.pos), ..e })?;
     documents.iter_mut().for_each(|d| restamp(d, text));
     Ok(documents)
 }
@@ -62,7 +63,7 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
                 .map_err(|e: Fail| e.hint("patch is for its text, path for its file"));
         }
         (false, false) => return fail!("patch and path can't be set at the same time"),
-        (true, false) => (inline(&entry.patch.trim_end()), format!("[patch: {patch:?}]")),
+        (true, false) => (inline(&entry.patch.trim_end(), &cx.work), format!("[patch: {patch:?}]")),
         (false, true) => {
             let words = format!("failed to get the patch file from path({path})");
             let loaded = loader.load(cx, &entry.path).map_err(|e| e.field("path").context(words))?;
@@ -89,7 +90,8 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
 }
 
 /// The places of the resources that a patch is for.
-fn selected(map: &ResMap, target: &Selector) -> Res<Vec<usize>> {
+fn selected(cx: &Context, map: &ResMap, target: &Selector) -> Res<Vec<usize>> {
+    cx.work.spend_for(map.0.len(), MATCH)?;
     Matcher::new(target).and_then(|matcher| matcher.select(map)).map_err(|e| crate::decode::nest(e, "target"))
 }
 
@@ -106,11 +108,10 @@ impl LoadedPatch<'_> {
                 })
             }
             (Kind::Json(patch), Some(target)) => {
-                let selected = selected(map, target).map_err(placed)?;
-                for index in selected {
+                for index in selected(cx, map, target).map_err(placed)? {
                     let resource = &mut map.0[index];
                     resource.store_previous();
-                    json(resource, &patch).map_err(placed)?;
+                    json(resource, &patch, &cx.work).map_err(placed)?;
                 }
                 Ok(())
             }
@@ -122,15 +123,16 @@ impl LoadedPatch<'_> {
                     )
                     .map_err(placed);
                 };
-                let selected = selected(map, target).map_err(placed)?;
-                merge_into(schema, map, &selected, patch).map_err(placed)
+                let selected = selected(cx, map, target).map_err(placed)?;
+                merge_into(cx, schema, map, &selected, patch).map_err(placed)
             }
             (Kind::Merge(patches), None) => {
                 for patch in &patches {
                     let id = patch.original_id();
                     let words = format!("no resource matches strategic merge patch \"{id}\"");
+                    cx.work.spend(map.0.len()).map_err(placed)?;
                     let index = map.patch_target(&id).map_err(|e| e.at(patch.pos).context(words))?;
-                    merge_one(schema, &mut map.0[index], patch).map_err(placed)?;
+                    merge_one(schema, &mut map.0[index], patch, &cx.work).map_err(placed)?;
                 }
                 Ok(())
             }
@@ -140,7 +142,7 @@ impl LoadedPatch<'_> {
 
 /// An entry of `patchesStrategicMerge`: the path of a file, or the patch itself.
 pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Res<Vec<Resource>> {
-    if let Ok(patches) = inline(entry).and_then(|d| resmap::resources(cx, d)) {
+    if let Ok(patches) = inline(entry, &cx.work).and_then(|d| resmap::resources(cx, d)) {
         return Ok(patches);
     }
     let file = loader.load(cx, entry)?;
@@ -151,8 +153,9 @@ pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Re
 pub(crate) fn apply_legacy(cx: &mut Context, map: &mut ResMap, patches: &[Resource]) -> Res<()> {
     let schema = &cx.schema_for_merging();
     for patch in patches {
+        cx.work.spend(map.0.len())?;
         let index = map.patch_target(&patch.original_id()).map_err(|e| e.at(patch.pos))?;
-        merge_into(schema, map, &[index], patch).map_err(|e| e.at(patch.pos))?;
+        merge_into(cx, schema, map, &[index], patch).map_err(|e| e.at(patch.pos))?;
     }
     Ok(())
 }
@@ -168,28 +171,31 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
         let documents = match (path.is_empty(), patch.is_empty()) {
             (true, true) => return fail!("empty file path and empty jsonOp"),
             (false, false) => return fail!("must specify a file path or jsonOp, not both"),
-            (true, false) => inline(&entry.patch)?,
+            (true, false) => inline(&entry.patch, &cx.work)?,
             (false, true) => loader.load(cx, &entry.path)?.documents()?,
         };
         let patch = JsonPatch::read(&documents)?;
         if patch.is_empty() {
             return fail!("patch appears to be empty; file={path}, JsonOp={patch}", patch = entry.patch.text);
         }
-        for index in selected(map, target)? {
-            json(&mut map.0[index], &patch)?;
+        for index in selected(cx, map, target)? {
+            json(&mut map.0[index], &patch, &cx.work)?;
         }
         Ok(())
     };
     apply().map_err(|e| e.at(entry.pos))
 }
 
-fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
+/// Steps to hold a resource against a selector, or to add it to a map anew.
+pub(crate) const MATCH: usize = 8;
+
+fn json(resource: &mut Resource, patch: &JsonPatch, work: &Work) -> Res<()> {
     if patch.meets_all_annotations() {
         notes::show(resource)?;
-        patch.apply(&mut resource.node)?;
+        patch.apply(&mut resource.node, work)?;
         notes::hide(resource);
     } else {
-        patch.apply(&mut resource.node)?;
+        patch.apply(&mut resource.node, work)?;
     }
     resource.links.clear();
     if notes::has(resource) {
@@ -200,7 +206,15 @@ fn json(resource: &mut Resource, patch: &JsonPatch) -> Res<()> {
 }
 
 /// Lays a patch over the selected resources. Those that it deletes are dropped.
-fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Resource) -> Res<()> {
+fn merge_into(
+    cx: &Context,
+    schema: &Schema,
+    map: &mut ResMap,
+    selected: &[usize],
+    patch: &Resource,
+) -> Res<()> {
+    // All of them are added to the map anew.
+    cx.work.spend_for(map.0.len(), MATCH)?;
     for index in selected {
         let resource = &mut map.0[*index];
         let mut copy = patch.clone();
@@ -211,7 +225,7 @@ fn merge_into(schema: &Schema, map: &mut ResMap, selected: &[usize], patch: &Res
             let pos = resource.node.get("apiVersion").map_or(patch.pos, |n| n.pos);
             put_string(node, "apiVersion", &api_version, pos);
         }
-        merge_one(schema, resource, &copy)?;
+        merge_one(schema, resource, &copy, &cx.work)?;
         // An object that has none gets none from the patch, but the field.
         if let Some(node) = resource.node.as_map_mut().filter(|m| !m.is_empty() && api_version.is_empty()) {
             node.insert("apiVersion", Node::null().at_pos(patch.pos));
@@ -246,7 +260,7 @@ fn normalise_metadata(patch: &mut Resource) -> Res<()> {
 
 /// Lays a patch over one resource. Name, kind and namespace stay unless the patch may change them; the resource
 /// is empty afterwards if the patch deletes it.
-fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<()> {
+fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource, work: &Work) -> Res<()> {
     let part = |path: &[&str]| resource.node.at(path).cloned();
     let (kind, name, api_version) = (part(&["kind"]), part(&["metadata", "name"]), part(&["apiVersion"]));
     let namespace = part(&["metadata", "namespace"]);
@@ -260,7 +274,7 @@ fn merge_one(schema: &Schema, resource: &mut Resource, patch: &Resource) -> Res<
         notes::show(resource)?;
     }
     let node = std::mem::replace(&mut resource.node, Node::null());
-    let Some(merged) = strategic_merge(schema, node, patch.node.clone())? else {
+    let Some(merged) = strategic_merge(schema, node, patch.node.clone(), work)? else {
         return Ok(());
     };
     resource.node = merged;

@@ -11,7 +11,9 @@ use crate::parts::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::resmap::ResMap;
 use crate::resource::Resource;
 use crate::selector::Matcher;
+use crate::transform::patches::MATCH;
 use crate::transform::replacement_path::{Make, Step, at, locate, lookup, visit};
+use crate::work::{Work, check_path};
 
 /// The replacements of a kustomization, those in files read.
 pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField]) -> Res<Vec<Replacement>> {
@@ -46,10 +48,10 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
 }
 
 /// Carries the replacements out, one after the other.
-pub(crate) fn apply(map: &mut ResMap, replacements: &[Replacement]) -> Res<()> {
+pub(crate) fn apply(map: &mut ResMap, replacements: &[Replacement], work: &Work) -> Res<()> {
     for replacement in replacements {
         let apply = if meets_all_annotations(replacement) { apply_with_notes } else { apply_one };
-        apply(map, replacement).map_err(|e| nest(e, &replacement.field).at(replacement.pos))?;
+        apply(map, replacement, work).map_err(|e| nest(e, &replacement.field).at(replacement.pos))?;
     }
     Ok(())
 }
@@ -63,20 +65,22 @@ fn meets_all_annotations(replacement: &Replacement) -> bool {
     })
 }
 
-fn apply_with_notes(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
+fn apply_with_notes(map: &mut ResMap, replacement: &Replacement, work: &Work) -> Res<()> {
     map.0.iter_mut().try_for_each(notes::show)?;
-    apply_one(map, replacement)?;
+    apply_one(map, replacement, work)?;
     map.0.iter_mut().for_each(notes::read_back);
     Ok(())
 }
 
-fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
+fn apply_one(map: &mut ResMap, replacement: &Replacement, work: &Work) -> Res<()> {
     let has_source = replacement.source.is_some() || replacement.source_value.is_some();
     let Some(targets) = replacement.targets.as_ref().filter(|_| has_source) else {
         return fail!("replacements must specify a source and at least one target");
     };
+    work.spend_for(map.0.len(), MATCH)?;
     let (mut value, live) = source_value(map, replacement)?;
     for (t, target) in targets.iter().enumerate() {
+        work.spend_for(map.0.len(), MATCH * (target.reject.len() + 1))?;
         let Some(select) = &target.select else { return fail!("target must specify resources to select") };
         let matcher = Matcher::new(select)?;
         let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
@@ -94,7 +98,8 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement) -> Res<()> {
             }
             if !rejected && ids.iter().any(|id| matcher.matches_id(id)) {
                 let own = live.as_ref().filter(|(source, _)| *source == n).map(|(_, steps)| steps.as_slice());
-                copy_to(resource, &mut value, own, target).map_err(|e| nest(e, &format!("targets[{t}]")))?;
+                copy_to(resource, &mut value, own, target, work)
+                    .map_err(|e| nest(e, &format!("targets[{t}]")))?;
                 resource.settle_links();
             }
         }
@@ -179,7 +184,13 @@ fn set_same_kind(node: &mut Node, text: &str) {
 }
 
 /// Where the resource is the source too, `own` leads to the value in it: once it has been set, the new one counts.
-fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, target: &Target) -> Res<()> {
+fn copy_to(
+    resource: &mut Resource,
+    value: &mut Node,
+    own: Option<&[Step]>,
+    target: &Target,
+    work: &Work,
+) -> Res<()> {
     let default = ["metadata.name".to_owned()];
     let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
     let options = target.options.as_ref();
@@ -191,7 +202,8 @@ fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, targ
         let create = options.is_some_and(|o| o.create);
         let make = if create { Make::like(value) } else { Make::Nothing };
         let parts = split_field_path(path);
-        if set_in_text(&mut resource.node, value, &parts, make) {
+        check_path(&parts).map_err(named)?;
+        if set_in_text(&mut resource.node, value, &parts, make, work)? {
             continue;
         }
         let what = if create { "find or create" } else { "find" };
@@ -200,7 +212,7 @@ fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, targ
         // The path is walked without setting first, so that an error of the setter keeps its own words.
         let mut failed = None;
         let mut put = |node: &mut Node, value: &Node| {
-            if let Err(e) = set(node, value, options) {
+            if let Err(e) = set(node, value, options, parts.len(), work) {
                 failed.get_or_insert(e);
             }
         };
@@ -214,6 +226,7 @@ fn copy_to(resource: &mut Resource, value: &mut Node, own: Option<&[Step]>, targ
                 // What is made, and what the fields before it got, counts at once where the source holds it.
                 let count = visit(&mut resource.node, &parts, make, &mut |_| Ok(())).map_err(failure)?;
                 for wanted in 0..count {
+                    work.spend(count)?;
                     refresh(value, resource, steps);
                     let mut n = 0..;
                     visit(&mut resource.node, &parts, make, &mut |node| {
@@ -245,12 +258,15 @@ fn refresh(value: &mut Node, resource: &Resource, steps: &[Step]) {
     }
 }
 
-fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Res<()> {
+/// Sets a node that is so many collections deep in its object.
+fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>, depth: usize, work: &Work) -> Res<()> {
+    work.spend_value(value, depth)?;
     let mut value = value.clone();
     if let Some(options) = options.filter(|o| !o.delimiter.is_empty()) {
         let Some(old) = node.text() else {
             return fail!("delimiter option can only be used with scalar nodes");
         };
+        work.spend_bytes(old.len())?;
         let mut parts: Vec<&str> = old.split(options.delimiter.as_str()).collect();
         let new = text(&value).to_owned();
         match usize::try_from(options.index) {
@@ -293,10 +309,13 @@ fn unlink(node: &mut Node) {
 }
 
 /// Sets a field inside a text that is itself YAML or JSON. Says whether there was one.
-fn set_in_text(object: &mut Node, value: &Node, parts: &[String], make: Make) -> bool {
+fn set_in_text(object: &mut Node, value: &Node, parts: &[String], make: Make, work: &Work) -> Res<bool> {
     for split in 1..parts.len() {
         let Ok(Some(found)) = lookup(object, &parts[..split]) else { continue };
         let Some(whole) = found.text().map(str::to_owned) else { continue };
+        // It is read, and written again, at a node for each two bytes in the worst case.
+        work.spend(whole.len())?;
+        work.spend_value(value, parts.len())?;
         let Some(mut inner) = flotilla_yaml::parse(&whole).ok().and_then(|d| d.into_iter().next()) else {
             continue;
         };
@@ -309,9 +328,9 @@ fn set_in_text(object: &mut Node, value: &Node, parts: &[String], make: Make) ->
             Ok(())
         };
         if !matches!(visit(&mut inner, &parts[split..], make, &mut put), Ok(count) if count > 0) {
-            return false;
+            return Ok(false);
         }
-        let Some(written) = write_inner(&inner, &whole) else { return false };
+        let Some(written) = write_inner(&inner, &whole) else { return Ok(false) };
         let mut done = false;
         let set = visit(object, &parts[..split], Make::Nothing, &mut |node| {
             if !done {
@@ -320,9 +339,9 @@ fn set_in_text(object: &mut Node, value: &Node, parts: &[String], make: Make) ->
             }
             Ok(())
         });
-        return set.is_ok() && done;
+        return Ok(set.is_ok() && done);
     }
-    false
+    Ok(false)
 }
 
 /// The text again in the form it had: JSON pretty or in one line, or YAML.

@@ -10,6 +10,8 @@ use crate::parts::{Selector, each};
 use crate::resmap::ResMap;
 use crate::selector::Matcher;
 use crate::transform::namespace::{Namespace, Subjects};
+use crate::transform::patches::MATCH;
+use crate::work::check_path;
 
 #[derive(Default)]
 struct Target {
@@ -63,6 +65,7 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
         return fail!("must specify at least one target");
     }
     for target in &targets {
+        cx.work.spend_for(map.0.len(), MATCH)?;
         let selected = match &target.selector {
             Some(selector) => Matcher::new(selector)?.select(map)?,
             None => (0..map.0.len()).collect(),
@@ -79,7 +82,8 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
                 };
                 set.apply(resource)?;
             } else {
-                add(&mut resource.node, target, &value)?;
+                let new = add(&mut resource.node, target, &value)?;
+                cx.work.spend_bytes(new)?;
                 resource.settle_links();
             }
         }
@@ -87,9 +91,11 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
     Ok(())
 }
 
-fn add(node: &mut Node, target: &Target, value: &Text) -> Res<()> {
-    let mut node = node;
-    for part in split_path(&target.field_path, '/') {
+/// Gives how long the new text is.
+fn add(node: &mut Node, target: &Target, value: &Text) -> Res<usize> {
+    let (mut node, parts) = (node, split_path(&target.field_path, '/'));
+    check_path(&parts).map_err(|e| e.field("fieldPath"))?;
+    for part in parts {
         if !node.is_map() {
             return Err(wrong_kind("MappingNode", node));
         }
@@ -109,7 +115,7 @@ fn add(node: &mut Node, target: &Target, value: &Text) -> Res<()> {
         Ok(position) => insert_part(old, position - 1, &value.text),
     };
     set_text(node, &new, value.pos);
-    Ok(())
+    Ok(new.len())
 }
 
 /// Puts a part into a file path.

@@ -5,6 +5,7 @@
 //! DIR/tree-DIGEST   the files; the one before stays for whoever still reads it
 //! ```
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 use flotilla_core::Digest;
-use flotilla_kustomize::files::{Files, TreePath};
+use flotilla_kustomize::files::{Files, MAX_FOLDERS, TreePath};
 use serde::{Deserialize, Serialize};
 
 use super::{Fetched, SourceError, SourceLimits};
@@ -68,7 +69,8 @@ impl Store {
             fs::remove_dir_all(&new).map_err(disk(&new))?;
         }
         fs::create_dir_all(&new).map_err(disk(&new))?;
-        let mut tree = Tree { root: new.clone(), limits: self.limits, files: 0, bytes: 0 };
+        let mut tree =
+            Tree { root: new.clone(), limits: self.limits, files: 0, bytes: 0, folders: HashSet::new() };
         fill(&mut tree)?;
         let before = self.recall().map(|(state, _)| state.folder);
         let folder = format!("tree-{}", Digest::of(revision.as_bytes()));
@@ -113,10 +115,12 @@ pub(super) struct Tree {
     limits: SourceLimits,
     files: usize,
     bytes: u64,
+    /// Each is an inode, like a file.
+    folders: HashSet<TreePath>,
 }
 
 impl Tree {
-    /// Adds a file. One that leads out of the tree is an error.
+    /// Adds a file. One that leads out of the tree, or too deep into it, is an error.
     pub(super) fn add(&mut self, path: &str, content: &mut dyn Read) -> Result<(), SourceError> {
         let inner = TreePath::root()
             .join(path)
@@ -127,6 +131,14 @@ impl Tree {
         self.files += 1;
         if self.files > self.limits.files {
             return Err(SourceError::TooManyFiles(self.limits.files));
+        }
+        let mut folder = inner.parent();
+        while let Some(inner) = folder.filter(|inner| !inner.is_root() && !self.folders.contains(inner)) {
+            folder = inner.parent();
+            self.folders.insert(inner);
+        }
+        if self.folders.len() > MAX_FOLDERS {
+            return Err(SourceError::TooManyFolders(MAX_FOLDERS));
         }
         let target = self.root.join(inner.as_str());
         let left = self.limits.bytes - self.bytes;
@@ -149,20 +161,54 @@ impl Tree {
         let blocks = (self.limits.files as u64).saturating_mul(2048);
         let most = self.limits.bytes.saturating_mul(2).saturating_add(blocks).saturating_add(1 << 20);
         let mut tar = tar::Archive::new(reader.take(most));
-        for entry in tar.entries().map_err(wrong)? {
+        // Raw, as the names that stand in entries of their own would be read whole, however long they are.
+        let mut name = None;
+        for entry in tar.entries().map_err(wrong)?.raw(true) {
             let mut entry = entry.map_err(wrong)?;
-            if !entry.header().entry_type().is_file() {
+            let kind = entry.header().entry_type();
+            if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+                name = long_name(&mut entry).map_err(wrong)?.or(name);
                 continue;
             }
-            let path = entry.path().map_err(wrong)?.into_owned();
-            let path = path
-                .to_str()
-                .ok_or_else(|| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
+            let name = name.take();
+            if !kind.is_file() {
+                continue;
+            }
+            let path = match name {
+                Some(name) => String::from_utf8(name).ok(),
+                None => entry.path().map_err(wrong)?.to_str().map(str::to_owned),
+            };
+            let path = path.ok_or_else(|| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
             self.add(path.trim_start_matches('/'), &mut entry)?;
         }
         Ok(())
     }
 }
+
+/// The name of the next entry, where this one holds it.
+fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Vec<u8>>> {
+    let (size, is_pax) = (entry.size(), entry.header().entry_type().is_pax_local_extensions());
+    if size > MAX_NOTES {
+        let message = format!("what is noted of a file has {size} bytes, more than {MAX_NOTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let mut notes = Vec::new();
+    entry.read_to_end(&mut notes)?;
+    if !is_pax {
+        notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
+        return Ok(Some(notes));
+    }
+    for note in tar::PaxExtensions::new(&notes) {
+        let note = note?;
+        if note.key_bytes() == b"path" {
+            return Ok(Some(note.value_bytes().to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+/// Bytes of what an archive notes of one file: its long name, its times.
+const MAX_NOTES: u64 = 64 << 10;
 
 /// `None` where there is more than `limit`.
 fn write(path: &Path, content: &mut dyn Read, limit: u64) -> io::Result<Option<u64>> {
@@ -212,6 +258,55 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    /// One file with a name in an entry of its own.
+    fn long_named(name: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(name.len() as u64 + 1);
+        header.set_cksum();
+        tar.append(&header, [name.as_bytes(), &[0]].concat().as_slice()).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_cksum();
+        tar.append(&header, &b"x"[..]).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    /// Files of which each stands at the end of folders of its own: the inodes are many times the files.
+    #[test]
+    fn folders_are_counted_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = SourceLimits::default();
+        let mut tree = Tree { root: dir.path().into(), limits, files: 0, bytes: 0, folders: HashSet::new() };
+        // As if they had been made: the disk has better to do.
+        for n in 0..MAX_FOLDERS - 10 {
+            tree.folders.insert(TreePath::from_root(&format!("{n}")).unwrap());
+        }
+        let deep = |name: &str| format!("{name}/{}f", "d/".repeat(8));
+        tree.add(&deep("a"), &mut &b"x"[..]).unwrap();
+        let error = tree.add(&deep("b"), &mut &b"x"[..]).unwrap_err();
+        assert!(matches!(error, SourceError::TooManyFolders(MAX_FOLDERS)), "{error}");
+    }
+
+    #[test]
+    fn long_names_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("s"), SourceLimits::default());
+        let name = format!("{}/{}", "d".repeat(200), "f".repeat(200));
+        let mut pax = tar::Builder::new(Vec::new());
+        pax.append_pax_extensions([("mtime", &b"1"[..]), ("path", name.as_bytes())]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_path("short").unwrap();
+        header.set_size(1);
+        header.set_cksum();
+        pax.append(&header, &b"x"[..]).unwrap();
+        for (n, archive) in [long_named(&name), pax.into_inner().unwrap()].iter().enumerate() {
+            let (_, files) = store.put(n.to_string(), "".into(), |tree| tree.unpack(archive)).unwrap();
+            assert_eq!(&*files.read(&TreePath::from_root(&name).unwrap()).unwrap(), b"x");
+        }
+    }
+
     #[test]
     fn archives_become_trees_within_limits() {
         let dir = tempfile::tempdir().unwrap();
@@ -230,6 +325,9 @@ mod tests {
         for (archive, reason) in [
             (tar(&[("../x", "x")]), "leads out"),
             (tar(&[("a", "x"), ("b", "x"), ("c", "x")]), "more than 2 files"),
+            (gzip(&long_named(&"d/".repeat(1900))), "deeper than 64 folders"),
+            (gzip(&long_named(&"x".repeat(5000))), "deeper than 64 folders, or longer"),
+            (gzip(&long_named(&"x/".repeat(100_000))), "what is noted of a file has 200001 bytes"),
             (tar(&[("a", "0123456789"), ("b", "01234567890")]), "limit of 20 bytes"),
             (b"no archive at all, but longer than a header".repeat(20), "cannot be read"),
             (gzip(&good)[..30].to_vec(), "cannot be read"),

@@ -151,6 +151,8 @@ pub enum SourceError {
     NoVersion { url: String, what: &'static str, range: String, there: Vec<String> },
     #[error("it has more than {0} files; leave some out by spec.ignore, or raise the limit")]
     TooManyFiles(usize),
+    #[error("its files are in more than {0} folders; leave some out")]
+    TooManyFolders(usize),
     #[error("cannot write {path}; check the disk")]
     Disk {
         path: PathBuf,

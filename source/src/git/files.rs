@@ -194,19 +194,16 @@ impl GitFiles {
 
     fn find(&self, path: &TreePath) -> Result<Option<(Kind, ObjectId)>, ReadError> {
         let mut found = (Kind::Folder, self.root);
-        let mut folder = TreePath::root();
         for part in path.as_str().split('/').filter(|part| !part.is_empty()) {
             if found.0 != Kind::Folder {
                 return Ok(None);
             }
             let tree =
-                self.objects.tree(&found.1).map_err(|reason| ReadError { path: folder.clone(), reason })?;
+                self.objects.tree(&found.1).map_err(|reason| ReadError { path: path.clone(), reason })?;
             let Ok(at) = tree.binary_search_by(|entry| entry.name.as_ref().cmp(part)) else {
                 return Ok(None);
             };
             found = (tree[at].kind, tree[at].id);
-            folder =
-                folder.join(part).map_err(|e| ReadError { path: path.clone(), reason: e.to_string() })?;
         }
         Ok(Some(found))
     }

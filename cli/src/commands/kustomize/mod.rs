@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand, ValueEnum};
 use flotilla_kustomize::files::{Files, TreePath};
-use flotilla_kustomize::{BuildError, Document, LoadRestrictor, Options, Output, Reorder};
+use flotilla_kustomize::{BuildError, Document, Limits, LoadRestrictor, Options, Output, Reorder};
 use flotilla_source::Remotes;
 
 use crate::Context;
@@ -149,6 +149,7 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
         add_managed_by: args.enable_managedby_label
             || env::system(env::MANAGED_BY).is_some_and(|value| value == "on"),
         helm: args.helm.enabled(),
+        limits: Limits::default(),
     };
     let needs = needs::Needs { remotes: &remotes, helm: &args.helm, dir: temporary.path() };
     let place = |file: &TreePath| place(&root, file);
