@@ -11,13 +11,21 @@ import (
 
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/fluxcd/pkg/kustomize"
+	"github.com/fluxcd/pkg/kustomize/filesys"
 	"github.com/fluxcd/pkg/sourceignore"
 	ssautil "github.com/fluxcd/pkg/ssa/utils"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
 )
 
 // An artifact is what source-controller would make of the fleet repository: a folder without what its rules leave out.
-type artifact struct{ folder string }
+type artifact struct {
+	folder string
+	// Whether a file in it may hold a schema of its own.
+	hasSchemas bool
+}
 
 func newArtifact(tree string) (*artifact, error) {
 	tree, err := filepath.Abs(tree)
@@ -33,6 +41,7 @@ func newArtifact(tree string) (*artifact, error) {
 	if err != nil {
 		return nil, err
 	}
+	made := &artifact{folder: folder}
 	matcher := sourceignore.NewDefaultMatcher(patterns, domain)
 	err = filepath.WalkDir(tree, func(at string, entry fs.DirEntry, err error) error {
 		if err != nil || at == tree {
@@ -49,13 +58,14 @@ func newArtifact(tree string) (*artifact, error) {
 		if err != nil {
 			return err
 		}
+		made.hasSchemas = made.hasSchemas || bytes.Contains(content, []byte("openapi"))
 		to := filepath.Join(folder, inside)
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
 		return os.WriteFile(to, content, 0o644)
 	})
-	return &artifact{folder: folder}, err
+	return made, err
 }
 
 func (a *artifact) remove() { _ = os.RemoveAll(a.folder) }
@@ -74,7 +84,7 @@ func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*
 		return nil, err
 	}
 	defer func() { _ = kustomize.CleanDirectory(folder, action) }()
-	built, err := kustomize.SecureBuild(a.folder, folder, false)
+	built, err := a.run(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +120,28 @@ func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*
 	annotations, _, _ := unstructured.NestedStringMap(object.Object, "spec", "commonMetadata", "annotations")
 	ssautil.SetCommonMetadata(rendered, labels, annotations)
 	return rendered, nil
+}
+
+// run is kustomize.SecureBuild, but for what that does around each build: loading the schema of Kubernetes anew takes
+// longer than all else together, and makes a difference only where a kustomization has `openapi`.
+func (a *artifact) run(folder string) (built resmap.ResMap, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			err = fmt.Errorf("recovered from kustomize build panic: %v", panicked)
+		}
+	}()
+	if a.hasSchemas {
+		return kustomize.SecureBuild(a.folder, folder, false)
+	}
+	secure, err := filesys.MakeFsOnDiskSecure(a.folder)
+	if err != nil {
+		return nil, err
+	}
+	options := &krusty.Options{
+		LoadRestrictions: types.LoadRestrictionsNone,
+		PluginConfig:     types.DisabledPluginConfig(),
+	}
+	return krusty.MakeKustomizer(options).Run(secure, folder)
 }
 
 func nested(object *unstructured.Unstructured, fields ...string) (any, bool) {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"reflect"
 	"sort"
@@ -37,6 +39,15 @@ type outcome struct {
 	Error    string             `json:"error,omitempty"`
 }
 
+// same tells whether two rounds came to the same. Words of errors may differ: they name maps in any order.
+func (o *outcome) same(other *outcome) bool {
+	return maps.EqualFunc(o.Units, other.Units, func(a, b unit) bool {
+		return (a.Error == "") == (b.Error == "") && reflect.DeepEqual(a.Objects, b.Objects)
+	}) && maps.EqualFunc(o.Releases, other.Releases, func(a, b release) bool {
+		return (a.Error == "") == (b.Error == "") && bytes.Equal(a.Values, b.Values)
+	})
+}
+
 // cluster renders the units of one cluster until what they render no longer changes.
 func cluster(tree, root string) (*outcome, error) {
 	fleet, err := newArtifact(tree)
@@ -48,7 +59,7 @@ func cluster(tree, root string) (*outcome, error) {
 	var last *outcome
 	for range maxRounds {
 		next := fleet.round(root, known)
-		if last != nil && reflect.DeepEqual(last, next) {
+		if last != nil && last.same(next) {
 			return next, nil
 		}
 		last = next
@@ -77,6 +88,7 @@ func (a *artifact) round(root string, known *objects) *outcome {
 		}
 		one := unit{Objects: []*unstructured.Unstructured{}}
 		for _, object := range rendered {
+			one.Objects = append(one.Objects, object)
 			switch object.GroupVersionKind().GroupKind().String() {
 			case "Kustomization.kustomize.toolkit.fluxcd.io":
 				if isFleetSource(object) {
@@ -84,8 +96,6 @@ func (a *artifact) round(root string, known *objects) *outcome {
 				}
 			case "HelmRelease.helm.toolkit.fluxcd.io":
 				done.Releases[object.GetNamespace()+"/"+object.GetName()] = values(object, known)
-			default:
-				one.Objects = append(one.Objects, object)
 			}
 		}
 		sort.SliceStable(one.Objects, func(i, j int) bool { return key(one.Objects[i]) < key(one.Objects[j]) })

@@ -176,6 +176,13 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
+/// Whether there is a Go to build with.
+pub fn has_go() -> bool {
+    let mut version = Command::new("go");
+    let quiet = version.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
 /// The folder where builds are kept: see [`CACHE_VARIABLE`].
 ///
 /// # Errors

@@ -7,10 +7,14 @@
 //!                              └───────────────── shrink ◄── where they differ ──────────────────────┘
 //! ```
 //!
+//! The same for whole fleet repositories: `random::fleet` makes one, `fleet` renders it here, `flux` by Flux's packages.
+//!
 //! It is lean on purpose (no runtime, no cluster): the benchmarks on it are built and run in little time. `gobuild`
 //! builds Go programs once a machine; the test control plane comes from it too.
 
 pub mod campaign;
+pub mod fleet;
+pub mod flux;
 pub mod gobuild;
 pub mod large;
 pub mod ours;

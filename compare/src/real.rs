@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::gobuild::{GoBuild, Progress};
+use crate::gobuild::{GoBuild, Progress, has_go};
 use crate::verdict::Outcome;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kustomize");
@@ -21,10 +21,7 @@ const COMMAND_PACKAGE: &str = "sigs.k8s.io/kustomize/kustomize/v5";
 /// # Panics
 /// If it cannot be built.
 pub fn real_or_skip() -> Option<Real> {
-    let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if !quiet(Command::new("go").arg("version")) && std::env::var_os("CI").is_none() {
+    if !has_go() && std::env::var_os("CI").is_none() {
         eprintln!("nothing compared: there is no Go to build kustomize with ({HOW_TO_GET_ONE})");
         return None;
     }

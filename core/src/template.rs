@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Kind, Node};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -148,7 +148,8 @@ impl Variables {
     /// # Errors
     /// Where the text cannot be substituted, or is no document afterwards.
     pub fn substitute(&self, text: &str) -> Result<Node, TemplateError> {
-        let text = if self.substitutes() {
+        let substitutes = self.substitutes();
+        let text = if substitutes {
             let value = |name: &str| match self.lookup(name) {
                 Known::Value(value) => Some(value),
                 Known::Perhaps(_) | Known::NotSet => None,
@@ -160,9 +161,29 @@ impl Variables {
         let unread = |message: String| TemplateError::NoDocument(message);
         let mut documents = flotilla_yaml::parse(&text).map_err(|error| unread(error.message))?;
         match documents.pop() {
-            Some(document) if documents.is_empty() => Ok(document),
+            Some(mut document) if documents.is_empty() => {
+                if substitutes {
+                    round_integers(&mut document);
+                }
+                Ok(document)
+            }
             _ => Err(unread("it is not one document any more".to_owned())),
         }
+    }
+}
+
+/// Integers that a double cannot hold become the nearest that it can: Flux reads what it has substituted in as JSON, whose
+/// numbers are doubles there.
+fn round_integers(node: &mut Node) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if let Some(list) = node.as_seq_mut() {
+        list.iter_mut().for_each(round_integers);
+    } else if let Some(map) = node.as_map_mut() {
+        map.values_mut().for_each(round_integers);
+    } else if node.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Int)
+        && let Some(value) = node.as_f64().filter(|value| value.abs() > EXACT && value.abs() < 1e21)
+    {
+        *node = Node::plain(format!("{value:.0}")).at_pos(node.pos);
     }
 }
 
@@ -334,6 +355,17 @@ mod tests {
 
     const TEXT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n  namespace: d\ndata:\n  a: ${region}-${fleet}\n  \
                         b: \"${size}\"\nnum: ${size}\n";
+
+    #[test]
+    fn large_integers_become_what_a_double_holds_where_something_is_substituted() {
+        let text =
+            "a: 12345678901234567\nb: 9007199254740992\nc: [-12345678901234567]\nd: '12345678901234567'\n";
+        let number = |variables: &Variables| variables.substitute(text).unwrap().to_json().unwrap();
+        let rounded = json!({"a": 12345678901234568_i64, "b": 9007199254740992_i64, "c": [-12345678901234568_i64],
+                             "d": "12345678901234567"});
+        assert_eq!(number(&variables()), rounded);
+        assert_eq!(number(&Variables::default())["a"], json!(12345678901234567_i64));
+    }
 
     fn template() -> ObjectTemplate {
         let object =

@@ -122,6 +122,8 @@ pub fn build_flux_within(
     let (load_restrictor, reorder) = (LoadRestrictor::None, Reorder::Legacy);
     let options = Options { load_restrictor, reorder, limits, ..Options::default() };
     let mut cx = Context::new(&options, answers);
+    // Flux loads the built-in schema before each build, so that one of the kustomization adds to it.
+    cx.builtin_is_known = true;
     let result = run(&mut cx, files, root, overlay);
     finish(cx, result)
 }

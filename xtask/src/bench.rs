@@ -5,8 +5,8 @@ use crate::{build, demo, dist, needs, workspace};
 /// The benchmarks of what is shipped, which is built with another profile.
 const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 
-/// The benchmarks of the kustomize build alone: no cluster, and few crates to build.
-const OF_KUSTOMIZE: [&str; 2] = ["kustomize", "kustomize-diff"];
+/// The benchmarks of rendering alone: no cluster, and few crates to build.
+const OF_KUSTOMIZE: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
 /// What benchmarks run: each binary takes minutes to link for release.
 const BINARIES: [&str; 4] = ["flotilla-hub", "flotilla-agent", "flotilla", "flotilla-bench"];

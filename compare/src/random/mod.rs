@@ -11,6 +11,7 @@
 
 mod configuration;
 mod fields;
+pub mod fleet;
 mod generators;
 mod kustomization;
 mod objects;

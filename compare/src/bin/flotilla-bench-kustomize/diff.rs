@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use flotilla_compare::campaign::{self, Compared, Workshop};
@@ -31,11 +31,7 @@ struct Counts {
     found: Vec<Compared>,
 }
 
-pub(crate) fn run(real: &Real, seconds: u64, seed: Option<u64>) -> Result<()> {
-    let first = seed.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.as_secs() % 1_000_000 * 1_000_000
-    });
+pub(crate) fn run(real: &Real, seconds: u64, first: u64) -> Result<()> {
     eprintln!("seeds from {first}");
     let counts = Mutex::new(Counts::default());
     let deadline = Instant::now() + Duration::from_secs(seconds);

@@ -1,16 +1,19 @@
-//! `flotilla-bench-kustomize [kustomize] [kustomize-diff] [--seconds N] [--seed N] [--repeats N]`: our kustomize build
-//! against the real one. Figures go to stdout, a JSON object a line; what is being done goes to stderr.
+//! `flotilla-bench-kustomize [kustomize] [kustomize-diff] [flux-diff] [--seconds N] [--seed N] [--repeats N]`: our kustomize
+//! build against the real one, and whole fleets against Flux's own packages. Figures go to stdout, a JSON object a line; what is being done goes to stderr.
 
 mod diff;
 mod figure;
+mod flux_diff;
 mod rebuild;
 mod speed;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use flotilla_compare::gobuild::printed;
 use flotilla_compare::real::Real;
 
-const NAMES: [&str; 2] = ["kustomize", "kustomize-diff"];
+const NAMES: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +54,18 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::read(std::env::args().skip(1))?;
-    let real = Real::find_or_build(&mut printed(|line: &str| eprintln!("kustomize: {line}")))?;
+    let real = || Real::find_or_build(&mut printed(|line: &str| eprintln!("kustomize: {line}")));
+    let first = options.seed.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() % 1_000_000 * 1_000_000
+    });
     for name in &options.names {
         eprintln!("== {name}");
         match name.as_str() {
-            "kustomize-diff" => diff::run(&real, options.seconds, options.seed),
-            _ => speed::run(&real, options.repeats).and_then(|()| rebuild::run(options.repeats.div_ceil(10))),
+            "kustomize-diff" => diff::run(&real()?, options.seconds, first),
+            "flux-diff" => flux_diff::run(options.seconds, first),
+            _ => speed::run(&real()?, options.repeats)
+                .and_then(|()| rebuild::run(options.repeats.div_ceil(10))),
         }
         .with_context(|| format!("benchmark {name}"))?;
     }

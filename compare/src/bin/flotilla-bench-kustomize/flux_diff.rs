@@ -1,0 +1,96 @@
+//! `flux-diff`: random fleet repositories through our renderer and Flux's own packages for some time; those that differ
+//! are kept.
+
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use flotilla_compare::fleet::{self, Rendered};
+use flotilla_compare::flux::{self, Flux};
+use flotilla_compare::gobuild::printed;
+use flotilla_compare::random;
+use serde_json::json;
+
+/// How many fleets that differ are kept at most.
+const KEPT: usize = 200;
+
+#[derive(Default)]
+struct Counts {
+    fleets: u64,
+    units: usize,
+    releases: usize,
+    fail_in_flux: usize,
+    /// By seed, what differs.
+    found: Vec<(u64, Vec<String>)>,
+}
+
+impl Counts {
+    fn add(&mut self, seed: u64, flux: &Rendered, differences: Vec<String>) {
+        self.fleets += 1;
+        self.units += flux.units.len();
+        self.releases += flux.releases.len();
+        self.fail_in_flux += flux.units.values().filter(|unit| unit.is_err()).count();
+        if !differences.is_empty() {
+            self.found.push((seed, differences));
+        }
+    }
+}
+
+pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
+    let program = flux::find_or_build(&mut printed(|line: &str| eprintln!("flux: {line}")))?;
+    eprintln!("seeds from {first}");
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let (next, counts) = (AtomicU64::new(first), Mutex::new(Counts::default()));
+    let work = || -> Result<()> {
+        let mut flux = Flux::start(&program)?;
+        while Instant::now() < deadline {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let (theirs, differences) = fleet::compare(&mut flux, seed)?;
+            counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let ends = handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        ends.collect::<Result<Vec<()>>>()
+    })?;
+    let mut counts = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    counts.found.sort();
+    let folder = keep(&counts.found)?;
+    println!(
+        "{}",
+        json!({
+            "name": "flux_diff", "value": counts.fleets, "unit": "fleets",
+            "details": {
+                "first_seed": first, "units": counts.units, "releases": counts.releases,
+                "units_that_fail_in_flux": counts.fail_in_flux, "fleets_that_differ": counts.found.len(),
+                "kept_in": folder,
+            },
+        })
+    );
+    Ok(())
+}
+
+/// Keeps fleets with what differs. Returns the folder, if there was anything to keep.
+fn keep(found: &[(u64, Vec<String>)]) -> Result<Option<String>> {
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new().prefix("flux-diff-").tempdir().context("make a folder")?.keep();
+    for (seed, differences) in found.iter().take(KEPT) {
+        let place = folder.join(seed.to_string());
+        random::fleet::fleet(*seed).write(&place.join("tree"))?;
+        let text = differences.join("\n");
+        eprintln!("{seed}:\n{text}");
+        let path = place.join("differences");
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    eprintln!("kept in {}", folder.display());
+    Ok(Some(folder.display().to_string()))
+}

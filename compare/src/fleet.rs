@@ -1,0 +1,168 @@
+//! A whole fleet repository, rendered here and by Flux's own packages: each unit's objects and each release's values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use flotilla_core::{Object, UnitKind};
+use flotilla_kustomize::files::TreePath;
+use flotilla_render::{
+    Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
+};
+use serde_json::{Number, Value};
+
+use crate::flux::Flux;
+use crate::random;
+use crate::tree::Tree;
+use crate::verdict::{Outcome, Verdict, first_difference};
+
+/// The folder of clusters in the trees that are compared.
+const CLUSTERS: &str = "clusters";
+
+/// Where kustomize trips over its own work: a text in place of a number keeps the number's tag.
+const KNOWN_FAILURES: [&str; 1] = ["cannot decode !!str"];
+
+/// What a cluster comes to, by `NAMESPACE/NAME`: objects of Flux's kinds are among those of the unit that defines them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rendered {
+    pub units: BTreeMap<String, Result<Vec<Value>, String>>,
+    pub releases: BTreeMap<String, Result<Value, String>>,
+}
+
+/// The fleet of a seed through both: what Flux made of it, and what differs.
+///
+/// # Errors
+/// If Flux cannot be run, or the tree cannot be written.
+pub fn compare(flux: &mut Flux, seed: u64) -> Result<(Rendered, Vec<String>)> {
+    let tree = random::fleet::fleet(seed);
+    let folder = tempfile::tempdir().context("make a folder for a fleet")?;
+    tree.write(folder.path())?;
+    let theirs = flux.render(folder.path(), &tree.root).with_context(|| format!("seed {seed}"))?;
+    let differences = differences(&rendered(&tree)?, &theirs);
+    Ok((theirs, differences))
+}
+
+/// Renders the cluster whose root path is the tree's root.
+///
+/// # Errors
+/// If the tree has no such cluster.
+pub fn rendered(tree: &Tree) -> Result<Rendered> {
+    let fleet = Artifact::new(Arc::new(tree.to_memory()), "main@sha1:1", "the fleet repo");
+    let clusters = TreePath::from_root(CLUSTERS)?;
+    let root = TreePath::from_root(&tree.root)?;
+    let cluster = ClusterDefinition::of_folder(root.name().parse().context("name the cluster")?, root);
+    let (cache, sources) = (RenderCache::new(), NothingFetched("is not fetched here"));
+    let inputs = Inputs { kube_version: Some("v1.36.3"), ..Inputs::new(&fleet, &clusters, &cache, &sources) };
+    let render = render_cluster(&inputs, &cluster)?;
+    let mut out = Rendered::default();
+    for (id, unit) in &render.units {
+        let name = match id.kind {
+            UnitKind::Root => "flux-system/flux-system".to_owned(),
+            _ => format!("{}/{}", id.namespace, id.name),
+        };
+        if id.kind == UnitKind::HelmRelease {
+            out.releases.insert(name, Err(reasons(unit)));
+        } else {
+            out.units.insert(name, objects(unit));
+        }
+    }
+    // Those that wait for helm have their values.
+    for request in render.requests.values() {
+        let name = format!("{}/{}", request.namespace, request.name);
+        out.releases.insert(name, Ok(Value::Object(request.values.clone())));
+    }
+    Ok(out)
+}
+
+fn reasons(unit: &RenderedUnit) -> String {
+    unit.problems
+        .iter()
+        .filter(|problem| !problem.notice)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn objects(unit: &RenderedUnit) -> Result<Vec<Value>, String> {
+    let Some(done) = &unit.unit else { return Err(reasons(unit)) };
+    let content = &done.content;
+    let broken = content.broken_children.values().chain(content.broken_sources.values()).flatten();
+    if let Some(problem) = broken.into_iter().next() {
+        return Err(problem.to_string());
+    }
+    let children = content.children.iter().filter_map(|child| child.object.as_ref());
+    let sources = content.sources.iter().filter_map(|source| source.object.as_ref());
+    Ok(content.objects.iter().chain(children).chain(sources).map(Object::value).collect())
+}
+
+/// What differs, a line for each unit and release; empty if nothing does.
+pub fn differences(ours: &Rendered, flux: &Rendered) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut compare = |id: &str, ours: Outcome, flux: Outcome| {
+        if flux.as_ref().is_err_and(|error| KNOWN_FAILURES.iter().any(|known| error.contains(known))) {
+            return;
+        }
+        let verdict = Verdict::of(&ours, &flux);
+        if !verdict.agrees() {
+            all.push(format!("{id} {}: {}", verdict.name(), parting(&ours, &flux)));
+        }
+    };
+    let missing = || Err("is not there".to_owned());
+    let ids: BTreeSet<&String> = ours.units.keys().chain(flux.units.keys()).collect();
+    for id in ids {
+        let text = |rendered: &Rendered| {
+            rendered
+                .units
+                .get(id)
+                .map_or_else(missing, |unit| unit.as_ref().map(|all| lines(all)).map_err(Clone::clone))
+        };
+        compare(id, text(ours), text(flux));
+    }
+    let ids: BTreeSet<&String> = ours.releases.keys().chain(flux.releases.keys()).collect();
+    for id in ids {
+        let text = |rendered: &Rendered| {
+            let release = rendered.releases.get(id);
+            release.map_or_else(missing, |values| {
+                values.as_ref().map(|values| plain(values).to_string()).map_err(Clone::clone)
+            })
+        };
+        compare(&format!("release {id}"), text(ours), text(flux));
+    }
+    all
+}
+
+/// How many characters are shown from where two texts part.
+const SHOWN: usize = 160;
+
+/// Where two outcomes part. A line holds a whole object, so only what is around that place is shown.
+fn parting(ours: &Outcome, flux: &Outcome) -> String {
+    let (Ok(mine), Ok(theirs)) = (ours, flux) else { return first_difference(ours, flux) };
+    let lines = mine.lines().zip(theirs.lines()).find(|(mine, theirs)| mine != theirs);
+    let (mine, theirs) = lines.unwrap_or((mine, theirs));
+    let same = mine.chars().zip(theirs.chars()).take_while(|(mine, theirs)| mine == theirs).count();
+    let from = |text: &str| text.chars().skip(same.saturating_sub(SHOWN / 4)).take(SHOWN).collect::<String>();
+    format!("'{}' here, '{}' there", from(mine), from(theirs))
+}
+
+/// Objects as text, sorted: the order is the build's business, which is compared elsewhere.
+fn lines(objects: &[Value]) -> String {
+    let mut lines: Vec<String> = objects.iter().map(|object| format!("{}\n", plain(object))).collect();
+    lines.sort();
+    lines.concat()
+}
+
+/// A value with each number in one form: JSON does not tell 1.0 from 1.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
+        Value::Array(list) => list.iter().map(plain).collect(),
+        // A library has no version of its own: there Flux's controller says so too.
+        Value::String(text) if text == "kustomize-(devel)" => "kustomize-v5.8.1".into(),
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0);
+            let whole = float.filter(|float| float.abs() < 9e15).map(|float| Number::from(float as i64));
+            Value::Number(whole.unwrap_or_else(|| number.clone()))
+        }
+        other => other.clone(),
+    }
+}

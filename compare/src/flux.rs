@@ -1,0 +1,134 @@
+//! Flux's own packages, to compare with: what they make of the units and releases of a fleet repository.
+//!
+//! The program is made with Go from `compare/flux/`, whose `go.mod` pins every version, and kept in the cache.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fleet::Rendered;
+use crate::gobuild::{GoBuild, Progress, has_go};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/flux");
+const HOW_TO_GET_ONE: &str = "install Go 1.26 or newer (https://go.dev/dl)";
+
+/// The program for a test. Without Go there is nothing to compare with, which in CI is an error.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn flux_or_skip() -> Option<PathBuf> {
+    if !has_go() && std::env::var_os("CI").is_none() {
+        eprintln!("nothing compared: there is no Go to build Flux's packages with ({HOW_TO_GET_ONE})");
+        return None;
+    }
+    Some(find_or_build(&mut |_| {}).unwrap_or_else(|error| panic!("{error:#}")))
+}
+
+/// Finds the program, or builds it: about a minute.
+///
+/// # Errors
+/// See [`GoBuild::find_or_build`].
+pub fn find_or_build(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    let flags = ["-trimpath", "-buildvcs=false", "-ldflags", "-s -w"].map(str::to_owned);
+    let build = GoBuild {
+        name: "flux",
+        source: Path::new(SOURCE),
+        packages: &["."],
+        flags: &flags,
+        how_to_get_one: HOW_TO_GET_ONE,
+    };
+    build.find_or_build(progress)
+}
+
+/// A process that renders one cluster after another.
+#[derive(Debug)]
+pub struct Flux {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    units: Option<BTreeMap<String, Unit>>,
+    releases: Option<BTreeMap<String, Release>>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Unit {
+    objects: Vec<Value>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Release {
+    #[serde(default)]
+    values: Value,
+    #[serde(default)]
+    error: String,
+}
+
+impl Flux {
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start(program: &Path) -> Result<Self> {
+        let mut child = Command::new(program)
+            .env("GOGC", "400")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        let stdin = child.stdin.take().context("flux has no stdin")?;
+        let stdout = BufReader::new(child.stdout.take().context("flux has no stdout")?);
+        Ok(Self { child, stdin, stdout })
+    }
+
+    /// What the packages make of a cluster, whose root path is below the folder of the fleet repository.
+    ///
+    /// # Errors
+    /// If the process crashes, answers nonsense, or the fleet does not settle.
+    pub fn render(&mut self, folder: &Path, root: &str) -> Result<Rendered> {
+        let mut line = json!({"tree": folder, "path": root}).to_string();
+        line.push('\n');
+        self.stdin.write_all(line.as_bytes()).and_then(|()| self.stdin.flush()).context("ask flux")?;
+        let mut answer = String::new();
+        self.stdout.read_line(&mut answer).context("read what flux answers")?;
+        let answer: Answer = serde_json::from_str(&answer)
+            .with_context(|| format!("read what flux answers: {}", answer.trim()))?;
+        if !answer.error.is_empty() {
+            return Err(anyhow!("flux: {}", answer.error));
+        }
+        let units = answer
+            .units
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(id, unit)| (id, result(unit.objects, unit.error)));
+        let releases = answer
+            .releases
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(id, release)| (id, result(release.values, release.error)));
+        Ok(Rendered { units: units.collect(), releases: releases.collect() })
+    }
+}
+
+fn result<T>(value: T, error: String) -> Result<T, String> {
+    if error.is_empty() { Ok(value) } else { Err(error) }
+}
+
+impl Drop for Flux {
+    fn drop(&mut self) {
+        // It may be gone already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

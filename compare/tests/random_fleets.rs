@@ -1,0 +1,28 @@
+//! Random fleet repositories through our renderer and Flux's own packages: the same objects in the same units. More seeds: `cargo xtask bench flux-diff`.
+
+use std::ops::Range;
+
+use flotilla_compare::fleet;
+use flotilla_compare::flux::{Flux, flux_or_skip};
+
+/// As many as take some seconds.
+const SEEDS: Range<u64> = 0..60;
+
+#[test]
+fn random_fleets_render_the_same() {
+    let Some(program) = flux_or_skip() else { return };
+    let mut flux = Flux::start(&program).expect("it starts");
+    let (mut wrong, mut units, mut failing) = (Vec::new(), 0, 0);
+    for seed in SEEDS {
+        let (theirs, differences) =
+            fleet::compare(&mut flux, seed).unwrap_or_else(|error| panic!("{error:#}"));
+        units += theirs.units.len() + theirs.releases.len();
+        failing += theirs.units.values().filter(|unit| unit.is_err()).count();
+        let units = differences.into_iter().filter(|line| !line.starts_with("release "));
+        wrong.extend(units.map(|line| format!("{seed} {line}")));
+    }
+    println!("{units} units and releases, {failing} fail in Flux");
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    // A generator whose units fail compares little.
+    assert!(failing * 4 < units, "{failing} of {units} fail");
+}
