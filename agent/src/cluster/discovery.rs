@@ -46,6 +46,8 @@ struct Known {
     kinds: HashMap<String, HashMap<String, Versions>>,
     /// Of CRDs applied by us; they stand until a reading knows the kind.
     learnt: Vec<Arc<Resource>>,
+    /// Kinds that cannot be patched, and whose objects can be listed and made or deleted all the same.
+    unpatchable: Vec<Arc<Resource>>,
     /// Groups whose server did not answer for them: what they serve is not known.
     stale: HashSet<String>,
     read: bool,
@@ -111,6 +113,8 @@ impl Discovery {
         let namespaced = text(definition, "/spec/scope").as_deref() == Some("Namespaced");
         let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
         let mut known = self.known();
+        // Versions that it served before and does not serve any more.
+        known.learnt.retain(|old| old.group != group || old.kind != kind);
         for version in versions.into_iter().flatten() {
             let served = version.get("served").and_then(Value::as_bool).unwrap_or_default();
             if let (true, Some(version)) = (served, text(version, "/name")) {
@@ -122,6 +126,11 @@ impl Discovery {
         }
         drop(known);
         self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes note that a kind is not served so, whatever a CRD of ours once said. The next reading says what is.
+    pub(crate) fn unlearn(&self, resource: &Resource) {
+        self.known().learnt.retain(|learnt| **learnt != *resource);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -140,16 +149,24 @@ impl Discovery {
         kinds.filter_map(|versions| versions.first()).cloned().collect()
     }
 
-    /// Every namespaced kind, each in one version.
+    /// Groups whose servers did not answer the last time.
+    pub(crate) fn stale(&self) -> Vec<String> {
+        let mut stale: Vec<String> = self.known().stale.iter().cloned().collect();
+        stale.sort();
+        stale
+    }
+
+    /// Every namespaced kind whose objects somebody may miss, each in one version.
     pub(crate) fn namespaced(&self) -> Vec<Arc<Resource>> {
         let known = self.known();
         let first = known.kinds.values().flat_map(HashMap::values).filter_map(|versions| versions.first());
-        first.filter(|resource| resource.namespaced).cloned().collect()
+        first.chain(&known.unpatchable).filter(|resource| resource.namespaced).cloned().collect()
     }
 
-    fn take(&self, resources: Vec<Resource>, stale: HashSet<String>) {
+    fn take(&self, Read { resources, unpatchable, stale }: Read) {
         let mut known = self.known();
-        let mut next = Known { read: true, stale, ..Known::default() };
+        let unpatchable = unpatchable.into_iter().map(Arc::new).collect();
+        let mut next = Known { read: true, stale, unpatchable, ..Known::default() };
         for resource in resources {
             let kinds = next.kinds.entry(resource.group.clone()).or_default();
             kinds.entry(resource.kind.clone()).or_default().push(Arc::new(resource));
@@ -190,15 +207,14 @@ impl Cluster {
         if discovery.known().read && fresh && !now {
             return Ok(());
         }
-        let mut resources = Vec::new();
-        let mut stale = HashSet::new();
+        let mut read = Read::default();
         for path in ["/api", "/apis"] {
             let mut call = Call::new(Method::GET, path);
             call.accept = ACCEPT_AGGREGATED_DISCOVERY_V2;
             let groups: Groups = self.itself().ask(call).await?;
-            groups.collect(&mut resources, &mut stale);
+            groups.collect(&mut read);
         }
-        discovery.take(resources, stale);
+        discovery.take(read);
         *last = Some(Instant::now());
         Ok(())
     }
@@ -226,6 +242,14 @@ impl Resource {
     pub(crate) fn inventory_path(name: &str) -> String {
         format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{name}")
     }
+}
+
+/// What was read at once.
+#[derive(Default)]
+struct Read {
+    resources: Vec<Resource>,
+    unpatchable: Vec<Resource>,
+    stale: HashSet<String>,
 }
 
 // Of the answer, `APIGroupDiscoveryList`, only what is needed.
@@ -278,21 +302,25 @@ struct Kind {
 }
 
 impl Groups {
-    fn collect(self, resources: &mut Vec<Resource>, stale: &mut HashSet<String>) {
+    fn collect(self, read: &mut Read) {
         for group in self.items {
             for version in group.versions {
                 if version.freshness == "Stale" {
-                    stale.insert(group.metadata.name.clone());
+                    read.stale.insert(group.metadata.name.clone());
                 }
                 for served in version.resources {
                     let Some(kind) = served.response_kind.filter(|kind| !kind.kind.is_empty()) else {
                         continue;
                     };
-                    // What cannot be patched is no object that could be applied.
-                    if !served.verbs.iter().any(|verb| verb == "patch") {
-                        continue;
-                    }
-                    resources.push(Resource {
+                    let can = |verb: &str| served.verbs.iter().any(|served| served == verb);
+                    // What cannot be patched is no object that could be applied. What can only be read is drawn up for
+                    // who asks, as metrics are.
+                    let list = match (can("patch"), can("list") && (can("create") || can("delete"))) {
+                        (true, _) => &mut read.resources,
+                        (false, true) => &mut read.unpatchable,
+                        (false, false) => continue,
+                    };
+                    list.push(Resource {
                         group: group.metadata.name.clone(),
                         version: version.version.clone(),
                         kind: kind.kind,
@@ -318,13 +346,20 @@ mod tests {
     fn what_is_served_gives_paths_and_completes_identities() {
         let answer = json!({"items": [{"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
             {"resource": "deployments", "responseKind": {"kind": "Deployment"}, "scope": "Namespaced", "verbs": ["patch"]},
-            {"resource": "reviews", "responseKind": {"kind": "Review"}, "scope": "Cluster", "verbs": ["create"]}]}]},
+            {"resource": "reviews", "responseKind": {"kind": "Review"}, "scope": "Cluster", "verbs": ["create"]},
+            {"resource": "books", "responseKind": {"kind": "Book"}, "scope": "Namespaced", "verbs": ["list", "delete"]},
+            {"resource": "figures", "responseKind": {"kind": "Figure"}, "scope": "Namespaced", "verbs": ["get", "list"]}]}]},
+            {"metadata": {"name": "away.io"}, "versions": [{"version": "v1", "freshness": "Stale", "resources": []}]},
             {"versions": [{"version": "v1", "resources": [
             {"resource": "namespaces", "responseKind": {"kind": "Namespace"}, "scope": "Cluster", "verbs": ["patch"]}]}]}]});
-        let mut resources = Vec::new();
-        serde_json::from_value::<Groups>(answer).unwrap().collect(&mut resources, &mut HashSet::new());
+        let mut read = Read::default();
+        serde_json::from_value::<Groups>(answer).unwrap().collect(&mut read);
         let discovery = Discovery::default();
-        discovery.take(resources, HashSet::new());
+        discovery.take(read);
+        assert_eq!(discovery.stale(), ["away.io"]);
+        let mut inside: Vec<String> = discovery.namespaced().iter().map(|kind| kind.kind.clone()).collect();
+        inside.sort();
+        assert_eq!(inside, ["Book", "Deployment"]);
         assert_eq!(discovery.complete(&id("apps", "Deployment", "")).namespace, "default");
         assert_eq!(discovery.complete(&id("", "Namespace", "web")).namespace, "");
         assert_eq!(discovery.complete(&id("x", "Unknown", "")).namespace, "");
@@ -341,10 +376,15 @@ mod tests {
             "versions": [{"name": "v1", "served": true}, {"name": "v0", "served": false}]}}));
         assert!(path(&id("e.com", "Widget", "n"), "v1").is_some());
         assert!(path(&id("e.com", "Widget", "n"), "v0").is_none());
-        discovery.take(vec![], HashSet::new());
+        discovery.take(Read::default());
         assert!(
             path(&id("e.com", "Widget", "n"), "v1").is_some(),
             "a reading that does not know it yet forgets nothing"
         );
+        let widget = ObjectRef { id: id("e.com", "Widget", "n"), version: "v1".into() };
+        let resource = discovery.any_version(&widget).unwrap();
+        discovery.unlearn(&resource);
+        discovery.take(Read::default());
+        assert!(discovery.any_version(&widget).is_none());
     }
 }

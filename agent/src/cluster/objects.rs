@@ -119,6 +119,8 @@ impl Cluster {
         #[derive(Deserialize)]
         struct List {
             #[serde(default)]
+            kind: String,
+            #[serde(default)]
             metadata: Position,
             // Go writes an empty list as null here and there.
             items: Option<Vec<Item>>,
@@ -139,6 +141,9 @@ impl Cluster {
             let mut call = Call::new(Method::GET, path);
             call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
             let list: List = self.ask(call).await?;
+            if !list.kind.ends_with("List") {
+                return Err(Failure::NoList(resource.plural.clone()));
+            }
             let items = list.items.unwrap_or_default().into_iter().map(|item| item.metadata);
             found.extend(items.filter(wanted).take(most - found.len()));
             if found.len() == most || list.metadata.more.is_empty() {

@@ -25,6 +25,8 @@ pub enum Failure {
         code: u16,
         reason: String,
         message: String,
+        /// The answer is about an object, and says that it is not there.
+        missing: bool,
         /// Fields that other managers hold, where an apply without force was refused for them.
         conflicts: Vec<Conflict>,
     },
@@ -34,6 +36,8 @@ pub enum Failure {
     Timeout,
     #[error("cannot read the answer to {0}")]
     Answer(String, #[source] serde_json::Error),
+    #[error("the answer to a list of {0} is not a list")]
+    NoList(String),
     #[error("'{0}' makes no valid request")]
     Path(String, #[source] http::Error),
     #[error("the cluster serves no {kind} in {api_version}; is its CRD missing?")]
@@ -64,8 +68,15 @@ impl Failure {
         }
     }
 
+    /// Whether the API server says that the object, or the namespace it would be in, is not there. A path that is not
+    /// served is answered with 404 as well, and says nothing of objects.
     pub fn is_not_found(&self) -> bool {
-        self.code() == 404
+        matches!(self, Self::Refused { code: 404, missing: true, .. })
+    }
+
+    /// Whether the path is not served: the kind is not, or not in this version, or not by this server yet.
+    pub fn is_not_served(&self) -> bool {
+        self.code() == 404 && !self.is_not_found()
     }
 
     pub fn is_conflict(&self) -> bool {
@@ -208,6 +219,7 @@ impl Cluster {
                 code: status.code,
                 reason: status.reason.clone(),
                 message: status.message.clone(),
+                missing: false,
                 conflicts: Vec::new(),
             },
             other => Failure::Transport(other),
@@ -234,6 +246,7 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Details {
+        name: String,
         causes: Vec<Cause>,
     }
     #[derive(Default, Deserialize)]
@@ -245,12 +258,43 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
     }
     // Proxies answer with pages of their own; the code says enough then.
     let Status { reason, message, details } = serde_json::from_slice(body).unwrap_or_default();
-    let causes = details.unwrap_or_default().causes.into_iter();
+    let Details { name, causes } = details.unwrap_or_default();
+    let missing = code == 404 && reason == "NotFound" && !name.is_empty();
+    let causes = causes.into_iter();
     let conflict = |cause: Cause| {
         // `conflict with "kubectl" with subresource "scale" using apps/v1`
         let manager = cause.message.split('"').nth(1).unwrap_or_default().to_owned();
         Conflict { field: cause.field, manager }
     };
     let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(conflict).collect();
-    Failure::Refused { code, reason, message, conflicts }
+    Failure::Refused { code, reason, message, missing, conflicts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_not_there_is_told_from_a_path_that_is_not_served() {
+        let gone = r#"{"kind":"Status","status":"Failure","message":"configmaps \"x\" not found","reason":"NotFound",
+            "details":{"name":"x","kind":"configmaps"},"code":404}"#;
+        let unserved = r#"{"kind":"Status","status":"Failure","message":"the server could not find the requested resource",
+            "reason":"NotFound","details":{},"code":404}"#;
+        for (code, body, not_found, not_served) in [
+            (404, gone, true, false),
+            (404, unserved, false, true),
+            (404, "404 page not found\n", false, true),
+            (404, "<html>a proxy's own page</html>", false, true),
+            (404, "", false, true),
+            (403, gone, false, false),
+            (500, gone, false, false),
+        ] {
+            let failure = refusal(code, body.as_bytes());
+            assert_eq!(
+                (failure.is_not_found(), failure.is_not_served()),
+                (not_found, not_served),
+                "{code} {body}"
+            );
+        }
+    }
 }

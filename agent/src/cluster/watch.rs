@@ -313,7 +313,13 @@ impl Watch {
             WatchEvent::Error(status) if status.code == 410 => return Taken::Expired,
             WatchEvent::Error(status) => {
                 let (code, reason, message) = (status.code, status.reason.clone(), status.message.clone());
-                return Taken::Failed(Failure::Refused { code, reason, message, conflicts: Vec::new() });
+                return Taken::Failed(Failure::Refused {
+                    code,
+                    reason,
+                    message,
+                    missing: false,
+                    conflicts: Vec::new(),
+                });
             }
         };
         let live = self.complete(live.into());

@@ -57,13 +57,15 @@ pub enum Request {
 pub struct Options {
     /// The most requests under way at once; fewer where the API server asks for it.
     pub in_flight: usize,
-    /// More than this share of a unit's objects (and at least `prune_floor`) is pruned only with an approval.
+    /// More than this share of a unit's objects, or of the cluster's (and at least `prune_floor`) is pruned only with an approval.
     pub prune_share: f64,
     pub prune_floor: usize,
+    /// A unit that left Git is removed without an approval if it has at most so many objects, and no data.
+    pub prune_unit: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { in_flight: 24, prune_share: 0.5, prune_floor: 5 }
+        Self { in_flight: 24, prune_share: 0.5, prune_floor: 5, prune_unit: 10 }
     }
 }

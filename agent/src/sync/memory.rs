@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_core::guard::{Departure, Departures, Subject};
+use flotilla_core::guard::{Departure, Departures, Subject, UnitDeparture, What};
 use flotilla_core::inventory::Uid;
 use flotilla_core::plan::Standing;
 use flotilla_core::template::ValuesRef;
@@ -42,6 +42,8 @@ pub(crate) struct Remembered {
     pub(crate) standing: Standing,
     pub(crate) marks: HashMap<ObjectId, Mark>,
     pub(crate) departures: Departures,
+    /// The change that the unit itself left in.
+    pub(crate) removal: Option<UnitDeparture>,
 }
 
 /// How the author wants an object to be applied.
@@ -71,6 +73,17 @@ struct Record {
     departures: Vec<DepartureLine>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     suspended: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removal: Option<RemovalLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RemovalLine {
+    approval: Digest,
+    objects: usize,
+    of: usize,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    moved: bool,
 }
 
 /// Agents before this line was there leave it out when they write: then what has left counts as one change.
@@ -124,6 +137,7 @@ pub(crate) fn write<'a>(
     standing: &Standing,
     marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>,
     departures: &Departures,
+    removal: Option<&UnitDeparture>,
 ) -> Bytes {
     let objects = standing.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
         id: (&entry.object.id).into(),
@@ -154,6 +168,12 @@ pub(crate) fn write<'a>(
         marks: marks.collect(),
         departures: departures.collect(),
         suspended: standing.suspended,
+        removal: removal.map(|&UnitDeparture { approval, objects, of, moved }| RemovalLine {
+            approval,
+            objects,
+            of,
+            moved,
+        }),
     };
     serde_json::to_vec(&record).expect("a record has a JSON text").into()
 }
@@ -195,7 +215,11 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
     };
     let departures = record.departures.into_iter().map(departure).collect();
     let standing = Standing { last, admitted, ready: None, suspended: record.suspended };
-    Some(Remembered { standing, marks, departures })
+    let removal = record.removal.map(|line| {
+        let RemovalLine { approval, objects, of, moved } = line;
+        UnitDeparture { approval, objects, of, moved }
+    });
+    Some(Remembered { standing, marks, departures, removal })
 }
 
 /// Under this and its digest an approval is remembered.
@@ -212,6 +236,16 @@ struct SubjectRecord {
     unit: UnitId,
     many: bool,
     objects: Vec<IdLine>,
+    /// A unit as a whole, or several: agents before this line was there know neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<Whole>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Whole {
+    Unit,
+    Units,
 }
 
 /// The key under which an approval is remembered.
@@ -223,8 +257,13 @@ pub(crate) fn approval_key(digest: Digest) -> String {
 pub(crate) fn write_approval(subject: Option<&Subject>) -> Bytes {
     let subject = subject.map(|subject| SubjectRecord {
         unit: subject.unit.clone(),
-        many: subject.many,
+        many: subject.what == What::Objects,
         objects: subject.objects.iter().map(Into::into).collect(),
+        whole: match subject.what {
+            What::Object | What::Objects => None,
+            What::Unit => Some(Whole::Unit),
+            What::Units => Some(Whole::Units),
+        },
     });
     let record = ApprovalRecord { version: VERSION, subject };
     serde_json::to_vec(&record).expect("a record has a JSON text").into()
@@ -236,7 +275,12 @@ pub(crate) fn read_approval(key: &str, text: &[u8]) -> Option<(Digest, Option<Su
     let record: ApprovalRecord = serde_json::from_slice(text).ok()?;
     let subject = record.subject.map(|subject| Subject {
         unit: subject.unit,
-        many: subject.many,
+        what: match (subject.whole, subject.many) {
+            (Some(Whole::Unit), _) => What::Unit,
+            (Some(Whole::Units), _) => What::Units,
+            (None, true) => What::Objects,
+            (None, false) => What::Object,
+        },
         objects: subject.objects.into_iter().map(Into::into).collect(),
     });
     (record.version == VERSION).then_some((digest, subject))
@@ -268,8 +312,10 @@ mod tests {
         };
         let left = Departure { generation: Generation(7), wanted: 3 };
         let departures: Departures = [(ObjectId::new("", "Secret", "n", "y"), left)].into_iter().collect();
-        let text = write(&standing, [(&id, &mark)].into_iter(), &departures);
-        let remembered = Remembered { standing, marks: HashMap::from([(id, mark)]), departures };
+        let removal = UnitDeparture { approval: Digest::of(b"r"), objects: 3, of: 9, moved: true };
+        let text = write(&standing, [(&id, &mark)].into_iter(), &departures, Some(&removal));
+        let (marks, removal) = (HashMap::from([(id, mark)]), Some(removal));
+        let remembered = Remembered { standing, marks, departures, removal };
         assert_eq!(read(&unit, &text), Some(remembered));
         assert_eq!(read(&unit, &text[..text.len() / 2]), None);
         assert_eq!(read(&unit, br#"{"version":2}"#), None);
@@ -289,8 +335,8 @@ mod tests {
                 "manner": "Once", "drift": "report"},
         ]});
         let read = read(&UnitId::root(), text.to_string().as_bytes()).unwrap();
-        let Remembered { standing, marks, departures } = read;
-        assert_eq!(departures, Departures::default());
+        let Remembered { standing, marks, departures, removal } = read;
+        assert_eq!((departures, removal, standing.suspended), (Departures::default(), None, false));
         assert_eq!(standing.admitted.unwrap().to_string(), digest("01"));
         let last = standing.last.unwrap();
         assert_eq!(
@@ -316,8 +362,9 @@ mod tests {
         let key = approval_key(digest);
         assert!(key.parse::<UnitId>().is_err());
         let id = ObjectId::new("", "Secret", "n", "x");
-        let subject = Subject { unit: UnitId::root(), many: true, objects: [id].into() };
-        for subject in [None, Some(subject)] {
+        let subject = |what| Some(Subject { unit: UnitId::root(), what, objects: [id.clone()].into() });
+        let whats = [What::Object, What::Objects, What::Unit, What::Units];
+        for subject in [None].into_iter().chain(whats.map(subject)) {
             assert_eq!(read_approval(&key, &write_approval(subject.as_ref())), Some((digest, subject)));
         }
         assert_eq!(read_approval(&key, b"{"), None);

@@ -256,7 +256,9 @@ impl UnitState {
     fn removal(&self) -> String {
         match (self.prune_findings.first(), self.kept.first()) {
             (Some(finding), _) => format!("{}: {}", finding.object, finding.message),
-            (None, Some(kept)) => format!("{} is kept: {}", kept.object, kept.why),
+            (None, Some(kept)) => {
+                format!("{} objects are kept until approved: {}", self.kept.len(), kept.why)
+            }
             (None, None) => "its objects are being removed".into(),
         }
     }

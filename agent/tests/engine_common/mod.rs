@@ -187,6 +187,17 @@ impl Bench {
         self.entries.insert(unit(name), UnitEntry::Removed(removal));
     }
 
+    /// The unit left Git while it was suspended.
+    pub fn remove_suspended(&mut self, name: &str) {
+        let removal = Removal { prune: true, suspended: true, ..Removal::default() };
+        self.entries.insert(unit(name), UnitEntry::Removed(removal));
+    }
+
+    /// Names the unit no more.
+    pub fn forget(&mut self, name: &str) {
+        self.entries.remove(&unit(name));
+    }
+
     pub fn publish(&mut self) {
         self.generation += 1;
         let desired = DesiredState::new(

@@ -10,9 +10,21 @@ use crate::unit::UnitId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     pub unit: UnitId,
-    /// All that leaves at once, or one object by itself.
-    pub many: bool,
+    pub what: What,
     pub objects: BTreeSet<ObjectId>,
+}
+
+/// What is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// One object by itself.
+    Object,
+    /// All that leaves a unit at once.
+    Objects,
+    /// A unit that left Git, with the data in it.
+    Unit,
+    /// Units that left Git together, as far as it is only that they are many. The subject names one of them and no objects.
+    Units,
 }
 
 /// What people let go, by the digest that they were shown.
@@ -55,13 +67,21 @@ impl Approvals {
     /// Drops the approvals for a unit of which no object is about to leave any more: they were used, or what they
     /// were given for is wanted again. Those that were dropped.
     pub fn settle(&mut self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) -> Vec<Digest> {
-        let is_over = |subject: &Subject| subject.unit == *unit && subject.objects.is_disjoint(leaving);
-        let over: Vec<Digest> = self
-            .given
-            .iter()
-            .filter(|(_, subject)| subject.as_ref().is_some_and(is_over))
-            .map(|(digest, _)| *digest)
-            .collect();
+        self.drop_where(|_, subject| {
+            subject.what != What::Units && subject.unit == *unit && subject.objects.is_disjoint(leaving)
+        })
+    }
+
+    /// Drops the approvals for units that left together where none of them is about to go any more. Those that were
+    /// dropped.
+    pub fn settle_units(&mut self, is_open: impl Fn(Digest) -> bool) -> Vec<Digest> {
+        self.drop_where(|digest, subject| subject.what == What::Units && !is_open(digest))
+    }
+
+    fn drop_where(&mut self, is_over: impl Fn(Digest, &Subject) -> bool) -> Vec<Digest> {
+        let known = self.given.iter().filter_map(|(digest, subject)| Some((*digest, subject.as_ref()?)));
+        let over: Vec<Digest> =
+            known.filter(|(digest, subject)| is_over(*digest, subject)).map(|(digest, _)| digest).collect();
         for digest in &over {
             self.given.remove(digest);
         }
@@ -71,8 +91,8 @@ impl Approvals {
     /// Whether this may go: it was approved by its digest, or is what is left of more that was approved together.
     pub(super) fn allow(&self, digest: Digest, subject: &Subject) -> bool {
         let covers = |given: &Subject| {
-            given.many
-                && subject.many
+            matches!(subject.what, What::Objects | What::Unit)
+                && given.what == subject.what
                 && given.unit == subject.unit
                 && subject.objects.is_subset(&given.objects)
         };

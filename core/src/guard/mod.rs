@@ -3,20 +3,25 @@
 //!
 //! ```text
 //!   candidate, found ─► by itself: delete | forget | keep | later
-//!                        └► with all that left in the same change: too many? ─► keep, unless approved
+//!                        ├► with all that left in the same change: too many? ─► keep, unless approved
+//!                        └► with the unit that left Git: data, many, or a part of too much? ─► the same
 //! ```
 
 mod approvals;
 mod departures;
 #[cfg(test)]
 mod properties;
+mod removal;
+#[cfg(test)]
+mod removal_tests;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::approvals::{Approvals, Subject};
+pub use self::approvals::{Approvals, Subject, What};
 pub use self::departures::{Departure, Departures};
+pub use self::removal::{UnitDeparture, note_removals};
 use crate::desired::Generation;
 use crate::digest::Digest;
 use crate::inventory::{Member, Uid};
@@ -39,6 +44,8 @@ pub enum Found {
     Gone,
     /// It could not be looked at.
     Unknown(String),
+    /// Nobody may look at it, and no answer ever said that it was applied.
+    Unconfirmed,
     There(There),
 }
 
@@ -61,6 +68,8 @@ pub enum Inside {
     NoContainer,
     /// Names of some of them, for people; empty if there is nothing foreign.
     Foreign(Vec<String>),
+    /// Of a StatefulSet: the names of its volume claims' templates.
+    Claims(Vec<String>),
     /// It could not be listed.
     Unknown(String),
 }
@@ -84,21 +93,33 @@ pub struct Scope<'a> {
     pub unit: &'a UnitId,
     /// How many objects the unit is to have.
     pub wanted: usize,
-    /// The unit itself goes: its deletion policy was followed, the share is not looked at.
-    pub removal: bool,
+    pub leaves: Leaves,
     /// The author allows the unit to fall to zero objects.
     pub allow_empty: bool,
     /// The whole cluster falls to zero objects, and nobody allowed that.
     pub cluster_empties: bool,
 }
 
+/// What leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaves {
+    /// Objects, of a unit that stays.
+    Objects,
+    /// The unit itself, with all that it has.
+    Unit(UnitDeparture),
+    /// Everything in the cluster, as the operator asked for.
+    Everything,
+}
+
 /// How much may go without an approval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// More than this share of the objects that a unit had before one change needs one …
+    /// More than this share of the objects that a unit, or the cluster, had before one change needs one …
     pub share: f64,
     /// … if it is at least so many.
     pub floor: usize,
+    /// So many objects of a unit that left Git need none.
+    pub unit: usize,
 }
 
 /// What the guards say of a unit's candidates.
@@ -113,15 +134,41 @@ pub struct Judgement {
 /// Judges all candidates of a unit together.
 pub fn judge(scope: &Scope, candidates: &[Candidate], approvals: &Approvals, limits: Limits) -> Judgement {
     let mut asked = Vec::new();
-    let mut verdicts: Vec<Verdict> =
-        candidates.iter().map(|candidate| judge_one(scope.unit, candidate, approvals, &mut asked)).collect();
-    for Stop { why, leaving } in stops(scope, candidates, &verdicts, limits) {
-        let approval = approval("many", scope.unit, leaving.iter().map(|id| id.to_string()));
-        let subject = Subject { unit: scope.unit.clone(), many: true, objects: leaving };
+    let mut data = Vec::new();
+    let mut verdicts = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        verdicts.push(match (judge_one(candidate), &scope.leaves) {
+            (Judged::Verdict(verdict), _) => verdict,
+            // The operator said so; what nobody can make anew is asked for all the same.
+            (Judged::Asks(uid, _), Leaves::Everything) if holds_claims(candidate) => Verdict::Delete(uid),
+            (Judged::Asks(uid, why), Leaves::Unit(_)) => {
+                data.push((candidate.member.object.id.clone(), why));
+                Verdict::Delete(uid)
+            }
+            (Judged::Asks(uid, why), Leaves::Objects | Leaves::Everything) => {
+                ask_for_one(scope.unit, candidate, (uid, why), approvals, &mut asked)
+            }
+        });
+    }
+    let stops = match &scope.leaves {
+        Leaves::Unit(departure) => {
+            let leaving = leaving(candidates, &verdicts);
+            if let Some(why) = removal::undecided(candidates)
+                && !removal::is_approved(scope.unit, candidates, &leaving, approvals)
+            {
+                for verdict in verdicts.iter_mut().filter(|verdict| matches!(verdict, Verdict::Delete(_))) {
+                    *verdict = Verdict::Later(format!("it is not known what the unit holds: {why}"));
+                }
+            }
+            removal::stop(scope, departure, (candidates, &leaving), &data, approvals, limits)
+        }
+        Leaves::Objects | Leaves::Everything => stops(scope, candidates, &verdicts, limits),
+    };
+    for Stop { why, approval, subject, leaving } in stops {
         if !approvals.allow(approval, &subject) {
             for (verdict, candidate) in verdicts.iter_mut().zip(candidates) {
                 let object = &candidate.member.object.id;
-                if matches!(verdict, Verdict::Delete(_)) && subject.objects.contains(object) {
+                if matches!(verdict, Verdict::Delete(_)) && leaving.contains(object) {
                     *verdict = Verdict::Keep(Kept { object: object.clone(), why: why.clone(), approval });
                 }
             }
@@ -131,13 +178,31 @@ pub fn judge(scope: &Scope, candidates: &[Candidate], approvals: &Approvals, lim
     Judgement { verdicts, asked }
 }
 
+/// The candidates that would be gone, now or later.
+fn leaving(candidates: &[Candidate], verdicts: &[Verdict]) -> BTreeSet<ObjectId> {
+    let all = candidates.iter().zip(verdicts).filter(|(_, verdict)| !matches!(verdict, Verdict::Forget(_)));
+    all.map(|(candidate, _)| candidate.member.object.id.clone()).collect()
+}
+
 /// Objects that may go together only, and why that needs an approval.
 struct Stop {
     why: String,
+    approval: Digest,
+    subject: Subject,
     leaving: BTreeSet<ObjectId>,
 }
 
+impl Stop {
+    /// Of objects of a unit that stays.
+    fn many(unit: &UnitId, why: String, leaving: BTreeSet<ObjectId>) -> Self {
+        let approval = approval("many", unit, leaving.iter().map(|id| id.to_string()));
+        let subject = Subject { unit: unit.clone(), what: What::Objects, objects: leaving.clone() };
+        Self { why, approval, subject, leaving }
+    }
+}
+
 fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: Limits) -> Vec<Stop> {
+    let is_removal = scope.leaves != Leaves::Objects;
     // By change: how many objects the unit had before it, and what really goes of those that left.
     let mut changes: BTreeMap<Generation, (usize, BTreeSet<ObjectId>)> = BTreeMap::new();
     for (Candidate { member, left, .. }, verdict) in candidates.iter().zip(verdicts) {
@@ -150,7 +215,7 @@ fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: 
     changes.retain(|_, (_, leaving)| !leaving.is_empty());
     let empties = if scope.cluster_empties {
         Some("the whole cluster would fall to zero objects".to_owned())
-    } else if !scope.removal && scope.wanted == 0 && !scope.allow_empty {
+    } else if !is_removal && scope.wanted == 0 && !scope.allow_empty {
         let hint = "the annotation flotilla.dev/allow-empty allows it";
         Some(format!("the unit would fall to zero objects; {hint}"))
     } else {
@@ -158,9 +223,9 @@ fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: 
     };
     if let Some(why) = empties {
         let leaving: BTreeSet<ObjectId> = changes.into_values().flat_map(|(_, leaving)| leaving).collect();
-        return if leaving.is_empty() { Vec::new() } else { vec![Stop { why, leaving }] };
+        return if leaving.is_empty() { Vec::new() } else { vec![Stop::many(scope.unit, why, leaving)] };
     }
-    if scope.removal || scope.wanted == 0 {
+    if is_removal || scope.wanted == 0 {
         return Vec::new();
     }
     let too_many = |(had, leaving): (usize, BTreeSet<ObjectId>)| {
@@ -169,52 +234,75 @@ fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: 
         let percent = (limits.share * 100.0).round();
         let why =
             || format!("{count} of the unit's {had} objects would go, more than {percent} % in one change");
-        is_much.then(|| Stop { why: why(), leaving })
+        is_much.then(|| Stop::many(scope.unit, why(), leaving))
     };
     changes.into_values().filter_map(too_many).collect()
 }
 
-fn judge_one(
-    unit: &UnitId,
-    Candidate { member, found, .. }: &Candidate,
-    approvals: &Approvals,
-    asked: &mut Vec<(Digest, Subject)>,
-) -> Verdict {
+/// What is said of an object by itself.
+enum Judged {
+    Verdict(Verdict),
+    /// This one may go, if somebody approves what would be lost with it.
+    Asks(Uid, String),
+}
+
+fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {
+    let forget = |why: &str| Judged::Verdict(Verdict::Forget(why.to_owned()));
+    let later = |why: &String| Judged::Verdict(Verdict::Later(why.clone()));
     let there = match found {
-        Found::Gone => return Verdict::Forget("is gone".into()),
-        Found::Unknown(why) => return Verdict::Later(why.clone()),
+        Found::Gone => return forget("is gone"),
+        Found::Unconfirmed => return forget("was never seen to be applied, and nobody here may look at it"),
+        Found::Unknown(why) => return later(why),
         Found::There(there) => there,
     };
     let object = &member.object.id;
     match &member.uid {
-        Some(uid) if *uid != there.uid => return Verdict::Forget("was made anew by somebody else".into()),
-        _ if !there.applied_by_us => return Verdict::Forget("was never applied by us".into()),
+        Some(uid) if *uid != there.uid => return forget("was made anew by somebody else"),
+        _ if !there.applied_by_us => return forget("was never applied by us"),
         _ => {}
     }
     if there.controlled {
-        return Verdict::Forget("belongs to a controller now".into());
+        return forget("belongs to a controller now");
     }
     if let Some(annotation) = &there.opted_out {
-        return Verdict::Forget(format!("is to stay, by {annotation}"));
+        return forget(&format!("is to stay, by {annotation}"));
     }
     let why = match &there.inside {
-        Inside::Unknown(why) => return Verdict::Later(why.clone()),
+        Inside::Unknown(why) => return later(why),
         Inside::Foreign(names) if !names.is_empty() => {
-            Some(format!("holds objects that are not of this unit: {}", names.join(", ")))
+            format!("holds objects that are not of this unit: {}", names.join(", "))
+        }
+        Inside::Claims(names) if !names.is_empty() => {
+            format!("what runs on its volumes would be gone: {}", names.join(", "))
         }
         _ if object.group.is_empty()
             && ["PersistentVolume", "PersistentVolumeClaim"].contains(&object.kind.as_str()) =>
         {
-            Some("its data would be lost".into())
+            "its data would be lost".to_owned()
         }
-        _ => None,
+        _ => return Judged::Verdict(Verdict::Delete(there.uid.clone())),
     };
-    let Some(why) = why else { return Verdict::Delete(there.uid.clone()) };
-    let approval = approval("object", unit, [object.to_string(), there.uid.to_string()]);
+    Judged::Asks(there.uid.clone(), why)
+}
+
+fn holds_claims(candidate: &Candidate) -> bool {
+    matches!(&candidate.found, Found::There(There { inside: Inside::Claims(_), .. }))
+}
+
+/// An object that is asked for by itself.
+fn ask_for_one(
+    unit: &UnitId,
+    Candidate { member, .. }: &Candidate,
+    (uid, why): (Uid, String),
+    approvals: &Approvals,
+    asked: &mut Vec<(Digest, Subject)>,
+) -> Verdict {
+    let object = &member.object.id;
+    let approval = approval("object", unit, [object.to_string(), uid.to_string()]);
     let objects = BTreeSet::from([object.clone()]);
-    asked.push((approval, Subject { unit: unit.clone(), many: false, objects }));
+    asked.push((approval, Subject { unit: unit.clone(), what: What::Object, objects }));
     if approvals.contains(approval) {
-        Verdict::Delete(there.uid.clone())
+        Verdict::Delete(uid)
     } else {
         Verdict::Keep(Kept { object: object.clone(), why, approval })
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::object::ObjectRef;
 
-const LIMITS: Limits = Limits { share: 0.5, floor: 5 };
+const LIMITS: Limits = Limits { share: 0.5, floor: 5, unit: 10 };
 const OBJECTS: u8 = 24;
 
 type Names = BTreeSet<u8>;
@@ -132,7 +132,7 @@ impl Agent {
         let scope = Scope {
             unit: &self.unit,
             wanted: self.desired.len(),
-            removal: false,
+            leaves: Leaves::Objects,
             allow_empty: false,
             cluster_empties: false,
         };

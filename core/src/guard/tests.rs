@@ -1,18 +1,18 @@
 use super::*;
 use crate::object::ObjectRef;
 
-fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
+pub(super) fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
     let id = ObjectId::new("", kind, "n", name);
     Member { object: ObjectRef { id, version: "v1".into() }, uid: uid.map(Uid::from) }
 }
 
 /// What left with the state of this generation, which wants so many objects.
-fn left(generation: u64, wanted: usize) -> Departure {
+pub(super) fn left(generation: u64, wanted: usize) -> Departure {
     Departure { generation: Generation(generation), wanted }
 }
 
 /// ConfigMaps that are there, by number, and left together.
-fn leaving(numbers: std::ops::Range<u32>, left: Departure) -> Vec<Candidate> {
+pub(super) fn leaving(numbers: std::ops::Range<u32>, left: Departure) -> Vec<Candidate> {
     let member = |number| member("ConfigMap", &format!("c{number}"), Some("u"));
     numbers.map(|number| Candidate { member: member(number), left, found: Found::There(there()) }).collect()
 }
@@ -27,7 +27,7 @@ fn kept(scope: &Scope, candidates: &[Candidate], approvals: &Approvals) -> Vec<O
     verdicts.map(approval).collect()
 }
 
-fn there() -> There {
+pub(super) fn there() -> There {
     There {
         uid: Uid::from("u"),
         applied_by_us: true,
@@ -43,10 +43,10 @@ fn given(digest: Digest) -> Approvals {
     approvals
 }
 
-const LIMITS: Limits = Limits { share: 0.5, floor: 5 };
+pub(super) const LIMITS: Limits = Limits { share: 0.5, floor: 5, unit: 10 };
 
-fn scope(unit: &UnitId) -> Scope<'_> {
-    Scope { unit, wanted: 9, removal: false, allow_empty: false, cluster_empties: false }
+pub(super) fn scope(unit: &UnitId) -> Scope<'_> {
+    Scope { unit, wanted: 9, leaves: Leaves::Objects, allow_empty: false, cluster_empties: false }
 }
 
 #[test]
@@ -71,6 +71,12 @@ fn one_object_at_a_time() {
             "forget was never applied by us".into(),
         ),
         ("ConfigMap", Some("u"), Found::Gone, "forget is gone".into()),
+        (
+            "ConfigMap",
+            None,
+            Found::Unconfirmed,
+            "forget was never seen to be applied, and nobody here may look at it".into(),
+        ),
         ("ConfigMap", Some("u"), Found::Unknown("timeout".into()), "later timeout".into()),
         (
             "ConfigMap",
@@ -137,10 +143,9 @@ fn many_at_once_need_one_approval_for_exactly_those() {
     let six = given(*six.first().unwrap());
     assert!(kept(6, 4, &base, &six).is_empty());
     assert!(!kept(7, 3, &base, &six).is_empty(), "the approval was for six");
-    assert!(kept(6, 4, &Scope { removal: true, ..base.clone() }, &none).is_empty());
     assert!(!kept(1, 0, &base, &none).is_empty());
     assert!(kept(1, 0, &Scope { allow_empty: true, ..base.clone() }, &none).is_empty());
-    assert!(!kept(1, 9, &Scope { removal: true, cluster_empties: true, ..base }, &none).is_empty());
+    assert!(!kept(1, 9, &Scope { cluster_empties: true, ..base }, &none).is_empty());
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn each_change_is_judged_by_itself() {
     assert!(first[..8].iter().all(Option::is_none) && first[8..].iter().all(Option::is_some));
     let objects = asked.iter().flat_map(|(_, subject)| subject.objects.clone()).collect();
     let mut both = Approvals::default();
-    both.give(Digest::of(b"both"), Some(Subject { unit: unit.clone(), many: true, objects }));
+    both.give(Digest::of(b"both"), Some(Subject { unit: unit.clone(), what: What::Objects, objects }));
     assert!(kept(&now, &two, &both).iter().all(Option::is_none));
 
     // A unit that falls to nothing does so as a whole, in however many changes.

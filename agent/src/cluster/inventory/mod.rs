@@ -57,6 +57,10 @@ impl Book {
         let query = format!("?labelSelector={}", MARK.replace('/', "%2F"));
         let maps: ConfigMaps =
             cluster.get_path(Resource::inventory_path("").trim_end_matches('/').to_owned() + &query).await?;
+        // Nothing listed is an empty inventory; an answer of another kind is none.
+        if maps.kind != "ConfigMapList" {
+            return Err(Failure::NoList("configmaps".into()));
+        }
         for map in maps.items.unwrap_or_default() {
             pages.read(map);
         }

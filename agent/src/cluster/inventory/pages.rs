@@ -99,6 +99,8 @@ pub(super) struct Pages {
 
 #[derive(Deserialize)]
 pub(super) struct ConfigMaps {
+    #[serde(default)]
+    pub(super) kind: String,
     pub(super) items: Option<Vec<ConfigMap>>,
 }
 
@@ -161,7 +163,13 @@ impl Pages {
         let numbers = name.strip_prefix(NAME).and_then(|rest| rest.split_once('-'));
         let key =
             numbers.and_then(|(bucket, part)| Some((bucket.parse::<u8>().ok()?, part.parse::<u32>().ok()?)));
-        let Some(key) = key else { return };
+        let Some(key) = key else {
+            let what = format!(
+                "ConfigMap {SYSTEM_NAMESPACE}/{name} is marked as a part of the inventory and is none"
+            );
+            self.damage = Some(what);
+            return;
+        };
         let mut part = Part { version: map.metadata.resource_version, ..Part::default() };
         match map.data.get(KEY) {
             None => self.damage = Some(format!("ConfigMap {SYSTEM_NAMESPACE}/{name} has no data.{KEY}")),

@@ -176,7 +176,7 @@ pub(super) async fn bring_back(
         let path = format!("{}/status", resource.path(id));
         match patch(cluster, path, MERGE, first_manager(was), &json!({"status": status})).await {
             // Kinds without a status of its own, or one that newer definitions refuse: Flux writes it anew.
-            Err(failure) if failure.is_not_found() || failure.code() == 422 => {}
+            Err(failure) if [404, 422].contains(&failure.code()) => {}
             other => drop(other?),
         }
     }

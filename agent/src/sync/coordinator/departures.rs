@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use flotilla_core::guard::Departure;
+use flotilla_core::guard::{self, Departure};
 use flotilla_core::{DesiredState, ObjectId};
 
 use super::Coordinator;
@@ -38,5 +38,20 @@ impl Coordinator {
         for id in changed.iter().filter(|id| self.standings.contains_key(*id)) {
             self.store(id);
         }
+    }
+
+    /// Notes the units that a state removes, each with those that leave with it.
+    pub(super) fn note_removals(&mut self, desired: &DesiredState) {
+        let is_declared = |id: &ObjectId| self.declared.owner(id).is_some();
+        let removals = &mut self.removals;
+        let changed = self
+            .tools
+            .book
+            .view(|inventory| guard::note_removals(desired, inventory, &is_declared, removals));
+        // Lost, the units that are still there by then would count as the whole change.
+        for id in changed.iter().filter(|id| self.standings.contains_key(*id)) {
+            self.store(id);
+        }
+        self.settle_unit_approvals();
     }
 }

@@ -160,7 +160,14 @@ impl Coordinator {
         let standing = self.standings.get(id);
         let listed =
             self.tools.book.view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
-        if matches!(plan.target, Target::Removed(_, None)) && listed == 0 && standing.is_none() {
+        let is_named = self.desired.as_ref().is_some_and(|desired| desired.units().contains_key(id));
+        let ran = standing.is_some_and(|standing| standing.last.is_some());
+        let is_over =
+            matches!(plan.target, Target::Removed(_, None)) && standing.is_none() || !is_named && !ran;
+        if is_over && listed == 0 {
+            if self.standings.remove(id).is_some() {
+                self.store(id);
+            }
             self.units.remove(id);
             self.shared.publish(id, None);
             return;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use flotilla_core::guard::UnitDeparture;
 use flotilla_core::order::{Links, broken_links};
 use flotilla_core::plan::{self, Access, Claim, Declared, Situation, Standing, UnitPlan};
 use flotilla_core::report::Timestamp;
@@ -57,6 +58,8 @@ pub(in crate::sync) struct Coordinator {
     /// Units whose plan or readiness hangs on the key.
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     dirty: BTreeSet<UnitId>,
+    /// Units that left Git, with the change that they left in.
+    pub(in crate::sync) removals: BTreeMap<UnitId, UnitDeparture>,
     remove_all: bool,
     /// Objects that were given back to others: not touched, not listed.
     left: Arc<HashSet<ObjectId>>,
@@ -105,6 +108,7 @@ impl Coordinator {
             stale: false,
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            removals: BTreeMap::new(),
             remove_all: false,
             left: Arc::default(),
             releasing: None,
@@ -195,9 +199,9 @@ impl Coordinator {
                     if self.desired.as_ref().is_some_and(|desired| desired.cluster == cluster) {
                         self.remove_all = true;
                         for id in self.all_units() {
-                            self.units.entry(id.clone()).or_default().reset();
-                            self.dirty.insert(id);
+                            self.units.entry(id).or_default().reset();
                         }
+                        self.dirty.extend(self.units.keys().cloned());
                     } else {
                         tracing::warn!(%cluster, "refused to prune everything: the name is not that of this cluster");
                     }
@@ -246,7 +250,10 @@ impl Coordinator {
         }
         self.index();
         self.note_departures(&desired, old.as_deref());
+        self.note_removals(&desired);
         self.dirty.extend(self.all_units());
+        // Of a unit that never ran nothing is left but what was said of it.
+        self.dirty.extend(self.units.keys().cloned());
     }
 
     /// Keeps one copy of a manifest that is both desired and what runs, as after a restart.

@@ -26,7 +26,8 @@ impl Coordinator {
             }
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
-                Some(memory::Remembered { standing, marks, departures }) => {
+                Some(memory::Remembered { standing, marks, departures, removal }) => {
+                    self.removals.extend(removal.map(|removal| (unit.clone(), removal)));
                     self.units.entry(unit.clone()).or_default().departures = departures;
                     self.shared.runs(&unit, standing.last.clone());
                     self.standings.insert(unit, standing);
@@ -49,8 +50,10 @@ impl Coordinator {
                     .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
                     .collect();
                 let marks = ids.iter().filter_map(|id| self.marks.get_key_value(id));
+                let none = Departures::default();
                 let departures = self.units.get(unit).map(|state| &state.departures);
-                let record = memory::write(standing, marks, departures.unwrap_or(&Departures::default()));
+                let departures = departures.unwrap_or(&none);
+                let record = memory::write(standing, marks, departures, self.removals.get(unit));
                 self.shared.memory.store(&unit.to_string(), record)
             }
         };
@@ -78,7 +81,19 @@ impl Coordinator {
 
     /// Forgets approvals for a unit's objects that are gone, or wanted again.
     pub(super) fn settle_approvals(&self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) {
-        for digest in lock(&self.shared.approvals).settle(unit, leaving) {
+        let over = lock(&self.shared.approvals).settle(unit, leaving);
+        self.forget_approvals(over);
+    }
+
+    /// Forgets approvals for units of which the last is gone, or wanted again.
+    pub(super) fn settle_unit_approvals(&self) {
+        let is_open = |digest| self.removals.values().any(|removal| removal.approval == digest);
+        let over = lock(&self.shared.approvals).settle_units(is_open);
+        self.forget_approvals(over);
+    }
+
+    fn forget_approvals(&self, over: Vec<Digest>) {
+        for digest in over {
             if let Err(error) = self.shared.memory.remove(&memory::approval_key(digest)) {
                 tracing::warn!(digest = digest.short(), error = chain(&error), "goes on without memory");
             }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flotilla_core::guard::{Departure, Limits};
+use flotilla_core::guard::{Departure, Leaves, Limits};
 use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::Member;
 use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan, Waiting};
-use flotilla_core::{Digest, ObjectId, UnitId};
+use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
 use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, Work, links_of, now};
@@ -82,11 +82,7 @@ impl Coordinator {
             self.report(&plan, true);
             self.start(plan, move |tools| Box::pin(async move { Work::Apply(job.run(&tools).await) }));
             let changed = before.as_ref() != self.standings.get(&id);
-            return if changed {
-                self.dependents.get(&id).cloned().unwrap_or_default()
-            } else {
-                BTreeSet::new()
-            };
+            return if changed { self.opened_by(&id) } else { BTreeSet::new() };
         }
         if let Target::Nothing(Waiting::Access(claims)) | Target::Last(_, Waiting::Access(claims)) =
             &plan.target
@@ -131,7 +127,17 @@ impl Coordinator {
             }
         }
         self.report(&plan, pruning);
-        if changed { self.dependents.get(&id).cloned().unwrap_or_default() } else { BTreeSet::new() }
+        if changed { self.opened_by(&id) } else { BTreeSet::new() }
+    }
+
+    /// Units whose gates hang on this one: those that name it, and those that leave, as they wait for what was above them.
+    fn opened_by(&self, id: &UnitId) -> BTreeSet<UnitId> {
+        let mut units = self.dependents.get(id).cloned().unwrap_or_default();
+        let entries = self.desired.iter().flat_map(|desired| desired.units());
+        units.extend(
+            entries.filter(|(_, entry)| matches!(entry, UnitEntry::Removed(_))).map(|(id, _)| id.clone()),
+        );
+        units
     }
 
     /// Sees to the members that leave. True if that is work.
@@ -173,6 +179,11 @@ impl Coordinator {
             return false;
         }
         let Some(desired) = self.desired.clone() else { return false };
+        // It may have had nothing when the state was taken, and have got what was under way then.
+        if matches!(plan.target, Target::Removed(..)) && !self.removals.contains_key(id) {
+            self.note_removals(&desired);
+        }
+        let Some(state) = self.units.get(id) else { return false };
         let shared = self.shared.clone();
         let current = {
             let desired = desired.clone();
@@ -180,7 +191,19 @@ impl Coordinator {
         };
         let (wanted, allow_empty) = match &plan.target {
             Target::Desired(manifest) => (manifest.objects.len(), manifest.spec.allow_empty),
-            _ => (0, false),
+            // As its author last said.
+            _ => {
+                let last = self.standings.get(id).and_then(|standing| standing.last.as_ref());
+                (0, last.is_some_and(|last| last.spec.allow_empty))
+            }
+        };
+        let leaves = match &plan.target {
+            _ if self.remove_all => Leaves::Everything,
+            Target::Removed(..) => {
+                let Some(departure) = self.removals.get(id).cloned() else { return false };
+                Leaves::Unit(departure)
+            }
+            _ => Leaves::Objects,
         };
         let empties = !self.remove_all
             && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
@@ -193,11 +216,15 @@ impl Coordinator {
             account: plan.account.clone(),
             candidates,
             wanted,
-            removal: matches!(plan.target, Target::Removed(..)),
+            leaves,
             allow_empty,
             cluster_empties: empties,
             approvals: lock(&self.shared.approvals).clone(),
-            limits: Limits { share: self.shared.options.prune_share, floor: self.shared.options.prune_floor },
+            limits: Limits {
+                share: self.shared.options.prune_share,
+                floor: self.shared.options.prune_floor,
+                unit: self.shared.options.prune_unit,
+            },
             current: Arc::new(current),
         };
         self.start(plan.clone(), move |tools| Box::pin(async move { Work::Prune(job.run(&tools).await) }));
@@ -216,6 +243,8 @@ impl Coordinator {
         // Units above it may go now.
         self.dirty
             .extend(links.into_iter().flat_map(|links| links.parent.into_iter().chain(links.depends_on)));
+        self.removals.remove(id);
+        self.settle_unit_approvals();
         if self.standings.remove(id).is_some() {
             self.store(id);
             self.event(id, None, false, "Removed", "the unit is gone".into());

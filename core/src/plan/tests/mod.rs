@@ -7,7 +7,10 @@ mod properties;
 
 use super::*;
 use crate::Generation;
-use crate::guard::{self, Approvals, Candidate, Departure, Found, Inside, Limits, Scope, There, Verdict};
+use crate::guard::{
+    self, Approvals, Candidate, Departure, Found, Inside, Leaves, Limits, Scope, There, UnitDeparture,
+    Verdict,
+};
 use crate::order::{Links, broken_links};
 use crate::unit::UnitSpec;
 use std::collections::BTreeSet;
@@ -167,13 +170,25 @@ impl World {
         let scope = Scope {
             unit: &plan.unit,
             wanted: 1,
-            removal: matches!(plan.target, Target::Removed(..)),
+            leaves: match plan.target {
+                Target::Removed(..) => Leaves::Unit(UnitDeparture {
+                    approval: Digest::of(b"units"),
+                    objects: 1,
+                    of: 100,
+                    moved: false,
+                }),
+                _ => Leaves::Objects,
+            },
             allow_empty: true,
             cluster_empties: false,
         };
-        let verdicts =
-            guard::judge(&scope, &candidates, &Approvals::default(), Limits { share: 1.0, floor: 1 })
-                .verdicts;
+        let verdicts = guard::judge(
+            &scope,
+            &candidates,
+            &Approvals::default(),
+            Limits { share: 1.0, floor: 1, unit: 10 },
+        )
+        .verdicts;
         for (Candidate { member, .. }, verdict) in candidates.iter().zip(verdicts) {
             match verdict {
                 Verdict::Delete(_) => {
