@@ -12,6 +12,7 @@
 //! ```
 
 pub mod adopt;
+pub mod authority;
 pub mod desired;
 pub mod diff;
 pub mod digest;
@@ -36,6 +37,7 @@ pub mod template;
 pub mod unit;
 pub mod work;
 
+pub use authority::Authority;
 pub use desired::{DesiredState, Generation, UnitEntry};
 pub use digest::Digest;
 pub use names::ClusterName;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Authority;
 use crate::digest::Digest;
 use crate::health::HealthExprs;
 use crate::ignore::IgnoreRule;
@@ -287,6 +288,9 @@ pub struct UnitSpec {
     /// not count. It follows from the objects, so [`UnitManifest::new`] sets it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<u32>,
+    /// Whose word the unit's output is: which of two units an object belongs to, and whose objects may have moved to it.
+    #[serde(default, skip_serializing_if = "Authority::is_fleet")]
+    pub authority: Authority,
 }
 
 /// One run of helm.
@@ -346,6 +350,7 @@ impl Default for UnitSpec {
             sources: Vec::new(),
             defines: Vec::new(),
             templates: Vec::new(),
+            authority: Authority::Fleet,
         }
     }
 }

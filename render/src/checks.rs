@@ -188,6 +188,7 @@ mod tests {
             defined_at: ("a.yaml".to_owned(), 1),
             object: None,
             suspended: false,
+            authority: flotilla_core::Authority::Fleet,
             unit: None,
             problems: Vec::new(),
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flotilla_core::authority::Authority;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::UnitManifest;
@@ -39,6 +40,8 @@ pub struct RenderedUnit {
     pub object: Option<Object>,
     /// By Git or by hand: what it defines is taken from its last good output, where there is one.
     pub suspended: bool,
+    /// How far what its output defines may reach.
+    pub authority: Authority,
     /// What it comes to; `None` holds the unit, for the errors among `problems`.
     pub unit: Option<Unit>,
     pub problems: Vec<Problem>,

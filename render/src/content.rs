@@ -1,6 +1,6 @@
 //! One unit's content: what a build of its path puts out, sorted into objects, child units, sources and problems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::report::Problem;
@@ -40,6 +40,8 @@ pub struct Definition {
     pub post_build: Option<PostBuild>,
     /// As the definition names it, of the unit's own namespace.
     pub service_account: Option<String>,
+    /// What the annotation `flotilla.dev/namespaces` says.
+    pub namespaces: BTreeSet<String>,
     /// Where the definition stands.
     pub file: String,
     pub line: u32,

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use flotilla_core::report::Problem;
 use flotilla_core::source::{ArtifactGenerator, Scheme, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::unit::ServiceAccount;
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{Authority, Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
 
 use crate::cluster::Inputs;
 use crate::content::Content;
 use crate::source::{Artifact, RenderedSource, SourceDefinition, fleet_source};
+use crate::walk::authority::beyond;
 
 /// What there is of a source.
 #[derive(Clone)]
@@ -72,11 +73,19 @@ pub(crate) struct Registry<'a> {
     fleet: Option<String>,
     /// `--no-cross-namespace-refs`
     pub(crate) own_namespace_only: bool,
+    /// Names that are kept for who may define everything, and those that should have been, as somebody else had them first.
+    reserved: BTreeSet<SourceId>,
+    pub(crate) overruled: BTreeSet<SourceId>,
+    /// Sources of who may define some namespaces only.
+    bounded: BTreeSet<SourceId>,
 }
 
 impl<'a> Registry<'a> {
-    pub(crate) fn new(inputs: &'a Inputs<'a>) -> Self {
+    pub(crate) fn new(inputs: &'a Inputs<'a>, reserved: BTreeSet<SourceId>) -> Self {
         Self {
+            reserved,
+            overruled: BTreeSet::new(),
+            bounded: BTreeSet::new(),
             inputs,
             sources: BTreeMap::new(),
             makers: BTreeMap::new(),
@@ -90,16 +99,27 @@ impl<'a> Registry<'a> {
         self.sources
     }
 
-    /// Takes what a unit's output defines. The first definition of a source counts; the problems returned are
-    /// notices on the unit that comes later.
+    /// Takes what a unit's output defines, as far as its authority reaches: of anything else there is nothing to be found.
+    /// The first definition of a source counts; the problems returned are notices on the unit that comes later.
     pub(crate) fn add(
         &mut self,
         unit: &UnitId,
         content: &Content,
         account: Option<&ServiceAccount>,
         files: &SourceId,
+        authority: &Authority,
     ) -> Vec<Problem> {
-        let mut notices = Vec::new();
+        let (mut notices, mut taken) = (Vec::new(), Vec::new());
+        let reserved = if authority.is_fleet() { BTreeSet::new() } else { self.reserved.clone() };
+        // Why there is no place for a definition, if so.
+        let refused = |id: &SourceId| {
+            if !authority.covers(&id.namespace) {
+                return Some(beyond(id, &id.namespace, unit, authority));
+            }
+            reserved
+                .contains(id)
+                .then(|| format!("{id} is not taken from {unit}: a unit of the fleet repo defines it"))
+        };
         let maker = account.map(|account| Maker {
             unit: unit.clone(),
             account: account.clone(),
@@ -111,26 +131,22 @@ impl<'a> Registry<'a> {
                 notices.extend(self.fleet_repo(unit, &definition.source, &at));
                 continue;
             }
-            // What is refused takes no place.
-            let is_there = |first: &&RenderedSource| first.source.is_some() || !self.makers.contains_key(id);
-            match self.sources.get(id).filter(is_there) {
+            if let Some(message) = refused(id) {
+                notices.push(Problem::error(at.0, at.1, message).as_notice());
+                continue;
+            }
+            match self.sources.get(id) {
                 None => {
-                    let refused = maker.as_ref().and_then(|maker| beyond(maker, &definition.source));
-                    let problems: Vec<Problem> = refused
-                        .map(|message| Problem::error(at.0.clone(), at.1, message))
-                        .into_iter()
-                        .collect();
-                    notices.extend(problems.iter().cloned().map(Problem::as_notice));
                     let rendered = RenderedSource {
                         defined_by: unit.clone(),
                         defined_at: at,
-                        source: Some(definition.source.clone()).filter(|_| problems.is_empty()),
+                        source: Some(definition.source.clone()),
                         object: definition.object.clone(),
-                        problems,
+                        problems: Vec::new(),
                     };
-                    self.makers.remove(id);
                     self.makers.extend(maker.clone().map(|maker| (id.clone(), maker)));
                     self.sources.insert(id.clone(), rendered);
+                    taken.push(id.clone());
                 }
                 Some(first) if first.source.as_ref() != Some(&definition.source) => {
                     let message =
@@ -141,16 +157,29 @@ impl<'a> Registry<'a> {
             }
         }
         for (id, problems) in &content.broken_sources {
+            let at = problems.first().map(|problem| (problem.file.clone(), problem.line)).unwrap_or_default();
+            if let Some(message) = refused(id) {
+                notices.push(Problem::error(at.0, at.1, message).as_notice());
+                continue;
+            }
             self.sources.entry(id.clone()).or_insert_with(|| {
-                let at = problems.first().map(|problem| (problem.file.clone(), problem.line));
+                taken.push(id.clone());
                 RenderedSource {
                     defined_by: unit.clone(),
-                    defined_at: at.unwrap_or_default(),
+                    defined_at: at,
                     source: None,
                     object: None,
                     problems: problems.clone(),
                 }
             });
+        }
+        if authority.is_fleet() {
+            let defined = content.sources.iter().map(|definition| &definition.source.id);
+            let overruled =
+                defined.chain(content.broken_sources.keys()).filter(|id| self.bounded.contains(*id));
+            self.overruled.extend(overruled.cloned());
+        } else {
+            self.bounded.extend(taken);
         }
         notices
     }
@@ -386,25 +415,6 @@ impl<'a> Registry<'a> {
         let made = self.inputs.cache.generated(key, || self.inputs.sources.generate(generator, &inputs));
         made.map_err(|reason| Lookup::Unusable(format!("{name}: {reason}")))
     }
-}
-
-/// Why a source is not to be: whoever writes another repository could have the hub send a namespace's credentials to a
-/// server of their own, or read that namespace's sources.
-fn beyond(maker: &Maker, source: &Source) -> Option<String> {
-    let Maker { account, files, .. } = maker;
-    if source.id.namespace == account.namespace || *files == fleet_source() {
-        return None;
-    }
-    let what = match &source.spec {
-        SourceSpec::Generator(_) => "reads sources",
-        spec if spec.names_secrets() => "names secrets",
-        _ => return None,
-    };
-    Some(format!(
-        "{} {what} of the namespace {}, and {account}, as which {} is applied from {files}, is of another one; define it \
-         in the fleet repo, or under an account of that namespace",
-        source.id, source.id.namespace, maker.unit
-    ))
 }
 
 fn unverified(id: &SourceId) -> String {

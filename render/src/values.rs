@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use flotilla_core::Object;
+use flotilla_core::{Authority, Object};
 use serde_json::Value;
 
 use crate::content::Content;
@@ -20,11 +20,12 @@ pub(crate) struct ConfigMaps {
 const LOOSE: [&str; 2] = ["kustomize.toolkit.fluxcd.io/ssa", "kustomize.toolkit.fluxcd.io/reconcile"];
 
 impl ConfigMaps {
-    /// Takes those of a unit's output. The first of a name counts.
-    pub(crate) fn add(&mut self, content: &Content) {
+    /// Takes those of a unit's output that it may have by its authority: what else it puts out, only the cluster knows
+    /// whether it becomes of it. The first of a name counts.
+    pub(crate) fn add(&mut self, content: &Content, authority: &Authority) {
         for object in &content.objects {
             let id = object.id();
-            if id.is("", "ConfigMap") {
+            if id.is("", "ConfigMap") && authority.covers(&id.namespace) {
                 let key = (id.namespace.clone(), id.name.clone());
                 self.objects.entry(key).or_insert_with(|| object.clone());
             }

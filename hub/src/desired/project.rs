@@ -347,6 +347,7 @@ mod tests {
             source: flotilla_render::source::fleet_source(),
             revision: String::new(),
             suspended: false,
+            authority: flotilla_core::Authority::Fleet,
         };
         assert_eq!(hold_reason(&rendered), "it does not render");
     }

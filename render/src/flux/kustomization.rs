@@ -1,7 +1,7 @@
 //! A Flux `Kustomization`, read field by field, so that whatever we don't support is a problem at its line and never
 //! skipped. Source of behaviour: the CRD of `kustomize.toolkit.fluxcd.io/v1` and kustomize-controller 1.9.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::UnitId;
 use flotilla_core::envsubst::is_variable_name;
@@ -16,7 +16,7 @@ use flotilla_kustomize::FluxOverlay;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{Map, Node};
 
-use super::{ALLOW_EMPTY, older, own_drift};
+use super::{ALLOW_EMPTY, allowed_namespaces, older, own_drift};
 use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::field::{Field, Places, Wrong};
 use crate::overlay;
@@ -78,6 +78,10 @@ pub(crate) fn read(
         bad(wrong);
         None
     });
+    let namespaces = allowed_namespaces(node).unwrap_or_else(|wrong| {
+        bad(wrong);
+        BTreeSet::new()
+    });
     let whole = Field::new(node, "spec");
     match node.get("spec").map(|spec| Field::new(spec, "spec").entries()) {
         None => bad(whole.wrong("is missing")),
@@ -112,6 +116,7 @@ pub(crate) fn read(
         release: None,
         post_build: reader.post_build,
         service_account: reader.service_account,
+        namespaces,
         file: at.0.clone(),
         line: at.1,
         object: None,

@@ -6,6 +6,8 @@ pub(crate) mod older;
 pub(crate) mod sources;
 mod unknown;
 
+use std::collections::BTreeSet;
+
 use flotilla_core::UnitId;
 use flotilla_core::source::SourceKind;
 use flotilla_core::unit::{DriftMode, UnitKind};
@@ -62,6 +64,29 @@ pub const FLEET_UNIT: (&str, &str) = ("flux-system", "flux-system");
 
 /// Who asks for an annotation that lets a unit fall to zero objects.
 pub const ALLOW_EMPTY: &str = "flotilla.dev/allow-empty";
+
+/// Namespaces, parted by commas, that a unit under a service account may define units and sources in, beside its account's
+/// own; or [`EVERYTHING`]. It counts for no more than who wrote it may define.
+pub(crate) const NAMESPACES: &str = "flotilla.dev/namespaces";
+/// The unit is trusted as what defines it is.
+pub(crate) const EVERYTHING: &str = "*";
+
+/// The namespaces that a Flux object allows its unit.
+pub(crate) fn allowed_namespaces(object: &Node) -> Result<BTreeSet<String>, Wrong> {
+    let Some(node) = object.at(&["metadata", "annotations", NAMESPACES]) else { return Ok(BTreeSet::new()) };
+    let field = Field::new(node, "metadata.annotations.flotilla.dev/namespaces");
+    let is_name = |name: &str| {
+        let ends = [name.chars().next(), name.chars().last()];
+        ends.iter().all(|end| end.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit()))
+            && name.len() <= 63
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    let names: BTreeSet<String> = field.str()?.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().find(|name| *name != EVERYTHING && !is_name(name)) {
+        Some(name) => Err(field.wrong(format!("'{name}' is not a valid name of a namespace"))),
+        None => Ok(names),
+    }
+}
 
 /// What becomes of a unit's drift, on the Flux object that defines it: a word as in a `Cluster` object.
 const DRIFT: &str = "flotilla.dev/drift";

@@ -2,6 +2,8 @@
 //! rollback, tests) is a notice until that life is led; a field that would change objects and is not supported is a
 //! problem. Source of behaviour: the CRD of `helm.toolkit.fluxcd.io/v2` and helm-controller 1.6.
 
+use std::collections::BTreeSet;
+
 use flotilla_core::UnitId;
 use flotilla_core::ignore::IgnoreRule;
 use flotilla_core::report::Problem;
@@ -15,8 +17,8 @@ use super::names::{Namespace, ReleaseName};
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
 use crate::flux::kustomization::{Dependencies, dependencies, health_exprs, ignore_rules};
-use crate::flux::own_drift;
 use crate::flux::sources::{CHART_SOURCES, chart};
+use crate::flux::{allowed_namespaces, own_drift};
 use crate::overlay;
 
 type Read<T> = Result<T, Wrong>;
@@ -97,7 +99,8 @@ pub(crate) fn read(
     let mut reader = Reader { id, again, notices: Vec::new() };
     let read = reader.release(&spec, at).and_then(|(definition, chart)| {
         let drift = own_drift(node)?.or(definition.drift);
-        Ok((Definition { drift, ..definition }, chart))
+        let namespaces = allowed_namespaces(node)?;
+        Ok((Definition { drift, namespaces, ..definition }, chart))
     });
     let read = read.map_err(|wrong| vec![places.problem(wrong, at)]);
     let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
@@ -286,6 +289,7 @@ impl Reader<'_> {
             post_build: None,
             release: Some(release.into()),
             service_account: object.text("serviceAccountName")?,
+            namespaces: BTreeSet::new(),
             file: at.0.clone(),
             line: at.1,
             object: None,

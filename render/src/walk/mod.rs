@@ -1,15 +1,17 @@
 //! From a cluster's root to all its units, breadth first. A unit waits in the queue until something that is rendered
 //! defines its source; what still waits when nothing else can go on names what is missing.
 
+pub(crate) mod authority;
 mod order;
 mod release;
 mod sources;
 mod turns;
 mod variables;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use flotilla_core::authority::Authority;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::template::Variables;
@@ -41,6 +43,8 @@ struct Pending {
     parent: Option<UnitId>,
     /// The account that its parent is applied as.
     parent_account: Option<ServiceAccount>,
+    /// How far who defined it may reach.
+    bound: Authority,
     depth: usize,
     /// No ConfigMap that it takes variables from is waited for any more: the cluster has it, or nobody.
     values_final: bool,
@@ -71,13 +75,44 @@ struct Walk<'a> {
     retried: usize,
     values: ConfigMaps,
     /// What units put out, or did when they last could.
-    contents: Vec<Arc<Content>>,
+    contents: Vec<(UnitId, Arc<Content>)>,
     /// What the controllers of the root unit are told to forbid.
     lockdown: Lockdown,
+    reserved: Reserved,
+    /// What should have been reserved: whoever may define everything defines it too, and came later.
+    overruled: BTreeSet<UnitId>,
 }
 
+/// Names that whoever is bounded to some namespaces does not get, as somebody who is not bounded defines them: that one
+/// counts, whoever is rendered first.
+#[derive(Clone, Default)]
+struct Reserved {
+    units: BTreeSet<UnitId>,
+    sources: BTreeSet<SourceId>,
+}
+
+/// How often a walk begins again for names that it should have reserved. Whoever comes first has what is left then.
+const OVERRULES: usize = 3;
+
 pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
-    let registry = Registry::new(inputs);
+    let mut reserved = Reserved::default();
+    for _ in 0..OVERRULES {
+        let walk = walk_once(inputs, cluster, reserved.clone())?;
+        if walk.overruled.is_empty() && walk.registry.overruled.is_empty() {
+            return Ok(walk.into_render());
+        }
+        reserved.units.extend(walk.overruled);
+        reserved.sources.extend(walk.registry.overruled);
+    }
+    Ok(walk_once(inputs, cluster, reserved)?.into_render())
+}
+
+fn walk_once<'a>(
+    inputs: &'a Inputs<'a>,
+    cluster: &'a ClusterDefinition,
+    reserved: Reserved,
+) -> Result<Walk<'a>, ReadError> {
+    let registry = Registry::new(inputs, reserved.sources.clone());
     let mut walk = Walk {
         inputs,
         cluster,
@@ -92,15 +127,21 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         values: ConfigMaps::default(),
         contents: Vec::new(),
         lockdown: Lockdown::default(),
+        reserved,
+        overruled: BTreeSet::new(),
     };
     walk.root()?;
     walk.finish()?;
-    walk.note_sources();
-    let (sources, requests) = (walk.registry.into_sources(), walk.requests);
-    Ok(ClusterRender { units: walk.units, sources, requests })
+    Ok(walk)
 }
 
 impl Walk<'_> {
+    fn into_render(mut self) -> ClusterRender {
+        self.note_sources();
+        let (sources, requests) = (self.registry.into_sources(), self.requests);
+        ClusterRender { units: self.units, sources, requests }
+    }
+
     fn root(&mut self) -> Result<(), ReadError> {
         let spec =
             UnitSpec { interval: 600, timeout: 300, suspend: self.cluster.suspend, ..UnitSpec::default() };
@@ -114,6 +155,7 @@ impl Walk<'_> {
             release: None,
             post_build: None,
             service_account: None,
+            namespaces: BTreeSet::new(),
             file: String::new(),
             line: 0,
             object: None,
@@ -144,7 +186,7 @@ impl Walk<'_> {
             let next = Definition { id: UnitId::root(), spec, ..own };
             // Its own ConfigMaps are in the cluster once it is applied.
             let mut maps = ConfigMaps::default();
-            maps.add(&content);
+            maps.add(&content, &Authority::Fleet);
             let values = self.variables(&next, &maps, true);
             let same = next.overlay == definition.overlay
                 && self.lockdown == unlocked
@@ -160,8 +202,14 @@ impl Walk<'_> {
         {
             outcome = Err([problem].into());
         }
-        let pending =
-            Pending { definition, parent: None, parent_account: None, depth: 0, values_final: true };
+        let pending = Pending {
+            definition,
+            parent: None,
+            parent_account: None,
+            bound: Authority::Fleet,
+            depth: 0,
+            values_final: true,
+        };
         match outcome {
             Ok(content) => self.rendered(pending, &fleet, content),
             Err(problems) => self.held(pending, problems.to_vec()),
@@ -309,6 +357,7 @@ impl Walk<'_> {
         spec.parent = pending.parent.clone();
         spec.drift = pending.definition.drift.unwrap_or(spec.drift.max(self.cluster.drift));
         spec.service_account = self.account(&pending);
+        spec.authority = self.authority(&pending);
         if spec.wait {
             // A child that is held is no unit that the agent could know the parent of.
             let is_waited_for =
@@ -336,8 +385,7 @@ impl Walk<'_> {
     /// Whom a unit is applied as: whom it names, whom Flux's flags name, or whom its parent is applied as.
     fn account(&self, pending: &Pending) -> Option<ServiceAccount> {
         let Definition { id, service_account, .. } = &pending.definition;
-        let namespace = if id.kind == UnitKind::Root { FLEET_UNIT.0 } else { &id.namespace };
-        let own = |name: &str| ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() };
+        let own = |name: &str| ServiceAccount { namespace: id.home().to_owned(), name: name.to_owned() };
         // A root that no Kustomization speaks of is the hub's own.
         let is_ours = id.kind == UnitKind::Root && pending.definition.file.is_empty();
         match (service_account, self.lockdown.account(id.kind)) {
@@ -357,6 +405,7 @@ impl Walk<'_> {
         problems: Vec<Problem>,
     ) {
         let account = self.account(&pending);
+        let authority = self.authority(&pending);
         let suspended = self.is_suspended(&pending);
         let Pending { definition, parent, depth, .. } = pending;
         let id = definition.id.clone();
@@ -369,44 +418,62 @@ impl Walk<'_> {
             defined_at: (definition.file.clone(), definition.line),
             object: definition.object.clone(),
             suspended,
+            authority: authority.clone(),
             unit,
             problems,
         };
         self.units.insert(id.clone(), rendered);
         self.accounts.extend(account.clone().map(|account| (id.clone(), account)));
         let Some(content) = defines else { return };
-        self.values.add(&content);
-        self.contents.push(content.clone());
-        let mut notices = self.registry.add(&id, &content, account.as_ref(), &definition.source);
+        self.values.add(&content, &authority);
+        self.contents.push((id.clone(), content.clone()));
+        let mut notices = self.registry.add(&id, &content, account.as_ref(), &definition.source, &authority);
+        notices.extend(self.refuse_children(&id, &content));
         for (child, problems) in &content.broken_children {
-            self.broken(child, &id, problems.clone());
+            if self.may_define(child, &authority) {
+                self.overrule(child, &authority);
+                self.broken(child, &id, &authority, problems.clone());
+            }
         }
         for child in &content.children {
-            if self.is_itself(&definition, child) {
+            if self.is_itself(&definition, child) || !self.may_define(&child.id, &authority) {
                 continue;
             }
             let place = |message: String| Problem::error(child.file.clone(), child.line, message);
-            let waiting = self.waiting.iter().map(|(pending, _)| pending);
-            let queued = self.queue.iter().chain(&self.releases).chain(waiting);
-            let queued = queued.into_iter().find(|pending| pending.definition.id == child.id);
-            let other = self.units.get(&child.id).map(|unit| unit.parent.clone());
-            if let Some(other) = other.or(queued.map(|pending| pending.parent.clone())) {
+            if let Some(other) = self.definer(&child.id) {
+                self.overrule(&child.id, &authority);
                 let other = other.map_or("root".to_owned(), |other| other.to_string());
                 let message = format!("{} is defined by {other} already; keep one definition", child.id);
                 notices.push(place(message).as_notice());
             } else if depth == DEPTH {
-                self.broken(&child.id, &id, vec![place(format!("units nest deeper than {DEPTH} levels"))]);
+                self.broken(
+                    &child.id,
+                    &id,
+                    &authority,
+                    vec![place(format!("units nest deeper than {DEPTH} levels"))],
+                );
             } else {
                 self.queue.push_back(Pending {
                     definition: child.clone(),
                     parent: Some(id.clone()),
                     parent_account: account.clone(),
+                    bound: authority.clone(),
                     depth: depth + 1,
                     values_final: false,
                 });
             }
         }
         self.units.get_mut(&id).expect("inserted above").problems.extend(notices);
+    }
+
+    /// Whose output defines a unit already; `Some(None)` for the root.
+    fn definer(&self, unit: &UnitId) -> Option<Option<UnitId>> {
+        if let Some(unit) = self.units.get(unit) {
+            return Some(unit.parent.clone());
+        }
+        let waiting = self.waiting.iter().map(|(pending, _)| pending);
+        let mut queued = self.queue.iter().chain(&self.releases).chain(waiting);
+        queued.find(|pending| pending.definition.id == *unit).map(|pending| pending.parent.clone())
     }
 
     /// Whether a definition in a unit's output is that unit.
@@ -418,7 +485,7 @@ impl Walk<'_> {
                 && (child.id.namespace.as_str(), child.id.name.as_str()) == FLEET_UNIT)
     }
 
-    fn broken(&mut self, child: &UnitId, parent: &UnitId, problems: Vec<Problem>) {
+    fn broken(&mut self, child: &UnitId, parent: &UnitId, authority: &Authority, problems: Vec<Problem>) {
         self.units.entry(child.clone()).or_insert_with(|| RenderedUnit {
             parent: Some(parent.clone()),
             source: fleet_source(),
@@ -428,6 +495,7 @@ impl Walk<'_> {
             defined_at: problems.first().map(|p| (p.file.clone(), p.line)).unwrap_or_default(),
             object: None,
             suspended: false,
+            authority: authority.clone(),
             unit: None,
             problems,
         });

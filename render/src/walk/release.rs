@@ -1,8 +1,8 @@
 //! The releases of a cluster: planned from what its units render, rendered from what helm gave.
 
-use flotilla_core::Object;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::{Render, ServiceAccount};
+use flotilla_core::{Object, UnitId};
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::config;
 use crate::content::Definition;
 use crate::helm::names::{ApiVersion, KubeVersion};
 use crate::helm::{self, Capabilities, Config, Planned};
-use crate::source::{Unavailable, fleet_source};
+use crate::source::Unavailable;
 use crate::values::is_loose;
 
 impl Walk<'_> {
@@ -114,9 +114,14 @@ impl Walk<'_> {
             let id = object.id();
             id.is("", kind) && id.name == name && id.namespace == namespace
         };
-        let waiting =
-            self.waiting.iter().filter_map(|(pending, _)| (self.inputs.last_good)(&pending.definition.id));
-        let contents = self.contents.iter().cloned().chain(waiting);
+        // What a unit puts out that it may not have is another one's, or nobody's.
+        let may_have =
+            |unit: &UnitId| self.units.get(unit).is_some_and(|unit| unit.authority.covers(namespace));
+        let settled =
+            self.contents.iter().filter(|(unit, _)| may_have(unit)).map(|(_, content)| content.clone());
+        let waiting = self.waiting.iter().filter(|(pending, _)| self.authority(pending).covers(namespace));
+        let waiting = waiting.filter_map(|(pending, _)| (self.inputs.last_good)(&pending.definition.id));
+        let contents = settled.chain(waiting);
         let object = contents.filter_map(|content| content.objects.iter().find(is_it).cloned()).next();
         match object {
             Some(object) if is_loose(&object) => {
@@ -157,7 +162,7 @@ impl Walk<'_> {
         })?;
         let units = self.units.iter().filter(|(id, unit)| {
             let own = self.accounts.get(*id);
-            own.is_none() || unit.source == fleet_source() || own == account
+            unit.authority.is_fleet() || own == account
         });
         let contents = units.filter_map(|(_, unit)| unit.unit.as_ref()).map(|unit| &unit.content);
         let definitions = contents.flat_map(|content| &content.objects).filter(|object| {

@@ -19,10 +19,13 @@ impl Walk<'_> {
             self.units.iter().filter_map(|(id, unit)| Some((id.clone(), unit.unit.clone()?))).collect();
         for (id, unit) in units {
             let spec = &unit.manifest.spec;
+            let authority = &spec.authority;
             // What a release's chart is fetched by is nobody's object.
             let own = unit.content.sources.iter().filter(|definition| definition.object.is_some());
             let own = own.map(|definition| &definition.source.id).filter(|id| **id != fleet_source());
-            let own: BTreeSet<&SourceId> = own.chain(unit.content.broken_sources.keys()).collect();
+            let own = own.filter(|id| authority.covers(&id.namespace));
+            let broken = unit.content.broken_sources.keys().filter(|id| authority.covers(&id.namespace));
+            let own: BTreeSet<&SourceId> = own.chain(broken).collect();
             let mut waited: BTreeSet<SourceId> = spec.health_checks.iter().filter_map(checked).collect();
             if spec.wait {
                 waited.extend(own.iter().copied().cloned());

@@ -85,13 +85,16 @@ fn accounts_are_inherited_and_not_shaken_off() {
     for (unit, says) in [
         ("apps/below", "there is no such folder"),
         ("apps/other", "there is no such folder"),
-        ("flux-system/taken", "reads its own namespace only"),
         ("apps/fleet", "reads its own namespace only"),
     ] {
         assert!(held(&render, unit).contains(says), "{unit}: {}", held(&render, unit));
         assert_eq!(render.units[&unit.parse().unwrap()].parent, Some("apps/team".parse().unwrap()));
     }
     let told = &render.units[&"apps/team".parse().unwrap()].problems;
+    assert!(!render.units.contains_key(&"flux-system/taken".parse().unwrap()));
+    let says = "kustomization/flux-system/taken is not taken: kustomization/apps/team is applied as a service account and may \
+                define what is in the namespace apps, not in 'flux-system'";
+    assert!(told.iter().any(|problem| problem.message.starts_with(says)), "{told:?}");
     assert!(
         told.iter().any(|problem| problem.message.contains("which only the root unit defines")),
         "{told:?}"
@@ -105,14 +108,10 @@ fn a_source_of_somebody_else_is_not_put_in_the_place_of_one_that_is_meant() {
     // The tenant's repository is rendered before that of the infrastructure, whose own definition comes too late.
     let render_both = |tenant: &[&str]| render(tenant, &[&late, &shadow]);
     assert_eq!(held(&render_both(&[]), "flux-system/late"), "");
-    let why = held(&render_both(&[&shadow]), "flux-system/late");
-    assert!(
-        why.contains(
-            "GitRepository/flux-system/charts is defined by kustomization/apps/team, which is applied as apps/deployer \
-             from GitRepository/apps/team: only what that unit defines"
-        ),
-        "{why}"
-    );
+    let both = render_both(&[&shadow]);
+    assert_eq!(held(&both, "flux-system/late"), "");
+    let charts = both.sources.iter().find(|(id, _)| id.name == "charts").unwrap().1;
+    assert_eq!(charts.defined_by, "flux-system/infra".parse().unwrap(), "the tenant's has no place there");
     // What the fleet repo defines goes before, wherever it stands.
     let local = render(&[&git("local-charts", "  url: https://evil.example/x\n")], &[]);
     assert_eq!(held(&local, "flux-system/local-charts"), "");
@@ -132,8 +131,28 @@ fn a_source_of_somebody_else_is_not_put_in_the_place_of_one_that_is_meant() {
     let web = release("web", "{kind: HelmRepository, name: repo}");
     let chart =
         render(&[&repository("https://evil.example")], &[&web, &repository("https://charts.example")]);
-    let why = held(&chart, "helmrelease/flux-system/web");
-    assert!(why.contains("HelmRepository/flux-system/repo is defined by kustomization/apps/team"), "{why}");
+    let repo = chart.sources.iter().find(|(id, _)| id.name == "repo").unwrap().1;
+    assert_eq!(repo.defined_by, "flux-system/infra".parse().unwrap());
+
+    // Of two whose namespace it is, the first has it, and the other does not take it for its own.
+    let second = unit("a-second", "{kind: GitRepository, name: second}", "  serviceAccountName: second\n");
+    let mut files = platform();
+    files.extend([("clusters/x/a-second.yaml", second), ("clusters/x/a-source.yaml", git("second", ""))]);
+    let named = |texts: &[&String], origin: &str| {
+        let names = ["0.yaml", "1.yaml"];
+        let files: Vec<(&str, String)> =
+            names.into_iter().zip(texts.iter().map(|text| (*text).clone())).collect();
+        tree(&files, origin)
+    };
+    let trees = [("second", named(&[&shadow], "second")), ("infra", named(&[&late, &shadow], "infra"))];
+    let why = held(&World::new(&trees).render(&files), "flux-system/late");
+    assert!(
+        why.contains(
+            "GitRepository/flux-system/charts is defined by kustomization/flux-system/a-second, which is applied as \
+             flux-system/second from GitRepository/flux-system/second: only what that unit defines"
+        ),
+        "{why}"
+    );
 
     // What is the tenant's own is theirs to use.
     let own = [git("apps/own", ""), unit("apps/below", "{kind: GitRepository, name: own}", "")];
@@ -151,11 +170,9 @@ fn generators_give_a_tenant_nothing_of_others() {
     let evil = generator("flux-system/a-evil", "kind: GitRepository, name: charts", "made");
     let both = render(&[&evil], &infra);
     assert_eq!(held(&both, "flux-system/late"), "");
-    let refused = both.sources.iter().find(|(id, _)| id.name == "a-evil").unwrap().1;
-    assert!(
-        refused.source.is_none()
-            && refused.problems[0].message.contains("reads sources of the namespace flux-system")
-    );
+    assert!(!both.sources.keys().any(|id| id.name == "a-evil"));
+    let told = &both.units[&"apps/team".parse().unwrap()].problems;
+    assert!(told[0].message.starts_with("ArtifactGenerator/flux-system/a-evil is not taken"), "{told:?}");
     // One of their own that reads what is not theirs.
     let reads =
         generator("apps/reads", "kind: GitRepository, name: charts, namespace: flux-system", "theirs");
@@ -171,26 +188,20 @@ fn credentials_of_another_namespace_go_nowhere() {
                  flux-system}\nspec: {interval: 1m, url: 'https://evil.example', certSecretRef: {name: tls}}\n";
     let own = git("apps/own", "  secretRef: {name: own}\n");
     let render = render(&[&steals, chart, &own], &[&git("other/theirs", "  secretRef: {name: x}\n")]);
-    let refused: Vec<String> = render
-        .sources
-        .iter()
-        .filter(|(_, source)| source.source.is_none())
-        .map(|(id, source)| format!("{id}: {}", source.problems[0].message))
-        .collect();
-    let names: Vec<&str> = refused.iter().map(|text| text.split(':').next().unwrap()).collect();
-    let wanted = [
-        "GitRepository/flux-system/steals",
-        "GitRepository/other/theirs",
-        "HelmRepository/flux-system/steals",
-    ];
-    assert_eq!(names, wanted, "{refused:?}");
-    assert!(
-        refused[0].contains(
-            "names secrets of the namespace flux-system, and apps/deployer, as which kustomization/apps/team is applied from \
-             GitRepository/apps/team, is of another one"
-        ),
-        "{refused:?}"
-    );
+    let names: Vec<String> = render.sources.keys().map(ToString::to_string).collect();
+    assert!(!names.iter().any(|name| name.contains("steals") || name.contains("other/")), "{names:?}");
+    assert!(names.contains(&"GitRepository/apps/own".to_owned()), "{names:?}");
+    for (unit, what) in [
+        ("apps/team", "GitRepository/flux-system/steals"),
+        ("apps/team", "HelmRepository/flux-system/steals"),
+        ("flux-system/infra", "GitRepository/other/theirs"),
+    ] {
+        let told = &render.units[&unit.parse().unwrap()].problems;
+        assert!(
+            told.iter().any(|problem| problem.message.starts_with(&format!("{what} is not taken"))),
+            "{told:?}"
+        );
+    }
     // What is refused takes nobody's place.
     let meant = git("flux-system/steals", "  secretRef: {name: flux-system}\n  suspend: true\n");
     let both = self::render(&[&steals], &[&meant]);
