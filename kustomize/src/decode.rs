@@ -82,7 +82,7 @@ pub(crate) fn fields<'a>(
 }
 
 /// Whether a name is another one but for a letter or two.
-fn is_near(a: &str, b: &str) -> bool {
+pub(crate) fn is_near(a: &str, b: &str) -> bool {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -177,10 +177,12 @@ pub(crate) fn boolean(node: &Node) -> Res<bool> {
 }
 
 pub(crate) fn int(node: &Node) -> Res<i64> {
-    let plain = node.as_scalar().is_some_and(|s| s.kind() == Kind::Int);
-    match node.as_i64() {
-        Some(value) if plain => Ok(value),
-        _ => Err(mismatch(node, "int")),
+    // A float without fraction is an integer in JSON, through which kustomize reads it.
+    let whole = |value: f64| (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64);
+    let is_float = node.as_scalar().is_some_and(|s| s.kind() == Kind::Float);
+    match if is_float { node.as_f64().and_then(whole) } else { node.as_i64() } {
+        Some(value) => Ok(value),
+        None => Err(mismatch(node, "int")),
     }
 }
 

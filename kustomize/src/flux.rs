@@ -162,7 +162,7 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
 /// The kustomization of a file as Flux's generator writes it anew: without fields that kustomize does not know, numbers and
 /// booleans as text where text belongs, and never empty, for without resources it asks for the annotations of origins.
 fn rewritten(cx: &mut Context, file: &Loaded) -> Res<Kustomization> {
-    let document = file.kustomization()?;
+    let document = file.kustomization(cx)?;
     let mut kustomization = match Kustomization::read(&document) {
         Ok(kustomization) => kustomization,
         Err(strict) => {

@@ -7,7 +7,7 @@ use flotilla_yaml::{Entry, Map, Node, Scalar, Schema, Style};
 
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
-use crate::load::{Context, Loader};
+use crate::load::{Context, Loaded, Loader};
 use crate::node_ops::{stamp, text_at};
 use crate::parts::GeneratorArgs;
 use crate::resource::{Behavior, Resource};
@@ -129,7 +129,8 @@ fn pairs(cx: &mut Context, loader: &Loader, args: &GeneratorArgs) -> Res<Pairs> 
     for (n, env) in args.envs.iter().enumerate() {
         let loaded =
             loader.load(cx, env).map_err(|e| e.field(format!("envs[{n}]")).context("loading KV pairs"))?;
-        for (key, value, line) in env_lines(&loaded.bytes).map_err(|e| e.at(env.pos))? {
+        let failed = |e: Fail| e.field(format!("envs[{n}]"));
+        for (key, value, line) in env_lines(&loaded).map_err(failed)? {
             let pos = flotilla_yaml::Pos { source: loaded.source, line, column: 1 };
             put(key, value.into_bytes(), pos)?;
         }
@@ -150,11 +151,15 @@ fn pairs(cx: &mut Context, loader: &Loader, args: &GeneratorArgs) -> Res<Pairs> 
 }
 
 /// `KEY=value` lines; blank ones and comments are left out.
-fn env_lines(bytes: &[u8]) -> Res<Vec<(String, String, u32)>> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return fail!("an env file has invalid utf8 bytes");
-    };
+fn env_lines(file: &Loaded) -> Res<Vec<(String, String, u32)>> {
+    let bytes = file.bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&file.bytes);
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u32 + 1;
+        let pos = flotilla_yaml::Pos { source: file.source, line, column: 0 };
+        Fail::new("the line has invalid utf8 bytes")
+            .at(pos)
+            .hint("a value that is no text has to be a file of its own, named by files")
+    })?;
     let mut result = Vec::new();
     for (n, line) in text.lines().enumerate() {
         let line = line.trim_start();

@@ -1,13 +1,13 @@
 //! Helm charts: a request that the caller answers with rendered manifests, and the values that it renders them with.
 
-use flotilla_yaml::{Node, Schema, Style, Value, write_canonical};
+use flotilla_yaml::{Node, Schema, Value, write_canonical};
 
 use crate::decode::Text;
 use crate::error::{Error, Fail, Res, fail};
 use crate::files::{PathError, TreePath};
 use crate::load::{Context, Loader};
 use crate::merge::strategic_merge;
-use crate::node_ops::stamp;
+use crate::node_ops::{drop_styles, stamp};
 use crate::parts::HelmChart;
 use crate::request::{Answer, HelmRequest, Request, ValuesMerge};
 use crate::resmap;
@@ -34,7 +34,7 @@ pub(crate) fn generate(
         return fail!("chart name cannot be empty").map_err(|e: Fail| e.field("name"));
     }
     let load = |cx: &mut Context, file: &Text, field: String| -> Res<String> {
-        Ok(loader.load(cx, file).map_err(|e: Fail| e.field(field))?.text()?.to_owned())
+        Ok(loader.load(cx, file).map_err(|e: Fail| e.field(field))?.text()?.into_owned())
     };
     let mut request = chart.request.clone();
     if !chart.values_file.text.is_empty() {
@@ -131,23 +131,13 @@ impl HelmRequest {
     }
 }
 
-/// Takes away how values are written: they are read where they are, and not as text that was written from them.
-fn drop_styles(node: &mut Node) {
-    node.style = Style::Plain;
-    match &mut node.value {
-        Value::Scalar(_) => {}
-        Value::Seq(seq) => seq.iter_mut().for_each(drop_styles),
-        Value::Map(map) => map.values_mut().for_each(drop_styles),
-    }
-}
-
 /// The first document of a text of values.
 fn read(text: &str, merges: bool) -> Res<Node> {
     let options = flotilla_yaml::Options { drop_aliased_fields: merges, ..Default::default() };
-    let mut documents = flotilla_yaml::parse_with(text, &options).map_err(|e| Fail::new(e.to_string()))?;
-    if documents.is_empty() {
+    let first = flotilla_yaml::parse_first(text, &options).map_err(|e| Fail::new(e.to_string()))?;
+    if first.document.is_null() && first.document.pos.line == 0 {
         return fail!("EOF")
-            .map_err(|e: Fail| e.hint("there are no values in it; write {{}} if none are meant"));
+            .map_err(|e: Fail| e.hint("there are no values in it; write {} if none are meant"));
     }
-    Ok(documents.swap_remove(0))
+    Ok(first.document)
 }

@@ -3,6 +3,7 @@
 use flotilla_yaml::{Node, Pos, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
+use crate::node_ops::place_like;
 use crate::notes::is_around;
 use crate::work::Work;
 
@@ -68,7 +69,7 @@ impl JsonPatch {
         // All of it is looked at in the end, and much is made anew.
         work.spend_value(document, 0)?;
         work.spend(APPLY)?;
-        let mut result = document.clone();
+        let mut result = document.clone().refolded();
         for op in &self.ops {
             op.apply(&mut result, work).map_err(|e| {
                 e.at(op.pos).hint(
@@ -77,7 +78,7 @@ impl JsonPatch {
             })?;
         }
         normalise(&mut result, false)?;
-        *document = result;
+        *document = result.through_json_numbers();
         Ok(())
     }
 }
@@ -137,27 +138,9 @@ fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {
 /// A value with the meaning that JSON gives it, at its positions in the patch.
 fn json_value(node: &Node) -> Res<Node> {
     let json = node.to_json().map_err(|e| Fail::new(e.message).at(e.pos))?;
-    let mut value = Node::from_json(&json);
+    let mut value = Node::from_json(&json).through_json_numbers();
     place_like(&mut value, node);
     Ok(value)
-}
-
-/// Gives a node the positions of another one that has the same keys and items.
-fn place_like(node: &mut Node, like: &Node) {
-    node.pos = like.pos;
-    match (&mut node.value, &like.value) {
-        (Value::Map(map), Value::Map(like)) => {
-            for entry in map.entries_mut() {
-                if let Some(like) = entry.key.text().and_then(|key| like.get(key)) {
-                    place_like(&mut entry.value, like);
-                }
-            }
-        }
-        (Value::Seq(seq), Value::Seq(like)) => {
-            seq.iter_mut().zip(like.iter()).for_each(|(node, like)| place_like(node, like));
-        }
-        _ => {}
-    }
 }
 
 impl Op {

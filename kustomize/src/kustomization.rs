@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_yaml::{Node, Pos};
 
-use crate::decode::{Text, Unknown, fields, list, nest, string, text, text_map, texts};
+use crate::decode::{Text, Unknown, fields, is_near, list, nest, string, text, text_map, texts};
 use crate::error::{Fail, Res};
 use crate::parts::{
     GeneratorArgs, GeneratorOptions, HelmChart, Image, Label, Patch, ReplacementField, Replica, SortOptions,
@@ -206,7 +206,14 @@ impl Kustomization {
         }
         let list = errors.join("\n");
         let message = format!("Failed to read kustomization file under {folder}:\n{list}");
-        Err(Fail::new(message).at(if version.text.is_empty() { kind.pos } else { version.pos }))
+        let fail = Fail::new(message).at(if version.text.is_empty() { kind.pos } else { version.pos });
+        match [KUSTOMIZATION, COMPONENT]
+            .iter()
+            .find(|known| is_near(&kind.text, known) && kind.text != **known)
+        {
+            Some(known) => Err(fail.hint(format!("it is '{}'; is '{known}' meant?", kind.text))),
+            None => Err(fail),
+        }
     }
 }
 

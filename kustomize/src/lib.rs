@@ -15,6 +15,7 @@ mod config;
 mod crds;
 mod decode;
 mod defaults;
+mod documents;
 mod error;
 mod fieldspec;
 pub mod files;
@@ -45,8 +46,8 @@ mod work;
 
 use flotilla_yaml::{Node, Pos, SmolStr};
 
-use error::Res;
 pub use error::{BuildError, Error};
+use error::{Fail, Res};
 use files::{Files, TreePath};
 pub use flux::{FluxOverlay, FluxPatch, build_flux, build_flux_within, generate, has_kustomization};
 pub use gvk::is_cluster_scoped;
@@ -121,10 +122,16 @@ impl Output {
     /// The text that `kustomize build` prints.
     ///
     /// # Errors
-    /// Where a document has a value that JSON cannot hold.
-    pub fn to_yaml(&self) -> Result<String, flotilla_yaml::JsonError> {
+    /// Where a document has a value or key that JSON cannot hold, with the object, file and line.
+    pub fn to_yaml(&self) -> Result<String, Error> {
         let nodes: Vec<Node> = self.documents.iter().map(|d| d.node.clone()).collect();
-        flotilla_yaml::write_canonical_documents(&nodes)
+        flotilla_yaml::write_canonical_documents(&nodes).map_err(|error| {
+            // It is said of the place alone; the first document that fails by itself is the one.
+            let failed = nodes.into_iter().find(|node| flotilla_yaml::write_canonical(node).is_err());
+            let object = failed
+                .map_or_else(String::new, |node| format!("{}: ", resource::Resource::new(node).shown()));
+            Fail::new(format!("{object}{}", error.message)).at(error.pos).into_error(&self.sources)
+        })
     }
 
     /// The file and line that a node of a document came from.

@@ -1,5 +1,6 @@
 //! Reading files and folders for a build: where a kustomization may reach, cycles, and the numbers of files.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use flotilla_yaml::{Node, Pos};
 
 use crate::Options;
 use crate::decode::Text;
+use crate::documents;
 use crate::error::{Fail, Res, fail};
 use crate::files::{Files, Kind, TreePath};
 use crate::request::{Answer, Answers, Request};
@@ -56,6 +58,12 @@ impl<'a> Context<'a> {
             self.sources.len() - 1
         });
         index as u32 + 1
+    }
+
+    /// A place for the beginning of a notice: `file:line: `.
+    pub(crate) fn place(&self, pos: Pos) -> String {
+        let file = (pos.source as usize).checked_sub(1).and_then(|n| self.sources.get(n));
+        file.map_or_else(String::new, |file| format!("{file}:{}: ", pos.line))
     }
 
     /// The schema, which is asked about kinds from here on.
@@ -193,8 +201,8 @@ impl<'a> Loader<'a> {
                     let name = TreePath::from_root(&path.replace("://", "/"))
                         .map_err(|e| Fail::new(e.to_string()))?;
                     cx.work.spend_bytes(text.len())?;
-                    let (source, work) = (cx.source(&name), cx.work.clone());
-                    Ok(Loaded { source, path: name, bytes: text.as_bytes().into(), work })
+                    let source = cx.source(&name);
+                    Ok(Loaded { source, path: name, bytes: text.as_bytes().into() })
                 }
                 Some(Answer::Tree { .. }) => fail!("'{path}' is a folder, where a file is needed"),
                 None => fail!("'{path}' has to be fetched"),
@@ -218,7 +226,7 @@ impl<'a> Loader<'a> {
         let here = |error| Fail::from(error).at(Pos { source, ..Pos::default() });
         let bytes = self.tree.files().read(&resolved).map_err(here)?;
         cx.work.spend_bytes(bytes.len()).map_err(|e| e.at(Pos { source, ..Pos::default() }))?;
-        Ok(Loaded { source, path: resolved, bytes, work: cx.work.clone() })
+        Ok(Loaded { source, path: resolved, bytes })
     }
 
     /// Enters a folder.
@@ -289,8 +297,10 @@ impl Loader<'_> {
         let mut found = Vec::new();
         for name in NAMES {
             let path = self.resolve(name)?;
-            if self.tree.files().entry(&path)?.is_some_and(|e| e.kind == Kind::File) {
-                found.push(name);
+            match self.tree.files().entry(&path)?.map(|e| e.kind) {
+                Some(Kind::File) => found.push(name),
+                Some(Kind::Symlink) => return Err(symlink(&path)),
+                Some(Kind::Folder) | None => {}
             }
         }
         match found[..] {
@@ -307,69 +317,42 @@ impl Loader<'_> {
 }
 
 impl Loaded {
-    pub(crate) fn text(&self) -> Res<&str> {
-        std::str::from_utf8(&self.bytes).map_err(|e| {
-            let line = self.bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u32 + 1;
-            let pos = Pos { source: self.source, line, column: 0 };
-            Fail::new(format!("{} is not UTF-8 text", self.path)).at(pos)
+    pub(crate) fn text(&self) -> Res<Cow<'_, str>> {
+        flotilla_yaml::decode(&self.bytes).map_err(|e| {
+            let pos = Pos { source: self.source, ..e.pos };
+            Fail::new(format!("{} cannot be read: {}", self.path, e.message)).at(pos)
         })
     }
 
-    /// The documents of a YAML or JSON file.
-    pub(crate) fn documents(&self) -> Res<Vec<Node>> {
-        parse(self.text()?, self.source, &self.work).map_err(|e| Fail {
-            message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path),
-            ..e
-        })
+    /// The documents of a file of resources.
+    pub(crate) fn documents(&self, cx: &mut Context) -> Res<Vec<Node>> {
+        documents::parse(cx, &self.text()?, self.source).map_err(|e| self.malformed(e))
+    }
+
+    fn malformed(&self, e: Fail) -> Fail {
+        Fail { message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path), ..e }
     }
 
     /// The document of a kustomization file; null for an empty one. Of a key that stands twice the last one counts.
-    pub(crate) fn kustomization(&self) -> Res<Node> {
+    pub(crate) fn kustomization(&self, cx: &mut Context) -> Res<Node> {
         let options = flotilla_yaml::Options {
             skip_comments: true,
             last_key_wins: true,
             source: self.source,
             ..Default::default()
         };
-        let documents = read(self.text()?, options, &self.work).map_err(|e| Fail {
+        documents::first(cx, &self.text()?, &options).map_err(|e| Fail {
             message: format!("invalid Kustomization: error converting YAML to JSON: yaml: {}", e.message),
             ..e
-        })?;
-        Ok(documents.into_iter().next().unwrap_or_else(Node::null))
+        })
     }
 
     /// The one document of a configuration file; null for an empty one.
-    pub(crate) fn document(&self) -> Res<Node> {
-        Ok(self.documents()?.into_iter().next().unwrap_or_else(Node::null))
+    pub(crate) fn document(&self, cx: &mut Context) -> Res<Node> {
+        let options =
+            flotilla_yaml::Options { skip_comments: true, source: self.source, ..Default::default() };
+        documents::first(cx, &self.text()?, &options).map_err(|e| self.malformed(e))
     }
-}
-
-/// Reads YAML with positions in a numbered file.
-pub(crate) fn parse(text: &str, source: u32, work: &Work) -> Res<Vec<Node>> {
-    // Of comments, those count that hold a schema.
-    let has_schemas =
-        text.split('#').skip(1).any(|rest| rest.trim_start_matches([' ', '\t']).starts_with('{'));
-    read(text, flotilla_yaml::Options { source, skip_comments: !has_schemas, ..Default::default() }, work)
-}
-
-fn read(text: &str, mut options: flotilla_yaml::Options, work: &Work) -> Res<Vec<Node>> {
-    let source = options.source;
-    options.limits.nodes = options.limits.nodes.min(work.nodes_left());
-    let documents = flotilla_yaml::parse_with(text, &options).map_err(|e| {
-        let mut pos = e.pos;
-        pos.source = source;
-        // The hint goes last, behind the words that kustomize puts around the message.
-        let (message, hint) = e.message.split_once("; ").unwrap_or((&e.message, ""));
-        let hint = match hint {
-            "" if message.starts_with("mapping key") => "keep one of them",
-            "" if message.starts_with("nested deeper") => "nothing that Kubernetes reads is nested so deep",
-            "" => "up to here the text can be read as YAML",
-            hint => hint,
-        };
-        Fail::new(format!("line {}: {message}", e.pos.line)).at(pos).hint(hint)
-    })?;
-    work.spend_read(&documents).map_err(|e| e.at(Pos { source, ..Pos::default() }))?;
-    Ok(documents)
 }
 
 /// The address of a remote base as a path, without the folder in its tree, what `?` begins and what may be a password.

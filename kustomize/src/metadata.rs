@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Node, Pos, Style};
+use flotilla_yaml::{Entry, Map, Node, Pos, Style, Value};
 
 use crate::decode::Text;
 use crate::error::Res;
@@ -150,14 +150,24 @@ pub(crate) fn clean(map: &mut ResMap, keep_origin: bool, keep_transformations: b
     for resource in &mut map.0 {
         let Some(annotations) = resource.node.at(&["metadata", "annotations"]) else { continue };
         let pos = annotations.pos;
-        let mut pairs = annotations.as_map().cloned().unwrap_or_default();
+        // kustomize takes the items of a list for keys and values by turns.
+        let mut pairs = match &annotations.value {
+            Value::Map(map) => map.clone(),
+            Value::Seq(seq) => seq
+                .chunks_exact(2)
+                .map(|pair| Entry { key: pair[0].clone(), value: pair[1].clone() })
+                .collect(),
+            Value::Scalar(_) => Map::default(),
+        };
         let unwanted = |key: &str| {
             INTERNAL.contains(&key)
                 || (!keep_origin && key == ORIGIN_ANNOTATION)
                 || (!keep_transformations && key == TRANSFORMATIONS_ANNOTATION)
         };
-        let is_string = |n: &Node| n.as_str().is_some();
-        let clean = !pairs.is_empty()
+        // Folded ones are not folded where they are set anew.
+        let is_string = |n: &Node| n.as_str().is_some() && n.style != Style::Folded;
+        let clean = annotations.is_map()
+            && !pairs.is_empty()
             && pairs.iter().all(|e| is_string(&e.value) && !unwanted(e.key.text().unwrap_or_default()));
         if clean {
             continue;

@@ -183,3 +183,31 @@ pub(crate) fn index_name_value(part: &str) -> Res<(&str, &str)> {
 pub(crate) fn is_list_index(part: &str) -> bool {
     part.starts_with('[') && part.ends_with(']')
 }
+
+/// Gives a node the positions of another one that has the same keys and items.
+pub(crate) fn place_like(node: &mut Node, like: &Node) {
+    node.pos = like.pos;
+    match (&mut node.value, &like.value) {
+        (Value::Map(map), Value::Map(like)) => {
+            for entry in map.entries_mut() {
+                if let Some(like) = entry.key.text().and_then(|key| like.get(key)) {
+                    place_like(&mut entry.value, like);
+                }
+            }
+        }
+        (Value::Seq(seq), Value::Seq(like)) => {
+            seq.iter_mut().zip(like.iter()).for_each(|(node, like)| place_like(node, like));
+        }
+        _ => {}
+    }
+}
+
+/// Takes away how values are written: they are read where they are, and not as text that was written from them.
+pub(crate) fn drop_styles(node: &mut Node) {
+    node.style = Style::Plain;
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => seq.iter_mut().for_each(drop_styles),
+        Value::Map(map) => map.values_mut().for_each(drop_styles),
+    }
+}

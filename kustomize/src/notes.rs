@@ -44,6 +44,12 @@ pub(crate) fn has(resource: &Resource) -> bool {
     !resource.previous.is_empty() || resource.needs_hash || resource.behavior.is_some()
 }
 
+/// Whether a manifest has notes in its annotations, which kustomize takes for its own.
+pub(crate) fn are_written(resource: &Resource) -> bool {
+    let annotations = resource.node.at(&["metadata", "annotations"]).and_then(Node::as_map);
+    annotations.is_some_and(|map| map.keys().any(|key| ALL.contains(&key)))
+}
+
 /// Puts the notes into the object's annotations.
 pub(crate) fn show(resource: &mut Resource) -> Res<()> {
     let notes = notes(resource);

@@ -79,7 +79,7 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     let mut acc = Accumulator::default();
     let mut paths = Vec::new();
     for entry in entries {
-        let inline = patches::inline(entry, &cx.work).and_then(|d| resmap::resources(cx, d));
+        let inline = patches::inline(cx, entry).and_then(|d| resmap::resources(cx, d));
         let Ok(mut inline) = inline else {
             paths.push(entry.clone());
             continue;
@@ -92,7 +92,12 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
         acc.resources.append_all(inline)?;
     }
     target.accumulate_resources(cx, &mut acc, &paths, field)?;
-    Ok(acc.resources.0)
+    let mut configs = acc.resources.0;
+    // kustomize hands them on as text.
+    for config in &mut configs {
+        config.node = std::mem::replace(&mut config.node, Node::null()).refolded();
+    }
+    Ok(configs)
 }
 
 /// What the annotations of `buildMetadata` say about a plugin, if they are asked for.
@@ -273,7 +278,8 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
                 loaded.extend(patches::load_legacy(cx, loader, path)?);
             }
             if !inline.text.is_empty() {
-                loaded.extend(resmap::resources(cx, patches::inline(&inline, &cx.work)?)?);
+                let documents = patches::inline(cx, &inline)?;
+                loaded.extend(resmap::resources(cx, documents)?);
             }
             if loaded.is_empty() {
                 return fail!("patch appears to be empty");

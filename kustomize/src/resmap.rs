@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use flotilla_yaml::{Map, Node, Pos};
+use flotilla_yaml::{Map, Node, Pos, Style, Value};
 
+use crate::documents;
 use crate::error::{Fail, Res, fail};
 use crate::gvk::{Gvk, ResId};
-use crate::load::{Context, Loaded, parse};
-use crate::node_ops::text_at;
+use crate::load::{Context, Loaded};
+use crate::node_ops::{drop_styles, place_like, text_at};
+use crate::notes;
 use crate::resource::{Behavior, ORIGIN_ANNOTATION, Resource};
 use crate::schema::Schema;
 
@@ -204,12 +206,13 @@ fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
 
 /// The resources of a file.
 pub(crate) fn from_file(cx: &mut Context, file: &Loaded) -> Res<Vec<Resource>> {
-    resources(cx, file.documents()?)
+    let documents = file.documents(cx)?;
+    resources(cx, documents)
 }
 
 /// The resources of a text inside a file.
 pub(crate) fn from_text(cx: &mut Context, text: &str, source: u32) -> Res<Vec<Resource>> {
-    let documents = parse(text, source, &cx.work)?;
+    let documents = documents::parse(cx, text, source)?;
     resources(cx, documents)
 }
 
@@ -233,7 +236,11 @@ pub(crate) fn resources(cx: &mut Context, documents: Vec<Node>) -> Res<Vec<Resou
     while let Some(node) = queue.pop_front() {
         let items = if text_at(&node, &["kind"]).ends_with("List") { node.get("items") } else { None };
         let Some(items) = items else {
-            result.push(Resource { scopes: cx.schema.cluster_scoped.clone(), ..Resource::new(node) });
+            let mut resource = Resource { scopes: cx.schema.cluster_scoped.clone(), ..Resource::new(node) };
+            if notes::are_written(&resource) {
+                notes::read_back(&mut resource);
+            }
+            result.push(resource);
             continue;
         };
         if items.is_null() {
@@ -244,8 +251,10 @@ pub(crate) fn resources(cx: &mut Context, documents: Vec<Node>) -> Res<Vec<Resou
             return fail!("expected array in {kind}/items").map_err(|e: Fail| e.at(items.pos).field("items"));
         };
         for item in items.iter().filter(|n| !is_nothing(n)) {
-            check(item)?;
-            queue.push_back(item.clone());
+            cx.work.spend_value(item, 0)?;
+            let item = through_json(item)?;
+            check(&item)?;
+            queue.push_back(item);
         }
     }
     let schema = Schema::builtin();
@@ -254,6 +263,43 @@ pub(crate) fn resources(cx: &mut Context, documents: Vec<Node>) -> Res<Vec<Resou
         cx.builtin_is_known = true;
     }
     Ok(result)
+}
+
+/// An item of a list as kustomize has it, which writes it as JSON and reads that.
+fn through_json(item: &Node) -> Res<Node> {
+    let mut plain = item.clone();
+    drop_styles(&mut plain);
+    let json =
+        plain.to_json_as(flotilla_yaml::Schema::Kustomize).map_err(|e| Fail::new(e.message).at(e.pos))?;
+    let mut node = Node::from_json(&json);
+    place_like(&mut node, item);
+    as_json_text(&mut node);
+    Ok(node)
+}
+
+fn as_json_text(node: &mut Node) {
+    node.style = if node.is_scalar() { node.style } else { Style::Flow };
+    match &mut node.value {
+        Value::Scalar(scalar) if scalar.kind() == flotilla_yaml::Kind::String => {
+            node.style = Style::DoubleQuoted
+        }
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => seq.iter_mut().for_each(as_json_text),
+        Value::Map(map) => map.values_mut().for_each(as_json_text),
+    }
+}
+
+/// Checks an object at the end of a build: a patch or transformer may have taken away what every object has.
+pub(crate) fn check_still(resource: &Resource) -> Res<()> {
+    check(&resource.node).map_err(|e| {
+        let hint = match resource.previous.first() {
+            Some(was) => {
+                format!("{}/{} was read there; something in the build took it away", was.kind, was.name)
+            }
+            None => "something in the build took it away, or put nothing there".to_owned(),
+        };
+        Fail { hint: Some(hint), ..e.at(resource.pos) }
+    })
 }
 
 fn is_nothing(node: &Node) -> bool {

@@ -109,6 +109,13 @@ impl Resource {
         Gvk::new(text_at(&self.node, &["apiVersion"]), self.kind())
     }
 
+    /// Kind and name for messages: `ConfigMap a`, `ConfigMap ns/a`.
+    pub(crate) fn shown(&self) -> String {
+        let namespace = self.namespace();
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        format!("{} {namespace}{slash}{}", self.kind(), self.name())
+    }
+
     /// The identity at this moment.
     pub(crate) fn id(&self) -> ResId {
         let gvk = self.gvk();

@@ -157,7 +157,7 @@ const CASES: &[Case] = &[
             ("app/a.yaml", CM),
             ("app/p.yaml", "- op: test\n  path: /kind\n  value: ConfigMap\n- op: remove\n  path: /data/x\n"),
         ],
-        "app/p.yaml:4:3: patches[0]: remove operation does not apply: doc is missing path: \"/data/x\": missing value; the object is meant as it is when the patch comes: after those above, and the bases",
+        "app/p.yaml:4:3: patches[0]: ConfigMap a: remove operation does not apply: doc is missing path: \"/data/x\": missing value; the object is meant as it is when the patch comes: after those above, and the bases",
     ),
     (
         "neither patch nor path",

@@ -9,6 +9,7 @@ use crate::json::{self, JsonError};
 use crate::node::{Node, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
 use crate::style::{Place, is_simple_key};
+use crate::text::first_forbidden;
 
 /// Where go-yaml v2 folds lines.
 const WIDTH: usize = 80;
@@ -58,7 +59,7 @@ fn value(
     match &node.value {
         Value::Scalar(_) if json::becomes_empty_string(node, flow) => emitter.raw("\"\""),
         Value::Scalar(scalar) => {
-            let (text, style) = scalar_text(node, scalar)?;
+            let (text, style) = scalar_text(node, scalar, flow)?;
             emitter.scalar(&text, style, Place::Value, indent.map_or(2, |i| i + 2), "");
         }
         Value::Seq(seq) if seq.is_empty() => emitter.raw("[]"),
@@ -99,7 +100,15 @@ fn sorted<'a>(
     root: bool,
 ) -> Result<Vec<(Cow<'a, str>, &'a Entry)>, JsonError> {
     let mut keyed = entries
-        .map(|entry| Ok((json::key_text(&entry.key, Schema::Kustomize, root)?, entry)))
+        .map(|entry| {
+            let key = json::key_text(&entry.key, Schema::Kustomize, root)?;
+            let read = through_json(&entry.key, key)?;
+            if entry.key.text().is_some_and(|key| key.contains(NEXT_LINE)) {
+                let message = "a key cannot hold a U+0085, which ends a line".to_owned();
+                return Err(JsonError { pos: entry.key.pos, message });
+            }
+            Ok((read, entry))
+        })
         .collect::<Result<Vec<_>, JsonError>>()?;
     keyed.sort_by(|a, b| compare_keys(&a.0, &b.0));
     match keyed.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -114,7 +123,7 @@ fn sorted<'a>(
     }
 }
 
-fn scalar_text<'a>(node: &Node, scalar: &'a Scalar) -> Result<(Cow<'a, str>, Style), JsonError> {
+fn scalar_text<'a>(node: &Node, scalar: &'a Scalar, flow: bool) -> Result<(Cow<'a, str>, Style), JsonError> {
     let text = match scalar.kind() {
         Kind::Null => "null".into(),
         Kind::Bool => if scalar.as_bool() == Some(true) { "true" } else { "false" }.into(),
@@ -133,12 +142,43 @@ fn scalar_text<'a>(node: &Node, scalar: &'a Scalar) -> Result<(Cow<'a, str>, Sty
             }
         },
         Kind::String | Kind::Timestamp => {
-            let text = json::string_text(node, scalar, Schema::Kustomize)?;
+            let text = through_json(node, json::string_text(node, scalar, Schema::Kustomize, flow)?)?;
             let style = string_style(&text);
             return Ok((text, style));
         }
     };
     Ok((text, Style::Plain))
+}
+
+const NEXT_LINE: char = '\u{85}';
+
+/// A text as it is read from JSON by a YAML library, on which kustomize's output goes through it: some characters are
+/// refused, and next line (U+0085) is a line break, which is folded between quotes.
+fn through_json<'a>(node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
+    if let Some(at) = first_forbidden(&text)
+        && let Some(c) = text[at..].chars().next().filter(|c| u32::from(*c) >= 0x7f)
+    {
+        let code = u32::from(c);
+        return Err(JsonError {
+            pos: node.pos,
+            message: format!("control characters are not allowed: there is a U+{code:04X} in the text"),
+        });
+    }
+    if !text.contains(NEXT_LINE) {
+        return Ok(text);
+    }
+    let (mut folded, mut rest) = (String::with_capacity(text.len()), &*text);
+    while let Some(at) = rest.find(NEXT_LINE) {
+        folded.push_str(rest[..at].trim_end_matches(' '));
+        let after = rest[at..].trim_start_matches([' ', NEXT_LINE]);
+        match rest[at..rest.len() - after.len()].matches(NEXT_LINE).count() {
+            1 => folded.push(' '),
+            more => folded.push_str(&"\n".repeat(more - 1)),
+        }
+        rest = after;
+    }
+    folded.push_str(rest);
+    Ok(folded.into())
 }
 
 fn string_style(text: &str) -> Style {
@@ -170,18 +210,14 @@ fn compare_keys(a: &str, b: &str) -> Ordering {
         (false, true) => return Ordering::Less,
         (false, false) => {}
     }
-    let mut start: i64 = 0;
-    if a[at] == '0' || b[at] == '0' {
-        // Zeros after a digit other than zero are part of a number, not in front of one.
-        let digits = a[..at].iter().rev().take_while(|c| c.is_numeric());
-        start = i64::from(digits.into_iter().any(|c| *c != '0'));
-    }
+    // Zeros after a digit other than zero are part of a number, not in front of one.
+    let in_number = a[..at].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+    // By value, however many digits there are: go-yaml's own numbers overflow from 19 digits on, and its order is then
+    // another one in each run.
     let number = |chars: &[char]| {
-        let digits = chars[at..].iter().take_while(|c| c.is_numeric());
-        digits.fold((start, 0usize), |(value, count), c| {
-            let digit = i64::from(u32::from(*c)) - i64::from(u32::from('0'));
-            (value.wrapping_mul(10).wrapping_add(digit), count + 1)
-        })
+        let digits: String = chars[at..].iter().take_while(|c| c.is_ascii_digit()).collect();
+        let value = if in_number { &*digits } else { digits.trim_start_matches('0') };
+        (value.len(), value.to_owned(), digits.len())
     };
     number(&a).cmp(&number(&b)).then_with(|| a[at].cmp(&b[at]))
 }

@@ -5,7 +5,8 @@
 //! read back as the same value.
 
 use crate::node::Style;
-use crate::style::{Place, analyze, choose, escape};
+use crate::style::{Place, analyze, choose, escape, escape_always, is_break};
+use crate::text::OLD_BREAKS;
 
 /// Text under construction, and where its end stands.
 pub(crate) struct Emitter {
@@ -212,23 +213,46 @@ impl Emitter {
                     self.line_break();
                 }
                 self.line_break();
-                if !line.is_empty() {
-                    self.indent(indent);
-                }
             }
-            if line.contains('\'') {
-                self.folded_at_width(&line.replace('\'', "''"), folds, indent);
-            } else {
-                self.folded_at_width(line, folds, indent);
+            let mut after_break = i > 0;
+            for (content, old_break) in old_lines(line) {
+                if !content.is_empty() {
+                    if after_break {
+                        self.indent(indent);
+                    }
+                    if content.contains('\'') {
+                        self.folded_at_width(&content.replace('\'', "''"), folds, indent);
+                    } else {
+                        self.folded_at_width(content, folds, indent);
+                    }
+                    self.indention = false;
+                }
+                after_break |= self.old_break(old_break);
             }
             in_run = i > 0 && line.is_empty();
-            self.indention = false;
         }
         self.indicator("'", false, false);
     }
 
+    /// Writes a character that is a line break to YAML 1.1 only, if there is one: it stands for itself, and the next line
+    /// begins after it.
+    fn old_break(&mut self, c: Option<char>) -> bool {
+        if let Some(c) = c {
+            self.out.push(c);
+            self.column = 0;
+            self.indention = true;
+            self.whitespace = true;
+        }
+        c.is_some()
+    }
+
     fn double_quoted(&mut self, text: &str, folds: bool, indent: usize) {
         self.indicator("\"", true, false);
+        if text.starts_with('\u{feff}') {
+            // libyaml takes every character for the mark that the text begins with.
+            text.chars().for_each(|c| self.put_str(&escape_always(c)));
+            return self.indicator("\"", false, false);
+        }
         let mut after_space = false;
         let mut chars = text.chars().enumerate().peekable();
         while let Some((i, c)) = chars.next() {
@@ -262,10 +286,10 @@ impl Emitter {
 
     /// The header of a block scalar: indicator, indentation hint, chomping.
     fn block_header(&mut self, indicator: &str, text: &str, indent: usize, comment: &str) {
-        let hint = if text.starts_with([' ', '\n']) { "2" } else { "" };
-        let chomp = match text.strip_suffix('\n') {
+        let hint = if text.starts_with(|c| c == ' ' || is_break(c)) { "2" } else { "" };
+        let chomp = match text.strip_suffix(is_break) {
             None => "-",
-            Some(rest) if rest.is_empty() || rest.ends_with('\n') => "+",
+            Some(rest) if rest.is_empty() || rest.ends_with(is_break) => "+",
             Some(_) => "",
         };
         self.indicator(indicator, true, false);
@@ -310,16 +334,29 @@ impl Emitter {
                 self.line_break();
             }
             if !line.is_empty() {
-                while self.column < indent {
-                    self.put(' ');
+                for (content, old_break) in old_lines(line) {
+                    if !content.is_empty() {
+                        while self.column < indent {
+                            self.put(' ');
+                        }
+                        self.put_str(content);
+                        self.indention = false;
+                        self.whitespace = false;
+                    }
+                    self.old_break(old_break);
                 }
-                self.put_str(line);
-                self.indention = false;
-                self.whitespace = false;
             }
         }
         if self.column == 0 {
             self.whitespace = true;
         }
     }
+}
+
+/// What a line is to YAML 1.1: several, each with the character that ends it.
+fn old_lines(line: &str) -> impl Iterator<Item = (&str, Option<char>)> {
+    line.split_inclusive(OLD_BREAKS).map(|part| {
+        let end = part.chars().next_back().filter(|c| OLD_BREAKS.contains(c));
+        (&part[..part.len() - end.map_or(0, char::len_utf8)], end)
+    })
 }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::collections::{Map, Seq};
 use crate::node::{Node, Pos, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
+use crate::style::analyze;
 use crate::timestamp;
 
 /// Why a node has no JSON meaning, and where.
@@ -19,10 +20,44 @@ pub struct JsonError {
 }
 
 impl Node {
-    /// The node with its numbers as JSON decoders of Go hold them: floats of 64 bits, so that integers beyond 2^53 are
-    /// rounded.
+    /// The node with its folded scalars as kyaml has them once it wrote and read them (see [`Schema::Kustomize`]), as
+    /// literal ones.
+    #[must_use]
+    pub fn refolded(self) -> Self {
+        self.refolded_in(false)
+    }
+
+    fn refolded_in(mut self, flow: bool) -> Self {
+        let inner = flow || self.style == Style::Flow;
+        if self.any(&|n| n.style == Style::Folded) {
+            match &mut self.value {
+                Value::Scalar(scalar) => {
+                    if scalar.kind() == Kind::String && !flow {
+                        *scalar = Scalar::string(refolded(scalar.text()));
+                    }
+                    self.style = Style::Literal;
+                }
+                Value::Seq(seq) => {
+                    *seq = std::mem::take(seq).iter().cloned().map(|node| node.refolded_in(inner)).collect();
+                }
+                Value::Map(map) => {
+                    for value in map.values_mut() {
+                        *value = std::mem::replace(value, Node::null()).refolded_in(inner);
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    /// The node with its numbers as JSON decoders of Go hold them and go-yaml writes them: floats of 64 bits, so that
+    /// integers beyond 2^53 are rounded, and large ones have an exponent.
     #[must_use]
     pub fn through_json_numbers(mut self) -> Self {
+        let is_rounded = |node: &Node| node.as_scalar().is_some_and(|scalar| scalar.rounded().is_some());
+        if !self.any(&is_rounded) {
+            return self;
+        }
         match &mut self.value {
             Value::Scalar(scalar) => {
                 if let Some(rounded) = scalar.rounded() {
@@ -86,7 +121,7 @@ fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, 
     let inner_flow = flow || node.style == Style::Flow;
     Ok(match &node.value {
         Value::Scalar(_) if schema == Schema::Kustomize && becomes_empty_string(node, flow) => "".into(),
-        Value::Scalar(scalar) => scalar_to_json(node, scalar, schema)?,
+        Value::Scalar(scalar) => scalar_to_json(node, scalar, schema, flow)?,
         Value::Seq(seq) => Json::Array(
             seq.iter().map(|item| to_json(item, schema, false, inner_flow)).collect::<Result<_, _>>()?,
         ),
@@ -109,7 +144,7 @@ pub(crate) fn becomes_empty_string(node: &Node, flow: bool) -> bool {
     flow && node.is_null() && node.text() == Some("") && node.tag().is_none()
 }
 
-fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema) -> Result<Json, JsonError> {
+fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema, flow: bool) -> Result<Json, JsonError> {
     if schema == Schema::Kubernetes
         && let Some(value) = kubernetes_bool(node, scalar)
     {
@@ -119,7 +154,7 @@ fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema) -> Result<Json, 
         Kind::Null => Json::Null,
         Kind::Bool => Json::Bool(scalar.as_bool() == Some(true)),
         Kind::Int | Kind::Float => number_to_json(node, scalar)?,
-        Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema)?.into_owned()),
+        Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema, flow)?.into_owned()),
     })
 }
 
@@ -144,11 +179,12 @@ fn number_to_json(node: &Node, scalar: &Scalar) -> Result<Json, JsonError> {
     }
 }
 
-/// What the text of a string or timestamp means.
+/// What the text of a string or timestamp means. `flow` says that it stands between brackets, where nothing is folded.
 pub(crate) fn string_text<'a>(
     node: &Node,
     scalar: &'a Scalar,
     schema: Schema,
+    flow: bool,
 ) -> Result<Cow<'a, str>, JsonError> {
     if node.tag() == Some("!!binary") {
         let encoded: String = scalar.text().split_ascii_whitespace().collect();
@@ -161,7 +197,7 @@ pub(crate) fn string_text<'a>(
         (Kind::Timestamp, Schema::Kustomize) => {
             Ok(timestamp::parse(scalar.text()).map_or_else(|| scalar.text().into(), Cow::Owned))
         }
-        (Kind::String, Schema::Kustomize) if node.style == Style::Folded => {
+        (Kind::String, Schema::Kustomize) if node.style == Style::Folded && !flow => {
             Ok(refolded(scalar.text()).into())
         }
         _ => Ok(scalar.text().into()),
@@ -172,8 +208,7 @@ pub(crate) fn string_text<'a>(
 /// first of each run of line breaks, unless the text begins with white space or the line before does.
 fn refolded(text: &str) -> String {
     let doubles = !text.trim_start_matches('\n').starts_with([' ', '\t']);
-    let block = !text.ends_with(' ') && !text.contains(" \n") && !text.contains('\r');
-    if !block || !text.contains('\n') {
+    if !text.contains('\n') || !analyze(text, true).block {
         return text.into();
     }
     let lines: Vec<&str> = text.split('\n').collect();
@@ -209,7 +244,7 @@ pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<Cow<'_,
     };
     match (schema, scalar.kind()) {
         (_, Kind::String) if schema == Schema::Kustomize || kubernetes_bool(key, scalar).is_none() => {
-            string_text(key, scalar, schema)
+            string_text(key, scalar, schema, true)
         }
         (_, Kind::Null) => Err(fail(key, "a mapping key must be a string, not null; quote it".into())),
         (Schema::Kustomize, _) if root => Ok(scalar.text().into()),

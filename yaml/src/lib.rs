@@ -26,6 +26,7 @@ mod node;
 mod parse;
 mod scalar;
 mod style;
+mod text;
 mod timestamp;
 mod write;
 
@@ -33,7 +34,8 @@ pub use canonical::{write_canonical, write_canonical_documents};
 pub use collections::{Entry, Map, Seq};
 pub use json::JsonError;
 pub use node::{Comments, Link, Node, Pos, Style, Typing, Value};
-pub use parse::{Limits, Options, ParseError, parse, parse_with};
+pub use parse::{First, Limits, Options, ParseError, parse, parse_first, parse_with};
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;
+pub use text::decode;
 pub use write::{write, write_documents};

@@ -6,6 +6,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::build::Builder;
 use crate::node::{Node, Pos};
+use crate::text;
 
 /// Collections deeper than this are never read, so that walking a tree cannot overflow a stack.
 const MAX_DEPTH: usize = 1_000;
@@ -41,6 +42,19 @@ pub struct Options {
     /// Leaves out fields whose value is an alias, but for those inside of lists. kustomize loses them where it merges
     /// Helm's values.
     pub drop_aliased_fields: bool,
+    /// Leaves out fields whose key is a quoted `<<`, as kustomize does in resources.
+    pub drop_quoted_merge_keys: bool,
+    /// How many lines stand above the text in its file; every [`Pos`] counts them in.
+    pub lines_above: u32,
+}
+
+/// The first document of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct First {
+    /// Null where the text has no document, or an empty one.
+    pub document: Node,
+    /// Where something follows that is left out: another document, or what is none.
+    pub rest: Option<Pos>,
 }
 
 /// Why a text could not be read, and where.
@@ -67,23 +81,52 @@ pub fn parse(text: &str) -> Result<Vec<Node>, ParseError> {
 
 /// As [`parse`], with options.
 pub fn parse_with(text: &str, options: &Options) -> Result<Vec<Node>, ParseError> {
+    Ok(parse_some(text, options, false)?.0)
+}
+
+/// Reads the first document of a text, as Go's YAML libraries do where they are asked for one. What follows it is not
+/// looked at.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_first(text: &str, options: &Options) -> Result<First, ParseError> {
+    let (documents, rest) = parse_some(text, options, true)?;
+    Ok(First { document: documents.into_iter().next().unwrap_or_else(Node::null), rest })
+}
+
+fn parse_some(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, Option<Pos>), ParseError> {
     let mut limits = options.limits;
     limits.depth = limits.depth.min(MAX_DEPTH);
-    let at_start = Pos { source: options.source, line: 1, column: 1 };
+    let at_start = Pos { source: options.source, line: options.lines_above.saturating_add(1), column: 1 };
     if text.len() > limits.bytes {
         let message =
             format!("the text has {} bytes, more than the {} that are read", text.len(), limits.bytes);
         return Err(ParseError { pos: at_start, message });
     }
     let options = Options { limits, ..*options };
+    if let Some(at) = text::first_forbidden(text) {
+        let (above, line) = text[..at].rsplit_once('\n').unwrap_or(("", &text[..at]));
+        let lines =
+            if above.is_empty() && !text[..at].contains('\n') { 0 } else { above.matches('\n').count() + 1 };
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let pos = Pos {
+            line: at_start.line.saturating_add(number(lines)),
+            column: number(line.chars().count() + 1),
+            ..at_start
+        };
+        return Err(ParseError {
+            pos,
+            message: "control characters are not allowed; write them as escapes in double quotes".into(),
+        });
+    }
     let mut text = Cow::Borrowed(text);
     let mut spare = REREAD_BYTES;
     loop {
-        match read(&text, &options) {
-            Ok(nodes) => return Ok(nodes),
-            Err(Refused { unindented: Some(line), .. }) if spare >= text.len() => {
+        match read(&text, &options, first) {
+            Ok(found) => return Ok(found),
+            Err(Refused { mend: Some(mend), .. }) if spare >= text.len() => {
                 spare -= text.len();
-                text.to_mut().insert_str(line.start, &" ".repeat(line.indent));
+                mend.apply(text.to_mut());
             }
             Err(refused) => return Err(refused.error),
         }
@@ -93,47 +136,78 @@ pub fn parse_with(text: &str, options: &Options) -> Result<Vec<Node>, ParseError
 /// Why a text was refused.
 struct Refused {
     error: ParseError,
-    unindented: Option<Unindented>,
+    mend: Option<Mend>,
 }
 
-/// A line of a quoted scalar that is not indented (by spaces) deeper than the collection around it. YAML forbids it, go-yaml
-/// reads it, and white space there has no meaning: so it is put in, and the text is read again.
-struct Unindented {
-    /// Where the line starts, in bytes.
-    start: usize,
-    /// How many spaces it lacks at most.
-    indent: usize,
+/// White space without a meaning that YAML forbids and go-yaml reads: it is changed, and the text is read again.
+enum Mend {
+    /// A line of a quoted scalar, from this byte on, is not indented (by spaces) deeper than the collection around it: at
+    /// most so many spaces are missing.
+    Unindented { start: usize, indent: usize },
+    /// A line between brackets, from this byte on, is indented by tabs.
+    Tabs { start: usize },
+}
+
+impl Mend {
+    fn apply(&self, text: &mut String) {
+        match *self {
+            Self::Unindented { start, indent } => text.insert_str(start, &" ".repeat(indent)),
+            Self::Tabs { start } => {
+                let rest = &text[start..];
+                let length = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+                text.replace_range(start..start + length, &" ".repeat(length));
+            }
+        }
+    }
 }
 
 impl From<ParseError> for Refused {
     fn from(error: ParseError) -> Self {
-        Self { error, unindented: None }
+        Self { error, mend: None }
     }
 }
 
-fn read(text: &str, options: &Options) -> Result<Vec<Node>, Refused> {
+fn read(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, Option<Pos>), Refused> {
+    let has_old_breaks = text.contains(text::OLD_BREAKS);
     let parser_options = granit_parser::options! {
-        emit_comments: !options.skip_comments,
+        emit_comments: !options.skip_comments || has_old_breaks,
         max_buffered_comment_events: usize::MAX,
         flow_nesting_limit: options.limits.depth + 1,
         block_nesting_limit: options.limits.depth + 1,
     };
-    let mut builder = Builder::new(*options);
+    let mut builder = Builder::new(*options, has_old_breaks);
+    let mut is_over = false;
     for event in Parser::new_from_str_with_options(text, parser_options) {
+        if is_over {
+            match event {
+                Ok((Event::DocumentStart(..), span)) => {
+                    return Ok((builder.finish(), Some(pos(&span.start, options))));
+                }
+                Err(error) => return Ok((builder.finish(), Some(pos(error.marker(), options)))),
+                Ok(_) => continue,
+            }
+        }
         let (event, span) = event.map_err(|error| {
-            let unindented = unindented(&error, &builder);
-            Refused { error: from_scan_error(&error, text, options.source, options.limits.depth), unindented }
+            let mend = mend(&error, &builder, text);
+            Refused { error: from_scan_error(&error, text, options), mend }
         })?;
+        is_over = first && matches!(event, Event::DocumentEnd);
         step(&mut builder, event, &span, text)?;
     }
-    Ok(builder.finish())
+    Ok((builder.finish(), None))
 }
 
-fn unindented(error: &ScanError, builder: &Builder) -> Option<Unindented> {
-    let start = error.marker().byte_offset()?.checked_sub(error.marker().col())?;
-    // Both are said of lines inside quotes only.
-    let quoted = matches!(error.kind(), ErrorKind::InvalidQuotedScalarIndent | ErrorKind::TabInIndentation);
-    quoted.then_some(Unindented { start, indent: builder.column() })
+fn mend(error: &ScanError, builder: &Builder, text: &str) -> Option<Mend> {
+    let at = error.marker().byte_offset()?;
+    // These two are said of lines inside quotes only.
+    if matches!(error.kind(), ErrorKind::InvalidQuotedScalarIndent | ErrorKind::TabInIndentation) {
+        let start = at.checked_sub(error.marker().col())?;
+        return Some(Mend::Unindented { start, indent: builder.column() });
+    }
+    let start = text.get(..at)?.rfind('\n').map_or(0, |at| at + 1);
+    let indentation =
+        &text[start..text[start..].find(|c| !matches!(c, ' ' | '\t')).map_or(text.len(), |n| start + n)];
+    (builder.is_in_flow() && indentation.contains('\t')).then_some(Mend::Tabs { start })
 }
 
 /// Whether a block scalar runs into the end of a text that has no line break there: then it has none either, though
@@ -170,21 +244,20 @@ fn step(builder: &mut Builder, event: Event<'_>, span: &Span, text: &str) -> Res
         Event::MappingStart(style, anchor, tag) => builder.start(true, style, anchor, tag.as_deref(), span),
         Event::SequenceEnd | Event::MappingEnd => builder.end(span),
         Event::Alias(id) => builder.alias(id, span.slice(text).unwrap_or("*"), span),
-        Event::Comment(comment, placement) => {
-            builder.comment(&comment, placement, span);
-            Ok(())
-        }
+        Event::Comment(comment, placement) => builder.comment(&comment, placement, span),
         _ => Ok(()),
     }
 }
 
 /// A position from the parser's, whose columns count from 0.
-pub(crate) fn pos(marker: &granit_parser::Marker, source: u32) -> Pos {
+pub(crate) fn pos(marker: &granit_parser::Marker, options: &Options) -> Pos {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Pos { source, line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
+    let line = number(marker.line()).saturating_add(options.lines_above);
+    Pos { source: options.source, line, column: number(marker.col().saturating_add(1)) }
 }
 
-fn from_scan_error(error: &ScanError, text: &str, source: u32, depth: usize) -> ParseError {
+fn from_scan_error(error: &ScanError, text: &str, options: &Options) -> ParseError {
+    let depth = options.limits.depth;
     let message = match error.kind() {
         ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
@@ -223,5 +296,5 @@ fn from_scan_error(error: &ScanError, text: &str, source: u32, depth: usize) -> 
         }
         _ => error.info(),
     };
-    ParseError { pos: pos(error.marker(), source), message }
+    ParseError { pos: pos(error.marker(), options), message }
 }

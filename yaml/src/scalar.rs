@@ -137,15 +137,16 @@ impl Scalar {
         }
     }
 
-    /// The integer that a float of 64 bits makes of one beyond 2^53; `None` if it is another one or none.
+    /// The float that JSON decoders of Go make of a large integer, as go-yaml v3 writes it: with an exponent from 1e6.
+    /// `None` for any other scalar.
     pub(crate) fn rounded(&self) -> Option<Self> {
-        const EXACT: u64 = 1 << 53;
+        const DECIMAL: u64 = 1_000_000;
         let value = match self.int_value()? {
-            Number::Int(value) if value.unsigned_abs() > EXACT => value as f64,
-            Number::Uint(value) if value > EXACT => value as f64,
+            Number::Int(value) if value.unsigned_abs() >= DECIMAL => value as f64,
+            Number::Uint(value) => value as f64,
             _ => return None,
         };
-        Some(Self::plain(format_float(value)))
+        Some(Self::plain(general(&format!("{value:e}"), &value.to_string())))
     }
 
     fn int_value(&self) -> Option<Number> {

@@ -1,6 +1,7 @@
 //! Which style a text can be written in, and which characters are escaped.
 
 use crate::node::Style;
+use crate::text::OLD_BREAKS;
 
 /// Where a scalar stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(crate) struct Analysis {
     pub(crate) plain: bool,
     flow_plain: bool,
     pub(crate) single_quoted: bool,
-    block: bool,
+    pub(crate) block: bool,
 }
 
 /// The wanted style, or the nearest one that the text allows in its place.
@@ -53,6 +54,9 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
             single_quoted: true,
             block: false,
         };
+    }
+    if text.contains(OLD_BREAKS) && !tabs_in_blocks {
+        return analyze_old_breaks(text);
     }
     let bytes = text.as_bytes();
     let marker = text.starts_with("---") || text.starts_with("...");
@@ -96,7 +100,8 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
         }
     }
     if !text.is_ascii() {
-        special |= text.chars().any(|c| !is_printable(c));
+        // Where others read the text, line breaks of YAML 1.1 only are escaped, which means the same to everybody.
+        special |= text.chars().any(|c| !is_printable(c) || OLD_BREAKS.contains(&c));
     }
     if !tabs_in_blocks && tabs {
         special = true;
@@ -112,14 +117,32 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
     }
 }
 
-/// Whether libyaml writes the character as it is. Its line and paragraph separators count as line breaks to YAML
-/// 1.1 only, so they are escaped, which reads the same everywhere.
+/// As [`analyze`], for a text with characters that are line breaks to YAML 1.1 only: as if they were `\n`, but that next
+/// line (U+0085) is not written as it is.
+fn analyze_old_breaks(text: &str) -> Analysis {
+    let special = text.contains('\u{85}');
+    let analysis = analyze(&text.replace(OLD_BREAKS, "\n"), false);
+    let (single_quoted, block) = (analysis.single_quoted && !special, analysis.block && !special);
+    Analysis { single_quoted, block, ..analysis }
+}
+
+/// Whether libyaml writes the character as it is.
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | '\t' | ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{fffd}') && c != '\u{feff}'
+    matches!(c, '\n' | '\t' | ' '..='~' | '\u{a0}'..='\u{fffd}') && c != '\u{feff}'
+}
+
+/// Whether libyaml takes the character for a line break.
+pub(crate) fn is_break(c: char) -> bool {
+    matches!(c, '\n' | '\r') || OLD_BREAKS.contains(&c)
 }
 
 /// How a character stands in double quotes, if not for itself.
 pub(crate) fn escape(c: char) -> Option<String> {
+    (!is_printable(c) || is_break(c) || matches!(c, '"' | '\\' | '\t')).then(|| escape_always(c))
+}
+
+/// The escape of a character.
+pub(crate) fn escape_always(c: char) -> String {
     let short = match c {
         '\0' => '0',
         '\u{7}' => 'a',
@@ -135,17 +158,17 @@ pub(crate) fn escape(c: char) -> Option<String> {
         '\u{85}' => 'N',
         '\u{2028}' => 'L',
         '\u{2029}' => 'P',
-        c if is_printable(c) => return None,
+        '\u{a0}' => '_',
         c => {
             let code = u32::from(c);
-            return Some(match code {
+            return match code {
                 0..=0xff => format!("\\x{code:02X}"),
                 0x100..=0xffff => format!("\\u{code:04X}"),
                 _ => format!("\\U{code:08X}"),
-            });
+            };
         }
     };
-    Some(['\\', short].iter().collect())
+    ['\\', short].iter().collect()
 }
 
 /// Whether a key of this text can do without `?`: one line, at most 128 bytes with its tag.

@@ -8,7 +8,7 @@ mod lists;
 
 use std::collections::HashSet;
 
-use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Typing, Value};
+use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Style, Typing, Value};
 
 use crate::error::{Fail, Res};
 use crate::node_ops::{is_bare_old_bool, is_quoted, quote_ambiguous, text, wrong_kind};
@@ -194,15 +194,20 @@ impl Merger<'_> {
             }
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
             let (quoted, link) = (is_quoted(&entry.value), entry.value.link().cloned());
-            let style = entry.value.is_scalar().then_some(entry.value.style);
+            let style = entry.value.style;
             let (schema, field) = self.in_field(of, [Some(&entry), patch.as_ref()]);
             let merged = self.with(&schema).walk(Some(entry.value), patch.map(|p| p.value), field)?;
             if let Some(mut value) = merged.filter(|v| written_null || !v.is_null()) {
                 // A value takes over the style of the one that it replaces, and is a string by quotes.
-                if let Some(style) = style.filter(|_| value.is_scalar()) {
-                    value.style = style;
-                }
-                if quoted && value.as_scalar().is_some_and(|s| s.kind() != Kind::String) {
+                value.style = match (value.is_scalar(), style) {
+                    (true, Style::Flow) => Style::Plain,
+                    (false, style) if style != Style::Flow => Style::Plain,
+                    (_, style) => style,
+                };
+                if quoted
+                    && value.tag().is_none()
+                    && value.as_scalar().is_some_and(|s| s.kind() != Kind::String)
+                {
                     value.value = Value::Scalar(Scalar::string(value.text().unwrap_or_default()));
                     value.typing = Typing::NotString;
                 }

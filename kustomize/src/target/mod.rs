@@ -66,7 +66,7 @@ impl<'a> Target<'a> {
     /// Reads the kustomization file of a folder.
     pub(crate) fn read(cx: &mut Context, loader: Loader<'a>) -> Res<Self> {
         let file = loader.load_kustomization(cx)?;
-        let document = file.kustomization()?;
+        let document = file.kustomization(cx)?;
         let kustomization = Kustomization::read(&document)?;
         Self::with(cx, loader, kustomization, file.path.name().to_owned(), file.source)
     }
@@ -104,6 +104,7 @@ impl<'a> Target<'a> {
         if !unused.is_empty() {
             cx.notices.push(format!("well-defined vars that were never replaced: {}", unused.join(",")));
         }
+        map.0.iter().filter(|r| !r.is_empty()).try_for_each(resmap::check_still)?;
         map.0.retain(|r| r.annotation("config.kubernetes.io/local-config").is_none_or(|v| v == "false"));
         match (&self.kustomization.sort_options, cx.options.reorder) {
             (Some(options), _) => sort::sort(map, options)?,
@@ -133,7 +134,7 @@ impl<'a> Target<'a> {
             (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
                 .map_err(|e: Fail| e.at(version.pos)),
             (Some(file), None) => {
-                cx.schema = Arc::new(Schema::read(&file.document()?, cx.builtin_is_known)?);
+                cx.schema = Arc::new(Schema::read(&file.document(cx)?, cx.builtin_is_known)?);
                 cx.schema_is_set = true;
                 Ok(())
             }
@@ -178,6 +179,13 @@ impl<'a> Target<'a> {
         field: &str,
     ) -> Res<()> {
         for (n, path) in paths.iter().enumerate() {
+            if path.text.is_empty() {
+                return fail!("the entry is empty").map_err(|e: Fail| {
+                    e.at(path.pos)
+                        .field(format!("{field}[{n}]"))
+                        .hint("name a file or a folder, or take it out")
+                });
+            }
             let entered = self.accumulate_resource(cx, acc, path, field, n)?;
             if let Some(loader) = entered {
                 self.accumulate_folder(cx, acc, *loader, &path.text, false)
@@ -301,7 +309,7 @@ impl<'a> Target<'a> {
         let mut config = Config::builtin();
         for (n, path) in self.kustomization.configurations.iter().enumerate() {
             let named = |e: Fail| e.at(path.pos).field(format!("configurations[{n}]"));
-            let document = self.loader.load(cx, path).map_err(named)?.document()?;
+            let document = self.loader.load(cx, path).map_err(named)?.document(cx)?;
             let more = Config::read(&document).map_err(named)?;
             cx.work.spend_for(config.specs(), more.specs()).map_err(named)?;
             config.merge(&Arc::new(more)).map_err(named)?;
@@ -312,7 +320,7 @@ impl<'a> Target<'a> {
         acc.config.merge(&config)?;
         for (n, path) in self.kustomization.crds.iter().enumerate() {
             let named = |e: Fail| e.at(path.pos).field(format!("crds[{n}]")).context("loading CRDs");
-            let document = self.loader.load(cx, path).map_err(named)?.document()?;
+            let document = self.loader.load(cx, path).map_err(named)?.document(cx)?;
             let more = crds::read(&document, &cx.work).map_err(named)?;
             cx.work.spend_for(acc.config.specs(), more.specs()).map_err(named)?;
             acc.config.merge(&Arc::new(more)).map_err(named)?;

@@ -3,7 +3,7 @@
 use super::{Accumulator, Target};
 use crate::config::Config;
 use crate::decode::nest;
-use crate::error::{Fail, Res};
+use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{FieldSpec, merge};
 use crate::load::Context;
 use crate::parts::Label;
@@ -45,6 +45,16 @@ impl Target<'_> {
         let loaded = loaded.collect::<Res<Vec<_>>>()?;
         let replaced = replacements::load(cx, &self.loader, &k.replacements)?;
 
+        if !k.patches_strategic_merge.is_empty() && legacy.is_empty() {
+            let files = k.patches_strategic_merge.iter().map(|entry| entry.text.trim()).collect::<Vec<_>>();
+            return fail!("patch appears to be empty; files=[{}], Patch=", files.join(" ")).map_err(
+                |e: Fail| {
+                    e.at(k.patches_strategic_merge[0].pos)
+                        .field("patchesStrategicMerge")
+                        .hint("there is no document in any of them; take them out, or write the patch")
+                },
+            );
+        }
         if !k.patches_strategic_merge.is_empty() {
             patches::apply_legacy(cx, map, &legacy).map_err(|e| e.field("patchesStrategicMerge"))?;
             done(map, "PatchStrategicMergeTransformer")?;

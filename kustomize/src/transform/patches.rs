@@ -1,11 +1,12 @@
 //! Patches: finding what they are for, and applying them.
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Node, Pos};
 
 use crate::decode::Text;
+use crate::documents;
 use crate::error::{Fail, Res, fail};
 use crate::jsonpatch::JsonPatch;
-use crate::load::{Context, Loader, parse};
+use crate::load::{Context, Loader};
 use crate::merge::strategic_merge;
 use crate::node_ops::{map_under, put_string, text};
 use crate::notes;
@@ -30,9 +31,9 @@ enum Kind {
 }
 
 /// Reads the documents of a patch that was written in the kustomization file.
-pub(crate) fn inline(text: &Text, work: &Work) -> Res<Vec<Node>> {
-    let mut documents =
-        parse(&text.text, text.pos.source, work).map_err(|e| Fail { pos: text.inside(e.pos), ..e })?;
+pub(crate) fn inline(cx: &mut Context, text: &Text) -> Res<Vec<Node>> {
+    let parsed = documents::parse(cx, &text.text, text.pos.source);
+    let mut documents = parsed.map_err(|e| Fail { pos: text.inside(e.pos), ..e })?;
     documents.iter_mut().for_each(|d| restamp(d, text));
     Ok(documents)
 }
@@ -63,11 +64,17 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
                 .map_err(|e: Fail| e.hint("patch is for its text, path for its file"));
         }
         (false, false) => return fail!("patch and path can't be set at the same time"),
-        (true, false) => (inline(&entry.patch.trim_end(), &cx.work), format!("[patch: {patch:?}]")),
+        (true, false) => {
+            let documents =
+                json_text(patch, entry.patch.pos).and_then(|()| inline(cx, &entry.patch.trim_end()));
+            (documents, format!("[patch: {patch:?}]"))
+        }
         (false, true) => {
             let words = format!("failed to get the patch file from path({path})");
             let loaded = loader.load(cx, &entry.path).map_err(|e| e.field("path").context(words))?;
-            (loaded.documents(), format!("[path: {path:?}]"))
+            let place = Pos { source: loaded.source, line: 1, column: 1 };
+            let documents = loaded.text().and_then(|text| json_text(&text, place));
+            (documents.and_then(|()| loaded.documents(cx)), format!("[path: {path:?}]"))
         }
     };
     let failed = |e: Fail| {
@@ -87,6 +94,19 @@ fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res
         Kind::Merge(patches)
     };
     Ok(LoadedPatch { entry, kind, name })
+}
+
+/// A JSON patch that begins with a bracket has to be JSON; YAML's way to write a list in brackets is refused.
+fn json_text(text: &str, pos: Pos) -> Res<()> {
+    if !text.starts_with('[') {
+        return Ok(());
+    }
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => fail!("a patch that begins with [ has to be JSON: {error}").map_err(|e: Fail| {
+            e.at(pos).hint("put quotes around keys and texts, or write the operations as - op: add")
+        }),
+    }
 }
 
 /// The places of the resources that a patch is for.
@@ -142,7 +162,7 @@ impl LoadedPatch<'_> {
 
 /// An entry of `patchesStrategicMerge`: the path of a file, or the patch itself.
 pub(crate) fn load_legacy(cx: &mut Context, loader: &Loader, entry: &Text) -> Res<Vec<Resource>> {
-    if let Ok(patches) = inline(entry, &cx.work).and_then(|d| resmap::resources(cx, d)) {
+    if let Ok(patches) = inline(cx, entry).and_then(|d| resmap::resources(cx, d)) {
         return Ok(patches);
     }
     let file = loader.load(cx, entry)?;
@@ -171,8 +191,15 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
         let documents = match (path.is_empty(), patch.is_empty()) {
             (true, true) => return fail!("empty file path and empty jsonOp"),
             (false, false) => return fail!("must specify a file path or jsonOp, not both"),
-            (true, false) => inline(&entry.patch, &cx.work)?,
-            (false, true) => loader.load(cx, &entry.path)?.documents()?,
+            (true, false) => {
+                json_text(patch, entry.patch.pos)?;
+                inline(cx, &entry.patch)?
+            }
+            (false, true) => {
+                let loaded = loader.load(cx, &entry.path)?;
+                json_text(&loaded.text()?, Pos { source: loaded.source, line: 1, column: 1 })?;
+                loaded.documents(cx)?
+            }
         };
         let patch = JsonPatch::read(&documents)?;
         if patch.is_empty() {
@@ -190,6 +217,12 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
 pub(crate) const MATCH: usize = 8;
 
 fn json(resource: &mut Resource, patch: &JsonPatch, work: &Work) -> Res<()> {
+    let shown = resource.shown();
+    apply_json(resource, patch, work).map_err(|e| e.context(shown))
+}
+
+fn apply_json(resource: &mut Resource, patch: &JsonPatch, work: &Work) -> Res<()> {
+    let pos = resource.pos;
     if patch.meets_all_annotations() {
         notes::show(resource)?;
         patch.apply(&mut resource.node, work)?;
@@ -197,8 +230,16 @@ fn json(resource: &mut Resource, patch: &JsonPatch, work: &Work) -> Res<()> {
     } else {
         patch.apply(&mut resource.node, work)?;
     }
+    if resource.is_empty() && !notes::has(resource) {
+        return fail!("missing Resource metadata")
+            .map_err(|e: Fail| e.hint("the patch takes away all of the object"));
+    }
     resource.links.clear();
     if notes::has(resource) {
+        if let Some(object) = resource.node.as_map_mut() {
+            // Where kustomize notes what it remembers, there is something, whatever the patch took away.
+            object.get_or_insert_with("metadata", || Node::map().at_pos(pos));
+        }
         resource.ensure_annotations();
     }
     resource.rewrite_annotations();

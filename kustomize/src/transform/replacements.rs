@@ -30,7 +30,7 @@ pub(crate) fn load(cx: &mut Context, loader: &Loader, fields: &[ReplacementField
         if inline {
             return fail!("cannot specify both path and inline replacement").map_err(named);
         }
-        let document = loader.load(cx, &field.path).map_err(named)?.document()?;
+        let document = loader.load(cx, &field.path).map_err(named)?.document(cx)?;
         let read = |node: &Node| ReplacementField::read(node, Unknown::Ignore).map(|f| f.replacement);
         match &document.value {
             Value::Seq(_) => {

@@ -56,7 +56,7 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
         value.text = loader.root.name().to_owned();
     }
     if !file.text.is_empty() {
-        let document = loader.load(cx, &file)?.document()?;
+        let document = loader.load(cx, &file)?.document(cx)?;
         if let Some(more) = document.get("targets") {
             targets.extend(list(more, Target::read)?);
         }

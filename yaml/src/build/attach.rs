@@ -5,17 +5,27 @@ use granit_parser::{Placement, Span};
 use super::{Builder, Content};
 use crate::comments::{self, Pending};
 use crate::node::Node;
-use crate::parse::pos;
+use crate::parse::{ParseError, pos};
 
 impl Builder {
-    pub(crate) fn comment(&mut self, text: &str, placement: Placement, span: &Span) {
+    pub(crate) fn comment(
+        &mut self,
+        text: &str,
+        placement: Placement,
+        span: &Span,
+    ) -> Result<(), ParseError> {
+        let at = pos(&span.start, &self.options);
+        self.check_breaks(text, at)?;
+        if self.options.skip_comments {
+            return Ok(());
+        }
         let line = span.start.line();
-        let comment = Pending::new(text, line, pos(&span.start, 0).column);
+        let comment = Pending::new(text, line, at.column);
         let beside = placement == Placement::Right;
         // A block scalar's comment comes after it, but stands on its first line, above where its text begins.
         let beside_last = beside && (line < self.last_lines.0 || line == self.last_lines.1);
         match self.frames.last_mut().map(|frame| &mut frame.content) {
-            Some(Content::Map { key: Some(key), .. }) if beside && key.pos.line as usize == line => {
+            Some(Content::Map { key: Some(key), .. }) if beside && key.pos.line == at.line => {
                 comments::add_line(key, &comment.text)
             }
             Some(Content::Map { key: None, entries, .. }) if beside_last => {
@@ -35,6 +45,7 @@ impl Builder {
             }
             _ => self.pending.push(comment),
         }
+        Ok(())
     }
 
     /// Hands the comments above a node to it, and those further above to the node before. `whole` says that the

@@ -12,6 +12,7 @@ use crate::comments::{self, Pending};
 use crate::node::{Node, Pos, Style, Value};
 use crate::parse::{Options, ParseError, pos};
 use crate::scalar::{Kind, Scalar};
+use crate::text::OLD_BREAKS;
 
 /// Mappings with more entries than this look up keys by hash.
 const HASHED_FROM: usize = 16;
@@ -19,6 +20,8 @@ const HASHED_FROM: usize = 16;
 /// The documents under construction.
 pub(crate) struct Builder {
     options: Options,
+    /// Whether the text has characters that end a line for go-yaml only.
+    has_old_breaks: bool,
     documents: Vec<Node>,
     frames: Vec<Frame>,
     root: Option<Node>,
@@ -64,9 +67,10 @@ struct Built {
 }
 
 impl Builder {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options, has_old_breaks: bool) -> Self {
         Self {
             options,
+            has_old_breaks,
             documents: Vec::new(),
             frames: Vec::new(),
             root: None,
@@ -80,6 +84,27 @@ impl Builder {
 
     pub(crate) fn finish(self) -> Vec<Node> {
         self.documents
+    }
+
+    /// Whether the innermost collection is one between brackets.
+    pub(crate) fn is_in_flow(&self) -> bool {
+        self.frames.last().is_some_and(|frame| frame.node.style == Style::Flow)
+    }
+
+    /// Refuses characters that end a line for Kubernetes' tools, where that would change what is meant.
+    fn check_breaks(&self, text: &str, at: Pos) -> Result<(), ParseError> {
+        match text.chars().find(|c| OLD_BREAKS.contains(c)) {
+            Some(c) if self.has_old_breaks => {
+                let code = u32::from(c);
+                Err(fail(
+                    at,
+                    format!(
+                        "U+{code:04X} ends a line for Kubernetes' tools; write it as \"\\u{code:04x}\" in double quotes"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The column of the innermost collection's items or keys, from 1.
@@ -114,7 +139,7 @@ impl Builder {
         tag: Option<&Tag>,
         span: &Span,
     ) -> Result<(), ParseError> {
-        let at = pos(&span.start, self.options.source);
+        let at = pos(&span.start, &self.options);
         let style = match style {
             ScalarStyle::SingleQuoted => Style::SingleQuoted,
             ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
@@ -122,6 +147,9 @@ impl Builder {
             ScalarStyle::Folded => Style::Folded,
             _ => Style::Plain,
         };
+        if !matches!(style, Style::SingleQuoted | Style::DoubleQuoted) {
+            self.check_breaks(text, at)?;
+        }
         let tag = tag.map(short_tag).filter(|tag| tag != "!");
         let kind = tag.as_deref().map(|tag| tagged_kind(tag, text));
         let scalar = match kind {
@@ -146,7 +174,7 @@ impl Builder {
         tag: Option<&Tag>,
         span: &Span,
     ) -> Result<(), ParseError> {
-        let at = pos(&span.start, self.options.source);
+        let at = pos(&span.start, &self.options);
         if self.frames.len() >= self.options.limits.depth {
             return Err(fail(at, format!("nested deeper than {} levels", self.options.limits.depth)));
         }
@@ -186,7 +214,7 @@ impl Builder {
     }
 
     pub(crate) fn alias(&mut self, id: usize, name: &str, span: &Span) -> Result<(), ParseError> {
-        let at = pos(&span.start, self.options.source);
+        let at = pos(&span.start, &self.options);
         let Some(built) = self.anchors.get(&id) else {
             return Err(fail(at, format!("anchor '{}' value contains itself", name.trim_start_matches('*'))));
         };
@@ -260,6 +288,9 @@ impl Builder {
             }
             Content::Map { entries, key, index, merge, is_merge_key } => {
                 let Some(key) = key.take() else { return Ok(()) };
+                if self.options.drop_quoted_merge_keys && !*is_merge_key && key.text() == Some("<<") {
+                    return Ok(());
+                }
                 let first = key.text().filter(|_| self.options.last_key_wins);
                 let first = first.and_then(|text| find(entries, index, text));
                 match (*is_merge_key, first) {
