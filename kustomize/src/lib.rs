@@ -125,9 +125,11 @@ impl Output {
     /// Where a document has a value or key that JSON cannot hold, with the object, file and line.
     pub fn to_yaml(&self) -> Result<String, Error> {
         let nodes: Vec<Node> = self.documents.iter().map(|d| d.node.clone()).collect();
-        flotilla_yaml::write_canonical_documents(&nodes).map_err(|error| {
+        flotilla_yaml::print_documents(&nodes).map_err(|error| {
             // It is said of the place alone; the first document that fails by itself is the one.
-            let failed = nodes.into_iter().find(|node| flotilla_yaml::write_canonical(node).is_err());
+            let failed = nodes
+                .into_iter()
+                .find(|node| flotilla_yaml::print_documents(std::slice::from_ref(node)).is_err());
             let object = failed
                 .map_or_else(String::new, |node| format!("{}: ", resource::Resource::new(node).shown()));
             Fail::new(format!("{object}{}", error.message)).at(error.pos).into_error(&self.sources)

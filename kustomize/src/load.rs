@@ -129,8 +129,6 @@ pub(crate) struct Loaded {
     pub(crate) path: TreePath,
     pub(crate) source: u32,
     pub(crate) bytes: Arc<[u8]>,
-    /// Who reads it pays.
-    work: Rc<Work>,
 }
 
 /// What stands at a path of a `resources` entry.

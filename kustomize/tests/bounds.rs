@@ -224,7 +224,9 @@ fn what_multiplies_is_refused() {
     ));
 
     let patch = |n: usize| {
-        format!("- patch: '[{{op: add, path: /data/p{n}, value: x}}]'\n  target: {{kind: ConfigMap}}\n")
+        format!(
+            "- patch: '[{{\"op\": \"add\", \"path\": \"/data/p{n}\", \"value\": \"x\"}}]'\n  target: {{kind: ConfigMap}}\n"
+        )
     };
     let patches: String = (0..2_000).map(patch).collect();
     cases.push((

@@ -8,7 +8,7 @@ use crate::emit::Emitter;
 use crate::json::{self, JsonError};
 use crate::node::{Node, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
-use crate::style::{Place, is_simple_key};
+use crate::style::{Place, Writer, is_simple_key};
 use crate::text::first_forbidden;
 
 /// Where go-yaml v2 folds lines.
@@ -26,7 +26,21 @@ pub fn write_canonical(node: &Node) -> Result<String, JsonError> {
 
 /// As [`write_canonical`], documents separated by `---`: the output of `kustomize build`.
 pub fn write_canonical_documents(nodes: &[Node]) -> Result<String, JsonError> {
-    let mut emitter = Emitter::new(WIDTH, false);
+    write_documents(nodes, Writer::Canonical)
+}
+
+/// What `kustomize build` prints, to the letter: as [`write_canonical_documents`], but that characters which are line
+/// breaks to YAML 1.1 only are treated as such, so that readers of YAML 1.2 may read another text, and that control
+/// characters are refused.
+///
+/// # Errors
+/// As [`write_canonical`], and for control characters from U+007F on.
+pub fn print_documents(nodes: &[Node]) -> Result<String, JsonError> {
+    write_documents(nodes, Writer::Print)
+}
+
+fn write_documents(nodes: &[Node], writer: Writer) -> Result<String, JsonError> {
+    let mut emitter = Emitter::new(WIDTH, writer);
     for (i, node) in nodes.iter().enumerate() {
         if i > 0 {
             emitter.raw("---");
@@ -59,7 +73,7 @@ fn value(
     match &node.value {
         Value::Scalar(_) if json::becomes_empty_string(node, flow) => emitter.raw("\"\""),
         Value::Scalar(scalar) => {
-            let (text, style) = scalar_text(node, scalar, flow)?;
+            let (text, style) = scalar_text(emitter.writer(), node, scalar, flow)?;
             emitter.scalar(&text, style, Place::Value, indent.map_or(2, |i| i + 2), "");
         }
         Value::Seq(seq) if seq.is_empty() => emitter.raw("[]"),
@@ -76,7 +90,7 @@ fn value(
             }
         }
         Value::Map(map) => {
-            for (key, entry) in sorted(map.iter(), within == Within::Root)? {
+            for (key, entry) in sorted(emitter.writer(), map.iter(), within == Within::Root)? {
                 emitter.indent(deeper);
                 let style = if key == "<<" { Style::DoubleQuoted } else { string_style(&key) };
                 if !is_simple_key(&key, 0) {
@@ -96,14 +110,15 @@ fn value(
 }
 
 fn sorted<'a>(
+    writer: Writer,
     entries: impl Iterator<Item = &'a Entry>,
     root: bool,
 ) -> Result<Vec<(Cow<'a, str>, &'a Entry)>, JsonError> {
     let mut keyed = entries
         .map(|entry| {
             let key = json::key_text(&entry.key, Schema::Kustomize, root)?;
-            let read = through_json(&entry.key, key)?;
-            if entry.key.text().is_some_and(|key| key.contains(NEXT_LINE)) {
+            let read = through_json(writer, &entry.key, key)?;
+            if writer == Writer::Print && entry.key.text().is_some_and(|key| key.contains(NEXT_LINE)) {
                 let message = "a key cannot hold a U+0085, which ends a line".to_owned();
                 return Err(JsonError { pos: entry.key.pos, message });
             }
@@ -123,7 +138,12 @@ fn sorted<'a>(
     }
 }
 
-fn scalar_text<'a>(node: &Node, scalar: &'a Scalar, flow: bool) -> Result<(Cow<'a, str>, Style), JsonError> {
+fn scalar_text<'a>(
+    writer: Writer,
+    node: &Node,
+    scalar: &'a Scalar,
+    flow: bool,
+) -> Result<(Cow<'a, str>, Style), JsonError> {
     let text = match scalar.kind() {
         Kind::Null => "null".into(),
         Kind::Bool => if scalar.as_bool() == Some(true) { "true" } else { "false" }.into(),
@@ -142,7 +162,7 @@ fn scalar_text<'a>(node: &Node, scalar: &'a Scalar, flow: bool) -> Result<(Cow<'
             }
         },
         Kind::String | Kind::Timestamp => {
-            let text = through_json(node, json::string_text(node, scalar, Schema::Kustomize, flow)?)?;
+            let text = through_json(writer, node, json::string_text(node, scalar, Schema::Kustomize, flow)?)?;
             let style = string_style(&text);
             return Ok((text, style));
         }
@@ -154,7 +174,10 @@ const NEXT_LINE: char = '\u{85}';
 
 /// A text as it is read from JSON by a YAML library, on which kustomize's output goes through it: some characters are
 /// refused, and next line (U+0085) is a line break, which is folded between quotes.
-fn through_json<'a>(node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
+fn through_json<'a>(writer: Writer, node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
+    if writer != Writer::Print {
+        return Ok(text);
+    }
     if let Some(at) = first_forbidden(&text)
         && let Some(c) = text[at..].chars().next().filter(|c| u32::from(*c) >= 0x7f)
     {

@@ -5,7 +5,7 @@
 //! read back as the same value.
 
 use crate::node::Style;
-use crate::style::{Place, analyze, choose, escape, escape_always, is_break};
+use crate::style::{Place, Writer, analyze, choose, escape, escape_always, is_break};
 use crate::text::OLD_BREAKS;
 
 /// Text under construction, and where its end stands.
@@ -14,8 +14,7 @@ pub(crate) struct Emitter {
     column: usize,
     /// Lines are folded at spaces beyond this column.
     width: usize,
-    /// Whether tabs rule out block scalars (go-yaml v2) or only plain and single-quoted ones (v3).
-    tabs_in_blocks: bool,
+    writer: Writer,
     /// The end is white space, or the start of a line.
     whitespace: bool,
     /// The line holds nothing but indentation and the indicators of the collections that begin on it.
@@ -27,16 +26,20 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     /// `width` is the column beyond which lines are folded.
-    pub(crate) fn new(width: usize, tabs_in_blocks: bool) -> Self {
+    pub(crate) fn new(width: usize, writer: Writer) -> Self {
         Self {
             out: String::new(),
             column: 0,
             width,
-            tabs_in_blocks,
+            writer,
             whitespace: true,
             indention: true,
             foot_indent: None,
         }
+    }
+
+    pub(crate) fn writer(&self) -> Writer {
+        self.writer
     }
 
     /// Whether a sequence that starts here as a mapping's value is on a line of its own.
@@ -164,7 +167,7 @@ impl Emitter {
     /// Writes a scalar in the wanted style or one that its text allows. `indent` is where its further lines stand;
     /// `comment` goes beside it.
     pub(crate) fn scalar(&mut self, text: &str, style: Style, place: Place, indent: usize, comment: &str) {
-        let analysis = analyze(text, self.tabs_in_blocks);
+        let analysis = analyze(text, self.writer);
         let style = choose(text, style, place, &analysis);
         let folds = matches!(place, Place::Value | Place::Flow);
         match style {

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::collections::{Map, Seq};
 use crate::node::{Node, Pos, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
-use crate::style::analyze;
+use crate::style::{Writer, analyze};
 use crate::timestamp;
 
 /// Why a node has no JSON meaning, and where.
@@ -208,7 +208,7 @@ pub(crate) fn string_text<'a>(
 /// first of each run of line breaks, unless the text begins with white space or the line before does.
 fn refolded(text: &str) -> String {
     let doubles = !text.trim_start_matches('\n').starts_with([' ', '\t']);
-    if !text.contains('\n') || !analyze(text, true).block {
+    if !text.contains('\n') || !analyze(text, Writer::Kyaml).block {
         return text.into();
     }
     let lines: Vec<&str> = text.split('\n').collect();

@@ -30,7 +30,7 @@ mod text;
 mod timestamp;
 mod write;
 
-pub use canonical::{write_canonical, write_canonical_documents};
+pub use canonical::{print_documents, write_canonical, write_canonical_documents};
 pub use collections::{Entry, Map, Seq};
 pub use json::JsonError;
 pub use node::{Comments, Link, Node, Pos, Style, Typing, Value};

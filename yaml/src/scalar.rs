@@ -7,7 +7,7 @@
 use smol_str::SmolStr;
 
 use crate::node::Style;
-use crate::style::analyze;
+use crate::style::{Writer, analyze};
 use crate::timestamp;
 
 /// A scalar's text as written (after unquoting) and what it means. All nulls are equal; other scalars are if text and
@@ -186,7 +186,7 @@ impl Scalar {
     pub fn barest_style(&self) -> Style {
         match self.natural_style() {
             Style::Plain => {
-                let analysis = analyze(&self.text, true);
+                let analysis = analyze(&self.text, Writer::Kyaml);
                 match (analysis.plain, analysis.single_quoted) {
                     (true, _) => Style::Plain,
                     (false, true) => Style::SingleQuoted,

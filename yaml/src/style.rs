@@ -13,6 +13,18 @@ pub(crate) enum Place {
     FlowKey,
 }
 
+/// For whom a text is written, and as what writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// go-yaml v3: tabs rule out plain and single-quoted scalars.
+    Kyaml,
+    /// go-yaml v2: tabs rule out blocks too.
+    Canonical,
+    /// go-yaml v2 to the letter: characters that are line breaks to YAML 1.1 only are written as they are, with
+    /// indentation after them. YAML 1.2 reads that as other text.
+    Print,
+}
+
 /// What styles a text can be written in.
 pub(crate) struct Analysis {
     multiline: bool,
@@ -45,7 +57,7 @@ pub(crate) fn choose(text: &str, wanted: Style, place: Place, analysis: &Analysi
     style
 }
 
-pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
+pub(crate) fn analyze(text: &str, writer: Writer) -> Analysis {
     if text.is_empty() {
         return Analysis {
             multiline: false,
@@ -55,7 +67,7 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
             block: false,
         };
     }
-    if text.contains(OLD_BREAKS) && !tabs_in_blocks {
+    if writer == Writer::Print && text.contains(OLD_BREAKS) {
         return analyze_old_breaks(text);
     }
     let bytes = text.as_bytes();
@@ -103,7 +115,7 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
         // Where others read the text, line breaks of YAML 1.1 only are escaped, which means the same to everybody.
         special |= text.chars().any(|c| !is_printable(c) || OLD_BREAKS.contains(&c));
     }
-    if !tabs_in_blocks && tabs {
+    if writer != Writer::Kyaml && tabs {
         special = true;
     }
     let ends_bare = |s: &str| s.starts_with([' ', '\n']) || s.ends_with([' ', '\n']);
@@ -121,7 +133,7 @@ pub(crate) fn analyze(text: &str, tabs_in_blocks: bool) -> Analysis {
 /// line (U+0085) is not written as it is.
 fn analyze_old_breaks(text: &str) -> Analysis {
     let special = text.contains('\u{85}');
-    let analysis = analyze(&text.replace(OLD_BREAKS, "\n"), false);
+    let analysis = analyze(&text.replace(OLD_BREAKS, "\n"), Writer::Canonical);
     let (single_quoted, block) = (analysis.single_quoted && !special, analysis.block && !special);
     Analysis { single_quoted, block, ..analysis }
 }

@@ -4,7 +4,7 @@ use crate::collections::Entry;
 use crate::emit::Emitter;
 use crate::node::{Comments, Node, Style, Value};
 use crate::scalar::{self, Kind, Scalar};
-use crate::style::{Place, is_simple_key};
+use crate::style::{self, Place, is_simple_key};
 
 /// The text as kyaml writes it, with a line break at the end: keys in their order, styles and comments kept where
 /// the content allows, two spaces for mappings, none for sequences in mappings, lines never folded.
@@ -14,7 +14,7 @@ pub fn write(node: &Node) -> String {
 
 /// As [`write()`], documents separated by `---`.
 pub fn write_documents(nodes: &[Node]) -> String {
-    let mut writer = Writer { emitter: Emitter::new(usize::MAX, true) };
+    let mut writer = Writer { emitter: Emitter::new(usize::MAX, style::Writer::Kyaml) };
     for (i, node) in nodes.iter().enumerate() {
         if i > 0 {
             writer.emitter.raw("---");

@@ -15,8 +15,7 @@ fn nobody_writes_the_fields_of_the_wire() {
     let apps = |more: &str| ("clusters/x/apps.yaml", unit("apps", FLEET, &format!("  path: apps\n{more}")));
     let plain = |text: &str| ("apps/m.yaml", text.to_owned());
     let kustomization = |text: &str| ("apps/kustomization.yaml", format!("resources: [m.yaml]\n{text}"));
-    let patch =
-        "{target: {kind: ConfigMap}, patch: '[{op: add, path: /flotilla.dev~1template, value: {text: a}}]'}";
+    let patch = "{target: {kind: ConfigMap}, patch: '[{\"op\": \"add\", \"path\": \"/flotilla.dev~1template\", \"value\": {\"text\": \"a\"}}]'}";
     for (what, files) in [
         ("manifest", vec![apps(""), plain(FORGED)]),
         ("another field of ours", vec![apps(""), plain(&FORGED.replace("/template", "/of-the-future"))]),

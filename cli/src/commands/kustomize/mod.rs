@@ -158,13 +158,11 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
         terminal.warn(notice);
     }
     let text = |documents: &Output| -> Result<String, Error> {
-        let text = match args.origins {
-            None => documents.to_yaml(),
-            Some(form) => origins::text(documents, form, &place),
-        };
-        text.map_err(|error| {
-            Error::new(Code::Input, format!("cannot write what {} builds to", args.folder)).because(error)
-        })
+        let failed = || Error::new(Code::Input, format!("cannot write what {} builds to", args.folder));
+        match args.origins {
+            None => documents.to_yaml().map_err(|error| failed().because(error)),
+            Some(form) => origins::text(documents, form, &place).map_err(|error| failed().because(error)),
+        }
     };
     match &args.output {
         None => terminal.print(&text(&built)?)?,
