@@ -118,7 +118,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     };
     let serving = serve::start(&args.data.data, args.options(), tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;
-    let clone = args.data.data.join("repo");
+    let clone = args.data.data.join(flotilla_hub::store::backup::REPO_FOLDER);
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
     let helm = Program::new(&args.helm, Limits::default());

@@ -71,7 +71,11 @@ impl Hub {
     ) -> Arc<Self> {
         let changes = Arc::new(Changes::default());
         let vault = Arc::new(vault);
-        let sources = Library::new(data.join("sources"), settings.sources.clone(), Some(vault.clone()));
+        let sources = Library::new(
+            data.join(crate::store::backup::SOURCES_FOLDER),
+            settings.sources.clone(),
+            Some(vault.clone()),
+        );
         Arc::new(Self {
             records,
             authority,

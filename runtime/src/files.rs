@@ -85,14 +85,41 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a folder, and those above it, that only the owner may enter, and removes temporary files that a
-/// crash left in it. Only for folders with one process as owner. Blocking.
+/// crash left in it. One that is there already, and what is directly in it, is closed to others. Only for folders with one
+/// process as owner. Blocking.
+///
+/// # Errors
+/// Also where it is open to others and cannot be closed, as it belongs to another user.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make folder", path))?;
+    // First, so that nobody can put anything in the place of what is looked at next.
+    close_to_others(path)?;
     for entry in list(path)? {
         if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
             remove(&entry)?;
+        } else {
+            close_to_others(&entry)?;
         }
     }
+    Ok(())
+}
+
+/// Takes from a file or folder what its group and others may do with it. Links stay as they are.
+fn close_to_others(path: &Path) -> Result<(), FileError> {
+    let about = fs::symlink_metadata(path).map_err(FileError::of("look at", path))?;
+    let mode = about.permissions().mode() & 0o7777;
+    if about.is_symlink() || mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700));
+    closed.map_err(|source| {
+        let reason = format!(
+            "it is open to other users (mode {mode:04o}) and cannot be closed to them ({source}): chmod it to 0700, or \
+             name a folder in it that this program makes for itself"
+        );
+        FileError::of("keep private", path)(io::Error::new(source.kind(), reason))
+    })?;
+    tracing::warn!("{} was open to other users (mode {mode:04o}); it is closed to them now", path.display());
     Ok(())
 }
 
@@ -163,6 +190,26 @@ mod tests {
         fs::write(state.join("kept"), "whole")?;
         private_folder(&state)?;
         assert_eq!(list(&state)?, [state.join("kept")]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_was_made_by_hand_is_closed_with_what_is_in_it() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (data, outside) = (folder.path().join("data"), folder.path().join("outside"));
+        fs::create_dir_all(data.join("sources"))?;
+        fs::write(data.join("store"), "secret")?;
+        fs::write(&outside, "not ours")?;
+        std::os::unix::fs::symlink(&outside, data.join("link"))?;
+        let mode = |path: &Path| fs::metadata(path).map(|about| about.permissions().mode() & 0o7777);
+        for (path, open) in [(&data, 0o2777), (&data.join("sources"), 0o755), (&data.join("store"), 0o644)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(open))?;
+        }
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o644))?;
+        private_folder(&data)?;
+        assert_eq!(mode(&data)? & 0o777, 0o700);
+        assert_eq!((mode(&data.join("sources"))?, mode(&data.join("store"))?), (0o700, 0o600));
+        assert_eq!(mode(&outside)?, 0o644, "what a link leads to is not ours");
         Ok(())
     }
 }

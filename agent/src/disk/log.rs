@@ -1,7 +1,7 @@
 //! An append-only file of values by key. The index is in memory, the values stay on disk.
 //!
 //! ```text
-//! "flotilla KIND 1\n" | record | record | …
+//! "flotilla KIND VERSION\n" | record | record | …
 //! record: check of head and key (8) | check of value (8) | value length (4) | key length (2) | removed (2) | key | value
 //! ```
 //!
@@ -73,10 +73,10 @@ pub(super) struct Log<K> {
 }
 
 impl<K: Key> Log<K> {
-    /// Opens the log of a kind, or makes it. Never fails: what cannot be read or written is told in the
+    /// Opens the log of a kind (with its version: `bodies 2`), or makes it. Never fails: what cannot be read or written is told in the
     /// second value, and the log then holds what could be read.
     pub(super) fn open(path: PathBuf, kind: &str) -> (Self, Option<String>) {
-        let header = format!("flotilla {kind} 1\n");
+        let header = header_of(kind);
         let mut log =
             Self { path, header, file: None, unread: false, end: 0, index: HashMap::new(), live: 0 };
         let problem = log.load().unwrap_or_else(|e| {
@@ -319,6 +319,21 @@ impl<K: Key> Log<K> {
         fs::create_dir(&self.path).unwrap();
         self.file = Some(File::open(&path).unwrap());
     }
+}
+
+fn header_of(kind: &str) -> String {
+    format!("flotilla {kind}\n")
+}
+
+/// Whether there is a log of this kind and version.
+pub(super) fn is_of_kind(path: &Path, kind: &str) -> io::Result<bool> {
+    let header = header_of(kind);
+    let mut found = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?.take(header.len() as u64).read_to_end(&mut found)?,
+    };
+    Ok(found == header.as_bytes())
 }
 
 fn record_of(key: &[u8], value: &[u8], removed: bool) -> Vec<u8> {

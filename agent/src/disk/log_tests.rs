@@ -3,7 +3,7 @@ use super::*;
 type Strings = Log<String>;
 
 fn open(folder: &Path) -> (Strings, Option<String>) {
-    Log::open(folder.join("log"), "test")
+    Log::open(folder.join("log"), "test 1")
 }
 
 fn put(log: &mut Strings, key: &str, value: &str) {

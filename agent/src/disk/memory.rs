@@ -20,7 +20,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     pub(super) fn open(path: &Path, problems: Problems) -> Self {
-        let (log, problem) = Log::open(path.to_owned(), "memory");
+        let (log, problem) = Log::open(path.to_owned(), "memory 1");
         if let Some(problem) = problem {
             problems.set(SUBJECT, problem);
         }

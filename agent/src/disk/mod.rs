@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! STATE/key.pem sealing.key   its keys                      STATE/desired  what should run
-//!      /enrolment.json heard  what the hub gave and when    STATE/bodies   the objects' contents
+//!      /enrolment.json heard  what the hub gave and when    STATE/bodies   the objects' contents, sealed by bodies.key
 //!      /removed               everything was removed        STATE/memory   what was applied
 //! ```
 //!
@@ -15,6 +15,7 @@ mod identity;
 mod log;
 mod memory;
 mod removal;
+mod seal;
 
 pub use bodies::{BodyStore, NoRoom};
 pub use identity::{Enrolment, IdentityError, IdentityFiles};

@@ -16,7 +16,7 @@ use flotilla_proto::{MAX_MESSAGE, v1};
 use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::chain;
 use flotilla_runtime::tls::{
-    ALPN_H2, AgentKey, ClientTls, Clock, HubAddress, Identity, TlsError, Trust, TrustBundle,
+    ALPN_H2, AgentKey, ClientTls, Clock, HubAddress, Identity, TlsError, Trust, TrustBundle, build_time,
 };
 use tokio::sync::{Notify, watch};
 
@@ -185,6 +185,32 @@ fn hear(clock: &Clock, seconds: i64) {
     }
 }
 
+/// What a moment that is on the disk is held against. A hub whose clock was wrong for an hour would lock its agents out for
+/// as long as it was ahead otherwise: with that time every certificate has ended, the hub's as well.
+struct KnownTimes {
+    system: SystemTime,
+    built: SystemTime,
+    certificate_ends: SystemTime,
+}
+
+impl KnownTimes {
+    /// A hub is heard while its certificates are good, but for what a stream lasts beyond.
+    const BEYOND_CERTIFICATE: Duration = Duration::from_secs(2 * 24 * 3600);
+    /// A clock that runs at all is not further behind than this.
+    const BEHIND: Duration = Duration::from_secs(365 * 24 * 3600);
+    /// Where there is no clock: no build is used longer.
+    const SINCE_BUILD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+    fn may_be(&self, heard: SystemTime) -> bool {
+        let latest = if self.system < self.built {
+            self.built + Self::SINCE_BUILD
+        } else {
+            self.system + Self::BEHIND
+        };
+        heard <= latest && heard <= self.certificate_ends + Self::BEYOND_CERTIFICATE
+    }
+}
+
 impl Credentials {
     /// Of an enrolment on disk.
     pub fn new(
@@ -194,11 +220,23 @@ impl Credentials {
         problems: Problems,
     ) -> Result<Self, CredentialsError> {
         let key = files.key()?;
-        let heard = files.heard().unwrap_or(0);
-        if let Some(moment) = moment(heard) {
-            clock.recall(moment);
-        }
         let identity = Identity::from_pem(&enrolment.certificate, &key)?;
+        let mut heard = files.heard().unwrap_or(0);
+        if let Some(moment) = moment(heard) {
+            let known = KnownTimes {
+                system: SystemTime::now(),
+                built: build_time(),
+                certificate_ends: identity.info().not_after,
+            };
+            if known.may_be(moment) {
+                clock.recall(moment);
+            } else {
+                tracing::warn!(
+                    "the hub once said a time far in the future ({heard} s since 1970); it is not gone by any more"
+                );
+                heard = 0;
+            }
+        }
         let trust = Trust::Bundle(enrolment.bundle.clone());
         let tls = ClientTls::new(trust.clone(), Some(&identity), &[ALPN_H2], clock.clone())?;
         let anonymous = ClientTls::new(trust, None, &[ALPN_H2], clock.clone())?;
@@ -365,5 +403,28 @@ impl Credentials {
         }
         current.enrolment = enrolment;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_far_in_the_future_is_not_believed_for_ever() {
+        let day = |day: u64| UNIX_EPOCH + Duration::from_secs(day * 86_400);
+        let (built, now) = (day(20_000), day(20_400));
+        for (what, system, certificate_ends, heard, believed) in [
+            ("everyday", now, day(20_401), day(20_400), true),
+            ("away for months, and the clock is right", now, day(20_200), day(20_199), true),
+            ("no clock", day(0), day(20_401), day(20_400), true),
+            ("a clock that is a month behind", day(20_370), day(20_401), day(20_400), true),
+            ("the hub was years ahead", now, day(20_401), day(30_000), false),
+            ("the hub was a week ahead, and renewed nothing", now, day(20_401), day(20_408), false),
+            ("the hub was decades ahead and renewed, no clock", day(0), day(40_001), day(40_000), false),
+            ("the hub was years ahead and renewed", now, day(22_001), day(22_000), false),
+        ] {
+            assert_eq!(KnownTimes { system, built, certificate_ends }.may_be(heard), believed, "{what}");
+        }
     }
 }

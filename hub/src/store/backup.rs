@@ -26,6 +26,10 @@ use super::{DiskStore, FIRST_TOKEN_CLAIM, Outcome, RestoreRecord, Store, StoreEr
 pub const CA_FOLDER: &str = "ca";
 /// Folder of the store in the data folder.
 pub const STORE_FOLDER: &str = "store";
+/// What was fetched; not in backups.
+pub const SOURCES_FOLDER: &str = "sources";
+/// The clone of the fleet repo; not in backups.
+pub const REPO_FOLDER: &str = "repo";
 /// No line is longer: the largest record is the list of a cluster's units.
 const MAX_LINE: u64 = 256 << 20;
 
