@@ -19,9 +19,13 @@ use serde_json::{Value, json};
 
 use crate::envsubst::{self, is_variable_name};
 use crate::object::{InvalidObject, Object, ObjectRef};
+use crate::work::Work;
 
 /// The field of a template's body that holds it. Agents before 0.2 know a template by it alone.
 pub const FIELD: &str = "flotilla.dev/template";
+
+/// Nodes of a document after substitution: an agent has little memory for it.
+const NODES: usize = 500_000;
 
 /// What values are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,18 +152,29 @@ impl Variables {
     /// # Errors
     /// Where the text cannot be substituted, or is no document afterwards.
     pub fn substitute(&self, text: &str) -> Result<Node, TemplateError> {
+        self.substitute_within(text, &mut Work::new(envsubst::WORK))
+    }
+
+    /// As [`substitute`](Self::substitute), for several documents that may cost `work` together.
+    ///
+    /// # Errors
+    /// See [`substitute`](Self::substitute).
+    pub fn substitute_within(&self, text: &str, work: &mut Work) -> Result<Node, TemplateError> {
         let substitutes = self.substitutes();
         let text = if substitutes {
             let value = |name: &str| match self.lookup(name) {
                 Known::Value(value) => Some(value),
                 Known::Perhaps(_) | Known::NotSet => None,
             };
-            envsubst::Template::parse(text)?.expand(&value)?
+            envsubst::Template::parse(text)?.expand_within(&value, work)?
         } else {
             text.to_owned()
         };
         let unread = |message: String| TemplateError::NoDocument(message);
-        let mut documents = flotilla_yaml::parse(&text).map_err(|error| unread(error.message))?;
+        let mut options = flotilla_yaml::Options::default();
+        options.limits.nodes = NODES;
+        let documents = flotilla_yaml::parse_with(&text, &options);
+        let mut documents = documents.map_err(|error| unread(error.message))?;
         match documents.pop() {
             Some(mut document) if documents.is_empty() => {
                 if substitutes {

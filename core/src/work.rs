@@ -15,6 +15,17 @@ impl Work {
         Self { left: steps }
     }
 
+    /// A part of it.
+    #[must_use]
+    pub fn at_most(self, steps: u64) -> Self {
+        Self { left: self.left.min(steps) }
+    }
+
+    /// Takes what of a part was spent.
+    pub fn pay(&mut self, before: Self, after: Self) {
+        self.left = self.left.saturating_sub(before.left.saturating_sub(after.left));
+    }
+
     /// Takes steps before they are made.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::budget::BudgetArgs;
 use clap::{Args, Parser, Subcommand};
 use flotilla_core::source::SourceId;
 use flotilla_hub::serve::Options;
@@ -163,6 +164,8 @@ pub(crate) struct RunArgs {
     /// Folder of mounted secrets for sources: [cluster.NAME/]NAMESPACE/NAME/KEY
     #[arg(long, env = "FLOTILLA_SECRETS", value_name = "DIR")]
     secrets: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
 }
 
 fn tree_path(text: &str) -> Result<TreePath, PathError> {
@@ -215,6 +218,7 @@ impl RunArgs {
                 sources: SourceSettings {
                     policy: SourcePolicy {
                         mirrors: Mirrors::new(self.mirror.clone()),
+                        limits: self.budget.sources(),
                         ..SourcePolicy::new(Reach::Public(self.allow_source.clone()))
                     },
                     allow_unverified: self.allow_unverified.clone(),

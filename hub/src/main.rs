@@ -1,6 +1,7 @@
 //! The hub's binary.
 
 mod args;
+mod budget;
 mod local;
 
 use std::process::ExitCode;
@@ -136,7 +137,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     tasks.spawn("helm", Policy::ESSENTIAL, helm_loop);
     let sources = hub.sources.clone();
     let worker = Worker::new(config, repo, releases, sources, hub.board.clone(), hub.records.clone());
-    let worker = worker.with_metrics(hub.metrics.clone());
+    let worker = worker.with_metrics(hub.metrics.clone()).with_budget(args.budget.budget());
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());

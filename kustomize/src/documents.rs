@@ -61,9 +61,15 @@ fn parts(text: &str, source: u32) -> Res<Vec<(&str, u32)>> {
 /// Reads the first document of a text; null where there is none.
 pub(crate) fn first(cx: &mut Context, text: &str, options: &Options) -> Res<Node> {
     let mut options = *options;
-    options.limits.nodes = options.limits.nodes.min(cx.work.nodes_left());
-    let first = flotilla_yaml::parse_first(text, &options).map_err(|e| explained(e, options.source))?;
-    let at_file = Pos { source: options.source, ..Pos::default() };
+    let (left, at_file) = (cx.work.nodes_left(), Pos { source: options.source, ..Pos::default() });
+    let is_short = left < options.limits.nodes;
+    options.limits.nodes = options.limits.nodes.min(left);
+    let first = flotilla_yaml::parse_first(text, &options).map_err(|e| {
+        if is_short && e.message.ends_with("nodes that are read") {
+            return cx.work.spent().at(at_file);
+        }
+        explained(e, options.source)
+    })?;
     cx.work.spend_read(std::slice::from_ref(&first.document)).map_err(|e| e.at(at_file))?;
     if let Some(rest) = first.rest {
         let place = cx.place(Pos { source: options.source, ..rest });

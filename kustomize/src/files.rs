@@ -47,7 +47,10 @@ impl TreePath {
 
     /// Reads a path relative to the root that cannot lead out of it: `..` at the root stays there, as where Flux joins
     /// `spec.path` with the folder of an artifact.
-    pub fn clamped(path: &str) -> Self {
+    ///
+    /// # Errors
+    /// Where it is too deep or too long.
+    pub fn clamped(path: &str) -> Result<Self, PathError> {
         let mut parts: Vec<&str> = Vec::new();
         for part in path.split('/') {
             match part {
@@ -56,7 +59,16 @@ impl TreePath {
                 part => parts.push(part),
             }
         }
-        Self(parts.join("/"))
+        Self::of(&parts)
+    }
+
+    fn of(parts: &[&str]) -> Result<Self, PathError> {
+        let bytes: usize = parts.iter().map(|part| part.len() + 1).sum();
+        if parts.len() > MAX_DEPTH || bytes > MAX_PATH {
+            let start: String = parts.join("/").chars().take(40).collect();
+            return Err(PathError::TooDeep(start));
+        }
+        Ok(Self(parts.join("/")))
     }
 
     /// Resolves `path` against this folder, lexically.
@@ -74,12 +86,7 @@ impl TreePath {
                 part => parts.push(part),
             }
         }
-        let bytes: usize = parts.iter().map(|part| part.len() + 1).sum();
-        if parts.len() > MAX_DEPTH || bytes > MAX_PATH {
-            let start: String = parts.join("/").chars().take(40).collect();
-            return Err(PathError::TooDeep(start));
-        }
-        Ok(Self(parts.join("/")))
+        Self::of(&parts)
     }
 
     /// The path of something in the tree that has this as its root. Not bounded, as both parts are.
@@ -315,6 +322,7 @@ mod tests {
         assert!(matches!(deep(100_000), Err(PathError::TooDeep(start)) if start.len() == 40));
         assert!(TreePath::from_root(&"x".repeat(MAX_PATH)).is_err());
         assert_eq!(deep(60).unwrap().below(&deep(60).unwrap()).as_str().split('/').count(), 120);
+        assert!(TreePath::clamped(&"x/".repeat(65)).is_err() && TreePath::clamped(&"../".repeat(65)).is_ok());
         // What is left of it counts.
         assert_eq!(base.join(&"x/../".repeat(1000)).unwrap(), base);
         assert!(TreePath::from_root("apps/web/x").unwrap().is_within(&base));

@@ -67,12 +67,14 @@ impl Work {
                 self.left.set(left);
                 Ok(())
             }
-            None => {
-                fail!("the build takes more than {} steps of work", self.limits.steps).map_err(|e: Fail| {
-                    e.hint("make several smaller units of it, or apply less to fewer objects at a time")
-                })
-            }
+            None => Err(self.spent()),
         }
+    }
+
+    /// What is said where nothing is left.
+    pub(crate) fn spent(&self) -> Fail {
+        Fail::new(format!("the build takes more than {} steps of work", self.limits.steps))
+            .hint("make several smaller units of it, or apply less to fewer objects at a time")
     }
 
     /// Takes what `each` costs, so many times.

@@ -10,6 +10,7 @@ use flotilla_core::unit::UnitManifest;
 use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
+use crate::budget::Budget;
 use crate::cache::RenderCache;
 use crate::content::Content;
 use crate::fleet::ClusterDefinition;
@@ -74,6 +75,7 @@ pub struct Inputs<'a> {
     /// The folder of clusters in it.
     pub clusters: &'a TreePath,
     pub cache: &'a RenderCache,
+    pub budget: Budget,
     /// All other sources, as this cluster may see them.
     pub sources: &'a dyn Sources,
     /// Manifests that helm has given.
@@ -99,6 +101,7 @@ impl<'a> Inputs<'a> {
             fleet,
             clusters,
             cache,
+            budget: Budget::default(),
             sources,
             renders: &NothingRendered,
             kube_version: None,

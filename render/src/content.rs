@@ -7,11 +7,13 @@ use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::template::{Metadata, ValuesKind, Variables};
 use flotilla_core::unit::DriftMode;
+use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
 use flotilla_yaml::{Node, Schema};
 
+use crate::budget::{Budget, Weight};
 use crate::cache::{Outcome, Reads, RenderCache};
 use crate::field::Places;
 use crate::flux::components::{Component, Controller};
@@ -82,6 +84,7 @@ pub struct Content {
     /// Where each object was written: file and line, beside `objects`.
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,
+    pub weight: Weight,
 }
 
 impl Content {
@@ -107,8 +110,11 @@ pub(crate) struct Recipe<'a> {
     pub(crate) sources: &'a dyn Sources,
     /// The unit's, in seconds.
     pub(crate) interval: u32,
+    pub(crate) budget: Budget,
 }
 
+/// What substitution may cost in all documents of a unit, in characters written and compared.
+const SUBSTITUTION: u64 = 16 * flotilla_core::envsubst::WORK;
 /// Remote bases that name remote bases, and so on; and how many of them.
 const ROUNDS: usize = 32;
 const MOST_REMOTES: usize = 1000;
@@ -160,7 +166,8 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let prefix = prefix(recipe.source);
     let built = cache.built(key, reads, |files| {
         let output = build(files, recipe, &overlay)?;
-        let built = output.and_then(|output| Built::new(&output, &prefix).map_err(|problem| vec![problem]));
+        let built = output
+            .and_then(|output| Built::new(&output, &prefix, &recipe.budget).map_err(|problem| vec![problem]));
         Ok(built.map(Into::into).map_err(Into::into))
     })?;
     let built = match built {
@@ -172,11 +179,20 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     Ok(cache.substituted(request, || {
         let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
         let mut sorter = Sorter::new(Places { sources: &[], prefix: &prefix }, clusters);
+        sorter.budget = Some(recipe.budget);
         sorter.content.notices.extend(built.notices().cloned());
+        let mut work = Work::new(SUBSTITUTION);
         for document in built.documents() {
-            match document.substitute(variables, &metadata) {
+            if sorter.is_exceeded {
+                break;
+            }
+            match document.substitute(variables, &metadata, &mut work) {
                 Ok(Done::Document(node)) => sorter.document(&node, document.at.clone()),
-                Ok(Done::Template(object)) => sorter.object(object, document.at.clone()),
+                Ok(Done::Template(object)) => {
+                    if sorter.has_room(&object, &document.at) {
+                        sorter.object(object, document.at.clone());
+                    }
+                }
                 Err(problem) => sorter.problems.push(problem),
             }
         }
@@ -195,9 +211,10 @@ fn build(
         Some(_) => return failed(recipe.problem("is a file; spec.path names a folder")),
         None => return failed(recipe.problem("there is no such folder in the source")),
     }
-    let mut answers = Answers::new();
+    let (mut answers, limits) = (Answers::new(), recipe.budget.of_build());
     for _ in 0..ROUNDS {
-        let needs = match flotilla_kustomize::build_flux(files, recipe.path, overlay, &answers) {
+        let needs = match flotilla_kustomize::build_flux_within(files, recipe.path, overlay, &answers, limits)
+        {
             Ok(output) => return Ok(Ok(output)),
             Err(BuildError::Failed(error)) => return failed(recipe.failed(&error)),
             Err(BuildError::Needs(needs)) => needs,
@@ -235,10 +252,14 @@ fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
     let prefix = prefix(recipe.source);
     let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
     let mut sorter = Sorter::new(Places { sources: &output.sources, prefix: &prefix }, clusters);
+    sorter.budget = Some(recipe.budget);
     sorter.schema = Schema::Kustomize;
     let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
     sorter.content.notices.extend(output.notices.iter().map(notice));
     for document in &output.documents {
+        if sorter.is_exceeded {
+            break;
+        }
         let at = (sorter.places.file(document.origin.file.as_ref()), document.origin.line);
         sorter.document(&document.node, at);
     }
@@ -254,6 +275,10 @@ pub(crate) struct Sorter<'a> {
     problems: Vec<Problem>,
     /// Objects of Flux's own installation.
     left_out: usize,
+    /// What there may be, where that is looked at while it is made.
+    budget: Option<Budget>,
+    /// There is more than that: what comes further is not looked at.
+    is_exceeded: bool,
     /// How scalars are read: as kustomize does where a document comes straight from its build.
     pub(crate) schema: Schema,
 }
@@ -266,6 +291,8 @@ impl<'a> Sorter<'a> {
             content: Content::default(),
             problems: Vec::new(),
             left_out: 0,
+            budget: None,
+            is_exceeded: false,
             schema: Schema::Kubernetes,
         }
     }
@@ -279,6 +306,18 @@ impl<'a> Sorter<'a> {
             self.content.notices.push(Problem::error("", 0, message).as_notice());
         }
         if self.problems.is_empty() { Ok(self.content) } else { Err(self.problems) }
+    }
+
+    /// Counts an object; says whether there is still room for it.
+    fn has_room(&mut self, object: &Object, at: &(String, u32)) -> bool {
+        let weight = &mut self.content.weight;
+        weight.add(object.body().len());
+        let checked = self.budget.as_ref().map_or(Ok(()), |budget| weight.check(budget));
+        if let Err(message) = checked {
+            self.problems.push(Problem::error(at.0.clone(), at.1, message));
+            self.is_exceeded = true;
+        }
+        !self.is_exceeded
     }
 
     fn object(&mut self, object: Object, at: (String, u32)) {
@@ -297,6 +336,9 @@ impl<'a> Sorter<'a> {
             Ok(object) => object,
             Err(problem) => return self.problems.push(problem),
         };
+        if !self.has_room(&object, &at) {
+            return;
+        }
         let ObjectRef { id, version } = object.reference();
         let role = flux::role(&id.group, &id.kind);
         // Left to the cluster it would be refused there, and what it was meant to define would be gone from here.

@@ -4,10 +4,12 @@
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Metadata, ObjectTemplate, ValuesRef, Variables};
+use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
 use flotilla_kustomize::Output;
 use flotilla_yaml::Node;
 
+use crate::budget::{Budget, Weight};
 use crate::field::Places;
 use crate::flux::{self, Role};
 
@@ -39,7 +41,8 @@ pub(crate) enum Done {
 }
 
 impl Built {
-    pub(crate) fn new(output: &Output, prefix: &str) -> Result<Self, Problem> {
+    pub(crate) fn new(output: &Output, prefix: &str, budget: &Budget) -> Result<Self, Problem> {
+        let mut weight = Weight::default();
         let places = Places { sources: &output.sources, prefix };
         let mut documents = Vec::with_capacity(output.documents.len());
         for document in &output.documents {
@@ -49,6 +52,8 @@ impl Built {
                     crate::field::Wrong { pos: error.pos, field: String::new(), message: error.message };
                 places.problem(wrong, &at)
             })?;
+            weight.add(text.len());
+            weight.check(budget).map_err(|message| Problem::error(at.0.clone(), at.1, message))?;
             let opted_out = ["labels", "annotations"].iter().any(|field| {
                 document.node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled")
             });
@@ -79,13 +84,19 @@ impl BuiltDocument {
         Problem::error(self.at.0.clone(), self.at.1, format!("post build: {message}"))
     }
 
-    pub(crate) fn substitute(&self, variables: &Variables, metadata: &Metadata) -> Result<Done, Problem> {
+    /// What it costs is taken from `work`.
+    pub(crate) fn substitute(
+        &self,
+        variables: &Variables,
+        metadata: &Metadata,
+        work: &mut Work,
+    ) -> Result<Done, Problem> {
         let nothing = Variables::default();
         let variables = if self.opted_out { &nothing } else { variables };
         if let Some((name, place)) = self.unknown(&self.text, variables)? {
             return self.template(name, place, variables, metadata).map(Done::Template);
         }
-        let mut node = variables.substitute(&self.text).map_err(|error| self.problem(error))?;
+        let mut node = variables.substitute_within(&self.text, work).map_err(|error| self.problem(error))?;
         if !metadata.is_empty() {
             let mut value = node.to_json().map_err(|error| self.problem(error.message))?;
             metadata.set(&mut value);

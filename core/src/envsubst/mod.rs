@@ -102,11 +102,23 @@ impl Template {
         self.expand_within(value, &mut Work::new(WORK))
     }
 
-    /// As [`expand`](Self::expand), for several texts that may cost `work` together.
+    /// As [`expand`](Self::expand), for several texts that may cost `shared` together, and [`WORK`] each.
     ///
     /// # Errors
     /// See [`expand`](Self::expand).
     pub fn expand_within<'v>(
+        &self,
+        value: &dyn Fn(&str) -> Option<&'v str>,
+        shared: &mut Work,
+    ) -> Result<String, Error> {
+        let mut work = shared.at_most(WORK);
+        let before = work;
+        let result = self.expand_with(value, &mut work);
+        shared.pay(before, work);
+        result
+    }
+
+    fn expand_with<'v>(
         &self,
         value: &dyn Fn(&str) -> Option<&'v str>,
         work: &mut Work,

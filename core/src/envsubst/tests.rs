@@ -206,6 +206,19 @@ fn what_costs_too_much_is_refused() {
     assert_eq!(Template::parse(&plain).unwrap().expand(&|_| None), Ok(plain));
 }
 
+#[test]
+fn texts_share_what_they_may_cost() {
+    let template = Template::parse("${a//x/yy}").unwrap();
+    let value = "x".repeat(100);
+    let mut shared = Work::new(1010);
+    let mut expand = || template.expand_within(&|_| Some(value.as_str()), &mut shared);
+    // The arguments and the value are read, 200 bytes are put in its place, and written.
+    assert_eq!(expand().map(|text| text.len()), Ok(200));
+    assert!(expand().is_ok());
+    assert_eq!(expand(), Err(Error::TooMuch("a".to_owned())));
+    assert_eq!(shared, Work::new(0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -54,7 +54,7 @@ pub fn project(
     }
     for (id, unit) in known {
         if !render.units.contains_key(id) {
-            let entry = match fate(render, known, suspended, id, known.len()) {
+            let entry = match fate(render, known, suspended, id, GENERATIONS) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
                 Fate::Stays(reason) => UnitEntry::Hold(reason),
             };
@@ -74,6 +74,9 @@ enum Fate {
     Goes { suspended: bool },
     Stays(String),
 }
+
+/// Parents above each other that are looked at. Units nest much less deep; what an agent reports may go on for ever.
+const GENERATIONS: usize = 64;
 
 /// What becomes of a unit that nothing defines any more. `steps` bounds the way up through parents that are
 /// themselves gone (what an agent reports could form a circle).
@@ -100,7 +103,7 @@ fn fate(
         return Fate::Stays(format!("{parent}, which defined it, does not render or is suspended"));
     }
     if steps == 0 {
-        return Fate::Stays("its parents form a circle".to_owned());
+        return Fate::Stays("its parents form a circle, or are too many".to_owned());
     }
     match fate(render, known, suspended, parent, steps - 1) {
         Fate::Goes { suspended } => Fate::Goes { suspended: suspended || was_suspended },

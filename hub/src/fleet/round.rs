@@ -11,8 +11,8 @@ use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_proto::api;
 use flotilla_render::helm::{Renders, TemplateRequest};
 use flotilla_render::{
-    Artifact, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, RenderCache, RenderedUnit, discover,
-    render_cluster, render_in_turns,
+    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Fleet, Inputs, RenderCache, RenderedUnit,
+    discover, render_cluster, render_in_turns,
 };
 use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, CommitId, GitRepo};
@@ -56,6 +56,7 @@ pub struct Worker {
     known_renders: OnceLock<Option<BTreeSet<Digest>>>,
     memory: HashMap<ClusterName, Remembered>,
     metrics: Metrics,
+    budget: Budget,
 }
 
 /// How often one round goes back to helm for one cluster: so many releases may come after each other.
@@ -117,6 +118,7 @@ impl Worker {
             known_renders: OnceLock::new(),
             memory,
             metrics: Metrics::default(),
+            budget: Budget::default(),
         }
     }
 
@@ -124,6 +126,12 @@ impl Worker {
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Renders within a budget.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     pub fn config(&self) -> &FleetConfig {
@@ -384,7 +392,8 @@ impl Worker {
         sources: &'a ClusterSources<'_>,
         renders: &'a dyn Renders,
     ) -> Inputs<'a> {
-        Inputs { renders, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
+        let budget = self.budget;
+        Inputs { renders, budget, ..Inputs::new(tree, &self.config.clusters, &self.cache, sources) }
     }
 
     /// Renders the commits at which units were last good, as far as they can still be read.

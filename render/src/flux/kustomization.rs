@@ -128,7 +128,10 @@ impl Reader {
     fn field(&mut self, name: &str, field: &Field<'_>) -> Result<(), Wrong> {
         let spec = &mut self.spec;
         match name {
-            "path" => self.path = TreePath::clamped(field.str()?),
+            "path" => {
+                self.path =
+                    TreePath::clamped(field.str()?).map_err(|error| field.wrong(error.to_string()))?;
+            }
             "prune" => spec.prune = field.bool()?,
             "wait" => spec.wait = field.bool()?,
             "force" => spec.force = field.bool()?,

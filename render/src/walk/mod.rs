@@ -2,6 +2,7 @@
 //! defines its source; what still waits when nothing else can go on names what is missing.
 
 pub(crate) mod authority;
+mod budget;
 mod order;
 mod release;
 mod sources;
@@ -30,6 +31,7 @@ use crate::helm::TemplateRequest;
 use crate::registry::{Lineage, Lookup, Reader, Registry};
 use crate::source::{Artifact, fleet_source};
 use crate::values::ConfigMaps;
+use budget::Spent;
 use variables::NoVariables;
 
 /// How deep units may nest.
@@ -81,6 +83,7 @@ struct Walk<'a> {
     reserved: Reserved,
     /// What should have been reserved: whoever may define everything defines it too, and came later.
     overruled: BTreeSet<UnitId>,
+    spent: Spent,
 }
 
 /// Names that whoever is bounded to some namespaces does not get, as somebody who is not bounded defines them: that one
@@ -129,6 +132,7 @@ fn walk_once<'a>(
         lockdown: Lockdown::default(),
         reserved,
         overruled: BTreeSet::new(),
+        spent: Spent::default(),
     };
     walk.root()?;
     walk.finish()?;
@@ -322,6 +326,7 @@ impl Walk<'_> {
             no_remote_bases: self.lockdown.no_remote_bases,
             sources: self.inputs.sources,
             interval: definition.spec.interval,
+            budget: self.inputs.budget,
         };
         content::render(self.inputs.cache, &recipe)
     }
@@ -348,6 +353,11 @@ impl Walk<'_> {
     }
 
     fn rendered(&mut self, pending: Pending, artifact: &Artifact, content: Arc<Content>) {
+        let account = self.account(&pending);
+        if let Err(message) = self.spent.content(&self.inputs.budget, account.as_ref(), content.weight) {
+            let problem = self.place(&pending.definition, message);
+            return self.held(pending, vec![problem]);
+        }
         let is_root = pending.definition.id.kind == UnitKind::Root;
         let flags = if is_root { self.lock(&content) } else { Vec::new() };
         let id = &pending.definition.id;
@@ -429,6 +439,7 @@ impl Walk<'_> {
         self.contents.push((id.clone(), content.clone()));
         let mut notices = self.registry.add(&id, &content, account.as_ref(), &definition.source, &authority);
         notices.extend(self.refuse_children(&id, &content));
+        let mut refused: Option<(Problem, usize)> = None;
         for (child, problems) in &content.broken_children {
             if self.may_define(child, &authority) {
                 self.overrule(child, &authority);
@@ -453,15 +464,27 @@ impl Walk<'_> {
                     vec![place(format!("units nest deeper than {DEPTH} levels"))],
                 );
             } else {
-                self.queue.push_back(Pending {
+                let pending = Pending {
                     definition: child.clone(),
                     parent: Some(id.clone()),
                     parent_account: account.clone(),
                     bound: authority.clone(),
                     depth: depth + 1,
                     values_final: false,
-                });
+                };
+                match self.spent.unit(&self.inputs.budget, self.account(&pending).as_ref()) {
+                    Ok(()) => self.queue.push_back(pending),
+                    Err(message) => {
+                        let problem = place(message);
+                        refused.get_or_insert_with(|| (problem.clone(), 0)).1 += 1;
+                        self.broken(&child.id, &id, &authority, vec![problem]);
+                    }
+                }
             }
+        }
+        if let Some((first, count)) = refused {
+            let message = format!("{count} of the units that it defines are held: {}", first.message);
+            notices.push(Problem { message, ..first }.as_notice());
         }
         self.units.get_mut(&id).expect("inserted above").problems.extend(notices);
     }
@@ -485,7 +508,12 @@ impl Walk<'_> {
                 && (child.id.namespace.as_str(), child.id.name.as_str()) == FLEET_UNIT)
     }
 
+    /// Notes a unit that is held because of its definition. Of too many of them nothing is noted: they are held all the
+    /// same, as their parent defines them.
     fn broken(&mut self, child: &UnitId, parent: &UnitId, authority: &Authority, problems: Vec<Problem>) {
+        if self.units.len() >= self.inputs.budget.cluster_units.saturating_mul(2) {
+            return;
+        }
         self.units.entry(child.clone()).or_insert_with(|| RenderedUnit {
             parent: Some(parent.clone()),
             source: fleet_source(),

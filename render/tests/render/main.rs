@@ -1,6 +1,7 @@
 //! The renderer seen from outside.
 
 mod boundary;
+mod budget;
 mod coverage;
 mod ends;
 mod fields;

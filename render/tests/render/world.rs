@@ -7,8 +7,8 @@ use flotilla_core::UnitId;
 use flotilla_core::source::{Source, SourceId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::{
-    Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Unavailable, discover,
-    render_cluster,
+    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Unavailable,
+    discover, render_cluster,
 };
 
 /// Answers by the name of the source, and notes who was asked for.
@@ -63,12 +63,14 @@ pub(crate) struct World {
     pub(crate) fetched: Fetched,
     pub(crate) cache: RenderCache,
     pub(crate) last_good: BTreeMap<UnitId, Arc<Content>>,
+    pub(crate) budget: Budget,
 }
 
 impl World {
     pub(crate) fn new(trees: &[(&'static str, Artifact)]) -> Self {
         let fetched = Fetched { trees: trees.iter().cloned().collect(), ..Fetched::default() };
-        Self { fetched, cache: RenderCache::new(), last_good: BTreeMap::new() }
+        let (last_good, budget) = (BTreeMap::new(), Budget::default());
+        Self { fetched, cache: RenderCache::new(), last_good, budget }
     }
 
     pub(crate) fn render(&self, files: &[(&str, String)]) -> ClusterRender {
@@ -87,7 +89,8 @@ impl World {
         let folder = ClusterDefinition::of_folder(name.parse().unwrap(), root);
         let cluster = found.clusters.get(&folder.name).unwrap_or(&folder).clone();
         let last_good = |id: &UnitId| self.last_good.get(id).cloned();
-        let inputs = Inputs::new(&fleet, &clusters, &self.cache, &self.fetched);
+        let budget = self.budget;
+        let inputs = Inputs { budget, ..Inputs::new(&fleet, &clusters, &self.cache, &self.fetched) };
         render_cluster(&Inputs { last_good: &last_good, kube_version: Some("v1.36.3"), ..inputs }, &cluster)
             .unwrap()
     }
