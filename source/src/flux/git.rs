@@ -167,8 +167,12 @@ impl GitSource {
         spec.reach = self.policy.reach.clone();
         spec.mirrors = self.policy.mirrors.clone();
         let limits = &self.policy.limits;
-        spec.limits =
-            GitLimits { file_bytes: limits.file_bytes, clone_bytes: limits.bytes, timeout: self.timeout };
+        spec.limits = GitLimits {
+            file_bytes: limits.file_bytes,
+            clone_bytes: limits.bytes,
+            timeout: self.timeout,
+            ..GitLimits::default()
+        };
         Ok(spec)
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_core::source::{HelmChart, HelmRepository, Scheme};
@@ -22,7 +22,9 @@ use crate::semver::{Range, loose};
 /// What registries call the layer that is a chart.
 const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 /// Bytes of an index.
-const INDEX_BYTES: u64 = 64 << 20;
+const INDEX_BYTES: u64 = 32 << 20;
+/// Read one after the other: while it is read, an index takes ten times its size and more.
+static ONE_INDEX: Mutex<()> = Mutex::new(());
 
 /// A repository's index by itself: whether it is there, and as what.
 pub(super) struct IndexSource {
@@ -57,7 +59,7 @@ impl IndexSource {
             }
             (Conditional::Body { bytes, etag }, _) => (bytes, etag.unwrap_or_default()),
         };
-        parse_index(&access, &bytes)?;
+        read_index(&access, &bytes, |_| ())?;
         let files: Arc<dyn Files> = Arc::new(MemoryFiles::default());
         let fetched = Fetched { files, revision: sha256(&bytes) };
         self.known = Some((etag, fetched.clone()));
@@ -119,8 +121,7 @@ impl ChartSource {
             }
             (Conditional::Body { bytes, etag }, _) => (bytes, etag.unwrap_or_default()),
         };
-        let index = parse_index(&access, &bytes)?;
-        let versions = versions(&index, &self.chart.chart);
+        let versions = read_index(&access, &bytes, |index| versions(index, &self.chart.chart))?;
         let names: Vec<&str> = versions.iter().map(|entry| entry.version.as_str()).collect();
         let version = self.choose(&names, &access.shown())?;
         let Some(entry) = versions.iter().find(|entry| entry.version == version) else {
@@ -300,11 +301,13 @@ struct Entry {
     digest: String,
 }
 
-fn parse_index(access: &Access, bytes: &[u8]) -> Result<Node, SourceError> {
+/// What somebody takes from an index. Nothing else of it stays.
+fn read_index<T>(access: &Access, bytes: &[u8], take: impl FnOnce(&Node) -> T) -> Result<T, SourceError> {
     let wrong = |reason: String| {
         SourceError::Wrong(format!("the index of {} cannot be read: {reason}", access.shown()))
     };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".into()))?;
+    let _one = ONE_INDEX.lock().unwrap_or_else(PoisonError::into_inner);
     let options = flotilla_yaml::Options { skip_comments: true, last_key_wins: true, ..Default::default() };
     let documents = flotilla_yaml::parse_with(text, &options)
         .map_err(|error| wrong(format!("line {}: {}", error.pos.line, error.message)))?;
@@ -312,7 +315,7 @@ fn parse_index(access: &Access, bytes: &[u8]) -> Result<Node, SourceError> {
     if index.at(&["entries"]).is_none_or(|entries| !entries.is_map()) {
         return Err(wrong("it has no entries; is this a Helm repository?".into()));
     }
-    Ok(index)
+    Ok(take(&index))
 }
 
 /// The versions of a chart that have an address.

@@ -38,7 +38,8 @@ pub(super) struct RemoteSource {
 impl RemoteSource {
     pub(super) fn open(dir: PathBuf, url: String, timeout: Duration, policy: &Policy) -> Self {
         let Policy { reach, mirrors, limits } = policy.clone();
-        let git = GitLimits { file_bytes: limits.file_bytes, clone_bytes: limits.bytes, timeout };
+        let (file_bytes, clone_bytes) = (limits.file_bytes, limits.bytes);
+        let git = GitLimits { file_bytes, clone_bytes, timeout, ..GitLimits::default() };
         let bounds = RemoteLimits { git, file_bytes: limits.file_bytes, file_timeout: timeout };
         let remotes = Remotes { reach, mirrors, limits: bounds };
         let store = Store::new(dir.join("file"), limits);

@@ -61,6 +61,10 @@ pub enum FetchError {
         "the clone of {url} grew beyond the limit of {limit} bytes and was given up; raise the limit or make the repository smaller"
     )]
     TooLarge { url: String, limit: u64 },
+    #[error(
+        "{url} holds a file of more than the limit of {limit} bytes and was not fetched; take it out of the repository"
+    )]
+    ObjectTooLarge { url: String, limit: u64 },
     #[error("what came from {url} cannot be used: {reason}; run 'git fsck' on it")]
     Corrupt { url: String, reason: String },
     #[error("writing the clone of {url} to {path} failed: {reason}; check the disk")]

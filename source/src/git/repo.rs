@@ -121,7 +121,7 @@ impl GitRepo {
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: dir }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let config = transport::config();
+        let config = transport::config(&spec.limits);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
         let mut repo =

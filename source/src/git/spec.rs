@@ -312,13 +312,17 @@ pub struct GitLimits {
     pub file_bytes: u64,
     /// Bytes of the clone's packs on disk. Default 1 GiB.
     pub clone_bytes: u64,
+    /// Bytes of one object, unpacked: a pack of some megabytes may hold one of gigabytes. Default 128 MiB; hosting services
+    /// take no larger files.
+    pub object_bytes: u64,
     /// One whole fetch. Default 5 minutes. A server that says nothing at all is given up after 30 s.
     pub timeout: Duration,
 }
 
 impl Default for GitLimits {
     fn default() -> Self {
-        Self { file_bytes: 10 << 20, clone_bytes: 1 << 30, timeout: Duration::from_secs(300) }
+        let timeout = Duration::from_secs(300);
+        Self { file_bytes: 10 << 20, clone_bytes: 1 << 30, object_bytes: 128 << 20, timeout }
     }
 }
 

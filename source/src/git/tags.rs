@@ -14,7 +14,7 @@ use super::transport;
 /// # Errors
 /// Where the repository cannot be asked.
 pub(crate) fn tags(spec: &GitSpec, dir: &Path, cancel: &AtomicBool) -> Result<Vec<String>, FetchError> {
-    let config = transport::config();
+    let config = transport::config(&spec.limits);
     let disk =
         |error: String| FetchError::Disk { url: spec.url.to_string(), path: dir.to_owned(), reason: error };
     // Nothing is kept in it, and what a killed conversation left is of no use.

@@ -20,7 +20,7 @@ use gix::remote::{Direction, fetch};
 
 use super::clone::{TIP, pack_bytes};
 use super::error::FetchError;
-use super::spec::{Branch, Credentials, GitSpec, History, Reference};
+use super::spec::{Branch, Credentials, GitLimits, GitSpec, History, Reference};
 use crate::http::HttpError;
 use crate::peer::guarded;
 use crate::reach::{Reach, ReachError};
@@ -38,8 +38,9 @@ pub(super) struct Received {
 const SSH_LOG: &str = "ssh.log";
 
 /// Git configuration, in memory only, for all conversations.
-pub(super) fn config() -> Vec<String> {
-    vec!["ssh.variant=ssh".into(), "protocol.version=2".into()]
+pub(super) fn config(limits: &GitLimits) -> Vec<String> {
+    let objects = format!("gitoxide.objects.allocLimit={}", limits.object_bytes);
+    vec!["ssh.variant=ssh".into(), "protocol.version=2".into(), objects]
 }
 
 /// The `ssh` program with its options for one conversation. `dir` is the clone's. Where not everything may be talked to,
@@ -339,6 +340,9 @@ impl<'a> Talk<'a> {
             || (self.asked.get() && stage != Stage::Receive && error.is_unauthenticated())
         {
             return FetchError::CredentialsRefused { url, reason };
+        }
+        if says(&["too large to fit in memory"]) {
+            return FetchError::ObjectTooLarge { url, limit: self.spec.limits.object_bytes };
         }
         if says(&["certificate", "Certificate"]) {
             return FetchError::Certificate { url, reason };

@@ -387,6 +387,27 @@ fn limits_and_cancelling_stop_a_fetch_and_keep_what_was_there() -> Result<()> {
     Ok(())
 }
 
+/// Some kilobytes that unpack to megabytes.
+#[test]
+fn an_object_that_is_too_large_is_never_unpacked() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let remote = Remote::empty(tmp.path().join("remote"))?;
+    let first = remote.put("a", "1")?;
+    let mut spec = remote.spec();
+    spec.limits.object_bytes = 1 << 20;
+    let mut repo = GitRepo::open(tmp.path().join("cache"), spec)?;
+    fetch(&mut repo)?;
+    remote.write("zeros", vec![0; 1 << 20])?;
+    let fits = remote.commit("zeros")?;
+    assert_eq!(fetch(&mut repo)?, fits);
+    remote.write("more", vec![0; (1 << 20) + 1])?;
+    remote.commit("more")?;
+    let error = fetch(&mut repo).unwrap_err();
+    assert!(matches!(error, FetchError::ObjectTooLarge { limit: 1_048_576, .. }), "{error}");
+    assert_eq!(read(&repo, &first, "a")?, "1");
+    Ok(())
+}
+
 #[test]
 fn readers_on_many_threads_share_a_commit() -> Result<()> {
     let tmp = tempfile::tempdir()?;
