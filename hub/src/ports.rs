@@ -10,25 +10,29 @@ pub struct PortLimits {
     pub people: PlaceLimits,
 }
 
-/// Kept for the store, fetches, helm, and connections that wait for a place.
-const RESERVE: u64 = 3_072;
+/// Kept for the store, fetches and helm.
+const RESERVE: u64 = 1_024;
 /// More people's connections than these are not people.
 const PEOPLE: u64 = 2_000;
 /// More agents than these want another hub.
 const AGENTS: u64 = 50_000;
+/// Connections that wait for a place on the agents' port: after a restart of the hub all come at once.
+const WAITING: u64 = 8_192;
 
 impl PortLimits {
     /// For a process that may have so many files open.
     pub fn within(files: u64) -> Self {
         let room = files - RESERVE.min(files / 2);
-        let people = PEOPLE.min(room / 4);
-        let agents = AGENTS.min(room - people);
+        let people = PEOPLE.min(room / 8);
+        let waiting = WAITING.min(room / 4);
+        let agents = AGENTS.min(room - 2 * people - waiting);
         let unproven = |of: u64| 512.min(of / 2) as usize;
         Self {
             people: PlaceLimits {
                 connections: people as usize,
                 unproven: unproven(people),
                 per_identity: 64,
+                waiting: people as usize,
                 burst: 1_000,
                 per_second: 200,
             },
@@ -37,6 +41,7 @@ impl PortLimits {
                 connections: agents as usize,
                 unproven: unproven(agents),
                 per_identity: 4,
+                waiting: waiting as usize,
                 burst: 20_000,
                 per_second: 1_000,
             },
@@ -60,11 +65,12 @@ mod tests {
     #[test]
     fn the_ports_take_no_more_than_there_are_files() {
         for (files, agents, people) in
-            [(256, 96, 32), (1_024, 384, 128), (20_000, 14_928, 2_000), (1 << 20, 50_000, 2_000)]
+            [(256, 64, 16), (1_024, 256, 64), (20_000, 10_232, 2_000), (65_536, 50_000, 2_000)]
         {
             let limits = PortLimits::within(files);
             assert_eq!((limits.agents.connections, limits.people.connections), (agents, people), "{files}");
-            assert!(limits.agents.connections + limits.people.connections <= files as usize);
+            let all = [limits.agents, limits.people].map(|port| port.connections + port.waiting);
+            assert!(all.iter().sum::<usize>() <= files as usize);
             assert!(limits.people.unproven * 2 <= limits.people.connections);
         }
     }

@@ -23,7 +23,7 @@ use crate::state::Hub;
 /// A probe is one short request.
 const LIFE: Duration = Duration::from_secs(5);
 const LIMITS: PlaceLimits =
-    PlaceLimits { connections: 128, unproven: 128, per_identity: 1, burst: 200, per_second: 50 };
+    PlaceLimits { connections: 128, unproven: 128, per_identity: 1, waiting: 1, burst: 200, per_second: 50 };
 /// After an accept that failed, until the next.
 const PAUSE: Duration = Duration::from_millis(100);
 

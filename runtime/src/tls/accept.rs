@@ -1,6 +1,5 @@
 //! Accepting connections: each gets a place, many handshakes at once, each with a limit, and none in the way of another.
 
-use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -19,20 +18,19 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::connect::tune;
-use super::places::Entry;
 use super::server::Refused;
+use super::waiting::Waiting;
 use super::{PeerIdentity, Place, PlaceLimits, Places, ServerTls};
-use crate::limits::Origin;
 use crate::tasks::chain;
 
 /// After an accept that failed for want of something (file descriptors), until the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a wait for a place takes at most, and how often it is looked whether there is one.
-const WAIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody who waits may have another's place, and how many get one then.
 const LOOK: Duration = Duration::from_millis(20);
-/// Connections that wait for a place. They cost a file descriptor each.
-const MAX_WAITING: usize = 1_024;
+const AT_ONCE: usize = 16;
+/// How often it is said that connections cannot be accepted.
+const WARNED: Duration = Duration::from_secs(10);
 /// A connection to which nothing can be written for so long is given up.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -63,18 +61,12 @@ pub struct Acceptor {
     tls: Arc<ServerTls>,
     options: AcceptOptions,
     places: Arc<Places>,
-    /// Without a place yet, the oldest first.
-    waiting: VecDeque<Waiting>,
+    /// Without a place yet.
+    waiting: Waiting<TcpStream>,
+    look_at: Instant,
     handshakes: JoinSet<Result<ServerStream, Failed>>,
     /// When it was last said that connections cannot be accepted.
     warned: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    stream: TcpStream,
-    peer: SocketAddr,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -99,8 +91,9 @@ impl Acceptor {
     /// On a listener that is bound already.
     pub fn new(listener: TcpListener, tls: Arc<ServerTls>, options: AcceptOptions) -> Self {
         let places = Places::new(options.places);
-        let (waiting, handshakes) = (VecDeque::new(), JoinSet::new());
-        Self { listener, tls, options, places, waiting, handshakes, warned: None }
+        let waiting = Waiting::new(options.places.waiting);
+        let (look_at, handshakes) = (Instant::now(), JoinSet::new());
+        Self { listener, tls, options, places, waiting, look_at, handshakes, warned: None }
     }
 
     /// Where it listens.
@@ -128,7 +121,7 @@ impl Acceptor {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => self.arrive(stream, peer),
                     Err(error) => {
-                        if self.warned.is_none_or(|at| at.elapsed() > WAIT) {
+                        if self.warned.is_none_or(|at| at.elapsed() > WARNED) {
                             self.warned = Some(Instant::now());
                             tracing::warn!("cannot accept connections: {error}");
                         }
@@ -144,44 +137,28 @@ impl Acceptor {
         if !self.places.may_open(peer.ip()) {
             return;
         }
-        if self.waiting.len() >= MAX_WAITING {
-            self.turn_one_away();
-        }
-        self.waiting.push_back(Waiting { stream, peer, since: Instant::now() });
+        let gone = self.waiting.push(stream, peer);
+        self.places.note_refused(gone);
     }
 
-    /// The oldest of the address that has the most waiting.
-    fn turn_one_away(&mut self) {
-        let mut counts: HashMap<Origin, usize> = HashMap::new();
-        for waiting in &self.waiting {
-            *counts.entry(waiting.peer.ip().into()).or_default() += 1;
-        }
-        let count = |waiting: &Waiting| counts.get(&waiting.peer.ip().into()).copied();
-        let most = self.waiting.iter().filter_map(count).max();
-        if let Some(at) = self.waiting.iter().position(|waiting| count(waiting) == most) {
-            self.waiting.remove(at);
-            self.places.note_refused();
-        }
-    }
-
-    /// Starts the handshakes of those that get a place: who has the fewest first, then who waits longest.
+    /// Starts handshakes: of those who wait longest as long as there is room; now and then also of those whose address has
+    /// the fewest, in the place of others.
     fn give_places(&mut self) {
-        let now = Instant::now();
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| now.duration_since(waiting.since) < WAIT);
-        (self.waiting.len()..before).for_each(|_| self.places.note_refused());
-        while !self.waiting.is_empty() {
-            let fewest = (0..self.waiting.len())
-                .min_by_key(|at| self.places.of_origin(self.waiting[*at].peer.ip().into()));
-            let Some(at) = fewest else { return };
-            match self.places.try_enter(self.waiting[at].peer.ip()) {
-                Entry::Full => return,
-                Entry::Place(place) => {
-                    if let Some(Waiting { stream, peer, .. }) = self.waiting.remove(at) {
-                        self.start(stream, peer, place);
-                    }
-                }
-            }
+        let gone = self.waiting.expire();
+        self.places.note_refused(gone);
+        while let Some(peer) = self.waiting.first()
+            && let Some(place) = self.places.free(peer.ip())
+        {
+            self.start_next(place, Waiting::pop);
+        }
+        if self.waiting.is_empty() || Instant::now() < self.look_at {
+            return;
+        }
+        self.look_at = Instant::now() + LOOK;
+        for _ in 0..AT_ONCE {
+            let Some(origin) = self.places.fewest(self.waiting.origins()) else { return };
+            let Some(place) = self.places.enter_by_eviction(origin) else { return };
+            self.start_next(place, |waiting| waiting.pop_of(origin));
         }
     }
 
@@ -191,6 +168,16 @@ impl Acceptor {
             let stream = acceptor.accept().await;
             Some((Ok(stream), acceptor))
         })
+    }
+
+    fn start_next(
+        &mut self,
+        place: Place,
+        next: impl FnOnce(&mut Waiting<TcpStream>) -> Option<(TcpStream, SocketAddr)>,
+    ) {
+        if let Some((stream, peer)) = next(&mut self.waiting) {
+            self.start(stream, peer, place);
+        }
     }
 
     fn start(&mut self, stream: TcpStream, peer: SocketAddr, place: Place) {

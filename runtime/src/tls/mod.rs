@@ -25,6 +25,7 @@ mod places;
 mod server;
 mod tickets;
 mod verify;
+mod waiting;
 mod x509;
 
 pub use accept::{AcceptOptions, Acceptor, ServerStream};

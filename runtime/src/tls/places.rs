@@ -27,6 +27,8 @@ pub struct PlaceLimits {
     pub unproven: usize,
     /// Of one identity.
     pub per_identity: usize,
+    /// Connections that wait for a place; more are closed, the oldest first.
+    pub waiting: usize,
     /// New connections of one address: so many at once, and so many a second. More are closed at once.
     pub burst: u32,
     pub per_second: u32,
@@ -34,7 +36,14 @@ pub struct PlaceLimits {
 
 impl Default for PlaceLimits {
     fn default() -> Self {
-        Self { connections: 2_000, unproven: 512, per_identity: 64, burst: 1_000, per_second: 200 }
+        Self {
+            connections: 2_000,
+            unproven: 512,
+            per_identity: 64,
+            waiting: 1_024,
+            burst: 1_000,
+            per_second: 200,
+        }
     }
 }
 
@@ -76,14 +85,6 @@ pub struct PlaceCounts {
     pub refused: u64,
 }
 
-/// What became of a wish for a place.
-#[derive(Debug)]
-pub(crate) enum Entry {
-    Place(Place),
-    /// None is free, and none may be taken from its holder yet.
-    Full,
-}
-
 impl Places {
     pub fn new(limits: PlaceLimits) -> Arc<Self> {
         let rates = Rates::new(limits.burst, limits.per_second);
@@ -109,41 +110,46 @@ impl Places {
         may
     }
 
-    /// A connection was turned away for want of room.
-    pub(crate) fn note_refused(&self) {
-        self.held().refused += 1;
-    }
-
-    /// How many places an address has as long as nothing is proved.
-    pub(crate) fn of_origin(&self, origin: Origin) -> usize {
-        self.held().per_origin.get(&origin).copied().unwrap_or_default()
+    /// So many connections were turned away for want of room.
+    pub(crate) fn note_refused(&self, count: u64) {
+        self.held().refused += count;
     }
 
     /// Gives a place to a new connection, if need be that of another.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        match self.try_enter(address) {
-            Entry::Place(place) => Some(place),
-            Entry::Full => {
-                self.note_refused();
-                None
-            }
+        let place = self.free(address).or_else(|| self.enter_by_eviction(address.into()));
+        if place.is_none() {
+            self.note_refused(1);
         }
+        place
     }
 
-    pub(crate) fn try_enter(self: &Arc<Self>, address: IpAddr) -> Entry {
-        let origin = Origin::from(address);
+    /// A place, if one is free.
+    pub(crate) fn free(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut held = self.held();
         let is_full = held.unproven.len() >= self.limits.unproven
             || held.unproven.len() + held.proven_count >= self.limits.connections;
-        if is_full && !held.evict_for(origin) {
-            return Entry::Full;
-        }
+        (!is_full).then(|| self.give(&mut held, address.into()))
+    }
+
+    /// The place of another, if one may be taken.
+    pub(crate) fn enter_by_eviction(self: &Arc<Self>, origin: Origin) -> Option<Place> {
+        let mut held = self.held();
+        held.evict_for(origin).then(|| self.give(&mut held, origin))
+    }
+
+    /// Of these addresses, one that has the fewest places as long as nothing is proved.
+    pub(crate) fn fewest<'a>(&self, origins: impl Iterator<Item = &'a Origin>) -> Option<Origin> {
+        let held = self.held();
+        origins.min_by_key(|origin| held.per_origin.get(origin).copied().unwrap_or_default()).copied()
+    }
+
+    fn give(self: &Arc<Self>, held: &mut Held, origin: Origin) -> Place {
         let (id, end) = (held.next, CancellationToken::new());
         held.next += 1;
         *held.per_origin.entry(origin).or_default() += 1;
         held.unproven.insert(id, Unproven { origin, since: Instant::now(), end: end.clone() });
-        drop(held);
-        Entry::Place(Place { places: self.clone(), id, end, identity: Mutex::default() })
+        Place { places: self.clone(), id, end, identity: Mutex::default() }
     }
 }
 
@@ -250,7 +256,7 @@ mod tests {
     use super::*;
 
     const LIMITS: PlaceLimits =
-        PlaceLimits { connections: 6, unproven: 4, per_identity: 2, burst: 100, per_second: 100 };
+        PlaceLimits { connections: 6, unproven: 4, per_identity: 2, waiting: 1, burst: 100, per_second: 100 };
 
     fn address(n: u8) -> IpAddr {
         [127, 0, 0, n].into()
