@@ -4,10 +4,13 @@
 //! the same as gone. Secrets show digests in place of values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
+use flotilla_core::template::FIELD as TEMPLATE;
 use flotilla_core::{ObjectId, ObjectRef};
 use flotilla_proto::api::{UnitManifests, UnitState};
-use flotilla_proto::redact;
+use flotilla_proto::redact::{LAST_APPLIED, Redactor};
+use flotilla_runtime::token::TokenSecret;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -106,16 +109,44 @@ fn objects(units: &[UnitManifests]) -> Objects<'_> {
     objects
 }
 
-/// Hides values of a Secret, unless they are hidden already.
-fn hide(value: &mut Value) {
+/// Whether an object is a Secret with values that are not hidden.
+pub(crate) fn is_open_secret(value: &Value) -> bool {
     let hidden = |value: &Value| value.as_str().is_some_and(|text| text.starts_with("digest "));
     let all_hidden = |field: &str| match value.get(field) {
         Some(Value::Object(values)) => values.values().all(hidden),
         Some(Value::Null) | None => true,
         Some(other) => hidden(other),
     };
-    if !(all_hidden("data") && all_hidden("stringData")) {
-        redact::secret(value);
+    let is_secret = ObjectRef::of(value).is_ok_and(|object| object.id.is("", "Secret"));
+    let template = value.get(TEMPLATE).is_none_or(hidden);
+    is_secret && !(all_hidden("data") && all_hidden("stringData") && template)
+}
+
+/// Hides values of a Secret that are not hidden. They differ from whatever the hub shows.
+fn hide(value: &mut Value) {
+    static KEY: LazyLock<Redactor> = LazyLock::new(|| Redactor::new(*TokenSecret::generate().as_bytes()));
+    if is_open_secret(value) {
+        KEY.secret(value);
+    }
+}
+
+/// Replaces values of a Secret by a word, on either side, where they cannot be compared.
+pub(crate) fn blank(value: &mut Value) {
+    if !ObjectRef::of(value).is_ok_and(|object| object.id.is("", "Secret")) {
+        return;
+    }
+    for field in ["data", "stringData"] {
+        for value in
+            value.get_mut(field).and_then(Value::as_object_mut).into_iter().flat_map(|data| data.values_mut())
+        {
+            *value = "not compared".into();
+        }
+    }
+    if let Some(text) = value.get_mut(TEMPLATE) {
+        *text = "not compared".into();
+    }
+    if let Some(annotations) = value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
     }
 }
 
@@ -202,11 +233,17 @@ mod tests {
         let secret = |value: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": value}});
         let redacted = |value: &str| {
             let mut secret = secret(value);
-            redact::secret(&mut secret);
+            Redactor::new([7; 32]).secret(&mut secret);
             secret
         };
         let hub = [unit("root", vec![redacted("hunter2")])];
-        assert_eq!(changes(&hub, &[unit("root", vec![secret("hunter2")])]), []);
+        assert!(is_open_secret(&secret("hunter2")) && !is_open_secret(&redacted("hunter2")));
+        assert_eq!(changes(&hub, &[unit("root", vec![redacted("hunter2")])]), []);
+        let blanked = |mut secret: Value| {
+            blank(&mut secret);
+            vec![unit("root", vec![secret])]
+        };
+        assert_eq!(changes(&blanked(redacted("hunter2")), &blanked(secret("hunter3"))), []);
         let diff = between(&hub, &[unit("root", vec![secret("hunter3")])]);
         assert_eq!(diff.objects.len(), 1);
         assert!(!diff.objects[0].diff.contains("hunter"), "{}", diff.objects[0].diff);

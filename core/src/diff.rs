@@ -6,6 +6,10 @@ use crate::digest::Digest;
 use crate::live::{Live, ManagedFields};
 use crate::report::FieldDrift;
 
+/// What digests of hidden values are made with. It is nobody's but the process's that shows them, so that no guess can be
+/// tried on them.
+pub type Key = [u8; 32];
+
 /// Shown at most so many characters of a value, and so many fields of an object.
 const SHOWN: usize = 80;
 const MAX_FIELDS: usize = 20;
@@ -24,14 +28,14 @@ const NOISE: [&str; 9] = [
 ];
 
 /// The fields in which `found` differs from `wanted`, at most twenty. Both are whole objects as the API server
-/// gives them (a dry run's answer, say), so that its defaults are on both sides. Values of Secrets are digests.
-pub fn fields(found: &Value, wanted: &Value) -> Vec<FieldDrift> {
+/// gives them (a dry run's answer, say), so that its defaults are on both sides. Values of Secrets are digests under `key`.
+pub fn fields(found: &Value, wanted: &Value, key: &Key) -> Vec<FieldDrift> {
     let managers = found
         .pointer("/metadata/managedFields")
         .and_then(|entries| serde::Deserialize::deserialize(entries).ok())
         .unwrap_or_default();
     let secret = [found, wanted].iter().any(|o| o.get("kind").and_then(Value::as_str) == Some("Secret"));
-    let mut walk = Walk { found_object: found, managers, secret, fields: Vec::new() };
+    let mut walk = Walk { found_object: found, managers, secret, key, fields: Vec::new() };
     walk.compare(&mut Vec::new(), Some(found), Some(wanted));
     walk.fields
 }
@@ -61,27 +65,28 @@ fn has_more(theirs: &Value, ours: Option<&Value>) -> bool {
     })
 }
 
-/// Puts digests in place of what must not be shown of an object: the values of a Secret, and its annotations, as kubectl
+/// Puts digests under `key` in place of what must not be shown of an object: the values of a Secret, and its annotations, as kubectl
 /// keeps the whole object in one.
-pub fn redact(object: &mut Value) {
+pub fn redact(object: &mut Value, key: &Key) {
     if object.get("kind").and_then(Value::as_str) != Some("Secret") {
         return;
     }
     for pointer in ["/data", "/stringData", "/metadata/annotations"] {
         for (_, value) in object.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flatten() {
-            *value = hidden(value).into();
+            *value = hidden(value, key).into();
         }
     }
 }
 
-fn hidden(value: &Value) -> String {
-    format!("digest {}", Digest::of(value.to_string().as_bytes()).short())
+fn hidden(value: &Value, key: &Key) -> String {
+    format!("digest {}", Digest::keyed(key, [value.to_string().as_bytes()]).short())
 }
 
 struct Walk<'a> {
     found_object: &'a Value,
     managers: Vec<ManagedFields>,
     secret: bool,
+    key: &'a Key,
     fields: Vec<FieldDrift>,
 }
 
@@ -123,7 +128,7 @@ impl<'a> Walk<'a> {
         let plain = ["/kind", "/apiVersion", "/type", "/immutable", "/metadata/labels", "/metadata/name"];
         // Annotations too: kubectl keeps the whole object in one.
         if self.secret && !plain.iter().any(|prefix| pointer.starts_with(prefix)) {
-            return hidden(value);
+            return hidden(value, self.key);
         }
         let text = match value {
             Value::String(text) => text.clone(),
@@ -186,6 +191,8 @@ fn is_key_of(key: &Value, item: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KEY: &Key = &[7; 32];
     use serde_json::json;
 
     #[test]
@@ -198,7 +205,7 @@ mod tests {
             "spec": {"replicas": 5, "paused": true, "same": [1, 2], "template": {"c": [{"name": "web", "image": "b"}]}}});
         let wanted = json!({"kind": "Deployment", "metadata": {"name": "x", "resourceVersion": "1"},
             "spec": {"replicas": 3, "same": [1, 2], "template": {"c": [{"name": "web", "image": "a"}]}, "new/field": {"a": 1}}});
-        let told: Vec<_> = fields(&found, &wanted)
+        let told: Vec<_> = fields(&found, &wanted, KEY)
             .into_iter()
             .map(|f| format!("{} {:?} {:?} {:?}", f.field, f.found, f.wanted, f.manager))
             .collect();
@@ -239,7 +246,7 @@ mod tests {
     #[test]
     fn a_secret_shows_no_value() {
         let object = |data: &str| json!({"kind": "Secret", "metadata": {"annotations": {"last-applied": data}, "labels": {"l": data}}, "data": {"key": data}});
-        for field in fields(&object("hunter2"), &object("hunter3")) {
+        for field in fields(&object("hunter2"), &object("hunter3"), KEY) {
             let text = format!("{field:?}");
             assert_eq!(text.contains("hunter"), field.field == "/metadata/labels/l", "{text}");
         }
@@ -252,7 +259,7 @@ mod tests {
                 (0..50).map(|i| (format!("k{i}"), Value::String(c.to_string().repeat(500)))).collect(),
             )
         };
-        let fields = fields(&json!({"data": many('a')}), &json!({"data": many('b')}));
+        let fields = fields(&json!({"data": many('a')}), &json!({"data": many('b')}), KEY);
         assert_eq!(fields.len(), MAX_FIELDS);
         assert_eq!(fields[0].found.as_ref().unwrap().chars().count(), SHOWN + 1);
     }
@@ -262,17 +269,23 @@ mod tests {
         let secret = json!({"kind": "Secret", "metadata": {"name": "s", "annotations": {"a": "plain"}, "labels": {"l": "1"}},
             "data": {"password": "aHVudGVyMg=="}, "stringData": {"token": "plain"}, "type": "Opaque"});
         let mut shown = secret.clone();
-        redact(&mut shown);
+        redact(&mut shown, KEY);
         let text = shown.to_string();
         assert!(!text.contains("plain") && !text.contains("aHVudGVyMg=="), "{text}");
-        assert!(shown["data"]["password"].as_str().unwrap().starts_with("digest "));
+        let password = shown["data"]["password"].as_str().unwrap();
+        assert!(password.starts_with("digest "));
+        let guess = Digest::of(b"\"aHVudGVyMg==\"").short();
+        assert!(!password.contains(&guess), "a guess must not be told by its digest");
+        let mut other = secret.clone();
+        redact(&mut other, &[8; 32]);
+        assert_ne!(other["data"], shown["data"]);
         assert_eq!(
             (&shown["metadata"]["labels"], &shown["type"]),
             (&secret["metadata"]["labels"], &secret["type"])
         );
         let map = json!({"kind": "ConfigMap", "data": {"a": "plain"}});
         let mut shown = map.clone();
-        redact(&mut shown);
+        redact(&mut shown, KEY);
         assert_eq!(shown, map);
     }
 }

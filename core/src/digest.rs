@@ -28,6 +28,16 @@ impl Digest {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// As [`Digest::of_parts`], under a key: who lacks it cannot tell whether a guess is right.
+    pub fn keyed<'a>(key: &[u8; 32], parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::budget::BudgetArgs;
 use clap::{Args, Parser, Subcommand};
 use flotilla_core::source::SourceId;
+use flotilla_hub::audit::export::ExportOptions;
 use flotilla_hub::serve::Options;
 use flotilla_hub::sources::SourceSettings;
 use flotilla_hub::state::Settings;
@@ -161,6 +162,16 @@ pub(crate) struct RunArgs {
     /// repeated
     #[arg(long, env = "FLOTILLA_ALLOW_UNVERIFIED", value_delimiter = ',', value_name = "SOURCE")]
     allow_unverified: Vec<SourceId>,
+    /// File to which each line of the audit log is appended, as JSON
+    #[arg(long, env = "FLOTILLA_AUDIT_FILE", value_name = "FILE")]
+    audit_file: Option<PathBuf>,
+    /// OpenTelemetry collector to which each line of the audit log is sent, by OTLP/HTTP; /v1/logs is added to an address
+    /// without a path
+    #[arg(long, env = "FLOTILLA_AUDIT_OTLP", value_name = "URL")]
+    audit_otlp: Option<String>,
+    /// File with headers for the collector, one `NAME: VALUE` a line
+    #[arg(long, env = "FLOTILLA_AUDIT_OTLP_HEADERS", value_name = "FILE", requires = "audit_otlp")]
+    audit_otlp_headers: Option<PathBuf>,
     /// Folder of mounted secrets for sources: [cluster.NAME/]NAMESPACE/NAME/KEY
     #[arg(long, env = "FLOTILLA_SECRETS", value_name = "DIR")]
     secrets: Option<PathBuf>,
@@ -179,6 +190,8 @@ pub(crate) enum ArgsError {
     File(#[from] FileError),
     #[error("{} is not text", .0.display())]
     NotText(PathBuf),
+    #[error("line {line} of {} is not a header: write `NAME: VALUE`", path.display())]
+    Header { path: PathBuf, line: usize },
     #[error("{} is no hub's data folder: give --data DIR", .0.display())]
     NoHub(PathBuf),
 }
@@ -204,14 +217,30 @@ impl RunArgs {
         Ok(spec)
     }
 
-    pub(crate) fn options(&self) -> Options {
-        Options {
+    /// Reads the file of headers.
+    fn audit(&self) -> Result<ExportOptions, ArgsError> {
+        let mut otlp_headers = Vec::new();
+        if let Some(path) = &self.audit_otlp_headers {
+            let text = String::from_utf8(files::read(path)?).map_err(|_| ArgsError::NotText(path.clone()))?;
+            for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                let (name, value) = line
+                    .split_once(':')
+                    .ok_or_else(|| ArgsError::Header { path: path.clone(), line: at + 1 })?;
+                otlp_headers.push((name.trim().to_owned(), value.trim().to_owned()));
+            }
+        }
+        Ok(ExportOptions { file: self.audit_file.clone(), otlp: self.audit_otlp.clone(), otlp_headers })
+    }
+
+    pub(crate) fn options(&self) -> Result<Options, ArgsError> {
+        Ok(Options {
             grpc: self.grpc_listen,
             api: self.api_listen,
             health: self.health_listen,
             advertise: self.advertise.clone(),
             hosts: self.host.clone(),
             agent_life: Duration::from_secs(self.agent_cert_ttl),
+            audit: self.audit()?,
             settings: Settings {
                 heartbeat: Duration::from_secs(self.heartbeat),
                 renew_grace: Duration::from_secs(self.renew_grace),
@@ -225,7 +254,7 @@ impl RunArgs {
                     secrets: self.secrets.clone(),
                 },
             },
-        }
+        })
     }
 }
 

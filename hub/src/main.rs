@@ -117,7 +117,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         clusters: args.clusters_path.clone(),
         poll_interval: Duration::from_secs(args.poll_interval),
     };
-    let serving = serve::start(&args.data.data, args.options(), tasks.clone(), Clock::system()).await?;
+    let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;
     let clone = args.data.data.join(flotilla_hub::store::backup::REPO_FOLDER);
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;

@@ -16,6 +16,7 @@ use flotilla_runtime::{Backoff, Tasks};
 use tokio::net::TcpListener;
 
 use crate::api;
+use crate::audit::export::{self, ExportError, ExportOptions};
 use crate::authority::{Authority, AuthorityOptions, timestamp};
 use crate::ports::{PortLimits, raise_file_limit};
 use crate::session;
@@ -48,6 +49,8 @@ pub struct Options {
     /// Further names in the hub's certificate.
     pub hosts: Vec<String>,
     pub agent_life: Duration,
+    /// Where copies of the audit log go.
+    pub audit: ExportOptions,
     pub settings: Settings,
 }
 
@@ -62,6 +65,7 @@ impl Options {
             advertise: Vec::new(),
             hosts: Vec::new(),
             agent_life: AGENT_LIFE,
+            audit: ExportOptions::default(),
             settings: Settings::default(),
         }
     }
@@ -86,6 +90,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("the hub's secrets cannot be used")]
     Vault(#[from] VaultError),
+    #[error("the audit log cannot be copied")]
+    Audit(#[from] ExportError),
     #[error("cannot make the first token")]
     FirstToken(#[from] api::FirstTokenError),
     #[error("cannot listen on {address} for {what}")]
@@ -154,6 +160,7 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     if let Some(listener) = health {
         tasks.spawn("probes", Policy::ESSENTIAL, api::serve_health(hub.clone(), listener));
     }
+    export::spawn(&hub, options.audit)?;
     let backoff = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let shared = hub.clone();
     tasks.spawn_loop("certificates", OnShutdown::Drop, backoff(), move || upkeep(shared.clone()));

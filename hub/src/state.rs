@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::Tasks;
+use flotilla_runtime::limits::Rates;
 use flotilla_runtime::tls::{Clock, Places};
 
+use crate::audit::Tracks;
 use crate::authority::{Authority, timestamp};
 use crate::changes::Changes;
 use crate::desired::Board;
@@ -48,6 +50,9 @@ pub struct Hub {
     pub vault: Arc<Vault>,
     pub changes: Arc<Changes>,
     pub bodies: EncodedBodies,
+    pub tracks: Tracks,
+    /// Values of Secrets that a token may have hidden, to compare them: so many at once, and so many a second.
+    pub hidden: Rates<String>,
     pub metrics: Metrics,
     pub tasks: Tasks,
     pub clock: Clock,
@@ -86,6 +91,8 @@ impl Hub {
             vault,
             changes,
             bodies: EncodedBodies::default(),
+            tracks: Tracks::default(),
+            hidden: Rates::new(2_000, 1.0),
             metrics: Metrics::default(),
             tasks,
             started_at: timestamp(&clock),

@@ -6,7 +6,7 @@
 //! ```
 //! A wake carries no payload: the loop reads everything anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,8 @@ pub struct FleetView {
 pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     pub variables: BTreeMap<String, String>,
+    /// The `ClusterGroup`s that it is in, as far as that is known.
+    pub groups: BTreeSet<String>,
     /// Root path in the fleet repo.
     pub root: String,
     /// Git defines it.

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 pub use access::{
     AuditEntry, CaInfo, CaStatus, FinishRotation, InvalidRole, JoinToken, MadeToken, NewJoinToken, NewSecret,
-    NewToken, Role, SecretInfo, Token, WhoAmI,
+    NewToken, Role, Scope, SecretInfo, Token, WhoAmI,
 };
 pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,
@@ -28,8 +28,8 @@ pub use cluster::{
 };
 pub use live::{LiveObject, Rehearsal, Rehearsed};
 pub use request::{
-    AgentAnswer, Approve, Change, Done, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource,
-    Resume, Suspend,
+    AgentAnswer, Approve, Change, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, Prune, Reconcile,
+    ReconcileSource, Reconciled, ReconciledSource, Resume, Suspend,
 };
 pub use unit::{
     Drift, Event, FieldDrift, Finding, Health, Kept, Manifests, ObjectId, Problem, Tree, TreeObject,

@@ -31,6 +31,8 @@ cargo xtask COMMAND
         Release build, then the benchmarks: a JSON object a line.
   reliability [NAME]... [--runs N] [--seconds N] [--seed N]
         Faults on a real cluster under constant change; writes docs/reliability.md when all are run.
+  reliability ports [CONNECTIONS]
+        The hub's ports under idle and slow connections, floods and an agent that lies; 10,000 connections.
   dist [x86_64] [aarch64]
         The binaries that are shipped, and their sizes: for this machine, or those that are named.
   fuzz [TARGET] [--seconds N]

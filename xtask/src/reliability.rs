@@ -5,12 +5,27 @@ use crate::{build, demo, needs, workspace};
 const TABLE: &str = "docs/reliability.md";
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    if let Some((name, rest)) = args.split_first()
+        && name == "ports"
+    {
+        return ports(rest);
+    }
     needs::check(true)?;
     let packages: Vec<&str> = build::SHIPPED.into_iter().chain([build::TESTS]).collect();
     build::with_progress("building", build::command(&packages, &[]))?;
     let binary =
         workspace::target_dir(&workspace::metadata(false)?)?.join("debug").join("flotilla-reliability");
     demo::replace_by(&binary, &with_table(args))
+}
+
+/// Strangers at the hub's ports, so many connections of them; everybody else is to be served within a second.
+fn ports(args: &[String]) -> anyhow::Result<()> {
+    let connections = args.first().map_or("10000", String::as_str);
+    let mut command = workspace::cargo();
+    command.env("FLOTILLA_LOAD", connections);
+    command.args(["test", "--package", "flotilla-hub", "--test", "hub", "--", "ports::", "--nocapture"]);
+    anyhow::ensure!(command.arg("--test-threads=1").status()?.success(), "somebody was held up");
+    Ok(())
 }
 
 /// A table of some faults is for the screen only.

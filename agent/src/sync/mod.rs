@@ -31,3 +31,13 @@ pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
 pub(crate) use engine::lock;
 pub use engine::{Changes, Engine, EngineError, Events};
 pub use questions::{QuestionError, RehearsedBody};
+
+use std::sync::LazyLock;
+
+use flotilla_core::diff::Key;
+
+/// What digests of hidden values are made with; another at each start, and told to nobody.
+fn hiding_key() -> &'static Key {
+    static KEY: LazyLock<Key> = LazyLock::new(rand::random);
+    &KEY
+}

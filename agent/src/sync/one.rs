@@ -18,6 +18,7 @@ use tokio::sync::SemaphorePermit;
 use super::api::BodyError;
 use super::apply::{Tools, poll};
 use super::engine::lock;
+use super::hiding_key;
 use super::memory::Manner;
 use super::template::CompleteError;
 use crate::cluster::Cluster;
@@ -211,7 +212,10 @@ impl One<'_> {
         }
         let after: Parsed = self.apply_and_fold(body, |parsed: &Parsed| &parsed.live.metadata).await?;
         let before = before.map(|before| before.value);
-        let fields = before.as_ref().map(|before| diff::fields(before, &after.value)).unwrap_or_default();
+        let fields = before
+            .as_ref()
+            .map(|before| diff::fields(before, &after.value, hiding_key()))
+            .unwrap_or_default();
         let drifted = before.is_none() || !fields.is_empty();
         let drift = drifted.then(|| Drift { object: self.id.clone(), at: now, fields });
         Ok(Applied { live: after.live, drift, conflicts: Vec::new(), paused: false })
@@ -225,7 +229,7 @@ impl One<'_> {
         };
         let body = self.yielding(&found)?;
         let wanted: Value = self.cluster.apply(self.resource, self.id, body, Mode::DryRun).await?;
-        let mut fields = diff::fields(&found, &wanted);
+        let mut fields = diff::fields(&found, &wanted, hiding_key());
         fields.extend(diff::added_by_others(&wanted));
         Ok((!fields.is_empty()).then(|| drift(fields)))
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::adopt::look::{What, rehearse};
 use super::apply::{Content, Tools};
 use super::engine::{Engine, lock};
+use super::hiding_key;
 use super::memory::Manner;
 use super::one::StepError;
 use super::reasons;
@@ -97,7 +98,7 @@ impl Engine {
         if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        diff::redact(&mut object);
+        diff::redact(&mut object, hiding_key());
         Ok(LiveObject { object, why })
     }
 

@@ -121,10 +121,12 @@ impl Client {
         body: Option<&B>,
         limit: Duration,
     ) -> Result<T, Error> {
-        let mut request = self.request(method, path, &[]).timeout(limit);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = self.request(method, path, &[]).timeout(limit);
+        let request = match body {
+            Some(body) => request.json(body),
+            // The hub takes no POST that does not say so.
+            None => request.header("content-type", "application/json"),
+        };
         self.json(what, request).await
     }
 

@@ -2,9 +2,9 @@
 
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_proto::api::{
-    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, JoinToken, MadeToken, Manifests,
-    NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource,
-    Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HiddenSecrets, HideSecrets,
+    JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource,
+    Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use reqwest::Method;
 
@@ -100,6 +100,15 @@ impl Client {
 
     pub(crate) async fn manifests(&self, name: &ClusterName) -> Result<Manifests, Error> {
         self.get(&format!("read what cluster {name} should run"), &cluster(name, "/manifests"), &[]).await
+    }
+
+    pub(crate) async fn hide_secrets(
+        &self,
+        name: &ClusterName,
+        body: &HideSecrets,
+    ) -> Result<HiddenSecrets, Error> {
+        let path = cluster(name, "/hide-secrets");
+        self.send("compare values of Secrets", Method::POST, &path, Some(body), ANSWER).await
     }
 
     pub(crate) async fn reconcile(&self, body: &Reconcile) -> Result<Reconciled, Error> {

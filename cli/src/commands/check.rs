@@ -152,7 +152,8 @@ fn checks(hub: &str, who: &WhoAmI, status: &Status, clusters: &[Cluster]) -> Vec
     let mut checks = Vec::new();
     let mut add = |check: &'static str, ok: bool, message: String| checks.push(Check { check, ok, message });
     add("hub", true, format!("{hub}, version {}", status.hub_version));
-    add("token", true, format!("{}, role {}", who.name, who.role));
+    let scope = if who.scope.is_fleet() { String::new() } else { format!(", scope {}", who.scope) };
+    add("token", true, format!("{}, role {}{scope}", who.name, who.role));
     match &status.commit {
         Some(commit) => {
             let id = commit.id.get(..12).unwrap_or(&commit.id);

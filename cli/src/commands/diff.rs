@@ -1,17 +1,21 @@
 //! `flotilla diff`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{ConnectionState, FieldDrift, Manifests, Unit};
+use flotilla_core::{ClusterName, ObjectRef, UnitId};
+use flotilla_proto::api::{
+    ConnectionState, DIGESTS_AT_ONCE, FieldDrift, HideSecrets, Manifests, Unit, UnitManifests,
+};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::render::say_problems;
 use crate::Context;
 use crate::args::Format;
 use crate::client::Client;
-use crate::diff::{Change, Diff, ObjectDiff, between};
+use crate::diff::{Change, Diff, ObjectDiff, between, blank, is_open_secret};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::offline::{ClustersArgs, Repo};
@@ -60,6 +64,8 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
                 let known = published.units.iter().chain(&rendered.units);
                 known_unit(&cluster, unit, known.map(|unit| unit.unit.as_str()))?;
             }
+            let mut published = published;
+            hide_as_the_hub_does(context, &cluster, &mut published, &mut rendered.units).await?;
             let mut diff = if rendered.units.is_empty() {
                 Diff::default()
             } else {
@@ -85,6 +91,56 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
         }
         None => against_cluster(context, &context.hub()?, &cluster, unit.as_ref(), output).await,
     }
+}
+
+/// Has the hub hide the values of Secrets that it has published too: only it can make the digests that it shows. Where it does
+/// not, they are not compared.
+async fn hide_as_the_hub_does(
+    context: &Context,
+    cluster: &ClusterName,
+    published: &mut Manifests,
+    rendered: &mut [UnitManifests],
+) -> Result<(), Error> {
+    let id = |object: &Value| ObjectRef::of(object).ok().map(|object| object.id);
+    let known: BTreeSet<_> = published.units.iter().flat_map(|unit| &unit.objects).filter_map(id).collect();
+    let mut open: Vec<&mut Value> = rendered
+        .iter_mut()
+        .flat_map(|unit| &mut unit.objects)
+        .filter(|object| is_open_secret(object) && id(object).is_some_and(|id| known.contains(&id)))
+        .collect();
+    let mut from = 0;
+    while from < open.len() {
+        let batch = batch(&open[from..]);
+        let secrets = open[from..from + batch].iter().map(|secret| (**secret).clone()).collect();
+        match context.hub()?.hide_secrets(cluster, &HideSecrets { secrets }).await {
+            Ok(hidden) if hidden.secrets.len() == batch => {
+                open[from..].iter_mut().zip(hidden.secrets).for_each(|(secret, hidden)| **secret = hidden);
+            }
+            refused => {
+                let why =
+                    refused.err().map_or_else(|| "its answer is not whole".to_owned(), |error| error.chain());
+                context.terminal.warn(&format!("values of Secrets are not compared: {why}"));
+                let published = published.units.iter_mut().flat_map(|unit| &mut unit.objects);
+                published.chain(rendered.iter_mut().flat_map(|unit| &mut unit.objects)).for_each(blank);
+                return Ok(());
+            }
+        }
+        from += batch;
+    }
+    Ok(())
+}
+
+/// How many Secrets go into one request.
+fn batch(secrets: &[&mut Value]) -> usize {
+    const BYTES: usize = 48 << 10;
+    let (mut bytes, mut values) = (0, 0);
+    let fits = |secret: &&&mut Value| {
+        let count = |field: &str| secret.get(field).and_then(Value::as_object).map_or(1, |data| data.len());
+        bytes += secret.to_string().len();
+        values += 1 + count("data") + count("stringData");
+        bytes <= BYTES && values <= DIGESTS_AT_ONCE
+    };
+    secrets.iter().take_while(fits).count().max(1)
 }
 
 /// Fails where nobody knows such a unit.

@@ -7,6 +7,14 @@ use crate::fake::FakeHub;
 use crate::hub::{DIGEST, cluster};
 
 /// What changes something: the command, what it asks of the hub, and the code and stdout when the hub agrees.
+/// What is asked for a token of the whole fleet.
+fn token(mut more: Value) -> Value {
+    let rest =
+        json!({"name": "ci", "role": "view", "scope": {"clusters": [], "groups": [], "namespaces": []}});
+    more.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    more
+}
+
 #[tokio::test]
 async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
@@ -66,7 +74,12 @@ async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
         ),
         (
             &["token", "create", "ci", "--role", "view"],
-            vec![("POST tokens", json!({"name": "ci", "role": "view", "expiresIn": null}))],
+            vec![("POST tokens", token(json!({"expiresIn": 90 * 86_400, "neverExpires": false})))],
+            "flt_x\n",
+        ),
+        (
+            &["token", "create", "ci", "--role", "view", "--expires", "never"],
+            vec![("POST tokens", token(json!({"expiresIn": null, "neverExpires": true})))],
             "flt_x\n",
         ),
         (&["token", "revoke", "ci"], vec![("DELETE tokens/ci", Value::Null)], ""),
@@ -77,6 +90,14 @@ async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
         let asked: Vec<_> = asked.into_iter().map(|(request, body)| (request.to_owned(), body)).collect();
         assert_eq!(hub.changes_asked(), asked, "{args:?}");
     }
+    // A hub that does not know scopes has made a token that reaches everything.
+    let scoped =
+        ["token", "create", "ci", "--role", "view", "--cluster", "staging", "-n", "web", "--group", "edge"];
+    let ran = hub.run(&scoped).await?;
+    assert!(ran.code != 0 && ran.stderr.contains("does not know scopes") && ran.stdout.is_empty(), "{ran:?}");
+    let asked = hub.changes_asked();
+    let scope = json!({"clusters": ["staging"], "groups": ["edge"], "namespaces": ["web"]});
+    assert_eq!((&asked[0].1["scope"], asked[1].0.as_str()), (&scope, "DELETE tokens/ci"));
     Ok(())
 }
 

@@ -192,6 +192,8 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
             created_at: at,
             created_by: "admin".into(),
             expires_at: Some(1),
+            scope: Scope { clusters: vec!["staging".into()], ..Scope::default() },
+            last_used_at: None,
         }],
     );
     for (args, expected) in [
@@ -218,7 +220,8 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
         ),
         (
             &["token", "list"],
-            "NAME   ROLE      CREATED   BY      EXPIRES\nci     operate   3d        admin   expired\n",
+            "NAME   ROLE      SCOPE             CREATED   BY      EXPIRES   LAST USED\n\
+             ci     operate   cluster staging   3d        admin   expired   never\n",
         ),
     ] {
         assert_eq!(hub.run(args).await?, ok(expected), "{args:?}");
@@ -353,7 +356,8 @@ async fn a_tree() -> anyhow::Result<()> {
 async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     let status = Status { hub_version: "0.1.0".into(), commit: Some(Commit::default()), ..Status::default() };
-    hub.get("whoami", WhoAmI { name: "admin".into(), role: Role::Admin }).get("status", &status);
+    hub.get("whoami", WhoAmI { name: "admin".into(), role: Role::Admin, ..WhoAmI::default() })
+        .get("status", &status);
     let of = |name, connection, sync| cluster(name, connection, sync);
     let well = [
         of("a", ConnectionState::Connected, SyncState::Progressing),

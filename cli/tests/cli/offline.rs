@@ -148,12 +148,25 @@ async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()>
     Ok(())
 }
 
+/// As a hub hides the values of Secrets.
+fn hide(object: &mut Value) {
+    flotilla_proto::redact::Redactor::new([7; 32]).secret(object);
+}
+
+/// What the hub answers to who asks for digests of the Secret `web/s` with this password.
+fn hides(hub: &FakeHub, password: &str) {
+    let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "web"},
+        "stringData": {"password": password}});
+    hide(&mut secret);
+    hub.on("POST clusters/staging/hide-secrets", 200, json!({"secrets": [secret]}));
+}
+
 /// What a hub has published that rendered the same folder.
 async fn published(hub: &FakeHub, at: &str) -> anyhow::Result<Manifests> {
     let json = run(&["render", "--repo", at, "--cluster", "staging", "-o", "json"]).await?;
     let json: Value = serde_json::from_str(&json.stdout)?;
     let mut units: Vec<UnitManifests> = serde_json::from_value(json["units"].clone())?;
-    units.iter_mut().flat_map(|unit| &mut unit.objects).for_each(flotilla_proto::redact::secret);
+    units.iter_mut().flat_map(|unit| &mut unit.objects).for_each(hide);
     let manifests = Manifests { cluster: "staging".into(), desired: Desired::default(), units };
     hub.get("clusters/staging/manifests", &manifests);
     Ok(manifests)
@@ -172,6 +185,7 @@ async fn a_folder_is_compared_with_what_is_published() -> anyhow::Result<()> {
     assert!(!new.stdout.contains("hunter") && !new.stdout.contains("\n-  "), "{}", new.stdout);
 
     let mut manifests = published(&hub, at).await?;
+    hides(&hub, "hunter2");
     let same = hub.run(&diff).await?;
     assert_eq!((same.code, same.stdout.as_str(), same.stderr.as_str()), (0, "", ""));
 
@@ -179,6 +193,12 @@ async fn a_folder_is_compared_with_what_is_published() -> anyhow::Result<()> {
     write(repo.path(), "apps/web/more.yaml", &config_map("new", "x"))?;
     let secret = std::fs::read_to_string(repo.path().join("apps/web/secret.yaml"))?;
     write(repo.path(), "apps/web/secret.yaml", &secret.replace("hunter2", "hunter3"))?;
+    // A hub that does not hide them, or a token that may not ask it to.
+    hub.on("POST clusters/staging/hide-secrets", 403, json!({"error": "not this role"}));
+    let blind = hub.run(&diff).await?;
+    assert!(blind.stderr.contains("values of Secrets are not compared: ") && blind.code == 1, "{blind:?}");
+    assert!(!blind.stdout.contains("password") && !blind.stdout.contains("hunter"), "{blind:?}");
+    hides(&hub, "hunter3");
     let differs = hub.run(&diff).await?;
     assert_eq!((differs.code, differs.stderr.as_str()), (1, ""), "{differs:?}");
     for text in [

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use flotilla_core::ClusterName;
 use flotilla_core::names::is_dns_label;
+use flotilla_core::report::Timestamp;
 use flotilla_proto::api::{
-    AuditEntry, CaStatus, Done, FinishRotation, MadeToken, NewToken, Page, Token, WhoAmI,
+    AuditEntry, CaStatus, Done, FinishRotation, MadeToken, NewToken, Page, Scope, Token, WhoAmI,
 };
 use flotilla_proto::v1::{self, request};
 use flotilla_runtime::token::TokenSecret;
@@ -20,12 +22,36 @@ use crate::state::{Hub, blocking};
 use crate::store::{ApiTokenRecord, StoreError, backup};
 
 pub(super) async fn who_am_i(Extension(caller): Extension<Caller>) -> Json<WhoAmI> {
-    Json(WhoAmI { name: caller.name, role: caller.role })
+    let Caller { name, role, expires_at, scope, .. } = caller;
+    Json(WhoAmI { name, role, expires_at, scope: (*scope).clone() })
 }
 
-fn shown(token: ApiTokenRecord) -> Token {
-    let ApiTokenRecord { name, role, created_at, created_by, expires_at } = token;
-    Token { name, role, created_at, created_by, expires_at }
+/// How long a token is good unless somebody says otherwise.
+const TOKEN_LIFE: u64 = 90 * 24 * 3600;
+/// Clusters, groups and namespaces that one token names.
+const MAX_SCOPE: usize = 100;
+
+fn shown((token, last_used_at): (ApiTokenRecord, Option<Timestamp>)) -> Token {
+    let ApiTokenRecord { name, role, created_at, created_by, expires_at, scope } = token;
+    Token { name, role, created_at, created_by, expires_at, scope, last_used_at }
+}
+
+/// A scope whose names can be names: one that is misspelled must not be a token without a bound.
+fn checked(scope: Scope) -> Result<Scope, ApiError> {
+    for cluster in &scope.clusters {
+        cluster.parse::<ClusterName>().map_err(|error| ApiError::bad_request(error.to_string()))?;
+    }
+    for (what, names) in [("ClusterGroup", &scope.groups), ("namespace", &scope.namespaces)] {
+        if let Some(name) = names.iter().find(|name| !is_dns_label(name)) {
+            return Err(ApiError::bad_request(format!("'{name}' cannot name a {what}")));
+        }
+    }
+    if scope.clusters.len() + scope.groups.len() + scope.namespaces.len() > MAX_SCOPE {
+        return Err(ApiError::bad_request(format!(
+            "a token's scope names at most {MAX_SCOPE} clusters, groups and namespaces"
+        )));
+    }
+    Ok(scope)
 }
 
 pub(super) async fn tokens(State(hub): State<Arc<Hub>>) -> Answer<Page<Token>> {
@@ -46,7 +72,11 @@ pub(super) async fn create_token(
     }
     let (now, secret) = (hub.now(), TokenSecret::generate());
     let expires_at = match body.expires_in {
-        None => None,
+        None if body.never_expires => None,
+        Some(_) if body.never_expires => {
+            return Err(ApiError::bad_request("`expiresIn` and `neverExpires` exclude each other"));
+        }
+        None => Some(now + TOKEN_LIFE as i64),
         Some(seconds @ 1..=3_153_600_000) => Some(now + seconds as i64),
         Some(_) => return Err(ApiError::bad_request("`expiresIn` must be 1 to 3153600000 seconds")),
     };
@@ -56,14 +86,16 @@ pub(super) async fn create_token(
         created_at: now,
         created_by: caller.name.clone(),
         expires_at,
+        scope: checked(body.scope)?,
     };
-    let audit = caller.audit(&hub, "token.create", &token.name).detail(format!("role {}", token.role));
+    let detail = format!("role {}, scope {}", token.role, token.scope);
+    let audit = caller.audit(&hub, "token.create", &token.name).detail(detail);
     let (stored, hash) = (token.clone(), secret.hash());
     if !blocking(move || hub.records.put_api_token(hash, &stored, &audit)).await? {
         return Err(ApiError::conflict(format!("there is a token called '{}' already", token.name))
             .hint(format!("`flotilla token revoke {}` makes room for it", token.name)));
     }
-    Ok(Json(MadeToken { token: shown(token), secret: token_text(&secret) }))
+    Ok(Json(MadeToken { token: shown((token, None)), secret: token_text(&secret) }))
 }
 
 pub(super) async fn revoke_token(
@@ -92,16 +124,8 @@ pub(super) async fn audit(
         }
         None => u64::MAX,
     };
-    let lines = blocking(move || hub.records.audit_log()).await?;
-    let entries = lines.into_iter().rev().filter(|(sequence, _)| *sequence < before).take(limit + 1);
-    let entries = entries.map(|(sequence, line)| AuditEntry {
-        sequence,
-        at: line.at,
-        who: line.who,
-        action: line.action,
-        target: line.target,
-        detail: line.detail,
-    });
+    let lines = blocking(move || hub.records.audit_before(before, limit + 1)).await?;
+    let entries = lines.into_iter().map(|(sequence, line)| line.entry(sequence));
     Ok(Json(page(entries.collect(), limit, |entry: &AuditEntry| entry.sequence.to_string())))
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn adopt(
         }
         plan => Some(plan.parse().map_err(|error: InvalidDigest| ApiError::bad_request(error.to_string()))?),
     };
-    enrolled(&hub, &name).await?;
+    enrolled(&hub, &caller, &name).await?;
     let (origin, from) = match body.from {
         AdoptFrom::Flux => (v1::adopt::Origin::Flux, "flux"),
         AdoptFrom::Helm => (v1::adopt::Origin::Helm, "helm"),
@@ -45,6 +45,7 @@ pub(super) async fn adopt(
     };
     let detail = plan.map_or_else(String::new, |plan| format!(" as planned in {plan}"));
     let detail = format!("{what} from {from}{detail}");
+    caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.adopt", &name).detail(detail);
     let shared = hub.clone();
     blocking(move || shared.records.audit(&audit)).await?;

@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
+use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::api::{
-    Approve, Cluster, Done, HistoryEntry, JoinToken, Manifests, NewJoinToken, Page, Prune, Resume, Suspend,
-    Tree, UnitManifests, UnitState,
+    Approve, Cluster, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, Manifests,
+    NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
 };
+use flotilla_proto::convert;
+use flotilla_proto::redact::Redactor;
 use flotilla_proto::v1::{self, request};
-use flotilla_proto::{convert, redact};
 use flotilla_runtime::token::{self, TokenSecret};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
 use super::error::{ApiError, Body, Name, Params};
+use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
 use crate::session::EndReason;
@@ -41,6 +44,7 @@ pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 /// What the store says of all clusters at one moment.
 pub(super) struct Snapshot {
     pub(super) fleet: Arc<FleetView>,
+    reach: Reach,
     records: BTreeMap<ClusterName, ClusterRecord>,
     suspensions: BTreeMap<ClusterName, Suspensions>,
     invited: BTreeSet<ClusterName>,
@@ -48,23 +52,26 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Blocking.
-    fn read(hub: &Hub) -> Result<Self, StoreError> {
+    fn read(hub: &Hub, caller: &Caller) -> Result<Self, StoreError> {
         Ok(Self {
             fleet: hub.fleet.view(),
+            reach: caller.reach(hub),
             records: hub.records.clusters()?,
             suspensions: hub.records.suspensions()?,
             invited: invited(hub)?,
         })
     }
 
-    pub(super) async fn of(hub: &Arc<Hub>) -> Result<Self, StoreError> {
-        let hub = hub.clone();
-        blocking(move || Self::read(&hub)).await
+    /// As this caller may see it.
+    pub(super) async fn of(hub: &Arc<Hub>, caller: &Caller) -> Result<Self, StoreError> {
+        let (hub, caller) = (hub.clone(), caller.clone());
+        blocking(move || Self::read(&hub, &caller)).await
     }
 
-    /// Clusters that Git names, that are enrolled, or that may join.
+    /// Clusters that Git names, that are enrolled, or that may join; those in reach.
     pub(super) fn names(&self) -> BTreeSet<ClusterName> {
-        self.fleet.clusters.keys().chain(self.records.keys()).chain(&self.invited).cloned().collect()
+        let all = self.fleet.clusters.keys().chain(self.records.keys()).chain(&self.invited);
+        all.filter(|name| self.reach.cluster(name)).cloned().collect()
     }
 
     pub(super) fn known(&self, hub: &Hub, name: &ClusterName) -> Known {
@@ -75,6 +82,8 @@ impl Snapshot {
             published: hub.board.current(name),
             suspensions: self.suspensions.get(name).cloned().unwrap_or_default(),
             invited: self.invited.contains(name),
+            namespaces: self.reach.namespaces(),
+            redactor: hub.vault.redactor().clone(),
         }
     }
 }
@@ -86,8 +95,12 @@ fn invited(hub: &Hub) -> Result<BTreeSet<ClusterName>, StoreError> {
     Ok(open.filter_map(|(_, token)| token.cluster.parse().ok()).collect())
 }
 
-/// Everything about one cluster, or that there is none of this name.
-pub(super) async fn known(hub: &Arc<Hub>, name: &ClusterName) -> Result<Known, ApiError> {
+/// Everything about one cluster that the caller may see, or that there is none of this name.
+pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -> Result<Known, ApiError> {
+    let reach = caller.reach(hub);
+    if !reach.cluster(name) {
+        return Err(no_cluster(name));
+    }
     let (hub, cluster) = (hub.clone(), name.clone());
     let known = blocking(move || {
         Ok::<_, StoreError>(Known {
@@ -97,13 +110,13 @@ pub(super) async fn known(hub: &Arc<Hub>, name: &ClusterName) -> Result<Known, A
             published: hub.board.current(&cluster),
             suspensions: hub.records.suspensions_of(&cluster)?,
             invited: invited(&hub)?.contains(&cluster),
+            namespaces: reach.namespaces(),
+            redactor: hub.vault.redactor().clone(),
         })
     })
     .await?;
     if known.facts.is_none() && known.record.is_none() && known.published.is_none() && !known.invited {
-        return Err(ApiError::not_found(format!("no cluster is called {name}")).hint(
-            "`flotilla get clusters` lists them; a new one is a folder clusters/NAME in the fleet repo",
-        ));
+        return Err(no_cluster(name));
     }
     Ok(known)
 }
@@ -134,9 +147,10 @@ pub(super) fn page<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> Strin
 
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     Params(paging): Params<Paging>,
 ) -> Answer<Page<Cluster>> {
-    let snapshot = Snapshot::of(&hub).await?;
+    let snapshot = Snapshot::of(&hub, &caller).await?;
     let limit = paging.limit();
     let after = paging.after.unwrap_or_default();
     let names = snapshot.names().into_iter().filter(|name| name.as_str() > after.as_str()).take(limit + 1);
@@ -144,23 +158,33 @@ pub(super) async fn list(
     Ok(Json(page(clusters, limit, |cluster: &Cluster| cluster.name.clone())))
 }
 
-pub(super) async fn get(State(hub): State<Arc<Hub>>, Name(name): Name<ClusterName>) -> Answer<Cluster> {
-    Ok(Json(show::cluster(&name, &known(&hub, &name).await?)))
+pub(super) async fn get(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Cluster> {
+    Ok(Json(show::cluster(&name, &known(&hub, &caller, &name).await?)))
 }
 
-pub(super) async fn tree(State(hub): State<Arc<Hub>>, Name(name): Name<ClusterName>) -> Answer<Tree> {
-    Ok(Json(show::tree(&name, &known(&hub, &name).await?)))
+pub(super) async fn tree(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+) -> Answer<Tree> {
+    Ok(Json(show::tree(&name, &known(&hub, &caller, &name).await?)))
 }
 
 pub(super) async fn history(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Page<HistoryEntry>> {
-    known(&hub, &name).await?;
+    known(&hub, &caller, &name).await?;
+    let redactor = hub.vault.redactor().clone();
     let states = blocking(move || hub.records.history(&name)).await?;
     let items = states.into_iter().map(|state| HistoryEntry {
         desired: flotilla_proto::api::Desired {
-            digest: state.digest,
+            digest: state.digest.parse().map(|digest| redactor.digest(&digest)).unwrap_or_default(),
             generation: state.generation,
             commit: state.commit,
         },
@@ -173,24 +197,70 @@ pub(super) async fn history(
 
 pub(super) async fn manifests(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Manifests> {
-    let known = known(&hub, &name).await?;
-    let published = known.published.ok_or_else(|| {
+    let known = known(&hub, &caller, &name).await?;
+    let published = known.published.clone().ok_or_else(|| {
         let problem = known.facts.iter().flat_map(|facts| &facts.problems).find(|problem| !problem.notice);
         let why = problem.map_or_else(|| "the fleet repo was not rendered yet".into(), ToString::to_string);
         ApiError::conflict(format!("the hub does not know what cluster {name} should run: {why}"))
     })?;
-    Ok(Json(blocking(move || shown_manifests(&name, &published)).await))
+    let redactor = hub.vault.redactor().clone();
+    Ok(Json(blocking(move || shown_manifests(&name, &known, &published, &redactor)).await))
 }
 
-fn shown_manifests(name: &ClusterName, published: &Published) -> Manifests {
-    let units = published.state.units().iter().map(|(id, entry)| {
+/// Secrets of the caller's as the hub would show them. A guess can be tried on what is published with it, so that values are
+/// counted, and roles that may only look may not.
+pub(super) async fn hide_secrets(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name<ClusterName>,
+    Body(body): Body<HideSecrets>,
+) -> Answer<HiddenSecrets> {
+    known(&hub, &caller, &name).await?;
+    let reach = caller.reach(&hub);
+    let mut secrets = body.secrets;
+    let mut values = 0;
+    for secret in &secrets {
+        let bad = |error| ApiError::bad_request(format!("an object of `secrets` is no Secret: {error}"));
+        let id = ObjectRef::of(secret).map_err(|error| bad(error.to_string()))?.id;
+        if !id.is("", "Secret") {
+            return Err(bad(format!("it is a {}", id.kind)));
+        }
+        if !reach.namespace(&id.namespace) {
+            return Err(outside(&format!("{id} is in another namespace")));
+        }
+        let count =
+            |field: &str| secret.get(field).and_then(|field| field.as_object()).map_or(1, |data| data.len());
+        values += 1 + count("data") + count("stringData");
+    }
+    if values > DIGESTS_AT_ONCE {
+        return Err(ApiError::bad_request(format!(
+            "there are more than {DIGESTS_AT_ONCE} values in `secrets`"
+        )));
+    }
+    if !(0..values).all(|_| hub.hidden.try_take(caller.name.clone())) {
+        let error =
+            format!("the token '{}' has compared as many values of Secrets as it may for now", caller.name);
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, error).hint("try again in some minutes"));
+    }
+    secrets.iter_mut().for_each(|secret| hub.vault.redactor().secret(secret));
+    Ok(Json(HiddenSecrets { secrets }))
+}
+
+fn shown_manifests(
+    name: &ClusterName,
+    known: &Known,
+    published: &Published,
+    redactor: &Redactor,
+) -> Manifests {
+    let units = published.state.units().iter().filter(|(id, _)| known.sees(id)).map(|(id, entry)| {
         let (state, reason, objects) = match entry {
             UnitEntry::Present(unit) => {
                 let objects = unit.objects.iter().filter_map(|entry| {
                     let mut value = published.bodies.get(&entry.digest)?.value();
-                    redact::secret(&mut value);
+                    redactor.secret(&mut value);
                     Some(value)
                 });
                 (UnitState::Present, String::new(), objects.collect())
@@ -200,7 +270,11 @@ fn shown_manifests(name: &ClusterName, published: &Published) -> Manifests {
         };
         UnitManifests { unit: id.to_string(), state, reason, objects }
     });
-    Manifests { cluster: name.to_string(), desired: show::desired(published), units: units.collect() }
+    Manifests {
+        cluster: name.to_string(),
+        desired: show::desired(published, redactor),
+        units: units.collect(),
+    }
 }
 
 pub(super) async fn make_join_token(
@@ -212,6 +286,7 @@ pub(super) async fn make_join_token(
         .cluster
         .parse()
         .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
+    caller.reach(&hub).need_cluster(&name)?;
     let life = body.expires_in.unwrap_or(JOIN_LIFE);
     if !(1..=MAX_JOIN_LIFE).contains(&life) {
         return Err(ApiError::bad_request(format!("a join token lives 1 to {MAX_JOIN_LIFE} seconds")));
@@ -226,6 +301,7 @@ pub(super) async fn make_join_token(
         labels: body.labels,
         used: None,
     };
+    caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.token", &name).detail(match body.replace {
         true => "replaces the enrolled agent",
         false => "",
@@ -265,7 +341,8 @@ pub(super) async fn revoke(
     Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Done> {
-    enrolled(&hub, &name).await?;
+    enrolled(&hub, &caller, &name).await?;
+    caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.revoke", &name);
     let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
     blocking(move || shared.records.revoke_cluster(&cluster, now, &audit)).await?;
@@ -279,13 +356,14 @@ pub(super) async fn delete(
     Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Done> {
-    let known = known(&hub, &name).await?;
+    let known = known(&hub, &caller, &name).await?;
     if known.record.is_none() && !known.invited {
         return Err(ApiError::conflict(format!(
             "cluster {name} is not enrolled: there is nothing to delete"
         ))
         .hint("a cluster that Git names is removed from the fleet repo"));
     }
+    caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.delete", &name);
     let (shared, cluster) = (hub.clone(), name.clone());
     blocking(move || shared.records.forget_cluster(&cluster, &audit)).await?;
@@ -302,7 +380,8 @@ pub(super) async fn prune(
     if body.confirm != name.as_str() {
         return Err(ApiError::bad_request("`confirm` must be the cluster's name"));
     }
-    enrolled(&hub, &name).await?;
+    enrolled(&hub, &caller, &name).await?;
+    caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.prune", &name);
     let shared = hub.clone();
     blocking(move || shared.records.audit(&audit)).await?;
@@ -346,12 +425,16 @@ async fn set_suspended(
     unit: Option<&str>,
     suspension: Option<SuspensionRecord>,
 ) -> Answer<Done> {
-    let known = known(hub, name).await?;
+    let known = known(hub, caller, name).await?;
     let unit = unit.map(|unit| find_unit(name, &known, unit)).transpose()?;
+    if unit.is_none() {
+        caller.reach(hub).need_cluster(name)?;
+    }
     let verb = if suspension.is_some() { "suspend" } else { "resume" };
     let scope = if unit.is_some() { "unit" } else { "cluster" };
     let target = unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}"));
     let reason = suspension.as_ref().map(|suspension| suspension.reason.clone()).unwrap_or_default();
+    caller.may_write(hub)?;
     let audit = caller.audit(hub, &format!("{scope}.{verb}"), &target).detail(reason);
     let (shared, cluster) = (hub.clone(), name.clone());
     blocking(move || shared.records.suspend(&cluster, unit.as_ref(), suspension.as_ref(), &audit)).await?;
@@ -366,13 +449,17 @@ pub(super) async fn approve(
     Name(name): Name<ClusterName>,
     Body(body): Body<Approve>,
 ) -> Answer<Done> {
-    enrolled(&hub, &name).await?;
+    enrolled(&hub, &caller, &name).await?;
     let digest: Digest = body
         .approval
         .parse()
         .map_err(|error: flotilla_core::digest::InvalidDigest| ApiError::bad_request(error.to_string()))?;
     let view = hub.sessions.view(&name).unwrap_or_default();
-    let asked = view.units.values().flat_map(|unit| &unit.kept).find(|kept| kept.approval == digest);
+    let reach = caller.reach(&hub);
+    let units = view.units.values().filter(|unit| reach.unit(&name, &unit.unit));
+    let mut asked = units.flat_map(|unit| &unit.kept).filter(|kept| kept.approval == digest);
+    // An object of the cluster, or of another namespace, is not of the unit's namespace alone.
+    let asked = asked.find(|kept| reach.namespace(&kept.object.namespace));
     let Some(asked) = asked else {
         return Err(ApiError::not_found(format!(
             "nothing that {name} keeps asks for the approval {}",
@@ -380,6 +467,7 @@ pub(super) async fn approve(
         ))
         .hint("`flotilla get units` shows what is kept and the approval that it needs"));
     };
+    caller.may_write(&hub)?;
     let audit =
         caller.audit(&hub, "cluster.approve", &name).detail(format!("{}: {}", asked.object, asked.why));
     let approval = ApprovalRecord { by: caller.name.clone(), at: hub.now(), delivered_at: None };
@@ -407,7 +495,7 @@ pub(super) fn find_unit(name: &ClusterName, known: &Known, unit: &str) -> Result
         || known.published.as_ref().is_some_and(|published| published.state.units().contains_key(&id))
         || known.view.as_ref().is_some_and(|view| view.units.contains_key(&id))
         || known.suspensions.units.contains_key(&id);
-    if there {
+    if there && known.sees(&id) {
         Ok(id)
     } else {
         Err(ApiError::not_found(format!("cluster {name} has no unit {id}"))
@@ -415,8 +503,8 @@ pub(super) fn find_unit(name: &ClusterName, known: &Known, unit: &str) -> Result
     }
 }
 
-pub(super) async fn enrolled(hub: &Arc<Hub>, name: &ClusterName) -> Result<(), ApiError> {
-    if known(hub, name).await?.record.is_some() {
+pub(super) async fn enrolled(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -> Result<(), ApiError> {
+    if known(hub, caller, name).await?.record.is_some() {
         return Ok(());
     }
     Err(ApiError::conflict(format!("cluster {name} is not enrolled"))

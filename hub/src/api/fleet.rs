@@ -1,5 +1,6 @@
 //! The fleet as a whole: status, sources, events, reconcile, and notices of changes.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +9,23 @@ use axum::extract::State;
 use axum::response::sse::{self, Sse};
 use axum::{Extension, Json};
 use flotilla_core::ClusterName;
+use flotilla_core::source::SourceId;
 use flotilla_proto::api::{
     AgentAnswer, Change, ClusterCounts, ConnectionState, Event, ObjectId, Page, Reconcile, Reconciled,
     Status, SyncState,
 };
 use flotilla_proto::v1::{self, request};
 use flotilla_render::source::fleet_source;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
 use super::clusters::{ANSWER_LIMIT, Answer, Paging, Snapshot, find_unit, known};
 use super::error::{ApiError, Body, Params};
+use super::reach::Reach;
 use super::{show, sources};
+use crate::changes::Changed;
 use crate::sources::SourceEvent;
 use crate::state::{Hub, blocking};
 
@@ -31,16 +35,22 @@ const ROUND_LIMIT: Duration = Duration::from_secs(60);
 const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
-    let snapshot = Snapshot::of(&hub).await?;
+pub(super) async fn status(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Status> {
+    let snapshot = Snapshot::of(&hub, &caller).await?;
+    let reach = caller.reach(&hub);
     let mut status = Status {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: hub.started_at,
-        commit: snapshot.fleet.snapshot.clone(),
-        sources: sources::all(&hub),
-        problems: snapshot.fleet.problems.iter().map(Into::into).collect(),
+        commit: snapshot.fleet.snapshot.as_ref().map(|commit| reach.commit(commit)),
+        sources: sources::all(&hub, &reach),
         ..Status::default()
     };
+    if reach.is_fleet() {
+        status.problems = snapshot.fleet.problems.iter().map(Into::into).collect();
+    }
     let mut counts = ClusterCounts::default();
     for name in snapshot.names() {
         let known = snapshot.known(&hub, &name);
@@ -53,10 +63,11 @@ pub(super) async fn status(State(hub): State<Arc<Hub>>) -> Answer<Status> {
         for (phase, count) in &cluster.units {
             *status.units.entry(phase.clone()).or_default() += count;
         }
-        let facts = known.facts.iter();
-        let problems =
-            facts.flat_map(|f| f.problems.iter().chain(f.units.values().flat_map(|u| &u.problems)));
-        status.problem_count += problems.filter(|problem| !problem.notice).count() as u32;
+        let of_units = known.facts.iter().flat_map(|facts| &facts.units).filter(|(id, _)| known.sees(id));
+        let of_units =
+            of_units.flat_map(|(_, unit)| &unit.problems).filter(|problem| !problem.notice).count();
+        let of_cluster = cluster.problems.iter().filter(|problem| !problem.notice).count();
+        status.problem_count += (of_units + of_cluster) as u32;
     }
     status.clusters = counts;
     Ok(Json(status))
@@ -74,16 +85,19 @@ pub(super) struct EventFilter {
 /// The newest first.
 pub(super) async fn events(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     Params(filter): Params<EventFilter>,
 ) -> Answer<Page<Event>> {
+    let reach = caller.reach(&hub);
     let limit = Paging { limit: filter.limit, after: None }.limit();
     let since = filter.since.unwrap_or(i64::MIN);
-    let mut events = of_sources(&hub, &filter);
+    let mut events = of_sources(&hub, &reach, &filter);
     for (name, view) in hub.sessions.views() {
         if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
             continue;
         }
-        let of_cluster = view.events.iter().rev().map(|event| Event {
+        let in_reach = view.events.iter().rev().filter(|event| reach.unit(&name, &event.unit));
+        let of_cluster = in_reach.map(|event| Event {
             cluster: name.to_string(),
             at: event.at,
             unit: event.unit.to_string(),
@@ -104,12 +118,21 @@ pub(super) async fn events(
 }
 
 /// What happened at the hub; of a cluster, what happened to the sources that it defines.
-fn of_sources(hub: &Hub, filter: &EventFilter) -> Vec<Event> {
+fn of_sources(hub: &Hub, reach: &Reach, filter: &EventFilter) -> Vec<Event> {
     if filter.unit.is_some() {
         return Vec::new();
     }
     let cluster: Option<Option<ClusterName>> = filter.cluster.as_ref().map(|name| name.parse().ok());
+    let in_reach: BTreeSet<(String, String)> = match reach.is_fleet() {
+        true => BTreeSet::new(),
+        false => sources::all(hub, reach).into_iter().map(|source| (source.kind, source.name)).collect(),
+    };
+    let seen = |source: &SourceId| {
+        let name = format!("{}/{}", source.namespace, source.name);
+        reach.is_fleet() || in_reach.contains(&(source.kind.to_string(), name))
+    };
     let events = hub.sources.events.newest(|event| match &cluster {
+        _ if !seen(&event.source) => false,
         None => true,
         Some(None) => false,
         Some(Some(cluster)) => event.source == fleet_source() || hub.sources.is_of(cluster, &event.source),
@@ -136,17 +159,24 @@ pub(super) async fn reconcile(
     Extension(caller): Extension<Caller>,
     Body(body): Body<Reconcile>,
 ) -> Answer<Reconciled> {
+    let reach = caller.reach(&hub);
     let target = match &body.cluster {
         None if body.unit.is_some() => {
             return Err(ApiError::bad_request("a unit is given without its cluster"));
         }
-        None => None,
+        None => {
+            reach.need_fleet()?;
+            None
+        }
         Some(name) => {
             let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
                 ApiError::bad_request(error.to_string())
             })?;
-            let known = known(&hub, &name).await?;
+            let known = known(&hub, &caller, &name).await?;
             let unit = body.unit.as_deref().map(|unit| find_unit(&name, &known, unit)).transpose()?;
+            if unit.is_none() {
+                reach.need_cluster(&name)?;
+            }
             Some((name, unit))
         }
     };
@@ -155,8 +185,10 @@ pub(super) async fn reconcile(
         |(name, unit)| unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}")),
     );
     let audit = caller.audit(&hub, "fleet.reconcile", shown);
-    let shared = hub.clone();
-    blocking(move || shared.records.audit(&audit)).await?;
+    if let Some(audit) = caller.folded(&hub, audit)? {
+        let shared = hub.clone();
+        blocking(move || shared.records.audit(&audit)).await?;
+    }
     let ticket = hub.fleet.wake();
     if tokio::time::timeout(ROUND_LIMIT, hub.fleet.served(ticket)).await.is_err() {
         let error = format!("the hub did not finish reading the fleet repo within {ROUND_LIMIT:?}");
@@ -178,45 +210,60 @@ pub(super) async fn reconcile(
     let view = hub.fleet.view();
     let failed = view.sources.iter().find(|source| !source.ready);
     Ok(Json(Reconciled {
-        commit: view.snapshot.clone(),
-        error: failed.map(|source| format!("{}: {}", source.name, source.message)),
+        commit: view.snapshot.as_ref().map(|commit| reach.commit(commit)),
+        error: failed.map(|source| match reach.is_fleet() {
+            true => format!("{}: {}", source.name, source.message),
+            false => "the hub cannot read the fleet repo just now".to_owned(),
+        }),
         agents,
     }))
 }
 
-/// Notices of changes, for as long as the caller listens. The first says that everything may have changed.
+/// Notices of changes, for as long as the caller listens and the token is good. The first says that everything may have
+/// changed.
 pub(super) async fn watch(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let reader = hub.changes.reader();
-    let first = Change { fleet: true, clusters: all_clusters(&hub) };
     let stop = hub.tasks.shutdown().clone();
-    let stream = futures::stream::unfold((hub, reader, Some(first)), move |(hub, mut reader, first)| {
-        let stop = stop.clone();
-        async move {
-            let change = match first {
-                Some(first) => first,
-                None => {
-                    // What changes in this time is told together.
-                    tokio::time::sleep(NOTICE_INTERVAL).await;
-                    let changed = tokio::select! {
-                        changed = hub.changes.next(&mut reader) => changed,
-                        () = stop.cancelled() => return None,
+    let ended = caller.clone().ended(hub.clone());
+    let first = hub.fleet.view().clusters.keys().cloned().collect();
+    let first = Some(Changed { clusters: first, fleet: true });
+    let stream = futures::stream::unfold(
+        (hub, reader, first, true),
+        move |(hub, mut reader, mut first, mut is_first)| {
+            let (stop, caller) = (stop.clone(), caller.clone());
+            async move {
+                loop {
+                    let changed = match first.take() {
+                        Some(first) => first,
+                        None => {
+                            // What changes in this time is told together.
+                            tokio::time::sleep(NOTICE_INTERVAL).await;
+                            tokio::select! {
+                                changed = hub.changes.next(&mut reader) => changed,
+                                () = stop.cancelled() => return None,
+                            }
+                        }
                     };
-                    Change {
-                        clusters: changed.clusters.iter().map(ToString::to_string).collect(),
-                        fleet: changed.fleet,
+                    let reach = caller.reach(&hub);
+                    let in_reach = changed.clusters.iter().filter(|name| reach.cluster(name));
+                    let change = Change {
+                        clusters: in_reach.map(ToString::to_string).collect(),
+                        fleet: changed.fleet && (is_first || reach.is_fleet()),
+                    };
+                    if change.clusters.is_empty() && !change.fleet {
+                        continue;
                     }
+                    is_first = false;
+                    let event = sse::Event::default().event("change").json_data(change);
+                    let event = event.unwrap_or_else(|_| sse::Event::default().comment("unreadable"));
+                    return Some((Ok(event), (hub, reader, None, is_first)));
                 }
-            };
-            let event = sse::Event::default().event("change").json_data(change);
-            let event = event.unwrap_or_else(|_| sse::Event::default().comment("unreadable"));
-            Some((Ok(event), (hub, reader, None)))
-        }
-    });
+            }
+        },
+    );
+    let stream = stream.take_until(Box::pin(ended));
     Sse::new(stream).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE))
-}
-
-fn all_clusters(hub: &Hub) -> Vec<String> {
-    hub.fleet.view().clusters.keys().map(ToString::to_string).collect()
 }

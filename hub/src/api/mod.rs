@@ -15,6 +15,7 @@ mod fleet;
 mod health;
 mod logins;
 mod openapi;
+mod reach;
 mod routes;
 mod secrets;
 mod server;

@@ -5,21 +5,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use flotilla_proto::api::{self, Page, Role};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::auth::{Guard, guard};
+use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
 use super::{admin, adopt, clusters, fleet, openapi, secrets, sources, system, units};
 use crate::state::Hub;
-
-/// No request of ours is larger.
-const MAX_BODY: usize = 64 << 10;
 
 /// A type's name and schema, and those that it refers to.
 pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
@@ -54,6 +52,8 @@ pub(super) struct Route {
     pub(super) path: &'static str,
     /// `None`: without a token.
     pub(super) role: Option<Role>,
+    /// How it keeps to the token's scope.
+    pub(super) bound: Bound,
     pub(super) summary: &'static str,
     /// Parameters of the query.
     pub(super) query: &'static [&'static str],
@@ -68,6 +68,7 @@ pub(super) fn routes() -> Vec<Route> {
         method,
         path,
         role,
+        bound: Bound::Handler,
         summary,
         query: &[],
         request: None,
@@ -89,7 +90,11 @@ pub(super) fn routes() -> Vec<Route> {
         open("/healthz", "Whether the process serves", get(system::healthz)),
         open("/readyz", "Whether the hub knows its fleet", get(system::readyz)),
         open("/openapi.json", "This description", get(openapi::serve)),
-        Route { role: Some(Role::View), ..open("/metrics", "Metrics for Prometheus", get(system::metrics)) },
+        Route {
+            role: Some(Role::View),
+            bound: Bound::Fleet,
+            ..open("/metrics", "Metrics for Prometheus", get(system::metrics))
+        },
         read("/api/v1/whoami", "Who asks", json::<api::WhoAmI>(), get(admin::who_am_i)),
         read("/api/v1/status", "The fleet at a glance", json::<api::Status>(), get(fleet::status)),
         read("/api/v1/watch", "Notices of changes, as server-sent events", None, get(fleet::watch)),
@@ -152,6 +157,14 @@ pub(super) fn routes() -> Vec<Route> {
             post(fleet::reconcile),
         ),
         write(
+            "/api/v1/clusters/{cluster}/hide-secrets",
+            Role::Operate,
+            "Secrets with digests in place of values, to compare with the manifests",
+            json::<api::HideSecrets>(),
+            json::<api::HiddenSecrets>(),
+            post(clusters::hide_secrets),
+        ),
+        write(
             "/api/v1/clusters/{cluster}/suspend",
             Role::Operate,
             "Suspend a cluster or a unit",
@@ -183,32 +196,42 @@ pub(super) fn routes() -> Vec<Route> {
             json::<api::JoinToken>(),
             post(clusters::make_join_token),
         ),
-        write(
-            "/api/v1/clusters/{cluster}/revoke",
-            Role::Admin,
-            "Cut an agent off",
-            None,
-            done(),
-            post(clusters::revoke),
-        ),
-        write(
-            "/api/v1/clusters/{cluster}/prune",
-            Role::Admin,
-            "Delete everything that the agent manages",
-            json::<api::Prune>(),
-            done(),
-            post(clusters::prune),
-        ),
-        write(
-            "/api/v1/clusters/{cluster}/adopt",
-            Role::Admin,
-            "Take over what another tool runs in a cluster, or give it back",
-            json::<api::Adopt>(),
-            json::<api::Adoption>(),
-            post(adopt::adopt),
-        ),
+        Route {
+            bound: Bound::Cluster,
+            ..write(
+                "/api/v1/clusters/{cluster}/revoke",
+                Role::Admin,
+                "Cut an agent off",
+                None,
+                done(),
+                post(clusters::revoke),
+            )
+        },
+        Route {
+            bound: Bound::Cluster,
+            ..write(
+                "/api/v1/clusters/{cluster}/prune",
+                Role::Admin,
+                "Delete everything that the agent manages",
+                json::<api::Prune>(),
+                done(),
+                post(clusters::prune),
+            )
+        },
+        Route {
+            bound: Bound::Cluster,
+            ..write(
+                "/api/v1/clusters/{cluster}/adopt",
+                Role::Admin,
+                "Take over what another tool runs in a cluster, or give it back",
+                json::<api::Adopt>(),
+                json::<api::Adoption>(),
+                post(adopt::adopt),
+            )
+        },
         Route {
             method: Method::DELETE,
+            bound: Bound::Cluster,
             ..write(
                 "/api/v1/clusters/{cluster}",
                 Role::Admin,
@@ -219,6 +242,7 @@ pub(super) fn routes() -> Vec<Route> {
             )
         },
         Route {
+            bound: Bound::Fleet,
             role: Some(Role::Admin),
             ..read("/api/v1/tokens", "API tokens", page::<api::Token>(), get(admin::tokens))
         },
@@ -250,16 +274,20 @@ pub(super) fn routes() -> Vec<Route> {
                 delete(secrets::remove),
             )
         },
-        write(
-            "/api/v1/tokens",
-            Role::Admin,
-            "Make an API token",
-            json::<api::NewToken>(),
-            json::<api::MadeToken>(),
-            post(admin::create_token),
-        ),
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/tokens",
+                Role::Admin,
+                "Make an API token",
+                json::<api::NewToken>(),
+                json::<api::MadeToken>(),
+                post(admin::create_token),
+            )
+        },
         Route {
             method: Method::DELETE,
+            bound: Bound::Fleet,
             ..write(
                 "/api/v1/tokens/{name}",
                 Role::Admin,
@@ -271,6 +299,7 @@ pub(super) fn routes() -> Vec<Route> {
         },
         Route {
             role: Some(Role::Admin),
+            bound: Bound::Fleet,
             query: &["limit", "after"],
             ..read(
                 "/api/v1/audit",
@@ -281,29 +310,55 @@ pub(super) fn routes() -> Vec<Route> {
         },
         Route {
             role: Some(Role::Admin),
+            bound: Bound::Fleet,
             ..read("/api/v1/backup", "A backup, for `flotilla-hub restore`", None, get(admin::backup))
         },
         Route {
             role: Some(Role::Admin),
+            bound: Bound::Fleet,
             ..read("/api/v1/ca", "The hub's CAs", json::<api::CaStatus>(), get(admin::ca))
         },
-        write(
-            "/api/v1/ca/rotate",
-            Role::Admin,
-            "Begin to replace the CA",
-            None,
-            json::<api::CaStatus>(),
-            post(admin::rotate_ca),
-        ),
-        write(
-            "/api/v1/ca/finish",
-            Role::Admin,
-            "Drop the old CA",
-            json::<api::FinishRotation>(),
-            json::<api::CaStatus>(),
-            post(admin::finish_ca),
-        ),
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/ca/rotate",
+                Role::Admin,
+                "Begin to replace the CA",
+                None,
+                json::<api::CaStatus>(),
+                post(admin::rotate_ca),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/ca/finish",
+                Role::Admin,
+                "Drop the old CA",
+                json::<api::FinishRotation>(),
+                json::<api::CaStatus>(),
+                post(admin::finish_ca),
+            )
+        },
     ]
+}
+
+/// What browsers are told with every answer: nothing here is a page, nothing is kept, nothing is guessed.
+async fn secured(mut response: Response) -> Response {
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// The whole API.
@@ -311,7 +366,13 @@ pub fn router(hub: Arc<Hub>) -> Router {
     let mut router = Router::new();
     let logins = Arc::new(Logins::default());
     for route in routes() {
-        let state = Guard { hub: hub.clone(), logins: logins.clone(), role: route.role, route: route.path };
+        let state = Guard {
+            hub: hub.clone(),
+            logins: logins.clone(),
+            role: route.role,
+            bound: route.bound,
+            route: route.path,
+        };
         router = router.route(route.path, route.handler.layer(from_fn_with_state(state, guard)));
     }
     router
@@ -323,5 +384,6 @@ pub fn router(hub: Arc<Hub>) -> Router {
                 .hint("see /openapi.json for what there is")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(map_response(secured))
         .with_state(hub)
 }

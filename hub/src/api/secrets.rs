@@ -12,14 +12,23 @@ use flotilla_proto::api::{Done, NewSecret, Page, SecretInfo};
 use super::auth::Caller;
 use super::clusters::{Answer, done};
 use super::error::{ApiError, Body};
+use super::reach::outside;
 use crate::sources::{Scope, SecretPlace};
 use crate::state::{Hub, blocking};
 
 /// Of all values of one secret.
 const LARGEST: usize = 1 << 20;
 
-pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<SecretInfo>> {
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Page<SecretInfo>> {
+    let reach = caller.reach(&hub);
     let secrets = blocking(move || hub.records.secrets()).await?;
+    let in_reach = |info: &SecretInfo| {
+        reach.is_fleet()
+            || place(&info.scope, &info.namespace, &info.name).is_ok_and(|place| reach.secret(&place))
+    };
     let info = |(place, record): (String, crate::store::secrets::SecretRecord)| {
         let mut parts = place.splitn(3, '/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
@@ -27,7 +36,7 @@ pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<SecretInfo>
         let (changed_at, changed_by) = (record.changed_at, record.changed_by);
         SecretInfo { scope, namespace, name, kind: record.kind, keys: record.keys, changed_at, changed_by }
     };
-    Ok(Json(Page { items: secrets.into_iter().map(info).collect(), next: None }))
+    Ok(Json(Page { items: secrets.into_iter().map(info).filter(in_reach).collect(), next: None }))
 }
 
 pub(super) async fn put(
@@ -36,6 +45,7 @@ pub(super) async fn put(
     Body(body): Body<NewSecret>,
 ) -> Answer<Done> {
     let place = place(&body.scope, &body.namespace, &body.name)?;
+    need(&caller, &hub, &place)?;
     let mut data = BTreeMap::new();
     for (key, value) in &body.data {
         let is_key = !key.is_empty()
@@ -68,6 +78,7 @@ pub(super) async fn remove(
     Path((scope, namespace, name)): Path<(String, String, String)>,
 ) -> Answer<Done> {
     let place = place(&scope, &namespace, &name)?;
+    need(&caller, &hub, &place)?;
     let audit = caller.audit(&hub, "secret.delete", &place);
     let text = place.to_string();
     if !blocking(move || hub.records.remove_secret(&text, &audit)).await? {
@@ -75,6 +86,13 @@ pub(super) async fn remove(
             .hint("`flotilla secret list` shows them"));
     }
     Ok(done(format!("the secret {place} is gone; sources that name it are not fetched any more")))
+}
+
+fn need(caller: &Caller, hub: &Hub, place: &SecretPlace) -> Result<(), ApiError> {
+    if caller.reach(hub).secret(place) {
+        return caller.may_write(hub);
+    }
+    Err(outside(&format!("{place} is a secret that others of the fleet use, or may use")))
 }
 
 fn place(scope: &str, namespace: &str, name: &str) -> Result<SecretPlace, ApiError> {

@@ -8,6 +8,7 @@ use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
 use flotilla_proto::api::{
     self, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree, TreeObject, TreeUnit, Unit,
 };
+use flotilla_proto::redact::Redactor;
 
 use crate::desired::Published;
 use crate::session::ClusterView;
@@ -15,7 +16,7 @@ use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
 use crate::view::ClusterFacts;
 
 /// All that is known of one cluster.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) facts: Option<ClusterFacts>,
     pub(crate) record: Option<ClusterRecord>,
@@ -24,6 +25,17 @@ pub(crate) struct Known {
     pub(crate) suspensions: Suspensions,
     /// A join token is out.
     pub(crate) invited: bool,
+    /// Only units of these are shown, and nothing of the cluster as a whole; `None`: everything.
+    pub(crate) namespaces: Option<BTreeSet<String>>,
+    /// Digests of states and units are shown through it: Secrets are in what they are of.
+    pub(crate) redactor: Redactor,
+}
+
+impl Known {
+    /// Whether who asks may see this unit.
+    pub(crate) fn sees(&self, unit: &UnitId) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&unit.namespace))
+    }
 }
 
 fn suspension(record: &SuspensionRecord) -> Suspension {
@@ -31,9 +43,9 @@ fn suspension(record: &SuspensionRecord) -> Suspension {
 }
 
 /// A published state's digest, generation and commit.
-pub(crate) fn desired(published: &Published) -> Desired {
+pub(crate) fn desired(published: &Published, redactor: &Redactor) -> Desired {
     Desired {
-        digest: published.state.digest().to_string(),
+        digest: redactor.digest(&published.state.digest()),
         generation: published.state.generation.0,
         commit: published.state.snapshot.clone(),
     }
@@ -45,7 +57,7 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         name: name.to_string(),
         connection: connection(known),
         sync: sync(known, &units),
-        desired: known.published.as_ref().map(desired),
+        desired: known.published.as_ref().map(|published| desired(published, &known.redactor)),
         suspended: known.suspensions.cluster.as_ref().map(suspension),
         objects: units.iter().map(|unit| unit.objects).sum(),
         ..Cluster::default()
@@ -75,9 +87,9 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         shown.kubernetes_version = view.kubernetes_version.clone();
         shown.connected_since = view.connected_since;
         shown.last_seen = view.last_seen;
-        shown.received = view.received.map(|digest| digest.to_string());
-        shown.applied = view.applied.map(|digest| digest.to_string());
-        shown.healthy = view.healthy.map(|digest| digest.to_string());
+        shown.received = view.received.map(|digest| known.redactor.digest(&digest));
+        shown.applied = view.applied.map(|digest| known.redactor.digest(&digest));
+        shown.healthy = view.healthy.map(|digest| known.redactor.digest(&digest));
         shown.refused = view.refused.clone();
         shown.agent_problems = view.problems.clone();
         if view.left_out() > 0 {
@@ -86,6 +98,13 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
                 view.left_out()
             ));
         }
+    }
+    if known.namespaces.is_some() {
+        // These are of all who share the cluster.
+        shown.variables.clear();
+        shown.problems.clear();
+        shown.agent_problems.clear();
+        shown.refused = None;
     }
     shown
 }
@@ -132,7 +151,7 @@ pub(crate) fn units(name: &ClusterName, known: &Known) -> Vec<Unit> {
     ids.extend(known.facts.iter().flat_map(|facts| facts.units.keys()));
     ids.extend(known.published.iter().flat_map(|published| published.state.units().keys()));
     ids.extend(known.view.iter().flat_map(|view| view.units.keys()));
-    ids.retain(|id| !is_gone(id, known));
+    ids.retain(|id| known.sees(id) && !is_gone(id, known));
     ids.into_iter().map(|id| unit(name, id, known)).collect()
 }
 
@@ -160,7 +179,7 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
         phase: phase.as_str().to_owned(),
         message,
         live: known.view.as_ref().is_some_and(|view| view.connected_since.is_some()),
-        desired: manifest.map(|manifest| manifest.digest().to_string()),
+        desired: manifest.map(|manifest| known.redactor.digest(&manifest.digest())),
         objects: manifest.map_or(0, |manifest| manifest.objects.len() as u32),
         suspended: known.suspensions.of(id).map(suspension),
         ..Unit::default()
@@ -182,8 +201,8 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
     }
     if let Some(report) = report {
         shown.since = Some(report.since);
-        shown.applied = report.applied.map(|digest| digest.to_string());
-        shown.healthy = report.healthy.map(|digest| digest.to_string());
+        shown.applied = report.applied.map(|digest| known.redactor.digest(&digest));
+        shown.healthy = report.healthy.map(|digest| known.redactor.digest(&digest));
         if manifest.is_none() {
             shown.objects = report.objects;
         }

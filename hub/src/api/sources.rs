@@ -15,20 +15,24 @@ use serde::Deserialize;
 use super::auth::Caller;
 use super::clusters::{Answer, known};
 use super::error::{ApiError, Body, Name, Params};
+use super::reach::Reach;
 use crate::state::{Hub, blocking};
 
 /// How long a fetch may take before who asked for it is told so: a source's own timeout is usually a minute.
 const FETCH_LIMIT: Duration = Duration::from_secs(100);
 
-/// The fleet repo and what clusters define.
-pub(super) fn all(hub: &Hub) -> Vec<Source> {
+/// The fleet repo and what clusters define, as far as it is in reach.
+pub(super) fn all(hub: &Hub, reach: &Reach) -> Vec<Source> {
     let mut sources = hub.fleet.view().sources.clone();
     sources.extend(hub.sources.view());
-    sources
+    sources.into_iter().filter_map(|source| reach.source(source)).collect()
 }
 
-pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<Source>> {
-    Ok(Json(Page { items: all(&hub), next: None }))
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Page<Source>> {
+    Ok(Json(Page { items: all(&hub, &caller.reach(&hub)), next: None }))
 }
 
 pub(super) async fn reconcile(
@@ -45,27 +49,36 @@ pub(super) async fn reconcile(
             let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
                 ApiError::bad_request(error.to_string())
             })?;
-            known(&hub, &name).await?;
+            known(&hub, &caller, &name).await?;
             Some(name)
         }
     };
+    let is_fleet = source == fleet_source();
+    let reach = caller.reach(&hub);
+    if is_fleet {
+        reach.need_fleet()?;
+    } else if shown(&hub, &reach, &source, cluster.as_ref()).is_empty() {
+        return Err(not_fetched(&hub, &reach, &source, cluster.as_ref()));
+    }
     let detail =
         cluster.as_ref().map_or_else(String::new, |cluster| format!("as cluster {cluster} defines it"));
     let audit = caller.audit(&hub, "source.reconcile", &source).detail(detail);
-    let shared = hub.clone();
-    blocking(move || shared.records.audit(&audit)).await?;
+    if let Some(audit) = caller.folded(&hub, audit)? {
+        let shared = hub.clone();
+        blocking(move || shared.records.audit(&audit)).await?;
+    }
 
-    let is_fleet = source == fleet_source();
     let fetched = async {
         if is_fleet {
             hub.fleet.served(hub.fleet.wake()).await;
             return Ok(());
         }
-        let is_meant =
-            |of: &ClusterName, id: &SourceId| *id == source && cluster.as_ref().is_none_or(|it| it == of);
+        let is_meant = |of: &ClusterName, id: &SourceId| {
+            *id == source && reach.cluster(of) && cluster.as_ref().is_none_or(|it| it == of)
+        };
         let asked = hub.sources.hurry(is_meant);
         if asked.is_empty() {
-            return Err(not_fetched(&hub, &source, cluster.as_ref()));
+            return Err(not_fetched(&hub, &reach, &source, cluster.as_ref()));
         }
         hub.sources.fetched(&asked).await;
         Ok(())
@@ -78,7 +91,7 @@ pub(super) async fn reconcile(
                 .hint("it goes on in the background; `flotilla get sources` shows how far it is"));
         }
     }
-    let mut sources = shown(&hub, &source, cluster.as_ref());
+    let mut sources = shown(&hub, &reach, &source, cluster.as_ref());
     if is_fleet {
         sources = hub.fleet.view().sources.clone();
     }
@@ -86,8 +99,9 @@ pub(super) async fn reconcile(
 }
 
 /// The source as it is shown, once for each way in which it is defined.
-fn shown(hub: &Hub, source: &SourceId, cluster: Option<&ClusterName>) -> Vec<Source> {
-    let mut sources = hub.sources.view();
+fn shown(hub: &Hub, reach: &Reach, source: &SourceId, cluster: Option<&ClusterName>) -> Vec<Source> {
+    let mut sources: Vec<Source> =
+        hub.sources.view().into_iter().filter_map(|source| reach.source(source)).collect();
     let (kind, name) = (source.kind.to_string(), format!("{}/{}", source.namespace, source.name));
     sources.retain(|shown| {
         let is_there = cluster.is_none_or(|cluster| shown.clusters.iter().any(|of| of == cluster.as_str()));
@@ -97,8 +111,8 @@ fn shown(hub: &Hub, source: &SourceId, cluster: Option<&ClusterName>) -> Vec<Sou
 }
 
 /// Why nothing can be fetched of a source.
-fn not_fetched(hub: &Hub, source: &SourceId, cluster: Option<&ClusterName>) -> ApiError {
-    let shown = shown(hub, source, cluster);
+fn not_fetched(hub: &Hub, reach: &Reach, source: &SourceId, cluster: Option<&ClusterName>) -> ApiError {
+    let shown = shown(hub, reach, source, cluster);
     let Some(first) = shown.first() else {
         let place =
             cluster.map_or_else(|| "no cluster".to_owned(), |cluster| format!("cluster {cluster} does not"));
@@ -127,15 +141,18 @@ pub(super) struct Filter {
 /// The Flux objects that a cluster's units define.
 pub(super) async fn definitions(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
     Params(filter): Params<Filter>,
 ) -> Answer<Page<Definition>> {
-    let facts = known(&hub, &name).await?.facts.unwrap_or_default();
+    let facts = known(&hub, &caller, &name).await?.facts.unwrap_or_default();
+    let reach = caller.reach(&hub);
     let is = |wanted: &Option<String>, found: &str| {
         wanted.as_ref().is_none_or(|it| it.eq_ignore_ascii_case(found))
     };
     let is_meant = |kind: &str, namespace: &str, name: &str| {
-        is(&filter.kind, kind)
+        reach.namespace(namespace)
+            && is(&filter.kind, kind)
             && filter.namespace.as_ref().is_none_or(|it| it == namespace)
             && filter.name.as_ref().is_none_or(|it| it == name)
     };
@@ -160,5 +177,11 @@ pub(super) async fn definitions(
         let object = unit.object.as_ref().filter(|_| is_meant(kind, &id.namespace, &id.name))?;
         Some(definition(kind, &id.namespace, &id.name, unit.parent.as_ref(), object))
     });
-    Ok(Json(Page { items: sources.chain(units).collect(), next: None }))
+    let mut items: Vec<Definition> = sources.chain(units).collect();
+    // What the hub keeps as a secret may have got into an object all the same.
+    let shared = hub.clone();
+    let secrets =
+        blocking(move || shared.vault.values()).await.map_err(|error| ApiError::internal(&error))?;
+    items.iter_mut().for_each(|item| hub.vault.redactor().texts(&mut item.object, &secrets));
+    Ok(Json(Page { items, next: None }))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -12,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::auth::Caller;
 use super::clusters::Snapshot;
 use super::error::ApiError;
 use super::show;
@@ -74,8 +76,11 @@ fn ports(hub: &Hub, registry: &mut Registry) {
     );
 }
 
-pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, ApiError> {
-    let snapshot = Snapshot::of(&hub).await?;
+pub(super) async fn metrics(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let snapshot = Snapshot::of(&hub, &caller).await?;
     let mut registry = Registry::default();
     hub.metrics.register(&mut registry);
     let (fetches, failures) = (hub.sources.fetches.clone(), hub.sources.failures.clone());

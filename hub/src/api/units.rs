@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use flotilla_core::ClusterName;
 use flotilla_proto::api::{Page, Unit};
 use serde::Deserialize;
 
+use super::auth::Caller;
 use super::clusters::{Answer, MAX_PAGE, Paging, Snapshot, find_unit, known, page};
 use super::error::{ApiError, Params};
 use super::show;
@@ -25,15 +26,19 @@ fn key(unit: &Unit) -> String {
     format!("{} {}", unit.cluster, unit.unit)
 }
 
-pub(super) async fn list(State(hub): State<Arc<Hub>>, Params(filter): Params<Filter>) -> Answer<Page<Unit>> {
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
+    Params(filter): Params<Filter>,
+) -> Answer<Page<Unit>> {
     let limit = Paging { limit: filter.limit, after: None }.limit().min(MAX_PAGE);
-    let snapshot = Snapshot::of(&hub).await?;
+    let snapshot = Snapshot::of(&hub, &caller).await?;
     let names = match &filter.cluster {
         Some(name) => {
             let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
                 ApiError::bad_request(error.to_string())
             })?;
-            known(&hub, &name).await?;
+            known(&hub, &caller, &name).await?;
             [name].into()
         }
         None => snapshot.names(),
@@ -58,12 +63,13 @@ pub(super) async fn list(State(hub): State<Arc<Hub>>, Params(filter): Params<Fil
 
 pub(super) async fn get(
     State(hub): State<Arc<Hub>>,
+    Extension(caller): Extension<Caller>,
     axum::extract::Path((cluster, unit)): axum::extract::Path<(String, String)>,
 ) -> Answer<Unit> {
     let name: ClusterName = cluster
         .parse()
         .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
-    let known = known(&hub, &name).await?;
+    let known = known(&hub, &caller, &name).await?;
     let id = find_unit(&name, &known, &unit)?;
     Ok(Json(show::unit(&name, &id, &known)))
 }

@@ -452,6 +452,7 @@ fn facts(
     });
     ClusterFacts {
         labels: cluster.labels.clone(),
+        groups: cluster.groups.of.clone(),
         variables: cluster.variables.clone(),
         root: cluster.root.to_string(),
         assigned: true,

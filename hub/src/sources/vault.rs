@@ -6,7 +6,7 @@
 //! ```
 //! A sealed secret that is moved to another place does not open there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flotilla_core::ClusterName;
 use flotilla_core::names::is_dns_label;
+use flotilla_core::{ClusterName, Digest};
+use flotilla_proto::redact::Redactor;
 use flotilla_runtime::files::{self, FileError};
 use flotilla_source::flux::Secret;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -28,6 +29,10 @@ use crate::store::{AuditRecord, Records, StoreError};
 /// The file of the key, in the CA's folder: backups have that folder.
 const KEY_FILE: &str = "secrets.key";
 const KEY_BYTES: usize = 32;
+/// What the key for hiding values is derived for.
+const REDACTION: &[u8] = b"flotilla: hidden values v1";
+/// The shortest value that is looked for in other texts.
+const SHORTEST: usize = 6;
 
 /// For whom a secret is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +92,27 @@ impl SecretPlace {
         }
         Ok(Self { scope, namespace: namespace.to_owned(), name: name.to_owned() })
     }
+
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// As it is shown.
+impl FromStr for SecretPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, '/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(scope), Some(namespace), Some(name)) => Self::new(scope.parse()?, namespace, name),
+            _ => Err(format!("'{text}' is no place of a secret")),
+        }
+    }
 }
 
 impl fmt::Display for SecretPlace {
@@ -116,6 +142,7 @@ pub enum VaultError {
 pub struct Vault {
     records: Arc<Records>,
     key: LessSafeKey,
+    redactor: Redactor,
     random: SystemRandom,
 }
 
@@ -138,9 +165,34 @@ impl Vault {
                 bytes
             }
         };
+        let wrong = || VaultError::Key(path.display().to_string());
+        let own: [u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| wrong())?;
+        let redactor = Redactor::new(*Digest::keyed(&own, [REDACTION]).as_bytes());
         let key = UnboundKey::new(&CHACHA20_POLY1305, &bytes);
         let key = key.map_err(|_| VaultError::Key(path.display().to_string()))?;
-        Ok(Self { records, key: LessSafeKey::new(key), random })
+        Ok(Self { records, key: LessSafeKey::new(key), redactor, random })
+    }
+
+    /// Hides values under a key of this hub, the same after a restart and a restore.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Every value that the hub keeps for sources and Helm values, as text and as Kubernetes writes it; not those that are too
+    /// short to be told from other texts. Blocking.
+    ///
+    /// # Errors
+    /// Where one cannot be read: what it holds could not be hidden.
+    pub fn values(&self) -> Result<Vec<String>, VaultError> {
+        let mut values = BTreeSet::new();
+        for (text, record) in self.records.secrets()? {
+            let place = text.parse().map_err(|_| VaultError::Sealed(text.clone()))?;
+            for value in self.open_sealed(&place, &record)?.into_values() {
+                values.insert(STANDARD.encode(&value));
+                values.insert(String::from_utf8_lossy(&value).trim().to_owned());
+            }
+        }
+        Ok(values.into_iter().filter(|value| value.len() >= SHORTEST).collect())
     }
 
     /// Keeps a secret; one that was there is replaced. Blocking.

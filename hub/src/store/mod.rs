@@ -7,6 +7,7 @@
 //! A transaction that answered `Committed` is on disk. Git and the agents' reports rebuild everything that is
 //! not here.
 
+mod audit;
 pub mod backup;
 mod disk;
 #[cfg(test)]
@@ -27,11 +28,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+pub use audit::AUDIT;
 pub use disk::DiskStore;
 pub use generations::MAX_RAISE;
 pub use memory::MemoryStore;
 pub use records::{Records, UpdateError};
-pub use tokens::{EnrolError, FIRST_TOKEN_CLAIM};
+pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
 
 /// A condition that must hold for a transaction's writes to be made.

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How many lines the audit log keeps.
-const AUDIT_LINES: u64 = 20_000;
+const AUDIT_LINES: u64 = 200_000;
 /// How many states the history of a cluster keeps.
 const HISTORY_STATES: usize = 20;
 /// How often a change is tried again when somebody else wrote the same record.
@@ -357,6 +357,16 @@ impl Records {
     /// Adds a line for something that changed no other record.
     pub fn audit(&self, line: &AuditRecord) -> Result<(), StoreError> {
         self.commit(Txn::default(), Some(line)).map(|_| ())
+    }
+
+    /// The number of the next audit line.
+    pub(super) fn audit_end(&self) -> u64 {
+        *self.next_audit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the oldest audit line that may be kept.
+    pub(super) fn audit_begin(&self) -> u64 {
+        self.audit_end().saturating_sub(AUDIT_LINES)
     }
 
     /// The audit log, oldest first, with sequence numbers.

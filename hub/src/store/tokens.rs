@@ -1,5 +1,6 @@
 //! Join tokens with enrolment, and API tokens. Only hashes of secrets are stored.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use flotilla_core::ClusterName;
@@ -8,12 +9,15 @@ use flotilla_runtime::token::SecretHash;
 
 use super::records::{Records, cluster_key, encode};
 use super::{
-    ApiTokenRecord, AuditRecord, ClusterRecord, JoinTokenRecord, Outcome, StoreError, TokenUse, Txn,
-    UpdateError,
+    ApiTokenRecord, AuditRecord, ClusterRecord, JoinTokenRecord, Outcome, StoreError, TokenUse, TokenUsed,
+    Txn, UpdateError,
 };
 
 /// What [`Records::claim`] is told of the first API token. A restore leaves it out.
 pub const FIRST_TOKEN_CLAIM: &str = "first-token";
+/// Where API tokens are kept, by hash; a watch of it ticks when one is made or revoked.
+pub const API_TOKENS: &str = "api/";
+const TOKENS_USED: &str = "apiused/";
 /// Where claims are kept.
 pub(super) const CLAIMS: &str = "meta/";
 
@@ -156,20 +160,35 @@ impl Records {
         let name = format!("apiname/{}", token.name);
         txn.expect(&name, None);
         txn.put(&name, encode(&ByName { hash: hash.to_string() }));
-        txn.put(format!("api/{hash}"), encode(token));
+        txn.put(format!("{API_TOKENS}{hash}"), encode(token));
         Ok(self.commit(txn, Some(audit))? == Outcome::Committed)
     }
 
     /// The token with this secret, if it is good at `now`.
     pub fn api_token(&self, hash: SecretHash, now: Timestamp) -> Result<Option<ApiTokenRecord>, StoreError> {
-        let token: Option<ApiTokenRecord> = self.read(&format!("api/{hash}"))?;
+        let token: Option<ApiTokenRecord> = self.read(&format!("{API_TOKENS}{hash}"))?;
         Ok(token.filter(|token| token.expires_at.is_none_or(|end| now < end)))
     }
 
-    pub fn api_tokens(&self) -> Result<Vec<ApiTokenRecord>, StoreError> {
-        let mut tokens: Vec<(String, ApiTokenRecord)> = self.list("api/")?;
-        tokens.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-        Ok(tokens.into_iter().map(|(_, token)| token).collect())
+    /// All tokens by name, with when each was last used.
+    pub fn api_tokens(&self) -> Result<Vec<(ApiTokenRecord, Option<Timestamp>)>, StoreError> {
+        let used: BTreeMap<String, TokenUsed> = self.list(TOKENS_USED)?.into_iter().collect();
+        let tokens: Vec<(String, ApiTokenRecord)> = self.list(API_TOKENS)?;
+        let mut tokens: Vec<_> =
+            tokens.into_iter().map(|(hash, token)| (token, used.get(&hash).map(|used| used.at))).collect();
+        tokens.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        Ok(tokens)
+    }
+
+    /// Notes that a token was used.
+    pub fn note_token_used(&self, hash: SecretHash, at: Timestamp) -> Result<(), StoreError> {
+        let mut txn = Txn::default();
+        let key = format!("{API_TOKENS}{hash}");
+        // Revoked in this moment, it leaves nothing behind.
+        let Some(token) = self.store.get(&key)? else { return Ok(()) };
+        txn.expect(&key, Some(token));
+        txn.put(format!("{TOKENS_USED}{hash}"), encode(&TokenUsed { at }));
+        self.commit(txn, None).map(|_| ())
     }
 
     /// Revokes a token by name; answers `false` if there is none.
@@ -181,7 +200,8 @@ impl Records {
             let mut txn = Txn::default();
             txn.expect(&by_name, Some(bytes));
             txn.remove(&by_name);
-            txn.remove(format!("api/{hash}"));
+            txn.remove(format!("{API_TOKENS}{hash}"));
+            txn.remove(format!("{TOKENS_USED}{hash}"));
             if self.commit(txn, Some(audit))? == Outcome::Committed {
                 return Ok(true);
             }
@@ -283,13 +303,19 @@ mod tests {
             created_at: 0,
             created_by: "ann".into(),
             expires_at: Some(10),
+            scope: Default::default(),
         };
         assert!(records.put_api_token(hash, &token, &audit()).unwrap());
         assert!(!records.put_api_token(TokenSecret::generate().hash(), &token, &audit()).unwrap());
-        assert_eq!(records.api_token(hash, 9).unwrap(), Some(token));
+        assert_eq!(records.api_token(hash, 9).unwrap(), Some(token.clone()));
+        assert_eq!(records.api_tokens().unwrap(), [(token.clone(), None)]);
+        records.note_token_used(hash, 7).unwrap();
+        assert_eq!(records.api_tokens().unwrap(), [(token, Some(7))]);
         assert_eq!(records.api_token(hash, 10).unwrap(), None);
         assert!(records.revoke_api_token("ci", &audit()).unwrap());
         assert!(!records.revoke_api_token("ci", &audit()).unwrap());
+        records.note_token_used(hash, 8).unwrap();
+        assert!(records.store().scan(TOKENS_USED).unwrap().is_empty());
         assert_eq!(records.api_token(hash, 1).unwrap(), None);
         assert!(records.api_tokens().unwrap().is_empty());
         assert!(!records.claimed(FIRST_TOKEN_CLAIM).unwrap());

@@ -7,7 +7,7 @@ use flotilla_core::UnitId;
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
-use flotilla_proto::api::Role;
+use flotilla_proto::api::{AuditEntry, Role, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::KnownUnit;
@@ -84,6 +84,14 @@ pub struct ApiTokenRecord {
     pub created_by: String,
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    #[serde(default)]
+    pub scope: Scope,
+}
+
+/// When a token was last used, about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUsed {
+    pub at: Timestamp,
 }
 
 /// A suspension by hand of a cluster or a unit.
@@ -206,6 +214,12 @@ impl AuditRecord {
     pub fn new(at: Timestamp, who: impl Into<String>, action: &str, target: impl ToString) -> Self {
         let (action, target) = (action.to_owned(), target.to_string());
         Self { at, who: who.into(), action, target, detail: String::new() }
+    }
+
+    /// As the API shows it.
+    pub fn entry(self, sequence: u64) -> AuditEntry {
+        let Self { at, who, action, target, detail } = self;
+        AuditEntry { sequence, at, who, action, target, detail }
     }
 
     pub fn detail(self, detail: impl Into<String>) -> Self {

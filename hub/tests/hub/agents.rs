@@ -304,7 +304,16 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
     stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
     let cluster = hub.get("/api/v1/clusters/staging").await;
     assert_eq!(cluster["connection"], "connected");
-    assert_eq!(cluster["healthy"], published.state.digest().to_string());
+    assert_eq!(
+        (&cluster["healthy"], &cluster["received"]),
+        (&cluster["desired"]["digest"], &cluster["healthy"])
+    );
+    // Nor can a guess of what a state holds be tried on its digest.
+    let raw = [published.state.digest(), published.state.all_present().next().unwrap().digest()];
+    for path in ["", "/history", "/tree", "/manifests", "/units/root"] {
+        let answer = hub.get(&format!("/api/v1/clusters/staging{path}")).await.to_string();
+        assert!(raw.iter().all(|digest| !answer.contains(&digest.to_string())), "{path}: {answer}");
+    }
     let units = hub.get("/api/v1/units?cluster=staging").await;
     assert_eq!(units["items"][0]["phase"], "Ready", "{units}");
     assert_eq!(units["items"][0]["kept"][0]["approval"], approval.to_string());
@@ -318,7 +327,8 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
     let answered = async {
         let request = stream.request().await;
         assert!(matches!(request.kind, Some(v1::request::Kind::Approve(_))));
-        let done = v1::Answer { request: request.id, ..Default::default() };
+        let outcome = v1::answer::Outcome::Done.into();
+        let done = v1::Answer { request: request.id, outcome, ..Default::default() };
         stream.send(agent_message::Message::Answer(done)).await;
     };
     let (answer, ()) = tokio::join!(approved, answered);

@@ -4,4 +4,5 @@ mod agents;
 mod people;
 mod ports;
 mod rotation;
+mod scopes;
 mod support;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::TestHub;
 
 /// Every route, and the role that it needs. The watch has a test of its own.
-const ROUTES: &[(&str, &str, Option<Role>)] = &[
+pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/healthz", None),
     ("GET", "/readyz", None),
     ("GET", "/openapi.json", None),
@@ -28,6 +28,7 @@ const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/api/v1/clusters/staging/manifests", Some(Role::View)),
     ("GET", "/api/v1/clusters/staging/history", Some(Role::View)),
     ("GET", "/api/v1/clusters/staging/definitions", Some(Role::View)),
+    ("POST", "/api/v1/clusters/staging/hide-secrets", Some(Role::Operate)),
     ("POST", "/api/v1/clusters/staging/suspend", Some(Role::Operate)),
     ("POST", "/api/v1/clusters/staging/resume", Some(Role::Operate)),
     ("POST", "/api/v1/reconcile", Some(Role::Operate)),
@@ -294,4 +295,72 @@ async fn watchers_are_told_of_changes_after_a_first_notice_of_everything() {
     // A watcher does not keep the hub from ending.
     hub.stop().await;
     assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_again_and_again_is_one_line_and_pushes_none_out() {
+    let hub = TestHub::start().await;
+    hub.publish("staging", "x");
+    let made = hub.post("/api/v1/tokens", json!({"name": "ci", "role": "operate"})).await;
+    let ci = made["secret"].as_str().unwrap();
+    // No fleet loop runs here, so that each times out; what matters is the line before.
+    for _ in 0..3 {
+        let body = json!({"kind": "GitRepository", "namespace": "x", "name": "y"});
+        let (status, _) = hub.ask(Some(ci), Method::POST, "/api/v1/sources/reconcile", body).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "what is not there is no line at all");
+    }
+    let mut answers = Vec::new();
+    for n in 0..120 {
+        let verb = if n % 2 == 0 { "suspend" } else { "resume" };
+        let path = format!("/api/v1/clusters/staging/{verb}");
+        answers.push(hub.ask(Some(ci), Method::POST, &path, json!({})).await.0);
+    }
+    assert!(answers.contains(&StatusCode::TOO_MANY_REQUESTS), "it may change so much a second");
+    let log = hub.get("/api/v1/audit?limit=5000").await;
+    let actions: Vec<&str> =
+        log["items"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(actions[actions.len() - 2..], ["token.create", "token.create"]);
+    assert_eq!(actions.iter().filter(|action| **action == "source.reconcile").count(), 0);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_copied_to_a_file_and_to_a_collector_and_goes_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let collector = crate::support::Collector::start().await;
+    let options = || flotilla_hub::serve::Options {
+        audit: flotilla_hub::audit::export::ExportOptions {
+            file: Some(file.clone()),
+            otlp: Some(collector.address.clone()),
+            otlp_headers: vec![("authorization".into(), "Bearer collector".into())],
+        },
+        ..flotilla_hub::serve::Options::local()
+    };
+    let copied = async |count: usize| {
+        let lines = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+        let all = async {
+            while lines() < count || collector.records().len() < count {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::LIMIT, all).await.expect("lines are copied");
+    };
+    let data = folder.path().join("hub");
+    let hub = TestHub::start_with(&data, Clock::system(), options()).await;
+    hub.post("/api/v1/tokens", json!({"name": "ann", "role": "view"})).await;
+    copied(2).await;
+    hub.stop().await;
+    let hub = TestHub::start_with(&data, Clock::system(), options()).await;
+    hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/tokens/ann", Value::Null).await;
+    copied(3).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let targets: Vec<_> =
+        lines.iter().map(|l| (l["sequence"].as_u64(), l["action"].as_str().unwrap())).collect();
+    assert_eq!(targets, [(Some(0), "token.create"), (Some(1), "token.create"), (Some(2), "token.revoke")]);
+    let records = collector.records();
+    assert_eq!(records.len(), 3);
+    assert_eq!(records[2]["body"]["stringValue"], "admin token.revoke ann");
+    hub.stop().await;
 }

@@ -186,7 +186,19 @@ async fn a_connection_that_asks_nothing_is_closed() {
         assert!(end.is_ok(), "{to} keeps it open");
     };
     let (grpc, api) = (hub.serving.grpc, hub.serving.api);
-    tokio::join!(closed(&stranger.http1, api), closed(&stranger.h2, api), closed(&stranger.h2, grpc));
+    // It asks and asks, and reads no answer.
+    let stuffed = async {
+        let mut stream = stranger.tls(&stranger.http1, api).await.unwrap();
+        let asks = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        let end = async { while stream.write_all(&asks).await.is_ok() {} };
+        assert!(tokio::time::timeout(Duration::from_secs(90), end).await.is_ok(), "it is kept open");
+    };
+    tokio::join!(
+        stuffed,
+        closed(&stranger.http1, api),
+        closed(&stranger.h2, api),
+        closed(&stranger.h2, grpc)
+    );
     hub.stop().await;
 }
 

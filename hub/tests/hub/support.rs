@@ -51,8 +51,12 @@ impl TestHub {
     }
 
     pub(crate) async fn start_in(data: &Path, clock: Clock) -> Self {
+        Self::start_with(data, clock, Options::local()).await
+    }
+
+    pub(crate) async fn start_with(data: &Path, clock: Clock, options: Options) -> Self {
         let tasks = Tasks::new();
-        let options = Options { health: Some(([127, 0, 0, 1], 0).into()), ..Options::local() };
+        let options = Options { health: Some(([127, 0, 0, 1], 0).into()), ..options };
         let serving = serve::start(data, options, tasks.clone(), clock.clone()).await.unwrap();
         Self { folder: None, serving, tasks, clock }
     }
@@ -64,7 +68,17 @@ impl TestHub {
     pub(crate) async fn stop(self) -> Option<tempfile::TempDir> {
         let report = self.tasks.join(Duration::from_secs(5)).await;
         assert_eq!(report.exit_code(), 0, "{report:?}");
-        self.folder
+        let Self { folder, serving, .. } = self;
+        let hub = Arc::downgrade(&serving.hub);
+        drop(serving);
+        // What was just writing has the store open until it is done.
+        let closed = async {
+            while hub.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, closed).await.expect("nothing holds the hub after its end");
+        folder
     }
 
     pub(crate) fn admin(&self) -> String {
@@ -98,18 +112,41 @@ impl TestHub {
         path: &str,
         body: Value,
     ) -> (StatusCode, Vec<u8>) {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(self.connect().await).await.unwrap();
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "hub");
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = request.header(header::CONTENT_TYPE, "application/json").body(body).unwrap();
+        let (head, bytes) = self.send(request).await;
+        (head.status, bytes)
+    }
+
+    /// The headers of an answer.
+    pub(crate) async fn headers(&self, path: &str, token: Option<&str>) -> http::HeaderMap {
+        let token = token.map(|token| format!("Bearer {token}")).unwrap_or_default();
+        let request = Request::builder().uri(path).header(header::HOST, "hub");
+        let request = request.header(header::AUTHORIZATION, token).body(Body::empty()).unwrap();
+        self.send(request).await.0.headers
+    }
+
+    /// A POST of the admin's with this content type.
+    pub(crate) async fn post_as(&self, kind: Option<&str>, path: &str, body: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(Method::POST).uri(path).header(header::HOST, "hub");
+        let mut request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.admin()));
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let (head, bytes) = self.send(request.body(Body::from(body.to_owned())).unwrap()).await;
+        (head.status, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn send(&self, request: Request<Body>) -> (http::response::Parts, Vec<u8>) {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(self.connect().await).await.unwrap();
         let exchange = async {
-            let response = sender.send_request(request).await.unwrap();
-            let status = response.status();
-            (status, to_bytes(Body::new(response.into_body()), 1 << 24).await.unwrap().to_vec())
+            let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+            (head, to_bytes(Body::new(body), 1 << 24).await.unwrap().to_vec())
         };
         tokio::pin!(exchange);
         let both = async {
@@ -358,6 +395,43 @@ impl TestStream {
             Some(hub_message::Message::Welcome(_)) => {}
             other => panic!("instead of a Welcome came {other:?}"),
         }
+    }
+}
+
+/// An OpenTelemetry collector that keeps what it is sent.
+pub(crate) struct Collector {
+    pub(crate) address: String,
+    records: Arc<std::sync::Mutex<Vec<Value>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Collector {
+    pub(crate) async fn start() -> Self {
+        let records = Arc::<std::sync::Mutex<Vec<Value>>>::default();
+        let kept = records.clone();
+        let take = async move |headers: http::HeaderMap, axum::Json(body): axum::Json<Value>| {
+            if headers.get("authorization").is_none_or(|value| value != "Bearer collector") {
+                return (StatusCode::UNAUTHORIZED, axum::Json(json!({})));
+            }
+            let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+            kept.lock().unwrap().extend(records);
+            (StatusCode::OK, axum::Json(json!({})))
+        };
+        let router = axum::Router::new().route("/v1/logs", axum::routing::post(take));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, records, task }
+    }
+
+    pub(crate) fn records(&self) -> Vec<Value> {
+        self.records.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

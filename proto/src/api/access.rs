@@ -80,6 +80,37 @@ pub struct JoinToken {
     pub addresses: Vec<String>,
 }
 
+/// What of the fleet a token reaches. An empty list sets no bound; three empty ones are the whole fleet. Clusters that are
+/// named and those of the groups count together; namespaces narrow that down to units, sources and secrets in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Scope {
+    pub clusters: Vec<String>,
+    /// Names of `ClusterGroup`s.
+    pub groups: Vec<String>,
+    pub namespaces: Vec<String>,
+}
+
+impl Scope {
+    /// Whether it is the whole fleet.
+    pub fn is_fleet(&self) -> bool {
+        self.clusters.is_empty() && self.groups.is_empty() && self.namespaces.is_empty()
+    }
+}
+
+/// `fleet`, or what it is bound to: `cluster a,b; namespace web`.
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_fleet() {
+            return f.pad("fleet");
+        }
+        let parts = [("cluster", &self.clusters), ("group", &self.groups), ("namespace", &self.namespaces)];
+        let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<String> = parts.map(|(what, names)| format!("{what} {}", names.join(","))).collect();
+        f.pad(&parts.join("; "))
+    }
+}
+
 /// A token for the API, without its secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -89,17 +120,23 @@ pub struct Token {
     pub created_at: i64,
     pub created_by: String,
     pub expires_at: Option<i64>,
+    pub scope: Scope,
+    /// When it was last used, give or take ten minutes.
+    pub last_used_at: Option<i64>,
 }
 
-/// Asks for a token.
+/// Asks for a token. A field that is not known is refused: a bound that is misspelled would be none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NewToken {
     /// 1 to 63 lower-case letters, digits and `-`.
     pub name: String,
     pub role: Role,
-    /// In seconds; never if it is absent.
+    /// In seconds; 90 days if it is absent.
     pub expires_in: Option<u64>,
+    /// It stays good until it is revoked.
+    pub never_expires: bool,
+    pub scope: Scope,
 }
 
 /// A token, shown once.
@@ -152,6 +189,8 @@ pub struct SecretInfo {
 pub struct WhoAmI {
     pub name: String,
     pub role: Role,
+    pub scope: Scope,
+    pub expires_at: Option<i64>,
 }
 
 /// A line of the audit log.

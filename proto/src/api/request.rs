@@ -54,6 +54,26 @@ pub struct ReconciledSource {
     pub sources: Vec<Source>,
 }
 
+/// Asks for Secrets as the hub shows them, to compare them with what it has published. At most [`DIGESTS_AT_ONCE`] values.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HideSecrets {
+    /// Whole objects.
+    #[schema(value_type = Vec<Object>)]
+    pub secrets: Vec<serde_json::Value>,
+}
+
+/// Values that one [`HideSecrets`] may have.
+pub const DIGESTS_AT_ONCE: usize = 100;
+
+/// The same Secrets in the same order, with digests in place of their values.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HiddenSecrets {
+    #[schema(value_type = Vec<Object>)]
+    pub secrets: Vec<serde_json::Value>,
+}
+
 /// Suspends a cluster, or a unit of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]

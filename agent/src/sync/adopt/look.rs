@@ -22,6 +22,7 @@ use crate::cluster::members::is_paused;
 use crate::cluster::objects::Mode;
 use crate::cluster::request::{Call, Failure, chain};
 use crate::sync::apply::{Content, Tools};
+use crate::sync::hiding_key;
 use crate::sync::memory::Manner;
 
 /// An object of Git.
@@ -221,7 +222,7 @@ pub(in crate::sync) async fn rehearse(
     }
     adopt::without_books(&mut found);
     adopt::without_books(&mut wanted);
-    let mut fields = diff::fields(&found, &wanted);
+    let mut fields = diff::fields(&found, &wanted, hiding_key());
     if content.holds_secrets() {
         for value in fields.iter_mut().flat_map(|field| [&mut field.found, &mut field.wanted]) {
             *value = value.take().map(|_| "hidden, as values of Secrets are in it".to_owned());
