@@ -42,8 +42,8 @@ impl PortLimits {
                 unproven: unproven(agents),
                 per_identity: 4,
                 waiting: waiting as usize,
-                burst: 20_000,
-                per_second: 1_000,
+                burst: 12_000,
+                per_second: 500,
             },
         }
     }
