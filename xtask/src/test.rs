@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::parts::{self, Parts};
 use crate::{build, needs, tidy, workspace};
 
-/// Finds or builds what is compared with.
+/// Finds or builds what ours is compared with.
 const REAL_KUSTOMIZE: &str = "flotilla-kustomize-real";
 
 /// What the arguments ask for.
@@ -72,8 +72,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         });
     }
     if plan.unit {
-        let what = "the real kustomize; the first time Go builds it, a minute";
-        let built = parts.run("kustomize", what, || {
+        let what = "the real kustomize and Flux's packages; the first time Go builds them, two minutes";
+        let built = parts.run("oracles", what, || {
             parts::command(cargo([
                 "run",
                 "--locked",
