@@ -106,6 +106,7 @@ pub(crate) enum Command {
     Secret(commands::secret::SecretCommand),
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
+    Import(commands::import::ImportArgs),
     Render(commands::render::RenderArgs),
     Trace(commands::trace::TraceArgs),
     Diff(commands::diff::DiffArgs),

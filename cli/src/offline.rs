@@ -9,6 +9,7 @@ use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
+use flotilla_render::flux::roots::{self, Root};
 use flotilla_render::helm::{self, Helm, Limits, Program};
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources, Unavailable,
@@ -43,25 +44,21 @@ pub(crate) struct RepoArgs {
 impl RepoArgs {
     pub(crate) fn open(&self) -> Result<Repo, Error> {
         let mut repo = Repo::open(&self.repo, &self.clusters)?;
-        for (source, folder) in &self.local_sources {
-            let files = FolderFiles::open(folder, GitLimits::default().file_bytes).map_err(|error| {
-                Error::new(Code::Input, format!("cannot read {} for {source}", folder.display()))
-                    .because(error)
-            })?;
-            repo.local
-                .folders
-                .insert(source.clone(), Artifact::new(Arc::new(files), "the folder", &source.to_string()));
-        }
+        repo.add_local(&self.local_sources)?;
         Ok(repo)
     }
 }
 
-fn local_source(text: &str) -> Result<(SourceId, PathBuf), String> {
+pub(crate) fn local_source(text: &str) -> Result<(SourceId, PathBuf), String> {
     let wrong = || format!("'{text}' is not of the form KIND/NAMESPACE/NAME=DIR");
     let (source, folder) = text.split_once('=').filter(|(_, folder)| !folder.is_empty()).ok_or_else(wrong)?;
     let source = source.parse().map_err(|error: flotilla_core::source::InvalidSourceId| error.to_string())?;
     Ok((source, PathBuf::from(folder)))
 }
+
+/// Why a unit is not rendered whose source is not the fleet repo.
+pub(crate) const NOT_FETCHED: &str =
+    "is not fetched offline; --local-sources can name a folder that stands in for it";
 
 /// Folders in place of what the hub would fetch. What kustomizations name outside of their source is fetched.
 #[derive(Default)]
@@ -72,11 +69,7 @@ struct LocalSources {
 
 impl Sources for LocalSources {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
-        self.folders.get(&source.id).cloned().ok_or_else(|| {
-            Unavailable(
-                "is not fetched offline; --local-sources can name a folder that stands in for it".into(),
-            )
-        })
+        self.folders.get(&source.id).cloned().ok_or_else(|| Unavailable(NOT_FETCHED.into()))
     }
 
     fn remote(&self, address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {
@@ -195,6 +188,36 @@ impl Repo {
         let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
         let tree = Artifact::new(Arc::new(files), "the folder", "the fleet repo");
         Ok(Self { tree, clusters, cache: RenderCache::new(), local: LocalSources::default(), fleet })
+    }
+
+    /// Lets folders stand in for sources.
+    ///
+    /// # Errors
+    /// Where a folder cannot be read.
+    pub(crate) fn add_local(&mut self, sources: &[(SourceId, PathBuf)]) -> Result<(), Error> {
+        for (source, folder) in sources {
+            let files = FolderFiles::open(folder, GitLimits::default().file_bytes).map_err(|error| {
+                Error::new(Code::Input, format!("cannot read {} for {source}", folder.display()))
+                    .because(error)
+            })?;
+            let artifact = Artifact::new(Arc::new(files), "the folder", &source.to_string());
+            self.local.folders.insert(source.clone(), artifact);
+        }
+        Ok(())
+    }
+
+    /// The folder that clusters are read from.
+    pub(crate) fn clusters(&self) -> &TreePath {
+        &self.clusters
+    }
+
+    /// Where Flux has the roots of clusters in this repository.
+    ///
+    /// # Errors
+    /// Where a folder cannot be read.
+    pub(crate) fn flux_roots(&self) -> Result<Vec<Root>, Error> {
+        roots::find(&*self.tree.files)
+            .map_err(|error| Error::new(Code::Input, "cannot look through the fleet repo").because(error))
     }
 
     /// All clusters, those included whose definition is not clear.

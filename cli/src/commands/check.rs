@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_core::ClusterName;
+use flotilla_core::source::SourceId;
 use flotilla_proto::api::{Cluster, ConnectionState, Problem, Status, SyncState, WhoAmI};
 use serde::Serialize;
 
@@ -14,13 +15,16 @@ use crate::args::OutputArgs;
 use crate::client::Client;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{ClustersArgs, Repo};
+use crate::offline::{ClustersArgs, NOT_FETCHED, Repo, local_source};
 use crate::output::{Cell, Table, Tone, clean};
 
 /// Check a fleet repo before the commit (--repo), or the hub and its fleet
 ///
 /// With --repo: renders every cluster from a folder, without a hub, and prints each problem with file and line.
 /// Without: whether the hub can be reached, takes the token, can read its sources, and how its clusters are.
+///
+/// Units whose source is not the repo are not fetched: they are named by a notice, unless --local-sources has a folder for
+/// them.
 ///
 /// Exits with 0 if all is well, with 1 if there are problems.
 #[derive(Debug, Args)]
@@ -33,6 +37,11 @@ pub(crate) struct CheckArgs {
     /// Only this cluster of the repo
     #[arg(short, long, value_name = "NAME", requires = "repo")]
     cluster: Option<ClusterName>,
+    /// Folders that stand in for sources other than the fleet repo, which are not fetched
+    #[arg(
+        long, value_name = "KIND/NAMESPACE/NAME=DIR", value_delimiter = ',', value_parser = local_source, requires = "repo"
+    )]
+    local_sources: Vec<(SourceId, PathBuf)>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -68,7 +77,8 @@ struct Report {
 }
 
 fn repo(context: &Context, args: &CheckArgs, folder: &std::path::Path) -> Result<Code, Error> {
-    let repo = Repo::open(folder, &args.clusters)?;
+    let mut repo = Repo::open(folder, &args.clusters)?;
+    repo.add_local(&args.local_sources)?;
     let names = args.cluster.clone().map_or_else(|| repo.names(), |name| vec![name]);
     let mut report = Report { clusters: names.len(), ..Report::default() };
     // One broken base shows in many clusters: it is said once.
@@ -83,12 +93,17 @@ fn repo(context: &Context, args: &CheckArgs, folder: &std::path::Path) -> Result
     for problem in &repo.fleet.problems {
         add(Problem::from(problem), None);
     }
+    if repo.names().is_empty() {
+        add(no_cluster(&repo)?, None);
+    }
     let (mut units, mut objects) = (0, 0);
     for name in &names {
         let rendered = repo.render(name)?;
         units += rendered.units.len();
         objects += rendered.units.iter().map(|unit| unit.objects.len()).sum::<usize>();
-        for (unit, problem) in rendered.problems {
+        for (unit, mut problem) in rendered.problems {
+            // It says nothing of the repository: nobody has looked.
+            problem.notice |= problem.message.ends_with(NOT_FETCHED);
             add(problem, Some(unit.map_or_else(|| name.to_string(), |unit| format!("{name}/{unit}"))));
         }
     }
@@ -105,6 +120,22 @@ fn repo(context: &Context, args: &CheckArgs, folder: &std::path::Path) -> Result
         }
     ));
     Ok(if errors == 0 { Code::Done } else { Code::Found })
+}
+
+/// A fleet without a cluster runs nothing. Where Flux has roots in the repository, they are named.
+fn no_cluster(repo: &Repo) -> Result<Problem, Error> {
+    let found = repo.flux_roots()?;
+    let mut message = "the repository defines no cluster".to_owned();
+    if !found.is_empty() {
+        let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();
+        let _ = write!(
+            message,
+            "; Flux has the roots of clusters at {}: `flotilla import --repo DIR` prints the Cluster objects for them, and the \
+             flag to use",
+            paths.join(", ")
+        );
+    }
+    Ok(Problem { file: repo.clusters().to_string(), message, ..Problem::default() })
 }
 
 /// A line for each problem, as compilers write them, and one for where it shows.

@@ -12,6 +12,7 @@ pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
+pub(crate) mod import;
 pub(crate) mod kustomize;
 pub(crate) mod logs;
 pub(crate) mod metrics;
@@ -54,6 +55,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Secret(command) => secret::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
+        Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),
         Command::Trace(args) => trace::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,

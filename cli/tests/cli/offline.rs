@@ -336,3 +336,72 @@ async fn a_remote_base_is_fetched_for_a_render() -> anyhow::Result<()> {
     assert!(held.stderr.contains("no branch, tag or commit 'gone'"), "{}", held.stderr);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_repository_of_flux_is_offered_its_clusters() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repo = folder.path().to_str().unwrap();
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
+    let sync = |path: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: flux-system, namespace: \
+             flux-system}}\nspec:\n  interval: 10m\n  prune: true\n  path: {path}\n  sourceRef: {{kind: GitRepository, name: \
+             flux-system}}\n"
+        )
+    };
+    let nothing = run(&["import", "--repo", repo]).await?;
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (1, ""), "{nothing:?}");
+    assert!(nothing.stderr.contains("write a Cluster object for each cluster"), "{nothing:?}");
+
+    write("kubernetes/main/flux/config/cluster.yaml", &sync("./kubernetes/main/flux"))?;
+    let check = run(&["check", "--repo", repo]).await?;
+    assert_eq!(check.code, 1, "{check:?}");
+    let expected = "clusters: the repository defines no cluster; Flux has the roots of clusters at kubernetes/main/flux: \
+                    `flotilla import --repo DIR`";
+    assert!(check.stdout.contains(expected), "{check:?}");
+
+    let import = run(&["import", "--repo", repo]).await?;
+    assert_eq!(import.code, 0, "{import:?}");
+    assert!(
+        import.stdout.contains("# Kustomization flux-system at kubernetes/main/flux/config/cluster.yaml:1\n"),
+        "{import:?}"
+    );
+    assert!(import.stderr.contains("save these objects as clusters/clusters.yaml"), "{import:?}");
+    write("clusters/clusters.yaml", &import.stdout)?;
+    let check = run(&["check", "--repo", repo]).await?;
+    assert_eq!(check.code, 0, "{check:?}");
+    assert!(check.stderr.contains("1 clusters, 1 units"), "{check:?}");
+
+    write("k8s/east/flux-system/gotk-sync.yaml", &sync("./k8s/east"))?;
+    std::fs::remove_dir_all(folder.path().join("kubernetes"))?;
+    std::fs::remove_dir_all(folder.path().join("clusters"))?;
+    let import = run(&["import", "--repo", repo]).await?;
+    assert!(import.stderr.contains("`--clusters k8s` makes each of these folders a cluster"), "{import:?}");
+    assert_eq!(run(&["check", "--repo", repo, "--clusters", "k8s"]).await?.code, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_fetched_is_a_notice_of_a_check_and_a_folder_may_stand_in() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
+    write(
+        "fleet/clusters/one/team.yaml",
+        "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: team, namespace: d}\nspec: {interval: 1m, \
+         url: 'https://git.example.org/team'}\n---\napiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: \
+         {name: team, namespace: d}\nspec: {interval: 1m, prune: true, path: ./, sourceRef: {kind: GitRepository, name: \
+         team}}\n",
+    )?;
+    write("team/wrong.yaml", "apiVersion: v1\nkind: ConfigMap\n")?;
+    let repo = folder.path().join("fleet");
+    let repo = repo.to_str().unwrap();
+    let check = run(&["check", "--repo", repo]).await?;
+    assert_eq!(check.code, 0, "{check:?}");
+    assert!(check.stdout.contains("notice: clusters/one/team.yaml"), "{check:?}");
+    assert!(check.stdout.contains("is not fetched offline"), "{check:?}");
+    let local = format!("GitRepository/d/team={}", folder.path().join("team").display());
+    let check = run(&["check", "--repo", repo, "--local-sources", &local]).await?;
+    assert_eq!(check.code, 1, "{check:?}");
+    assert!(check.stdout.contains("wrong.yaml"), "{check:?}");
+    Ok(())
+}

@@ -3,6 +3,7 @@
 pub mod components;
 pub(crate) mod kustomization;
 pub(crate) mod older;
+pub mod roots;
 pub(crate) mod sources;
 mod unknown;
 
