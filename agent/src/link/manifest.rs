@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::sync::{Has, HasUnit};
 use flotilla_core::desired::{Generation, Removal};
 use flotilla_core::unit::ObjectEntry;
 use flotilla_core::{ClusterName, DesiredState, Digest, ObjectId, UnitEntry, UnitId, UnitManifest};
@@ -239,23 +240,48 @@ pub(crate) fn whole(state: &DesiredState) -> v1::Manifest {
     }
 }
 
-/// Everything that a state has, by digest. Units that are held or removed have none.
-pub(crate) fn units(state: &DesiredState) -> v1::Units {
-    let unit = |(id, entry): (&UnitId, &UnitEntry)| match entry {
-        UnitEntry::Present(unit) => v1::HaveUnit {
+/// Everything that the agent has: the units that a state names, with the digests of those that are present, and those that
+/// run or are listed in the cluster though the state says nothing more of them. A unit of which neither the engine nor the
+/// cluster has anything is not had, if the engine has looked.
+pub(crate) fn units(state: Option<&DesiredState>, has: &Has) -> v1::Units {
+    let mut all: BTreeMap<&UnitId, v1::HaveUnit> = BTreeMap::new();
+    for (id, unit) in &has.units {
+        let HasUnit { parent, removal, render } = unit;
+        let unit = v1::HaveUnit {
             id: id.to_string(),
-            digest: digest_bytes(Some(unit.digest())),
-            parent: unit.spec.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
-            removal: Some((&Removal::of(&unit.spec)).into()),
-            render_key: digest_bytes(unit.spec.render.map(|render| render.key)),
-            render_content: digest_bytes(unit.spec.render.map(|render| render.content)),
-        },
-        UnitEntry::Hold(_) => v1::HaveUnit { id: id.to_string(), ..Default::default() },
-        UnitEntry::Removed(removal) => {
-            v1::HaveUnit { id: id.to_string(), removal: Some(removal.into()), ..Default::default() }
+            parent: parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+            removal: removal.as_ref().map(Into::into),
+            render_key: digest_bytes(render.map(|render| render.key)),
+            render_content: digest_bytes(render.map(|render| render.content)),
+            ..Default::default()
+        };
+        all.insert(id, unit);
+    }
+    for (id, entry) in state.iter().flat_map(|state| state.units()) {
+        match entry {
+            UnitEntry::Present(unit) => {
+                let unit = v1::HaveUnit {
+                    id: id.to_string(),
+                    digest: digest_bytes(Some(unit.digest())),
+                    parent: unit.spec.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    removal: Some((&Removal::of(&unit.spec)).into()),
+                    render_key: digest_bytes(unit.spec.render.map(|render| render.key)),
+                    render_content: digest_bytes(unit.spec.render.map(|render| render.content)),
+                };
+                all.insert(id, unit);
+            }
+            UnitEntry::Hold(_) | UnitEntry::Removed(_) => {
+                if !has.is_whole {
+                    all.entry(id)
+                        .or_insert_with(|| v1::HaveUnit { id: id.to_string(), ..Default::default() });
+                }
+                if let (UnitEntry::Removed(removal), Some(unit)) = (entry, all.get_mut(id)) {
+                    unit.removal = Some(removal.into());
+                }
+            }
         }
-    };
-    v1::Units { units: state.units().iter().map(unit).collect() }
+    }
+    v1::Units { units: all.into_values().collect() }
 }
 
 /// The newest version of each object of `wanted` that `base` has, by the wanted digest.

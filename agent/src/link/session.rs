@@ -21,6 +21,8 @@ use flotilla_proto::v1::{Rehearse, ack::Level};
 use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
 
 use super::download::{Arrived, Download, DownloadError};
+use crate::sync::Has;
+
 use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
 use crate::sync::RehearsedBody;
 
@@ -44,6 +46,8 @@ pub struct Facts {
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
+    /// The hub asks what is here: [`Session::tell_units`].
+    TellUnits,
     /// The hub is there and speaks; heartbeats are due this often.
     Welcomed {
         heartbeat_seconds: u32,
@@ -164,11 +168,7 @@ impl Session {
                 Ok(vec![Effect::Heard(welcome.now), Effect::Welcomed { heartbeat_seconds }])
             }
             Some(In::Heartbeat(heartbeat)) => Ok(vec![Effect::Heard(heartbeat.now)]),
-            Some(In::WantUnits(_)) => {
-                let units = self.current.as_deref().map(manifest::units).unwrap_or_default();
-                self.send(Out::Units(units));
-                Ok(Vec::new())
-            }
+            Some(In::WantUnits(_)) => Ok(vec![Effect::TellUnits]),
             Some(In::Manifest(manifest)) => self.take_manifest(manifest, contents),
             Some(In::Body(body)) => self.take_body(body, contents),
             Some(In::Trust(trust)) => Ok(vec![Effect::Trust(trust)]),
@@ -176,6 +176,12 @@ impl Session {
             // Of a newer hub: it knows by our Hello that we do not know it.
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Says which units are here.
+    pub(crate) fn tell_units(&mut self, has: &Has) {
+        let units = manifest::units(self.current.as_deref(), has);
+        self.send(Out::Units(units));
     }
 
     /// The state is durable, or held in memory only, for the reason given.

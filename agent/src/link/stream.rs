@@ -96,6 +96,8 @@ struct Stream<'a> {
     opened: Instant,
     heartbeat: Duration,
     welcomed: bool,
+    /// The hub was told of units before the engine had read the inventory.
+    owes_units: bool,
     /// Requests for the removal of everything that wait for its end.
     removing: VecDeque<(u64, Instant)>,
     /// Errands under way, with the requests that wait for them.
@@ -120,6 +122,7 @@ pub(super) async fn run(
         opened: Instant::now(),
         heartbeat: Duration::from_secs(15),
         welcomed: false,
+        owes_units: false,
         removing: VecDeque::new(),
         errands: FuturesUnordered::new(),
     };
@@ -152,6 +155,7 @@ impl Stream<'_> {
         let mut problems = self.shared.problems.versions();
         let mut losses = self.shared.disk.bodies.losses();
         let mut held = self.shared.held.subscribe();
+        let mut looked = self.shared.engine.looked();
         versions.mark_changed();
         let mut report_at: Option<Instant> = None;
         let mut reported: Option<Instant> = None;
@@ -201,6 +205,7 @@ impl Stream<'_> {
                     problems.mark_unchanged();
                     report_at = Some(next_report(reported));
                 }
+                Ok(()) = looked.changed(), if self.owes_units => self.tell_units(),
                 Ok(()) = losses.changed() => {
                     losses.mark_unchanged();
                     self.session.repair(&*self.shared.disk.bodies);
@@ -235,6 +240,7 @@ impl Stream<'_> {
     /// Whether the effects that follow still hold.
     async fn perform(&mut self, effect: Effect) -> bool {
         match effect {
+            Effect::TellUnits => self.tell_units(),
             Effect::Welcomed { heartbeat_seconds } => {
                 self.welcomed = true;
                 self.heartbeat = Duration::from_secs(heartbeat_seconds.clamp(1, 600).into());
@@ -268,6 +274,13 @@ impl Stream<'_> {
             Effect::Asked(request, asked) => self.ask(request, asked).await,
         }
         true
+    }
+
+    /// Tells what is here. As long as the inventory is not read that is not all: the rest follows.
+    fn tell_units(&mut self) {
+        let has = self.shared.engine.has();
+        self.owes_units = !has.is_whole;
+        self.session.tell_units(&has);
     }
 
     async fn save(&mut self, state: Arc<DesiredState>) {

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flotilla_core::desired::Removal;
 use flotilla_core::guard::Approvals;
+use flotilla_core::plan::Standing;
 use flotilla_core::report::{Event, Phase, UnitReport};
+use flotilla_core::unit::Render;
 use flotilla_core::{DesiredState, Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -51,6 +54,30 @@ pub struct Changes {
     pub version: u64,
 }
 
+/// What the agent has of units, apart from the desired state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Has {
+    pub units: BTreeMap<UnitId, HasUnit>,
+    /// The inventory was read: of other units there is nothing.
+    pub is_whole: bool,
+}
+
+/// A unit that runs, or of which something is listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HasUnit {
+    pub parent: Option<UnitId>,
+    /// As its last definition says; none if only the inventory knows of it.
+    pub removal: Option<Removal>,
+    pub render: Option<Render>,
+}
+
+/// What a unit runs.
+#[derive(Clone)]
+pub(super) struct Run {
+    manifest: Arc<UnitManifest>,
+    suspended: bool,
+}
+
 /// The events after a number. `missed` counts those that fell out of the ring before they were fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {
@@ -70,6 +97,7 @@ pub(super) struct Shared {
     pub(super) wake: Arc<Notify>,
     /// What the engine works with, once it has looked at the cluster.
     pub(super) tools: watch::Sender<Option<Arc<Tools>>>,
+    looked: watch::Sender<bool>,
     /// Changes when nothing is under way any more for objects that are to be left alone.
     pub(super) released: watch::Sender<()>,
     pub(super) approvals: Mutex<Approvals>,
@@ -96,7 +124,7 @@ struct Output {
     /// The number of the first event in the ring.
     first_event: u64,
     /// What each unit runs.
-    runs: BTreeMap<UnitId, Arc<UnitManifest>>,
+    runs: BTreeMap<UnitId, Run>,
 }
 
 impl Engine {
@@ -116,6 +144,7 @@ impl Engine {
                 input: Mutex::default(),
                 wake: Arc::new(Notify::new()),
                 tools: watch::Sender::default(),
+                looked: watch::Sender::default(),
                 released: watch::Sender::default(),
                 approvals: Mutex::default(),
                 output: Mutex::default(),
@@ -128,6 +157,34 @@ impl Engine {
     pub fn set_desired(&self, desired: Arc<DesiredState>) {
         lock(&self.shared.input).desired = Some(desired);
         self.shared.wake.notify_one();
+    }
+
+    /// The units of which there is anything here: they run, or the inventory lists them.
+    pub fn has(&self) -> Has {
+        let runs = lock(&self.shared.output).runs.clone();
+        let mut units: BTreeMap<UnitId, HasUnit> = runs
+            .into_iter()
+            .map(|(id, Run { manifest, suspended })| {
+                let spec = &manifest.spec;
+                let removal = Some(Removal { suspended, ..Removal::of(spec) });
+                (id, HasUnit { parent: spec.parent.clone(), removal, render: spec.render })
+            })
+            .collect();
+        let tools = self.shared.tools.borrow().clone();
+        if let Some(tools) = &tools {
+            tools.book.view(|inventory| {
+                for (id, listed) in inventory.units.iter().filter(|(_, listed)| !listed.members.is_empty()) {
+                    let unit = units.entry(id.clone()).or_default();
+                    unit.parent = listed.links.parent.clone().or(unit.parent.take());
+                }
+            });
+        }
+        Has { units, is_whole: tools.is_some() }
+    }
+
+    /// Changes when the engine has read the inventory, so that [`Engine::has`] is whole.
+    pub fn looked(&self) -> watch::Receiver<bool> {
+        self.shared.looked.subscribe()
     }
 
     /// Asks for something; a request that is waiting already is not queued twice. An approval is remembered before this
@@ -186,8 +243,8 @@ impl Engine {
 
     /// The bodies that are needed beside those of the desired state: what held and blocked units run.
     pub fn needed_bodies(&self) -> BTreeSet<Digest> {
-        let runs: Vec<Arc<UnitManifest>> = lock(&self.shared.output).runs.values().cloned().collect();
-        runs.iter().flat_map(|unit| unit.objects.iter().map(|entry| entry.digest)).collect()
+        let runs: Vec<Run> = lock(&self.shared.output).runs.values().cloned().collect();
+        runs.iter().flat_map(|run| run.manifest.objects.iter().map(|entry| entry.digest)).collect()
     }
 }
 
@@ -206,6 +263,7 @@ impl Engine {
             Some(tools) => {
                 let tools = Arc::new(tools);
                 shared.tools.send_replace(Some(tools.clone()));
+                shared.looked.send_replace(true);
                 Coordinator::run(shared.clone(), tools, stop).await
             }
             None => Ok(()),
@@ -316,10 +374,10 @@ impl Shared {
     }
 
     /// Takes note of what a unit runs; none if it is gone.
-    pub(super) fn runs(&self, unit: &UnitId, manifest: Option<Arc<UnitManifest>>) {
+    pub(super) fn runs(&self, unit: &UnitId, standing: Option<&Standing>) {
         let mut output = lock(&self.output);
-        match manifest {
-            Some(manifest) => output.runs.insert(unit.clone(), manifest),
+        match standing.and_then(|standing| Some((standing.last.clone()?, standing.suspended))) {
+            Some((manifest, suspended)) => output.runs.insert(unit.clone(), Run { manifest, suspended }),
             None => output.runs.remove(unit),
         };
     }

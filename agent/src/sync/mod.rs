@@ -29,7 +29,7 @@ mod unit_state;
 pub use adopt::AdoptError;
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
 pub(crate) use engine::lock;
-pub use engine::{Changes, Engine, EngineError, Events};
+pub use engine::{Changes, Engine, EngineError, Events, Has, HasUnit};
 pub use questions::{QuestionError, RehearsedBody};
 
 use std::sync::LazyLock;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla_core::guard::{Departures, Subject};
-use flotilla_core::plan::{Access, Claim, Standing, Target, UnitPlan, Waiting};
+use flotilla_core::plan::{Access, Claim, Leaving, Standing, Target, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
 use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
@@ -220,7 +220,7 @@ impl UnitState {
                 return (Phase::Pending, waiting.to_string());
             }
             Target::Removed(_, Some(waiting)) => return (Phase::Removing, waiting.to_string()),
-            Target::Removed(_, None) => return (Phase::Removing, self.removal()),
+            Target::Removed(_, None) => return (Phase::Removing, self.removal(plan)),
             Target::Desired(_) => {}
         }
         let first_attempt = running && self.failed.is_empty();
@@ -234,7 +234,7 @@ impl UnitState {
         match health {
             None if plan.unseen > 0 => (Phase::Pending, format!("looks at {} objects", plan.unseen)),
             None => (Phase::Applying, "applies".into()),
-            Some(UnitHealth { state: HealthState::Ready, .. }) => (Phase::Ready, self.leftovers()),
+            Some(UnitHealth { state: HealthState::Ready, .. }) => (Phase::Ready, self.leftovers(plan)),
             Some(UnitHealth { state: HealthState::Waits, message, .. }) => {
                 (Phase::Progressing, message.clone())
             }
@@ -253,25 +253,39 @@ impl UnitState {
         Some(format!("{object}: {why}{and}{whole}"))
     }
 
-    fn removal(&self) -> String {
+    fn removal(&self, plan: &UnitPlan) -> String {
         match (self.prune_findings.first(), self.kept.first()) {
             (Some(finding), _) => format!("{}: {}", finding.object, finding.message),
             (None, Some(kept)) => {
                 format!("{} objects are kept until approved: {}", self.kept.len(), kept.why)
             }
-            (None, None) => "its objects are being removed".into(),
+            (None, None) => staying(plan).unwrap_or_else(|| "its objects are being removed".into()),
         }
     }
 
-    fn leftovers(&self) -> String {
+    fn leftovers(&self, plan: &UnitPlan) -> String {
         match (self.prune_findings.first(), self.kept.len()) {
             (Some(finding), _) => {
                 format!("applied; {} cannot be removed: {}", finding.object, finding.message)
             }
-            (None, 0) => "applied".into(),
+            (None, 0) => {
+                staying(plan).map_or_else(|| "applied".into(), |staying| format!("applied; {staying}"))
+            }
             (None, kept) => format!("applied; {kept} objects that left are kept until approved"),
         }
     }
+}
+
+/// What left the unit and is not pruned for now, and why.
+fn staying(plan: &UnitPlan) -> Option<String> {
+    let mut stays = plan.leaving.iter().filter_map(|(member, leaving)| match leaving {
+        Leaving::Stay(why) => Some((&member.object.id, why)),
+        Leaving::Judge | Leaving::Forget(_) | Leaving::Shared(_) => None,
+    });
+    let (object, why) = stays.next()?;
+    let more = stays.count();
+    let and = if more > 0 { format!(" and {more} more that left") } else { String::new() };
+    Some(format!("{object}{and} is not pruned for now: {why}"))
 }
 
 pub(super) fn finding(object: &ObjectId, reason: &str, message: &str) -> Finding {

@@ -111,6 +111,18 @@ fn fate(
     }
 }
 
+/// What has to be known of units when the cluster's root was moved: what the new root does not define waits for an approval.
+pub fn moved(known: &mut BTreeMap<UnitId, KnownUnit>, render: &ClusterRender) -> Vec<KnownUnit> {
+    let mut changed = Vec::new();
+    let renders = |id: &UnitId| render.units.get(id).is_some_and(|rendered| rendered.unit.is_some());
+    for (id, unit) in known.iter_mut().filter(|(id, unit)| !unit.removal.moved && !renders(id)) {
+        tracing::debug!(unit = %id, "is not defined at the cluster's new root");
+        unit.removal.moved = true;
+        changed.push(unit.clone());
+    }
+    changed
+}
+
 /// The units of a projection as the hub will know them. Suspended are those that Git suspends: the store has those that
 /// people suspend.
 pub fn known_of<'a>(

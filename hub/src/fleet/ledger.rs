@@ -25,6 +25,9 @@ pub trait Ledger: Send + Sync {
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError>;
     /// The next number of the fleet's sequence.
     fn next_generation(&self) -> Result<Generation, StoreError>;
+    /// Where the cluster's root was when it last rendered: repository, branch and folder.
+    fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
+    fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError>;
     /// The commit at which each unit last rendered.
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError>;
     fn set_last_good(
@@ -63,6 +66,14 @@ impl Ledger for Records {
 
     fn next_generation(&self) -> Result<Generation, StoreError> {
         Records::next_generation(self)
+    }
+
+    fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
+        Records::root(self, cluster)
+    }
+
+    fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError> {
+        Records::set_root(self, cluster, root)
     }
 
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {

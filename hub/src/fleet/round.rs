@@ -20,7 +20,7 @@ use flotilla_source::{Commit, CommitId, GitRepo};
 use super::releases::ClusterRenders;
 use super::subtree::Subtree;
 use super::{Ledger, Releases};
-use crate::desired::project::{known_of, known_units, project};
+use crate::desired::project::{known_of, known_units, moved, project};
 use crate::desired::{Board, Published};
 use crate::metrics::Metrics;
 use crate::sources::{ClusterSources, Library, Pinned, SourceEvent};
@@ -341,6 +341,17 @@ impl Worker {
                 remembered.commits.insert(id.clone(), commit.id.as_str().to_owned());
             }
         }
+        let at = self.root_of(cluster);
+        let root = self.ledger.root(name)?;
+        // A new root counts from when it renders: until then the old one's units stand in.
+        let renders = render.units.get(&UnitId::root()).is_some_and(|root| !is_kept(root));
+        if root.as_ref() != Some(&at) && renders {
+            let unsettled = if root.is_some() { moved(&mut known, &render) } else { Vec::new() };
+            if has_agent && !unsettled.is_empty() {
+                self.ledger.add_known_units(name, &unsettled)?;
+            }
+            self.ledger.set_root(name, &at)?;
+        }
         let (units, bodies) = project(&render, &known, &suspended);
         remembered.content.retain(|id, _| units.contains_key(id));
         remembered.commits.retain(|id, _| units.contains_key(id));
@@ -363,6 +374,12 @@ impl Worker {
             self.board.publish(Published { state, bodies: Arc::new(bodies) });
         }
         Ok(facts(cluster, &render, commit, remembered, &|id| suspended.covers(id)))
+    }
+
+    /// Where a cluster's root is. What left together with a change of it may have been left by mistake.
+    fn root_of(&self, cluster: &ClusterDefinition) -> String {
+        let api::Source { url, reference, .. } = &self.source;
+        format!("{url} {reference} {}/{}", self.config.path, cluster.root)
     }
 
     fn render(

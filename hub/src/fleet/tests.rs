@@ -99,6 +99,7 @@ impl Bench {
         let show = |(id, entry): (&flotilla_core::UnitId, &UnitEntry)| match entry {
             UnitEntry::Present(unit) => format!("{id} present {}", unit.objects.len()),
             UnitEntry::Hold(_) => format!("{id} hold"),
+            UnitEntry::Removed(removal) if removal.moved => format!("{id} moved away"),
             UnitEntry::Removed(_) => format!("{id} removed"),
         };
         published.state.units().iter().map(show).collect()
@@ -201,4 +202,53 @@ fn a_repository_that_is_away_or_without_clusters_takes_nothing_back() {
     let facts: &BTreeMap<_, _> = &view.clusters;
     assert!(!facts[&"x".parse().unwrap()].assigned);
     assert_eq!(bench.shown("x"), before);
+}
+
+/// A cluster whose root, branch or folder becomes another loses nothing without an approval; one that is changed in the usual
+/// way does.
+#[test]
+fn what_a_new_root_does_not_define_waits_for_an_approval() {
+    let bench = Bench::new();
+    bench.enrol("x");
+    let root = |path: &str| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: x}}\nspec: {{path: {path}}}\n"
+        )
+    };
+    let other = APPS.replace("name: apps", "name: other");
+    bench.commit(&[
+        ("clusters/x.yaml", Some(&root("clusters/one"))),
+        ("clusters/one/apps.yaml", Some(APPS)),
+        ("clusters/one/other.yaml", Some(&other)),
+        ("clusters/one/third.yaml", Some(&APPS.replace("name: apps", "name: third"))),
+        ("clusters/two/apps.yaml", Some(APPS)),
+        ("clusters/two/bad.yaml", Some("a: [")),
+        ("apps/a.yaml", Some(MAP)),
+    ]);
+    let never = AtomicBool::new(false);
+    let mut worker = bench.worker();
+    worker.round(true, &never);
+    bench.commit(&[("clusters/one/third.yaml", None)]);
+    worker.round(true, &never);
+    assert_eq!(bench.shown("x")[3], "kustomization/flux-system/third removed");
+    let third = ["flux-system/third".parse().unwrap()];
+    bench.records.forget_known_units(&"x".parse().unwrap(), &third).unwrap();
+
+    // At first the new root does not even render, and the hub is started anew meanwhile.
+    bench.commit(&[("clusters/x.yaml", Some(&root("clusters/two")))]);
+    worker.round(true, &never);
+    assert_eq!(bench.shown("x")[0], "root hold");
+    drop(worker);
+    let mut worker = bench.worker();
+    bench.commit(&[("clusters/two/bad.yaml", None)]);
+    worker.round(true, &never);
+    let line = |name: &str| bench.shown("x").into_iter().find(|line| line.contains(name)).unwrap();
+    assert_eq!(line("other"), "kustomization/flux-system/other moved away");
+    assert_eq!(line("apps"), "kustomization/flux-system/apps present 1");
+    // Back in Git it is as any other.
+    bench.commit(&[("clusters/two/other.yaml", Some(&other))]);
+    worker.round(true, &never);
+    bench.commit(&[("clusters/two/other.yaml", None)]);
+    worker.round(true, &never);
+    assert_eq!(line("other"), "kustomization/flux-system/other removed");
 }

@@ -1,13 +1,13 @@
 //! One task for each session: joins the protocol's machine to its stream, the board, the store and the registry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
-use flotilla_core::{ClusterName, Generation};
+use flotilla_core::{ClusterName, Generation, UnitId};
 use flotilla_proto::v1::{self, request};
 use flotilla_runtime::limits::Bucket;
 use flotilla_runtime::tls::PeerIdentity;
@@ -20,6 +20,7 @@ use super::leaving::Leaving;
 use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError, ReportFact};
 use super::registry::{Answered, Command, EndReason, Seat};
 use crate::desired::KnownUnit;
+use crate::desired::project::known_units;
 use crate::state::{Hub, blocking};
 use crate::store::{HistoryRecord, Records, StoreError};
 
@@ -271,8 +272,12 @@ impl Live {
             Fact::Units(units) => {
                 let cluster = self.cluster.clone();
                 let (records, now) = (hub.records.clone(), hub.now());
+                let published = hub.board.current(&cluster);
+                // What was published meanwhile may be on its way.
+                let published = published.iter().flat_map(|published| known_units(published.state.units()));
+                let published: Vec<KnownUnit> = published.collect();
                 // The fleet loop watches this: there may be units that Git has lost.
-                blocking(move || note_units(&records, &cluster, units, now)).await?;
+                blocking(move || note_units(&records, &cluster, units, published, now)).await?;
             }
             Fact::Ack(ack) => {
                 hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));
@@ -385,6 +390,7 @@ fn note_units(
     records: &Records,
     cluster: &ClusterName,
     units: Vec<HaveUnit>,
+    published: Vec<KnownUnit>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut before: HashMap<_, _> = records
@@ -398,12 +404,23 @@ fn note_units(
         let orphan = Removal { policy: DeletionPolicy::Orphan, ..Removal::default() };
         KnownUnit {
             parent: parent.or_else(|| old.as_ref()?.parent.clone()),
-            removal: removal.or_else(|| Some(old.as_ref()?.removal)).unwrap_or(orphan),
+            removal: match (removal, old.as_ref().map(|old| old.removal)) {
+                // What keeps the unit's objects is dropped by a definition in Git, or by a person.
+                (Some(told), Some(old)) => Removal {
+                    suspended: told.suspended || old.suspended,
+                    moved: told.moved || old.moved,
+                    ..told
+                },
+                (told, old) => told.or(old).unwrap_or(orphan),
+            },
             render: render.or_else(|| old.as_ref()?.render),
             id,
         }
     });
-    records.set_known_units(cluster, &known.collect::<Vec<_>>(), Some(now))
+    let mut known: Vec<KnownUnit> = known.collect();
+    let told: HashSet<UnitId> = known.iter().map(|unit| unit.id.clone()).collect();
+    known.extend(published.into_iter().filter(|unit| !told.contains(&unit.id)));
+    records.set_known_units(cluster, &known, Some(now))
 }
 
 /// The agent's next message, not before `at`: who talks too much waits. Cancel-safe.
@@ -435,7 +452,8 @@ mod tests {
         let gone = KnownUnit { id: id("gone"), parent: None, removal: delete, render: None };
         records.set_known_units(&cluster, &[known.clone(), gone], None).unwrap();
         let units = vec![have("held", None), have("new", Some(delete)), have("unknown", None)];
-        note_units(&records, &cluster, units, 7).unwrap();
+        let late = KnownUnit { id: id("late"), parent: None, removal: delete, render: None };
+        note_units(&records, &cluster, units, vec![late.clone()], 7).unwrap();
         let orphan = Removal { policy: DeletionPolicy::Orphan, ..Removal::default() };
         assert_eq!(
             records.known_units(&cluster).unwrap().unwrap(),
@@ -443,6 +461,7 @@ mod tests {
                 known,
                 KnownUnit { id: id("new"), parent: None, removal: delete, render: None },
                 KnownUnit { id: id("unknown"), parent: None, removal: orphan, render: None },
+                late,
             ]
         );
     }

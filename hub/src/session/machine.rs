@@ -167,7 +167,7 @@ impl Machine {
             needs: VecDeque::new(),
             next_request: 1,
         };
-        if ask_units && agent.root.is_some() {
+        if ask_units {
             machine.ask_units();
         }
         machine

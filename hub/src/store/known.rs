@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest, UnitId};
 
-use super::{KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, StoreError};
+use super::{KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, Root, StoreError};
 use crate::desired::KnownUnit;
 
 impl Records {
@@ -114,6 +114,17 @@ impl Records {
         }
         let kubernetes = Kubernetes { version: version.to_owned() };
         self.set(&format!("kubernetes/{cluster}"), None, |_| Some(kubernetes.clone())).map(|_| ())
+    }
+
+    /// Where a cluster's root was when it last rendered: repository, branch and folder; `None`: it never did.
+    pub fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
+        let root: Option<Root> = self.read(&format!("root/{cluster}"))?;
+        Ok(root.map(|root| root.at))
+    }
+
+    pub fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError> {
+        let root = Root { at: root.to_owned() };
+        self.set(&format!("root/{cluster}"), None, |_| Some(root.clone())).map(|_| ())
     }
 
     /// The commit at which each unit of a cluster last rendered.

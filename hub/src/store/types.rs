@@ -168,6 +168,12 @@ impl From<KnownUnitRecord> for KnownUnit {
     }
 }
 
+/// Where a cluster's root was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    pub at: String,
+}
+
 /// The Kubernetes of a cluster, as its agent last said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kubernetes {

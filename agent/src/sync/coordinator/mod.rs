@@ -264,7 +264,7 @@ impl Coordinator {
             && !Arc::ptr_eq(last, desired)
         {
             *last = desired.clone();
-            self.shared.runs(id, Some(desired.clone()));
+            self.shared.runs(id, Some(standing));
         }
     }
 

@@ -29,7 +29,7 @@ impl Coordinator {
                 Some(memory::Remembered { standing, marks, departures, removal }) => {
                     self.removals.extend(removal.map(|removal| (unit.clone(), removal)));
                     self.units.entry(unit.clone()).or_default().departures = departures;
-                    self.shared.runs(&unit, standing.last.clone());
+                    self.shared.runs(&unit, Some(&standing));
                     self.standings.insert(unit, standing);
                     self.marks.extend(marks);
                 }
@@ -40,7 +40,7 @@ impl Coordinator {
 
     pub(super) fn store(&self, unit: &UnitId) {
         let standing = self.standings.get(unit);
-        self.shared.runs(unit, standing.and_then(|standing| standing.last.clone()));
+        self.shared.runs(unit, standing);
         let result = match standing {
             None => self.shared.memory.remove(&unit.to_string()),
             Some(standing) => {
