@@ -212,6 +212,10 @@ impl Cluster {
             let mut call = Call::new(Method::GET, path);
             call.accept = ACCEPT_AGGREGATED_DISCOVERY_V2;
             let groups: Groups = self.itself().ask(call).await?;
+            // Of an answer of another kind nothing could be read, and nothing would seem to be served.
+            if groups.kind != "APIGroupDiscoveryList" {
+                return Err(Failure::NoList("API groups by aggregated discovery".into()));
+            }
             groups.collect(&mut read);
         }
         discovery.take(read);
@@ -256,6 +260,8 @@ struct Read {
 
 #[derive(Deserialize)]
 struct Groups {
+    #[serde(default)]
+    kind: String,
     #[serde(default)]
     items: Vec<Group>,
 }

@@ -95,7 +95,10 @@ impl Cluster {
             "preconditions": {"uid": uid.to_string()}});
         let call = Call::new(Method::DELETE, resource.path(id)).body("application/json", options.to_string());
         match self.ask::<Live>(call).await {
-            Ok(live) if live.kind == "Status" || !uid.is(&live.metadata.uid) => Ok(Deleted::Gone),
+            Ok(live) if live.kind == "Status" => Ok(Deleted::Gone),
+            // An answer that is not about an object says nothing of this one.
+            Ok(live) if live.metadata.uid.is_empty() => Err(Failure::NoObject(resource.plural.clone())),
+            Ok(live) if !uid.is(&live.metadata.uid) => Ok(Deleted::Gone),
             Ok(live) if live.metadata.deletion_timestamp.is_none() => Ok(Deleted::Gone),
             Ok(live) => Ok(Deleted::Waits(live.metadata.finalizers)),
             Err(failure) if failure.is_not_found() => Ok(Deleted::Gone),

@@ -36,6 +36,8 @@ pub enum Failure {
     Timeout,
     #[error("cannot read the answer to {0}")]
     Answer(String, #[source] serde_json::Error),
+    #[error("the answer to a request for one of {0} is not an object")]
+    NoObject(String),
     #[error("the answer to a list of {0} is not a list")]
     NoList(String),
     #[error("'{0}' makes no valid request")]

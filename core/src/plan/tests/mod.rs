@@ -1,6 +1,7 @@
 //! A cluster in memory, and the simplest cases in it.
 
 mod doubt;
+mod faults;
 mod gates;
 mod leaving;
 mod properties;
@@ -49,6 +50,12 @@ struct World {
     deleted: Vec<ObjectId>,
     /// What RBAC says of a claim on this kind; everything else is allowed.
     access: BTreeMap<&'static str, Option<String>>,
+    /// Nothing is seen of objects for now.
+    blind: bool,
+    /// Why the inventory is not whole.
+    damage: Option<String>,
+    /// Objects that cannot be looked at before they are deleted.
+    hidden: BTreeSet<ObjectId>,
 }
 
 impl World {
@@ -75,7 +82,7 @@ impl World {
             inventory: &self.inventory,
             standings: &self.standings,
             resolve: &resolve,
-            prune_stop: prune_stop(&desired, &self.inventory, None),
+            prune_stop: prune_stop(&desired, &self.inventory, self.damage.as_deref()),
             broken: &broken,
             remove_all: false,
             access: &|_, claims| {
@@ -90,6 +97,7 @@ impl World {
             applied: self.applied.get(object).copied(),
             drift: None,
             seen: match self.there.get(object) {
+                _ if self.blind => Seen::Unknown,
                 Some((uid, touched)) => Seen::There { uid: Uid::from(uid.clone()), touched: *touched },
                 None => Seen::Absent,
             },
@@ -155,6 +163,7 @@ impl World {
             .filter(|(_, leaving)| *leaving == Leaving::Judge)
             .map(|(member, _)| {
                 let found = match self.there.get(&member.object.id) {
+                    _ if self.hidden.contains(&member.object.id) => Found::Unknown("500".into()),
                     None => Found::Gone,
                     Some((uid, _)) => Found::There(There {
                         uid: Uid::from(uid.clone()),

@@ -6,10 +6,11 @@ use super::*;
 
 /// One change of what is desired, or of the cluster behind our back.
 #[derive(Debug, Clone)]
-enum Change {
+pub(super) enum Change {
     Present(u8, Vec<(u8, u8)>, bool, Option<u8>),
     Hold(u8),
     Remove(u8),
+    RemoveSuspended(u8),
     Unname(u8),
     Suspend(u8),
     Under(u8, u8),
@@ -20,13 +21,14 @@ enum Change {
     Foreign(u8),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(super) fn change() -> impl Strategy<Value = Change> {
     let objects = proptest::collection::vec((0..6u8, 0..2u8), 0..4);
     prop_oneof![
         6 => (0..4u8, objects, any::<bool>(), proptest::option::of(0..4u8))
             .prop_map(|(unit, objects, prune, dep)| Change::Present(unit, objects, prune, dep)),
         1 => (0..4u8).prop_map(Change::Hold),
         2 => (0..4u8).prop_map(Change::Remove),
+        1 => (0..4u8).prop_map(Change::RemoveSuspended),
         1 => (0..4u8).prop_map(Change::Unname),
         1 => (0..4u8).prop_map(Change::Suspend),
         1 => (0..4u8, 0..4u8).prop_map(|(unit, parent)| Change::Under(unit, parent)),
@@ -38,11 +40,11 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn object_name(index: u8) -> String {
+pub(super) fn object_name(index: u8) -> String {
     format!("o{index}")
 }
 
-fn apply_change(world: &mut World, change: &Change) {
+pub(super) fn apply_change(world: &mut World, change: &Change) {
     let unit_name = |index: &u8| format!("u{index}");
     let object = |index: &u8| id(&object_name(*index));
     match change {
@@ -60,6 +62,10 @@ fn apply_change(world: &mut World, change: &Change) {
         }
         Change::Remove(u) => {
             let removal = Removal { prune: true, ..Removal::default() };
+            world.entries.insert(unit(&unit_name(u)), UnitEntry::Removed(removal));
+        }
+        Change::RemoveSuspended(u) => {
+            let removal = Removal { prune: true, suspended: true, ..Removal::default() };
             world.entries.insert(unit(&unit_name(u)), UnitEntry::Removed(removal));
         }
         Change::Unname(u) => {
