@@ -128,7 +128,8 @@ proptest! {
                 let was = listed.owners(object).next().is_some();
                 let forgotten = world.inventory.owners(object).next().is_none();
                 let ours = before.applied.contains_key(object);
-                prop_assert!(!(was && forgotten && ours) || !deletes_any(&desired, &listed, object), "{object} was forgotten; {faults:?}");
+                let lost = was && forgotten && ours && deletes_any(&desired, &listed, object);
+                prop_assert!(!lost, "{object} was forgotten; {faults:?}");
             }
             world.hidden.clear();
             (world.blind, world.damage) = (false, None);
