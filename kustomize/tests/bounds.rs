@@ -1,6 +1,9 @@
 //! What a repository of a stranger may cost: every build ends, within a small stack, with an error that says where.
 
-use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use std::sync::Arc;
+
+use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, MemoryFiles, ReadError, TreePath};
+use flotilla_kustomize::ignore::Ignored;
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Limits, Options, Output, build, build_flux};
 
 /// Small, and debug builds take several times what they take released.
@@ -273,4 +276,36 @@ fn what_multiplies_is_refused() {
         let error = result.map_err(|error| error.to_string()).expect_err(name);
         assert!(error.contains(says), "{name}: {error}");
     }
+}
+
+/// A folder that is in itself twice, as Git trees can have it: three objects, and 2^64 paths.
+struct Endless;
+
+impl Files for Endless {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+        let is_folder = path.is_root() || matches!(path.name(), "a" | "b");
+        Ok(is_folder.then_some(Entry { kind: Kind::Folder, id: ContentId([1; 32]) }))
+    }
+
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+        Err(ReadError { path: path.clone(), reason: "no such file".into() })
+    }
+
+    fn list(&self, _: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+        let folder = Entry { kind: Kind::Folder, id: ContentId([1; 32]) };
+        Ok([("a".to_owned(), folder), ("b".to_owned(), folder)].into())
+    }
+}
+
+#[test]
+fn a_tree_that_never_ends_is_left() {
+    let error = with_small_stack(|| {
+        build_flux(&Endless, &TreePath::root(), &FluxOverlay::default(), &Answers::new())
+            .unwrap_err()
+            .to_string()
+    });
+    assert!(error.contains("folder"), "{error}");
+    let ignored =
+        with_small_stack(|| Ignored::new(Arc::new(Endless), None).map(|_| ()).unwrap_err().to_string());
+    assert!(ignored.contains("100000 are the most"), "{ignored}");
 }

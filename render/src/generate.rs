@@ -10,12 +10,13 @@
 //! Nothing is read for a copy: the new tree points into the old ones. Archives are read where they are taken apart. Source of behaviour: source-watcher 2.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use flotilla_core::Digest;
 use flotilla_core::glob::Pattern;
 use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
-use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
+use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath, Visits};
 use serde_json::{Map, Value};
 
 use crate::helm::values;
@@ -99,6 +100,8 @@ impl Kept {
 #[derive(Default)]
 struct Draft {
     files: BTreeMap<TreePath, Kept>,
+    /// Folders that were looked into.
+    visits: Visits,
 }
 
 fn is_pattern(text: &str) -> bool {
@@ -121,9 +124,9 @@ impl Draft {
         let base = path(&fixed.join("/"))?;
         let mut matches = Vec::new();
         if rule.strategy == CopyStrategy::Extract {
-            find_deep(&**files, &base, &parts, &mut matches)?;
+            find_deep(&**files, &base, &parts, &mut matches, &mut self.visits)?;
         } else {
-            find(&**files, &TreePath::root(), &parts, &mut matches)?;
+            find(&**files, &TreePath::root(), &parts, &mut matches, &mut self.visits)?;
         }
         let before = matches.len();
         matches.retain(|found| !is_excluded(found, &base, &rule.exclude));
@@ -192,7 +195,16 @@ impl Draft {
             return Err(format!("there are more than {LIMIT} files"));
         }
         // A file takes the place of a folder, and the other way round.
-        self.files.retain(|path, _| *path == at || !path.is_within(&at) && !at.is_within(path));
+        let mut above = at.parent();
+        while let Some(folder) = above {
+            self.files.remove(&folder);
+            above = folder.parent();
+        }
+        let below = self.files.range((Bound::Excluded(&at), Bound::Unbounded));
+        // Between a folder and what is in it stand names that go on where its own ends.
+        let below = below.map(|(path, _)| path).take_while(|path| path.as_str().starts_with(at.as_str()));
+        let below: Vec<TreePath> = below.filter(|path| path.is_within(&at)).cloned().collect();
+        below.iter().for_each(|path| drop(self.files.remove(path)));
         self.files.insert(at, kept);
         Ok(())
     }
@@ -210,6 +222,7 @@ impl Draft {
         match entry.kind {
             Kind::Symlink => Ok(()),
             Kind::Folder => {
+                self.visits.enter(from).map_err(text)?;
                 for (name, _) in files.list(from).map_err(text)? {
                     let join = |folder: &TreePath| folder.join(&name).map_err(|error| error.to_string());
                     let (from, at) = (join(from)?, join(at)?);
@@ -307,6 +320,7 @@ fn find(
     folder: &TreePath,
     parts: &[&str],
     found: &mut Vec<TreePath>,
+    visits: &mut Visits,
 ) -> Result<(), String> {
     let Some((first, rest)) = parts.split_first() else {
         found.push(folder.clone());
@@ -316,10 +330,11 @@ fn find(
         Some(entry) if entry.kind == Kind::Folder => {}
         _ => return Ok(()),
     }
+    visits.enter(folder).map_err(|error| error.to_string())?;
     let pattern = Pattern::new(first);
     for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
         if entry.kind != Kind::Symlink && pattern.matches(&name) {
-            find(files, &folder.join(&name).map_err(|error| error.to_string())?, rest, found)?;
+            find(files, &folder.join(&name).map_err(|error| error.to_string())?, rest, found, visits)?;
         }
     }
     Ok(())
@@ -331,15 +346,17 @@ fn find_deep(
     folder: &TreePath,
     parts: &[&str],
     found: &mut Vec<TreePath>,
+    visits: &mut Visits,
 ) -> Result<(), String> {
     match files.entry(folder).map_err(|error| error.to_string())? {
         Some(entry) if entry.kind == Kind::Folder => {}
         _ => return Ok(()),
     }
+    visits.enter(folder).map_err(|error| error.to_string())?;
     for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
         let path = folder.join(&name).map_err(|error| error.to_string())?;
         match entry.kind {
-            Kind::Folder => find_deep(files, &path, parts, found)?,
+            Kind::Folder => find_deep(files, &path, parts, found, visits)?,
             Kind::File if covers(parts, &path.as_str().split('/').collect::<Vec<_>>()) => found.push(path),
             Kind::File | Kind::Symlink => {}
         }
@@ -364,14 +381,26 @@ fn is_excluded(at: &TreePath, base: &TreePath, exclude: &[String]) -> bool {
 
 /// `**` stands for any number of parts.
 fn covers(pattern: &[&str], text: &[&str]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((&"**", rest)), _) => (0..=text.len()).any(|n| covers(rest, &text[n..])),
-        (Some((first, pattern)), Some((part, text))) => {
-            Pattern::new(first).matches(part) && covers(pattern, text)
+    let (mut at, mut part) = (0, 0);
+    // Where the last `**` stands, and the first part that it does not take. Those before it need not be tried again.
+    let mut star: Option<(usize, usize)> = None;
+    while part < text.len() {
+        match pattern.get(at) {
+            Some(&"**") => {
+                star = Some((at, part));
+                at += 1;
+            }
+            Some(one) if Pattern::new(one).matches(text[part]) => (at, part) = (at + 1, part + 1),
+            _ => match star {
+                Some((place, taken)) => {
+                    star = Some((place, taken + 1));
+                    (at, part) = (place + 1, taken + 1);
+                }
+                None => return false,
+            },
         }
-        (None, Some(_)) | (Some(_), None) => false,
     }
+    pattern[at..].iter().all(|part| *part == "**")
 }
 
 /// A finished tree.
@@ -403,5 +432,82 @@ impl Files for Tree {
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
         let entries = self.folders.get(folder).into_iter().flatten();
         Ok(entries.map(|(name, entry)| (name.clone(), *entry)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::source::AliasPath;
+
+    use super::*;
+
+    #[test]
+    fn two_stars_stand_for_any_number_of_parts() {
+        for (pattern, text, expected) in [
+            ("a/b", "a/b", true),
+            ("a/*", "a/b/c", false),
+            ("**", "", true),
+            ("**", "a/b", true),
+            ("a/**", "a", true),
+            ("**/b", "a/c/b", true),
+            ("**/b", "b/c", false),
+            ("a/**/b/**/c", "a/x/b/y/b/z/c", true),
+            ("a/**/b/**/c", "a/x/b/y/c/d", false),
+            ("**/a/b", "a/a/b", true),
+        ] {
+            let parts =
+                |text: &'static str| text.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            assert_eq!(covers(&parts(pattern), &parts(text)), expected, "{pattern} on {text}");
+        }
+        // It is as many steps as both are long, multiplied.
+        let (stars, deep) = (["**", "a"].repeat(5000), vec!["a"; 64]);
+        assert!(!covers(&stars, &deep));
+        assert!(covers(&vec!["**"; 100_000], &deep));
+    }
+
+    /// A folder that is in itself twice, as Git trees can have it.
+    struct Endless;
+
+    impl Files for Endless {
+        fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+            let is_file = path.name().ends_with(".yaml");
+            let kind = if is_file { Kind::File } else { Kind::Folder };
+            Ok(Some(Entry { kind, id: ContentId([1; 32]) }))
+        }
+
+        fn read(&self, _: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+            Ok(b"a: 1".as_slice().into())
+        }
+
+        fn list(&self, _: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+            let folder = Entry { kind: Kind::Folder, id: ContentId([1; 32]) };
+            Ok([("a".to_owned(), folder), ("b".to_owned(), folder)].into())
+        }
+    }
+
+    #[test]
+    fn a_tree_that_never_ends_is_left() {
+        let files: Arc<dyn Files> = Arc::new(Endless);
+        let rule = |path: &str, strategy: CopyStrategy| CopyRule {
+            from: AliasPath { alias: "in".into(), path: path.into() },
+            to: String::new(),
+            exclude: vec!["**/a/**".into()],
+            strategy,
+        };
+        for (path, strategy) in [
+            ("x", CopyStrategy::Overwrite),
+            ("*/**", CopyStrategy::Overwrite),
+            ("**/*.tgz", CopyStrategy::Extract),
+        ] {
+            let error = Draft::default().apply(&rule(path, strategy), &files).unwrap_err();
+            assert!(error.contains("deeper than 64 folders"), "{path}: {error}");
+        }
+        let many = vec!["*"; 60].join("/");
+        assert!(
+            Draft::default()
+                .apply(&rule(&many, CopyStrategy::Overwrite), &files)
+                .unwrap_err()
+                .contains("100000")
+        );
     }
 }

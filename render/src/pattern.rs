@@ -5,7 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::names::is_dns_label;
 use flotilla_core::source::{AliasPath, CopyRule, GeneratedArtifact};
-use flotilla_kustomize::files::{Files, Kind, TreePath};
+use flotilla_kustomize::files::{Files, Kind, TreePath, Visits};
+
+/// Captures of one name, with what is between them.
+const PIECES: usize = 64;
+/// Artifacts of one generator.
+const MOST: usize = 1000;
 
 /// What captures took, by their names.
 type Captures = BTreeMap<String, String>;
@@ -27,16 +32,22 @@ pub(crate) fn expand(
     artifacts: &[GeneratedArtifact],
 ) -> Result<Vec<GeneratedArtifact>, String> {
     let parts: Vec<Vec<Piece>> = pattern.split('/').map(pieces).collect::<Result<_, _>>()?;
+    if parts.iter().any(|part| part.len() > PIECES) {
+        return Err(format!("a part of the path has more than {PIECES} captures and texts between them"));
+    }
     let names: Vec<&String> = parts.iter().flatten().filter_map(name).collect();
     if let Some(twice) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
         return Err(format!("the capture {{{}}} stands there twice", twice.1));
     }
     let mut matches = Vec::new();
-    find(files, &TreePath::root(), &parts, &Captures::new(), &mut matches)?;
+    find(files, &TreePath::root(), &parts, &Captures::new(), &mut matches, &mut Visits::default())?;
     let mut made: Vec<GeneratedArtifact> = Vec::new();
     let mut folders: BTreeMap<String, String> = BTreeMap::new();
     for (folder, captures) in matches {
         for artifact in artifacts {
+            if made.len() == MOST {
+                return Err(format!("the pattern comes to more than {MOST} artifacts"));
+            }
             let artifact = filled(artifact, &captures).map_err(|why| format!("{folder}: {why}"))?;
             if let Some(other) = folders.insert(artifact.name.clone(), folder.to_string()) {
                 return Err(format!("{other} and {folder} both come to the artifact '{}'", artifact.name));
@@ -80,16 +91,18 @@ fn find(
     parts: &[Vec<Piece>],
     captures: &Captures,
     found: &mut Vec<(TreePath, Captures)>,
+    visits: &mut Visits,
 ) -> Result<(), String> {
     let Some((part, rest)) = parts.split_first() else {
         found.push((folder.clone(), captures.clone()));
         return Ok(());
     };
+    visits.enter(folder).map_err(|error| error.to_string())?;
     for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
         let mut captures = captures.clone();
         if entry.kind == Kind::Folder && matches(part, &name, &mut captures, &mut BTreeSet::new()) {
             let below = folder.join(&name).map_err(|error| error.to_string())?;
-            find(files, &below, rest, &captures, found)?;
+            find(files, &below, rest, &captures, found, visits)?;
         }
     }
     Ok(())
@@ -215,6 +228,7 @@ mod tests {
             ("apps/{app}", "x", "x", "apps/Web and apps/db both come to the artifact 'x'"),
             ("apps/{app}", "{app}_", "x", "'web_' is no name of an artifact"),
             ("apps/{app}", "{app}", "{env}", "the pattern has no {env}"),
+            (&"{a}-".repeat(1000), "x", "x", "more than 64 captures"),
         ] {
             let error = expanded(pattern, name, from).unwrap_err();
             assert!(error.contains(says), "{pattern}: {error}");

@@ -202,3 +202,28 @@ fn a_chain_of_folders_is_its_units_problem() {
         "{long}"
     );
 }
+
+#[test]
+fn many_that_wait_for_each_other_end() {
+    let releases = |count: usize| -> Vec<(&str, String)> {
+        let release = |n: usize| {
+            format!(
+                "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: r{n}, namespace: d}}\nspec:\n  \
+                 interval: 1m\n  dependsOn: [{{name: r{}}}]\n  chart: {{spec: {{chart: web, sourceRef: {{kind: HelmRepository, \
+                 name: nope}}}}}}\n",
+                n + 1
+            )
+        };
+        (0..count).map(|n| (&*format!("clusters/x/r{n}.yaml").leak(), release(n))).collect()
+    };
+    let units = |count: usize| -> Vec<(&str, String)> {
+        let unit = |n: usize| unit(&format!("u{n}"), "{kind: GitRepository, name: nope}", "");
+        (0..count).map(|n| (&*format!("clusters/x/u{n}.yaml").leak(), unit(n))).collect()
+    };
+    for (files, count) in [(releases(100), 101), (releases(200), 201), (units(200), 201), (units(400), 401)] {
+        let start = std::time::Instant::now();
+        let render = World::new(&[]).render(&files);
+        eprintln!("{:?}", start.elapsed());
+        assert_eq!(render.units.len(), count);
+    }
+}

@@ -15,7 +15,7 @@ use crate::mounted::Mounted;
 
 /// Submodules of submodules, and so on.
 const DEPTH: usize = 8;
-/// Submodules of one repository.
+/// Submodules of one repository, and theirs.
 const MOST: usize = 100;
 
 struct Submodule {
@@ -36,7 +36,7 @@ pub(crate) fn with_submodules(
     dir: &Path,
     cancel: &AtomicBool,
 ) -> Result<Arc<dyn Files>, FetchError> {
-    fetch(files, spec, dir, cancel, DEPTH)
+    fetch(files, spec, dir, cancel, DEPTH, &mut 0)
 }
 
 fn fetch(
@@ -45,6 +45,7 @@ fn fetch(
     dir: &Path,
     cancel: &AtomicBool,
     depth: usize,
+    count: &mut usize,
 ) -> Result<Arc<dyn Files>, FetchError> {
     let failed = |path: &str, reason: String| FetchError::Submodule {
         url: spec.url.to_string(),
@@ -55,7 +56,8 @@ fn fetch(
     if submodules.is_empty() {
         return Ok(Arc::new(files));
     }
-    if depth == 0 || submodules.len() > MOST {
+    *count += submodules.len();
+    if depth == 0 || *count > MOST {
         let reason = format!("there are more than {MOST} of them, or {DEPTH} inside each other");
         return Err(failed(".gitmodules", reason));
     }
@@ -71,7 +73,7 @@ fn fetch(
             repo.fetch(cancel).map_err(|error| failed(&path, error.to_string()))?;
         }
         let tree = repo.tree(&submodule.commit).map_err(|error| failed(&path, error.to_string()))?;
-        let tree = fetch(tree, &inner, &dir.join("modules"), cancel, depth - 1)?;
+        let tree = fetch(tree, &inner, &dir.join("modules"), cancel, depth - 1, count)?;
         mounted.mount(submodule.path, tree, TreePath::root());
     }
     Ok(Arc::new(mounted))
