@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::workspace;
 
-const TARGETS: [&str; 3] = ["yaml", "patch", "tree"];
+const TARGETS: [&str; 7] = ["yaml", "patch", "tree", "fleet", "substitute", "cel", "archive"];
 
 /// What is a finding, beside a panic: seconds for one input, and memory in MB.
 const LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=700"];

@@ -1,11 +1,12 @@
 //! Which release is rendered after which. A chart asks for APIs that another one brings, and draws its passwords only
 //! once: so it is not asked before what its unit waits for is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::UnitId;
 
 use super::{Pending, Walk};
+use crate::content::Definition;
 
 impl Walk<'_> {
     /// Takes the releases whose turn it is: those that come after none of the others, or all where they go in circles.
@@ -18,13 +19,17 @@ impl Walk<'_> {
         let others: Vec<(UnitId, Option<UnitId>)> =
             others.map(|pending| (pending.definition.id.clone(), pending.parent.clone())).collect();
         let are_all = others.len() == all.len();
+        // How many of the releases are a unit or below it.
+        let mut below: BTreeMap<UnitId, usize> = BTreeMap::new();
+        for (id, parent) in &others {
+            self.lineage_of(id, parent.as_ref()).for_each(|id| *below.entry(id.clone()).or_default() += 1);
+        }
         let is_later = |pending: &Pending| {
-            let before = self.before(pending);
-            let is_before = |(id, parent): &(UnitId, Option<UnitId>)| {
-                *id != pending.definition.id
-                    && (before.contains(id) || self.is_below(parent.as_ref(), &before))
-            };
-            !before.is_empty() && others.iter().any(is_before)
+            let Definition { id, .. } = &pending.definition;
+            let own: BTreeSet<&UnitId> = self.lineage_of(id, pending.parent.as_ref()).collect();
+            let others =
+                |id: &UnitId| below.get(id).copied().unwrap_or_default() > usize::from(own.contains(id));
+            self.before(pending).iter().any(others)
         };
         let (later, now): (Vec<Pending>, Vec<Pending>) = all.into_iter().partition(is_later);
         if now.is_empty() && are_all {
@@ -32,6 +37,16 @@ impl Walk<'_> {
         }
         self.releases = later.into();
         now
+    }
+
+    /// A unit and those above it.
+    fn lineage_of<'a>(
+        &'a self,
+        id: &'a UnitId,
+        parent: Option<&'a UnitId>,
+    ) -> impl Iterator<Item = &'a UnitId> {
+        let above = |id: &&'a UnitId| self.units.get(*id).and_then(|unit| unit.parent.as_ref());
+        std::iter::once(id).chain(std::iter::successors(parent, above))
     }
 
     /// A release that comes before this one and is not rendered.

@@ -220,10 +220,9 @@ fn many_that_wait_for_each_other_end() {
         let unit = |n: usize| unit(&format!("u{n}"), "{kind: GitRepository, name: nope}", "");
         (0..count).map(|n| (&*format!("clusters/x/u{n}.yaml").leak(), unit(n))).collect()
     };
-    for (files, count) in [(releases(100), 101), (releases(200), 201), (units(200), 201), (units(400), 401)] {
-        let start = std::time::Instant::now();
+    for files in [releases(100), releases(200), units(400)] {
         let render = World::new(&[]).render(&files);
-        eprintln!("{:?}", start.elapsed());
-        assert_eq!(render.units.len(), count);
+        assert_eq!(render.units.len(), files.len() + 1);
+        assert!(render.units.values().skip(1).all(|unit| unit.unit.is_none() && !unit.problems.is_empty()));
     }
 }

@@ -109,6 +109,15 @@ impl Store {
     }
 }
 
+/// Unpacks an archive into a folder, which is there and empty.
+///
+/// # Errors
+/// Where it is no archive, leads out of the folder, or is more than the limits allow. What was unpacked before stays.
+pub fn unpack(folder: &Path, limits: SourceLimits, archive: &[u8]) -> Result<(), SourceError> {
+    let mut tree = Tree { root: folder.to_owned(), limits, files: 0, bytes: 0, folders: HashSet::new() };
+    tree.unpack(archive)
+}
+
 /// A folder that is filled, within limits.
 pub(super) struct Tree {
     root: PathBuf,

@@ -35,6 +35,7 @@ use crate::reach::Reach;
 use crate::remote::RemoteError;
 use crate::s3::S3Error;
 
+pub use archive::unpack;
 pub use remote::answer;
 pub use secret::{Secret, SecretError};
 

@@ -1,0 +1,15 @@
+//! An expression, evaluated on a status: whatever is written, it is refused or has an answer.
+
+#![no_main]
+
+use flotilla_core::expr::{Expr, Variables};
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(expression) = Expr::new(text) else { return };
+    let status =
+        json!({"phase": "Ready", "replicas": 3, "conditions": [{"type": "Ready", "status": "True"}]});
+    let _ = expression.holds(&Variables::default().with("status", &status));
+});
