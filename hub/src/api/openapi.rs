@@ -1,8 +1,11 @@
 //! The OpenAPI description, made from the table of routes.
 
-use axum::Json;
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::response::IntoResponse;
 use flotilla_proto::api::ErrorBody;
-use http::Method;
+use http::{Method, header};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -15,9 +18,11 @@ use utoipa::openapi::{
 
 use super::routes::{Route, Schemas, routes};
 
-/// The description.
-pub(super) async fn serve() -> Json<OpenApi> {
-    Json(description())
+/// The description, made once: anybody may ask for it.
+pub(super) async fn serve() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&description()).expect("texts and numbers are JSON").into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
 }
 
 pub(super) fn description() -> OpenApi {
