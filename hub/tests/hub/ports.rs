@@ -102,6 +102,7 @@ fn load() -> (usize, Duration) {
 struct Others {
     agent: TestAgent,
     stream: TestStream,
+    renewed: Option<Instant>,
     slowest: Vec<(&'static str, Duration)>,
 }
 
@@ -110,7 +111,7 @@ impl Others {
         let agent = hub.join("staging").await;
         let mut stream = agent.sync().await.unwrap();
         stream.welcome().await;
-        Self { agent, stream, slowest: Vec::new() }
+        Self { agent, stream, renewed: None, slowest: Vec::new() }
     }
 
     fn note(&mut self, what: &'static str, since: Instant, limit: Duration) {
@@ -128,9 +129,13 @@ impl Others {
         self.stream.send(agent_message::Message::Heartbeat(v1::Heartbeat { now: 1 })).await;
         self.stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
         self.note("heartbeat", start, limit);
-        let start = Instant::now();
-        self.agent.renew().await.unwrap();
-        self.note("renewal", start, limit);
+        // More often than this no cluster may.
+        if self.renewed.is_none_or(|at| at.elapsed() > Duration::from_millis(1_100)) {
+            let start = Instant::now();
+            self.agent.renew().await.unwrap();
+            self.note("renewal", start, limit);
+            self.renewed = Some(Instant::now());
+        }
         let start = Instant::now();
         let (status, _) = hub.ask(Some(&hub.admin()), Method::GET, "/api/v1/status", Value::Null).await;
         assert_eq!(status, StatusCode::OK);
