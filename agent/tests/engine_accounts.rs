@@ -240,13 +240,20 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
     let mut bench = Bench::start(&ClusterOptions::default()).await;
     bench.stop_engine().await;
     let client = bench.client();
-    let text = std::fs::read_to_string("../deploy/agent.yaml").unwrap();
-    let documents = flotilla_yaml::parse(&text).unwrap();
-    for document in documents.iter().map(|node| node.to_json().unwrap()) {
-        let kind = document["kind"].as_str().unwrap();
-        let is_all = document["roleRef"]["name"] == "cluster-admin";
-        if !is_all && kind != "StatefulSet" {
-            apply(&client, "kubectl", &document).await.unwrap();
+    // By itself it gives no right to act as anybody, to see Secrets, or to change anything but the agent's own books.
+    for file in ["agent.yaml", "agent-reads-everything.yaml"] {
+        let text = std::fs::read_to_string(format!("../deploy/{file}")).unwrap();
+        let documents = flotilla_yaml::parse(&text).unwrap();
+        for document in documents.iter().map(|node| node.to_json().unwrap()) {
+            assert_ne!(document["roleRef"]["name"], "cluster-admin", "{file}");
+            if document["kind"] == "ClusterRole" && document["metadata"]["name"] == "flotilla-agent" {
+                let rules = document["rules"].to_string();
+                assert!(!["\"secrets\"", "impersonate"].iter().any(|it| rules.contains(it)), "{rules}");
+                assert!(!rules.contains("\"apiGroups\":[\"*\"]"), "{rules}");
+            }
+            if document["kind"] != "StatefulSet" {
+                apply(&client, "kubectl", &document).await.unwrap();
+            }
         }
     }
     // The unit at the root runs as an account with rights of its own.
@@ -256,6 +263,10 @@ async fn the_least_rights_of_the_agent_serve_where_every_unit_has_an_account() {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "ops-root"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
             "subjects": [{"kind": "ServiceAccount", "namespace": "ops", "name": "root"}]}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "flotilla-agent", "namespace": "ops"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "flotilla-agent-impersonates"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "flotilla-system", "name": "flotilla-agent"}]}),
     ] {
         apply(&client, "kubectl", &object).await.unwrap();
     }

@@ -1,83 +1,259 @@
-//! The store on disk: sled, one tree, one writer at a time, flushed before anything is acknowledged.
+//! The store on disk: redb, one file, every page checked when it is opened, synced before anything is acknowledged.
+//!
+//! ```text
+//! txn ─┐                 ┌─ compare, write
+//! txn ─┼─► waiting ─► one redb transaction ─► sync ─► each its answer
+//! txn ─┘                 └─ compare, write
+//! ```
+//! Who comes while another syncs waits, and shares the next sync with all who wait. After an error of the disk the file is
+//! opened anew, so that the hub goes on once the disk does.
 
-use std::io;
-use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::fs::{self, File, OpenOptions};
+use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use flotilla_runtime::files::PRIVATE;
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
 use tokio::sync::watch;
 
 use super::{Outcome, Store, StoreError, Txn, Watchers};
 
-/// A sled database. Its folder belongs to one process at a time.
-#[derive(Debug)]
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+const FILE: &str = "records.redb";
+/// Being made: it takes its place when it is whole, so that an empty file there is always a damaged one.
+const NEW_FILE: &str = "records.redb.new";
+/// What the format before this one (sled's) always had in the folder.
+const FORMER_FILE: &str = "conf";
+const CACHE_BYTES: usize = 16 << 20;
+
+type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
+
+/// A redb database. Its folder belongs to one process at a time.
 pub struct DiskStore {
-    db: sled::Db,
-    /// Writers one at a time, so that comparisons hold until the batch is in; scans see whole transactions.
-    gate: RwLock<()>,
+    path: PathBuf,
+    open: Opener,
+    /// None after an error, until the next use opens it anew.
+    db: RwLock<Option<Database>>,
+    waiting: Mutex<Vec<Arc<Waiting>>>,
+    /// Held by who writes for all who wait.
+    writing: Mutex<()>,
     watchers: Watchers,
 }
 
-impl DiskStore {
-    /// Opens the store, or makes it. Blocking.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let config = sled::Config::new().path(path).cache_capacity(16 << 20).mode(sled::Mode::LowSpace);
-        let db = config.open().map_err(|source| {
-            let locked = matches!(&source, sled::Error::Io(e) if is_lock_error(e));
-            if locked {
-                StoreError::InUse(path.to_owned())
-            } else {
-                StoreError::Open { path: path.to_owned(), source }
-            }
-        })?;
-        Ok(Self { db, gate: RwLock::default(), watchers: Watchers::default() })
+impl std::fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// sled wraps the lock's error in one of its own kind, so the text is all there is to tell it by.
-fn is_lock_error(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+/// A transaction that waits for its turn.
+struct Waiting {
+    txn: Txn,
+    answer: Mutex<Option<Result<Outcome, Arc<redb::Error>>>>,
 }
 
-fn io_error(attempt: &'static str) -> impl FnOnce(sled::Error) -> StoreError {
-    move |source| StoreError::Io { attempt, source }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DiskStore {
+    /// Opens the store, or makes it. Every page is checked, so that a file that was altered is an error now and not other
+    /// records later. Blocking.
+    ///
+    /// # Errors
+    /// Where it is in use, damaged, or of the format before this one.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.to_owned();
+        let opened =
+            |source: redb::Error| StoreError::Open { path: folder.clone(), source: Arc::new(source) };
+        fs::create_dir_all(path).map_err(|error| opened(redb::Error::Io(error)))?;
+        let file = path.join(FILE);
+        if !file.exists() {
+            if path.join(FORMER_FILE).exists() {
+                return Err(StoreError::Former(path.to_owned()));
+            }
+            make(path).map_err(&opened)?;
+        }
+        let folder = path.to_owned();
+        Self::with(path, Box::new(move || open_file(&folder)))
+    }
+
+    fn with(path: &Path, open: Opener) -> Result<Self, StoreError> {
+        let db = RwLock::new(Some(open()?));
+        let (waiting, writing, watchers) = (Mutex::default(), Mutex::default(), Watchers::default());
+        Ok(Self { path: path.to_owned(), open, db, waiting, writing, watchers })
+    }
+
+    /// Does something with the database. After an error of the disk it is opened anew by the next use.
+    fn using<T>(
+        &self,
+        attempt: &'static str,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        while db.is_none() {
+            drop(db);
+            let mut closed = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            if closed.is_none() {
+                *closed = Some((self.open)()?);
+                tracing::info!("the store in {} was opened again", self.path.display());
+            }
+            drop(closed);
+            db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        let Some(open) = db.as_ref() else { return Err(StoreError::InUse(self.path.clone())) };
+        let done = work(open);
+        drop(db);
+        done.map_err(|source| {
+            *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+            StoreError::Io { attempt, source: Arc::new(source) }
+        })
+    }
+
+    /// Makes all transactions that wait, with one sync.
+    fn write_waiting(&self) {
+        let batch = std::mem::take(&mut *lock(&self.waiting));
+        if batch.is_empty() {
+            return;
+        }
+        match self.using("write", |db| write(db, &batch)) {
+            Ok(outcomes) => {
+                for (waiting, outcome) in batch.iter().zip(outcomes) {
+                    *lock(&waiting.answer) = Some(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                let source = match error {
+                    StoreError::Io { source, .. } | StoreError::Open { source, .. } => source,
+                    other => Arc::new(redb::Error::Io(std::io::Error::other(other.to_string()))),
+                };
+                for waiting in &batch {
+                    *lock(&waiting.answer) = Some(Err(source.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Makes an empty store beside its place, and puts it there.
+fn make(folder: &Path) -> Result<(), redb::Error> {
+    let new = folder.join(NEW_FILE);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(&new)?;
+    let db = Builder::new().create_with_backend(FileBackend::new(file)?)?;
+    let txn = db.begin_write()?;
+    txn.open_table(RECORDS)?;
+    txn.commit()?;
+    db.close()?;
+    fs::rename(&new, folder.join(FILE))?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn open_file(folder: &Path) -> Result<Database, StoreError> {
+    let path = || folder.to_owned();
+    let damaged = |reason: String| StoreError::Damaged { path: folder.join(FILE), reason };
+    let io = |error: std::io::Error| StoreError::Open { path: path(), source: Arc::new(error.into()) };
+    let file = OpenOptions::new().read(true).write(true).open(folder.join(FILE)).map_err(io)?;
+    if file.metadata().map_err(io)?.len() == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
+    let opened = FileBackend::new(file).and_then(|file| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        builder.create_with_backend(file)
+    });
+    opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path()),
+        DatabaseError::Storage(StorageError::Corrupted(reason)) => damaged(reason),
+        DatabaseError::Storage(StorageError::Io(error))
+            if error.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            damaged(error.to_string())
+        }
+        error => StoreError::Open { path: path(), source: Arc::new(error.into()) },
+    })
+}
+
+fn write(db: &Database, batch: &[Arc<Waiting>]) -> Result<Vec<Outcome>, redb::Error> {
+    let txn = db.begin_write()?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    {
+        let mut table = txn.open_table(RECORDS)?;
+        for Waiting { txn, .. } in batch.iter().map(|waiting| &**waiting) {
+            let mut holds = true;
+            for compare in &txn.compares {
+                let found = table.get(compare.key.as_str())?;
+                holds &= found.as_ref().map(redb::AccessGuard::value) == compare.value.as_deref();
+            }
+            outcomes.push(if holds { Outcome::Committed } else { Outcome::Conflict });
+            for write in txn.writes.iter().filter(|_| holds) {
+                match &write.value {
+                    Some(value) => drop(table.insert(write.key.as_str(), value.as_slice())?),
+                    None => drop(table.remove(write.key.as_str())?),
+                }
+            }
+        }
+    }
+    txn.commit()?;
+    Ok(outcomes)
 }
 
 impl Store for DiskStore {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get(key).map_err(io_error("read"))?.map(|value| value.to_vec()))
+        self.using("read", |db| {
+            let table = db.begin_read()?.open_table(RECORDS)?;
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        })
     }
 
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, value) = entry.map_err(io_error("read"))?;
-            let key = String::from_utf8(key.to_vec()).map_err(|e| StoreError::Key(e.into_bytes()))?;
-            Ok((key, value.to_vec()))
-        };
-        self.db.scan_prefix(prefix).map(entry).collect()
+        self.using("read", |db| {
+            let table = db.begin_read()?.open_table(RECORDS)?;
+            let mut found = Vec::new();
+            for entry in table.range::<&str>((Bound::Included(prefix), Bound::Unbounded))? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            Ok(found)
+        })
     }
 
     fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
+        let waiting = Arc::new(Waiting { txn: txn.clone(), answer: Mutex::default() });
+        lock(&self.waiting).push(waiting.clone());
         {
-            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            for compare in &txn.compares {
-                if self.get(&compare.key)? != compare.value {
-                    return Ok(Outcome::Conflict);
-                }
+            let _writing = lock(&self.writing);
+            // Whoever wrote meanwhile may have written this as well.
+            if lock(&waiting.answer).is_none() {
+                self.write_waiting();
             }
-            let mut batch = sled::Batch::default();
-            for write in &txn.writes {
-                match &write.value {
-                    Some(value) => batch.insert(write.key.as_bytes(), value.as_slice()),
-                    None => batch.remove(write.key.as_bytes()),
-                }
-            }
-            self.db.apply_batch(batch).map_err(io_error("write"))?;
         }
-        // Outside the gate: one flush carries the writes of all who wait for it.
-        self.db.flush().map_err(io_error("flush"))?;
-        self.watchers.notify(&txn.writes);
-        Ok(Outcome::Committed)
+        let answer = lock(&waiting.answer).take();
+        let outcome = match answer {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(source)) => return Err(StoreError::Io { attempt: "write", source }),
+            // Whoever wrote for this one panicked: what became of it is not known.
+            None => {
+                let source = std::io::Error::other("the write was given up");
+                return Err(StoreError::Io { attempt: "write", source: Arc::new(source.into()) });
+            }
+        };
+        if outcome == Outcome::Committed {
+            self.watchers.notify(&txn.writes);
+        }
+        Ok(outcome)
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
@@ -98,20 +274,5 @@ pub(super) fn open_again(path: &Path) -> DiskStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_committed_is_there_after_the_store_is_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        {
-            let store = DiskStore::open(folder.path()).unwrap();
-            let mut txn = Txn::default();
-            txn.put("a/1", b"x".to_vec());
-            assert_eq!(store.txn(&txn).unwrap(), Outcome::Committed);
-            assert!(matches!(DiskStore::open(folder.path()), Err(StoreError::InUse(_))));
-        }
-        let store = open_again(folder.path());
-        assert_eq!(store.get("a/1").unwrap().as_deref(), Some(&b"x"[..]));
-    }
-}
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! What the hub must not lose, in an embedded store.
 //!
 //! ```text
-//! API, sessions, fleet loop ──► Records (typed) ──► Store (keys, bytes, transactions) ──► sled | memory
+//! API, sessions, fleet loop ──► Records (typed) ──► Store (keys, bytes, transactions) ──► redb | memory
 //!                                   └─ audit line in the same transaction as the change
 //! ```
 //! A transaction that answered `Committed` is on disk. Git and the agents' reports rebuild everything that is
@@ -24,7 +24,7 @@ mod types;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -86,11 +86,18 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot open the store in {}", path.display())]
-    Open { path: PathBuf, source: sled::Error },
+    Open { path: PathBuf, source: Arc<redb::Error> },
+    #[error("the store {} is damaged ({reason}): restore a backup into another data folder with 'flotilla-hub restore'", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
+        "the store in {} is of the format before this one: make a backup with the build that wrote it ('flotilla-hub backup'), \
+         and restore that into another data folder with this one ('flotilla-hub restore')", .0.display()
+    )]
+    Former(PathBuf),
     #[error("the store in {} is in use by another process", .0.display())]
     InUse(PathBuf),
     #[error("cannot {attempt} the store")]
-    Io { attempt: &'static str, source: sled::Error },
+    Io { attempt: &'static str, source: Arc<redb::Error> },
     #[error("the record {key} cannot be read")]
     Record { key: String, source: serde_json::Error },
     #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]

@@ -44,20 +44,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 pub(super) const PURE: [&str; 5] = ["yaml", "select", "kustomize", "core", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
-const IMPURE: [&str; 12] = [
-    "axum",
-    "gix",
-    "hyper",
-    "k8s-openapi",
-    "kube",
-    "rand",
-    "redb",
-    "reqwest",
-    "rustls",
-    "sled",
-    "tokio",
-    "tonic",
-];
+const IMPURE: [&str; 11] =
+    ["axum", "gix", "hyper", "k8s-openapi", "kube", "rand", "redb", "reqwest", "rustls", "tokio", "tonic"];
 
 /// Held against ring: one TLS provider, and no C toolchain beyond what ring needs.
 const BANNED: [&str; 2] = ["aws-lc-rs", "aws-lc-sys"];
