@@ -10,7 +10,7 @@ use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::flux::roots::{self, Root};
-use flotilla_render::helm::{self, Helm, Limits, Program};
+use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources, Unavailable,
     discover, render_in_turns,
@@ -256,7 +256,7 @@ impl Repo {
             ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
         };
         let render = render_in_turns(&inputs, definition, MAX_TURNS, |requests| {
-            for (key, request) in requests {
+            for (key, Asked { request, .. }) in requests {
                 let text = helm.template(&request).map(Into::into).map_err(|error| error.to_string());
                 renders.keep(key, text);
             }
@@ -264,8 +264,7 @@ impl Repo {
         let render = render.map_err(failed)?;
         let mut out = rendered(&render);
         if !render.requests.is_empty() {
-            let names =
-                render.requests.values().map(|request| format!("{}/{}", request.namespace, request.name));
+            let names = render.requests.values().map(|asked| asked.unit.to_string());
             let message = format!(
                 "helm was asked in {MAX_TURNS} turns, and what it answered last still defines releases that it was not \
                  asked for: {}",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use flotilla_core::{Object, UnitKind};
 use flotilla_kustomize::files::TreePath;
+use flotilla_render::helm::Asked;
 use flotilla_render::{
     Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
 };
@@ -67,7 +68,7 @@ pub fn rendered(tree: &Tree) -> Result<Rendered> {
         }
     }
     // Those that wait for helm have their values.
-    for request in render.requests.values() {
+    for Asked { request, .. } in render.requests.values() {
         let name = format!("{}/{}", request.namespace, request.name);
         out.releases.insert(name, Ok(Value::Object(request.values.clone())));
     }

@@ -107,6 +107,10 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) poll_interval: u64,
+    /// How long the render of one cluster may take; one that takes longer keeps what it runs, and the others go on
+    #[arg(long, env = "FLOTILLA_CLUSTER_TIMEOUT", default_value = "120", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) cluster_timeout: u64,
     /// User for https; the password comes from a file
     #[arg(long, env = "FLOTILLA_GIT_USERNAME", value_name = "NAME", requires = "git_password_file")]
     git_username: Option<String>,

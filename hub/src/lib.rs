@@ -14,6 +14,7 @@ pub mod desired;
 pub mod fleet;
 pub mod metrics;
 pub mod ports;
+pub mod pulse;
 pub mod serve;
 pub mod session;
 pub mod sources;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use flotilla_hub::fleet::{self, FleetConfig, Releases, Worker};
+use flotilla_hub::fleet::{self, FleetConfig, Patience, Releases, Worker};
 use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::sources;
 use flotilla_hub::state::blocking;
@@ -27,6 +27,9 @@ use args::{ArgsError, CaCommand, Cli, Command, RunArgs};
 
 /// How long tasks may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long threads that block may take to end after that.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -69,7 +72,13 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     match command {
-        Command::Run(args) => runtime.block_on(serve(*args)),
+        Command::Run(args) => {
+            let code = runtime.block_on(serve(*args));
+            // What still blocks a thread (a render, a fetch, a disk that does not answer) is not waited for: whatever was
+            // acknowledged is on disk.
+            runtime.shutdown_timeout(LAST_WAIT);
+            code
+        }
         Command::Backup { data, file } => {
             runtime.block_on(take_backup(&data.data, &file))?;
             Ok(0)
@@ -116,6 +125,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         path: args.path.clone(),
         clusters: args.clusters_path.clone(),
         poll_interval: Duration::from_secs(args.poll_interval),
+        patience: Patience { deadline: Duration::from_secs(args.cluster_timeout), ..Patience::default() },
+        budget: args.budget.budget(),
     };
     let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;
@@ -136,8 +147,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let helm_loop = fleet::helm::run(releases.clone(), tasks.shutdown().clone());
     tasks.spawn("helm", Policy::ESSENTIAL, helm_loop);
     let sources = hub.sources.clone();
-    let worker = Worker::new(config, repo, releases, sources, hub.board.clone(), hub.records.clone());
-    let worker = worker.with_metrics(hub.metrics.clone()).with_budget(args.budget.budget());
+    let (board, ledger, metrics) = (hub.board.clone(), hub.records.clone(), hub.metrics.clone());
+    let worker = Worker::new(config, repo, releases, sources, board, ledger, metrics);
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());

@@ -16,6 +16,8 @@ use flotilla_core::{ClusterName, Object, UnitId};
 use flotilla_proto::api;
 use tokio::sync::watch;
 
+use crate::pulse::Pulse;
+
 /// What the fleet loop knew when it last went round.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FleetView {
@@ -81,18 +83,30 @@ pub struct Fleet {
     wanted: watch::Sender<u64>,
     /// The newest request that a finished round has seen.
     served: watch::Sender<u64>,
+    pulse: Arc<Pulse>,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
         let zero = || watch::Sender::new(0);
-        Self { view: ArcSwap::default(), published: zero(), wanted: zero(), served: zero() }
+        Self {
+            view: ArcSwap::default(),
+            published: zero(),
+            wanted: zero(),
+            served: zero(),
+            pulse: Arc::default(),
+        }
     }
 }
 
 impl Fleet {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether rounds go on.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
     }
 
     /// What was published last.

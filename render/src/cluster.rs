@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::cache::RenderCache;
 use crate::content::Content;
 use crate::fleet::ClusterDefinition;
-use crate::helm::{NothingRendered, Renders, TemplateRequest};
+use crate::helm::{Asked, NothingRendered, Renders};
 use crate::source::{Artifact, RenderedSource, Sources};
 use crate::{checks, walk};
 
@@ -55,7 +55,7 @@ pub struct ClusterRender {
     /// Every source that a unit's output defines, the fleet repo's own object left out.
     pub sources: BTreeMap<SourceId, RenderedSource>,
     /// Releases that helm has to render first, by key: their units are held until it has.
-    pub requests: BTreeMap<Digest, TemplateRequest>,
+    pub requests: BTreeMap<Digest, Asked>,
 }
 
 impl ClusterRender {
@@ -135,13 +135,13 @@ pub fn render_in_turns(
     inputs: &Inputs<'_>,
     cluster: &ClusterDefinition,
     turns: usize,
-    mut helm: impl FnMut(BTreeMap<Digest, TemplateRequest>),
+    mut helm: impl FnMut(BTreeMap<Digest, Asked>),
 ) -> Result<ClusterRender, ReadError> {
     let mut asked: BTreeSet<Digest> = BTreeSet::new();
     let mut render = render_cluster(inputs, cluster)?;
     for _ in 0..turns {
         let is_new = |key: &Digest| !asked.contains(key);
-        let new: BTreeMap<Digest, TemplateRequest> =
+        let new: BTreeMap<Digest, Asked> =
             std::mem::take(&mut render.requests).into_iter().filter(|(key, _)| is_new(key)).collect();
         if new.is_empty() {
             break;

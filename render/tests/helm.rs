@@ -8,7 +8,7 @@ use flotilla_core::source::{ArtifactGenerator, Source};
 use flotilla_core::unit::DriftMode;
 use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_render::helm::{Renders, TemplateRequest};
+use flotilla_render::helm::{Asked, Renders, TemplateRequest};
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, RenderedUnit, Sources,
     Unavailable, Unit, render_cluster,
@@ -105,7 +105,7 @@ impl World {
             if render.requests.is_empty() {
                 return (render, asked);
             }
-            for (key, request) in render.requests {
+            for (key, Asked { request, .. }) in render.requests {
                 self.kept.0.lock().unwrap().insert(key, helm(&request).map(Into::into));
                 asked.push(request);
             }
@@ -230,7 +230,7 @@ fn a_release_is_a_unit_with_what_helm_answers() {
 
     let first = world.once(&all);
     assert!(held(&first)[0].message.contains("comes after helmrelease/apps/db"), "{:?}", held(&first));
-    assert_eq!(first.requests.values().map(|request| request.name.as_str()).collect::<Vec<_>>(), ["db"]);
+    assert_eq!(first.requests.values().map(|asked| asked.request.name.as_str()).collect::<Vec<_>>(), ["db"]);
     let (render, asked) = world.render(&all, config_map);
     let request = asked.iter().find(|request| request.name.as_str() == "shop-web").unwrap();
     assert_eq!(

@@ -183,7 +183,14 @@ impl Tasks {
     /// Waits for a signal or a failure that shuts the process down, then joins all tasks: those that are
     /// still there after `grace` are aborted and named. A second signal ends the process at once, with the
     /// signal's exit code.
+    ///
+    /// The process ends even where something blocks a thread of the runtime: a while after the grace it is ended hard.
     pub async fn run(&self, signals: Signals, grace: Duration) -> Report {
+        let shutdown = self.0.shutdown.clone();
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            std::thread::spawn(move || end_hard(grace + AFTER_GRACE));
+        });
         match self.run_until_second_signal(signals, grace).await {
             Ok(report) => report,
             Err(signal) => {
@@ -311,6 +318,16 @@ impl Inner {
     }
 }
 
+/// How long after the grace a process may take to end.
+const AFTER_GRACE: Duration = Duration::from_secs(10);
+
+/// Ends the process if it is still there after `time`.
+fn end_hard(time: Duration) {
+    std::thread::sleep(time);
+    tracing::error!("the process does not end after {time:?}; ending it hard");
+    std::process::exit(1);
+}
+
 /// An error and its causes on one line, for logs and reports.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -323,7 +340,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic said.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

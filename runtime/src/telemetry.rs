@@ -64,7 +64,17 @@ pub fn init(args: &LogArgs) -> Result<(), TelemetryError> {
     tracing_subscriber::registry()
         .with(layer.with_filter(args.log_level.0.clone()))
         .try_init()
-        .map_err(TelemetryError)
+        .map_err(TelemetryError)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A panic as an event like others, with its place: who catches it goes on.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let said = crate::tasks::panic_message(panic.payload());
+    tracing::error!(thread = thread.name().unwrap_or_default(), place, "panicked: {said}");
 }
 
 fn layer<W>(format: LogFormat, writer: W, colour: bool) -> Box<dyn Layer<Registry> + Send + Sync>

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::State;
@@ -24,14 +26,17 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The fleet repo was looked at once, and no shutdown is under way.
+/// The fleet repo was looked at once, rounds go on, and no shutdown is under way.
 pub(super) async fn readyz(State(hub): State<Arc<Hub>>) -> Response {
-    let unready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    let unready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, why.to_owned()).into_response();
     if hub.tasks.shutdown().is_cancelled() {
         return unready("shutting down\n");
     }
     if hub.fleet.view().round == 0 {
         return unready("the fleet repo was not read yet\n");
+    }
+    if let Some(why) = hub.fleet.pulse().stall(Instant::now()) {
+        return unready(&format!("{why}\n"));
     }
     "ready\n".into_response()
 }
@@ -116,6 +121,26 @@ pub(super) async fn metrics(
     let sources = Gauge::<i64>::default();
     sources.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
     registry.register("flotilla_sources_failing", "Sources that could not be read", sources);
+    let told = hub.fleet.pulse().told();
+    for (name, help, value) in [
+        (
+            "flotilla_round_end_timestamp_seconds",
+            "When the last round of the fleet loop ended",
+            told.ended_at,
+        ),
+        ("flotilla_round_seconds", "How long the last round of the fleet loop took", told.took),
+    ] {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    }
+    let overdue = Gauge::<i64>::default();
+    overdue.set(told.overdue);
+    registry.register(
+        "flotilla_clusters_overdue",
+        "Clusters whose render no round waits for any more",
+        overdue,
+    );
     let mut body = String::new();
     text::encode(&mut body, &registry).map_err(|error| ApiError::internal(&error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,7 +1,7 @@
 //! Releases through whole rounds: what one slow chart holds, and what lost renders and old backups do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn round(&mut self) {
-        self.worker.round(true, &AtomicBool::new(false));
+        self.worker.fetch_and_round();
     }
 
     fn entry(&self, unit: &UnitId) -> Option<UnitEntry> {

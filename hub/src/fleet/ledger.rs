@@ -8,19 +8,28 @@ use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
 use crate::store::{Records, StoreError};
 
+/// What is on record of a cluster.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// What people suspended.
+    pub suspended: Suspended,
+    /// The version of its Kubernetes, once its agent has connected.
+    pub kubernetes: Option<String>,
+    /// Units that it has, or may have received.
+    pub known: BTreeMap<UnitId, KnownUnit>,
+    /// Whether its agent has said what it has: else it may run what this hub does not know of.
+    pub is_heard: bool,
+    /// Whether it has an agent: without one nothing that was published can have arrived.
+    pub has_agent: bool,
+}
+
 /// The facts behind a projection, and where its results are noted. All functions block.
+///
+/// An error means that nothing is known: no function has a default for what it could not read.
 pub trait Ledger: Send + Sync {
-    /// What people suspended in a cluster.
-    fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError>;
-    /// The version of a cluster's Kubernetes, once its agent has connected.
-    fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
-    /// Units that the cluster has, or may have received; and whether the agent has said what it has: else it may run
-    /// what this hub does not know of.
-    fn known_units(&self, cluster: &ClusterName) -> Result<(BTreeMap<UnitId, KnownUnit>, bool), StoreError>;
+    fn facts(&self, cluster: &ClusterName) -> Result<Facts, StoreError>;
     /// Adds units that are about to be published.
     fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError>;
-    /// Whether the cluster has an agent: without one nothing that was published can have arrived.
-    fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError>;
     /// The keys of what helm rendered for units of any cluster.
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError>;
     /// The next number of the fleet's sequence.
@@ -38,26 +47,24 @@ pub trait Ledger: Send + Sync {
 }
 
 impl Ledger for Records {
-    fn suspended(&self, cluster: &ClusterName) -> Result<Suspended, StoreError> {
+    fn facts(&self, cluster: &ClusterName) -> Result<Facts, StoreError> {
         let suspensions = self.suspensions_of(cluster)?;
-        Ok(Suspended { whole: suspensions.cluster.is_some(), units: suspensions.units.into_keys().collect() })
-    }
-
-    fn kubernetes_version(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
-        Records::kubernetes_version(self, cluster)
-    }
-
-    fn known_units(&self, cluster: &ClusterName) -> Result<(BTreeMap<UnitId, KnownUnit>, bool), StoreError> {
+        let suspended = Suspended {
+            whole: suspensions.cluster.is_some(),
+            units: suspensions.units.into_keys().collect(),
+        };
         let (known, is_heard) = self.known(cluster)?;
-        Ok((known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(), is_heard))
+        Ok(Facts {
+            suspended,
+            kubernetes: self.kubernetes_version(cluster)?,
+            known: known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(),
+            is_heard,
+            has_agent: self.cluster(cluster)?.is_some(),
+        })
     }
 
     fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
         Records::add_known_units(self, cluster, units)
-    }
-
-    fn has_agent(&self, cluster: &ClusterName) -> Result<bool, StoreError> {
-        Ok(self.cluster(cluster)?.is_some())
     }
 
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {

@@ -1,18 +1,32 @@
 //! The loop that turns the fleet repo into published desired states.
 //!
 //! ```text
-//!   poll ─┐                ┌─ fetch ─► discover ─► render each cluster ─► project ─► Board (sessions)
-//!   wake ─┼─► one round ───┤                                                  └────► view  (people)
-//!   facts ┘                └─ what could not be read keeps its last good state
+//!   poll ─┐     ┌─► fetch, beside rounds ─┐
+//!   wake ─┼─────┤                         ▼
+//!   facts ┘     └─► one round: discover ─► render each cluster ─► project ─► Board (sessions)
+//!                     what could not be read keeps its last good state  └──► view  (people)
 //! ```
 //!
-//! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch.
+//! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch. Nothing that a
+//! round does is waited for without a bound: a fetch goes on beside rounds, a render has a deadline, helm has a queue.
 
+mod cluster;
+mod discovery;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod faults_tests;
+#[cfg(test)]
+mod hang_tests;
 pub mod helm;
 #[cfg(test)]
 mod helm_tests;
 mod ledger;
+mod publish;
+mod queue;
 mod releases;
+mod renderers;
+mod repo;
 mod round;
 mod subtree;
 #[cfg(test)]
@@ -22,74 +36,156 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use flotilla_core::report::Problem;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use ledger::Ledger;
+pub use ledger::{Facts, Ledger};
 pub use releases::{HELM_FOLDER, Releases};
+pub use renderers::Patience;
+pub use repo::FleetRepo;
 pub use round::{FleetConfig, Worker};
 
-use crate::view::Fleet;
+use crate::view::{Fleet, FleetView};
+use renderers::caught;
+use repo::{Fetched, Repo};
 
 /// The loop could not go on at all.
 #[derive(Debug, thiserror::Error)]
 pub enum LoopError {
-    #[error("a round of the fleet loop panicked")]
-    Panicked(#[source] tokio::task::JoinError),
+    #[error("the fleet loop lost its state")]
+    Lost(#[source] tokio::task::JoinError),
 }
 
 /// How often a round happens when nobody asks for one.
 const FACTS_ONLY: Duration = Duration::from_millis(20);
+/// A round waits so long for a fetch that is under way; then it takes the commit that is there.
+const FETCH_PATIENCE: Duration = Duration::from_secs(5);
+/// A fetch is told to end after this time.
+const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A fetch of the fleet repo, beside rounds.
+struct Fetching {
+    task: JoinHandle<Fetched>,
+    cancel: Arc<AtomicBool>,
+    is_over: Arc<Notify>,
+    since: Instant,
+    /// The newest wake that it serves.
+    ticket: u64,
+}
+
+impl Fetching {
+    fn begin(repo: Repo, ticket: u64) -> Self {
+        let (cancel, is_over) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
+        let (stop, over) = (cancel.clone(), is_over.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let fetched = repo.fetch(&stop);
+            over.notify_one();
+            fetched
+        });
+        Self { task, cancel, is_over, since: Instant::now(), ticket }
+    }
+
+    /// Waits until it is over, at any time. Cancel-safe.
+    async fn over(this: Option<&Self>) {
+        match this {
+            Some(fetching) => fetching.is_over.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// Runs rounds until `shutdown`. `facts` tick when something other than Git changed that a projection reads.
+///
+/// # Errors
+/// Where the runtime lost a thread of the loop.
 pub async fn run(
-    mut worker: Worker,
+    worker: Worker,
     fleet: Arc<Fleet>,
     facts: Vec<watch::Receiver<u64>>,
     shutdown: CancellationToken,
 ) -> Result<(), LoopError> {
-    let poll = worker.config().poll_interval;
+    let mut worker = worker.with_pulse(fleet.pulse());
+    let poll = worker.poll_interval();
+    let stop = worker.stop();
     let mut wakes = fleet.wakes();
-    let mut facts = facts;
-    let mut fetch = true;
-    let mut next_poll = tokio::time::Instant::now();
+    let mut facts: Vec<_> = facts.into_iter().chain([worker.late()]).collect();
+    let mut fetching: Option<Fetching> = None;
+    let mut is_due = true;
+    let mut next_poll = Instant::now();
     while !shutdown.is_cancelled() {
-        let ticket = *wakes.borrow_and_update();
+        if is_due && let Some(repo) = worker.repo() {
+            let ticket = *wakes.borrow_and_update();
+            next_poll = Instant::now() + jittered(poll);
+            fetching = Some(Fetching::begin(repo, ticket));
+            is_due = false;
+        }
+        let mut served = None;
+        // Without a commit there is nothing to go round about.
+        let patience = if worker.has_commit() { FETCH_PATIENCE } else { FETCH_DEADLINE };
+        if let Some(mut under_way) = fetching.take() {
+            tokio::select! {
+                biased;
+                done = &mut under_way.task => {
+                    worker.fetched(done.map_err(LoopError::Lost)?);
+                    served = Some(under_way.ticket);
+                }
+                () = shutdown.cancelled() => under_way.cancel.store(true, Ordering::Relaxed),
+                () = tokio::time::sleep_until(under_way.since + patience) => {
+                    let since = under_way.since.elapsed();
+                    if since >= FETCH_DEADLINE {
+                        under_way.cancel.store(true, Ordering::Relaxed);
+                        let minutes = since.as_secs() / 60;
+                        worker.unfetched(format!("has been fetched for {minutes} min, and was told to end"));
+                    }
+                    fetching = Some(under_way);
+                }
+            }
+        }
         facts.iter_mut().for_each(|fact| {
             fact.borrow_and_update();
         });
-        if fetch {
-            next_poll = tokio::time::Instant::now() + jittered(poll);
-        }
-        let cancel = Arc::new(AtomicBool::new(false));
-        let stop = cancel.clone();
-        let mut blocking = tokio::task::spawn_blocking(move || {
-            let view = worker.round(fetch, &stop);
+        let mut round = tokio::task::spawn_blocking(move || {
+            let view = caught(|| worker.round());
             (worker, view)
         });
         let done = tokio::select! {
-            done = &mut blocking => done,
+            done = &mut round => done,
             () = shutdown.cancelled() => {
-                cancel.store(true, Ordering::Relaxed);
-                blocking.await
+                stop.store(true, Ordering::Relaxed);
+                fetching.iter().for_each(|fetching| fetching.cancel.store(true, Ordering::Relaxed));
+                round.await
             }
         };
-        let (returned, view) = done.map_err(LoopError::Panicked)?;
+        let (returned, view) = done.map_err(LoopError::Lost)?;
         worker = returned;
-        fleet.publish(view);
-        fleet.serve(ticket);
+        fleet.publish(view.unwrap_or_else(|panic| {
+            let problems = vec![Problem::error("", 0, panic.to_string())];
+            FleetView { problems, ..(*fleet.view()).clone() }
+        }));
+        served.into_iter().for_each(|ticket| fleet.serve(ticket));
+        if is_due && fetching.is_none() {
+            continue;
+        }
 
         let changed = futures::future::select_all(facts.iter_mut().map(|fact| Box::pin(changed(fact))));
-        fetch = tokio::select! {
+        let now = Instant::now();
+        let deadline =
+            fetching.as_ref().map(|fetching| fetching.since + FETCH_DEADLINE).filter(|at| *at > now);
+        tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = wakes.changed() => true,
-            () = tokio::time::sleep_until(next_poll) => true,
+            () = Fetching::over(fetching.as_ref()) => {}
+            _ = wakes.changed() => is_due = true,
+            () = tokio::time::sleep_until(next_poll), if fetching.is_none() => is_due = true,
+            () = tokio::time::sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => {}
             _ = changed => {
                 // Facts come in bursts (a fleet of agents says hello): one round for each burst.
                 tokio::time::sleep(FACTS_ONLY).await;
-                wakes.has_changed().unwrap_or(false)
+                is_due |= wakes.has_changed().unwrap_or(false);
             }
-        };
+        }
     }
     Ok(())
 }

@@ -7,20 +7,22 @@
 //!     └── get(key): the manifests, or why not (being rendered, refused, lost, damaged) ◄┘
 //! ```
 //!
-//! A round waits for new requests a moment only: one slow chart holds its own unit and nothing else.
+//! A round waits for new requests a moment only: one slow chart holds its own unit and nothing else. Tenants take turns,
+//! and what fails is tried again later and later: see [`super::queue`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use flotilla_core::Digest;
+use flotilla_core::{ClusterName, Digest};
 use flotilla_render::helm::release::AGAIN;
-use flotilla_render::helm::{Helm, HelmError, Renders, TemplateRequest};
+use flotilla_render::helm::{Asked, Helm, HelmError, Renders, TemplateRequest};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tasks::chain;
 use tokio::sync::watch;
 
+use super::queue::{Queue, Tenant};
 use crate::sources::Vault;
 
 /// Of the folder in the hub's data folder.
@@ -28,10 +30,14 @@ pub const HELM_FOLDER: &str = "helm";
 const SUFFIX: &str = ".sealed";
 /// No release is larger: helm's own output is limited below that.
 const MAX_BYTES: usize = 256 << 20;
-/// What failed for want of something on this machine is tried again after this time.
+/// What failed for want of something on this machine is tried again after this time, then after twice as long, and so on.
 const RETRY: Duration = Duration::from_secs(30);
+const RETRY_MOST: Duration = Duration::from_secs(600);
 /// What helm refused is tried again after this time: there may be APIs now that the chart asks for.
 const RETRY_REFUSED: Duration = Duration::from_secs(600);
+const RETRY_REFUSED_MOST: Duration = Duration::from_secs(2 * 3600);
+/// So is what took too much time, memory or room.
+const RETRY_LIMIT_MOST: Duration = Duration::from_secs(6 * 3600);
 /// How often it is looked for what nobody uses any more.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// A file that is used is marked so often as of now.
@@ -56,17 +62,41 @@ pub struct Releases {
 
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<Digest>,
+    waiting: Queue,
     /// What is asked for those that wait.
     requests: HashMap<Digest, TemplateRequest>,
-    running: BTreeSet<Digest>,
-    /// What helm refused, or failed otherwise, and when.
-    failed: HashMap<Digest, (HelmError, Instant)>,
+    running: BTreeMap<Digest, Tenant>,
+    /// What helm refused, or failed otherwise.
+    failed: HashMap<Digest, Failure>,
     /// The digests of what was read or kept by this process.
     contents: HashMap<Digest, Digest>,
     /// Of those that wait or failed, which this round has asked for.
     wanted: BTreeSet<Digest>,
     swept: Option<Instant>,
+}
+
+struct Failure {
+    error: HelmError,
+    /// How often in a row.
+    times: u32,
+    /// When it is tried again.
+    due: Instant,
+}
+
+impl Failure {
+    fn new(error: HelmError, before: u32) -> Self {
+        let (first, most) = match &error {
+            error if error.is_transient() => (RETRY, RETRY_MOST),
+            HelmError::Limit(_) => (RETRY_REFUSED, RETRY_LIMIT_MOST),
+            _ => (RETRY_REFUSED, RETRY_REFUSED_MOST),
+        };
+        let pause = first.saturating_mul(1 << before.min(16)).min(most);
+        Self { error, times: before + 1, due: Instant::now() + pause }
+    }
+
+    fn is_due(&self) -> bool {
+        self.due <= Instant::now()
+    }
 }
 
 impl Releases {
@@ -91,12 +121,9 @@ impl Releases {
         self.asked.subscribe()
     }
 
-    /// Lets what failed be tried again when it is time.
+    /// Begins to note what is wanted.
     pub(super) fn begin_round(&self) {
-        let mut inner = self.lock();
-        let pause = |error: &HelmError| if error.is_transient() { RETRY } else { RETRY_REFUSED };
-        inner.failed.retain(|_, (error, at)| at.elapsed() < pause(error));
-        inner.wanted.clear();
+        self.lock().wanted.clear();
     }
 
     /// Drops requests that nobody makes any more, and what is known of them.
@@ -109,14 +136,14 @@ impl Releases {
     }
 
     /// Asks for renders, and waits for them until `deadline`. Blocking.
-    pub(super) fn ask(&self, requests: BTreeMap<Digest, TemplateRequest>, deadline: Instant) {
+    pub(super) fn ask(&self, cluster: &ClusterName, requests: BTreeMap<Digest, Asked>, deadline: Instant) {
         let keys: BTreeSet<Digest> = requests.keys().copied().collect();
         let mut inner = self.lock();
-        for (key, request) in requests {
+        for (key, Asked { unit, request }) in requests {
             inner.wanted.insert(key);
-            if !inner.is_pending(key) {
-                inner.waiting.push_back(key);
-                inner.requests.insert(key, request);
+            if !inner.running.contains_key(&key) {
+                inner.waiting.push(&(cluster.clone(), unit.namespace.clone()), key);
+                inner.requests.entry(key).or_insert(request);
             }
         }
         self.asked.send_modify(|count| *count += 1);
@@ -132,9 +159,9 @@ impl Releases {
     /// The next request to be rendered, which counts as running from now on.
     pub(super) fn next(&self) -> Option<(Digest, TemplateRequest)> {
         let mut inner = self.lock();
-        let key = inner.waiting.pop_front()?;
+        let (tenant, key) = inner.waiting.pop()?;
         let request = inner.requests.remove(&key)?;
-        inner.running.insert(key);
+        inner.running.insert(key, tenant);
         Some((key, request))
     }
 
@@ -150,13 +177,20 @@ impl Releases {
             Err(HelmError::Machine("rendering it went wrong inside of the hub; see its log".into()))
         });
         let mut inner = self.lock();
-        inner.running.remove(&key);
+        let took_too_much = matches!(made, Err(HelmError::Limit(_)));
+        if let Some(tenant) = inner.running.remove(&key) {
+            inner.waiting.done(&tenant, key, took_too_much);
+        }
         let (release, namespace) = (request.name.as_str(), request.namespace.as_str());
         match made {
-            Ok(()) => tracing::info!(release, namespace, "rendered by helm"),
+            Ok(()) => {
+                tracing::info!(release, namespace, "rendered by helm");
+                inner.failed.remove(&key);
+            }
             Err(error) => {
                 tracing::warn!(release, namespace, "{error}");
-                inner.failed.insert(key, (error, Instant::now()));
+                let before = inner.failed.get(&key).map_or(0, |failure| failure.times);
+                inner.failed.insert(key, Failure::new(error, before));
             }
         }
         let is_idle = inner.is_idle();
@@ -167,8 +201,9 @@ impl Releases {
         }
     }
 
+    /// Whether [`Releases::next`] gives anything.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.lock().waiting.is_empty()
+        self.lock().waiting.may_pop()
     }
 
     /// Whether nothing is being rendered or waits for it.
@@ -249,7 +284,7 @@ impl Inner {
     }
 
     fn is_pending(&self, key: Digest) -> bool {
-        self.running.contains(&key) || self.requests.contains_key(&key)
+        self.running.contains_key(&key) || self.requests.contains_key(&key)
     }
 }
 
@@ -261,13 +296,16 @@ fn place(key: Digest) -> String {
 impl Renders for Releases {
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
         let mut inner = self.lock();
-        if let Some(reason) = inner.failed.get(&key).map(|(error, _)| error.to_string()) {
-            inner.wanted.insert(key);
-            return Some(Err(reason));
-        }
         if inner.is_pending(key) {
             inner.wanted.insert(key);
             return Some(Err("helm is rendering the release".to_owned()));
+        }
+        // One that is due is asked for anew.
+        if let Some(reason) =
+            inner.failed.get(&key).filter(|failure| !failure.is_due()).map(|f| f.error.to_string())
+        {
+            inner.wanted.insert(key);
+            return Some(Err(reason));
         }
         drop(inner);
         let path = self.path(key);

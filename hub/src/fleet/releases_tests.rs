@@ -66,7 +66,11 @@ impl Bench {
 }
 
 fn ask(releases: &Releases, names: &[&str]) {
-    releases.ask(names.iter().map(|name| request(name)).collect(), Instant::now());
+    let asked = names.iter().map(|name| {
+        let (key, request) = request(name);
+        (key, Asked { unit: flotilla_core::UnitId::helm_release("n", *name), request })
+    });
+    releases.ask(&"x".parse().unwrap(), asked.collect(), Instant::now());
 }
 
 /// What the loop does.
@@ -92,12 +96,16 @@ fn what_was_rendered_stays_what_it_was() {
     assert!(releases.get(key("broken")).unwrap().unwrap_err().contains("inside of the hub"));
     releases.begin_round();
     assert_eq!(releases.get(key("unlucky")), Some(Err("not now".into())), "it failed a moment ago");
-    for (_, at) in releases.lock().failed.values_mut() {
-        *at = Instant::now().checked_sub(RETRY).unwrap();
+    for failure in releases.lock().failed.values_mut() {
+        failure.due = failure.due.checked_sub(RETRY).unwrap();
     }
     releases.begin_round();
     assert!(releases.get(key("refused")).is_some(), "it would be refused again");
     assert_eq!(releases.get(key("unlucky")), None, "it is tried again");
+    ask(&releases, &["unlucky"]);
+    work(&releases);
+    let again = releases.lock().failed[&key("unlucky")].due.duration_since(Instant::now());
+    assert!(again > RETRY && again <= RETRY * 2, "later and later: {again:?}");
     releases.end_round();
     releases.begin_round();
     releases.end_round();
@@ -105,7 +113,7 @@ fn what_was_rendered_stays_what_it_was() {
 
     let again = bench.open();
     assert_eq!(again.get(key("web")), Some(Ok(web)), "a restart runs nothing again");
-    assert_eq!(bench.runs.load(Ordering::SeqCst), 4);
+    assert_eq!(bench.runs.load(Ordering::SeqCst), 5);
     let sealed = std::fs::read(again.path(key("web"))).unwrap();
     std::fs::write(again.path(key("other")), &sealed).unwrap();
     let said = again.get(key("other")).unwrap().unwrap_err();
@@ -113,6 +121,23 @@ fn what_was_rendered_stays_what_it_was() {
     std::fs::write(again.path(key("web")), b"broken").unwrap();
     let said = again.get(key("web")).unwrap().unwrap_err();
     assert!(said.contains("damaged") && said.contains(AGAIN), "unknown is not absent: {said}");
+}
+
+#[test]
+fn failures_are_tried_again_later_and_later() {
+    let first = |error: HelmError| (Failure::new(error.clone(), 0), Failure::new(error, 20));
+    for (error, at_first, at_last) in [
+        (HelmError::Machine("no room".into()), RETRY, RETRY_MOST),
+        (HelmError::Template("no".into()), RETRY_REFUSED, RETRY_REFUSED_MOST),
+        (HelmError::Limit("took too long".into()), RETRY_REFUSED, RETRY_LIMIT_MOST),
+    ] {
+        let (early, late) = first(error.clone());
+        for (failure, pause) in [(early, at_first), (late, at_last)] {
+            let left = failure.due.duration_since(Instant::now());
+            assert!(left <= pause && left + Duration::from_secs(5) > pause, "{error}: {left:?}");
+            assert!(!failure.is_due());
+        }
+    }
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 
 /// The files below `folder`.
-pub(super) struct Subtree<F> {
-    files: F,
+pub(super) struct Subtree {
+    files: Arc<dyn Files>,
     folder: TreePath,
 }
 
-impl<F: Files> Subtree<F> {
-    pub(super) fn new(files: F, folder: TreePath) -> Self {
+impl Subtree {
+    pub(super) fn new(files: Arc<dyn Files>, folder: TreePath) -> Self {
         Self { files, folder }
     }
 
@@ -20,7 +20,7 @@ impl<F: Files> Subtree<F> {
     }
 }
 
-impl<F: Files> Files for Subtree<F> {
+impl Files for Subtree {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
         self.files.entry(&self.outer(path))
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use flotilla_core::UnitEntry;
@@ -12,9 +11,10 @@ use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::{Helm, Limits, Program};
 use flotilla_source::{GitRepo, GitSpec};
 
-use super::Releases;
 use super::round::{FleetConfig, Worker};
+use super::{Patience, Releases};
 use crate::desired::Board;
+use crate::metrics::Metrics;
 use crate::sources::{Library, SourceSettings, Vault};
 use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Records};
 
@@ -86,10 +86,20 @@ impl Bench {
             path: TreePath::root(),
             clusters: TreePath::from_root("clusters").unwrap(),
             poll_interval: Duration::from_secs(60),
+            patience: Patience::default(),
+            budget: flotilla_render::Budget::default(),
         };
         let sources = self.folder.path().join("sources");
         let sources = Library::new(sources, SourceSettings::default(), Some(self.vault()));
-        Worker::new(config, repo, releases, Arc::new(sources), self.board.clone(), self.records.clone())
+        Worker::new(
+            config,
+            repo,
+            releases,
+            Arc::new(sources),
+            self.board.clone(),
+            self.records.clone(),
+            Metrics::default(),
+        )
     }
 
     fn shown(&self, cluster: &str) -> Vec<String> {
@@ -117,18 +127,17 @@ fn commits_are_published_and_broken_ones_keep_what_was() {
     bench.enrol("x");
     bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
     let mut worker = bench.worker();
-    let never = AtomicBool::new(false);
-    let view = worker.round(true, &never);
+    let view = worker.fetch_and_round();
     assert_eq!(view.problems, []);
     assert_eq!(bench.shown("x"), ["root present 0", "kustomization/flux-system/apps present 1"]);
     let first = bench.board.current(&"x".parse().unwrap()).unwrap().state.clone();
 
-    worker.round(true, &never);
+    worker.fetch_and_round();
     let same = bench.board.current(&"x".parse().unwrap()).unwrap().state.clone();
     assert_eq!(same.generation, first.generation, "nothing changed, nothing is published");
 
     bench.commit(&[("apps/a.yaml", Some("a: ["))]);
-    let view = worker.round(true, &never);
+    let view = worker.fetch_and_round();
     assert_eq!(bench.shown("x"), ["root present 0", "kustomization/flux-system/apps hold"]);
     let unit = &view.clusters[&"x".parse().unwrap()].units[&"flux-system/apps".parse().unwrap()];
     assert_eq!((unit.problems[0].file.as_str(), unit.problems[0].notice), ("apps/a.yaml", false));
@@ -138,7 +147,7 @@ fn commits_are_published_and_broken_ones_keep_what_was() {
         ("clusters/x/b.yaml", Some("a: [")),
         ("apps/a.yaml", Some(MAP)),
     ]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(
         bench.shown("x"),
         ["root hold", "kustomization/flux-system/apps present 1"],
@@ -146,11 +155,11 @@ fn commits_are_published_and_broken_ones_keep_what_was() {
     );
 
     bench.commit(&[("clusters/x/b.yaml", Some(MAP))]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(bench.shown("x"), ["root present 1", "kustomization/flux-system/apps removed"]);
     // The agent said that it has nothing of it any more.
     bench.records.forget_known_units(&"x".parse().unwrap(), &["flux-system/apps".parse().unwrap()]).unwrap();
-    worker.round(false, &never);
+    worker.round();
     assert_eq!(bench.shown("x"), ["root present 1"]);
 }
 
@@ -161,10 +170,9 @@ fn without_an_agent_nothing_has_to_be_removed() {
     bench.enrol("x");
     bench.commit(&[(x, Some(APPS)), (y, Some(APPS)), ("apps/a.yaml", Some(MAP))]);
     let mut worker = bench.worker();
-    let never = AtomicBool::new(false);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     bench.commit(&[(x, None), (y, None), ("clusters/x/b.yaml", Some(MAP)), ("clusters/y/b.yaml", Some(MAP))]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(bench.shown("x"), ["root present 1", "kustomization/flux-system/apps removed"]);
     assert_eq!(bench.shown("y"), ["root present 1"], "nobody ever ran it");
 }
@@ -173,11 +181,10 @@ fn without_an_agent_nothing_has_to_be_removed() {
 fn after_a_restart_a_broken_parent_still_has_its_children() {
     let bench = Bench::new();
     bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
-    let never = AtomicBool::new(false);
-    bench.worker().round(true, &never);
+    bench.worker().fetch_and_round();
     bench.commit(&[("clusters/x/b.yaml", Some("a: ["))]);
     let restarted = Bench { board: Arc::new(Board::new()), ..bench };
-    restarted.worker().round(true, &never);
+    restarted.worker().fetch_and_round();
     assert_eq!(restarted.shown("x"), ["root hold", "kustomization/flux-system/apps present 1"]);
 }
 
@@ -186,19 +193,18 @@ fn a_repository_that_is_away_or_without_clusters_takes_nothing_back() {
     let bench = Bench::new();
     bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
     let mut worker = bench.worker();
-    let never = AtomicBool::new(false);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     let before = bench.shown("x");
 
     let (work, aside) = (bench.folder.path().join("work"), bench.folder.path().join("aside"));
     std::fs::rename(&work, &aside).unwrap();
-    let view = worker.round(true, &never);
+    let view = worker.fetch_and_round();
     assert!(!view.sources[0].ready && !view.sources[0].message.is_empty());
     assert_eq!(bench.shown("x"), before);
     std::fs::rename(&aside, &work).unwrap();
 
     bench.commit(&[("clusters/x/apps.yaml", None), ("README.md", Some("empty"))]);
-    let view = worker.round(true, &never);
+    let view = worker.fetch_and_round();
     let facts: &BTreeMap<_, _> = &view.clusters;
     assert!(!facts[&"x".parse().unwrap()].assigned);
     assert_eq!(bench.shown("x"), before);
@@ -225,30 +231,29 @@ fn what_a_new_root_does_not_define_waits_for_an_approval() {
         ("clusters/two/bad.yaml", Some("a: [")),
         ("apps/a.yaml", Some(MAP)),
     ]);
-    let never = AtomicBool::new(false);
     let mut worker = bench.worker();
-    worker.round(true, &never);
+    worker.fetch_and_round();
     bench.commit(&[("clusters/one/third.yaml", None)]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(bench.shown("x")[3], "kustomization/flux-system/third removed");
     let third = ["flux-system/third".parse().unwrap()];
     bench.records.forget_known_units(&"x".parse().unwrap(), &third).unwrap();
 
     // At first the new root does not even render, and the hub is started anew meanwhile.
     bench.commit(&[("clusters/x.yaml", Some(&root("clusters/two")))]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(bench.shown("x")[0], "root hold");
     drop(worker);
     let mut worker = bench.worker();
     bench.commit(&[("clusters/two/bad.yaml", None)]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     let line = |name: &str| bench.shown("x").into_iter().find(|line| line.contains(name)).unwrap();
     assert_eq!(line("other"), "kustomization/flux-system/other moved away");
     assert_eq!(line("apps"), "kustomization/flux-system/apps present 1");
     // Back in Git it is as any other.
     bench.commit(&[("clusters/two/other.yaml", Some(&other))]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     bench.commit(&[("clusters/two/other.yaml", None)]);
-    worker.round(true, &never);
+    worker.fetch_and_round();
     assert_eq!(line("other"), "kustomization/flux-system/other removed");
 }

@@ -30,6 +30,8 @@ pub struct Library {
     /// `None`: nothing but what is mounted.
     pub(super) vault: Option<Arc<Vault>>,
     inner: Mutex<Inner>,
+    /// Held while a source's folder is opened.
+    opening: Mutex<()>,
     /// Counts changes that a render may see.
     changed: watch::Sender<u64>,
     /// Counts changes of what is wanted.
@@ -120,6 +122,7 @@ impl Library {
             mounted,
             vault,
             inner: Mutex::default(),
+            opening: Mutex::default(),
             changed: zero(),
             wanted: zero(),
             finished: zero(),
@@ -154,16 +157,16 @@ impl Library {
         wanted: &Wanted,
     ) -> Result<Fetched, String> {
         let key = wanted.key();
-        let is_known = self.lock().slots.contains_key(&key);
-        // Opened outside of the lock; of two at once the later one finds the folder in use and gives way.
-        let slot = (!is_known).then(|| {
-            let slot = Slot::open(self.dir.join(key.to_string()), wanted.clone(), &self.settings);
-            Slot { is_followed: !source.suspend, ..slot }
-        });
-        let mut inner = self.lock();
-        if let Some(slot) = slot {
-            inner.slots.entry(key).or_insert(slot);
+        let is_known = || self.lock().slots.contains_key(&key);
+        if !is_known() {
+            // One at a time, outside of the lock that all need: of two that open one folder the later finds it in use.
+            let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            if !is_known() {
+                let slot = Slot::open(self.dir.join(key.to_string()), wanted.clone(), &self.settings);
+                self.lock().slots.insert(key, Slot { is_followed: !source.suspend, ..slot });
+            }
         }
+        let mut inner = self.lock();
         let Some(slot) = inner.slots.get(&key) else { return Err("is not fetched yet".into()) };
         let seen = (cluster.clone(), source.id.clone());
         if source.suspend && slot.is_followed {

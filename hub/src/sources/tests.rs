@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use flotilla_core::source::{HelmChart, ReconcileStrategy, Source, SourceId, SourceKind, SourceSpec};
@@ -16,7 +15,8 @@ use flotilla_source::{GitRepo, GitSpec, Reach};
 
 use super::{ClusterSources, Library, Pinned, SourceSettings, run};
 use crate::desired::Board;
-use crate::fleet::{FleetConfig, Releases, Worker};
+use crate::fleet::{FleetConfig, Patience, Releases, Worker};
+use crate::metrics::Metrics;
 use crate::store::{MemoryStore, Records};
 
 fn git(folder: &Path, args: &[&str]) {
@@ -77,11 +77,21 @@ impl Bench {
             path: TreePath::root(),
             clusters: TreePath::from_root("clusters").unwrap(),
             poll_interval: Duration::from_secs(60),
+            patience: Patience::default(),
+            budget: flotilla_render::Budget::default(),
         };
         let helm = Program::new("helm", Limits::default());
         let vault = Arc::new(super::Vault::open(self.folder.path(), self.records.clone()).unwrap());
         let releases = Arc::new(Releases::open(self.folder.path(), Box::new(helm), vault).unwrap());
-        Worker::new(config, repo, releases, library.clone(), self.board.clone(), self.records.clone())
+        Worker::new(
+            config,
+            repo,
+            releases,
+            library.clone(),
+            self.board.clone(),
+            self.records.clone(),
+            Metrics::default(),
+        )
     }
 
     fn source(&self, name: &str, more: &str) -> String {
@@ -117,7 +127,7 @@ async fn until(worker: &mut Worker, library: &Library, is_done: impl Fn() -> boo
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut changes = library.changes();
     loop {
-        worker.round(true, &AtomicBool::new(false));
+        worker.fetch_and_round();
         if is_done() {
             return;
         }
@@ -139,7 +149,7 @@ async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
     }
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
-    worker.round(true, &AtomicBool::new(false));
+    worker.fetch_and_round();
     assert_eq!(bench.app("x"), "held", "before anything is fetched");
     let shutdown = tokio_util::sync::CancellationToken::new();
     let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
@@ -177,7 +187,7 @@ async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
     drop((worker, library));
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
-    worker.round(true, &AtomicBool::new(false));
+    worker.fetch_and_round();
     assert_eq!(bench.app("x"), "2");
     assert!(library.view()[0].revision.starts_with("main@sha1:"));
 }
@@ -407,7 +417,7 @@ async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
     );
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
-    worker.round(true, &AtomicBool::new(false));
+    worker.fetch_and_round();
     assert_eq!(bench.app("x"), "held", "before it is fetched");
     let shutdown = tokio_util::sync::CancellationToken::new();
     let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
@@ -438,7 +448,7 @@ async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
         &bench.path("fleet"),
         &[("deploy/kustomization.yaml", &format!("namePrefix: x-\nresources: ['{address}']\n"))],
     );
-    worker.round(true, &AtomicBool::new(false));
+    worker.fetch_and_round();
     assert_eq!(bench.app("x"), "2", "{:?}", library.view());
     let state = bench.board.current(&"x".parse().unwrap()).unwrap();
     let Some(UnitEntry::Present(unit)) = state.state.units().get(&"team/app".parse().unwrap()) else {
@@ -448,7 +458,7 @@ async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
 
     // A fleet that refers to it no more wants it no more.
     commit(&bench.path("fleet"), &[("deploy/kustomization.yaml", "resources: []\n")]);
-    worker.round(true, &AtomicBool::new(false));
+    worker.fetch_and_round();
     assert!(library.view().is_empty(), "{:?}", library.view());
 
     drop((worker, library));

@@ -3,6 +3,7 @@
 mod agents;
 mod people;
 mod ports;
+mod process;
 mod rotation;
 mod scopes;
 mod support;

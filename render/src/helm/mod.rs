@@ -23,7 +23,7 @@ pub mod values;
 
 pub use program::{Limits, Program};
 pub use request::{
-    Capabilities, ChartFiles, Helm, HelmError, Hidden, NothingRendered, Renders, TemplateRequest,
+    Asked, Capabilities, ChartFiles, Helm, HelmError, Hidden, NothingRendered, Renders, TemplateRequest,
 };
 
 pub(crate) use plan::{Config, Planned, plan};

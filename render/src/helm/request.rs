@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use flotilla_core::Digest;
+use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{Files, TreePath};
 use serde_json::{Map, Value, json};
 
@@ -61,6 +61,13 @@ pub struct TemplateRequest {
     pub again: Option<String>,
     /// What of the values comes from Secrets: nobody is told.
     pub hidden: Hidden,
+}
+
+/// A request, and the HelmRelease that makes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    pub unit: UnitId,
+    pub request: TemplateRequest,
 }
 
 impl fmt::Debug for TemplateRequest {

@@ -10,6 +10,7 @@ mod turns;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use flotilla_core::authority::Authority;
@@ -27,7 +28,7 @@ use crate::content::{self, Content, Definition, Recipe};
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
 use crate::flux::components::Lockdown;
-use crate::helm::TemplateRequest;
+use crate::helm::Asked;
 use crate::registry::{Lineage, Lookup, Reader, Registry};
 use crate::source::{Artifact, fleet_source};
 use crate::values::ConfigMaps;
@@ -71,7 +72,7 @@ struct Walk<'a> {
     /// Releases come when nothing else can go on: then what their values are taken from is rendered, and which APIs
     /// the cluster is given is known but for those of other releases.
     releases: VecDeque<Pending>,
-    requests: BTreeMap<Digest, TemplateRequest>,
+    requests: BTreeMap<Digest, Asked>,
     waiting: Vec<(Pending, Waits)>,
     /// How many contents there were when the waiting ones were last looked at.
     retried: usize,
@@ -247,7 +248,7 @@ impl Walk<'_> {
             confined: pending.parent_account.is_some(),
             lineage: self.lineage(&pending),
         };
-        match self.registry.content(&source, &reader) {
+        match caught(|| self.registry.content(&source, &reader)).unwrap_or_else(Lookup::Unusable) {
             Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
                 self.waiting.push((pending, Waits::Source(missing)));
@@ -328,7 +329,8 @@ impl Walk<'_> {
             interval: definition.spec.interval,
             budget: self.inputs.budget,
         };
-        content::render(self.inputs.cache, &recipe)
+        caught(|| content::render(self.inputs.cache, &recipe))
+            .unwrap_or_else(|message| Ok(Err([self.place(definition, message)].into())))
     }
 
     fn place(&self, definition: &Definition, message: String) -> Problem {
@@ -528,6 +530,18 @@ impl Walk<'_> {
             problems,
         });
     }
+}
+
+/// A panic over one unit's input as that unit's problem.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+        format!(
+            "the hub made a mistake over this unit ({said}); what it runs is kept; please report it with the lines about \
+             it in the hub's log"
+        )
+    })
 }
 
 /// The field that names a unit's source.

@@ -6,12 +6,12 @@ use flotilla_core::{Object, UnitId};
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
-use super::{Pending, Walk};
+use super::{Pending, Walk, caught};
 use crate::cache::Outcome;
 use crate::config;
 use crate::content::Definition;
 use crate::helm::names::{ApiVersion, KubeVersion};
-use crate::helm::{self, Capabilities, Config, Planned};
+use crate::helm::{self, Asked, Capabilities, Config, Planned};
 use crate::source::Unavailable;
 use crate::values::is_loose;
 
@@ -34,9 +34,15 @@ impl Walk<'_> {
         let mut notices = Vec::new();
         let Some(release) = pending.definition.release.clone() else { return Ok(()) };
         let namespace = pending.definition.id.namespace.clone();
-        let planned = helm::plan(&release, &artifact, capabilities, &|secret, name| {
-            self.config(secret, &namespace, name)
-        });
+        let config = |secret: bool, name: &str| self.config(secret, &namespace, name);
+        let planned = match caught(|| helm::plan(&release, &artifact, capabilities, &config)) {
+            Ok(planned) => planned,
+            Err(message) => {
+                let problem = self.place(&pending.definition, message);
+                self.held(pending, vec![problem]);
+                return Ok(());
+            }
+        };
         let outcome = match planned {
             Err(error) => Err(error),
             Ok(Planned::Missing(what)) => {
@@ -58,7 +64,8 @@ impl Walk<'_> {
             Ok(Planned::Request(request, without)) => {
                 let key = request.key();
                 notices = without;
-                match helm::content(self.inputs.cache, &release, key, self.inputs.renders) {
+                let content = || helm::content(self.inputs.cache, &release, key, self.inputs.renders);
+                match caught(content).unwrap_or_else(|message| Some(Err(message))) {
                     Some(Ok((content, outcome))) => {
                         pending.definition.spec.render = Some(Render { key, content });
                         Ok(self.at(&pending, outcome))
@@ -68,7 +75,8 @@ impl Walk<'_> {
                         let message = match self.waits_for(&pending) {
                             Some(other) => format!("comes after {other}, which is not rendered yet"),
                             None => {
-                                self.requests.insert(key, *request);
+                                let unit = pending.definition.id.clone();
+                                self.requests.insert(key, Asked { unit, request: *request });
                                 "helm has not rendered the release yet".to_owned()
                             }
                         };

@@ -334,8 +334,7 @@ fn what_a_tenant_puts_out_for_another_namespace_counts_for_nobody_there() {
             ("web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n".to_owned()),
         ];
         let declared = |render: &ClusterRender| {
-            let apis =
-                |request: &flotilla_render::helm::TemplateRequest| request.capabilities.api_versions.clone();
+            let apis = |asked: &flotilla_render::helm::Asked| asked.request.capabilities.api_versions.clone();
             render.requests.values().flat_map(apis).any(|api| api.to_string().starts_with("example.com/"))
         };
         let (_, render) = fleet_with(hops, &[crd], &chart, "");

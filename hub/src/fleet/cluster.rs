@@ -1,0 +1,250 @@
+//! One cluster's render: what it is made from, and what comes of it. It changes nothing but what the cluster's sources are
+//! known to be, so that it can be given up at any moment; see [`super::publish`] for what follows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use flotilla_core::{Digest, UnitId};
+use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
+use flotilla_render::helm::Asked;
+use flotilla_render::{
+    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, RenderedUnit, discover,
+    render_cluster, render_in_turns,
+};
+use flotilla_source::Commit;
+
+use super::ledger::Facts;
+use super::releases::ClusterRenders;
+use super::renderers::Panicked;
+use super::{Ledger, Releases};
+use crate::desired::Board;
+use crate::desired::project::known_units;
+use crate::metrics::Metrics;
+use crate::sources::{ClusterSources, Library, Pinned};
+use crate::store::StoreError;
+
+/// How often one round goes back to helm for one cluster: so many releases may come after each other.
+const MAX_TURNS: usize = 16;
+
+/// What all renders work with.
+pub(super) struct Shared {
+    /// The folder of clusters, within the fleet's path.
+    pub(super) clusters: TreePath,
+    pub(super) board: Arc<Board>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) sources: Arc<Library>,
+    pub(super) cache: RenderCache,
+    pub(super) releases: Arc<Releases>,
+    pub(super) metrics: Metrics,
+    /// Of units, clusters and tenants.
+    pub(super) budget: Budget,
+}
+
+/// What one cluster last rendered to.
+#[derive(Clone, Default)]
+pub(super) struct Remembered {
+    pub(super) content: HashMap<UnitId, Arc<Content>>,
+    /// The commits at which units last rendered, and what of that is on disk.
+    pub(super) commits: BTreeMap<UnitId, String>,
+    pub(super) noted: BTreeMap<UnitId, String>,
+    pub(super) is_loaded: bool,
+}
+
+/// One cluster to be rendered.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub(super) cluster: ClusterDefinition,
+    pub(super) commit: Commit,
+    /// Where its root is: repository, branch and folder. What left together with a change of it may have left by mistake.
+    pub(super) root: String,
+    pub(super) tree: Artifact,
+    /// The fleet repo at the commits at which units last rendered that are not remembered.
+    pub(super) older: BTreeMap<String, Artifact>,
+    pub(super) remembered: Arc<Remembered>,
+    /// What the sources are at in this round.
+    pub(super) pinned: Arc<Pinned>,
+    /// The keys of what helm rendered for any cluster, as of this round; `None` where that is not known.
+    pub(super) known_renders: Arc<OnceLock<Option<BTreeSet<Digest>>>>,
+    /// Until when this round waits for helm.
+    pub(super) helm_until: Instant,
+    /// Nobody waits for it any more: it ends as soon as it can.
+    pub(super) is_ended: Arc<AtomicBool>,
+}
+
+/// What a cluster's render came to.
+pub(super) struct Rendered {
+    pub(super) render: ClusterRender,
+    pub(super) facts: Facts,
+    /// What units last rendered to, read again from older commits.
+    pub(super) recalled: HashMap<UnitId, Arc<Content>>,
+}
+
+/// Why a cluster could not be brought up to date. What it runs is kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClusterError {
+    #[error("the fleet repo's clone cannot be read")]
+    Read(#[from] ReadError),
+    #[error("the hub's store failed")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    #[error(
+        "rendering was given up after {0} s; look for what makes it so large, or raise --cluster-timeout"
+    )]
+    Ended(u64),
+}
+
+impl Shared {
+    /// Renders a cluster.
+    pub(super) fn render(&self, task: &Task) -> Result<Rendered, ClusterError> {
+        let Task { cluster, remembered, .. } = task;
+        let facts = self.ledger.facts(&cluster.name)?;
+        let sources = ClusterSources::new(&self.sources, &task.pinned, &cluster.name, &cluster.groups);
+        let is_known = |key: Digest| {
+            let known = task.known_renders.get_or_init(|| self.ledger.known_renders().ok());
+            // Unknown is not absent.
+            known.as_ref().is_none_or(|known| known.contains(&key))
+        };
+        let mut runs: HashMap<Digest, Digest> = HashMap::new();
+        // What was published may have arrived, whatever the agent last said.
+        let current = self.board.current(&cluster.name);
+        let published = current.iter().filter(|_| facts.has_agent).flat_map(|p| known_units(p.state.units()));
+        for unit in published.chain(facts.known.values().cloned()) {
+            runs.extend(unit.render.map(|run| (run.key, run.content)));
+        }
+        let renders =
+            ClusterRenders { releases: &self.releases, runs, is_heard: facts.is_heard, is_known: &is_known };
+        let suspended = |id: &UnitId| facts.suspended.covers(id);
+        let kube_version = facts.kubernetes.as_deref();
+        let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();
+        let tree = task.stoppable(&task.tree);
+        let mut render = {
+            let last_good = |id: &UnitId| remembered.content.get(id).cloned();
+            let inputs = Inputs::new(&tree, &self.clusters, &self.cache, &sources);
+            let inputs = Inputs {
+                renders: &renders,
+                kube_version,
+                suspended: &suspended,
+                last_good: &last_good,
+                budget: self.budget,
+                ..inputs
+            };
+            self.in_turns(&inputs, task)?
+        };
+        // One that never rendered, as while helm is at work on it, is in no older commit.
+        let is_forgotten =
+            |id: &UnitId| remembered.commits.contains_key(id) && !remembered.content.contains_key(id);
+        if render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id)) {
+            // After a restart: what such units last were stands in older commits.
+            for (commit, older) in &task.older {
+                let found = self.recall(task, commit, &task.stoppable(older), &sources, &renders);
+                found.into_iter().for_each(|(id, content)| {
+                    recalled.entry(id).or_insert(content);
+                });
+            }
+            let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| recalled.get(id)).cloned();
+            let inputs = Inputs::new(&tree, &self.clusters, &self.cache, &sources);
+            let inputs = Inputs {
+                renders: &renders,
+                kube_version,
+                suspended: &suspended,
+                last_good: &last_good,
+                budget: self.budget,
+                ..inputs
+            };
+            render = self.in_turns(&inputs, task)?;
+        }
+        if !task.is_ended.load(Ordering::Relaxed) {
+            sources.settle(&render.sources);
+        }
+        Ok(Rendered { render, facts, recalled })
+    }
+
+    fn in_turns(&self, inputs: &Inputs<'_>, task: &Task) -> Result<ClusterRender, ReadError> {
+        let name = &task.cluster.name;
+        render_in_turns(inputs, &task.cluster, MAX_TURNS, |requests: BTreeMap<Digest, Asked>| {
+            self.metrics.helm_runs.inc_by(requests.len() as u64);
+            self.releases.ask(name, requests, task.helm_until);
+        })
+    }
+
+    /// What units last rendered to at an older commit.
+    fn recall(
+        &self,
+        task: &Task,
+        commit: &str,
+        tree: &Artifact,
+        sources: &ClusterSources<'_>,
+        renders: &ClusterRenders<'_>,
+    ) -> HashMap<UnitId, Arc<Content>> {
+        let name = &task.cluster.name;
+        let then = match discover(&*tree.files, &self.clusters) {
+            Ok(mut fleet) => fleet.clusters.remove(name),
+            Err(error) => {
+                tracing::warn!(cluster = name.as_str(), commit, "cannot look into an older commit: {error}");
+                None
+            }
+        };
+        let Some(then) = then else { return HashMap::new() };
+        let inputs = Inputs {
+            renders,
+            budget: self.budget,
+            ..Inputs::new(tree, &self.clusters, &self.cache, sources)
+        };
+        match render_cluster(&inputs, &then) {
+            Ok(render) => {
+                let of_then =
+                    |id: &UnitId| task.remembered.commits.get(id).map(String::as_str) == Some(commit);
+                let units = render.units.into_iter().filter(|(id, _)| of_then(id));
+                units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))).collect()
+            }
+            Err(error) => {
+                tracing::warn!(cluster = name.as_str(), commit, "cannot render an older commit: {error}");
+                HashMap::new()
+            }
+        }
+    }
+}
+
+/// Whether a unit's definitions come from an earlier render, if there is one.
+pub(super) fn is_kept(unit: &RenderedUnit) -> bool {
+    unit.unit.is_none() || unit.suspended
+}
+
+impl Task {
+    /// The same files, which cannot be read any more once the task is ended: so a render ends that nobody waits for.
+    fn stoppable(&self, tree: &Artifact) -> Artifact {
+        let files = Arc::new(Stoppable { files: tree.files.clone(), is_ended: self.is_ended.clone() });
+        Artifact { files, ..tree.clone() }
+    }
+}
+
+struct Stoppable {
+    files: Arc<dyn Files>,
+    is_ended: Arc<AtomicBool>,
+}
+
+impl Stoppable {
+    fn look(&self, path: &TreePath) -> Result<&dyn Files, ReadError> {
+        if self.is_ended.load(Ordering::Relaxed) {
+            return Err(ReadError { path: path.clone(), reason: "the render was given up".to_owned() });
+        }
+        Ok(&*self.files)
+    }
+}
+
+impl Files for Stoppable {
+    fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
+        self.look(path)?.entry(path)
+    }
+
+    fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
+        self.look(path)?.read(path)
+    }
+
+    fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
+        self.look(folder)?.list(folder)
+    }
+}

@@ -1,0 +1,89 @@
+//! Looking for the clusters of a commit, with a deadline: what a commit holds must not stop the rounds.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flotilla_kustomize::files::{ReadError, TreePath};
+use flotilla_render::{Artifact, Fleet, discover};
+use flotilla_source::CommitId;
+
+use super::renderers::{LOOK, Panicked, STACK, caught};
+
+/// So many that do not end may go on.
+const MOST: usize = 4;
+
+/// The clusters of a commit are not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DiscoveryError {
+    #[error("the fleet repo's clone cannot be read")]
+    Read(#[from] ReadError),
+    #[error("cannot look for clusters")]
+    Panicked(#[from] Panicked),
+    #[error("looking for clusters takes longer than {0} s; the clusters keep what they run")]
+    TakesLong(u64),
+    #[error(
+        "{MOST} commits are still searched for clusters, which takes long; the clusters keep what they run"
+    )]
+    TooMany,
+    #[error("the hub ends")]
+    Stopped,
+}
+
+type Found = Result<Result<Fleet, ReadError>, Panicked>;
+
+/// One search at a time, which later rounds over the same commit wait for too.
+pub(super) struct Discovery {
+    clusters: TreePath,
+    patience: Duration,
+    under_way: Option<(CommitId, mpsc::Receiver<Found>)>,
+    /// Threads that search.
+    searching: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Discovery {
+    pub(super) fn new(clusters: TreePath, patience: Duration, stop: Arc<AtomicBool>) -> Self {
+        Self { clusters, patience, under_way: None, searching: Arc::default(), stop }
+    }
+
+    /// The clusters of a commit.
+    pub(super) fn find(&mut self, commit: &CommitId, tree: &Artifact) -> Result<Fleet, DiscoveryError> {
+        let found = match self.under_way.take().filter(|(of, _)| of == commit) {
+            Some((_, found)) => found,
+            None => self.search(tree)?,
+        };
+        let end = Instant::now() + self.patience;
+        loop {
+            match found.recv_timeout(LOOK.min(end.saturating_duration_since(Instant::now()))) {
+                Ok(found) => return Ok(found??),
+                Err(_) if self.stop.load(Ordering::Relaxed) => return Err(DiscoveryError::Stopped),
+                Err(_) if Instant::now() >= end => {
+                    self.under_way = Some((commit.clone(), found));
+                    return Err(DiscoveryError::TakesLong(self.patience.as_secs()));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn search(&self, tree: &Artifact) -> Result<mpsc::Receiver<Found>, DiscoveryError> {
+        if self.searching.load(Ordering::Relaxed) >= MOST {
+            return Err(DiscoveryError::TooMany);
+        }
+        let (tell, found) = mpsc::channel();
+        let (files, clusters, searching) =
+            (tree.files.clone(), self.clusters.clone(), self.searching.clone());
+        searching.fetch_add(1, Ordering::Relaxed);
+        let search = move || {
+            let fleet = caught(|| discover(&*files, &clusters));
+            searching.fetch_sub(1, Ordering::Relaxed);
+            // Nobody may wait for it any more.
+            let _ = tell.send(fleet);
+        };
+        let thread = thread::Builder::new().name("discover".to_owned()).stack_size(STACK);
+        thread.spawn(search).expect("the machine has a thread more");
+        Ok(found)
+    }
+}
