@@ -4,6 +4,7 @@
 pub(crate) mod authority;
 mod budget;
 mod order;
+mod own;
 mod release;
 mod sources;
 mod turns;
@@ -85,6 +86,8 @@ struct Walk<'a> {
     /// What should have been reserved: whoever may define everything defines it too, and came later.
     overruled: BTreeSet<UnitId>,
     spent: Spent,
+    /// By which source the cluster's own Flux knows the fleet repo, where that is not the usual one.
+    fleet_alias: Option<SourceId>,
 }
 
 /// Names that whoever is bounded to some namespaces does not get, as somebody who is not bounded defines them: that one
@@ -134,6 +137,7 @@ fn walk_once<'a>(
         reserved,
         overruled: BTreeSet::new(),
         spent: Spent::default(),
+        fleet_alias: None,
     };
     walk.root()?;
     walk.finish()?;
@@ -172,6 +176,8 @@ impl Walk<'_> {
         let mut outcome = self.build(&definition, &fleet, &variables)?;
         for _ in 0..SELF_REFERENCES {
             let Ok(content) = outcome.clone() else { break };
+            self.fleet_alias = self.alias_in(&content);
+            let content = self.at_home(&content);
             let unlocked = std::mem::take(&mut self.lockdown);
             self.lock(&content);
             if let Some(problems) = content.broken_children.get(&own_id) {
@@ -203,7 +209,7 @@ impl Walk<'_> {
             outcome = self.build(&definition, &fleet, &variables)?;
         }
         if let Ok(content) = &outcome
-            && let Some(problem) = self.registry.refuse_fleet(content)
+            && let Some(problem) = self.registry.refuse_fleet(&self.at_home(content))
         {
             outcome = Err([problem].into());
         }
@@ -361,6 +367,7 @@ impl Walk<'_> {
             return self.held(pending, vec![problem]);
         }
         let is_root = pending.definition.id.kind == UnitKind::Root;
+        let content = if self.authority(&pending).is_fleet() { self.at_home(&content) } else { content };
         let flags = if is_root { self.lock(&content) } else { Vec::new() };
         let id = &pending.definition.id;
         let suspended = self.is_suspended(&pending);

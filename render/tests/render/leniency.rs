@@ -98,3 +98,34 @@ fn the_kustomization_of_the_path_may_hold_more_than_kustomize_knows() {
         assert!(objects(&world, &with(nothing), "app").is_empty(), "{nothing:?}");
     }
 }
+
+#[test]
+fn the_fleet_repo_may_have_another_name_in_the_cluster() {
+    let files = |root: &str, source: &str| {
+        let own = unit(root, source, "  path: ./clusters/x\n  postBuild: {substitute: {ENV: prod}}\n");
+        vec![
+            ("clusters/x/fleet.yaml", git("fleet", "")),
+            ("clusters/x/own.yaml", own),
+            ("clusters/x/map.yaml", config_map("'env-${ENV}'")),
+            ("clusters/x/app.yaml", unit("app", source, "  path: ./app\n")),
+            ("app/a.yaml", config_map("a")),
+        ]
+    };
+    let world = World::new(&[]);
+    let fleet = "{kind: GitRepository, name: fleet}";
+    let render = world.render(&files("flux-system", fleet));
+    assert_eq!(shown(&render), ["root: 1", "app: 1"], "its own object is not fetched, and not a unit");
+    assert!(render.sources.is_empty(), "{:?}", render.sources);
+    let root =
+        render.units.values().find(|unit| unit.parent.is_none()).and_then(|unit| unit.unit.as_ref()).unwrap();
+    assert_eq!(root.content.objects[0].reference().id.name, "env-prod");
+
+    // Another Kustomization of the same path may be of a tenant's repository.
+    let render = world.render(&files("team", fleet));
+    assert_eq!(render.sources.len(), 1);
+    assert!(shown(&render).iter().any(|unit| unit.starts_with("team: held")), "{:?}", shown(&render));
+    // So may a source that the root does not define.
+    let mut elsewhere = files("flux-system", "{kind: GitRepository, name: other}");
+    elsewhere.retain(|(path, _)| *path != "clusters/x/map.yaml");
+    assert!(shown(&world.render(&elsewhere)).iter().any(|unit| unit.starts_with("app: held")));
+}
