@@ -11,6 +11,7 @@ mod fuzz;
 mod needs;
 mod parts;
 mod reliability;
+mod supply;
 mod test;
 mod tidy;
 mod workspace;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::bail;
 
 use crate::parts::{self, Parts};
-use crate::{build, needs, tidy, workspace};
+use crate::{build, needs, supply, tidy, workspace};
 
 /// Finds or builds what ours is compared with.
 const REAL_KUSTOMIZE: &str = "flotilla-kustomize-real";
@@ -52,6 +52,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if plan.checks {
         parts.run("fmt", "is every file formatted?", || parts::command(cargo(["fmt", "--all", "--check"])));
         parts.run("tidy", "dependencies, purity, file sizes, links", tidy::report);
+        parts.run(
+            "supply chain",
+            "bans, licences and sources of dependencies, advisories; the first time cargo-deny is built, some minutes",
+            supply::check,
+        );
         parts.run("clippy", "lints in every crate, tests included; warnings are errors", || {
             let flags = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
             parts::command(cargo(flags))
