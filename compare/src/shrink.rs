@@ -19,6 +19,7 @@ pub fn shrink(tree: &Tree, shows: &mut dyn FnMut(&Tree) -> Result<bool>) -> Resu
         let before = shrinker.best.clone();
         shrinker.files()?;
         shrinker.values()?;
+        shrinker.lines()?;
         if shrinker.best == before || shrinker.tries >= TRIES {
             return Ok(shrinker.best);
         }
@@ -83,6 +84,30 @@ impl Shrinker<'_> {
                 }
                 if self.tries >= TRIES {
                     return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shrinker<'_> {
+    /// Leaves out lines of files that are texts.
+    fn lines(&mut self) -> Result<()> {
+        let paths: Vec<String> = self.best.files.keys().cloned().collect();
+        for path in paths {
+            let mut at = 0;
+            loop {
+                let mut candidate = self.best.clone();
+                let Some(Content::Bytes(bytes)) = candidate.files.get_mut(&path) else { break };
+                let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+                if at >= lines.len() || self.tries >= TRIES {
+                    break;
+                }
+                lines.remove(at);
+                *bytes = lines.concat();
+                if !self.offer(candidate)? {
+                    at += 1;
                 }
             }
         }

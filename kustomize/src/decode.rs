@@ -129,7 +129,8 @@ fn is_old_bool(node: &Node) -> bool {
 /// taken by its text.
 pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
     let Some(scalar) = node.as_scalar() else { return Err(mismatch(node, "string")) };
-    let text = scalar.text();
+    // What the generators and transformers are given goes through JSON.
+    let text = &*flotilla_yaml::fold_next_lines(scalar.text().into());
     let not_string = |fail: Fail| fail.hint(format!("put quotes around {text}"));
     match scalar.kind() {
         Kind::Null => Ok(String::new()),

@@ -16,23 +16,29 @@ pub(crate) fn parse(cx: &mut Context, text: &str, source: u32) -> Res<Vec<Node>>
     let text = if text.contains("\r\n") { Cow::Owned(text.replace("\r\n", "\n")) } else { text.into() };
     let mut documents = Vec::new();
     for (part, lines_above) in parts(&text, source)? {
-        // Of comments, those count that hold a schema.
-        let has_schemas =
-            part.split('#').skip(1).any(|rest| rest.trim_start_matches([' ', '\t']).starts_with('{'));
-        let options = Options {
-            source,
-            lines_above,
-            skip_comments: !has_schemas,
-            drop_quoted_merge_keys: true,
-            ..Default::default()
-        };
-        let part = part.strip_prefix('\u{feff}').unwrap_or(part);
-        let document = first(cx, part, &options)?;
-        if !document.is_null() {
-            documents.push(document);
-        }
+        documents.extend(resource(cx, part, source, lines_above)?);
     }
     Ok(documents)
+}
+
+/// Reads the first document of a text of resources, which is not cut.
+pub(crate) fn first_resource(cx: &mut Context, text: &str, source: u32) -> Res<Vec<Node>> {
+    Ok(resource(cx, text, source, 0)?.into_iter().collect())
+}
+
+fn resource(cx: &mut Context, part: &str, source: u32, lines_above: u32) -> Res<Option<Node>> {
+    // Of comments, those count that hold a schema.
+    let has_schemas =
+        part.split('#').skip(1).any(|rest| rest.trim_start_matches([' ', '\t']).starts_with('{'));
+    let options = Options {
+        source,
+        lines_above,
+        skip_comments: !has_schemas,
+        drop_quoted_merge_keys: true,
+        ..Default::default()
+    };
+    let document = first(cx, part.strip_prefix('\u{feff}').unwrap_or(part), &options)?;
+    Ok((!document.is_null()).then_some(document))
 }
 
 /// The parts of a text between lines of dashes, and how many lines are above each.

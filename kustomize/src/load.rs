@@ -324,7 +324,15 @@ impl Loaded {
 
     /// The documents of a file of resources.
     pub(crate) fn documents(&self, cx: &mut Context) -> Res<Vec<Node>> {
-        documents::parse(cx, &self.text()?, self.source).map_err(|e| self.malformed(e))
+        let text = self.text()?;
+        let is_wide = self.bytes.starts_with(&[0xff, 0xfe]) || self.bytes.starts_with(&[0xfe, 0xff]);
+        // kustomize looks for lines of dashes in the bytes, and finds none in UTF-16.
+        let parsed = if is_wide {
+            documents::first_resource(cx, &text, self.source)
+        } else {
+            documents::parse(cx, &text, self.source)
+        };
+        parsed.map_err(|e| self.malformed(e))
     }
 
     fn malformed(&self, e: Fail) -> Fail {

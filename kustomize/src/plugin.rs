@@ -8,7 +8,7 @@ use crate::error::{Fail, Res, fail};
 use crate::fieldspec::FieldSpec;
 use crate::generate::{Made, add_hash};
 use crate::load::Context;
-use crate::node_ops::{map_of_strings, stamp, text_at};
+use crate::node_ops::{map_of_strings, place_like, stamp, text_at};
 use crate::parts::{GeneratorArgs, HelmChart, Image, Patch, ReplacementField, Replica, each};
 use crate::resmap::{self, ResMap};
 use crate::resource::{ORIGIN_ANNOTATION, Resource};
@@ -93,9 +93,14 @@ fn configs(cx: &mut Context, target: &mut Target, entries: &[Text], field: &str)
     }
     target.accumulate_resources(cx, &mut acc, &paths, field)?;
     let mut configs = acc.resources.0;
-    // kustomize hands them on as text.
+    // kustomize hands them on as JSON.
     for config in &mut configs {
-        config.node = std::mem::replace(&mut config.node, Node::null()).refolded();
+        let json = config.node.to_json_as(flotilla_yaml::Schema::Kustomize);
+        let json =
+            json.map_err(|e| Fail::new(format!("marshalling {}: {}", config.shown(), e.message)).at(e.pos))?;
+        let mut node = Node::from_json(&json);
+        place_like(&mut node, &config.node);
+        config.node = node;
     }
     Ok(configs)
 }

@@ -9,7 +9,7 @@ use crate::json::{self, JsonError};
 use crate::node::{Node, Style, Value};
 use crate::scalar::{self, Kind, Number, Scalar, Schema};
 use crate::style::{Place, Writer, is_simple_key};
-use crate::text::first_forbidden;
+use crate::text::{NEXT_LINE, first_forbidden, fold_next_lines};
 
 /// Where go-yaml v2 folds lines.
 const WIDTH: usize = 80;
@@ -170,8 +170,6 @@ fn scalar_text<'a>(
     Ok((text, Style::Plain))
 }
 
-const NEXT_LINE: char = '\u{85}';
-
 /// A text as it is read from JSON by a YAML library, on which kustomize's output goes through it: some characters are
 /// refused, and next line (U+0085) is a line break, which is folded between quotes.
 fn through_json<'a>(writer: Writer, node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
@@ -187,21 +185,7 @@ fn through_json<'a>(writer: Writer, node: &Node, text: Cow<'a, str>) -> Result<C
             message: format!("control characters are not allowed: there is a U+{code:04X} in the text"),
         });
     }
-    if !text.contains(NEXT_LINE) {
-        return Ok(text);
-    }
-    let (mut folded, mut rest) = (String::with_capacity(text.len()), &*text);
-    while let Some(at) = rest.find(NEXT_LINE) {
-        folded.push_str(rest[..at].trim_end_matches(' '));
-        let after = rest[at..].trim_start_matches([' ', NEXT_LINE]);
-        match rest[at..rest.len() - after.len()].matches(NEXT_LINE).count() {
-            1 => folded.push(' '),
-            more => folded.push_str(&"\n".repeat(more - 1)),
-        }
-        rest = after;
-    }
-    folded.push_str(rest);
-    Ok(folded.into())
+    Ok(fold_next_lines(text))
 }
 
 fn string_style(text: &str) -> Style {

@@ -37,5 +37,5 @@ pub use node::{Comments, Link, Node, Pos, Style, Typing, Value};
 pub use parse::{First, Limits, Options, ParseError, parse, parse_first, parse_with};
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;
-pub use text::decode;
+pub use text::{decode, fold_next_lines};
 pub use write::{write, write_documents};

@@ -146,12 +146,27 @@ enum Mend {
     Unindented { start: usize, indent: usize },
     /// A line between brackets, from this byte on, is indented by tabs.
     Tabs { start: usize },
+    /// A quoted scalar, from byte to byte, has characters that are line breaks to YAML 1.1 only.
+    OldBreaks { start: usize, end: usize },
 }
 
 impl Mend {
     fn apply(&self, text: &mut String) {
         match *self {
             Self::Unindented { start, indent } => text.insert_str(start, &" ".repeat(indent)),
+            Self::OldBreaks { start, end } => {
+                // The others stay in the text, as breaks do that are folded, without white space around them.
+                let mut mended = String::new();
+                for part in text[start..end].split_inclusive(text::SEPARATORS) {
+                    let after = mended.ends_with(text::SEPARATORS);
+                    let part = if after { part.trim_start_matches([' ', '\t']) } else { part };
+                    let content = part.trim_end_matches(text::SEPARATORS);
+                    let is_cut = content.len() < part.len();
+                    mended.push_str(if is_cut { content.trim_end_matches([' ', '\t']) } else { content });
+                    mended.push_str(&part[content.len()..]);
+                }
+                text.replace_range(start..end, &mended.replace(text::NEXT_LINE, "\n"));
+            }
             Self::Tabs { start } => {
                 let rest = &text[start..];
                 let length = rest.len() - rest.trim_start_matches([' ', '\t']).len();
@@ -191,10 +206,32 @@ fn read(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, Option
             let mend = mend(&error, &builder, text);
             Refused { error: from_scan_error(&error, text, options), mend }
         })?;
+        if has_old_breaks && let Some(mend) = old_breaks(&event, &span, text) {
+            let message = "a quoted text has characters that end a line".into();
+            return Err(Refused {
+                error: ParseError { pos: pos(&span.start, options), message },
+                mend: Some(mend),
+            });
+        }
         is_over = first && matches!(event, Event::DocumentEnd);
         step(&mut builder, event, &span, text)?;
     }
     Ok((builder.finish(), None))
+}
+
+/// How to mend a quoted scalar in whose text something is a line break to YAML 1.1 only.
+fn old_breaks(event: &Event<'_>, span: &Span, text: &str) -> Option<Mend> {
+    let quoted = matches!(event, Event::Scalar(_, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted, ..));
+    let (start, end) = (span.start.byte_offset()?, span.end.byte_offset()?);
+    let written = text.get(start..end).filter(|_| quoted)?;
+    let blank = |c: char| c == ' ' || c == '\t';
+    let parts: Vec<&str> = written.split(text::SEPARATORS).collect();
+    let (last, first) = (parts.len() - 1, 0);
+    let blanks = parts
+        .iter()
+        .enumerate()
+        .any(|(n, part)| (n > first && part.starts_with(blank)) || (n < last && part.ends_with(blank)));
+    (blanks || written.contains(text::NEXT_LINE)).then_some(Mend::OldBreaks { start, end })
 }
 
 fn mend(error: &ScanError, builder: &Builder, text: &str) -> Option<Mend> {

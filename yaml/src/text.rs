@@ -61,4 +61,28 @@ pub(crate) fn first_forbidden(text: &str) -> Option<usize> {
 }
 
 /// Line breaks of YAML 1.1 that are none of YAML 1.2.
-pub(crate) const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+pub(crate) const OLD_BREAKS: [char; 3] = [NEXT_LINE, '\u{2028}', '\u{2029}'];
+/// The one that is folded like `\n`.
+pub(crate) const NEXT_LINE: char = '\u{85}';
+/// Those that stay where they are folded.
+pub(crate) const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+
+/// A text with the breaks by next line (U+0085) folded, as between quotes: one is a space, of several all but one stay.
+/// That becomes of a text that Go writes as JSON and a YAML library reads.
+pub fn fold_next_lines(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.contains(NEXT_LINE) {
+        return text;
+    }
+    let (mut folded, mut rest) = (String::with_capacity(text.len()), &*text);
+    while let Some(at) = rest.find(NEXT_LINE) {
+        folded.push_str(rest[..at].trim_end_matches(' '));
+        let after = rest[at..].trim_start_matches([' ', NEXT_LINE]);
+        match rest[at..rest.len() - after.len()].matches(NEXT_LINE).count() {
+            1 => folded.push(' '),
+            more => folded.push_str(&"\n".repeat(more - 1)),
+        }
+        rest = after;
+    }
+    folded.push_str(rest);
+    folded.into()
+}

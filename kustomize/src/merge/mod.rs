@@ -176,6 +176,9 @@ impl Merger<'_> {
     }
 
     fn merge_maps(&self, mut dest: Node, patch: Option<Node>, of: Option<TypeId>) -> Res<Option<Node>> {
+        if let Some(patch) = patch.as_ref().filter(|_| is_empty_map(&dest)) {
+            dest.style = patch.style;
+        }
         let mut patch_map = match patch.map(|p| p.value) {
             Some(Value::Map(map)) => map,
             _ => Map::default(),
@@ -195,12 +198,18 @@ impl Merger<'_> {
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
             let (quoted, link) = (is_quoted(&entry.value), entry.value.link().cloned());
             let style = entry.value.style;
+            let was_empty = match &entry.value.value {
+                Value::Map(map) => map.is_empty(),
+                Value::Seq(seq) => seq.is_empty(),
+                Value::Scalar(_) => false,
+            };
             let (schema, field) = self.in_field(of, [Some(&entry), patch.as_ref()]);
             let merged = self.with(&schema).walk(Some(entry.value), patch.map(|p| p.value), field)?;
             if let Some(mut value) = merged.filter(|v| written_null || !v.is_null()) {
                 // A value takes over the style of the one that it replaces, and is a string by quotes.
                 value.style = match (value.is_scalar(), style) {
                     (true, Style::Flow) => Style::Plain,
+                    (false, _) if was_empty => value.style,
                     (false, style) if style != Style::Flow => Style::Plain,
                     (_, style) => style,
                 };

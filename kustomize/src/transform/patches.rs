@@ -240,6 +240,11 @@ fn apply_json(resource: &mut Resource, patch: &JsonPatch, work: &Work) -> Res<()
             // Where kustomize notes what it remembers, there is something, whatever the patch took away.
             object.get_or_insert_with("metadata", || Node::map().at_pos(pos));
         }
+        if let Some(annotations) =
+            resource.node.at_mut(&["metadata", "annotations"]).filter(|n| n.is_scalar())
+        {
+            *annotations = Node::map().at_pos(pos);
+        }
         resource.ensure_annotations();
     }
     resource.rewrite_annotations();
