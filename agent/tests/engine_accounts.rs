@@ -151,6 +151,16 @@ async fn what_an_account_renders_becomes_a_unit_only_if_it_may_create_that() {
     bench.publish();
     let report = bench.until("below", |report| !report.findings.is_empty()).await;
     assert!(report.findings[0].message.contains("system:serviceaccount:flux-system:tenant"), "{report:?}");
+    // Rights that are taken away hold it at what it has, without anybody asking, and it is not removed.
+    bench.present("below", below.clone(), &[team_config("team", "inherited", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    root.truncate(root.len() - 2);
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    let report = bench.until_phase("below", Phase::Failed).await;
+    assert!(report.message.contains("may not create kustomizations"), "{}", report.message);
+    assert!(bench.is_there(&inherited).await);
 }
 
 /// A ConfigMap `team/NAME` with the password of a Secret.

@@ -28,9 +28,9 @@ pub enum Authority {
     Namespaces(BTreeSet<String>),
 }
 
-/// Whose an object is by lineage, the first before the others. Two units of the same claim are equals.
+/// Whose an object is by lineage, the first before the others. Units of the same rank are equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Claim {
+pub enum Rank {
     Fleet,
     /// It is in a namespace of the unit's account.
     Owner,
@@ -59,12 +59,12 @@ impl Authority {
         }
     }
 
-    /// The claim that a unit of this authority has on an object with a completed identity.
-    pub fn claim(&self, object: &ObjectId) -> Claim {
+    /// The rank of a unit of this authority where it declares an object, by the object's completed identity.
+    pub fn rank(&self, object: &ObjectId) -> Rank {
         match self {
-            Self::Fleet => Claim::Fleet,
-            Self::Namespaces(namespaces) if namespaces.contains(&object.namespace) => Claim::Owner,
-            Self::Namespaces(_) => Claim::Stranger,
+            Self::Fleet => Rank::Fleet,
+            Self::Namespaces(namespaces) if namespaces.contains(&object.namespace) => Rank::Owner,
+            Self::Namespaces(_) => Rank::Stranger,
         }
     }
 
@@ -126,10 +126,10 @@ mod tests {
         assert_eq!(of(&["a"]).within(set(&["b"])), of(&[]));
         assert!(!of(&[]).covers("") && !of(&["a"]).covers("b") && Authority::Fleet.covers("b"));
         let object = |namespace: &str| ObjectId::new("", "ConfigMap", namespace, "x");
-        assert_eq!(of(&["a"]).claim(&object("a")), Claim::Owner);
-        assert_eq!(of(&["a"]).claim(&object("b")), Claim::Stranger);
-        assert_eq!(of(&["a"]).claim(&object("")), Claim::Stranger, "of the whole cluster");
-        assert!(Claim::Fleet < Claim::Owner && Claim::Owner < Claim::Stranger);
+        assert_eq!(of(&["a"]).rank(&object("a")), Rank::Owner);
+        assert_eq!(of(&["a"]).rank(&object("b")), Rank::Stranger);
+        assert_eq!(of(&["a"]).rank(&object("")), Rank::Stranger, "of the whole cluster");
+        assert!(Rank::Fleet < Rank::Owner && Rank::Owner < Rank::Stranger);
     }
 
     #[test]

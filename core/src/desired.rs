@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::authority::Authority;
 use crate::digest::Digest;
 use crate::names::ClusterName;
 use crate::unit::{DeletionPolicy, UnitId, UnitManifest, UnitSpec};
@@ -65,9 +66,32 @@ impl Removal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitEntry {
     Present(Arc<UnitManifest>),
-    /// Keep what you run; the reason is for people and stable while the cause is.
-    Hold(String),
+    /// Keep what you run.
+    Hold(Hold),
     Removed(Removal),
+}
+
+/// Why a unit is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// For people, and stable while the cause is.
+    pub reason: String,
+    /// How far the unit reaches, as far as is known: objects of units that it [takes
+    /// from](Authority::takes_from) may have moved to it.
+    pub authority: Authority,
+}
+
+impl<T: Into<String>> From<T> for Hold {
+    /// Of a unit that may take from all.
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), authority: Authority::Fleet }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }
 
 /// What one cluster should run. Immutable; its digest covers the units, not the generation or the snapshot,
@@ -153,7 +177,12 @@ fn root_digest(units: &BTreeMap<UnitId, UnitEntry>) -> Digest {
         parts.push(id.to_string().into_bytes());
         parts.push(match entry {
             UnitEntry::Present(unit) => [b"present ", &unit.digest().as_bytes()[..]].concat(),
-            UnitEntry::Hold(reason) => [b"hold ", reason.as_bytes()].concat(),
+            UnitEntry::Hold(Hold { reason, authority: Authority::Fleet }) => {
+                format!("hold {reason}").into_bytes()
+            }
+            UnitEntry::Hold(Hold { reason, authority }) => {
+                format!("hold {reason} in {authority}").into_bytes()
+            }
             UnitEntry::Removed(Removal { policy, prune, suspended, moved }) => {
                 let suspended = if *suspended { " suspended" } else { "" };
                 let moved = if *moved { " moved" } else { "" };

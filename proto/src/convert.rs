@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-use flotilla_core::desired::Removal;
+use flotilla_core::desired::{Hold, Removal};
 use flotilla_core::object::{ObjectId, ObjectName, ObjectRef};
 use flotilla_core::report;
 use flotilla_core::unit::{DeletionPolicy, ObjectEntry};
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{Authority, Digest, UnitId};
 
 use crate::v1;
 
@@ -105,6 +105,22 @@ impl TryFrom<&v1::Removal> for Removal {
         let v1::Removal { prune, suspended, moved, .. } = *removal;
         Ok(Self { policy, prune, suspended, moved })
     }
+}
+
+/// Writes how far something reaches; `None` for what has no bound.
+pub fn bound(authority: &Authority) -> Option<v1::Bound> {
+    match authority {
+        Authority::Fleet => None,
+        Authority::Namespaces(namespaces) => {
+            Some(v1::Bound { namespaces: namespaces.iter().cloned().collect() })
+        }
+    }
+}
+
+/// Reads why a unit is held, and how far it reaches.
+pub fn read_hold(reason: String, bound: Option<v1::Bound>) -> Hold {
+    let namespaces = bound.map(|bound| bound.namespaces.into_iter().collect());
+    Hold { reason, authority: namespaces.map_or(Authority::Fleet, Authority::Namespaces) }
 }
 
 /// Writes a manifest's line with its place.
@@ -389,6 +405,15 @@ mod tests {
             assert!(report::UnitReport::try_from(bad).unwrap_err().to_string().len() < 2 * MAX_NAME);
         }
         assert!(report::Event::try_from(v1::Event { object: object(long()), ..event }).is_err());
+    }
+
+    #[test]
+    fn how_far_a_held_unit_reaches_survives_the_wire() {
+        let namespaces =
+            |names: &[&str]| Authority::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
+        for authority in [Authority::Fleet, namespaces(&[]), namespaces(&["b", "a"])] {
+            assert_eq!(read_hold("bad".into(), bound(&authority)), Hold { reason: "bad".into(), authority });
+        }
     }
 
     #[test]

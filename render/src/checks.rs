@@ -1,51 +1,14 @@
-//! What only the whole cluster can answer: two owners of one object, a dependency that is not there, a cycle.
+//! What only the whole cluster can answer: a dependency that is not there, a cycle.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use flotilla_core::UnitId;
 use flotilla_core::report::Problem;
-use flotilla_core::{Digest, Object, ObjectId, UnitId};
 
 use crate::cluster::{ClusterRender, RenderedUnit};
 
-/// Two units that give one object differing contents: the first by name has it, the later one is held.
-pub(crate) fn check_objects(render: &mut ClusterRender) {
-    let mut owners: BTreeMap<ObjectId, (UnitId, Digest)> = BTreeMap::new();
-    let mut clashes: Vec<(UnitId, Problem)> = Vec::new();
-    for (id, rendered) in &render.units {
-        let Some(unit) = &rendered.unit else { continue };
-        let mut clash = None;
-        for (object, origin) in unit.content.objects.iter().zip(&unit.content.origins) {
-            if let Some((owner, digest)) = owners.get(object.id())
-                && *digest != object.digest()
-            {
-                clash = Some(clash_problem(object, owner, id, origin));
-                break;
-            }
-        }
-        match clash {
-            Some(problem) => clashes.push((id.clone(), problem)),
-            None => {
-                owners.extend(unit.content.objects.iter().map(|o| (o.id().clone(), (id.clone(), o.digest()))))
-            }
-        }
-    }
-    for (id, problem) in clashes {
-        hold(render, &id, problem);
-    }
-}
-
-fn clash_problem(object: &Object, owner: &UnitId, id: &UnitId, origin: &(String, u32)) -> Problem {
-    let (file, line) = origin.clone();
-    let message = if owner == id {
-        format!("{} is declared twice with differing content; keep one of them", object.id())
-    } else {
-        format!("{} is declared by {owner} with other content; keep it in one unit", object.id())
-    };
-    Problem::error(file, line, message)
-}
-
-fn hold(render: &mut ClusterRender, id: &UnitId, problem: Problem) {
+pub(crate) fn hold(render: &mut ClusterRender, id: &UnitId, problem: Problem) {
     if let Some(unit) = render.units.get_mut(id) {
         unit.unit = None;
         unit.problems.push(problem);

@@ -16,7 +16,7 @@ use crate::content::Content;
 use crate::fleet::ClusterDefinition;
 use crate::helm::{Asked, NothingRendered, Renders};
 use crate::source::{Artifact, RenderedSource, Sources};
-use crate::{checks, walk};
+use crate::{checks, clashes, walk};
 
 /// A unit that can be sent: its manifest and the bodies of its objects.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +118,7 @@ impl<'a> Inputs<'a> {
 pub fn render_cluster(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
     let fleet = inputs.cache.packed(inputs.fleet)?;
     let mut render = walk::walk(&Inputs { fleet: &fleet, ..*inputs }, cluster)?;
-    checks::check_objects(&mut render);
+    clashes::settle(&mut render, inputs.last_good);
     checks::check_dependencies(&mut render);
     Ok(render)
 }

@@ -17,6 +17,7 @@
 pub mod budget;
 pub mod cache;
 mod checks;
+mod clashes;
 pub mod cluster;
 mod config;
 pub mod content;

@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::sync::{Has, HasUnit};
-use flotilla_core::desired::{Generation, Removal};
+use flotilla_core::desired::{Generation, Hold, Removal};
 use flotilla_core::unit::ObjectEntry;
 use flotilla_core::{ClusterName, DesiredState, Digest, ObjectId, UnitEntry, UnitId, UnitManifest};
-use flotilla_proto::convert::{Invalid, digest, digest_bytes, object_entry, parsed, read_object_entry};
+use flotilla_proto::convert::{
+    Invalid, bound, digest, digest_bytes, object_entry, parsed, read_hold, read_object_entry,
+};
 use flotilla_proto::v1::{self, unit_change::Entry};
 
 /// More units or objects than this are not taken for one cluster.
@@ -100,7 +102,7 @@ impl Assembly {
                     self.take_present(id, present);
                     continue;
                 }
-                Some(Entry::Hold(reason)) => UnitEntry::Hold(reason),
+                Some(Entry::Hold(reason)) => UnitEntry::Hold(read_hold(reason, change.bound)),
                 Some(Entry::Removed(removal)) => UnitEntry::Removed(Removal::try_from(&removal)?),
                 // What a newer hub means by it is unknown; a unit that is not understood is held.
                 None => {
@@ -226,9 +228,13 @@ pub(crate) fn whole(state: &DesiredState) -> v1::Manifest {
                 upserts: unit.objects.iter().enumerate().map(|(at, entry)| object_entry(at, entry)).collect(),
                 ..Default::default()
             }),
-            UnitEntry::Hold(reason) => Entry::Hold(reason.clone()),
+            UnitEntry::Hold(Hold { reason, .. }) => Entry::Hold(reason.clone()),
             UnitEntry::Removed(removal) => Entry::Removed(removal.into()),
         }),
+        bound: match entry {
+            UnitEntry::Hold(Hold { authority, .. }) => bound(authority),
+            UnitEntry::Present(_) | UnitEntry::Removed(_) => None,
+        },
     });
     v1::Manifest {
         generation: state.generation.0,

@@ -19,7 +19,7 @@ fn head(state: &DesiredState) -> v1::Manifest {
 }
 
 fn change(id: &str, entry: Entry) -> v1::UnitChange {
-    v1::UnitChange { id: id.into(), entry: Some(entry) }
+    v1::UnitChange { id: id.into(), entry: Some(entry), bound: None }
 }
 
 fn against(
@@ -108,7 +108,7 @@ fn what_leads_elsewhere_or_nowhere_is_told_apart() {
 fn a_kind_of_entry_of_a_newer_hub_holds_the_unit() {
     let base = state(1, &[("root", &["a"])]);
     let mut assembly = Assembly::begin(&head(&base), Bases(&[])).unwrap();
-    let units = vec![v1::UnitChange { id: "root".into(), entry: None }];
+    let units = vec![v1::UnitChange { id: "root".into(), ..Default::default() }];
     assembly.take(v1::Manifest { units, ..head(&base) }).unwrap();
     assert!(matches!(assembly.units[&UnitId::root()], UnitEntry::Hold(_)));
 }

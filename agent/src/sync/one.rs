@@ -67,7 +67,7 @@ impl StepError {
             Self::Precious(_) | Self::Immutable(_) => "Immutable",
             Self::Failure(Failure::NoMatch { .. }) => "UnknownKind",
             Self::Failure(failure) if failure.is_admission() => DENIED,
-            Self::Failure(failure) if failure.code() == 403 => "Forbidden",
+            Self::Failure(failure) if failure.code() == 403 => FORBIDDEN,
             _ => "ApplyFailed",
         }
     }
@@ -75,6 +75,8 @@ impl StepError {
 
 /// The reason of a finding where a webhook or an admission policy said no.
 pub(super) const DENIED: &str = "Denied";
+/// The reason of a finding where the account lacks the right.
+pub(super) const FORBIDDEN: &str = "Forbidden";
 
 /// What annotations of an object ask for, Flux's own and ours.
 pub(super) struct Wishes {

@@ -11,7 +11,7 @@ use flotilla_runtime::Backoff;
 use tokio::time::Instant;
 
 use super::fights::Fights;
-use super::one::DENIED;
+use super::one::{DENIED, FORBIDDEN};
 
 /// The first pause after a failure, and the longest where the unit says nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,8 +39,7 @@ pub(super) struct UnitState {
     pub(super) blocked: Option<String>,
     /// Nothing is changed while a part of the change would be refused.
     pub(super) withheld: bool,
-    /// Whether these claims held when it was asked, and until when that holds.
-    pub(super) access: Option<(Vec<Claim>, Access, Instant)>,
+    pub(super) access: Option<Asked>,
     /// Since when health is waited for.
     pub(super) waiting_since: Option<Instant>,
     /// When that wait is over.
@@ -50,6 +49,14 @@ pub(super) struct UnitState {
     pub(super) compare_at: Option<Instant>,
     /// What was reported last, so that an event tells a change once.
     pub(super) told: Option<(Phase, String)>,
+}
+
+/// What the API server said to claims.
+pub(super) struct Asked {
+    pub(super) claims: Vec<Claim>,
+    pub(super) access: Access,
+    /// When it is asked again; `None`: at the next occasion.
+    pub(super) again: Option<Instant>,
 }
 
 impl Default for UnitState {
@@ -129,6 +136,17 @@ impl UnitState {
         self.failed.get(object).is_some_and(|(_, before)| before == finding)
     }
 
+    /// Whether these claims are to be asked about now.
+    pub(super) fn is_to_ask(&self, claims: &[Claim]) -> bool {
+        !claims.is_empty()
+            && self.access.as_ref().is_none_or(|asked| asked.claims != claims || asked.again.is_none())
+    }
+
+    /// Whether the account may not apply the object, by the last attempt.
+    pub(super) fn is_forbidden(&self, object: &ObjectId) -> bool {
+        self.failed.get(object).is_some_and(|(_, finding)| finding.reason == FORBIDDEN)
+    }
+
     /// Whether a webhook or an admission policy refused something of the last attempt.
     pub(super) fn was_denied(&self) -> bool {
         self.failed.values().any(|(_, finding)| finding.reason == DENIED)
@@ -157,7 +175,7 @@ impl UnitState {
 
     /// When to look at the unit again, at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
-        let access = self.access.as_ref().map(|(_, _, until)| *until);
+        let access = self.access.as_ref().and_then(|asked| asked.again);
         [self.retry_at, self.prune_at, self.compare_at, self.health_at, access]
             .into_iter()
             .flatten()
@@ -172,8 +190,10 @@ impl UnitState {
                 *at = None;
             }
         }
-        if self.access.as_ref().is_some_and(|(_, _, until)| *until <= now) {
-            self.access = None;
+        if let Some(asked) = &mut self.access
+            && asked.again.is_some_and(|at| at <= now)
+        {
+            asked.again = None;
         }
         self.fights.pass(now);
     }

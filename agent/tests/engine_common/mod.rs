@@ -179,7 +179,7 @@ impl Bench {
     }
 
     pub fn hold(&mut self, name: &str) {
-        self.entries.insert(unit(name), UnitEntry::Hold(format!("{name}.yaml:1: does not parse")));
+        self.entries.insert(unit(name), UnitEntry::Hold(format!("{name}.yaml:1: does not parse").into()));
     }
 
     pub fn remove(&mut self, name: &str) {

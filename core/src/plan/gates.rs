@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::{Removal, UnitEntry};
+use crate::desired::{Hold, Removal, UnitEntry};
 use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
 use crate::plan::{Access, Claim, Situation, Standing, Target, Waiting};
@@ -26,7 +26,7 @@ pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
     };
     match situation.desired.units().get(id) {
         None => hold("the hub does not name it, so it is held"),
-        Some(UnitEntry::Hold(reason)) => hold(reason),
+        Some(UnitEntry::Hold(Hold { reason, .. })) => hold(reason),
         Some(UnitEntry::Removed(Removal { suspended: true, .. })) => {
             let kept = "left Git while it was suspended, so its objects stay; \
                         `flotilla resume` removes the unit as Git says";
@@ -91,25 +91,23 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
         return Some(Waiting::Broken(why.clone()));
     }
     let standing = situation.standings.get(&unit.id);
-    let mut claims = Vec::new();
-    if standing.and_then(|standing| standing.admitted) != Some(unit.spec_digest())
+    let is_admitted = standing.and_then(|standing| standing.admitted) == Some(unit.spec_digest());
+    if !is_admitted
         && let Some(parent) = &unit.spec.parent
+        && let Some(waiting) = parent_closed(unit, parent, situation)
     {
-        if let Some(waiting) = parent_closed(unit, parent, situation) {
-            return Some(waiting);
-        }
-        claims.extend(claim_of(unit, parent, situation));
+        return Some(waiting);
     }
     // What is applied already is kept right whatever becomes of its dependencies.
     let is_applied = standing
         .and_then(|standing| standing.last.as_ref())
         .is_some_and(|last| last.digest() == unit.digest());
-    if !is_applied {
-        claims.extend(claims_on_sources(unit));
-    }
+    let claims = claims(unit, situation);
     if !claims.is_empty() {
         match (situation.access)(&unit.id, &claims) {
             Access::Allowed => {}
+            // What was let through is no more than it was, and no less, while nobody knows.
+            Access::Unknown if is_admitted && is_applied => {}
             Access::Unknown => return Some(Waiting::Access(claims)),
             Access::Denied(why) => return Some(Waiting::Denied(why)),
         }
@@ -155,6 +153,13 @@ fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) ->
         Some(UnitEntry::Removed(_)) => Some(Waiting::Broken(format!("its parent {parent} is being removed"))),
         Some(UnitEntry::Hold(_)) | None => (!ran).then(|| Waiting::ParentHeld(parent.clone())),
     }
+}
+
+/// All that has to be allowed for the unit to be, asked again as rights change: the unit itself, by who made it, and its
+/// sources.
+pub(super) fn claims(unit: &UnitManifest, situation: &Situation) -> Vec<Claim> {
+    let of_unit = unit.spec.parent.as_ref().and_then(|parent| claim_of(unit, parent, situation));
+    of_unit.into_iter().chain(claims_on_sources(unit)).collect()
 }
 
 /// What an account rendered becomes a unit only if that account may create the object that says so.

@@ -9,6 +9,7 @@
 //! A plan without steps says what it waits for.
 
 mod gates;
+mod moves;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +19,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::authority::Rank;
 use crate::desired::{DesiredState, Removal, UnitEntry};
 use crate::digest::Digest;
 use crate::inventory::{Inventory, Member, Uid};
 use crate::object::{ObjectId, ObjectRef};
 use crate::order::Stage;
-use crate::unit::{DriftMode, ObjectEntry, ServiceAccount, UnitId, UnitKind, UnitManifest};
+use crate::unit::{DriftMode, ObjectEntry, ServiceAccount, UnitId, UnitKind, UnitManifest, UnitSpec};
+
+pub use moves::{PruneStop, prune_stop};
 
 /// What the agent remembers of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,8 +72,10 @@ pub struct Situation<'a> {
     pub standings: &'a BTreeMap<UnitId, Standing>,
     /// Completes an identity: the namespace `default` where a namespaced object names none.
     pub resolve: &'a dyn Fn(&ObjectId) -> ObjectId,
-    /// Why nothing may be pruned in the whole cluster, if so. See [`prune_stop`].
-    pub prune_stop: Option<String>,
+    /// What stands against pruning. See [`prune_stop`].
+    pub prune_stop: PruneStop,
+    /// Whether the API server refused this object to that unit for want of rights, as the unit declares it now.
+    pub forbidden: &'a dyn Fn(&UnitId, &ObjectId) -> bool,
     /// Links that cannot be followed, from [`crate::order::broken_links`].
     pub broken: &'a BTreeMap<UnitId, String>,
     /// Everything is to go, by the operator's word.
@@ -105,7 +111,15 @@ pub enum Access {
 /// Which units declare an object, with which content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
-    objects: BTreeMap<ObjectId, Vec<(UnitId, Digest)>>,
+    objects: BTreeMap<ObjectId, Vec<Declaration>>,
+}
+
+/// Declarations of one object are ordered: the first is the one that counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Declaration {
+    rank: Rank,
+    pub unit: UnitId,
+    pub digest: Digest,
 }
 
 /// The plan of a unit.
@@ -125,6 +139,8 @@ pub struct UnitPlan {
     pub tolerated: Vec<ApplyStep>,
     /// Members that are not in the target.
     pub leaving: Vec<(Member, Leaving)>,
+    /// What has to be allowed for the unit to be as desired.
+    pub claims: Vec<Claim>,
 }
 
 /// What a unit is to be.
@@ -250,24 +266,6 @@ pub fn stamp(digest: Digest, owner: &UnitId) -> Digest {
     Digest::of_parts([&digest.as_bytes()[..], owner.to_string().as_bytes()])
 }
 
-/// Why nothing may be pruned in this cluster: a unit is held, or listed and not named, so that objects may have moved
-/// into it unseen; or the inventory itself is not whole (`damage`).
-pub fn prune_stop(desired: &DesiredState, inventory: &Inventory, damage: Option<&str>) -> Option<String> {
-    if let Some(damage) = damage {
-        return Some(format!("the inventory is not whole: {damage}"));
-    }
-    let held =
-        desired.units().iter().find(|(_, entry)| matches!(entry, UnitEntry::Hold(_))).map(|(id, _)| id);
-    if let Some(held) = held {
-        return Some(format!("{held} is held, and objects may have moved into it"));
-    }
-    let unnamed = inventory
-        .units
-        .iter()
-        .find(|(id, unit)| !unit.members.is_empty() && !desired.units().contains_key(id));
-    unnamed.map(|(id, _)| format!("{id} is listed in the cluster and not named by the hub, so it is held"))
-}
-
 /// Notes which units a state suspends, of those that run or ran: that holds for as long as no later state defines them
 /// otherwise. The units for which that is new.
 pub fn note_suspensions(
@@ -303,11 +301,13 @@ impl Declared {
             Some(UnitEntry::Present(_) | UnitEntry::Removed(_)) => None,
             Some(UnitEntry::Hold(_)) | None => standing.last.as_ref(),
         });
-        let mut objects: BTreeMap<ObjectId, Vec<(UnitId, Digest)>> = BTreeMap::new();
+        let mut objects: BTreeMap<ObjectId, Vec<Declaration>> = BTreeMap::new();
         for unit in desired.all_present().chain(held) {
             for entry in &unit.objects {
-                let units = objects.entry(resolve(&entry.object.id)).or_insert_with(|| Vec::with_capacity(1));
-                units.push((unit.id.clone(), entry.digest));
+                let object = resolve(&entry.object.id);
+                let rank = unit.spec.authority.rank(&object);
+                let units = objects.entry(object).or_insert_with(|| Vec::with_capacity(1));
+                units.push(Declaration { rank, unit: unit.id.clone(), digest: entry.digest });
             }
         }
         for units in objects.values_mut() {
@@ -316,14 +316,13 @@ impl Declared {
         Self { objects }
     }
 
-    /// The unit whose content counts: the first by name.
-    pub fn owner(&self, object: &ObjectId) -> Option<&(UnitId, Digest)> {
-        self.objects.get(object)?.first()
+    /// The declaration that counts: the first by lineage, then by name.
+    pub fn owner(&self, object: &ObjectId) -> Option<&Declaration> {
+        self.all(object).next()
     }
 
-    /// The units that declare the object.
-    pub fn units(&self, object: &ObjectId) -> impl Iterator<Item = &UnitId> {
-        self.objects.get(object).into_iter().flatten().map(|(id, _)| id)
+    fn all(&self, object: &ObjectId) -> impl Iterator<Item = &Declaration> {
+        self.objects.get(object).into_iter().flatten()
     }
 }
 
@@ -346,24 +345,33 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sigh
         refused: Vec::new(),
         tolerated: Vec::new(),
         leaving: Vec::new(),
+        claims: match (&target, situation.desired.present(id)) {
+            (
+                Target::Desired(_)
+                | Target::Nothing(Waiting::Access(_) | Waiting::Denied(_))
+                | Target::Last(_, Waiting::Access(_) | Waiting::Denied(_)),
+                Some(manifest),
+            ) => gates::claims(manifest, situation),
+            _ => Vec::new(),
+        },
     };
     match &target {
         Target::Desired(manifest) => {
             for entry in &manifest.objects {
-                plan_object(&mut plan, situation, entry, manifest.spec.drift, false, look);
+                plan_object(&mut plan, situation, entry, &manifest.spec, false, look);
             }
             plan.apply.sort_by_key(|step| step.stage);
             let wanted: std::collections::BTreeSet<ObjectId> =
                 manifest.objects.iter().map(|entry| (situation.resolve)(&entry.object.id)).collect();
-            leave(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
+            moves::leave(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
         }
         Target::Last(manifest, _) => {
             for entry in &manifest.objects {
-                plan_object(&mut plan, situation, entry, manifest.spec.drift, true, look);
+                plan_object(&mut plan, situation, entry, &manifest.spec, true, look);
             }
             plan.apply.sort_by_key(|step| step.stage);
         }
-        Target::Removed(removal, None) => leave(&mut plan, situation, |_| false, removal.deletes()),
+        Target::Removed(removal, None) => moves::leave(&mut plan, situation, |_| false, removal.deletes()),
         Target::Removed(_, Some(_)) | Target::Suspended(_) | Target::Nothing(_) => {}
     }
     plan
@@ -384,20 +392,23 @@ fn plan_object(
     plan: &mut UnitPlan,
     situation: &Situation,
     entry: &ObjectEntry,
-    drift: DriftMode,
+    UnitSpec { drift, authority, .. }: &UnitSpec,
     only_drift: bool,
     look: &dyn Fn(&ObjectId) -> Sight,
 ) {
     let id = (situation.resolve)(&entry.object.id);
-    let owner = situation.declared.owner(&id).map_or(&plan.unit, |(unit, _)| unit);
+    let owner = situation.declared.owner(&id).map_or(&plan.unit, |first| &first.unit);
     // Of a blocked unit its new content is declared and its old one is kept right: only others count against that.
-    let rival = situation.declared.objects.get(&id).into_iter().flatten().find(|(unit, digest)| {
-        *digest != entry.digest && if only_drift { *unit != plan.unit } else { unit == owner }
-    });
-    if let Some((rival, _)) = rival {
+    let rank = authority.rank(&id);
+    let is_rival = |other: &&Declaration| {
+        let counts =
+            if only_drift { other.unit != plan.unit && other.rank <= rank } else { other.unit == *owner };
+        counts && other.digest != entry.digest
+    };
+    if let Some(Declaration { unit: rival, .. }) = situation.declared.all(&id).find(is_rival) {
         if !only_drift {
             let what = "declares it with other content; rename one, or leave it to one unit";
-            plan.refused.push((id, format!("{rival} {what}")));
+            plan.refused.push((id.clone(), format!("{rival} {what}")));
         }
         return;
     }
@@ -421,30 +432,9 @@ fn plan_object(
     let object = ObjectRef { id, version: entry.object.version.clone() };
     let (digest, template) = (entry.digest, entry.template);
     let step = ApplyStep { object, digest, template, stamp, owner: owner.clone(), stage, cause };
-    match sight.drift.unwrap_or(drift) {
+    match sight.drift.unwrap_or(*drift) {
         DriftMode::Report if cause.is_drift() => plan.tolerated.push(step),
         DriftMode::Ignore if cause.is_drift() => {}
         _ => plan.apply.push(step),
-    }
-}
-
-fn leave(plan: &mut UnitPlan, situation: &Situation, is_wanted: impl Fn(&ObjectId) -> bool, deletes: bool) {
-    let Some(unit) = situation.inventory.units.get(&plan.unit) else { return };
-    for object in unit.members.keys().filter(|object| !is_wanted(object)) {
-        let mut others = situation.inventory.owners(object).filter(|owner| **owner != plan.unit);
-        let declaring = situation.declared.units(object).find(|other| **other != plan.unit);
-        let leaving = match (declaring, others.next()) {
-            // Everything goes: the last unit to list an object deletes it.
-            (_, Some(other)) => Leaving::Shared(other.clone()),
-            (Some(to), None) if !situation.remove_all => Leaving::Stay(format!("moves to {to}")),
-            (_, None) if !deletes && situation.prune_stop.is_none() => {
-                Leaving::Forget("the unit does not prune".into())
-            }
-            (_, None) => match &situation.prune_stop {
-                Some(why) if !situation.remove_all => Leaving::Stay(why.clone()),
-                _ => Leaving::Judge,
-            },
-        };
-        plan.leaving.extend(unit.get(object).map(|member| (member, leaving)));
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use flotilla_core::desired::Removal;
-use flotilla_core::{Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_core::desired::{Hold, Removal};
+use flotilla_core::{Authority, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::KnownUnit;
@@ -39,7 +39,10 @@ pub fn project(
     let mut bodies = HashMap::new();
     for (id, rendered) in &render.units {
         let entry = match &rendered.unit {
-            None => UnitEntry::Hold(hold_reason(rendered)),
+            None => {
+                let (reason, authority) = (hold_reason(rendered), rendered.authority.clone());
+                UnitEntry::Hold(Hold { reason, authority })
+            }
             Some(unit) => {
                 bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
                 UnitEntry::Present(if suspended.covers(id) && !unit.manifest.spec.suspend {
@@ -56,12 +59,27 @@ pub fn project(
         if !render.units.contains_key(id) {
             let entry = match fate(render, known, suspended, id, GENERATIONS) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
-                Fate::Stays(reason) => UnitEntry::Hold(reason),
+                Fate::Stays(reason) => {
+                    UnitEntry::Hold(Hold { reason, authority: authority_above(render, known, id) })
+                }
             };
             units.insert(id.clone(), entry);
         }
     }
     (units, bodies)
+}
+
+/// How far a unit that nothing defines any more may reach: at most as far as the first unit above it that is defined.
+fn authority_above(render: &ClusterRender, known: &BTreeMap<UnitId, KnownUnit>, id: &UnitId) -> Authority {
+    let mut at = id;
+    for _ in 0..known.len() {
+        let Some(parent) = known.get(at).and_then(|unit| unit.parent.as_ref()) else { break };
+        if let Some(rendered) = render.units.get(parent) {
+            return rendered.authority.clone();
+        }
+        at = parent;
+    }
+    Authority::Fleet
 }
 
 /// Why a unit that is defined is held: its first error.
@@ -191,7 +209,7 @@ mod tests {
         let show = |(id, entry): (&UnitId, &UnitEntry)| match entry {
             UnitEntry::Present(unit) if unit.spec.suspend => format!("{id} suspended"),
             UnitEntry::Present(unit) => format!("{id} present {}", unit.objects.len()),
-            UnitEntry::Hold(reason) => format!("{id} hold {reason}"),
+            UnitEntry::Hold(hold) => format!("{id} hold {hold}"),
             UnitEntry::Removed(removal) if removal.suspended => format!("{id} left suspended"),
             UnitEntry::Removed(removal) => format!("{id} removed {}", removal.deletes()),
         };
@@ -338,6 +356,30 @@ mod tests {
                  defined in this cluster",
             ]
         );
+    }
+
+    #[test]
+    fn a_hold_says_how_far_the_unit_reaches() {
+        let tenant = child("team", "./", "  serviceAccountName: sa\n")
+            .replace("namespace: flux-system", "namespace: team-a")
+            .replace("kind: GitRepository, name: flux-system", "kind: GitRepository, name: nowhere");
+        let files = [("clusters/x/team.yaml", tenant), ("clusters/x/b.yaml", child("b", "apps/nowhere", ""))];
+        let known =
+            known(&[("team-a/below", "team-a/team"), ("team-a/deeper", "team-a/below"), ("a/orphan", "")]);
+        let entries = project(&render(&files), &known, &Suspended::default()).0;
+        let reach = |id: &str| match &entries[&id.parse().unwrap()] {
+            UnitEntry::Hold(hold) => hold.authority.to_string(),
+            other => format!("{other:?}"),
+        };
+        for (id, expected) in [
+            ("team-a/team", "the namespace team-a"),
+            ("team-a/below", "the namespace team-a"),
+            ("team-a/deeper", "the namespace team-a"),
+            ("flux-system/b", "everything"),
+            ("a/orphan", "everything"),
+        ] {
+            assert_eq!(reach(id), expected, "{id}");
+        }
     }
 
     #[test]

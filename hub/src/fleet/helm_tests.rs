@@ -99,7 +99,7 @@ impl World {
     fn shown(&self, name: &str) -> Result<Digest, String> {
         match self.entry(&UnitId::helm_release("apps", name)) {
             Some(UnitEntry::Present(unit)) => Ok(unit.objects[0].digest),
-            Some(UnitEntry::Hold(why)) => Err(why),
+            Some(UnitEntry::Hold(hold)) => Err(hold.reason),
             other => Err(format!("{other:?}")),
         }
     }

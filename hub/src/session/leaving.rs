@@ -47,7 +47,7 @@ mod tests {
         let unit = |name: &str| UnitId::kustomization("x", name);
         let state = |removed: &[&str], held: &str| {
             let removed = removed.iter().map(|name| (unit(name), UnitEntry::Removed(Removal::default())));
-            let held = (unit("held"), UnitEntry::Hold(held.to_owned()));
+            let held = (unit("held"), UnitEntry::Hold(held.into()));
             DesiredState::new("c".parse().unwrap(), Default::default(), "", removed.chain([held]).collect())
         };
         let all = [unit("a"), unit("b"), unit("held")];

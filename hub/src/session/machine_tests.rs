@@ -122,7 +122,10 @@ impl Agent {
         for change in manifest.units {
             let id: UnitId = change.id.parse().unwrap();
             match change.entry.unwrap() {
-                Entry::Hold(reason) => _ = units.insert(id, UnitEntry::Hold(reason)),
+                Entry::Hold(reason) => {
+                    let hold = flotilla_proto::convert::read_hold(reason, change.bound);
+                    _ = units.insert(id, UnitEntry::Hold(hold));
+                }
                 Entry::Removed(removal) => {
                     _ = units.insert(id, UnitEntry::Removed((&removal).try_into().unwrap()));
                 }

@@ -345,3 +345,101 @@ fn what_a_tenant_puts_out_for_another_namespace_counts_for_nobody_there() {
         assert!(declared(&fleet_with(hops, &[], &by_platform, "").1));
     }
 }
+
+#[test]
+fn a_clash_takes_the_object_from_the_intruder_and_nothing_from_the_victim() {
+    let app = |namespace: &str, value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: app, namespace: {namespace}}}\ndata: {{x: '{value}'}}\n"
+        )
+    };
+    let own = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: team-a}\n";
+    let role =
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\nrules: []\n";
+    let other_role = format!("{role}aggregationRule: {{}}\n");
+    let fleet_unit = ("clusters/x/z.yaml", unit("z/platform", FLEET, "  path: platform\n"));
+    let after = (
+        "clusters/x/after.yaml",
+        unit("after", FLEET, "  path: after\n  dependsOn: [{name: team-a, namespace: team-a}]\n"),
+    );
+    for hops in [1, 2] {
+        let intruder = UnitId::kustomization("team-a", if hops == 1 { "team-a" } else { "next" });
+        for (what, victim, theirs, ours) in [
+            (
+                "an object of another tenant",
+                UnitId::kustomization("team-b", "team-b"),
+                app("team-b", "evil"),
+                None,
+            ),
+            (
+                "one of the platform's in the tenant's namespace",
+                UnitId::kustomization("z", "platform"),
+                app("team-a", "evil"),
+                Some(app("team-a", "good")),
+            ),
+            (
+                "one of no namespace",
+                UnitId::kustomization("z", "platform"),
+                other_role.clone(),
+                Some(role.to_owned()),
+            ),
+        ] {
+            let mut files = vec![after.clone(), ("after/m.yaml", config_map("after"))];
+            if let Some(ours) = ours {
+                files.extend([fleet_unit.clone(), ("platform/m.yaml", ours)]);
+            }
+            let (_, render) = fleet_with(hops, &[&theirs, own], &files, "");
+            let victims =
+                render.units[&victim].unit.as_ref().unwrap_or_else(|| panic!("{what}: {victim} is held"));
+            assert_eq!(victims.content.objects.len(), 1, "{what}");
+            assert!(
+                render.units[&victim].problems.is_empty(),
+                "{what}: {:?}",
+                render.units[&victim].problems
+            );
+            let rendered = &render.units[&intruder];
+            let theirs = rendered.unit.as_ref().unwrap();
+            let names: Vec<&str> =
+                theirs.content.objects.iter().map(|object| object.id().name.as_str()).collect();
+            assert_eq!(names, ["own"], "{what}: the rest is applied");
+            assert_eq!(theirs.manifest.objects.len(), 1);
+            let says = rendered.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            assert!(
+                says.contains(&format!("belongs to {victim}")) && says.contains("applied without it"),
+                "{says}"
+            );
+            assert!(rendered.problems.iter().all(|problem| problem.notice));
+            assert!(
+                render.units[&UnitId::kustomization("flux-system", "after")].unit.is_some(),
+                "dependents go on"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_held_loses_nothing_meanwhile() {
+    let theirs =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: team-b}\ndata: {x: evil}\n";
+    let (mut world, render) = fleet(1, &[theirs]);
+    let b = UnitId::kustomization("team-b", "team-b");
+    world.last_good.insert(b.clone(), render.units[&b].unit.as_ref().unwrap().content.clone());
+    // Its source cannot be had, so it does not render.
+    world.fetched.trees.remove("team-b");
+    let own = |team: &str| {
+        unit(
+            &format!("{team}/{team}"),
+            &format!("{{kind: GitRepository, name: {team}}}"),
+            "  serviceAccountName: sa\n",
+        )
+    };
+    let render = world.render(&[
+        ("clusters/x/a-source.yaml", git("team-a/team-a", "")),
+        ("clusters/x/a.yaml", own("team-a")),
+        ("clusters/x/b-source.yaml", git("team-b/team-b", "")),
+        ("clusters/x/b.yaml", own("team-b")),
+    ]);
+    assert!(render.units[&b].unit.is_none());
+    let a = render.units[&UnitId::kustomization("team-a", "team-a")].unit.as_ref().unwrap();
+    assert!(a.content.objects.is_empty(), "{:?}", a.content.objects);
+}

@@ -8,11 +8,12 @@ use flotilla_core::report::{Event, Finding, Kept, Phase};
 use flotilla_core::{ObjectId, UnitId};
 use tokio::time::Instant;
 
-use super::{Coordinator, Outcome, Work, now};
+use super::{Coordinator, Outcome, RBAC, Work, now};
 use crate::cluster::request::{Failure, chain};
 use crate::sync::apply::ApplyOutcome;
+use crate::sync::one::FORBIDDEN;
 use crate::sync::prune::PruneOutcome;
-use crate::sync::unit_state::Facts;
+use crate::sync::unit_state::{Asked, Facts};
 
 /// More objects than this, kept for one reason, are told of in one event.
 const TOLD_SINGLY: usize = 10;
@@ -35,6 +36,9 @@ impl Coordinator {
             Target::Desired(manifest) | Target::Last(manifest, _) => Some(&manifest.spec),
             _ => None,
         };
+        if done.marks.iter().any(|(id, _)| id.group == RBAC) {
+            self.rights_changed();
+        }
         for (id, mark) in done.marks {
             // Others may share it and wait for this.
             self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
@@ -46,6 +50,12 @@ impl Coordinator {
             .into_iter()
             .map(|(step, finding)| (step.object.id.clone(), (step.stamp, finding)))
             .collect();
+        // Who waited for them to move there waits no longer.
+        let forbidden = failed.iter().filter(|(_, (_, finding))| finding.reason == FORBIDDEN);
+        for (id, _) in forbidden {
+            let owners = self.tools.book.view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
+            self.dirty.extend(owners.into_iter().filter(|owner| owner != unit));
+        }
         let state = self.units.entry(unit.clone()).or_default();
         state.corrected += done.corrected.len() as u64;
         let fights: Vec<_> = done
@@ -97,23 +107,35 @@ impl Coordinator {
         self.store(unit);
     }
 
-    /// A no is asked again after a while, as RBAC tells nobody that it changed.
+    /// Any answer is asked for again after a while, as RBAC tells nobody that it changed. A question that failed has none:
+    /// that is neither a yes nor a no.
     fn finish_access(&mut self, unit: &UnitId, claims: Vec<Claim>, answer: Result<Access, Failure>) {
         let (access, pause) = match answer {
             Ok(Access::Denied(why)) => (Access::Denied(why), 30),
             Ok(access) => (access, 300),
             Err(failure) => {
-                let why = format!("cannot ask what its account may create: {}", chain(&failure));
-                (Access::Denied(why), 5)
+                tracing::warn!(%unit, error = chain(&failure), "cannot ask what its account may create");
+                (Access::Unknown, 5)
             }
         };
-        let until = Instant::now() + Duration::from_secs(pause);
-        self.units.entry(unit.clone()).or_default().access = Some((claims, access, until));
+        let again = Some(Instant::now() + Duration::from_secs(pause));
+        self.units.entry(unit.clone()).or_default().access = Some(Asked { claims, access, again });
+    }
+
+    /// Roles or their bindings changed: what accounts may do is asked again, once the API server has noticed too.
+    pub(super) fn rights_changed(&mut self) {
+        let soon = Instant::now() + Duration::from_secs(1);
+        for asked in self.units.values_mut().filter_map(|state| state.access.as_mut()) {
+            asked.again = asked.again.map(|again| again.min(soon));
+        }
     }
 
     pub(super) fn finish_prune(&mut self, unit: &UnitId, done: PruneOutcome) {
         self.learn_approvals(&done.asked);
         self.settle_approvals(unit, &done.left);
+        if done.deleted.iter().any(|id| id.group == RBAC) {
+            self.rights_changed();
+        }
         for id in done.deleted {
             self.event(unit, Some(id), false, "Pruned", "deleted, as nothing names it any more".into());
         }

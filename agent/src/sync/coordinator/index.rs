@@ -7,7 +7,7 @@ use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::plan::{Access, Claim, Declared, Seen, Sight};
 use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::HealthCheck;
-use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId};
+use flotilla_core::{Authority, Digest, ObjectId, ObjectRef, UnitId};
 
 use super::Coordinator;
 use crate::cluster::applyset;
@@ -92,6 +92,16 @@ impl Coordinator {
             let mut objects: BTreeMap<ObjectId, ObjectRef> = BTreeMap::new();
             let spec = desired.present(&unit).map(|manifest| &manifest.spec);
             let exprs = spec.map_or(&[][..], |spec| &spec.health_check_exprs);
+            let mine = spec.map_or(&Authority::Fleet, |spec| &spec.authority);
+            // How the health of others' objects is told is theirs to say: else a tenant could fail their units, and read
+            // their objects by what an expression says of them.
+            let may_say = |id: &ObjectId| {
+                let owner = self.declared.owner(id).map(|first| &first.unit);
+                let theirs =
+                    owner.filter(|owner| **owner != unit).and_then(|owner| self.manifests(owner).next());
+                mine.is_fleet() || theirs.is_none_or(|theirs| theirs.spec.authority == *mine)
+            };
+            let mut told = Vec::new();
             for manifest in self.manifests(&unit) {
                 objects.extend(
                     manifest.objects.iter().map(|entry| (complete(&entry.object.id), entry.object.clone())),
@@ -102,8 +112,7 @@ impl Coordinator {
                     let how = How { resource, rules: None, whole: false };
                     subjects.insert(Subject::Kind((id.group.clone(), id.kind.clone())), how);
                 }
-                rules.add(&id, exprs);
-                self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
+                told.push(id);
             }
             let checked = spec.into_iter().flat_map(|spec| &spec.health_checks);
             // Sources and units are known without a look at the cluster.
@@ -112,8 +121,14 @@ impl Coordinator {
                 let object = crate::sync::health::checked(check);
                 let account = spec.and_then(|spec| spec.service_account.clone());
                 let id = complete(&object.id);
-                rules.add(&id, exprs);
+                if may_say(&id) {
+                    rules.add(&id, exprs);
+                }
                 checks.push((unit.clone(), id, object, account));
+            }
+            told.iter().filter(|id| may_say(id)).for_each(|id| rules.add(id, exprs));
+            for id in told {
+                self.by_object.entry(id).or_insert_with(|| Vec::with_capacity(1)).push(unit.clone());
             }
         }
         self.stale = false;
@@ -225,7 +240,7 @@ impl Coordinator {
     pub(super) fn access(&self, unit: &UnitId, claims: &[Claim]) -> Access {
         let known = self.units.get(unit).and_then(|state| state.access.as_ref());
         match known {
-            Some((asked, access, _)) if asked == claims => access.clone(),
+            Some(asked) if asked.claims == claims => asked.access.clone(),
             _ => Access::Unknown,
         }
     }

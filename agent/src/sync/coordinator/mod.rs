@@ -278,8 +278,13 @@ impl Coordinator {
     }
 
     fn take_news(&mut self) {
+        let mut rights = false;
         for object in self.tools.members.take_changed() {
+            rights |= object.group == RBAC;
             self.dirty.extend(self.by_object.get(&object).into_iter().flatten().cloned());
+        }
+        if rights {
+            self.rights_changed();
         }
         for reference in self.tools.values.take_changed() {
             for unit in self.by_values.get(&reference).into_iter().flatten() {
@@ -301,7 +306,9 @@ impl Coordinator {
         let tools = self.tools.clone();
         let damage = tools.book.damage();
         // One look for all: what stops pruning is lifted by another desired state only.
-        let stop = tools.book.view(|inventory| plan::prune_stop(&desired, inventory, damage.as_deref()));
+        let stop = tools
+            .book
+            .view(|inventory| plan::prune_stop(&desired, inventory, &self.standings, damage.as_deref()));
         while let Some(id) = self.dirty.pop_first() {
             if self.running.contains(&id) {
                 continue;
@@ -314,6 +321,9 @@ impl Coordinator {
                     standings: &self.standings,
                     resolve: &|id| tools.cluster.discovery().complete(id),
                     prune_stop: stop.clone(),
+                    forbidden: &|unit, object| {
+                        self.units.get(unit).is_some_and(|state| state.is_forbidden(object))
+                    },
                     broken: &self.broken,
                     remove_all: self.remove_all,
                     access: &|unit, claims| self.access(unit, claims),
@@ -348,6 +358,9 @@ impl Coordinator {
         }
     }
 }
+
+/// The API group of roles and their bindings.
+pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Keeps the ApplySet's parent as it was last said to be.
 async fn publish(cluster: &Cluster, mut wanted: watch::Receiver<BTreeMap<String, String>>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flotilla_core::guard::{Departure, Leaves, Limits};
 use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::Member;
-use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan, Waiting};
+use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan};
 use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
 use tokio::time::Instant;
 
@@ -84,10 +84,8 @@ impl Coordinator {
             let changed = before.as_ref() != self.standings.get(&id);
             return if changed { self.opened_by(&id) } else { BTreeSet::new() };
         }
-        if let Target::Nothing(Waiting::Access(claims)) | Target::Last(_, Waiting::Access(claims)) =
-            &plan.target
-        {
-            let claims = claims.clone();
+        if self.units.entry(id.clone()).or_default().is_to_ask(&plan.claims) {
+            let claims = plan.claims.clone();
             self.report(&plan, true);
             self.start(plan, move |tools| {
                 Box::pin(async move {

@@ -101,13 +101,13 @@ proptest! {
             }
             world.deleted.clear();
             let desired = world.desired();
-            let stop = prune_stop(&desired, &world.inventory, world.damage.as_deref());
+            let stop = prune_stop(&desired, &world.inventory, &world.standings, world.damage.as_deref());
             let listed = world.inventory.clone();
             world.settle(&failing);
             for object in &world.deleted {
                 let wanted = desired.all_present().any(|unit| unit.objects.iter().any(|entry| entry.object.id == *object));
                 prop_assert!(!wanted, "{object} is wanted; {faults:?}");
-                prop_assert!(stop.is_none(), "{object} was deleted though {stop:?}");
+                prop_assert!(stop.why(None).is_none(), "{object} was deleted though {stop:?}");
                 prop_assert!(!world.hidden.contains(object), "{object} could not be looked at; {faults:?}");
                 let owners: Vec<&UnitId> = listed.owners(object).collect();
                 for owner in owners {

@@ -183,11 +183,18 @@ fn an_account_is_to_be_allowed_to_create_what_its_unit_stands_for() {
     apply(&mut world, "b");
     world.access.insert("ocirepositories", Some("no".into()));
     world.access.insert("kustomizations", Some("no".into()));
+    // Rights that are taken away hold what was applied; while nobody knows, it stays what it is.
+    let denied = Target::Last(child.clone(), Waiting::Denied("no".into()));
+    assert_eq!(world.plan(&unit("b")).target, denied);
+    world.access.insert("ocirepositories", None);
+    world.access.insert("kustomizations", None);
+    let plan = world.plan(&unit("b"));
     assert_eq!(
-        world.plan(&unit("b")).target,
-        Target::Desired(child.clone()),
-        "what is applied stays applied"
+        (plan.target, plan.claims.len()),
+        (Target::Desired(child.clone()), 2),
+        "asked again meanwhile"
     );
+    world.access.insert("ocirepositories", Some("no".into()));
     // Other content asks for the sources again, and not for the unit: its definition is the same.
     let more = UnitSpec { defines: vec![source("f"), source("g")], ..spec };
     let next = manifest("b", more, &[("y", 2)]);

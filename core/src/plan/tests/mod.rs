@@ -4,6 +4,7 @@ mod doubt;
 mod faults;
 mod gates;
 mod leaving;
+mod moves;
 mod properties;
 
 use super::*;
@@ -56,6 +57,8 @@ struct World {
     damage: Option<String>,
     /// Objects that cannot be looked at before they are deleted.
     hidden: BTreeSet<ObjectId>,
+    /// What the API server refused to whom.
+    forbidden: BTreeSet<(UnitId, ObjectId)>,
 }
 
 impl World {
@@ -82,7 +85,8 @@ impl World {
             inventory: &self.inventory,
             standings: &self.standings,
             resolve: &resolve,
-            prune_stop: prune_stop(&desired, &self.inventory, self.damage.as_deref()),
+            prune_stop: prune_stop(&desired, &self.inventory, &self.standings, self.damage.as_deref()),
+            forbidden: &|unit, object| self.forbidden.contains(&(unit.clone(), object.clone())),
             broken: &broken,
             remove_all: false,
             access: &|_, claims| {
