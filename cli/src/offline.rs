@@ -255,14 +255,21 @@ impl Repo {
             kube_version: Some(KUBERNETES),
             ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
         };
+        let mut is_asked = false;
         let render = render_in_turns(&inputs, definition, MAX_TURNS, |requests| {
+            is_asked = true;
             for (key, Asked { request, .. }) in requests {
-                let text = helm.template(&request).map(Into::into).map_err(|error| error.to_string());
+                let text = helm.template(&request);
+                let text = text.map(|manifests| manifests.text.into()).map_err(|error| error.to_string());
                 renders.keep(key, text);
             }
         });
         let render = render.map_err(failed)?;
         let mut out = rendered(&render);
+        if is_asked && let Some(faults) = helm.faults() {
+            let notice = flotilla_core::report::Problem::error("", 0, faults).as_notice();
+            out.problems.push((None, Problem::from(&notice)));
+        }
         if !render.requests.is_empty() {
             let names = render.requests.values().map(|asked| asked.unit.to_string());
             let message = format!(

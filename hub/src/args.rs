@@ -103,6 +103,9 @@ pub(crate) struct RunArgs {
     /// The helm (3 or 4) that renders charts
     #[arg(long, env = "FLOTILLA_HELM", default_value = "helm", value_name = "PROGRAM")]
     pub(crate) helm: PathBuf,
+    /// Render charts though helm has a version with known vulnerabilities
+    #[arg(long, env = "FLOTILLA_ALLOW_VULNERABLE_HELM")]
+    pub(crate) allow_vulnerable_helm: bool,
     /// How often the repo is asked for new commits
     #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -117,6 +117,18 @@ fn run(command: Command) -> Result<u8, Error> {
     }
 }
 
+/// Says which helm renders charts, and what keeps it from doing anything else.
+fn introduced(helm: Program) -> Program {
+    match helm.version() {
+        Ok(version) => tracing::info!(%version, in_force = %helm.in_force(), "charts are rendered by helm"),
+        Err(error) => tracing::warn!("charts cannot be rendered: {error}"),
+    }
+    if let Some(faults) = helm.faults() {
+        tracing::warn!("{faults}; charts are rendered by it only with --allow-vulnerable-helm");
+    }
+    helm
+}
+
 async fn serve(args: RunArgs) -> Result<u8, Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let tasks = Tasks::new();
@@ -134,6 +146,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
     let helm = Program::new(&args.helm, Limits::default());
+    let helm = if args.allow_vulnerable_helm { helm } else { helm.safe_only() };
+    let helm = blocking(move || Ok::<_, Error>(introduced(helm))).await?;
     let releases = Arc::new(Releases::open(&args.data.data, Box::new(helm), hub.vault.clone())?);
     // What a projection reads apart from Git.
     let facts = vec![

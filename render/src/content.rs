@@ -8,7 +8,7 @@ use flotilla_core::source::SourceId;
 use flotilla_core::template::{Metadata, ValuesKind, Variables};
 use flotilla_core::unit::DriftMode;
 use flotilla_core::work::Work;
-use flotilla_core::{Digest, Object, ObjectRef, UnitId, UnitSpec};
+use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
 use flotilla_yaml::{Node, Schema};
@@ -81,6 +81,8 @@ pub struct Content {
     pub broken_sources: BTreeMap<SourceId, Vec<Problem>>,
     /// Flux's own controllers, which are not applied.
     pub controllers: Vec<Controller>,
+    /// The Namespace that a release makes where nothing declares it, one of the objects.
+    pub makes: Option<ObjectId>,
     /// Where each object was written: file and line, beside `objects`.
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,

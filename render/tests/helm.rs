@@ -58,14 +58,27 @@ impl Renders for Kept {
     }
 }
 
-#[derive(Default)]
 struct World {
+    /// What the agent says.
+    kubernetes: &'static str,
     cache: RenderCache,
     kept: Kept,
     /// What the cluster says.
     drift: DriftMode,
     /// What units put out when they last could.
     last: Mutex<BTreeMap<UnitId, Arc<Content>>>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            kubernetes: "v1.36.3",
+            cache: RenderCache::default(),
+            kept: Kept::default(),
+            drift: DriftMode::default(),
+            last: Mutex::default(),
+        }
+    }
 }
 
 impl World {
@@ -83,7 +96,7 @@ impl World {
         let inputs = Inputs {
             renders: &self.kept,
             last_good: &last_good,
-            kube_version: Some("v1.36.3"),
+            kube_version: Some(self.kubernetes),
             ..Inputs::new(&fleet, &clusters, &self.cache, &Charts)
         };
         let render = render_cluster(&inputs, &cluster).unwrap();
@@ -198,25 +211,34 @@ fn a_chart_is_asked_once_the_releases_before_it_are_there() {
     let problems: Vec<_> = render.units.values().flat_map(|unit| &unit.problems).collect();
     assert!(problems.is_empty(), "{problems:?}");
 
-    // What does not render holds those that come after it, and nothing else; what was rendered before stays.
+    // What does not render holds nobody: those that come after it are rendered without what it would bring.
     let world = World::default();
-    let refuse = |request: &TemplateRequest| {
-        if request.name.as_str() == "crds" { Err("no".into()) } else { helm(request) }
+    let refuse = |request: &TemplateRequest| match request.name.as_str() {
+        "crds" => Err("no".into()),
+        _ => Ok(String::new()),
     };
     let (render, asked) = world.render(&files, refuse);
-    assert_eq!(asked.len(), 2);
-    let web = &render.units[&"helmrelease/apps/web".parse().unwrap()];
-    assert!(
-        web.unit.is_none() && web.problems[0].message.contains("comes after helmrelease/apps/"),
-        "{web:?}"
-    );
+    assert_eq!(asked.len(), 4);
+    let web: UnitId = "helmrelease/apps/web".parse().unwrap();
+    assert!(render.units[&web].unit.is_some(), "{:?}", render.units[&web]);
+    // They are rendered again when it does render: none of them was applied before it.
+    world.kept.0.lock().unwrap().retain(|_, answer| answer.is_ok());
+    let (render, asked) = world.render(&files, helm);
+    let turns: Vec<&str> = asked.iter().map(|request| request.name.as_str()).collect();
+    assert_eq!(turns, ["crds", "between", "web"]);
+    assert!(render.units.values().all(|unit| unit.unit.is_some()));
+    // What it put out once counts, though it is held now: nothing is rendered anew.
+    world.kept.0.lock().unwrap().retain(|_, text| text.as_deref().is_ok_and(|text| !text.contains("Route")));
+    let (render, asked) = world.render(&files, refuse);
+    assert_eq!(asked.len(), 1);
+    assert!(render.units[&web].unit.is_some());
 
     // In a circle nobody is first.
     files[6].1 = release("other", &format!("{CHART}  dependsOn: [{{name: web}}]\n"));
     let circle = release("web", &format!("{CHART}  dependsOn: [{{name: other}}]\n"));
     files[3].1 = circle;
     let (render, _) = World::default().render(&files, helm);
-    assert!(render.units[&"helmrelease/apps/web".parse().unwrap()].unit.is_none());
+    assert!(render.units[&web].unit.is_none());
 }
 
 #[test]
@@ -331,12 +353,36 @@ fn values_come_in_order_from_what_the_cluster_is_given() {
                 '{}'}\n";
     let from = "  valuesFrom:\n  - {kind: ConfigMap, name: defaults}\n  - {kind: Secret, name: access, valuesKey: \
                 password, targetPath: auth.password, literal: true}\n  - {kind: ConfigMap, name: nowhere, optional: \
-                true}\n  values: {b: {c: 2}}\n";
-    let (render, asked) = World::default().render(&files(&format!("{CHART}{from}"), more), config_map);
+                true}\n  - {kind: Secret, name: access, valuesKey: none, optional: true}\n  values: {b: {c: 2}}\n";
+    // Nobody here knows whether the cluster has it.
+    let mut all = files(&format!("{CHART}{from}"), more);
+    let (render, asked) = World::default().render(&all, config_map);
+    let problem = &held(&render)[0];
+    assert!(problem.message.contains("ConfigMap/nowhere is in nothing that is rendered"), "{problem:?}");
+    assert!(problem.message.contains("flotilla.dev/absent: ConfigMap/nowhere"), "{problem:?}");
+    assert!(asked.is_empty());
+    let annotated = |names: &str| {
+        release("web", &format!("{CHART}{from}")).replace(
+            "namespace: apps}",
+            &format!("namespace: apps, annotations: {{flotilla.dev/absent: '{names}'}}}}"),
+        )
+    };
+    for (names, says) in [
+        ("nowhere", "'nowhere' is not of the form Secret/NAME"),
+        ("ConfigMap/nowhere,", "'' is not of the form"),
+        ("Pod/nowhere", "not of the form"),
+        ("Secret/nowhere", "ConfigMap/nowhere is in nothing"),
+    ] {
+        all[1].1 = annotated(names);
+        let (render, asked) = World::default().render(&all, config_map);
+        assert!(held(&render)[0].message.contains(says), "{names}: {:?}", held(&render));
+        assert!(asked.is_empty());
+    }
+    all[1].1 = annotated("Secret/other, ConfigMap/nowhere");
+    let (render, asked) = World::default().render(&all, config_map);
     let expected = json!({"a": 1, "b": {"c": 2, "d": 1}, "auth": {"password": "x,y"}});
     assert_eq!(Value::Object(asked[0].values.clone()), expected);
-    let notice = &render.units[&web()].problems[0];
-    assert!(notice.notice && notice.message.starts_with("ConfigMap nowhere is optional"), "{notice:?}");
+    assert!(asked[0].from_secrets && render.units[&web()].problems.is_empty());
     let run = unit(&render).manifest.spec.render.map(|render| render.key);
     assert_eq!(run, Some(asked[0].key()), "the agent knows what it runs");
 
@@ -347,23 +393,24 @@ fn values_come_in_order_from_what_the_cluster_is_given() {
     assert_eq!(asked[0].values["auth"], json!({"user": "hub", "password": "x,y"}));
 
     for (from, says) in [
-        ("[{kind: ConfigMap, name: nowhere}]", "ConfigMap nowhere is in nothing that is rendered"),
+        ("[{kind: ConfigMap, name: nowhere}]", "ConfigMap/nowhere is in nothing that is rendered"),
         ("[{kind: ConfigMap, name: defaults, valuesKey: x}]", "has no key 'x'"),
         ("[{kind: Secret, name: access, valuesKey: password}]", "'password': line 1 is no YAML mapping"),
         (
             "[{kind: Secret, name: access, valuesKey: password, targetPath: 'a['}]",
             "cannot be used at its targetPath",
         ),
-        ("[{kind: ConfigMap, name: defaults, targetPath: 'a['}]", "no index"),
-        ("[{kind: ConfigMap, name: stored}]", "ConfigMap stored is in nothing that is rendered"),
+        ("[{kind: ConfigMap, name: defaults, targetPath: 'a['}]", "is not an index"),
+        ("[{kind: ConfigMap, name: stored}]", "ConfigMap/stored is in nothing that is rendered"),
         (
             "[{kind: ConfigMap, name: loose, optional: true}]",
-            "ConfigMap loose: is completed or changed in the cluster",
+            "ConfigMap/loose: is completed or changed in the cluster",
         ),
         ("[{kind: Secret, name: nowhere}]", "`flotilla secret create generic` keeps one"),
-        ("[{kind: Secret, name: bytes}]", "has no key 'values.yaml' with a text"),
+        ("[{kind: Secret, name: bytes}]", "Secret/bytes, key 'values.yaml': is not UTF-8 text"),
+        ("[{kind: Secret, name: bytes, optional: true}]", "key 'values.yaml': is not UTF-8 text"),
         ("[{kind: Secret, name: sops}]", "is encrypted by SOPS"),
-        ("[{kind: Secret, name: locked, optional: true}]", "Secret locked: does not open"),
+        ("[{kind: Secret, name: locked, optional: true}]", "Secret/locked: does not open"),
         ("[{kind: Pod, name: x}]", "'Pod' is none of Secret, ConfigMap"),
     ] {
         let (render, asked) =
@@ -545,4 +592,107 @@ fn what_is_not_supported_is_refused_at_its_line() {
         World::default().render(&files(&format!("{CHART}  test: {{enable: true}}\n"), ""), config_map);
     let notice = &render.units[&UnitId::root()].problems[0];
     assert!(notice.notice && notice.message.contains("has no effect"), "{notice:?}");
+}
+
+#[test]
+fn the_namespace_in_git_counts() {
+    let declared = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: a}}\n";
+    let spec = format!("{CHART}  targetNamespace: shop\n  install: {{createNamespace: true}}\n");
+    let namespaces = |render: &ClusterRender, id: &UnitId| {
+        let unit = render.units[id].unit.clone().unwrap_or_else(|| panic!("{:?}", render.units[id]));
+        assert_eq!(unit.content.objects.len(), unit.manifest.objects.len());
+        assert_eq!(unit.content.objects.len(), unit.content.origins.len());
+        unit.content.objects.iter().filter(|object| object.id().kind == "Namespace").count()
+    };
+    for (more, own, at_root) in [("", 1, 0), (declared, 0, 1), (&declared.replace("shop", "other"), 1, 1)] {
+        let (render, _) = World::default().render(&files(&spec, more), config_map);
+        assert_eq!(
+            (namespaces(&render, &web()), namespaces(&render, &UnitId::root())),
+            (own, at_root),
+            "{more}"
+        );
+    }
+    // Two that make it agree, and one that brings it in its chart makes none.
+    let mut all = files(&spec, "");
+    all.push(("clusters/x/other.yaml", release("other", &spec)));
+    let (render, _) = World::default().render(&all, config_map);
+    assert_eq!(
+        (namespaces(&render, &web()), namespaces(&render, &UnitId::helm_release("apps", "other"))),
+        (1, 1)
+    );
+    let (render, _) = World::default().render(&files(&spec, ""), |_| Ok(declared.to_owned()));
+    assert_eq!(namespaces(&render, &web()), 1);
+    // Without a namespace of its own there is nothing to make.
+    let spec = format!("{CHART}  install: {{createNamespace: true}}\n");
+    let (render, _) = World::default().render(&files(&spec, ""), config_map);
+    assert_eq!(namespaces(&render, &web()), 0);
+    let notice = &render.units[&UnitId::root()].problems[0];
+    assert!(notice.notice && notice.message.contains("no effect without targetNamespace"), "{notice:?}");
+    // A tenant's Namespace is nothing that the platform's release relies on.
+    let tenant = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: tenant, namespace: \
+                  team}\nspec: {interval: 1m, prune: true, path: tenant, serviceAccountName: sa, sourceRef: {kind: \
+                  GitRepository, name: flux-system, namespace: flux-system}}\n";
+    let spec = format!("{CHART}  targetNamespace: shop\n  install: {{createNamespace: true}}\n");
+    let mut all = files(&spec, tenant);
+    all.push(("tenant/namespace.yaml", declared.to_owned()));
+    let (render, _) = World::default().render(&all, config_map);
+    // Which of the two has it is decided like any other clash.
+    assert!(render.units[&web()].unit.as_ref().is_none_or(|unit| unit.content.makes.is_some()));
+}
+
+#[test]
+fn charts_that_install_flux_are_left_out() {
+    let spec = "  chart:\n    spec: {chart: ./charts/flux-operator, sourceRef: {kind: GitRepository, name: flux-system, \
+                namespace: flux-system}}\n";
+    let mut all = files(spec, "");
+    all.push(("charts/flux-operator/Chart.yaml", "name: flux-operator\n".to_owned()));
+    let (render, asked) = World::default().render(&all, config_map);
+    assert!(asked.is_empty() && unit(&render).content.objects.is_empty());
+    let notice = &render.units[&web()].problems[0];
+    assert!(notice.notice && notice.message.contains("Flux's own"), "{notice:?}");
+}
+
+#[test]
+fn crds_that_are_templates_are_objects_like_the_others() {
+    let output = "---\n# Source: own/templates/crds/things.yaml\napiVersion: apiextensions.k8s.io/v1\nkind: \
+                  CustomResourceDefinition\nmetadata: {name: things.example.org}\n---\n# Source: \
+                  own/charts/sub/crds/stray.yaml\napiVersion: v1\nkind: Service\nmetadata: {name: stray}\n";
+    let (render, _) = World::default().render(&files(CHART, ""), |_| Ok(output.to_owned()));
+    let expected = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.org"},
+    });
+    assert_eq!(objects(&render), [expected]);
+    let notice = &render.units[&web()].problems[0];
+    assert!(notice.notice && notice.message.starts_with("Service stray is in crds/"), "{notice:?}");
+}
+
+#[test]
+fn a_version_that_is_none_holds_the_releases_of_its_cluster() {
+    let world = World { kubernetes: "v1.36.3 --set-file=a=/x", ..World::default() };
+    let (render, asked) = world.render(&files(CHART, ""), config_map);
+    assert!(held(&render)[0].message.contains("cannot be used"), "{:?}", held(&render));
+    assert!(asked.is_empty());
+}
+
+#[test]
+fn fields_of_older_versions_mean_what_they_meant() {
+    let chart =
+        CHART.replace("version: 1.x", "version: 1.x, valuesFile: large.yaml, valuesFiles: [small.yaml]");
+    let spec = format!(
+        "{chart}  postRenderers: [{{kustomize: {{patchesStrategicMerge: [{{apiVersion: v1, kind: ConfigMap, metadata: \
+         {{name: web}}, data: {{one: '1'}}}}], patchesJson6902: [{{target: {{kind: ConfigMap, name: web}}, patch: [{{op: \
+         add, path: /data/two, value: '2'}}]}}]}}}}]\n"
+    );
+    let mut all = files(&spec, "");
+    let (render, _) = World::default().render(&all, config_map);
+    assert!(!held(&render).is_empty(), "they are no fields of v2");
+    for version in ["v2beta1", "v2beta2"] {
+        all[1].1 = release("web", &spec).replace("io/v2", &format!("io/{version}"));
+        let (render, asked) = World::default().render(&all, config_map);
+        let defaults = asked[0].chart.default_values.clone().map(Value::Object);
+        assert_eq!(defaults, Some(json!({"size": 1, "keep": true})));
+        assert_eq!(objects(&render)[0]["data"]["one"], "1");
+        assert_eq!(objects(&render)[0]["data"]["two"], "2");
+    }
 }

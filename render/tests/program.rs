@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_core::Digest;
+use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_render::helm::{Capabilities, ChartFiles, Helm, HelmError, Limits, Program, TemplateRequest};
+use flotilla_render::helm::{
+    Capabilities, ChartFiles, Helm, HelmError, Limits, Owner, Program, TemplateRequest,
+};
 
 fn request() -> TemplateRequest {
     let files = MemoryFiles::new([("web/Chart.yaml", "name: web\nversion: 1.0.0\n")]);
     TemplateRequest {
+        owner: Owner { cluster: "one".parse().unwrap(), unit: UnitId::helm_release("apps", "web") },
         chart: ChartFiles {
             files: Arc::new(files),
             path: TreePath::from_root("web").unwrap(),
@@ -30,7 +33,8 @@ fn request() -> TemplateRequest {
         no_hooks: false,
         skip_schema: false,
         again: None,
-        hidden: Default::default(),
+        without: Default::default(),
+        from_secrets: false,
     }
 }
 
@@ -48,7 +52,7 @@ fn run(script: &str, change: impl FnOnce(&mut Limits)) -> Result<String, HelmErr
     let path = program(folder.path(), script);
     let mut limits = Limits { time: Duration::from_secs(30), ..Limits::default() };
     change(&mut limits);
-    Program::new(&path, limits).template(&request())
+    Program::new(&path, limits).template(&request()).map(|manifests| manifests.text)
 }
 
 #[test]
@@ -73,6 +77,7 @@ fn it_is_told_what_is_asked_for_and_nothing_of_the_machine() {
         "HELM_PLUGINS",
         "HOME",
         "TMPDIR",
+        "TZ",
     ];
     assert_eq!(names, own, "{environment}");
     let home = environment.lines().find(|line| line.contains(" HOME=")).unwrap();
@@ -100,7 +105,7 @@ fn it_is_ended_when_it_takes_too_much() {
         run("echo 'fatal error: runtime: out of memory' >&2; exit 2", |limits| limits.memory = 64 << 20);
     assert!(full.unwrap_err().to_string().contains("more than its 64 MiB of memory"));
     let chart = run("exit 0", |limits| limits.chart = 10).unwrap_err();
-    assert!(matches!(&chart, HelmError::Limit(said) if said.contains("chart's files")), "{chart}");
+    assert!(matches!(&chart, HelmError::Limit(said) if said.contains("too many bytes")), "{chart}");
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn runs_that_follow_each_other_share_the_chart_until_there_is_a_rest() {
     let folder = tempfile::tempdir().unwrap();
     let path = program(folder.path(), "for last; do :; done; echo \"$last\"");
     let helm = Program::new(&path, Limits::default());
-    let chart = |request: &TemplateRequest| PathBuf::from(helm.template(request).unwrap().trim());
+    let chart = |request: &TemplateRequest| PathBuf::from(helm.template(request).unwrap().text.trim());
     let first = chart(&request());
     assert!(first.join("Chart.yaml").exists());
     assert_eq!(chart(&TemplateRequest { name: "other".parse().unwrap(), ..request() }), first);

@@ -108,14 +108,16 @@ impl Shared {
             known.as_ref().is_none_or(|known| known.contains(&key))
         };
         let mut runs: HashMap<Digest, Digest> = HashMap::new();
+        let mut units: HashMap<UnitId, Digest> = HashMap::new();
         // What was published may have arrived, whatever the agent last said.
         let current = self.board.current(&cluster.name);
         let published = current.iter().filter(|_| facts.has_agent).flat_map(|p| known_units(p.state.units()));
         for unit in published.chain(facts.known.values().cloned()) {
             runs.extend(unit.render.map(|run| (run.key, run.content)));
+            units.extend(unit.render.map(|run| (unit.id.clone(), run.key)));
         }
         let renders =
-            ClusterRenders { releases: &self.releases, runs, is_heard: facts.is_heard, is_known: &is_known };
+            ClusterRenders { releases: &self.releases, runs, units, is_heard: facts.is_heard, is_known: &is_known };
         let suspended = |id: &UnitId| facts.suspended.covers(id);
         let kube_version = facts.kubernetes.as_deref();
         let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();

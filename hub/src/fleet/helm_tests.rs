@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flotilla_core::desired::Removal;
 use flotilla_core::unit::Render;
 use flotilla_core::{Digest, UnitEntry, UnitId};
-use flotilla_render::helm::{Helm, HelmError, TemplateRequest};
+use flotilla_render::helm::{Helm, HelmError, Manifests, TemplateRequest};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,18 +35,19 @@ impl Fake {
 struct Shared(Arc<Fake>);
 
 impl Helm for Shared {
-    fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
+    fn template(&self, request: &TemplateRequest) -> Result<Manifests, HelmError> {
         let run = self.0.runs.fetch_add(1, Ordering::SeqCst);
         if request.name.as_str() == "slow" {
             let may_end = self.0.may_end.lock().unwrap();
             drop(self.0.changed.wait_while(may_end, |may_end| !*may_end).unwrap());
         }
         let values = serde_json::Value::Object(request.values.clone());
-        Ok(format!(
+        let text = format!(
             "---\n# Source: own/templates/a.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {}}}\ndata: \
              {{password: '{run}', values: '{values}'}}\n",
             request.name
-        ))
+        );
+        Ok(Manifests { text, draws: true })
     }
 
     fn stop(&self) {

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use flotilla_core::{ClusterName, Digest};
+use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_render::helm::release::AGAIN;
-use flotilla_render::helm::{Asked, Helm, HelmError, Renders, TemplateRequest};
+use flotilla_render::helm::{Asked, Helm, HelmError, Manifests, Renders, TemplateRequest};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tasks::chain;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ pub const HELM_FOLDER: &str = "helm";
 const SUFFIX: &str = ".sealed";
 /// No release is larger: helm's own output is limited below that.
 const MAX_BYTES: usize = 256 << 20;
+/// So many answers are known to be good for others too.
+const MOST_ANSWERS: usize = 100_000;
 /// What failed for want of something on this machine is tried again after this time, then after twice as long, and so on.
 const RETRY: Duration = Duration::from_secs(30);
 const RETRY_MOST: Duration = Duration::from_secs(600);
@@ -70,6 +72,8 @@ struct Inner {
     failed: HashMap<Digest, Failure>,
     /// The digests of what was read or kept by this process.
     contents: HashMap<Digest, Digest>,
+    /// Under which key the answer to a question is kept, where helm would answer alike again.
+    answered: HashMap<Digest, Digest>,
     /// Of those that wait or failed, which this round has asked for.
     wanted: BTreeSet<Digest>,
     swept: Option<Instant>,
@@ -169,9 +173,17 @@ impl Releases {
     pub(super) fn render<S>(&self, key: Digest, request: &TemplateRequest, slot: S) {
         // One chart that makes us panic must not take the others along.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let text = self.helm.template(request);
+            let manifests = match self.answered(request) {
+                Some(manifests) => Ok(manifests),
+                None => self.helm.template(request),
+            };
             drop(slot);
-            self.keep(key, &text?)
+            let Manifests { text, draws } = manifests?;
+            self.keep(key, &text)?;
+            if !draws {
+                self.lock().answered.insert(request.question(), key);
+            }
+            Ok(())
         }));
         let made = made.unwrap_or_else(|_| {
             Err(HelmError::Machine("rendering it went wrong inside of the hub; see its log".into()))
@@ -199,6 +211,19 @@ impl Releases {
         if is_idle {
             self.helm.rest();
         }
+    }
+
+    /// What helm gave to another release that asks the same, of a chart that draws nothing: what it would give again.
+    fn answered(&self, request: &TemplateRequest) -> Option<Manifests> {
+        let key = {
+            let mut inner = self.lock();
+            if inner.answered.len() > MOST_ANSWERS {
+                inner.answered.clear();
+            }
+            inner.answered.get(&request.question()).copied()?
+        };
+        let text = self.get(key)?.ok()?;
+        Some(Manifests { text: text.to_string(), draws: false })
     }
 
     /// Whether [`Releases::next`] gives anything.
@@ -332,6 +357,10 @@ impl Renders for Releases {
         }
     }
 
+    fn is_pending(&self, key: Digest) -> bool {
+        self.lock().is_pending(key)
+    }
+
     fn content(&self, key: Digest) -> Option<Result<Digest, String>> {
         let content = self.lock().contents.get(&key).copied();
         content.map(Ok).or_else(|| Some(self.get(key)?.map(|text| Digest::of(text.as_bytes()))))
@@ -343,6 +372,8 @@ pub(super) struct ClusterRenders<'a> {
     pub(super) releases: &'a Releases,
     /// By key, the content that the cluster runs, or may.
     pub(super) runs: HashMap<Digest, Digest>,
+    /// The keys of what its units run, or may.
+    pub(super) units: HashMap<UnitId, Digest>,
     /// Whether nothing else can run there.
     pub(super) is_heard: bool,
     /// Whether any cluster runs what was rendered under a key.
@@ -352,6 +383,14 @@ pub(super) struct ClusterRenders<'a> {
 impl Renders for ClusterRenders<'_> {
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
         self.releases.get(key)
+    }
+
+    fn runs(&self, unit: &UnitId, key: Digest) -> bool {
+        self.units.get(unit) == Some(&key)
+    }
+
+    fn is_pending(&self, key: Digest) -> bool {
+        self.releases.is_pending(key)
     }
 
     fn content(&self, key: Digest) -> Option<Result<Digest, String>> {

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_render::helm::{Capabilities, ChartFiles};
+use flotilla_render::helm::{Capabilities, ChartFiles, Owner};
 
 use super::*;
 use crate::store::{MemoryStore, Records};
@@ -9,18 +9,22 @@ use crate::store::{MemoryStore, Records};
 struct Fake(Arc<AtomicUsize>);
 
 impl Helm for Fake {
-    fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
+    fn template(&self, request: &TemplateRequest) -> Result<Manifests, HelmError> {
         let run = self.0.fetch_add(1, Ordering::SeqCst);
         match request.name.as_str() {
             "refused" => Err(HelmError::Template("no".into())),
             "unlucky" => Err(HelmError::Machine("not now".into())),
             "broken" => panic!("a bug"),
-            name => Ok(format!("{name} {run}")),
+            name => Ok(Manifests { text: format!("{name} {run}"), draws: !name.starts_with("plain") }),
         }
     }
 }
 
 fn request(name: &str) -> (Digest, TemplateRequest) {
+    request_of("one", "web", name)
+}
+
+fn request_of(cluster: &str, unit: &str, name: &str) -> (Digest, TemplateRequest) {
     let chart = ChartFiles {
         files: Arc::new(MemoryFiles::default()),
         path: TreePath::root(),
@@ -28,6 +32,7 @@ fn request(name: &str) -> (Digest, TemplateRequest) {
         default_values: None,
     };
     let request = TemplateRequest {
+        owner: Owner { cluster: cluster.parse().unwrap(), unit: UnitId::helm_release("n", unit) },
         chart,
         name: name.parse().unwrap(),
         namespace: "n".parse().unwrap(),
@@ -37,7 +42,8 @@ fn request(name: &str) -> (Digest, TemplateRequest) {
         no_hooks: false,
         skip_schema: false,
         again: None,
-        hidden: Default::default(),
+        without: Default::default(),
+        from_secrets: false,
     };
     (request.key(), request)
 }
@@ -71,6 +77,11 @@ fn ask(releases: &Releases, names: &[&str]) {
         (key, Asked { unit: flotilla_core::UnitId::helm_release("n", *name), request })
     });
     releases.ask(&"x".parse().unwrap(), asked.collect(), Instant::now());
+}
+
+fn ask_for(releases: &Releases, key: Digest, request: TemplateRequest) {
+    let Owner { cluster, unit } = request.owner.clone();
+    releases.ask(&cluster, BTreeMap::from([(key, Asked { unit, request })]), Instant::now());
 }
 
 /// What the loop does.
@@ -141,6 +152,28 @@ fn failures_are_tried_again_later_and_later() {
 }
 
 #[test]
+fn what_a_chart_draws_is_one_releases_own_and_helm_answers_a_question_once() {
+    for (name, runs) in [("drawn", 3), ("plain", 1)] {
+        let bench = Bench::new();
+        let releases = bench.open();
+        let all =
+            [("one", "web"), ("one", "other"), ("two", "web")].map(|(c, unit)| request_of(c, unit, name));
+        all.iter().cloned().for_each(|(key, request)| ask_for(&releases, key, request));
+        work(&releases);
+        let texts: BTreeSet<Arc<str>> =
+            all.iter().map(|(key, _)| releases.get(*key).unwrap().unwrap()).collect();
+        assert_eq!((texts.len(), bench.runs.load(Ordering::SeqCst)), (runs, runs), "{name}");
+        // Another Kubernetes is another question, and the same release.
+        let (key, mut request) = request_of("three", "web", name);
+        request.capabilities.kube_version = "v1.30.0".parse().unwrap();
+        assert_eq!(request.key(), key);
+        ask_for(&releases, key, request);
+        work(&releases);
+        assert_eq!(bench.runs.load(Ordering::SeqCst), runs + 1, "{name}");
+    }
+}
+
+#[test]
 fn requests_that_nobody_makes_any_more_are_dropped() {
     let bench = Bench::new();
     let releases = bench.open();
@@ -177,7 +210,13 @@ fn a_cluster_is_given_what_it_runs_and_nothing_in_its_place() {
     ] {
         let runs = runs.map(|content| (key(name), content)).into_iter().collect();
         let is_known = |key| known.contains(&key);
-        let renders = ClusterRenders { releases: &releases, runs, is_heard, is_known: &is_known };
+        let renders = ClusterRenders {
+            releases: &releases,
+            runs,
+            units: Default::default(),
+            is_heard,
+            is_known: &is_known,
+        };
         let found = renders.content(key(name));
         match (&found, expected) {
             (Some(Err(said)), Some(Err(part))) => assert!(said.contains(part), "{name}: {said}"),

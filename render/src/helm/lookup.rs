@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use super::said::is_place;
+
 /// What stands in for `lookup`: a function that takes one argument and gets four.
 const INSTEAD: &str = "fail";
 /// What helm says of it.
@@ -72,7 +74,8 @@ pub(super) fn explained(error: &str) -> Option<String> {
     // Helm 3: `template: CHART/templates/x.yaml:3:8: executing "…" at <fail …>: …`; Helm 4 has it on lines of its own.
     let before = &error[..error.find(SAID)?];
     let place = before.split("executing").next().and_then(|before| before.split_whitespace().last());
-    let place = place.map(|place| place.trim_end_matches(':')).unwrap_or("a template");
+    let place = place.map(|place| place.trim_end_matches(':')).filter(|place| is_place(place));
+    let place = place.unwrap_or("a template");
     Some(format!(
         "{place} calls lookup, and the hub has no cluster to look into; give the chart the values that make it do \
          without"

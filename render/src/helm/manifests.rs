@@ -60,9 +60,17 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
 
     let places = Places { sources: &[], prefix: "" };
     let mut sorter = Sorter::new(places, None);
-    if release.create_namespace {
+    let is_own = |manifest: &Manifest| {
+        manifest.text(&["kind"]) == "Namespace"
+            && manifest.text(&["metadata", "name"]) == release.namespace.as_str()
+    };
+    let makes = release.create_namespace && !others.iter().any(is_own);
+    if makes {
         sorter.document(&kept(namespace(release.namespace.as_str()), true), (String::new(), 0));
     }
+    // As helm-controller: that folder is for definitions, and nothing else in it is applied.
+    let (crds, strays): (Vec<_>, Vec<_>) =
+        crds.into_iter().partition(|manifest| manifest.text(&["kind"]) == "CustomResourceDefinition");
     if release.crds != Crds::Skip {
         for crd in crds {
             let only_once = release.crds == Crds::Create;
@@ -73,7 +81,14 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
         in_namespace(&mut manifest, release.namespace.as_str());
         sorter.document(&manifest.node, (manifest.template, 0));
     }
-    sorter.finish()
+    let mut content = sorter.finish()?;
+    content.notices.extend(strays.iter().map(|stray| {
+        let message =
+            format!("{} is in crds/, and no CustomResourceDefinition: it is not applied", stray.title());
+        Problem::error(&stray.template, 0, message).as_notice()
+    }));
+    let made = makes.then(|| content.objects.first().map(|object| object.id().clone())).flatten();
+    Ok(Content { makes: made, ..content })
 }
 
 /// Whether a file is in the `crds/` of a chart or of one in its `charts/`, which helm puts out without rendering it; a

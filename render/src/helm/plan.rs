@@ -1,35 +1,41 @@
 //! From a release, its chart's source and what the cluster is given, to what helm is asked.
 
-use std::collections::BTreeMap;
-
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use serde_json::{Map, Value};
 
 use super::release::{Release, ValuesFrom};
-use super::request::{Capabilities, ChartFiles, Hidden, TemplateRequest};
-use super::values;
+use super::request::{Capabilities, ChartFiles, Owner, TemplateRequest};
+use super::values::{self, Values};
+use crate::config;
 use crate::encrypted::is_encrypted_value;
 use crate::source::Artifact;
 
 /// What `valuesFrom` and the like find under a name.
 pub(crate) enum Config {
-    Found(BTreeMap<String, String>),
-    /// Neither what is rendered for the cluster nor the hub has it.
-    Absent,
+    Found(config::Data),
+    /// Neither what is rendered for the cluster nor the hub has it. The cluster may.
+    NotHere,
     /// It may be there, and cannot be read.
     Unknown(String),
 }
 
 /// What is to be done for a release.
 pub(crate) enum Planned {
-    /// With what it does without, as it is optional.
-    Request(Box<TemplateRequest>, Vec<String>),
-    /// It needs what is not rendered, at least not yet.
-    Missing(String),
+    Request(Box<TemplateRequest>),
+    /// It takes values from what is not here, or not yet: which, and whether it would do without.
+    Missing {
+        what: String,
+        optional: bool,
+    },
+    /// It is Flux itself, by the name of its chart.
+    OfFlux(&'static str),
     /// It is wrong: why, and the field.
     Wrong(String, &'static str),
 }
+
+/// The charts that install Flux, as the folders that they are packed in are named.
+const OF_FLUX: [&str; 2] = ["flux-operator", "flux-instance"];
 
 /// Plans one release. `config` looks up a ConfigMap (or Secret: `true`) of the release's own namespace.
 ///
@@ -39,6 +45,7 @@ pub(crate) fn plan(
     release: &Release,
     artifact: &Artifact,
     capabilities: &Capabilities,
+    owner: Owner,
     config: &dyn Fn(bool, &str) -> Config,
 ) -> Result<Planned, ReadError> {
     let files = &*artifact.files;
@@ -46,35 +53,39 @@ pub(crate) fn plan(
         let message = format!("there is no Chart.yaml in {}", release.chart);
         return Ok(Planned::Wrong(message, "spec.chart"));
     };
+    if let Some(own) = OF_FLUX.into_iter().find(|name| path.as_str().rsplit('/').next() == Some(name)) {
+        return Ok(Planned::OfFlux(own));
+    }
     let base = if release.chart == TreePath::root() { &path } else { &TreePath::root() };
     let default_values = match default_values(release, files, base)? {
         Ok(values) => values,
         Err(message) => return Ok(Planned::Wrong(message, "spec.chart.spec.valuesFiles")),
     };
-    let mut all = Map::new();
-    let (mut without, mut hidden) = (Vec::new(), Hidden::default());
+    let mut all = Values::new(release.values.clone());
     for from in &release.values_from {
-        match take(&mut all, &mut hidden, from, config) {
-            Ok(true) => {}
-            Ok(false) => without.push(describe(from)),
-            Err(Refused::Absent(what)) => return Ok(Planned::Missing(what)),
+        match take(&mut all, release, from, config) {
+            Ok(()) => {}
+            Err(Refused::NotHere(what)) => {
+                return Ok(Planned::Missing { what, optional: from.optional });
+            }
             Err(Refused::Wrong(what)) => return Ok(Planned::Wrong(what, "spec.valuesFrom")),
         }
     }
-    values::merge(&mut all, release.values.clone());
     let request = TemplateRequest {
+        owner,
         chart: ChartFiles { files: artifact.files.clone(), path, digest, default_values },
         name: release.name.clone(),
         namespace: release.namespace.clone(),
-        values: all,
+        values: all.finish(),
         capabilities: capabilities.clone(),
         crds: release.crds != super::release::Crds::Skip,
         no_hooks: release.no_hooks,
         skip_schema: release.skip_schema,
         again: release.again.clone(),
-        hidden,
+        without: Default::default(),
+        from_secrets: release.values_from.iter().any(|from| from.secret),
     };
-    Ok(Planned::Request(Box::new(request), without))
+    Ok(Planned::Request(Box::new(request)))
 }
 
 /// The folder of the chart: `at`, or the only folder in it, as archives of charts have it. With the digest of its
@@ -129,31 +140,31 @@ fn default_values(
 }
 
 enum Refused {
-    Absent(String),
+    NotHere(String),
     Wrong(String),
 }
 
-/// Lays over what one entry gives; `false` if it gives nothing, and may.
+/// Adds what one entry gives; nothing if it may, and there is nothing to give.
 fn take(
-    all: &mut Map<String, Value>,
-    hidden: &mut Hidden,
+    all: &mut Values,
+    release: &Release,
     from: &ValuesFrom,
     config: &dyn Fn(bool, &str) -> Config,
-) -> Result<bool, Refused> {
+) -> Result<(), Refused> {
     let what = describe(from);
     let data = match config(from.secret, &from.name) {
         Config::Found(data) => data,
         Config::Unknown(why) => return Err(Refused::Wrong(format!("{what}: {why}"))),
-        Config::Absent if from.optional => return Ok(false),
-        Config::Absent => return Err(Refused::Absent(what)),
-    };
-    let Some(text) = data.get(&from.key) else {
-        if from.optional {
-            return Ok(false);
-        }
-        return Err(Refused::Wrong(format!("{what} has no key '{}' with a text", from.key)));
+        Config::NotHere if from.optional && release.absent.contains(&what) => return Ok(()),
+        Config::NotHere => return Err(Refused::NotHere(what)),
     };
     let wrong = |message: String| Refused::Wrong(format!("{what}, key '{}': {message}", from.key));
+    let text = match data.get(&from.key) {
+        Some(Ok(text)) => text,
+        Some(Err(why)) => return Err(wrong((*why).to_owned())),
+        None if from.optional => return Ok(()),
+        None => return Err(Refused::Wrong(format!("{what} has no key '{}'", from.key))),
+    };
     if is_encrypted_value(text) {
         return Err(wrong("is encrypted by SOPS, which is not supported yet".to_owned()));
     }
@@ -162,27 +173,22 @@ fn take(
         |message: String| if from.secret { "cannot be used at its targetPath".to_owned() } else { message };
     match &from.target_path {
         Some(path) => {
-            if from.secret {
-                hidden.add_text(text);
-            }
-            values::set(all, path, text, from.literal).map_err(|error| wrong(told(error.to_string())))?;
+            all.set(path, text, from.literal).map_err(|error| wrong(told(error.to_string())))?;
         }
         None => {
             let map = yaml_map(text).map_err(|(line, message)| match from.secret {
                 true => wrong(format!("line {line} is no YAML mapping")),
                 false => wrong(message),
             })?;
-            if from.secret {
-                map.values().for_each(|value| hidden.add(value));
-            }
-            values::merge(all, map);
+            all.lay(map);
         }
     }
-    Ok(true)
+    Ok(())
 }
 
+/// As `Secret/NAME`, which is how authors name it too.
 fn describe(from: &ValuesFrom) -> String {
-    format!("{} {}", if from.secret { "Secret" } else { "ConfigMap" }, from.name)
+    format!("{}/{}", if from.secret { "Secret" } else { "ConfigMap" }, from.name)
 }
 
 /// The mapping that a text is, or the line and the words of what is wrong.

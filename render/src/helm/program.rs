@@ -1,43 +1,54 @@
 //! The `helm` program (3 or 4), run for one template at a time: the only part of this crate that touches the machine.
 //!
 //! It sees a folder with the chart and one of its own with the values, an empty environment, no cluster and no network,
-//! and is ended when it takes too long, too much memory, or says too much. Runs that follow each other share the chart's
-//! folder: many releases have few charts, and making a chart's files anew for each takes a tenth of the time.
+//! has the rights that [`super::confine`] leaves it, and is ended when it takes too long, too much memory, or says too
+//! much. Runs that follow each other share the chart's folder: many releases have few charts, and making a chart's files
+//! anew for each takes a tenth of the time.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use flotilla_core::Digest;
-use flotilla_kustomize::files::{Files, Kind, TreePath};
+use semver::Version;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use super::request::{ChartFiles, Helm, HelmError, TemplateRequest};
-use super::{archive, lookup};
+use super::chart::Pass;
+use super::confine::{InForce, Reach};
+use super::request::{ChartFiles, Helm, HelmError, Manifests, TemplateRequest};
+use super::{draws, lookup, said, version};
 
 /// What one run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub time: Duration,
-    /// Bytes of memory. The program's address space is limited to four times that, as Go reserves more than it uses.
+    /// Bytes of memory that a run may write to. Its address space is limited to four times that, as Go reserves more than
+    /// it uses.
     pub memory: u64,
     /// Bytes of manifests.
     pub output: u64,
-    /// Bytes of a chart's files together.
+    /// Bytes of a chart's files together, unpacked.
     pub chart: u64,
+    /// Files of a chart, those in archives included.
+    pub files: u64,
 }
 
 impl Default for Limits {
-    /// A minute, 1 GiB, 64 MiB of manifests, 64 MiB of chart.
+    /// A minute, 1 GiB, 64 MiB of manifests, 64 MiB of chart in 10,000 files.
     fn default() -> Self {
-        Self { time: Duration::from_secs(60), memory: 1 << 30, output: 64 << 20, chart: 64 << 20 }
+        Self {
+            time: Duration::from_secs(60),
+            memory: 1 << 30,
+            output: 64 << 20,
+            chart: 64 << 20,
+            files: 10_000,
+        }
     }
 }
 
@@ -47,12 +58,23 @@ pub struct Program {
     path: PathBuf,
     limits: Limits,
     stopped: Arc<AtomicBool>,
-    /// The charts of the last runs, the newest last.
-    charts: Arc<Mutex<Vec<Unpacked>>>,
+    /// Whether a version with known faults is not run.
+    safe_only: bool,
+    version: Arc<OnceLock<Version>>,
+    in_force: Arc<OnceLock<InForce>>,
+    /// The charts of the last runs, the newest last, each with what it was made from.
+    charts: Arc<Mutex<Charts>>,
 }
 
-/// What a chart's folder is made from, and the folder that it is in.
-type Unpacked = (Digest, Arc<TempDir>);
+type Charts = Vec<(Digest, Arc<Unpacked>)>;
+
+/// A chart on disk.
+#[derive(Debug)]
+struct Unpacked {
+    folder: TempDir,
+    /// Whether its templates could draw at random or look at the clock.
+    draws: bool,
+}
 
 /// So many charts stay unpacked while there is work.
 const CHARTS: usize = 8;
@@ -62,7 +84,54 @@ const LOOK: Duration = Duration::from_millis(50);
 impl Program {
     /// The program at `path`, or of that name in `PATH`; it is not run yet.
     pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Self {
-        Self { path: path.into(), limits, stopped: Arc::default(), charts: Arc::default() }
+        Self {
+            path: resolved(&path.into()),
+            limits,
+            stopped: Arc::default(),
+            safe_only: false,
+            version: Arc::default(),
+            in_force: Arc::default(),
+            charts: Arc::default(),
+        }
+    }
+
+    /// Refuses to render with a version that is known to have faults.
+    #[must_use]
+    pub fn safe_only(self) -> Self {
+        Self { safe_only: true, ..self }
+    }
+
+    /// What of its fences this machine enforces.
+    pub fn in_force(&self) -> InForce {
+        *self.in_force.get_or_init(|| InForce::on_this_machine(&self.path))
+    }
+
+    /// The program's version, asked once.
+    ///
+    /// # Errors
+    /// Where it does not run, or says none.
+    pub fn version(&self) -> Result<Version, HelmError> {
+        if let Some(version) = self.version.get() {
+            return Ok(version.clone());
+        }
+        let folder = own_folder()?;
+        let home = folder.path().join("home");
+        let mut command = self.limited();
+        command.args(["version", "--template", "{{.Version}}"]);
+        let said = self.answer(&mut command, folder.path(), &home, &[])?;
+        let version = version::read(&said).ok_or_else(|| {
+            let said: String = said.chars().take(100).collect();
+            HelmError::Machine(format!(
+                "'{}' does not say which version it is: {said:?}",
+                self.path.display()
+            ))
+        })?;
+        Ok(self.version.get_or_init(|| version).clone())
+    }
+
+    /// What is known to be wrong with the program's version, and what to do. `None`: nothing, or the version is not known.
+    pub fn faults(&self) -> Option<String> {
+        version::faults(&self.version().ok()?)
     }
 
     fn failed(&self, attempt: &str, error: &io::Error) -> HelmError {
@@ -73,7 +142,12 @@ impl Program {
         HelmError::Machine(format!("cannot {attempt} '{}': {error}{hint}", self.path.display()))
     }
 
-    fn run(&self, folder: &Path, request: &TemplateRequest) -> Result<String, HelmError> {
+    fn run(&self, folder: &Path, request: &TemplateRequest) -> Result<Manifests, HelmError> {
+        if self.safe_only
+            && let Some(faults) = version::faults(&self.version()?)
+        {
+            return Err(HelmError::Machine(faults));
+        }
         let file = folder.join("values.yaml");
         fs::write(&file, json(&request.values)).map_err(|error| at("write", &file, &error))?;
         let chart = self.chart(&request.chart)?;
@@ -96,20 +170,14 @@ impl Program {
             }
         }
         // What follows is no flag, whatever it is.
-        command.arg("--").arg(request.name.as_str()).arg(chart.path().join(CHART));
-        let home = folder.join("home");
-        command.env_clear().env("HOME", &home);
-        // Most of what helm allocates lives as long as it does: collected at Go's usual pace it takes a fifth more time.
-        command.env("GOMEMLIMIT", self.limits.memory.to_string()).env("GOGC", "400");
-        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_PLUGINS", "TMPDIR"] {
-            command.env(variable, &home);
-        }
-        fs::create_dir(&home).map_err(|error| at("make", &home, &error))?;
-        self.answer(command.current_dir(folder))
+        command.arg("--").arg(request.name.as_str()).arg(chart.folder.path().join(CHART));
+        let text = self.answer(&mut command, folder, &folder.join("home"), &[chart.folder.path(), folder])?;
+        let draws = chart.draws || request.values.values().any(draws::in_value);
+        Ok(Manifests { text, draws })
     }
 
     /// A folder with the chart in [`CHART`].
-    fn chart(&self, chart: &ChartFiles) -> Result<Arc<TempDir>, HelmError> {
+    fn chart(&self, chart: &ChartFiles) -> Result<Arc<Unpacked>, HelmError> {
         let defaults = chart.default_values.as_ref().map(json);
         let defaulted: &[u8] = if defaults.is_some() { b"1" } else { b"0" };
         let parts = [chart.digest.as_bytes().as_slice(), defaulted, defaults.as_deref().unwrap_or_default()];
@@ -123,37 +191,68 @@ impl Program {
         drop(charts);
         let folder = own_folder()?;
         let target = folder.path().join(CHART);
-        let mut budget = self.limits.chart;
-        unpack(&*chart.files, &chart.path, &target, &mut budget)?;
+        let mut pass = Pass::new(self.limits.chart, self.limits.files);
+        pass.write(&*chart.files, &chart.path, &target)?;
         if let Some(defaults) = defaults {
             let file = target.join("values.yaml");
+            pass.draws |= draws::in_text(&defaults);
             fs::write(&file, defaults).map_err(|error| at("write", &file, &error))?;
         }
-        let folder = Arc::new(folder);
+        let chart = Arc::new(Unpacked { folder, draws: pass.draws });
         let mut charts = self.charts();
-        charts.push((key, folder.clone()));
+        charts.push((key, chart.clone()));
         let excess = charts.len().saturating_sub(CHARTS);
         // Who still uses one holds on to it.
         charts.drain(..excess);
-        Ok(folder)
+        Ok(chart)
     }
 
-    fn charts(&self) -> MutexGuard<'_, Vec<Unpacked>> {
+    fn charts(&self) -> MutexGuard<'_, Charts> {
         self.charts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The program below a limit on its address space. `exec` leaves nothing but itself to be ended.
+    /// The program below limits on its memory, its processor time and what it writes. `exec` leaves nothing but itself to
+    /// be ended.
     fn limited(&self) -> Command {
         let mut command = Command::new("/bin/sh");
-        let kilobytes = (self.limits.memory / 1024).saturating_mul(4);
-        command.args(["-c", "ulimit -v \"$1\"; shift; exec \"$@\"", "sh", &kilobytes.to_string()]);
-        command.arg(resolved(&self.path));
+        let kilobytes = self.limits.memory / 1024;
+        let script =
+            "ulimit -c 0; ulimit -v \"$1\"; ulimit -d \"$2\"; ulimit -t \"$3\"; shift 3; exec \"$@\"";
+        command.args(["-c", script, "sh"]);
+        command.arg(kilobytes.saturating_mul(4).to_string());
+        command.arg(kilobytes.saturating_add(RUNTIME >> 10).to_string());
+        // Of all processors together; whoever only sleeps meets the deadline.
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        command.arg(self.limits.time.as_secs().max(1).saturating_mul(cores).to_string());
+        command.arg(&self.path);
         command
     }
 
-    fn answer(&self, command: &mut Command) -> Result<String, HelmError> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Running(child.process_group(0).spawn().map_err(|error| self.failed("run", &error))?);
+    /// Runs a command within a folder of ours, of which it may write to `home` and read `read`, and gives what it says.
+    fn answer(
+        &self,
+        command: &mut Command,
+        folder: &Path,
+        home: &Path,
+        reads: &[&Path],
+    ) -> Result<String, HelmError> {
+        fs::create_dir(home).map_err(|error| at("make", home, &error))?;
+        let in_force = self.in_force();
+        for folder in reads.iter().copied().chain([folder]) {
+            in_force.hand_over(folder, home).map_err(|error| at("hand over", folder, &error))?;
+        }
+        command.env_clear().env("HOME", home).env("TZ", "UTC");
+        // Most of what helm allocates lives as long as it does: collected at Go's usual pace it takes a fifth more time.
+        command.env("GOMEMLIMIT", self.limits.memory.to_string()).env("GOGC", "400");
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HELM_PLUGINS", "TMPDIR"] {
+            command.env(variable, home);
+        }
+        let null = fs::File::open("/dev/null").map_err(|error| at("open", Path::new("/dev/null"), &error))?;
+        command.current_dir(folder).process_group(0);
+        command.stdin(null).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let reach = Reach { read: reads, write: &[home] };
+        let started = in_force.spawn(command, &self.path, &reach);
+        let mut child = Running(started.map_err(|error| self.failed("run", &error))?.0);
         let deadline = Instant::now() + self.limits.time;
         let limit = self.limits.output;
         let stdout = read(child.0.stdout.take().expect("piped"), limit + 1);
@@ -175,8 +274,8 @@ impl Program {
             return Err(match status.code() {
                 Some(126 | 127) => self.failed("run", &io::ErrorKind::NotFound.into()),
                 _ => {
-                    let said = reason(&String::from_utf8_lossy(&said), self.limits.memory);
-                    HelmError::Template(lookup::explained(&said).unwrap_or(said))
+                    let said = said::reason(&String::from_utf8_lossy(&said), self.limits.memory);
+                    lookup::explained(&said).map_or(HelmError::Template(said), HelmError::Lookup)
                 }
             });
         }
@@ -219,11 +318,15 @@ impl Helm for Program {
         self.charts().clear();
     }
 
-    fn template(&self, request: &TemplateRequest) -> Result<String, HelmError> {
+    fn template(&self, request: &TemplateRequest) -> Result<Manifests, HelmError> {
         let folder = own_folder()?;
-        self.run(folder.path(), request).map_err(|error| error.without(&request.hidden))
+        let answer = self.run(folder.path(), request);
+        answer.map_err(|error| if request.from_secrets { error.without_values() } else { error })
     }
 }
+
+/// Bytes that Go writes to beside what it counts as its memory.
+const RUNTIME: u64 = 256 << 20;
 
 /// The name of a chart's folder within one of ours.
 const CHART: &str = "chart";
@@ -247,7 +350,12 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // It has ended already where all went well. A script may have started others.
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw)
+            && matches!(self.0.try_wait(), Ok(None))
+        {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         drop(self.0.kill());
         drop(self.0.wait());
     }
@@ -274,38 +382,4 @@ fn read(from: impl Read + Send + 'static, limit: u64) -> mpsc::Receiver<Vec<u8>>
         drop(send.send(content));
     });
     receive
-}
-
-/// What helm said, without what it says at every failure.
-fn reason(said: &str, memory: u64) -> String {
-    if said.contains("out of memory") || said.contains("cannot allocate memory") {
-        return format!("helm took more than its {} MiB of memory", memory >> 20);
-    }
-    let said = said.trim();
-    let said = said.split_once("\nUse --debug flag").map_or(said, |(before, _)| before);
-    let said = said.trim().strip_prefix("Error: ").unwrap_or(said.trim());
-    let line = |line: &str| (!line.starts_with("level=") && !line.is_empty()).then(|| line.to_owned());
-    said.lines().filter_map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn unpack(files: &dyn Files, from: &TreePath, to: &Path, budget: &mut u64) -> Result<(), HelmError> {
-    let machine = |error: io::Error| HelmError::Machine(format!("cannot write {}: {error}", to.display()));
-    let source = |error: &dyn std::fmt::Display| HelmError::Chart(error.to_string());
-    fs::create_dir(to).map_err(machine)?;
-    for (name, entry) in files.list(from).map_err(|error| source(&error))? {
-        let (path, target) = (from.join(&name).map_err(|error| source(&error))?, to.join(OsStr::new(&name)));
-        match entry.kind {
-            Kind::Folder => unpack(files, &path, &target, budget)?,
-            Kind::File => {
-                let content = files.read(&path).map_err(|error| source(&error))?;
-                *budget = budget
-                    .checked_sub(content.len() as u64)
-                    .ok_or_else(|| HelmError::Limit("the chart's files are too large".into()))?;
-                fs::write(&target, archive::given(&content, path.as_str(), budget)?).map_err(machine)?;
-            }
-            // Nothing outside of the chart is followed.
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use flotilla_core::UnitId;
 use flotilla_core::ignore::IgnoreRule;
+use flotilla_core::names::is_dns_subdomain;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{HelmChart, Source, SourceId, SourceKind, SourceSpec};
 use flotilla_core::unit::{DriftMode, UnitSpec};
@@ -37,8 +38,10 @@ pub struct Release {
     /// Files that are merged in place of the chart's own values.
     pub values_files: Vec<String>,
     pub ignore_missing_values_files: bool,
-    /// In order; the inline values go over them.
+    /// In order, see [`super::values`].
     pub values_from: Vec<ValuesFrom>,
+    /// The annotation [`ABSENT`].
+    pub absent: BTreeSet<String>,
     pub values: Map<String, Value>,
     pub crds: Crds,
     pub no_hooks: bool,
@@ -51,6 +54,10 @@ pub struct Release {
 
 /// Another text in this annotation of a HelmRelease has helm render it anew.
 pub const AGAIN: &str = "flotilla.dev/render";
+
+/// This annotation of a HelmRelease names, as `Secret/NAME` or `ConfigMap/NAME` divided by commas, which of its optional
+/// values no cluster has. Without that word they are not known to be absent.
+pub const ABSENT: &str = "flotilla.dev/absent";
 
 /// What becomes of the objects in a chart's `crds/`. They are never deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,8 +103,13 @@ pub(crate) fn read(
     let spec = Field::new(node.get("spec").unwrap_or(&nothing), "spec");
     let again =
         node.at(&["metadata", "annotations", AGAIN]).and_then(Node::text).map(|text| text.to_string());
-    let mut reader = Reader { id, again, notices: Vec::new() };
-    let read = reader.release(&spec, at).and_then(|(definition, chart)| {
+    let absent = absent(node);
+    let version = node.get("apiVersion").and_then(Node::text);
+    let is_old =
+        version.is_some_and(|version| version.ends_with("/v2beta1") || version.ends_with("/v2beta2"));
+    let known = absent.clone().unwrap_or_default();
+    let mut reader = Reader { id, again, absent: known, is_old, notices: Vec::new() };
+    let read = absent.and_then(|_| reader.release(&spec, at)).and_then(|(definition, chart)| {
         let drift = own_drift(node)?.or(definition.drift);
         let namespaces = allowed_namespaces(node)?;
         Ok((Definition { drift, namespaces, ..definition }, chart))
@@ -105,6 +117,17 @@ pub(crate) fn read(
     let read = read.map_err(|wrong| vec![places.problem(wrong, at)]);
     let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
     read.map(|(definition, chart)| ReadRelease { definition, chart, notices: notices.collect() })
+}
+
+fn absent(node: &Node) -> Read<BTreeSet<String>> {
+    let Some(named) = node.at(&["metadata", "annotations", ABSENT]) else { return Ok(BTreeSet::new()) };
+    let field = Field::new(named, format!("metadata.annotations.{ABSENT}"));
+    let text = field.text()?;
+    let name = |name: &str| match name.trim().split_once('/') {
+        Some(("Secret" | "ConfigMap", object)) if is_dns_subdomain(object) => Ok(name.trim().to_owned()),
+        _ => Err(field.wrong(format!("'{}' is not of the form Secret/NAME or ConfigMap/NAME", name.trim()))),
+    };
+    text.split(',').map(name).collect()
 }
 
 const KNOWN: &[&str] = &[
@@ -174,6 +197,9 @@ const UPGRADE: &[&str] = &[
 struct Reader<'a> {
     id: &'a UnitId,
     again: Option<String>,
+    absent: BTreeSet<String>,
+    /// Of a version before v2, whose fields are read as they were.
+    is_old: bool,
     notices: Vec<Wrong>,
 }
 
@@ -230,7 +256,9 @@ impl Reader<'_> {
         let mut post_renderers = Vec::new();
         for renderer in object.get("postRenderers").map(Field::items).transpose()?.unwrap_or_default() {
             if let Some(kustomize) = renderer.object(&["kustomize"])?.get("kustomize") {
-                post_renderers.push(checked_overlay(kustomize, &["patches", "images"])?);
+                let old: &[&str] = &["patches", "images", "patchesStrategicMerge", "patchesJson6902"];
+                let known = if self.is_old { old } else { &old[..2] };
+                post_renderers.push(checked_overlay(kustomize, known)?);
             }
         }
         if let Some(common) = object.get("commonMetadata") {
@@ -255,6 +283,7 @@ impl Reader<'_> {
                 .iter()
                 .map(values_from)
                 .collect::<Read<_>>()?,
+            absent: self.absent.clone(),
             values: object.get("values").map(values).transpose()?.unwrap_or_default(),
             crds: crds(&install, &upgrade)?,
             no_hooks: both("disableHooks")?,
@@ -346,19 +375,26 @@ impl Reader<'_> {
             "interval",
             "reconcileStrategy",
             "sourceRef",
+            "valuesFile",
             "valuesFiles",
             "verify",
             "version",
         ];
         let fields = template.need("spec")?.object(&known)?;
+        let first = fields.get("valuesFile");
+        if let (Some(field), false) = (&first, self.is_old) {
+            return Err(field.wrong("is a field of v2beta1 and v2beta2; name the file in valuesFiles"));
+        }
         let from = fields.need("sourceRef")?.object(&["apiVersion", "kind", "name", "namespace"])?;
         let kind = from.need("kind")?.choice(&CHART_SOURCES)?;
         let namespace = from.text("namespace")?.unwrap_or_else(|| self.id.namespace.clone());
         let source = SourceId::new(kind, &namespace, from.need("name")?.text()?);
         let spec: HelmChart = chart(&fields, source.clone())?;
+        // As source-controller merges it: before the others.
+        let first = first.as_ref().map(|field| field.text()).transpose()?;
         let place = Place {
             path: TreePath::root(),
-            values_files: spec.values_files.clone(),
+            values_files: first.into_iter().chain(spec.values_files.iter().cloned()).collect(),
             ignore_missing: spec.ignore_missing_values_files,
         };
         if kind != SourceKind::HelmRepository {

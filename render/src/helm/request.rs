@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::{Files, TreePath};
 use serde_json::{Map, Value, json};
 
 use super::names::{ApiVersion, KubeVersion, Namespace, ReleaseName};
+use super::said;
 
 /// A chart's folder in a tree.
 #[derive(Clone)]
@@ -42,9 +43,17 @@ pub struct Capabilities {
     pub api_versions: Vec<ApiVersion>,
 }
 
+/// Whose release it is. What a chart draws at random, a password or a key, is nobody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub cluster: ClusterName,
+    pub unit: UnitId,
+}
+
 /// One run of `helm template`.
 #[derive(Clone, PartialEq)]
 pub struct TemplateRequest {
+    pub owner: Owner,
     pub chart: ChartFiles,
     /// The release's name.
     pub name: ReleaseName,
@@ -59,8 +68,10 @@ pub struct TemplateRequest {
     pub skip_schema: bool,
     /// A text of the author's: another one renders anew though nothing else is other than before.
     pub again: Option<String>,
-    /// What of the values comes from Secrets: nobody is told.
-    pub hidden: Hidden,
+    /// What comes before the release and has put out nothing yet: its APIs are not among the capabilities.
+    pub without: BTreeSet<UnitId>,
+    /// Whether some of the values come from Secrets: then nobody is told helm's own words.
+    pub from_secrets: bool,
 }
 
 /// A request, and the HelmRelease that makes it.
@@ -81,51 +92,20 @@ impl fmt::Debug for TemplateRequest {
     }
 }
 
-/// Texts that stand in Secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Hidden(BTreeSet<String>);
-
-/// What is shorter stands in texts that tell nothing of it.
-const HIDDEN_FROM: usize = 4;
-
-impl Hidden {
-    /// Hides every scalar of a value, and every line of one.
-    pub fn add(&mut self, value: &Value) {
-        match value {
-            Value::Object(map) => map.values().for_each(|value| self.add(value)),
-            Value::Array(list) => list.iter().for_each(|value| self.add(value)),
-            Value::String(text) => self.add_text(text),
-            Value::Number(number) => self.add_text(&number.to_string()),
-            Value::Bool(_) | Value::Null => {}
-        }
-    }
-
-    /// Hides a text, and every line of it.
-    pub fn add_text(&mut self, text: &str) {
-        for part in text.lines().map(str::trim).chain([text]) {
-            // As programs quote it, too.
-            let quoted = Value::from(part).to_string();
-            for form in [part, &quoted[1..quoted.len() - 1]] {
-                if form.chars().count() >= HIDDEN_FROM {
-                    self.0.insert(form.to_owned());
-                }
-            }
-        }
-    }
-
-    /// A text without them.
-    pub fn out_of(&self, text: String) -> String {
-        let mut parts: Vec<&String> = self.0.iter().collect();
-        // One may be a part of another.
-        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-        parts.into_iter().fold(text, |text, part| text.replace(part.as_str(), "(hidden)"))
-    }
-}
-
 impl TemplateRequest {
-    /// What the answer is kept under: everything that may change it but the capabilities. A new API in the cluster
-    /// must not render a release anew, nor with it the passwords that its templates draw.
+    /// What the answer is kept under: whose it is, and everything that may change it but the capabilities. A new API in
+    /// the cluster must not render a release anew, nor with it the passwords that its templates draw.
     pub fn key(&self) -> Digest {
+        let Owner { cluster, unit } = &self.owner;
+        let mut owner = json!({ "cluster": cluster.as_str(), "unit": unit.to_string() });
+        if !self.without.is_empty() {
+            owner["without"] = self.without.iter().map(ToString::to_string).collect();
+        }
+        Digest::of_parts([self.key_of_all().as_bytes().as_slice(), owner.to_string().as_bytes()])
+    }
+
+    /// The key that an answer had before keys named an owner. What runs under it stays what it is.
+    pub fn key_of_all(&self) -> Digest {
         // Keys of mappings come out sorted, so equal values are equal text.
         let mut said = json!({
             "name": self.name.as_str(),
@@ -141,6 +121,23 @@ impl TemplateRequest {
         }
         Digest::of_parts([self.chart.digest.as_bytes().as_slice(), said.to_string().as_bytes()])
     }
+
+    /// The same for all requests that helm answers alike, whosever they are, if the chart draws nothing at random.
+    pub fn question(&self) -> Digest {
+        let Capabilities { kube_version, api_versions } = &self.capabilities;
+        let apis: Vec<&str> = api_versions.iter().map(ApiVersion::as_str).collect();
+        let told = json!({ "kubernetes": kube_version.as_str(), "apis": apis }).to_string();
+        Digest::of_parts([self.key_of_all().as_bytes().as_slice(), told.as_bytes()])
+    }
+}
+
+/// What helm gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifests {
+    /// As `helm template` prints them, hooks among them.
+    pub text: String,
+    /// Whether another run with the same question could give something else: a password, a key, the time.
+    pub draws: bool,
 }
 
 /// Why helm gave no manifests.
@@ -149,6 +146,9 @@ pub enum HelmError {
     /// The templates, the values or the schema: helm's own words.
     #[error("helm: {0}")]
     Template(String),
+    /// It asks for objects of a cluster.
+    #[error("{0}")]
+    Lookup(String),
     #[error("helm was ended: it {0}")]
     Limit(String),
     #[error("the chart cannot be read: {0}")]
@@ -159,10 +159,10 @@ pub enum HelmError {
 }
 
 impl HelmError {
-    /// The same without what stands in Secrets: charts may say the values that they refuse.
-    pub(super) fn without(self, hidden: &Hidden) -> Self {
+    /// The same without helm's own words: charts may say the values that they refuse, in any form.
+    pub(super) fn without_values(self) -> Self {
         match self {
-            Self::Template(said) => Self::Template(hidden.out_of(said)),
+            Self::Template(said) => Self::Template(said::without_values(&said)),
             other => other,
         }
     }
@@ -175,11 +175,11 @@ impl HelmError {
 
 /// Renders charts.
 pub trait Helm: Send + Sync {
-    /// The manifests of a chart, hooks among them, as `helm template` prints them.
+    /// The manifests of a chart.
     ///
     /// # Errors
     /// What helm refuses, and what the machine lacks.
-    fn template(&self, request: &TemplateRequest) -> Result<String, HelmError>;
+    fn template(&self, request: &TemplateRequest) -> Result<Manifests, HelmError>;
 
     /// Nothing more is asked for now: lets go of what was kept for the next run.
     fn rest(&self) {}
@@ -192,6 +192,16 @@ pub trait Helm: Send + Sync {
 pub trait Renders: Send + Sync {
     /// `None`: helm has to be run. An error says why there is nothing to be used.
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>>;
+
+    /// Whether a unit runs what is kept under a key.
+    fn runs(&self, _unit: &UnitId, _key: Digest) -> bool {
+        false
+    }
+
+    /// Whether helm is at work on the answer.
+    fn is_pending(&self, _key: Digest) -> bool {
+        false
+    }
 
     /// The digest of what [`Renders::get`] gives, for less where it is known; and whether it may be used at all.
     fn content(&self, key: Digest) -> Option<Result<Digest, String>> {
@@ -206,26 +216,5 @@ pub struct NothingRendered;
 impl Renders for NothingRendered {
     fn get(&self, _: Digest) -> Option<Result<Arc<str>, String>> {
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_stands_in_secrets_is_not_told() {
-        let mut hidden = Hidden::default();
-        hidden.add(&json!({"auth": {"password": "hunter2", "pin": 123456, "on": true}, "keys": ["a\nsecond line", "ab"]}));
-        hidden.add_text("hunter2-long\"");
-        for (said, told) in [
-            ("auth.password: hunter2 does not match", "auth.password: (hidden) does not match"),
-            ("123456 is too large, true too", "(hidden) is too large, true too"),
-            ("at \"second line\": ab", "at \"(hidden)\": ab"),
-            (r#"fail "hunter2-long\"""#, r#"fail "(hidden)""#),
-            ("nothing of it", "nothing of it"),
-        ] {
-            assert_eq!(hidden.out_of(said.to_owned()), told);
-        }
     }
 }

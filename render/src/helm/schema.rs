@@ -2,8 +2,6 @@
 //! files; here it must not reach out of the chart, so what stands outside is not asked: values that only it would
 //! refuse are taken.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 /// The keywords that name another schema.
@@ -17,37 +15,27 @@ const DIALECTS: [&str; 5] = [
     "json-schema.org/draft/2020-12/schema",
 ];
 
-/// Whether helm takes a file of a chart for a schema.
-pub(super) fn is_schema(path: &str) -> bool {
-    path.rsplit('/').next() == Some("values.schema.json")
-}
-
-/// A schema that refers to nothing but itself: unchanged where it did not.
+/// A schema that refers to nothing but itself, written anew, so that nobody reads another one in the same bytes.
 ///
 /// # Errors
 /// Where it is not JSON: what helm would read in it nobody could tell.
-pub(super) fn within(content: &[u8]) -> Result<Cow<'_, [u8]>, serde_json::Error> {
+pub(super) fn within(content: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     let mut schema: Value = serde_json::from_slice(content)?;
-    if !cut(&mut schema) {
-        return Ok(Cow::Borrowed(content));
-    }
-    serde_json::to_vec(&schema).map(Cow::Owned)
+    cut(&mut schema);
+    serde_json::to_vec(&schema)
 }
 
-/// Takes out what leads outside; whether there was any.
-fn cut(schema: &mut Value) -> bool {
+/// Takes out what leads outside.
+fn cut(schema: &mut Value) {
     match schema {
-        Value::Array(items) => items.iter_mut().fold(false, |any, item| cut(item) | any),
+        Value::Array(items) => items.iter_mut().for_each(cut),
         Value::Object(fields) => {
-            let before = fields.len();
             fields.retain(|name, value| !leads_outside(name, value));
-            let is_cut = fields.len() != before;
             // The texts of an `enum` are data. Anything else of that name is a schema.
             let is_data = |name: &str, value: &Value| name == "enum" && value.is_array();
-            let below = fields.iter_mut().filter(|(name, value)| !is_data(name, value));
-            below.fold(is_cut, |any, (_, value)| cut(value) | any)
+            fields.iter_mut().filter(|(name, value)| !is_data(name, value)).for_each(|(_, value)| cut(value));
         }
-        _ => false,
+        _ => {}
     }
 }
 
@@ -83,12 +71,14 @@ mod tests {
             assert_eq!(std::str::from_utf8(&cut).unwrap(), expected, "{schema}");
         }
         for same in [
-            r##"{ "$schema": "http://json-schema.org/draft-07/schema#", "maximum": 1e400 }"##.replace("e400", "e40"),
-            r##"{"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/a", "$defs": {"a": true}}"##.into(),
-            r##"{"enum": [{"$ref": "data"}], "properties": {"$ref": {"type": "string"}}}"##.into(),
+            r##"{"$schema":"http://json-schema.org/draft-07/schema#","maximum":1e+40}"##,
+            r##"{"$defs":{"a":true},"$ref":"#/$defs/a","$schema":"https://json-schema.org/draft/2020-12/schema"}"##,
+            r##"{"enum":[{"$ref":"data"}],"properties":{"$ref":{"type":"string"}}}"##,
         ] {
-            assert!(matches!(within(same.as_bytes()), Ok(Cow::Borrowed(_))), "{same}");
+            assert_eq!(String::from_utf8(within(same.as_bytes()).unwrap()).unwrap(), same);
         }
+        let twice = br##"{"$ref": "http://x", "$ref": "#/a"}"##;
+        assert_eq!(within(twice).unwrap(), br##"{"$ref":"#/a"}"##, "nobody reads the first one");
     }
 
     #[test]

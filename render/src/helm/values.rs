@@ -1,30 +1,44 @@
-//! A release's values: maps laid over each other, and single values put at a path.
+//! A release's values as helm-controller puts them together: mappings laid over each other, and single values put at a
+//! path.
 //!
-//! Paths are those of `helm --set`: `a.b[0].c`, with `\` before a `.`, `[`, `=` or `,` that is part of a name; values
-//! are typed unless they are quoted. Sources of behaviour: Helm's `strvals`, and helm-controller for `valuesFrom`.
+//! Sources of behaviour: `chartutil.ChartValuesFromReferences` of Flux for the order, `strvals` of Helm for paths and
+//! values. What Flux does is not what it says: before a value is put at its path, the inline values are laid over all that
+//! came before, *and not copied*. So a value put into a mapping of the inline values stays there, and goes over whatever
+//! comes later, while one at the top goes below the inline values in the end. Repositories rely on it, so [`Values`] shares
+//! mappings and lists as Go does.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 /// A path or value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
-    #[error("the path '{0}' ends without a name")]
-    NoName(String),
+    #[error("the path has a part without a name")]
+    NoName,
     #[error("'{0}' has no value")]
     NoValue(String),
-    #[error("'{0}' is no index; write it as [0]")]
+    #[error("'{0}' is not an index; write it as [0]")]
     Index(String),
     #[error("the index {0} is larger than {MAX_INDEX}")]
     IndexTooLarge(usize),
     #[error("the path goes deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    #[error("the list '{{{0}' does not end with '}}'")]
-    OpenList(String),
+    #[error("a list in braces does not end with '}}'")]
+    OpenList,
+    #[error("'{0}' is {1} in the values before, and cannot have fields or items")]
+    NotThat(String, &'static str),
+    #[error("the lists that the paths make have more than {MAX_ITEMS} items together")]
+    TooMany,
 }
 
 /// As Helm: a typo must not make a list that fills the memory.
 const MAX_INDEX: usize = 65_536;
 const MAX_DEPTH: usize = 30;
+/// Of all lists of one release that indices make longer.
+const MAX_ITEMS: usize = 1_000_000;
 
 /// Lays `over` over `values`: mappings merge by key, everything else is replaced.
 pub fn merge(values: &mut Map<String, Value>, over: Map<String, Value>) {
@@ -36,63 +50,138 @@ pub fn merge(values: &mut Map<String, Value>, over: Map<String, Value>) {
     }
 }
 
-/// Puts what `valuesFrom` gives for a `targetPath`. A text in quotes stays a string; without them `true`, `12`, `null`
-/// and `{a,b}` mean what they mean to `helm --set`, and a `,` begins another path. `literal` takes the text as it is.
-pub fn set(values: &mut Map<String, Value>, path: &str, text: &str, literal: bool) -> Result<(), SetError> {
-    if literal {
-        let steps = steps_of_literal(path)?;
-        return put(values, &steps, Value::from(text));
+/// The values of one release while they are put together.
+pub struct Values {
+    result: Fields,
+    inline: Fields,
+    /// How many items indices may still add to lists.
+    items: usize,
+}
+
+/// A value whose mappings and lists may stand in several places.
+#[derive(Clone)]
+enum Shared {
+    Scalar(Value),
+    List(Items),
+    Map(Fields),
+}
+
+type Fields = Rc<RefCell<BTreeMap<String, Shared>>>;
+type Items = Rc<RefCell<Vec<Shared>>>;
+
+impl Values {
+    /// Begins with the inline values of a release.
+    pub fn new(inline: Map<String, Value>) -> Self {
+        Self { result: Fields::default(), inline: shared_map(inline), items: MAX_ITEMS }
     }
-    let unquoted = ['\'', '"']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
-        .filter(|_| text.len() > 1);
-    let mut parser = Parser { rest: Vec::new(), at: 0, typed: unquoted.is_none() };
-    parser.rest = format!("{path}={}", unquoted.unwrap_or(text)).chars().collect();
-    while parser.at < parser.rest.len() {
-        let steps = parser.path()?;
-        let value = parser.value()?;
-        put(values, &steps, value)?;
+
+    /// Lays a mapping over what is there.
+    pub fn lay(&mut self, over: Map<String, Value>) {
+        self.result = laid(&self.result, &shared_map(over));
     }
-    Ok(())
-}
 
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-fn index(text: &str) -> Result<Step, SetError> {
-    let index: usize = text.parse().map_err(|_| SetError::Index(text.to_owned()))?;
-    if index > MAX_INDEX { Err(SetError::IndexTooLarge(index)) } else { Ok(Step::Index(index)) }
-}
-
-/// Without escapes: every `.` and `[` divides.
-fn steps_of_literal(path: &str) -> Result<Vec<Step>, SetError> {
-    let mut steps = Vec::new();
-    for part in path.split('.') {
-        let (name, indices) = part.split_once('[').map_or((part, None), |(name, rest)| (name, Some(rest)));
-        if name.is_empty() {
-            return Err(SetError::NoName(path.to_owned()));
+    /// Puts what `valuesFrom` gives for a `targetPath`. In quotes a text stays a string; without them `true`, `12`, `null`
+    /// and `{a,b}` mean what they mean to `helm --set`, and a `,` begins another path. `literal` takes the text as it is.
+    ///
+    /// # Errors
+    /// Where helm refuses the path or the value, or would silently do nothing.
+    pub fn set(&mut self, path: &str, text: &str, literal: bool) -> Result<(), SetError> {
+        self.result = laid(&self.result, &self.inline);
+        let is_quoted = |quote: char| text.starts_with(quote) && text.ends_with(quote);
+        let (text, typed) = if literal {
+            let is_special = |c| matches!(c, '\\' | ',' | '[' | ']' | '{' | '}');
+            (
+                text.chars()
+                    .flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c]))
+                    .collect::<String>(),
+                false,
+            )
+        } else if is_quoted('\'') || is_quoted('"') {
+            (text.trim_matches(['\'', '"']).to_owned(), false)
+        } else {
+            (text.to_owned(), true)
+        };
+        let line = path.chars().chain(['=']).chain(text.chars()).collect();
+        let mut parser = Parser { line, at: 0, typed, items: &mut self.items };
+        let root = self.result.clone();
+        while parser.at < parser.line.len() {
+            if parser.key(&root, 0)? == Next::End {
+                break;
+            }
         }
-        steps.push(Step::Key(name.to_owned()));
-        for part in indices.into_iter().flat_map(|rest| rest.split('[')) {
-            steps.push(index(part.strip_suffix(']').unwrap_or(part))?);
-        }
+        Ok(())
     }
-    Ok(steps)
+
+    /// All of them, the inline values over the rest.
+    pub fn finish(self) -> Map<String, Value> {
+        plain_map(&laid(&self.result, &self.inline))
+    }
 }
 
-struct Parser {
-    rest: Vec<char>,
+fn shared_map(map: Map<String, Value>) -> Fields {
+    Rc::new(RefCell::new(map.into_iter().map(|(key, value)| (key, shared(value))).collect()))
+}
+
+fn shared(value: Value) -> Shared {
+    match value {
+        Value::Object(map) => Shared::Map(shared_map(map)),
+        Value::Array(items) => Shared::List(Rc::new(RefCell::new(items.into_iter().map(shared).collect()))),
+        scalar => Shared::Scalar(scalar),
+    }
+}
+
+fn plain_map(fields: &Fields) -> Map<String, Value> {
+    fields.borrow().iter().map(|(key, value)| (key.clone(), plain(value))).collect()
+}
+
+fn plain(value: &Shared) -> Value {
+    match value {
+        Shared::Scalar(value) => value.clone(),
+        Shared::List(items) => items.borrow().iter().map(plain).collect(),
+        Shared::Map(fields) => Value::Object(plain_map(fields)),
+    }
+}
+
+/// A new mapping; what only one of the two has is shared with it.
+fn laid(under: &Fields, over: &Fields) -> Fields {
+    let mut out = under.borrow().clone();
+    for (key, value) in over.borrow().iter() {
+        let value = match (out.get(key), value) {
+            (Some(Shared::Map(under)), Shared::Map(over)) => Shared::Map(laid(under, over)),
+            (_, value) => value.clone(),
+        };
+        out.insert(key.clone(), value);
+    }
+    Rc::new(RefCell::new(out))
+}
+
+fn what(value: &Shared) -> &'static str {
+    match value {
+        Shared::Scalar(Value::Null) => "null",
+        Shared::Scalar(_) => "a single value",
+        Shared::List(_) => "a list",
+        Shared::Map(_) => "a mapping",
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Another path may follow.
+    Path,
+    /// The line ended where a value could have begun; helm stops there, and drops an item that it was making.
+    End,
+}
+
+struct Parser<'a> {
+    line: Vec<char>,
     at: usize,
     typed: bool,
+    items: &'a mut usize,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn next(&mut self) -> Option<char> {
-        let next = self.rest.get(self.at).copied();
+        let next = self.line.get(self.at).copied();
         self.at += usize::from(next.is_some());
         next
     }
@@ -102,74 +191,159 @@ impl Parser {
         let mut text = String::new();
         while let Some(next) = self.next() {
             match next {
-                '\\' => text.extend(self.next()),
                 stop if stops.contains(&stop) => return (text, Some(stop)),
+                '\\' => text.extend(self.next()),
                 plain => text.push(plain),
             }
         }
         (text, None)
     }
 
-    /// A path and the `=` behind it.
-    fn path(&mut self) -> Result<Vec<Step>, SetError> {
-        let mut steps = Vec::new();
-        // After an index comes the end, another index, or a `.` and a name.
-        let mut wants_name = true;
-        loop {
-            let (name, stop) = self.until(&['=', '.', '[', ',']);
-            match (wants_name, name.is_empty()) {
-                (true, true) => return Err(SetError::NoName(name)),
-                (false, false) => return Err(SetError::Index(name)),
-                (true, false) => steps.push(Step::Key(name.clone())),
-                (false, true) => {}
+    /// A path and its value, put into `fields`.
+    fn key(&mut self, fields: &Fields, depth: usize) -> Result<Next, SetError> {
+        if depth > MAX_DEPTH {
+            return Err(SetError::TooDeep);
+        }
+        let (key, stop) = self.until(&['=', '[', ',', '.']);
+        match stop {
+            None if key.is_empty() => Ok(Next::End),
+            None | Some(',') => Err(SetError::NoValue(key)),
+            _ if key.is_empty() => Err(SetError::NoName),
+            Some('=') => {
+                let (value, next) = self.value()?;
+                fields.borrow_mut().insert(key, value);
+                Ok(next)
             }
-            match stop {
-                Some('=') => return Ok(steps),
-                Some('.') => wants_name = true,
-                Some('[') => {
-                    self.index(&mut steps)?;
-                    wants_name = false;
+            Some('[') => {
+                let index = self.index()?;
+                let list = match fields.borrow().get(&key) {
+                    None => Items::default(),
+                    Some(Shared::List(list)) => list.clone(),
+                    Some(other) => return Err(SetError::NotThat(key, what(other))),
+                };
+                let (list, next) = self.item(list, index, depth, &key)?;
+                fields.borrow_mut().insert(key, Shared::List(list));
+                Ok(next)
+            }
+            Some(_) => {
+                let inner = match fields.borrow().get(&key) {
+                    None => Fields::default(),
+                    Some(Shared::Map(inner)) => inner.clone(),
+                    Some(other) => return Err(SetError::NotThat(key, what(other))),
+                };
+                let next = self.key(&inner, depth + 1)?;
+                if inner.borrow().is_empty() {
+                    return Err(SetError::NoName);
                 }
-                _ => return Err(SetError::NoValue(name)),
+                fields.borrow_mut().insert(key, Shared::Map(inner));
+                Ok(next)
             }
         }
     }
 
-    fn index(&mut self, steps: &mut Vec<Step>) -> Result<(), SetError> {
+    fn index(&mut self) -> Result<usize, SetError> {
         let (text, end) = self.until(&[']']);
-        steps.push(index(&text)?);
-        if end.is_some() { Ok(()) } else { Err(SetError::Index(text)) }
+        let index = text.parse().ok().filter(|_| end.is_some());
+        let index: usize = index.ok_or(SetError::Index(text))?;
+        if index > MAX_INDEX { Err(SetError::IndexTooLarge(index)) } else { Ok(index) }
+    }
+
+    /// What follows an index: a value, another index, or a field of the item. Gives the list, which is another one where
+    /// it had to grow.
+    fn item(
+        &mut self,
+        list: Items,
+        index: usize,
+        depth: usize,
+        key: &str,
+    ) -> Result<(Items, Next), SetError> {
+        if depth > MAX_DEPTH {
+            return Err(SetError::TooDeep);
+        }
+        let (text, stop) = self.until(&['[', '.', '=']);
+        if !text.is_empty() {
+            return Err(SetError::Index(text));
+        }
+        let existing = list.borrow().get(index).cloned();
+        match stop {
+            Some('=') => {
+                let (value, _) = self.value()?;
+                Ok((self.with_item(list, index, value)?, Next::Path))
+            }
+            Some('[') => {
+                let next = self.index()?;
+                let inner = match existing {
+                    None | Some(Shared::Scalar(Value::Null)) => Items::default(),
+                    Some(Shared::List(inner)) => inner,
+                    Some(other) => return Err(SetError::NotThat(format!("{key}[{index}]"), what(&other))),
+                };
+                let (inner, next) = self.item(inner, next, depth + 1, &format!("{key}[{index}]"))?;
+                Ok((self.with_item(list, index, Shared::List(inner))?, next))
+            }
+            Some(_) => {
+                let inner = match existing {
+                    Some(Shared::Map(inner)) => inner,
+                    Some(_) => {
+                        let inner = Fields::default();
+                        list.borrow_mut()[index] = Shared::Map(inner.clone());
+                        inner
+                    }
+                    None => Fields::default(),
+                };
+                match self.key(&inner, depth + 1)? {
+                    Next::End => Ok((list, Next::End)),
+                    Next::Path => Ok((self.with_item(list, index, Shared::Map(inner))?, Next::Path)),
+                }
+            }
+            None => Err(SetError::NoValue(format!("{key}[{index}]"))),
+        }
+    }
+
+    /// The list itself with another item, or a longer one.
+    fn with_item(&mut self, list: Items, index: usize, value: Shared) -> Result<Items, SetError> {
+        let length = list.borrow().len();
+        if index < length {
+            list.borrow_mut()[index] = value;
+            return Ok(list);
+        }
+        *self.items = self.items.checked_sub(index + 1).ok_or(SetError::TooMany)?;
+        let mut longer = list.borrow().clone();
+        longer.resize(index + 1, Shared::Scalar(Value::Null));
+        longer[index] = value;
+        Ok(Rc::new(RefCell::new(longer)))
     }
 
     /// A value, or a list in braces, and the `,` behind it.
-    fn value(&mut self) -> Result<Value, SetError> {
-        if self.rest.get(self.at) != Some(&'{') {
-            let (text, _) = self.until(&[',']);
-            return Ok(self.typed(text));
+    fn value(&mut self) -> Result<(Shared, Next), SetError> {
+        match self.line.get(self.at) {
+            None => return Ok((Shared::Scalar("".into()), Next::End)),
+            Some('{') => {}
+            Some(_) => {
+                let (text, _) = self.until(&[',']);
+                return Ok((self.typed(text), Next::Path));
+            }
         }
         self.at += 1;
         let mut list = Vec::new();
         loop {
             let (text, stop) = self.until(&[',', '}']);
             match stop {
-                None => return Err(SetError::OpenList(text)),
+                None => return Err(SetError::OpenList),
                 Some('}') => {
-                    if !(list.is_empty() && text.is_empty()) {
-                        list.push(self.typed(text));
-                    }
-                    self.until(&[',']);
-                    return Ok(Value::Array(list));
+                    list.push(self.typed(text));
+                    self.at += usize::from(self.line.get(self.at) == Some(&','));
+                    return Ok((Shared::List(Rc::new(RefCell::new(list))), Next::Path));
                 }
                 Some(_) => list.push(self.typed(text)),
             }
         }
     }
 
-    fn typed(&self, text: String) -> Value {
+    fn typed(&self, text: String) -> Shared {
         if !self.typed {
-            return Value::String(text);
+            return Shared::Scalar(Value::String(text));
         }
-        match text.to_ascii_lowercase().as_str() {
+        Shared::Scalar(match text.to_ascii_lowercase().as_str() {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "null" => Value::Null,
@@ -178,123 +352,10 @@ impl Parser {
                 number.parse::<i64>().map_or(Value::String(text), Value::from)
             }
             _ => Value::String(text),
-        }
+        })
     }
-}
-
-fn put(values: &mut Map<String, Value>, steps: &[Step], value: Value) -> Result<(), SetError> {
-    if steps.len() > MAX_DEPTH {
-        return Err(SetError::TooDeep);
-    }
-    let Some((Step::Key(first), rest)) = steps.split_first() else {
-        return Err(SetError::NoName(String::new()));
-    };
-    let mut place = values.entry(first.clone()).or_insert(Value::Null);
-    for step in rest {
-        place = match step {
-            Step::Key(key) => {
-                if !place.is_object() {
-                    *place = Value::Object(Map::new());
-                }
-                let Value::Object(map) = place else { unreachable!("made above") };
-                map.entry(key.clone()).or_insert(Value::Null)
-            }
-            Step::Index(index) => {
-                if !place.is_array() {
-                    *place = Value::Array(Vec::new());
-                }
-                let Value::Array(list) = place else { unreachable!("made above") };
-                if list.len() <= *index {
-                    list.resize(index + 1, Value::Null);
-                }
-                &mut list[*index]
-            }
-        };
-    }
-    *place = value;
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn map(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
-    }
-
-    #[test]
-    fn mappings_merge_and_the_rest_is_replaced() {
-        for (under, over, expected) in [
-            (json!({}), json!({"a": 1}), json!({"a": 1})),
-            (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"c": 3}}), json!({"a": {"b": 1, "c": 3}})),
-            (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
-            (json!({"a": {"b": 1}}), json!({"a": "x"}), json!({"a": "x"})),
-            (json!({"a": "x"}), json!({"a": {"b": 1}}), json!({"a": {"b": 1}})),
-            // Helm takes a default away where it meets null, so null has to stay.
-            (json!({"a": {"b": 1}}), json!({"a": {"b": null}}), json!({"a": {"b": null}})),
-        ] {
-            let mut values = map(under);
-            merge(&mut values, map(over));
-            assert_eq!(Value::Object(values), expected);
-        }
-    }
-
-    #[test]
-    fn paths_and_values_are_those_of_helm_set() {
-        for (path, text, expected) in [
-            ("a", "x", json!({"a": "x"})),
-            ("a.b.c", "x", json!({"a": {"b": {"c": "x"}}})),
-            ("a", "true", json!({"a": true})),
-            ("a", "False", json!({"a": false})),
-            ("a", "null", json!({"a": null})),
-            ("a", "12", json!({"a": 12})),
-            ("a", "0", json!({"a": 0})),
-            ("a", "012", json!({"a": "012"})),
-            ("a", "1.5", json!({"a": "1.5"})),
-            ("a", "", json!({"a": ""})),
-            ("a", "'12'", json!({"a": "12"})),
-            ("a", "\"true\"", json!({"a": "true"})),
-            ("a", "'", json!({"a": "'"})),
-            ("a", "{x,1,true}", json!({"a": ["x", 1, true]})),
-            ("a", "{}", json!({"a": []})),
-            ("a", r"x\,y", json!({"a": "x,y"})),
-            ("a", "x,b=2", json!({"a": "x", "b": 2})),
-            (r"a\.b", "x", json!({"a.b": "x"})),
-            ("a[1]", "x", json!({"a": [null, "x"]})),
-            ("a[0].b", "x", json!({"a": [{"b": "x"}]})),
-            ("a[0].b.c[1]", "x", json!({"a": [{"b": {"c": [null, "x"]}}]})),
-            ("a[0][1]", "x", json!({"a": [[null, "x"]]})),
-            (r"nodeSelector.kubernetes\.io/role", "x", json!({"nodeSelector": {"kubernetes.io/role": "x"}})),
-            ("a", "b=c", json!({"a": "b=c"})),
-        ] {
-            let mut values = Map::new();
-            set(&mut values, path, text, false).unwrap();
-            assert_eq!(Value::Object(values), expected, "{path}={text}");
-        }
-    }
-
-    #[test]
-    fn a_literal_is_taken_as_it_is() {
-        let mut values = map(json!({"a": {"keep": 1, "list": ["x"]}}));
-        set(&mut values, "a.list[1]", "{1,2},b=3", true).unwrap();
-        assert_eq!(Value::Object(values), json!({"a": {"keep": 1, "list": ["x", "{1,2},b=3"]}}));
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        let deep = vec!["a"; MAX_DEPTH + 1].join(".");
-        for (path, text, expected) in [
-            ("", "x", SetError::NoName(String::new())),
-            ("a.", "x", SetError::NoName(String::new())),
-            ("a[x]", "1", SetError::Index("x".into())),
-            ("a[99999999]", "1", SetError::IndexTooLarge(99_999_999)),
-            ("a", "{x", SetError::OpenList("x".into())),
-            ("a", "x,b", SetError::NoValue("b".into())),
-            (&deep, "x", SetError::TooDeep),
-        ] {
-            assert_eq!(set(&mut Map::new(), path, text, false), Err(expected), "{path}={text}");
-        }
-    }
-}
+#[path = "values_tests.rs"]
+mod tests;

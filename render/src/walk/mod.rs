@@ -3,6 +3,7 @@
 
 pub(crate) mod authority;
 mod budget;
+mod namespaces;
 mod order;
 mod own;
 mod release;
@@ -74,6 +75,8 @@ struct Walk<'a> {
     /// the cluster is given is known but for those of other releases.
     releases: VecDeque<Pending>,
     requests: BTreeMap<Digest, Asked>,
+    /// Releases that helm is at work on, or is asked for now, and those that come after one of them.
+    with_helm: BTreeSet<UnitId>,
     waiting: Vec<(Pending, Waits)>,
     /// How many contents there were when the waiting ones were last looked at.
     retried: usize,
@@ -129,6 +132,7 @@ fn walk_once<'a>(
         queue: VecDeque::new(),
         releases: VecDeque::new(),
         requests: BTreeMap::new(),
+        with_helm: BTreeSet::new(),
         waiting: Vec::new(),
         retried: 0,
         values: ConfigMaps::default(),
@@ -146,6 +150,7 @@ fn walk_once<'a>(
 
 impl Walk<'_> {
     fn into_render(mut self) -> ClusterRender {
+        self.share_namespaces();
         self.note_sources();
         let (sources, requests) = (self.registry.into_sources(), self.requests);
         ClusterRender { units: self.units, sources, requests }

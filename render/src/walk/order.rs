@@ -1,5 +1,6 @@
 //! Which release is rendered after which. A chart asks for APIs that another one brings, and draws its passwords only
-//! once: so it is not asked before what its unit waits for is there.
+//! once: so helm is asked for it after those that come before. One of those that does not render holds nobody: the others
+//! are rendered without what it would bring, and again when it does render, as none of them is applied before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,20 +50,28 @@ impl Walk<'_> {
         std::iter::once(id).chain(std::iter::successors(parent, above))
     }
 
-    /// A release that comes before this one and is not rendered.
+    /// A release that comes before this one and that helm is still at work on: a moment later it is known which APIs it
+    /// brings.
     pub(super) fn waits_for(&self, pending: &Pending) -> Option<&UnitId> {
         let before = self.before(pending);
-        if before.is_empty() {
-            return None;
-        }
-        let releases = self.units.iter().filter(|(id, unit)| {
-            id.kind == flotilla_core::UnitKind::HelmRelease
-                && unit.unit.is_none()
-                && **id != pending.definition.id
-        });
-        let mut missing =
-            releases.filter(|(id, unit)| before.contains(id) || self.is_below(unit.parent.as_ref(), &before));
-        missing.next().map(|(id, _)| id)
+        self.with_helm.iter().find(|id| self.comes_before(id, pending, &before))
+    }
+
+    /// What comes before this release and has put out nothing yet, whatever holds it. What it brings is not known, and the
+    /// release is not applied before it.
+    pub(super) fn missing_before(&self, pending: &Pending) -> BTreeSet<UnitId> {
+        let before = self.before(pending);
+        let held = self.units.iter().filter(|(_, unit)| unit.unit.is_none()).map(|(id, _)| id);
+        let missing = held
+            .filter(|id| self.comes_before(id, pending, &before) && (self.inputs.last_good)(id).is_none());
+        missing.cloned().collect()
+    }
+
+    fn comes_before(&self, id: &UnitId, pending: &Pending, before: &BTreeSet<UnitId>) -> bool {
+        let parent = self.units.get(id).and_then(|unit| unit.parent.as_ref());
+        !before.is_empty()
+            && *id != pending.definition.id
+            && (before.contains(id) || self.is_below(parent, before))
     }
 
     /// All units that have to be ready before this one: what it and the units above it depend on, and so on.

@@ -2,16 +2,17 @@
 
 use flotilla_core::report::Problem;
 use flotilla_core::unit::{Render, ServiceAccount};
-use flotilla_core::{Object, UnitId};
+use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
 use super::{Pending, Walk, caught};
 use crate::cache::Outcome;
 use crate::config;
-use crate::content::Definition;
+use crate::content::{Content, Definition};
 use crate::helm::names::{ApiVersion, KubeVersion};
-use crate::helm::{self, Asked, Capabilities, Config, Planned};
+use crate::helm::release::ABSENT;
+use crate::helm::{self, Asked, Capabilities, Config, Owner, Planned, TemplateRequest};
 use crate::source::Unavailable;
 use crate::values::is_loose;
 
@@ -31,11 +32,11 @@ impl Walk<'_> {
             }
         };
         let Some((mut pending, artifact)) = self.artifact(pending) else { return Ok(()) };
-        let mut notices = Vec::new();
         let Some(release) = pending.definition.release.clone() else { return Ok(()) };
-        let namespace = pending.definition.id.namespace.clone();
-        let config = |secret: bool, name: &str| self.config(secret, &namespace, name);
-        let planned = match caught(|| helm::plan(&release, &artifact, capabilities, &config)) {
+        let id = pending.definition.id.clone();
+        let owner = Owner { cluster: self.cluster.name.clone(), unit: id.clone() };
+        let config = |secret: bool, name: &str| self.config(secret, &id.namespace, name);
+        let planned = match caught(|| helm::plan(&release, &artifact, capabilities, owner, &config)) {
             Ok(planned) => planned,
             Err(message) => {
                 let problem = self.place(&pending.definition, message);
@@ -45,32 +46,28 @@ impl Walk<'_> {
         };
         let outcome = match planned {
             Err(error) => Err(error),
-            Ok(Planned::Missing(what)) => {
-                let keep = if what.starts_with("Secret") {
-                    "; `flotilla secret create generic` keeps one"
-                } else {
-                    ""
-                };
-                let message = format!(
-                    "{what} is in nothing that is rendered for this cluster; values that only the cluster has are \
-                     not known here{keep}"
-                );
+            Ok(Planned::Missing { what, optional }) => {
+                let message = not_here(&what, optional);
                 let problem = self.place(&pending.definition, message).field("spec.valuesFrom");
                 Ok(Err([problem].into()))
             }
             Ok(Planned::Wrong(what, field)) => {
                 Ok(Err([self.place(&pending.definition, what).field(field)].into()))
             }
-            Ok(Planned::Request(request, without)) => {
-                let key = request.key();
-                notices = without;
+            Ok(Planned::Request(mut request)) => {
+                let key = self.key(&mut request, &pending);
                 let content = || helm::content(self.inputs.cache, &release, key, self.inputs.renders);
                 match caught(content).unwrap_or_else(|message| Some(Err(message))) {
                     Some(Ok((content, outcome))) => {
                         pending.definition.spec.render = Some(Render { key, content });
                         Ok(self.at(&pending, outcome))
                     }
-                    Some(Err(reason)) => Ok(Err([self.place(&pending.definition, reason)].into())),
+                    Some(Err(reason)) => {
+                        if self.inputs.renders.is_pending(key) {
+                            self.with_helm.insert(id);
+                        }
+                        Ok(Err([self.place(&pending.definition, reason)].into()))
+                    }
                     None => {
                         let message = match self.waits_for(&pending) {
                             Some(other) => format!("comes after {other}, which is not rendered yet"),
@@ -80,23 +77,33 @@ impl Walk<'_> {
                                 "helm has not rendered the release yet".to_owned()
                             }
                         };
+                        self.with_helm.insert(id);
                         Ok(Err([self.place(&pending.definition, message)].into()))
                     }
                 }
             }
+            Ok(Planned::OfFlux(chart)) => {
+                let message =
+                    format!("the chart {chart} is Flux's own and is not applied: its work is done here");
+                let notices = vec![self.place(&pending.definition, message).as_notice()];
+                Ok(Ok(Content { notices, ..Content::default() }.into()))
+            }
         };
-        let definition = pending.definition.clone();
-        self.built(pending, &artifact, outcome)?;
-        let place = |what: String| {
-            let message =
-                format!("{what} is optional and not known here; if the cluster has it, it does not count");
-            self.place(&definition, message).field("spec.valuesFrom").as_notice()
-        };
-        let notices: Vec<Problem> = notices.into_iter().map(place).collect();
-        if let Some(unit) = self.units.get_mut(&definition.id) {
-            unit.problems.extend(notices);
+        self.built(pending, &artifact, outcome)
+    }
+
+    /// Under which key the answer is kept. What a unit runs stays what it is, though the key would be another one now.
+    fn key(&self, request: &mut TemplateRequest, pending: &Pending) -> Digest {
+        let runs = |key: Digest| self.inputs.renders.runs(&pending.definition.id, key);
+        let (of_all, own) = (request.key_of_all(), request.key());
+        if runs(of_all) {
+            return of_all;
         }
-        Ok(())
+        if runs(own) {
+            return own;
+        }
+        request.without = self.missing_before(pending);
+        request.key()
     }
 
     /// Problems without a place get that of the release.
@@ -141,14 +148,13 @@ impl Walk<'_> {
             None => {}
         }
         if !secret {
-            return Config::Absent;
+            return Config::NotHere;
         }
         match self.inputs.sources.secret(namespace, name) {
-            Ok(None) => Config::Absent,
+            Ok(None) => Config::NotHere,
             Err(Unavailable(why)) => Config::Unknown(why),
             Ok(Some(data)) => {
-                let text = |(key, value)| Some((key, String::from_utf8(value).ok()?));
-                Config::Found(data.into_iter().filter_map(text).collect())
+                Config::Found(data.into_iter().map(|(key, value)| (key, config::text(value))).collect())
             }
         }
     }
@@ -172,17 +178,39 @@ impl Walk<'_> {
             let own = self.accounts.get(*id);
             unit.authority.is_fleet() || own == account
         });
-        let contents = units.filter_map(|(_, unit)| unit.unit.as_ref()).map(|unit| &unit.content);
-        let definitions = contents.flat_map(|content| &content.objects).filter(|object| {
-            let id = object.id();
-            (id.group.as_str(), id.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+        // What a unit that is held put out when it last could is in the cluster.
+        let contents = units.filter_map(|(id, unit)| match &unit.unit {
+            Some(unit) => Some(unit.content.clone()),
+            None => (self.inputs.last_good)(id),
         });
-        let of_units = definitions.flat_map(|object| served(&object.value())).take(MAX_APIS);
+        let of_units = contents.flat_map(|content| {
+            let is_definition =
+                |object: &&Object| object.id().is("apiextensions.k8s.io", "CustomResourceDefinition");
+            let definitions = content.objects.iter().filter(is_definition);
+            definitions.flat_map(|object| served(&object.value())).collect::<Vec<_>>()
+        });
+        let of_units = of_units.take(MAX_APIS);
         let mut api_versions: Vec<ApiVersion> = of_units.chain(helm::builtin::kinds()).collect();
         api_versions.sort();
         api_versions.dedup();
         Ok(Capabilities { kube_version, api_versions })
     }
+}
+
+/// Why values that are in neither Git nor the hub hold a release. `what` is `Secret/NAME` or `ConfigMap/NAME`.
+fn not_here(what: &str, optional: bool) -> String {
+    let keep = match what.starts_with("Secret") {
+        true => "; `flotilla secret create generic` keeps one at the hub",
+        false => "; put it into Git",
+    };
+    let absent = match optional {
+        true => format!(", or say by the annotation {ABSENT}: {what} that no cluster has it"),
+        false => String::new(),
+    };
+    format!(
+        "{what} is in nothing that is rendered for this cluster; whether the cluster has it, and what is in it, is not \
+         known here{keep}{absent}"
+    )
 }
 
 /// So many APIs fit into helm's argument list; no cluster has as many.

@@ -210,7 +210,7 @@ async fn a_release_is_rendered_once_and_applied() {
     let redrawn = password(&fleet).await.unwrap();
     assert_ne!(redrawn, drawn, "other values are another render");
     keep(&mut fleet, "{refused: hunter2-of-the-hub}").await;
-    problem(&fleet, Some("refused: (hidden)")).await;
+    problem(&fleet, Some("some of the values come from Secrets")).await;
     assert!(!fleet.hub().process().log().unwrap().contains("hunter2-of-the-hub"));
     keep(&mut fleet, "{replicas: 4}").await;
     problem(&fleet, None).await;
