@@ -135,3 +135,34 @@ fn runs_that_follow_each_other_share_the_chart_until_there_is_a_rest() {
     assert!(!first.exists() && !second.exists());
     assert!(chart(&request()).join("Chart.yaml").exists());
 }
+
+#[test]
+fn it_reaches_nothing_but_its_own_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "s3cret").unwrap();
+    let path = program(
+        folder.path(),
+        &format!(
+            "for last; do :; done\nread_it() {{ cat \"$1\" >/dev/null 2>&1 && echo \"read $1\"; }}\nread_it {}\nread_it \
+             /etc/passwd\nread_it /proc/self/environ\nread_it \"$last/Chart.yaml\"\n(echo x > \"$last/new\") 2>/dev/null && echo \
+             'wrote to the chart'\n(echo x > \"$HOME/new\") && echo 'wrote to its home'\n(exec 3<>/dev/tcp/127.0.0.1/9) \
+             2>/dev/null && echo connected\nid -u",
+            secret.display()
+        ),
+    );
+    // Where this runs as root, another user runs the program, and has to reach it.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let helm = Program::new(&path, Limits::default());
+    let in_force = helm.in_force();
+    let said = helm.template(&request()).unwrap().text;
+    assert!(said.contains("Chart.yaml") && said.contains("wrote to its home"), "{said}");
+    if in_force.landlock {
+        for forbidden in ["secret", "/etc/passwd", "/proc/self", "wrote to the chart"] {
+            assert!(!said.contains(forbidden), "{forbidden}: {said}");
+        }
+    }
+    if in_force.nobody {
+        assert!(said.contains("65534"), "{said}");
+    }
+}

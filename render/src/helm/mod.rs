@@ -10,8 +10,6 @@
 //! ```
 
 pub(crate) mod builtin;
-mod chart;
-mod confine;
 mod draws;
 mod lookup;
 mod manifests;
@@ -25,8 +23,7 @@ mod schema;
 pub mod values;
 mod version;
 
-pub use confine::InForce;
-pub use program::{Limits, Program};
+pub use program::{InForce, Limits, Program};
 pub use request::{
     Asked, Capabilities, ChartFiles, Helm, HelmError, Manifests, NothingRendered, Owner, Renders, TemplateRequest,
 };

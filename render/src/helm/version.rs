@@ -6,10 +6,12 @@ use semver::Version;
 /// that write anywhere, or are not verified) and CVE-2026-35206 (a chart that writes outside of its folder).
 const MENDED: [(u64, Version); 2] = [(3, Version::new(3, 20, 2)), (4, Version::new(4, 1, 4))];
 
-/// What `helm version --template {{.Version}}` says: `v4.1.4`, maybe with build metadata.
+/// What `helm version --template {{.Version}}` says: `v4.1.4`, maybe with build metadata; `v4.3` where it was built from
+/// its source.
 pub(super) fn read(said: &str) -> Option<Version> {
     let said = said.trim();
-    Version::parse(said.strip_prefix('v').unwrap_or(said)).ok()
+    let said = said.strip_prefix('v').unwrap_or(said);
+    Version::parse(said).or_else(|_| Version::parse(&format!("{said}.0"))).ok()
 }
 
 /// What is wrong with a version, and what to do. `None`: nothing that is known.
@@ -34,6 +36,7 @@ mod tests {
         for (said, is_safe) in [
             ("v4.1.4", true),
             ("v4.3.0\n", true),
+            ("v4.3", true),
             ("v4.1.3", false),
             ("v4.0.0", false),
             ("v4.1.4-rc.1", false),

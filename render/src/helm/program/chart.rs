@@ -16,10 +16,10 @@ use flate2::write::GzEncoder;
 use flotilla_kustomize::files::{Files, Kind, TreePath};
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::draws;
-use super::lookup::without_lookup;
-use super::request::HelmError;
-use super::schema;
+use super::super::draws;
+use super::super::lookup::without_lookup;
+use super::super::request::HelmError;
+use super::super::schema;
 
 /// How deep archives may stand in each other.
 const ARCHIVES: u32 = 8;

@@ -1,9 +1,12 @@
 //! The `helm` program (3 or 4), run for one template at a time: the only part of this crate that touches the machine.
 //!
 //! It sees a folder with the chart and one of its own with the values, an empty environment, no cluster and no network,
-//! has the rights that [`super::confine`] leaves it, and is ended when it takes too long, too much memory, or says too
+//! has the rights that [`confine`] leaves it, and is ended when it takes too long, too much memory, or says too
 //! much. Runs that follow each other share the chart's folder: many releases have few charts, and making a chart's files
 //! anew for each takes a tenth of the time.
+
+mod chart;
+mod confine;
 
 use std::fs;
 use std::io::{self, Read};
@@ -19,10 +22,11 @@ use semver::Version;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use super::chart::Pass;
-use super::confine::{InForce, Reach};
 use super::request::{ChartFiles, Helm, HelmError, Manifests, TemplateRequest};
 use super::{draws, lookup, said, version};
+use chart::Pass;
+pub use confine::InForce;
+use confine::Reach;
 
 /// What one run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
