@@ -318,7 +318,7 @@ fn what_a_tenant_puts_out_for_another_namespace_counts_for_nobody_there() {
         assert!(uses.content.objects[0].is_template(), "only the cluster knows");
         let web = &render.units[&UnitId::helm_release("team-b", "web")];
         let says = web.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        assert!(says.contains("ConfigMap vars is in nothing that is rendered"), "{says}");
+        assert!(says.contains("ConfigMap/vars is in nothing that is rendered"), "{says}");
         assert!(render.requests.is_empty(), "helm is not asked with a stranger's values");
 
         // Nor do the APIs that it declares decide what charts of others put out.
