@@ -116,8 +116,13 @@ impl Shared {
             runs.extend(unit.render.map(|run| (run.key, run.content)));
             units.extend(unit.render.map(|run| (unit.id.clone(), run.key)));
         }
-        let renders =
-            ClusterRenders { releases: &self.releases, runs, units, is_heard: facts.is_heard, is_known: &is_known };
+        let renders = ClusterRenders {
+            releases: &self.releases,
+            runs,
+            units,
+            is_heard: facts.is_heard,
+            is_known: &is_known,
+        };
         let suspended = |id: &UnitId| facts.suspended.covers(id);
         let kube_version = facts.kubernetes.as_deref();
         let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();

@@ -25,7 +25,8 @@ mod version;
 
 pub use program::{InForce, Limits, Program};
 pub use request::{
-    Asked, Capabilities, ChartFiles, Helm, HelmError, Manifests, NothingRendered, Owner, Renders, TemplateRequest,
+    Asked, Capabilities, ChartFiles, Helm, HelmError, Manifests, NothingRendered, Owner, Renders,
+    TemplateRequest,
 };
 
 pub(crate) use plan::{Config, Planned, plan};
