@@ -47,7 +47,7 @@ fn a_chart_in_a_generator_file_is_a_request() {
     };
     let [Request::Helm(chart)] = &needs[..] else { panic!("{needs:?}") };
     assert_eq!((&*chart.name, &*chart.version, &*chart.chart_home), ("web", "1", "vendor"));
-    assert_eq!(chart.values_inline.as_deref(), Some("{a: b}\n"));
+    assert_eq!(chart.values_inline.as_deref(), Some("a: b\n"));
     let answers = Answers::from([(needs[0].clone(), Answer::Text(CM.into()))]);
     let text = build_with(&tree, &root, &options, &answers).unwrap().to_yaml().unwrap();
     assert!(text.contains("name: p-a\n"), "{text}");
