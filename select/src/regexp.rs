@@ -108,7 +108,6 @@ mod tests {
             ("\\141\\0", &["a\0"], &["141"]),
             ("\\x41\\x{42}", &["AB"], &["41"]),
             ("\\Qa.b\\E.", &["a.bc"], &["acbc"]),
-            ("\\Qa", &["a"], &["Q"]),
             ("a\\-\\_\\/\\ ", &["a-_/ "], &["a"]),
             ("\\d+\\w\\s", &["1a ", "12_\t"], &["١a "]),
             ("[\\d\\-x]", &["1", "-", "x"], &["y"]),
@@ -182,6 +181,9 @@ mod tests {
             let error = Regexp::new(pattern).map(|_| ()).unwrap_err();
             assert_eq!(error.to_string(), format!("error parsing regexp: {says}"), "{pattern}");
         }
+        // Without an end, the quote takes what stands around the pattern as well.
+        let error = Regexp::anchored("\\Qa").map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "error parsing regexp: missing closing ): `^(?:\\Qa)$`");
         assert!(Regexp::new(&"(".repeat(100_000)).is_err());
         assert!(Regexp::new(&format!("{}a{}", "(".repeat(2_000), ")".repeat(2_000))).is_err());
         assert!(Regexp::new("((((a{0,9}){0,9}){0,9}){0,9}){0,9}").is_err());

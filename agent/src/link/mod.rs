@@ -273,6 +273,8 @@ async fn connect_and_run(
     renewals.mark_unchanged();
     let mut kubernetes = shared.kubernetes.subscribe();
     let mut removal = shared.removal.subscribe();
+    // A removal that is asked for over this stream is answered over it.
+    let is_unknown = shared.removal() == Removal::Unknown;
     let remaining = shared.credentials.remaining();
     let channel =
         channel::connect(shared.credentials.tls(), shared.credentials.enrolment().addresses).await?;
@@ -298,7 +300,7 @@ async fn connect_and_run(
             }
             () = replace => stop.cancel(),
             // What may run is known now.
-            Ok(()) = removal.changed(), if removal.borrow().closes().is_none() => stop.cancel(),
+            Ok(()) = removal.changed(), if is_unknown => stop.cancel(),
             // The next Hello says who the cluster is.
             Ok(()) = kubernetes.changed() => stop.cancel(),
             () = tokio::time::sleep_until(collection) => {

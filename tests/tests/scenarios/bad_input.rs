@@ -112,14 +112,6 @@ fn mistakes() -> Vec<Mistake> {
             line: 1,
             says: "name",
         },
-        // The later of two by name is at fault.
-        Mistake {
-            unit: "twin-b",
-            changes: vec![content("twin-b", config_map("twin-a", "another"))],
-            file: "apps/twin-b/config.yaml",
-            line: 1,
-            says: "twin-a",
-        },
         Mistake {
             unit: "circle-a",
             changes: vec![app("one", "circle-a", &["dependsOn: [{name: circle-b}]"])],
@@ -166,7 +158,7 @@ fn mistakes() -> Vec<Mistake> {
 }
 
 fn begin(mistakes: &[Mistake]) -> Vec<Change> {
-    let names = mistakes.iter().map(|mistake| mistake.unit).chain(["good", "twin-a"]);
+    let names = mistakes.iter().map(|mistake| mistake.unit).chain(["good", "twin-a", "twin-b"]);
     names.flat_map(|name| [app("one", name, &[]), content(name, config_map(name, "1"))]).collect()
 }
 
@@ -184,6 +176,7 @@ async fn a_mistake_is_shown_where_it_stands_and_stays_alone() {
 
     let mut changes: Vec<Change> = mistakes.iter().flat_map(|mistake| mistake.changes.clone()).collect();
     changes.push(content("good", config_map("good", "2")));
+    changes.push(content("twin-b", config_map("twin-a", "another")));
     fleet.commit("All mistakes at once", &changes).await.unwrap();
     fleet.field_becomes("one", &config("good"), VALUE, "2").await.unwrap();
     let mut wrong = Vec::new();
@@ -207,6 +200,18 @@ async fn a_mistake_is_shown_where_it_stands_and_stays_alone() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Of two units with one object the later by name does without it, and says whose it is.
+    let twin = fleet
+        .unit_becomes("one", &unit_id("twin-b"), |unit| {
+            if unit.problems.iter().any(|problem| problem.message.contains("twin-a")) {
+                Ok(())
+            } else {
+                Err(format!("{:?}", unit.problems))
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!(twin.phase, "Ready", "{:?}", twin.problems);
 
     // The same for people.
     let table = fleet.cli(&["get", "units", "--cluster", "one", "-o", "wide"]).await.unwrap();
