@@ -45,7 +45,7 @@ pub(crate) enum Color {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct ConnectionArgs {
-    /// Address of the hub's API, like https://hub.example:8443 [env: FLOTILLA_HUB]
+    /// Address of the hub's API, like https://hub.example:8444 [env: FLOTILLA_HUB]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) hub: Option<String>,
     /// API token; others on this machine may see it, so prefer --token-file [env: FLOTILLA_TOKEN]
@@ -247,6 +247,9 @@ mod tests {
             ("resume staging apps/web", true),
             ("approve staging", false),
             ("approve staging 12", false),
+            ("approve staging 17031de", false),
+            ("approve staging 17031dea503f", true),
+            ("approve staging 17031dea503g", false),
             ("approve staging 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", true),
             ("cluster token edge-1 --expires 1h --label tier=edge", true),
             ("cluster token edge-1 --expires soon", false),

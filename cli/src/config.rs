@@ -107,8 +107,9 @@ fn address_in(data: &Path) -> Result<String, Error> {
 fn url(text: &str) -> Result<String, Error> {
     let address = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
     let wrong = || {
-        Error::usage(format!("'{text}' is no address of a hub"))
-            .hint("it looks like https://hub.example:8443")
+        Error::usage(format!("'{text}' is no address of a hub")).hint(
+            "it looks like https://hub.example:8444, the port for people (--api-listen of flotilla-hub)",
+        )
     };
     if text.starts_with("http://") {
         return Err(Error::usage(format!("'{text}' is not safe: a token would go over it in the open"))
@@ -195,15 +196,15 @@ mod tests {
     #[test]
     fn addresses_as_people_write_them() {
         for (text, expected) in [
-            ("https://hub.example:8443", Some("https://hub.example:8443")),
-            ("https://hub.example:8443/", Some("https://hub.example:8443")),
-            ("hub.example:8443", Some("https://hub.example:8443")),
+            ("https://hub.example:8444", Some("https://hub.example:8444")),
+            ("https://hub.example:8444/", Some("https://hub.example:8444")),
+            ("hub.example:8444", Some("https://hub.example:8444")),
             ("https://hub.example", Some("https://hub.example:443")),
-            ("https://[::1]:8443", Some("https://[::1]:8443")),
+            ("https://[::1]:8444", Some("https://[::1]:8444")),
             ("https://[::1]", Some("https://[::1]:443")),
             ("127.0.0.1:1", Some("https://127.0.0.1:1")),
             ("http://hub.example:80", None),
-            ("https://hub.example:8443/path", None),
+            ("https://hub.example:8444/path", None),
             ("ftp://hub", None),
             ("", None),
         ] {

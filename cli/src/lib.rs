@@ -11,6 +11,7 @@
 
 mod args;
 mod bases;
+mod budget;
 mod client;
 mod commands;
 mod config;

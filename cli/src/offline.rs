@@ -12,8 +12,8 @@ use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::flux::roots::{self, Root};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
 use flotilla_render::{
-    Artifact, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources, Unavailable,
-    discover, render_in_turns,
+    Artifact, Budget, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources,
+    Unavailable, discover, render_in_turns,
 };
 use flotilla_source::{FolderFiles, GitLimits};
 use serde::Serialize;
@@ -95,6 +95,7 @@ pub(crate) struct Repo {
     clusters: TreePath,
     cache: RenderCache,
     local: LocalSources,
+    pub(crate) budget: Budget,
     pub(crate) fleet: Fleet,
 }
 
@@ -187,7 +188,14 @@ impl Repo {
             .map_err(|error| unread(error.into()))?;
         let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
         let tree = Artifact::new(Arc::new(files), "the folder", "the fleet repo");
-        Ok(Self { tree, clusters, cache: RenderCache::new(), local: LocalSources::default(), fleet })
+        Ok(Self {
+            tree,
+            clusters,
+            cache: RenderCache::new(),
+            local: LocalSources::default(),
+            budget: Budget::default(),
+            fleet,
+        })
     }
 
     /// Lets folders stand in for sources.
@@ -253,6 +261,7 @@ impl Repo {
         let inputs = Inputs {
             renders: &renders,
             kube_version: Some(KUBERNETES),
+            budget: self.budget,
             ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
         };
         let mut is_asked = false;

@@ -78,7 +78,8 @@ impl Authority {
         let tls = |clients, alpn: &[&[u8]]| {
             ServerTls::new(&identity, &bundle, clients, alpn, tickets.clone(), clock.clone()).map(Arc::new)
         };
-        let agents_tls = tls(ClientCertificates::Optional, &[ALPN_H2])?;
+        // HTTP/1 is answered with what this port is, see `session::wrong_port`.
+        let agents_tls = tls(ClientCertificates::Optional, &[ALPN_H2, ALPN_HTTP1])?;
         let people_tls = tls(ClientCertificates::None, &[ALPN_H2, ALPN_HTTP1])?;
         let trust = watch::Sender::new(trust_of(&bundle.to_pem(), &options.addresses));
         files::write_atomic(&data.join("ca.pem"), bundle.to_pem().as_bytes(), files::PUBLIC)?;

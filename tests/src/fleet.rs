@@ -246,11 +246,27 @@ impl Fleet {
         Ok(commit)
     }
 
-    /// Has the hub read the repository now.
+    /// Has the hub read the repository now, whatever it finds there. On a busy machine one round may take longer than the hub
+    /// lets anybody wait; then it is asked again.
     ///
     /// # Errors
     /// If the CLI fails, as it does where the repository cannot be read.
     pub async fn reconcile(&self) -> Result<()> {
-        self.cli(&["reconcile"]).await.map(drop)
+        const ROUNDS: u32 = 5;
+        let mut round = 1;
+        loop {
+            let output = self.cli_output(&["reconcile"]).await?;
+            match output.status.code() {
+                // 1: there are problems, which scenarios make on purpose.
+                Some(0 | 1) => return Ok(()),
+                Some(9)
+                    if round < ROUNDS
+                        && String::from_utf8_lossy(&output.stderr).contains("did not finish") =>
+                {
+                    round += 1;
+                }
+                _ => return hub::stdout(&["reconcile"], output).map(drop),
+            }
+        }
     }
 }

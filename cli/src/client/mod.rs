@@ -173,12 +173,22 @@ impl Client {
             reason = inner;
         }
         let reason = if error.is_timeout() { "no answer in time".to_owned() } else { reason.to_string() };
-        let hint = if reason.contains("certificate") {
-            "who answers does not have a certificate of this CA as the hub: is --ca that of this hub, and the address right?"
-        } else {
-            "is the hub running, the address right, and no firewall in between?"
-        };
-        Error::new(Code::Unreachable, format!("cannot {what}: no hub at {}: {reason}", self.hub)).hint(hint)
+        Error::new(Code::Unreachable, format!("cannot {what}: no hub at {}: {reason}", self.hub))
+            .hint(hint_for(&reason))
+    }
+}
+
+/// What to do about a connection that came to nothing.
+fn hint_for(reason: &str) -> &'static str {
+    if reason.contains("certificate") {
+        "who answers does not have a certificate of this CA as the hub: is --ca that of this hub, and the address right?"
+    } else if reason.contains("NoApplicationProtocol") {
+        "is this the port for agents? The API has a port of its own: --api-listen of flotilla-hub, 8444 by default"
+    } else if reason.contains("InvalidContentType") || reason.contains("corrupt message") {
+        "who answers does not speak TLS: is this the port for probes? The API has a port of its own: --api-listen of \
+         flotilla-hub, 8444 by default"
+    } else {
+        "is the hub running, the address right, and no firewall in between? The API's port is 8444 by default"
     }
 }
 
@@ -193,6 +203,8 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> Error {
             Some("`flotilla check` shows the role of your token; an admin can make another one"),
         ),
         404 => (Code::NotFound, None),
+        // The hub's port for agents says so.
+        421 => (Code::Unreachable, None),
         400..=499 => (Code::Refused, None),
         504 => (Code::NotReached, None),
         503 => (Code::HubFailed, Some("the hub is starting or overloaded: try again")),

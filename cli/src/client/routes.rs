@@ -1,6 +1,6 @@
 //! What the hub can be asked, a function each.
 
-use flotilla_core::{ClusterName, Digest, UnitId};
+use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{
     Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HiddenSecrets, HideSecrets,
     JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource,
@@ -125,8 +125,8 @@ impl Client {
             .await
     }
 
-    pub(crate) async fn approve(&self, name: &ClusterName, approval: Digest) -> Result<Done, Error> {
-        let body = Approve { approval: approval.to_string() };
+    pub(crate) async fn approve(&self, name: &ClusterName, approval: &str) -> Result<Done, Error> {
+        let body = Approve { approval: approval.to_owned() };
         self.send(
             &format!("approve on {name}"),
             Method::POST,

@@ -105,6 +105,68 @@ async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nobody is told that all is well with a repository of which nothing is understood.
+#[tokio::test]
+async fn a_fleet_that_runs_nothing_known_is_a_problem() -> anyhow::Result<()> {
+    let application =
+        "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: x, namespace: argocd}\n";
+    let set = "apiVersion: fluxcd.controlplane.io/v1\nkind: ResourceSet\nmetadata: {name: x, namespace: flux-system}\n";
+    for (file, text, code, says) in [
+        ("README.md", "", 1, "clusters: the repository defines no cluster"),
+        ("clusters/README.md", "", 1, "clusters: the repository defines no cluster"),
+        ("clusters/a/README.md", "", 0, "notice: clusters: no cluster runs anything"),
+        ("clusters/a/app.yaml", application, 1, "only Application (argoproj.io)"),
+        ("clusters/a/set.yaml", set, 1, "only ResourceSet (fluxcd.controlplane.io)"),
+    ] {
+        let repo = tempfile::tempdir()?;
+        write(repo.path(), file, text)?;
+        let ran = run(&["check", "--repo", repo.path().to_str().unwrap()]).await?;
+        assert_eq!(ran.code, code, "{file}: {ran:?}");
+        assert!(ran.stdout.contains(says) && !ran.stderr.contains("no problems"), "{file}: {ran:?}");
+    }
+    Ok(())
+}
+
+/// What a real repository of many releases looks like: what is broken comes before what nobody fetched.
+#[tokio::test]
+async fn a_check_of_eighty_releases_says_what_matters_in_a_screen() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    for n in 0..80 {
+        let release = format!(
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {{name: r{n}, namespace: web}}\nspec: \
+             {{interval: 1m, url: https://charts.example/{n}}}\n---\n\
+             apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: r{n}, namespace: web}}\nspec:\n  \
+             interval: 1m\n  chart: {{spec: {{chart: c, version: 1.0.0, sourceRef: {{kind: HelmRepository, name: r{n}}}}}}}\n"
+        );
+        write(repo.path(), &format!("clusters/staging/r{n}.yaml"), &release)?;
+    }
+    write(repo.path(), "apps/web/broken.yaml", "a: 1\nb: [\n")?;
+    let ran = run(&["check", "--repo", at]).await?;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.starts_with("apps/web/broken.yaml:"), "{}", ran.stdout);
+    assert!(ran.stdout.lines().count() <= 24, "more than a screen:\n{}", ran.stdout);
+    assert!(ran.stdout.contains("… and 79 more of this kind\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("`--all` shows every one of them.\n"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("1 problem, 80 notices"), "{}", ran.stderr);
+    let all = run(&["check", "--repo", at, "--all"]).await?;
+    assert_eq!(all.stdout.matches("is not fetched offline").count(), 80, "{}", all.stdout);
+    Ok(())
+}
+
+/// The hub's operator may have set others than the defaults.
+#[tokio::test]
+async fn a_check_goes_by_the_hubs_budgets() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let at = repo.path().to_str().unwrap();
+    assert_eq!(run(&["check", "--repo", at]).await?.code, 0);
+    let ran = run(&["check", "--repo", at, "--max-unit-objects", "1"]).await?;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("objects"), "{ran:?}");
+    assert_eq!(run(&["check", "--max-unit-objects", "1"]).await?.code, 2);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_wrong_letter_in_a_kind_is_a_problem_with_the_word_that_was_meant() -> anyhow::Result<()> {
     let repo = repo()?;
@@ -129,7 +191,7 @@ async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()>
     let at = repo.path().to_str().unwrap();
     let well = run(&["check", "--repo", at]).await?;
     assert_eq!((well.code, well.stdout.as_str()), (0, ""), "{well:?}");
-    assert_eq!(well.stderr, "1 clusters, 2 units, 2 objects: no problems\n");
+    assert_eq!(well.stderr, "1 cluster, 2 units, 2 objects: no problems\n");
 
     write(repo.path(), "apps/web/broken.yaml", "a: 1\nb: [\n")?;
     write(repo.path(), "clusters/other/map.yaml", &config_map("b", "two"))?;
@@ -370,7 +432,7 @@ async fn a_repository_of_flux_is_offered_its_clusters() -> anyhow::Result<()> {
     write("clusters/clusters.yaml", &import.stdout)?;
     let check = run(&["check", "--repo", repo]).await?;
     assert_eq!(check.code, 0, "{check:?}");
-    assert!(check.stderr.contains("1 clusters, 1 units"), "{check:?}");
+    assert!(check.stderr.contains("1 cluster, 1 unit"), "{check:?}");
 
     write("k8s/east/flux-system/gotk-sync.yaml", &sync("./k8s/east"))?;
     std::fs::remove_dir_all(folder.path().join("kubernetes"))?;

@@ -55,6 +55,31 @@ async fn a_wrong_token_another_hubs_ca_and_nobody_at_all() -> anyhow::Result<()>
         "{stranger:?}"
     );
 
+    // The agents' port, of this version and of an older one, and the port for probes.
+    hub.on(
+        "GET status",
+        421,
+        ErrorBody { error: "this is the hub's port for agents".into(), hint: Some("8444".into()) },
+    );
+    let agents = hub.run(&["status"]).await?;
+    assert_eq!(agents.code, 4, "{agents:?}");
+    assert!(agents.stderr.contains("port for agents\nhint: 8444"), "{agents:?}");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let plain = async {
+        let (mut stream, _) = listener.accept().await?;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+        anyhow::Ok(stream)
+    };
+    let args = ["status", "--hub", &address];
+    let (probes, _stream) = tokio::join!(hub.run(&args), plain);
+    let probes = probes?;
+    assert_eq!(probes.code, 4, "{probes:?}");
+    assert!(
+        probes.stderr.contains("is this the port for probes?") && probes.stderr.contains("8444"),
+        "{probes:?}"
+    );
+
     // A port that was free a moment ago.
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let nobody = hub.run(&["status", "--hub", &address]).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use flotilla_core::report::Kept;
 use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::api::{
     Approve, Cluster, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, Manifests,
@@ -38,6 +39,8 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to remove everything.
 const PRUNE_LIMIT: Duration = Duration::from_secs(600);
 const MAX_REASON: usize = 1_000;
+/// The fewest digits that name an approval.
+const SHORTEST_APPROVAL: usize = 8;
 
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -450,22 +453,27 @@ pub(super) async fn approve(
     Body(body): Body<Approve>,
 ) -> Answer<Done> {
     enrolled(&hub, &caller, &name).await?;
-    let digest: Digest = body
-        .approval
-        .parse()
-        .map_err(|error: flotilla_core::digest::InvalidDigest| ApiError::bad_request(error.to_string()))?;
+    let wanted = body.approval.to_ascii_lowercase();
+    if !(SHORTEST_APPROVAL..=64).contains(&wanted.len()) || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ApiError::bad_request(format!(
+            "`approval` is not a digest of {SHORTEST_APPROVAL} to 64 hexadecimal digits"
+        )));
+    }
     let view = hub.sessions.view(&name).unwrap_or_default();
     let reach = caller.reach(&hub);
     let units = view.units.values().filter(|unit| reach.unit(&name, &unit.unit));
-    let mut asked = units.flat_map(|unit| &unit.kept).filter(|kept| kept.approval == digest);
+    let asked = units.flat_map(|unit| &unit.kept);
+    let asked = asked.filter(|kept| kept.approval.to_string().starts_with(&wanted));
     // An object of the cluster, or of another namespace, is not of the unit's namespace alone.
-    let asked = asked.find(|kept| reach.namespace(&kept.object.namespace));
-    let Some(asked) = asked else {
-        return Err(ApiError::not_found(format!(
-            "nothing that {name} keeps asks for the approval {}",
-            digest.short()
-        ))
-        .hint("`flotilla get units` shows what is kept and the approval that it needs"));
+    let asked = asked.filter(|kept| reach.namespace(&kept.object.namespace));
+    let mut asked: BTreeMap<Digest, &Kept> = asked.map(|kept| (kept.approval, kept)).collect();
+    let hint = format!("`flotilla status {name}` shows what is kept and the approval that it needs");
+    let Some((digest, asked)) = asked.pop_first().filter(|_| asked.is_empty()) else {
+        let error = match asked.len() {
+            0 => format!("nothing that {name} keeps asks for the approval {wanted}"),
+            more => format!("{} approvals that {name} asks for begin with {wanted}", more + 1),
+        };
+        return Err(ApiError::not_found(error).hint(hint));
     };
     caller.may_write(&hub)?;
     let audit =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use flotilla_proto::api::{self, Page, Role};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -361,6 +361,20 @@ async fn secured(mut response: Response) -> Response {
     response
 }
 
+/// No route. An agent that was given this port speaks gRPC, and reads an answer in its headers only.
+async fn nothing_here(headers: http::HeaderMap) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/grpc") {
+        return tonic::Status::unavailable(
+            "this is the hub's port for people; agents call the other one: --grpc-listen of flotilla-hub, 8443 by default",
+        )
+        .into_http::<axum::body::Body>();
+    }
+    ApiError::not_found("there is nothing at this path")
+        .hint("see /openapi.json for what there is")
+        .into_response()
+}
+
 /// The whole API.
 pub fn router(hub: Arc<Hub>) -> Router {
     let mut router = Router::new();
@@ -376,9 +390,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         router = router.route(route.path, route.handler.layer(from_fn_with_state(state, guard)));
     }
     router
-        .fallback(|| async {
-            ApiError::not_found("there is nothing at this path").hint("see /openapi.json for what there is")
-        })
+        .fallback(nothing_here)
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
                 .hint("see /openapi.json for what there is")

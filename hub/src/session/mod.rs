@@ -18,6 +18,7 @@ mod machine;
 mod machine_tests;
 mod registry;
 mod service;
+mod wrong_port;
 
 pub use cluster::ClusterView;
 pub use encoded::EncodedBodies;

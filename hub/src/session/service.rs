@@ -13,7 +13,7 @@ use flotilla_proto::v1::fleet_server::{Fleet, FleetServer};
 use flotilla_proto::v1::{self, agent_message::Message};
 use flotilla_runtime::limits::Rates;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction};
-use flotilla_runtime::tls::{Acceptor, PeerIdentity, ServerStream};
+use flotilla_runtime::tls::{ALPN_HTTP1, Acceptor, PeerIdentity, ServerStream};
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use super::door::{Door, Peer};
 use super::driver::{OUTBOX, Session};
 use super::enrolment::{self, Refusal};
 use super::machine::AgentState;
+use super::wrong_port;
 use crate::state::{Hub, blocking};
 
 /// How long an agent may take to say Hello.
@@ -78,7 +79,7 @@ pub async fn serve(hub: Arc<Hub>, acceptor: Acceptor) -> Result<(), ServeError> 
         .add_service(enrolment)
         .add_service(fleet)
         .serve_with_incoming_shutdown(
-            acceptor.into_stream().map(|stream| stream.map(Connection)),
+            acceptor.into_stream().filter_map(move |stream| std::future::ready(grpc(&hub, stream))).boxed(),
             shutdown.cancelled_owned(),
         )
         .await?;
@@ -196,6 +197,17 @@ async fn greet(
         return Err(refusal.status());
     }
     Ok(Greeted { cluster, seat, hello, agent })
+}
+
+/// The connection, if it speaks what gRPC needs. A client of HTTP/1 is a person's: it is told which port this is.
+fn grpc(hub: &Hub, stream: std::io::Result<ServerStream>) -> Option<std::io::Result<Connection>> {
+    match stream {
+        Ok(stream) if stream.alpn() == Some(ALPN_HTTP1) => {
+            hub.tasks.spawn("a person at the agents' port", SESSION, wrong_port::answer(stream));
+            None
+        }
+        stream => Some(stream.map(Connection)),
+    }
 }
 
 /// A TLS connection, for tonic.

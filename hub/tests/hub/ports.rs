@@ -221,6 +221,36 @@ async fn a_connection_that_asks_nothing_is_closed() {
     hub.stop().await;
 }
 
+/// Who mixes the two ports up is told which one it is at, in its own protocol.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_port_says_what_it_is_to_who_takes_it_for_the_other() {
+    let hub = TestHub::start().await;
+    let stranger = Stranger::new(&hub, 1);
+    let (grpc, api) = (hub.serving.grpc, hub.serving.api);
+    let mut stream = stranger.tls(&stranger.http1, grpc).await.unwrap();
+    stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nhost: hub\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(body["error"], "this is the hub's port for agents");
+    assert!(body["hint"].as_str().unwrap().contains("8444"), "{body}");
+
+    let mut token = hub.join_token("staging", false).await;
+    token.hubs = vec![api.to_string().parse().unwrap()];
+    let mut agent = TestAgent::new(&token, hub.clock.clone());
+    let refused = agent.enrol().await.unwrap_err();
+    assert!(
+        refused.message().contains("port for people") && refused.message().contains("8443"),
+        "{refused:?}"
+    );
+    // Nothing that says no: the agent tries again, and the token is not used up.
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    token.hubs = vec![grpc.to_string().parse().unwrap()];
+    TestAgent::new(&token, hub.clock.clone()).enrol().await.unwrap();
+    hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_lies_fills_nothing_and_holds_nobody_up() {
     let hub = TestHub::start().await;

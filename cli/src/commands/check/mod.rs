@@ -1,22 +1,24 @@
 //! `flotilla check`
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod groups;
+mod repo;
+
 use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_core::ClusterName;
 use flotilla_core::source::SourceId;
-use flotilla_proto::api::{Cluster, ConnectionState, Problem, Status, SyncState, WhoAmI};
+use flotilla_proto::api::{Cluster, ConnectionState, Status, SyncState, WhoAmI};
 use serde::Serialize;
 
 use crate::Context;
 use crate::args::OutputArgs;
+use crate::budget::BudgetArgs;
 use crate::client::Client;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{ClustersArgs, NOT_FETCHED, Repo, local_source};
-use crate::output::{Cell, Table, Tone, clean};
+use crate::offline::{ClustersArgs, local_source};
+use crate::output::{Cell, Table, Tone};
 
 /// Check a fleet repo before the commit (--repo), or the hub and its fleet
 ///
@@ -24,7 +26,7 @@ use crate::output::{Cell, Table, Tone, clean};
 /// Without: whether the hub can be reached, takes the token, can read its sources, and how its clusters are.
 ///
 /// Units whose source is not the repo are not fetched: they are named by a notice, unless --local-sources has a folder for
-/// them.
+/// them. The worst comes first, and what repeats itself is counted; --all shows everything.
 ///
 /// Exits with 0 if all is well, with 1 if there are problems.
 #[derive(Debug, Args)]
@@ -42,13 +44,18 @@ pub(crate) struct CheckArgs {
         long, value_name = "KIND/NAMESPACE/NAME=DIR", value_delimiter = ',', value_parser = local_source, requires = "repo"
     )]
     local_sources: Vec<(SourceId, PathBuf)>,
+    /// Show every problem and every place of it; without this, problems of one kind are counted
+    #[arg(long, requires = "repo")]
+    all: bool,
+    #[command(flatten)]
+    budget: BudgetArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: CheckArgs) -> Result<Code, Error> {
     match &args.repo {
-        Some(folder) => repo(context, &args, folder),
+        Some(folder) => repo::run(context, &args, folder),
         None => {
             let client = context
                 .hub()
@@ -56,103 +63,6 @@ pub(crate) async fn run(context: &Context, args: CheckArgs) -> Result<Code, Erro
             hub(context, &args, &client).await
         }
     }
-}
-
-/// A problem, and where it shows.
-#[derive(Debug, Serialize)]
-struct Found {
-    #[serde(flatten)]
-    problem: Problem,
-    /// `CLUSTER` or `CLUSTER/UNIT`; none where it concerns no cluster in particular.
-    concerns: Vec<String>,
-}
-
-/// All that a folder's check says.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    clusters: usize,
-    units: usize,
-    objects: usize,
-    problems: Vec<Found>,
-}
-
-fn repo(context: &Context, args: &CheckArgs, folder: &std::path::Path) -> Result<Code, Error> {
-    let mut repo = Repo::open(folder, &args.clusters)?;
-    repo.add_local(&args.local_sources)?;
-    let names = args.cluster.clone().map_or_else(|| repo.names(), |name| vec![name]);
-    let mut report = Report { clusters: names.len(), ..Report::default() };
-    // One broken base shows in many clusters: it is said once.
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    let mut add = |problem: Problem, concerns: Option<String>| {
-        let index = *places.entry(format!("{}{problem}", problem.notice)).or_insert_with(|| {
-            report.problems.push(Found { problem, concerns: Vec::new() });
-            report.problems.len() - 1
-        });
-        report.problems[index].concerns.extend(concerns);
-    };
-    for problem in &repo.fleet.problems {
-        add(Problem::from(problem), None);
-    }
-    if repo.names().is_empty() {
-        add(no_cluster(&repo)?, None);
-    }
-    let (mut units, mut objects) = (0, 0);
-    for name in &names {
-        let rendered = repo.render(name)?;
-        units += rendered.units.len();
-        objects += rendered.units.iter().map(|unit| unit.objects.len()).sum::<usize>();
-        for (unit, mut problem) in rendered.problems {
-            // It says nothing of the repository: nobody has looked.
-            problem.notice |= problem.message.ends_with(NOT_FETCHED);
-            add(problem, Some(unit.map_or_else(|| name.to_string(), |unit| format!("{name}/{unit}"))));
-        }
-    }
-    (report.units, report.objects) = (units, objects);
-    context.terminal.show(args.output.output, &report, |_| lines(&report.problems))?;
-    let errors = report.problems.iter().filter(|found| !found.problem.notice).count();
-    context.terminal.note(&format!(
-        "{} clusters, {units} units, {objects} objects: {}",
-        report.clusters,
-        match errors {
-            0 => "no problems".to_owned(),
-            1 => "1 problem".to_owned(),
-            count => format!("{count} problems"),
-        }
-    ));
-    Ok(if errors == 0 { Code::Done } else { Code::Found })
-}
-
-/// A fleet without a cluster runs nothing. Where Flux has roots in the repository, they are named.
-fn no_cluster(repo: &Repo) -> Result<Problem, Error> {
-    let found = repo.flux_roots()?;
-    let mut message = "the repository defines no cluster".to_owned();
-    if !found.is_empty() {
-        let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();
-        let _ = write!(
-            message,
-            "; Flux has the roots of clusters at {}: `flotilla import --repo DIR` prints the Cluster objects for them, and the \
-             flag to use",
-            paths.join(", ")
-        );
-    }
-    Ok(Problem { file: repo.clusters().to_string(), message, ..Problem::default() })
-}
-
-/// A line for each problem, as compilers write them, and one for where it shows.
-fn lines(problems: &[Found]) -> String {
-    const SHOWN: usize = 3;
-    let mut out = String::new();
-    for Found { problem, concerns } in problems {
-        let kind = if problem.notice { "notice: " } else { "" };
-        let _ = writeln!(out, "{}", clean(&format!("{kind}{problem}")));
-        if !concerns.is_empty() {
-            let more = concerns.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let shown = concerns.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-            let _ = writeln!(out, "  in {}", clean(&format!("{shown}{more}")));
-        }
-    }
-    out
 }
 
 /// One thing that was looked at.

@@ -1,0 +1,204 @@
+//! `flotilla check --repo`: every cluster of a folder, rendered as the hub would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use flotilla_proto::api::Problem;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::CheckArgs;
+use super::groups::{Found, lines, sort};
+use crate::Context;
+use crate::error::Error;
+use crate::exit::Code;
+use crate::offline::{NOT_FETCHED, Rendered, Repo};
+
+/// All that a folder's check says.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    clusters: usize,
+    units: usize,
+    objects: usize,
+    problems: Vec<Found>,
+}
+
+/// Problems, each said once: one broken base shows in many clusters.
+#[derive(Default)]
+struct Problems {
+    found: Vec<Found>,
+    places: BTreeMap<String, usize>,
+}
+
+impl Problems {
+    fn add(&mut self, problem: Problem, concerns: Option<String>) {
+        let index = *self.places.entry(format!("{}{problem}", problem.notice)).or_insert_with(|| {
+            self.found.push(Found { problem, concerns: Vec::new() });
+            self.found.len() - 1
+        });
+        self.found[index].concerns.extend(concerns);
+    }
+}
+
+pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<Code, Error> {
+    let mut repo = Repo::open(folder, &args.clusters)?;
+    repo.add_local(&args.local_sources)?;
+    repo.budget = args.budget.budget();
+    let names = args.cluster.clone().map_or_else(|| repo.names(), |name| vec![name]);
+    let mut problems = Problems::default();
+    for problem in &repo.fleet.problems {
+        problems.add(Problem::from(problem), None);
+    }
+    if repo.names().is_empty() {
+        problems.add(no_cluster(&repo)?, None);
+    }
+    let mut contents = Contents::default();
+    let (mut units, mut objects) = (0, 0);
+    for name in &names {
+        let rendered = repo.render(name)?;
+        units += rendered.units.len();
+        objects += rendered.units.iter().map(|unit| unit.objects.len()).sum::<usize>();
+        contents.add(&rendered);
+        for (unit, mut problem) in rendered.problems {
+            // It says nothing of the repository: nobody has looked.
+            problem.notice |= problem.message.ends_with(NOT_FETCHED);
+            problems
+                .add(problem, Some(unit.map_or_else(|| name.to_string(), |unit| format!("{name}/{unit}"))));
+        }
+    }
+    if !names.is_empty()
+        && let Some((message, notice)) = contents.nothing_known()
+    {
+        problems
+            .add(Problem { file: repo.clusters().to_string(), message, notice, ..Problem::default() }, None);
+    }
+    let mut report = Report { clusters: names.len(), units, objects, problems: problems.found };
+    sort(&mut report.problems);
+    context.terminal.show(args.output.output, &report, |_| lines(&report.problems, args.all))?;
+    let notices = report.problems.iter().filter(|found| found.problem.notice).count();
+    let errors = report.problems.len() - notices;
+    let count = |count: usize, what: &str| match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    };
+    let result = match errors {
+        0 if !contents.known => "nothing that could have a problem".to_owned(),
+        errors => count(errors, "problem"),
+    };
+    let notices = if notices == 0 { String::new() } else { format!(", {}", count(notices, "notice")) };
+    context.terminal.note(&format!(
+        "{}, {}, {}: {result}{notices}",
+        count(report.clusters, "cluster"),
+        count(units, "unit"),
+        count(objects, "object"),
+    ));
+    Ok(if errors == 0 { Code::Done } else { Code::Found })
+}
+
+/// A fleet without a cluster runs nothing. Where Flux has roots in the repository, they are named.
+fn no_cluster(repo: &Repo) -> Result<Problem, Error> {
+    let found = repo.flux_roots()?;
+    let mut message = "the repository defines no cluster".to_owned();
+    if !found.is_empty() {
+        let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();
+        let _ = write!(
+            message,
+            "; Flux has the roots of clusters at {}: `flotilla import --repo DIR` prints the Cluster objects for them, and the \
+             flag to use",
+            paths.join(", ")
+        );
+    }
+    Ok(Problem { file: repo.clusters().to_string(), message, ..Problem::default() })
+}
+
+/// Kubernetes' own groups have no dot or end in `.k8s.io`, which nobody else may use without its approval (KEP 1111).
+fn is_kubernetes(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
+}
+
+/// What all clusters together run, as far as it tells whether this is a fleet repository at all.
+#[derive(Default)]
+struct Contents {
+    /// Units beside roots, sources, or objects of kinds that every cluster serves or that the repository defines.
+    known: bool,
+    /// Groups that CustomResourceDefinitions of the repository define.
+    defined: BTreeSet<String>,
+    /// Other objects' kinds, with their groups.
+    unknown: BTreeSet<(String, String)>,
+}
+
+impl Contents {
+    fn add(&mut self, rendered: &Rendered) {
+        // What does not render is a problem of its own, and may be anything.
+        self.known |= rendered.units.len() > 1 || rendered.errors() > 0;
+        for object in rendered.units.iter().flat_map(|unit| &unit.objects) {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let group = text("/apiVersion").split_once('/').map_or("", |(group, _)| group);
+            if text("/kind") == "CustomResourceDefinition" {
+                self.defined.insert(text("/spec/group").to_owned());
+            }
+            if is_kubernetes(group) {
+                self.known = true;
+            } else {
+                self.unknown.insert((text("/kind").to_owned(), group.to_owned()));
+            }
+        }
+    }
+
+    /// Why no cluster runs anything that somebody could vouch for, and whether that is a notice only: a repository where
+    /// nothing is defined yet is a beginning.
+    fn nothing_known(&self) -> Option<(String, bool)> {
+        if self.known || self.unknown.iter().any(|(_, group)| self.defined.contains(group)) {
+            return None;
+        }
+        if self.unknown.is_empty() {
+            return Some(("no cluster runs anything: their folders define no object".to_owned(), true));
+        }
+        let kinds: Vec<String> =
+            self.unknown.iter().map(|(kind, group)| format!("{kind} ({group})")).collect();
+        let message = format!(
+            "no cluster runs anything of a kind that Kubernetes, Flux or Flotilla defines, only {}; the objects are applied \
+             as they are, and nothing here acts on them",
+            kinds.join(", ")
+        );
+        Some((message, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_proto::api::UnitManifests;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fleet_of_nothing_that_anybody_knows_is_told_from_one_that_runs_something() {
+        let object =
+            |api: &str, kind: &str| json!({"apiVersion": api, "kind": kind, "metadata": {"name": "x"}});
+        let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                         "spec": {"group": "argoproj.io"}});
+        let application = object("argoproj.io/v1alpha1", "Application");
+        for (objects, said) in [
+            (vec![], Some("define no object")),
+            (vec![application.clone()], Some("only Application (argoproj.io)")),
+            (vec![object("fluxcd.controlplane.io/v1", "ResourceSet")], Some("ResourceSet")),
+            (vec![object("v1", "ConfigMap")], None),
+            (vec![object("batch/v1", "Job"), application.clone()], None),
+            (vec![crd, application], None),
+        ] {
+            let unit = UnitManifests { unit: "root".into(), objects: objects.clone(), ..Default::default() };
+            let mut contents = Contents::default();
+            contents.add(&Rendered { units: vec![unit], ..Rendered::default() });
+            let found = contents.nothing_known();
+            match said {
+                None => assert_eq!(found, None, "{objects:?}"),
+                Some(said) => {
+                    assert!(found.as_ref().is_some_and(|(found, _)| found.contains(said)), "{found:?}")
+                }
+            }
+        }
+    }
+}
