@@ -71,31 +71,73 @@ pub enum UnitEntry {
     Removed(Removal),
 }
 
+/// What kind of reason holds a unit. Its words stand in the state's digest, so they never change; the agents of a version
+/// that knows no texts show them to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldCode {
+    /// Its definition or content cannot be rendered.
+    NotRendered,
+    /// Nobody knows which unit defined it.
+    NoParent,
+    /// The unit that defined it is suspended, held or not rendered.
+    ParentHeld,
+    /// A reason of another version.
+    Other(Arc<str>),
+}
+
+impl HoldCode {
+    const KNOWN: [Self; 3] = [Self::NotRendered, Self::NoParent, Self::ParentHeld];
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::NotRendered => "cannot be rendered",
+            Self::NoParent => "nothing says which unit defined it",
+            Self::ParentHeld => "the unit that defined it is held",
+            Self::Other(words) => words,
+        }
+    }
+}
+
+impl From<&str> for HoldCode {
+    fn from(words: &str) -> Self {
+        Self::KNOWN.into_iter().find(|code| code.as_str() == words).unwrap_or_else(|| Self::Other(words.into()))
+    }
+}
+
 /// Why a unit is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// For people, and stable while the cause is.
-    pub reason: String,
+    pub code: HoldCode,
+    /// For people: where and what. It is in no digest, so that other words (another line number, another wording of a
+    /// network error) are no other state. Empty: nothing more than the code is known.
+    pub text: String,
     /// How far the unit reaches, as far as is known: objects of units that it [takes
     /// from](Authority::takes_from) may have moved to it.
     pub authority: Authority,
 }
 
+impl Hold {
+    /// What people are told.
+    pub fn message(&self) -> &str {
+        if self.text.is_empty() { self.code.as_str() } else { &self.text }
+    }
+}
+
 impl<T: Into<String>> From<T> for Hold {
-    /// Of a unit that may take from all.
-    fn from(reason: T) -> Self {
-        Self { reason: reason.into(), authority: Authority::Fleet }
+    /// Of a unit that is not rendered, and may take from all.
+    fn from(text: T) -> Self {
+        Self { code: HoldCode::NotRendered, text: text.into(), authority: Authority::Fleet }
     }
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        f.write_str(self.message())
     }
 }
 
-/// What one cluster should run. Immutable; its digest covers the units, not the generation or the snapshot,
-/// so a commit that changes nothing for a cluster changes nothing on the wire.
+/// What one cluster should run. Immutable; its digest covers the units, not the generation, the snapshot or the texts of
+/// holds, so a commit that changes nothing for a cluster changes nothing on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
     pub cluster: ClusterName,
@@ -152,6 +194,12 @@ impl DesiredState {
         self.units.values().any(|entry| matches!(entry, UnitEntry::Hold(_)))
     }
 
+    /// The same state with the texts of `newer`, which has the same digest; `None` where they are the same.
+    pub fn with_texts_of(&self, newer: &Self) -> Option<Self> {
+        let is_other = self.digest == newer.digest && !newer.changes_since(self).changed.is_empty();
+        is_other.then(|| Self { units: newer.units.clone(), ..self.clone() })
+    }
+
     /// The entries that differ from `base`, and the units that it names and this does not.
     pub fn changes_since<'a>(&'a self, base: &'a DesiredState) -> Changes<'a> {
         let changed = self.units.iter().filter(|&(id, entry)| match (base.units.get(id), entry) {
@@ -177,11 +225,11 @@ fn root_digest(units: &BTreeMap<UnitId, UnitEntry>) -> Digest {
         parts.push(id.to_string().into_bytes());
         parts.push(match entry {
             UnitEntry::Present(unit) => [b"present ", &unit.digest().as_bytes()[..]].concat(),
-            UnitEntry::Hold(Hold { reason, authority: Authority::Fleet }) => {
-                format!("hold {reason}").into_bytes()
+            UnitEntry::Hold(Hold { code, authority: Authority::Fleet, .. }) => {
+                format!("hold {}", code.as_str()).into_bytes()
             }
-            UnitEntry::Hold(Hold { reason, authority }) => {
-                format!("hold {reason} in {authority}").into_bytes()
+            UnitEntry::Hold(Hold { code, authority, .. }) => {
+                format!("hold {} in {authority}", code.as_str()).into_bytes()
             }
             UnitEntry::Removed(Removal { policy, prune, suspended, moved }) => {
                 let suspended = if *suspended { " suspended" } else { "" };
@@ -225,5 +273,31 @@ mod tests {
 
         let later = DesiredState::new(base.cluster.clone(), Generation(9), "other", base.units().clone());
         assert_eq!(later.digest(), base.digest());
+    }
+
+    #[test]
+    fn other_words_are_no_other_state_and_another_reason_is() {
+        let id = UnitId::kustomization("flux-system", "b");
+        let held = |code: HoldCode, text: &str| {
+            let hold = Hold { code, text: text.into(), authority: Authority::Fleet };
+            state([present("a", false), (id.clone(), UnitEntry::Hold(hold))])
+        };
+        let first = held(HoldCode::NotRendered, "b.yaml:3: bad");
+        let moved = held(HoldCode::NotRendered, "b.yaml:4: bad");
+        assert_eq!(first.digest(), moved.digest());
+        assert_ne!(first.digest(), held(HoldCode::ParentHeld, "b.yaml:3: bad").digest());
+        assert_ne!(first.digest(), held("later".into(), "b.yaml:3: bad").digest());
+        let newer = DesiredState::new(first.cluster.clone(), Generation(9), "other", moved.units().clone());
+        assert_eq!(first.with_texts_of(&newer), Some(moved), "the text alone is taken over");
+        assert_eq!(first.with_texts_of(&first), None);
+        assert_eq!(first.with_texts_of(&state([present("a", false)])), None, "another state");
+    }
+
+    #[test]
+    fn codes_read_back() {
+        for code in HoldCode::KNOWN {
+            assert_eq!(HoldCode::from(code.as_str()), code);
+        }
+        assert_eq!(HoldCode::from("of tomorrow"), HoldCode::Other("of tomorrow".into()));
     }
 }

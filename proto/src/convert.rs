@@ -117,10 +117,21 @@ pub fn bound(authority: &Authority) -> Option<v1::Bound> {
     }
 }
 
-/// Reads why a unit is held, and how far it reaches.
-pub fn read_hold(reason: String, bound: Option<v1::Bound>) -> Hold {
+/// Writes a unit that is held. An agent that knows no texts shows the code.
+pub fn hold(id: String, hold: &Hold) -> v1::UnitChange {
+    v1::UnitChange {
+        id,
+        entry: Some(v1::unit_change::Entry::Hold(hold.code.as_str().to_owned())),
+        bound: bound(&hold.authority),
+        hold_text: cut(hold.text.clone()),
+    }
+}
+
+/// Reads why a unit is held, and how far it reaches. A hub that knows no codes has its text in their place.
+pub fn read_hold(code: &str, text: String, bound: Option<v1::Bound>) -> Hold {
     let namespaces = bound.map(|bound| bound.namespaces.into_iter().collect());
-    Hold { reason, authority: namespaces.map_or(Authority::Fleet, Authority::Namespaces) }
+    let authority = namespaces.map_or(Authority::Fleet, Authority::Namespaces);
+    Hold { code: code.into(), text: cut(text), authority }
 }
 
 /// Writes a manifest's line with its place.
@@ -412,7 +423,10 @@ mod tests {
         let namespaces =
             |names: &[&str]| Authority::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
         for authority in [Authority::Fleet, namespaces(&[]), namespaces(&["b", "a"])] {
-            assert_eq!(read_hold("bad".into(), bound(&authority)), Hold { reason: "bad".into(), authority });
+            let held = Hold { authority, ..Hold::from("b.yaml:3: bad") };
+            let change = hold("root".into(), &held);
+            let Some(v1::unit_change::Entry::Hold(code)) = change.entry else { panic!("{change:?}") };
+            assert_eq!(read_hold(&code, change.hold_text, change.bound), held);
         }
     }
 

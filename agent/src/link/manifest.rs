@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::sync::{Has, HasUnit};
-use flotilla_core::desired::{Generation, Hold, Removal};
+use flotilla_core::desired::{Generation, Removal};
 use flotilla_core::unit::ObjectEntry;
 use flotilla_core::{ClusterName, DesiredState, Digest, ObjectId, UnitEntry, UnitId, UnitManifest};
 use flotilla_proto::convert::{
-    Invalid, bound, digest, digest_bytes, object_entry, parsed, read_hold, read_object_entry,
+    Invalid, digest, digest_bytes, hold, object_entry, parsed, read_hold, read_object_entry,
 };
 use flotilla_proto::v1::{self, unit_change::Entry};
 
@@ -102,7 +102,9 @@ impl Assembly {
                     self.take_present(id, present);
                     continue;
                 }
-                Some(Entry::Hold(reason)) => UnitEntry::Hold(read_hold(reason, change.bound)),
+                Some(Entry::Hold(code)) => {
+                    UnitEntry::Hold(read_hold(&code, change.hold_text, change.bound))
+                }
                 Some(Entry::Removed(removal)) => UnitEntry::Removed(Removal::try_from(&removal)?),
                 // What a newer hub means by it is unknown; a unit that is not understood is held.
                 None => {
@@ -219,22 +221,18 @@ fn merged(
 
 /// A whole state as one manifest, of any length.
 pub(crate) fn whole(state: &DesiredState) -> v1::Manifest {
-    let units = state.units().iter().map(|(id, entry)| v1::UnitChange {
-        id: id.to_string(),
-        entry: Some(match entry {
+    let units = state.units().iter().map(|(id, entry)| {
+        let entry = match entry {
             UnitEntry::Present(unit) => Entry::Present(v1::UnitPresent {
                 digest: digest_bytes(Some(unit.digest())),
                 spec: unit.spec_bytes().clone(),
                 upserts: unit.objects.iter().enumerate().map(|(at, entry)| object_entry(at, entry)).collect(),
                 ..Default::default()
             }),
-            UnitEntry::Hold(Hold { reason, .. }) => Entry::Hold(reason.clone()),
+            UnitEntry::Hold(held) => return hold(id.to_string(), held),
             UnitEntry::Removed(removal) => Entry::Removed(removal.into()),
-        }),
-        bound: match entry {
-            UnitEntry::Hold(Hold { authority, .. }) => bound(authority),
-            UnitEntry::Present(_) | UnitEntry::Removed(_) => None,
-        },
+        };
+        v1::UnitChange { id: id.to_string(), entry: Some(entry), ..Default::default() }
     });
     v1::Manifest {
         generation: state.generation.0,

@@ -19,7 +19,7 @@ fn head(state: &DesiredState) -> v1::Manifest {
 }
 
 fn change(id: &str, entry: Entry) -> v1::UnitChange {
-    v1::UnitChange { id: id.into(), entry: Some(entry), bound: None }
+    v1::UnitChange { id: id.into(), entry: Some(entry), ..Default::default() }
 }
 
 fn against(

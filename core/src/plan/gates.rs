@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::{Hold, Removal, UnitEntry};
+use crate::desired::{Removal, UnitEntry};
 use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
 use crate::plan::{Access, Claim, Situation, Standing, Target, Waiting};
@@ -26,7 +26,7 @@ pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
     };
     match situation.desired.units().get(id) {
         None => hold("the hub does not name it, so it is held"),
-        Some(UnitEntry::Hold(Hold { reason, .. })) => hold(reason),
+        Some(UnitEntry::Hold(held)) => hold(held.message()),
         Some(UnitEntry::Removed(Removal { suspended: true, .. })) => {
             let kept = "left Git while it was suspended, so its objects stay; \
                         `flotilla resume` removes the unit as Git says";

@@ -268,7 +268,7 @@ fn shown_manifests(
                 });
                 (UnitState::Present, String::new(), objects.collect())
             }
-            UnitEntry::Hold(hold) => (UnitState::Held, hold.reason.clone(), Vec::new()),
+            UnitEntry::Hold(hold) => (UnitState::Held, hold.to_string(), Vec::new()),
             UnitEntry::Removed(_) => (UnitState::Removed, String::new(), Vec::new()),
         };
         UnitManifests { unit: id.to_string(), state, reason, objects }

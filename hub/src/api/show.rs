@@ -224,7 +224,7 @@ fn phase(
         report.filter(|report| report.desired == Some(manifest.digest()) || report.phase == Phase::Suspended)
     };
     match (entry, report) {
-        (Some(UnitEntry::Hold(hold)), _) => (Phase::Held, hold.reason.clone()),
+        (Some(UnitEntry::Hold(hold)), _) => (Phase::Held, hold.to_string()),
         (Some(UnitEntry::Removed(removal)), report) if removal.suspended => {
             let said = "suspended; left Git while it was suspended, so its objects stay";
             let said = report.map_or_else(|| said.to_owned(), |report| report.message.clone());

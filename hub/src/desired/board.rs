@@ -64,6 +64,20 @@ impl Board {
         });
     }
 
+    /// Takes the texts of a state with the digest of the one that is published, for whoever reads it from now on.
+    pub fn reword(&self, newer: &DesiredState) {
+        self.slot(&newer.cluster, |slot| {
+            slot.send_if_modified(|current| {
+                if let Some(current) = current
+                    && let Some(reworded) = current.state.with_texts_of(newer)
+                {
+                    current.state = Arc::new(reworded);
+                }
+                false
+            })
+        });
+    }
+
     fn slot<T>(
         &self,
         cluster: &ClusterName,

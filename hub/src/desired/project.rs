@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use flotilla_core::desired::{Hold, Removal};
+use flotilla_core::desired::{Hold, HoldCode, Removal};
 use flotilla_core::{Authority, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::KnownUnit;
@@ -40,8 +41,8 @@ pub fn project(
     for (id, rendered) in &render.units {
         let entry = match &rendered.unit {
             None => {
-                let (reason, authority) = (hold_reason(rendered), rendered.authority.clone());
-                UnitEntry::Hold(Hold { reason, authority })
+                let authority = rendered.authority.clone();
+                UnitEntry::Hold(Hold { authority, ..Hold::from(cut(hold_reason(rendered))) })
             }
             Some(unit) => {
                 bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
@@ -59,8 +60,8 @@ pub fn project(
         if !render.units.contains_key(id) {
             let entry = match fate(render, known, suspended, id, GENERATIONS) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
-                Fate::Stays(reason) => {
-                    UnitEntry::Hold(Hold { reason, authority: authority_above(render, known, id) })
+                Fate::Stays(code, text) => {
+                    UnitEntry::Hold(Hold { code, text, authority: authority_above(render, known, id) })
                 }
             };
             units.insert(id.clone(), entry);
@@ -90,7 +91,7 @@ fn hold_reason(rendered: &RenderedUnit) -> String {
 
 enum Fate {
     Goes { suspended: bool },
-    Stays(String),
+    Stays(HoldCode, String),
 }
 
 /// Parents above each other that are looked at. Units nest much less deep; what an agent reports may go on for ever.
@@ -107,25 +108,26 @@ fn fate(
 ) -> Fate {
     let parent = known.get(id).and_then(|unit| unit.parent.as_ref());
     let Some(parent) = parent else {
-        return Fate::Stays("nothing says which unit defined it".to_owned());
+        return Fate::Stays(HoldCode::NoParent, String::new());
     };
+    let held = |text| Fate::Stays(HoldCode::ParentHeld, text);
     let in_git = known.get(id).is_some_and(|unit| unit.removal.suspended);
     let was_suspended = in_git || suspended.covers(id);
     if render.units.contains_key(parent) {
         if suspended.covers(parent) {
-            return Fate::Stays(format!("{parent}, which defined it, is suspended"));
+            return held(format!("{parent}, which defined it, is suspended"));
         }
         if render.dropped(parent, id) {
             return Fate::Goes { suspended: was_suspended };
         }
-        return Fate::Stays(format!("{parent}, which defined it, does not render or is suspended"));
+        return held(format!("{parent}, which defined it, does not render or is suspended"));
     }
     if steps == 0 {
-        return Fate::Stays("its parents form a circle, or are too many".to_owned());
+        return held("its parents form a circle, or are too many".to_owned());
     }
     match fate(render, known, suspended, parent, steps - 1) {
         Fate::Goes { suspended } => Fate::Goes { suspended: suspended || was_suspended },
-        Fate::Stays(_) => Fate::Stays(format!("{parent}, which defined it, is held")),
+        Fate::Stays(..) => held(format!("{parent}, which defined it, is held")),
     }
 }
 

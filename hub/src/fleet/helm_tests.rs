@@ -100,7 +100,7 @@ impl World {
     fn shown(&self, name: &str) -> Result<Digest, String> {
         match self.entry(&UnitId::helm_release("apps", name)) {
             Some(UnitEntry::Present(unit)) => Ok(unit.objects[0].digest),
-            Some(UnitEntry::Hold(hold)) => Err(hold.reason),
+            Some(UnitEntry::Hold(hold)) => Err(hold.to_string()),
             other => Err(format!("{other:?}")),
         }
     }

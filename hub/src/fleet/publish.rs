@@ -61,7 +61,9 @@ impl Shared {
         if facts.has_agent && !new.is_empty() {
             self.ledger.add_known_units(name, &new)?;
         }
-        if current.is_none_or(|current| current.state.digest() != candidate.digest()) {
+        if current.is_some_and(|current| current.state.digest() == candidate.digest()) {
+            self.board.reword(&candidate);
+        } else {
             if remembered.noted != remembered.commits {
                 self.ledger.set_last_good(name, remembered.commits.clone())?;
                 remembered.noted = remembered.commits.clone();

@@ -10,11 +10,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use flotilla_core::desired::Hold;
 use flotilla_core::unit::ObjectEntry;
 use flotilla_core::{DesiredState, Digest, Generation, ObjectId, UnitEntry, UnitId, UnitManifest};
 use flotilla_proto::MAX_MESSAGE;
-use flotilla_proto::convert::{bound, digest_bytes, object_entry};
+use flotilla_proto::convert::{digest_bytes, hold, object_entry};
 use flotilla_proto::v1::{self, unit_change::Entry};
 use prost::Message;
 
@@ -109,14 +108,8 @@ fn push_unit(changes: &mut Vec<v1::UnitChange>, id: &UnitId, entry: &UnitEntry, 
     let id = id.to_string();
     let unit = match entry {
         UnitEntry::Present(unit) => unit,
-        UnitEntry::Hold(Hold { reason, authority }) => {
-            let entry = Some(Entry::Hold(reason.clone()));
-            return changes.push(v1::UnitChange { id, entry, bound: bound(authority) });
-        }
-        UnitEntry::Removed(removal) => {
-            let entry = Some(Entry::Removed(removal.into()));
-            return changes.push(v1::UnitChange { id, entry, bound: None });
-        }
+        UnitEntry::Hold(held) => return changes.push(hold(id, held)),
+        UnitEntry::Removed(removal) => return changes.push(change(id, Entry::Removed(removal.into()))),
     };
     let mut present = v1::UnitPresent { digest: digest_bytes(Some(unit.digest())), ..Default::default() };
     let delta = base.and_then(|base| Some((base, list_delta(&base.objects, &unit.objects)?)));
@@ -146,13 +139,17 @@ fn push_unit(changes: &mut Vec<v1::UnitChange>, id: &UnitId, entry: &UnitEntry, 
         let more = upsert.encoded_len() + 8;
         if size + more > MAX_PART && !current.upserts.is_empty() {
             let full = std::mem::replace(&mut current, head.clone());
-            changes.push(v1::UnitChange { id: id.clone(), entry: Some(Entry::Present(full)), bound: None });
+            changes.push(change(id.clone(), Entry::Present(full)));
             size = current.encoded_len();
         }
         size += more;
         current.upserts.push(upsert);
     }
-    changes.push(v1::UnitChange { id, entry: Some(Entry::Present(current)), bound: None });
+    changes.push(change(id, Entry::Present(current)));
+}
+
+fn change(id: String, entry: Entry) -> v1::UnitChange {
+    v1::UnitChange { id, entry: Some(entry), ..Default::default() }
 }
 
 struct ListDelta {

@@ -122,8 +122,8 @@ impl Agent {
         for change in manifest.units {
             let id: UnitId = change.id.parse().unwrap();
             match change.entry.unwrap() {
-                Entry::Hold(reason) => {
-                    let hold = flotilla_proto::convert::read_hold(reason, change.bound);
+                Entry::Hold(code) => {
+                    let hold = flotilla_proto::convert::read_hold(&code, change.hold_text, change.bound);
                     _ = units.insert(id, UnitEntry::Hold(hold));
                 }
                 Entry::Removed(removal) => {

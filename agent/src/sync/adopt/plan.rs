@@ -65,7 +65,7 @@ impl Job<'_> {
             .filter_map(|(id, entry)| match entry {
                 UnitEntry::Present(unit) if unit.spec.suspend => Some((id.clone(), Fate::Suspended)),
                 UnitEntry::Present(_) => Some((id.clone(), Fate::Present)),
-                UnitEntry::Hold(hold) => Some((id.clone(), Fate::Held(hold.reason.clone()))),
+                UnitEntry::Hold(hold) => Some((id.clone(), Fate::Held(hold.to_string()))),
                 UnitEntry::Removed(_) => None,
             })
             .collect();

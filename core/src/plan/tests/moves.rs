@@ -95,7 +95,7 @@ fn what_is_held_stops_the_pruning_of_those_it_may_take_from() {
         world.present(&manifest("m", within(&mine), &[("x", 1), ("y", 1)]));
         world.settle(&none());
         world.present(&manifest("m", within(&mine), &[("y", 1)]));
-        let hold = Hold { reason: "bad".into(), authority: held.clone() };
+        let hold = Hold { authority: held.clone(), ..Hold::from("bad") };
         world.entries.insert(unit("h"), UnitEntry::Hold(hold));
         world.settle(&none());
         assert_eq!(world.there.contains_key(&id("x")), stops, "{held} held, {mine} prunes");
