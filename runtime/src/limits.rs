@@ -107,6 +107,27 @@ impl<K: Eq + Hash> Rates<K> {
     }
 }
 
+/// Lines of a log at a bounded rate, and how many are left out.
+#[derive(Debug)]
+pub struct LogLimit(Mutex<(Bucket, u64)>);
+
+impl LogLimit {
+    pub fn new(burst: u32, per_second: impl Into<f64>) -> Self {
+        Self(Mutex::new((Bucket::new(burst, per_second), 0)))
+    }
+
+    /// Asks for a line: answers how many were left out since the last one, or `None` where this one is left out too.
+    pub fn take(&self) -> Option<u64> {
+        let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bucket, left_out) = &mut *limit;
+        if bucket.try_take() {
+            return Some(std::mem::take(left_out));
+        }
+        *left_out += 1;
+        None
+    }
+}
+
 /// An address as limits count it: an IPv4 address, or a network of 64 bits of IPv6, as those are given out whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin(u64, bool);
@@ -152,6 +173,15 @@ mod tests {
             assert!(rates.try_take(key));
         }
         assert!(rates.buckets.lock().unwrap().len() <= MAX_KEYS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_are_left_out_are_counted_on_the_next() {
+        let log = LogLimit::new(2, 0.5);
+        let lines: Vec<_> = (0..5).map(|_| log.take()).collect();
+        assert_eq!(lines, [Some(0), Some(0), None, None, None]);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!((log.take(), log.take()), (Some(3), None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::report::Timestamp;
 use flotilla_proto::api::Role;
-use flotilla_runtime::limits::{Bucket, Origin, Rates};
+use flotilla_runtime::limits::{LogLimit, Origin, Rates};
 use http::StatusCode;
 
 use super::error::ApiError;
@@ -31,7 +31,7 @@ const LOGGED_PER_SECOND: f64 = 0.2;
 pub(crate) struct Logins {
     failures: Rates<Origin>,
     changes: Rates<String>,
-    log: Mutex<(Bucket, u64)>,
+    log: LogLimit,
     tokens: Mutex<HashMap<String, Used>>,
 }
 
@@ -66,7 +66,7 @@ impl Default for Logins {
             failures: Rates::new(FAILURES, FAILURES_PER_SECOND),
             changes: Rates::new(CHANGES, CHANGES_PER_SECOND),
             tokens: Mutex::default(),
-            log: Mutex::new((Bucket::new(LOGGED, LOGGED_PER_SECOND), 0)),
+            log: LogLimit::new(LOGGED, LOGGED_PER_SECOND),
         }
     }
 }
@@ -101,13 +101,9 @@ impl Logins {
     /// Notes that somebody came without a good token; answers what to tell them.
     pub(crate) fn failed(&self, metrics: &Metrics, from: Option<IpAddr>, why: ApiError) -> ApiError {
         metrics.login_failures.inc();
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bucket, left_out) = &mut *log;
-        if bucket.try_take() {
-            let (left_out, from) = (std::mem::take(left_out), from.map(|from| from.to_string()));
+        if let Some(left_out) = self.log.take() {
+            let from = from.map(|from| from.to_string());
             tracing::warn!(from, left_out, "login failed: {}", why.text());
-        } else {
-            *left_out += 1;
         }
         match from {
             Some(from) if !self.failures.try_take(from.into()) => ApiError::new(

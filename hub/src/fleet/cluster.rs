@@ -127,19 +127,15 @@ impl Shared {
         let kube_version = facts.kubernetes.as_deref();
         let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();
         let tree = task.stoppable(&task.tree);
-        let mut render = {
-            let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-            let inputs = Inputs::new(&tree, &self.clusters, &self.cache, &sources);
-            let inputs = Inputs {
-                renders: &renders,
-                kube_version,
-                suspended: &suspended,
-                last_good: &last_good,
-                budget: self.budget,
-                ..inputs
-            };
-            self.in_turns(&inputs, task)?
+        let inputs = Inputs {
+            renders: &renders,
+            kube_version,
+            suspended: &suspended,
+            budget: self.budget,
+            ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
+        let last_good = |id: &UnitId| remembered.content.get(id).cloned();
+        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task)?;
         // One that never rendered, as while helm is at work on it, is in no older commit.
         let is_forgotten =
             |id: &UnitId| remembered.commits.contains_key(id) && !remembered.content.contains_key(id);
@@ -152,16 +148,7 @@ impl Shared {
                 });
             }
             let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| recalled.get(id)).cloned();
-            let inputs = Inputs::new(&tree, &self.clusters, &self.cache, &sources);
-            let inputs = Inputs {
-                renders: &renders,
-                kube_version,
-                suspended: &suspended,
-                last_good: &last_good,
-                budget: self.budget,
-                ..inputs
-            };
-            render = self.in_turns(&inputs, task)?;
+            render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task)?;
         }
         if !task.is_ended.load(Ordering::Relaxed) {
             sources.settle(&render.sources);

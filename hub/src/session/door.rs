@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_core::ClusterName;
 use flotilla_proto::v1;
-use flotilla_runtime::limits::{Bucket, Origin, Rates};
+use flotilla_runtime::limits::{Bucket, LogLimit, Origin, Rates};
 use flotilla_runtime::tasks::chain;
 use flotilla_runtime::tls::PeerIdentity;
 use tokio::sync::Semaphore;
@@ -49,7 +49,7 @@ pub(super) struct Door {
     clusters: Rates<ClusterName>,
     failures: Rates<Origin>,
     turns: Semaphore,
-    log: Mutex<(Bucket, u64)>,
+    log: LogLimit,
 }
 
 impl Default for Door {
@@ -61,7 +61,7 @@ impl Default for Door {
             clusters: Rates::new(CLUSTER_BURST, CLUSTER_PER_SECOND),
             failures: Rates::new(FAILURES, FAILURES_PER_SECOND),
             turns: Semaphore::new(AT_ONCE),
-            log: Mutex::new((Bucket::new(LOGGED, LOGGED_PER_SECOND), 0)),
+            log: LogLimit::new(LOGGED, LOGGED_PER_SECOND),
         }
     }
 }
@@ -146,13 +146,8 @@ impl Door {
 
     /// Logs a refusal, unless there are too many, and makes it the call's status.
     pub(super) fn refused(&self, what: &str, peer: &Peer, refusal: &Refusal) -> Status {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bucket, left_out) = &mut *log;
-        if bucket.try_take() {
-            let left_out = std::mem::take(left_out);
+        if let Some(left_out) = self.log.take() {
             tracing::warn!(peer = %peer.address, left_out, "{what} refused: {}", chain(refusal));
-        } else {
-            *left_out += 1;
         }
         refusal.status()
     }
