@@ -330,7 +330,9 @@ fn rendered(render: &ClusterRender) -> Rendered {
         if let Some((parent, above)) = unit.parent.as_ref().and_then(|id| Some((id, render.units.get(id)?))) {
             let (group, kind) = match id.kind {
                 UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "HelmRelease"),
-                UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "Kustomization"),
+                UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => {
+                    ("kustomize.toolkit.fluxcd.io", "Kustomization")
+                }
             };
             let name = (group, kind, id.namespace.as_str(), id.name.as_str());
             out.traces.push(Trace::new(name, &unit.defined_at, parent, above));

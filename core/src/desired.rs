@@ -10,9 +10,11 @@
 //!
 //! A unit that is not named is held: nothing follows from silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::authority::Authority;
 use crate::digest::Digest;
@@ -81,18 +83,21 @@ pub enum HoldCode {
     NoParent,
     /// The unit that defined it is suspended, held or not rendered.
     ParentHeld,
+    /// The cluster's agent is too old for what it requires.
+    AgentTooOld,
     /// A reason of another version.
     Other(Arc<str>),
 }
 
 impl HoldCode {
-    const KNOWN: [Self; 3] = [Self::NotRendered, Self::NoParent, Self::ParentHeld];
+    const KNOWN: [Self; 4] = [Self::NotRendered, Self::NoParent, Self::ParentHeld, Self::AgentTooOld];
 
     pub fn as_str(&self) -> &str {
         match self {
             Self::NotRendered => "cannot be rendered",
             Self::NoParent => "nothing says which unit defined it",
             Self::ParentHeld => "the unit that defined it is held",
+            Self::AgentTooOld => "needs a newer agent: upgrade the agent",
             Self::Other(words) => words,
         }
     }
@@ -100,7 +105,10 @@ impl HoldCode {
 
 impl From<&str> for HoldCode {
     fn from(words: &str) -> Self {
-        Self::KNOWN.into_iter().find(|code| code.as_str() == words).unwrap_or_else(|| Self::Other(words.into()))
+        Self::KNOWN
+            .into_iter()
+            .find(|code| code.as_str() == words)
+            .unwrap_or_else(|| Self::Other(words.into()))
     }
 }
 
@@ -114,9 +122,18 @@ pub struct Hold {
     /// How far the unit reaches, as far as is known: objects of units that it [takes
     /// from](Authority::takes_from) may have moved to it.
     pub authority: Authority,
+    /// At an agent: how the entry that this stands for counts in the state's digest, where this version does not understand
+    /// that entry.
+    pub stands_for: Option<Bytes>,
 }
 
 impl Hold {
+    /// Of a unit of which the hub says what this version does not understand.
+    pub fn not_understood(part: Bytes, what: &str) -> Self {
+        let text = format!("{what} is unknown to this agent: upgrade the agent");
+        Self { stands_for: Some(part), ..Self::from(text) }
+    }
+
     /// What people are told.
     pub fn message(&self) -> &str {
         if self.text.is_empty() { self.code.as_str() } else { &self.text }
@@ -126,7 +143,7 @@ impl Hold {
 impl<T: Into<String>> From<T> for Hold {
     /// Of a unit that is not rendered, and may take from all.
     fn from(text: T) -> Self {
-        Self { code: HoldCode::NotRendered, text: text.into(), authority: Authority::Fleet }
+        Self { code: HoldCode::NotRendered, text: text.into(), authority: Authority::Fleet, stands_for: None }
     }
 }
 
@@ -188,6 +205,18 @@ impl DesiredState {
         })
     }
 
+    /// Whether it has entries that this version does not understand.
+    pub fn has_foreign(&self) -> bool {
+        let is_foreign =
+            |entry: &UnitEntry| matches!(entry, UnitEntry::Hold(hold) if hold.stands_for.is_some());
+        self.units.values().any(is_foreign)
+    }
+
+    /// What an agent has to know, so that it passes over nothing in this state that forbids something.
+    pub fn requires(&self) -> BTreeSet<&str> {
+        self.units.values().flat_map(UnitEntry::requires).collect()
+    }
+
     /// Whether any unit is held. While one is, objects that left other units may have moved into it, and
     /// nothing is pruned from those.
     pub fn holds(&self) -> bool {
@@ -219,26 +248,41 @@ pub struct Changes<'a> {
     pub unnamed: Vec<&'a UnitId>,
 }
 
+/// Units count in the order of their ids: the root, Kustomizations, HelmReleases, then whatever kinds there are later, by
+/// the texts of their ids. So a version that does not know a kind gets the same digest.
 fn root_digest(units: &BTreeMap<UnitId, UnitEntry>) -> Digest {
     let mut parts: Vec<Vec<u8>> = Vec::with_capacity(units.len() * 2);
     for (id, entry) in units {
         parts.push(id.to_string().into_bytes());
-        parts.push(match entry {
-            UnitEntry::Present(unit) => [b"present ", &unit.digest().as_bytes()[..]].concat(),
-            UnitEntry::Hold(Hold { code, authority: Authority::Fleet, .. }) => {
+        parts.push(entry.digest_part());
+    }
+    Digest::of_parts(parts.iter().map(Vec::as_slice))
+}
+
+impl UnitEntry {
+    /// How a unit that is present counts in the digest of its state.
+    pub fn present_part(digest: Digest) -> Vec<u8> {
+        [b"present ", &digest.as_bytes()[..]].concat()
+    }
+
+    /// How the entry counts in the digest of its state. It travels beside what a receiver may not understand.
+    pub fn digest_part(&self) -> Vec<u8> {
+        match self {
+            Self::Present(unit) => Self::present_part(unit.digest()),
+            Self::Hold(Hold { stands_for: Some(part), .. }) => part.to_vec(),
+            Self::Hold(Hold { code, authority: Authority::Fleet, .. }) => {
                 format!("hold {}", code.as_str()).into_bytes()
             }
-            UnitEntry::Hold(Hold { code, authority, .. }) => {
+            Self::Hold(Hold { code, authority, .. }) => {
                 format!("hold {} in {authority}", code.as_str()).into_bytes()
             }
-            UnitEntry::Removed(Removal { policy, prune, suspended, moved }) => {
+            Self::Removed(Removal { policy, prune, suspended, moved }) => {
                 let suspended = if *suspended { " suspended" } else { "" };
                 let moved = if *moved { " moved" } else { "" };
                 format!("removed {policy:?} {prune}{suspended}{moved}").into_bytes()
             }
-        });
+        }
     }
-    Digest::of_parts(parts.iter().map(Vec::as_slice))
 }
 
 #[cfg(test)]
@@ -279,7 +323,7 @@ mod tests {
     fn other_words_are_no_other_state_and_another_reason_is() {
         let id = UnitId::kustomization("flux-system", "b");
         let held = |code: HoldCode, text: &str| {
-            let hold = Hold { code, text: text.into(), authority: Authority::Fleet };
+            let hold = Hold { code, ..Hold::from(text) };
             state([present("a", false), (id.clone(), UnitEntry::Hold(hold))])
         };
         let first = held(HoldCode::NotRendered, "b.yaml:3: bad");

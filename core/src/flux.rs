@@ -20,7 +20,9 @@ pub fn shape(desired: &DesiredState, standings: &BTreeMap<UnitId, Standing>, uni
     let ready = standing.and_then(|standing| standing.ready) == Some(manifest.digest());
     let (api_version, kind) = match unit.kind {
         UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
-        UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+        UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => {
+            ("kustomize.toolkit.fluxcd.io/v1", "Kustomization")
+        }
     };
     let (status, reason) = match (ready, applied) {
         (true, _) => ("True", "ReconciliationSucceeded"),

@@ -13,6 +13,7 @@
 
 pub mod adopt;
 pub mod authority;
+pub mod capability;
 pub mod desired;
 pub mod diff;
 pub mod digest;
@@ -38,6 +39,7 @@ pub mod unit;
 pub mod work;
 
 pub use authority::Authority;
+pub use capability::Capabilities;
 pub use desired::{DesiredState, Generation, UnitEntry};
 pub use digest::Digest;
 pub use names::ClusterName;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Authority;
+use crate::capability;
 use crate::digest::Digest;
 use crate::health::HealthExprs;
 use crate::ignore::IgnoreRule;
@@ -23,6 +24,8 @@ pub enum UnitKind {
     Root,
     Kustomization,
     HelmRelease,
+    /// Of another version; the whole text of the id is its name. Such a unit is held.
+    Other,
 }
 
 /// The name of a unit within its cluster. A pointer: clones share their text.
@@ -67,6 +70,22 @@ impl UnitId {
         Self::new(UnitKind::HelmRelease, namespace, name)
     }
 
+    /// Reads an id that may be of another version: one of a kind that this version does not know is [`UnitKind::Other`].
+    ///
+    /// # Errors
+    /// Where no version writes such an id: it is `KIND/NAMESPACE/NAME`, and the kind a word in lower case.
+    pub fn read_any(text: &str) -> Result<Self, InvalidUnitId> {
+        text.parse().or_else(|error| {
+            let parts: Vec<&str> = text.split('/').collect();
+            let [kind, namespace, name] = parts[..] else { return Err(error) };
+            let is_word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase());
+            let is_known = matches!(kind, "root" | "kustomization" | "helmrelease");
+            let is_id =
+                is_word && !is_known && !namespace.is_empty() && !name.is_empty() && text.len() <= 512;
+            if is_id { Ok(Self::new(UnitKind::Other, "", text)) } else { Err(error) }
+        })
+    }
+
     /// The namespace of what it names: its account, Secrets, ConfigMaps, sources.
     pub fn home(&self) -> &str {
         if self.kind == UnitKind::Root { ROOT_HOME } else { &self.namespace }
@@ -80,6 +99,7 @@ impl fmt::Display for UnitId {
             UnitKind::Root => f.write_str("root"),
             UnitKind::Kustomization => write!(f, "kustomization/{}/{}", self.namespace, self.name),
             UnitKind::HelmRelease => write!(f, "helmrelease/{}/{}", self.namespace, self.name),
+            UnitKind::Other => f.write_str(&self.name),
         }
     }
 }
@@ -164,7 +184,9 @@ impl HealthCheck {
     pub fn of(unit: &UnitId) -> Self {
         let (api_version, kind) = match unit.kind {
             UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
-            UnitKind::Root | UnitKind::Kustomization => ("kustomize.toolkit.fluxcd.io/v1", "Kustomization"),
+            UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => {
+                ("kustomize.toolkit.fluxcd.io/v1", "Kustomization")
+            }
         };
         Self {
             api_version: api_version.to_owned(),
@@ -223,7 +245,7 @@ impl<'de> Deserialize<'de> for ServiceAccount {
 
 /// A unit's policy: everything but its objects. Its JSON text is part of the unit's digest, so a field that
 /// is at its default is left out, and a new field changes no digest until somebody uses it. Readers ignore
-/// fields that they do not know.
+/// fields that they do not know; a new field that restricts what is done gets a name in [`crate::capability`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitSpec {
@@ -291,6 +313,10 @@ pub struct UnitSpec {
     /// Whose word the unit's output is: which of two units an object belongs to, and whose objects may have moved to it.
     #[serde(default, skip_serializing_if = "Authority::is_fleet")]
     pub authority: Authority,
+    /// What whoever applies the unit has to know of, as [`crate::capability`] names it. It follows from the other fields, so
+    /// [`UnitManifest::new`] sets it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<String>,
 }
 
 /// One run of helm.
@@ -351,6 +377,7 @@ impl Default for UnitSpec {
             defines: Vec::new(),
             templates: Vec::new(),
             authority: Authority::Fleet,
+            requires: BTreeSet::new(),
         }
     }
 }
@@ -393,6 +420,7 @@ impl UnitManifest {
     pub fn new(id: UnitId, mut spec: UnitSpec, objects: Vec<ObjectEntry>) -> Self {
         let templates = objects.iter().enumerate().filter(|(_, entry)| entry.template);
         spec.templates = templates.map(|(at, _)| at as u32).collect();
+        spec.requires = capability::required_by(&spec);
         let spec_bytes = Bytes::from(serde_json::to_vec(&spec).expect("a spec has a JSON text"));
         let digest = Self::digest_of(&id, &spec_bytes, &objects);
         Self { id, spec, spec_bytes, objects, digest }
@@ -414,7 +442,8 @@ impl UnitManifest {
         Ok(Self { id, spec, spec_bytes, objects, digest })
     }
 
-    fn digest_of(id: &UnitId, spec_bytes: &[u8], objects: &[ObjectEntry]) -> Digest {
+    /// The digest of a unit, whose policy this version may not be able to read.
+    pub fn digest_of(id: &UnitId, spec_bytes: &[u8], objects: &[ObjectEntry]) -> Digest {
         let id = id.to_string();
         let head = [id.as_bytes(), spec_bytes];
         Digest::of_parts(head.into_iter().chain(objects.iter().flat_map(|entry| {
@@ -430,10 +459,10 @@ impl UnitManifest {
 
     /// The digest of the policy alone: a unit's definition, apart from its content and what follows from that.
     pub fn spec_digest(&self) -> Digest {
-        let UnitSpec { render: None, sources, defines, templates, .. } = &self.spec else {
+        let UnitSpec { render: None, sources, defines, templates, requires, .. } = &self.spec else {
             return self.definition();
         };
-        if sources.is_empty() && defines.is_empty() && templates.is_empty() {
+        if sources.is_empty() && defines.is_empty() && templates.is_empty() && requires.is_empty() {
             Digest::of(&self.spec_bytes)
         } else {
             self.definition()
@@ -443,7 +472,8 @@ impl UnitManifest {
     fn definition(&self) -> Digest {
         // Written as a spec without these fields is, so that it is the same definition where there are none.
         let (sources, defines, templates) = (Vec::new(), Vec::new(), Vec::new());
-        let spec = UnitSpec { render: None, sources, defines, templates, ..self.spec.clone() };
+        let requires = BTreeSet::new();
+        let spec = UnitSpec { render: None, sources, defines, templates, requires, ..self.spec.clone() };
         Digest::of(&serde_json::to_vec(&spec).expect("a spec has a JSON text"))
     }
 
@@ -465,6 +495,19 @@ mod tests {
         assert_eq!("flux-system/apps".parse(), Ok(UnitId::kustomization("flux-system", "apps")));
         for bad in ["", "apps", "x/y/z", "kustomization//x", "a/b/c/d"] {
             assert!(bad.parse::<UnitId>().is_err(), "{bad}");
+        }
+        for (text, kind) in [
+            ("tenant/a/b", Some(UnitKind::Other)),
+            ("helmrelease/a/b", Some(UnitKind::HelmRelease)),
+            ("root", Some(UnitKind::Root)),
+            ("kustomization//x", None),
+            ("Tenant/a/b", None),
+            ("tenant/a", Some(UnitKind::Kustomization)),
+            ("tenant/a/b/c", None),
+        ] {
+            let read = UnitId::read_any(text).ok();
+            assert_eq!(read.as_ref().map(|id| id.kind), kind, "{text}");
+            assert!(read.is_none_or(|id| id.to_string().ends_with(text)));
         }
     }
 

@@ -124,6 +124,7 @@ pub fn hold(id: String, hold: &Hold) -> v1::UnitChange {
         entry: Some(v1::unit_change::Entry::Hold(hold.code.as_str().to_owned())),
         bound: bound(&hold.authority),
         hold_text: cut(hold.text.clone()),
+        digest_part: bytes::Bytes::new(),
     }
 }
 
@@ -131,7 +132,7 @@ pub fn hold(id: String, hold: &Hold) -> v1::UnitChange {
 pub fn read_hold(code: &str, text: String, bound: Option<v1::Bound>) -> Hold {
     let namespaces = bound.map(|bound| bound.namespaces.into_iter().collect());
     let authority = namespaces.map_or(Authority::Fleet, Authority::Namespaces);
-    Hold { code: code.into(), text: cut(text), authority }
+    Hold { code: code.into(), authority, ..Hold::from(cut(text)) }
 }
 
 /// Writes a manifest's line with its place.
@@ -322,6 +323,7 @@ impl TryFrom<v1::Event> for report::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flotilla_core::desired::HoldCode;
 
     #[test]
     fn nothing_that_was_left_out_means_something() {
@@ -423,7 +425,7 @@ mod tests {
         let namespaces =
             |names: &[&str]| Authority::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
         for authority in [Authority::Fleet, namespaces(&[]), namespaces(&["b", "a"])] {
-            let held = Hold { authority, ..Hold::from("b.yaml:3: bad") };
+            let held = Hold { authority, code: HoldCode::ParentHeld, ..Hold::from("b.yaml:3: bad") };
             let change = hold("root".into(), &held);
             let Some(v1::unit_change::Entry::Hold(code)) = change.entry else { panic!("{change:?}") };
             assert_eq!(read_hold(&code, change.hold_text, change.bound), held);

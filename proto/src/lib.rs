@@ -15,7 +15,7 @@ pub mod v1 {
 }
 
 /// The newest minor version of the protocol that this build speaks.
-pub const PROTOCOL_MINOR: u32 = 2;
+pub const PROTOCOL_MINOR: u32 = 3;
 
 /// The oldest minor version that this build can read. In those before, the numbers of the enums meant something else.
 pub const PROTOCOL_OLDEST: u32 = 2;

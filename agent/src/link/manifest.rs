@@ -10,11 +10,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::sync::{Has, HasUnit};
-use flotilla_core::desired::{Generation, Removal};
+use bytes::Bytes;
+use flotilla_core::desired::{Generation, Hold, Removal};
 use flotilla_core::unit::ObjectEntry;
-use flotilla_core::{ClusterName, DesiredState, Digest, ObjectId, UnitEntry, UnitId, UnitManifest};
+use flotilla_core::{
+    Capabilities, ClusterName, DesiredState, Digest, ObjectId, UnitEntry, UnitId, UnitKind, UnitManifest,
+};
 use flotilla_proto::convert::{
-    Invalid, digest, digest_bytes, hold, object_entry, parsed, read_hold, read_object_entry,
+    Invalid, cut, digest, digest_bytes, hold, object_entry, read_hold, read_object_entry,
 };
 use flotilla_proto::v1::{self, unit_change::Entry};
 
@@ -27,8 +30,6 @@ const MAX_OBJECTS: usize = 200_000;
 pub(crate) enum ManifestError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    #[error("the policy of unit {0} does not parse")]
-    Spec(UnitId, #[source] serde_json::Error),
     /// Asking for everything helps.
     #[error("the changes are against {0}, which is not here")]
     NoBase(String),
@@ -92,24 +93,29 @@ impl Assembly {
     /// Takes the changes of one message.
     pub(crate) fn take(&mut self, manifest: v1::Manifest) -> Result<(), ManifestError> {
         for id in &manifest.unnamed {
-            self.units.remove(&parsed::<UnitId>("manifest.unnamed", id)?);
+            self.units.remove(&unit_id("manifest.unnamed", id)?);
         }
         for change in manifest.units {
-            let id: UnitId = parsed("unit.id", &change.id)?;
+            let id = unit_id("unit.id", &change.id)?;
+            // What is not understood is held; the state's digest is still to be made.
+            let foreign = |what: &str| match &change.digest_part[..] {
+                [] => Err(Invalid::new("unit", format!("{what} of {id} is unknown; upgrade the agent"))),
+                part => Ok(UnitEntry::Hold(Hold::not_understood(Bytes::copy_from_slice(part), what))),
+            };
             let entry = match change.entry {
+                _ if id.kind == UnitKind::Other => foreign("the kind of unit")?,
                 Some(Entry::Present(present)) => {
                     self.objects += present.upserts.len();
                     self.take_present(id, present);
                     continue;
                 }
-                Some(Entry::Hold(code)) => {
-                    UnitEntry::Hold(read_hold(&code, change.hold_text, change.bound))
-                }
-                Some(Entry::Removed(removal)) => UnitEntry::Removed(Removal::try_from(&removal)?),
-                // What a newer hub means by it is unknown; a unit that is not understood is held.
-                None => {
-                    UnitEntry::Hold("the hub says what this agent does not understand: upgrade it".into())
-                }
+                Some(Entry::Hold(code)) => UnitEntry::Hold(read_hold(&code, change.hold_text, change.bound)),
+                Some(Entry::Removed(removal)) => match Removal::try_from(&removal) {
+                    Ok(removal) => UnitEntry::Removed(removal),
+                    Err(_) if removal.policy > 0 => foreign("the way to remove the unit")?,
+                    Err(invalid) => return Err(invalid.into()),
+                },
+                None => foreign("what the hub says of the unit")?,
             };
             self.present.remove(&id);
             self.units.insert(id, entry);
@@ -142,8 +148,8 @@ impl Assembly {
         bases: Bases<'_>,
     ) -> Result<DesiredState, ManifestError> {
         for (id, present) in self.present {
-            let unit = read_present(&id, present, bases)?;
-            self.units.insert(id, UnitEntry::Present(unit));
+            let entry = read_present(&id, present, bases)?;
+            self.units.insert(id, entry);
         }
         let state = DesiredState::new(cluster, self.generation, self.snapshot, self.units);
         if state.digest() == self.root {
@@ -154,11 +160,11 @@ impl Assembly {
     }
 }
 
-fn read_present(
-    id: &UnitId,
-    present: v1::UnitPresent,
-    bases: Bases<'_>,
-) -> Result<Arc<UnitManifest>, ManifestError> {
+fn unit_id(field: &'static str, text: &str) -> Result<UnitId, Invalid> {
+    UnitId::read_any(text).map_err(|error| Invalid::new(field, error))
+}
+
+fn read_present(id: &UnitId, present: v1::UnitPresent, bases: Bases<'_>) -> Result<UnitEntry, ManifestError> {
     let named = digest("unit.digest", &present.digest)?;
     let base = match &present.base_digest[..] {
         [] => None,
@@ -171,7 +177,7 @@ fn read_present(
     if let Some(base) = base
         && base.digest() == named
     {
-        return Ok(base.clone());
+        return Ok(UnitEntry::Present(base.clone()));
     }
     let spec = match (present.spec.is_empty(), base) {
         (false, _) => present.spec,
@@ -181,13 +187,23 @@ fn read_present(
         }
     };
     let objects = merged(base.map_or(&[], |base| &base.objects), present.upserts, &present.removes)?;
-    let unit = UnitManifest::from_parts(id.clone(), spec, objects)
-        .map_err(|e| ManifestError::Spec(id.clone(), e))?;
-    if unit.digest() == named {
-        Ok(Arc::new(unit))
-    } else {
-        Err(ManifestError::OtherDigest { named, found: unit.digest() })
+    let found = UnitManifest::digest_of(id, &spec, &objects);
+    if found != named {
+        return Err(ManifestError::OtherDigest { named, found });
     }
+    let foreign =
+        |what: String| UnitEntry::Hold(Hold::not_understood(UnitEntry::present_part(named).into(), &what));
+    Ok(match UnitManifest::from_parts(id.clone(), spec, objects) {
+        Ok(unit) => {
+            let lacking = Capabilities::ours().lacks(unit.spec.requires.iter().map(String::as_str));
+            let first = lacking.into_iter().next().map(str::to_owned);
+            match first {
+                None => UnitEntry::Present(Arc::new(unit)),
+                Some(name) => foreign(cut(format!("'{name}', which the unit requires,"))),
+            }
+        }
+        Err(error) => foreign(cut(format!("the policy of the unit ({error})"))),
+    })
 }
 
 /// The new list: upserts at their positions, between them what remains of the base in its order.
@@ -229,6 +245,10 @@ pub(crate) fn whole(state: &DesiredState) -> v1::Manifest {
                 upserts: unit.objects.iter().enumerate().map(|(at, entry)| object_entry(at, entry)).collect(),
                 ..Default::default()
             }),
+            UnitEntry::Hold(Hold { stands_for: Some(part), .. }) => {
+                let (id, digest_part) = (id.to_string(), part.clone());
+                return v1::UnitChange { id, digest_part, ..Default::default() };
+            }
             UnitEntry::Hold(held) => return hold(id.to_string(), held),
             UnitEntry::Removed(removal) => Entry::Removed(removal.into()),
         };

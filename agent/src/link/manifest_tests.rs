@@ -98,17 +98,79 @@ fn what_leads_elsewhere_or_nowhere_is_told_apart() {
     let gap = against(&base, &next, &[(7, "c")], &[1]);
     assert!(error(delta(&base, &next, root(gap))).to_string().contains("leaves a gap"));
     let spec = v1::UnitPresent { spec: "{".into(), ..good() };
-    assert!(matches!(error(delta(&base, &next, root(spec))), ManifestError::Spec(..)));
-    let removal = v1::Removal { policy: 99, prune: true, ..v1::Removal::default() };
-    let removed = delta(&base, &next, vec![change("root", Entry::Removed(removal))]);
-    assert!(matches!(error(removed), ManifestError::Invalid(_)), "an unknown policy is never guessed");
+    assert!(matches!(error(delta(&base, &next, root(spec))), ManifestError::OtherDigest { .. }));
+    for policy in [0, 99] {
+        let removal = v1::Removal { policy, prune: true, ..v1::Removal::default() };
+        let removed = delta(&base, &next, vec![change("root", Entry::Removed(removal))]);
+        assert!(matches!(error(removed), ManifestError::Invalid(_)), "an unknown policy is never guessed");
+    }
+    let nothing = vec![v1::UnitChange { id: "root".into(), ..Default::default() }];
+    assert!(
+        matches!(error(delta(&base, &next, nothing)), ManifestError::Invalid(_)),
+        "nothing says how it counts"
+    );
 }
 
+/// A newer hub says of one unit what this version cannot read, each time something else. That unit is held, the others
+/// are taken, the digest is the hub's, and all of it comes back from the disk.
 #[test]
-fn a_kind_of_entry_of_a_newer_hub_holds_the_unit() {
-    let base = state(1, &[("root", &["a"])]);
-    let mut assembly = Assembly::begin(&head(&base), Bases(&[])).unwrap();
-    let units = vec![v1::UnitChange { id: "root".into(), ..Default::default() }];
-    assembly.take(v1::Manifest { units, ..head(&base) }).unwrap();
-    assert!(matches!(assembly.units[&UnitId::root()], UnitEntry::Hold(_)));
+fn what_a_newer_hub_says_of_one_unit_costs_that_unit() {
+    let here = state(7, &[("root", &["a"]), ("kustomization/x/y", &["b", "c"])]);
+    let present = |id: &str, spec: &str, digest: Digest| v1::UnitChange {
+        id: id.into(),
+        entry: Some(Entry::Present(v1::UnitPresent {
+            digest: digest_bytes(Some(digest)),
+            spec: Bytes::copy_from_slice(spec.as_bytes()),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let removed = |id: &str, policy| v1::UnitChange {
+        id: id.into(),
+        entry: Some(Entry::Removed(v1::Removal { policy, prune: true, ..Default::default() })),
+        digest_part: Bytes::from_static(b"removed Archive true"),
+        ..Default::default()
+    };
+    let spec_digest = |id: &UnitId, spec: &str| UnitManifest::digest_of(id, spec.as_bytes(), &[]);
+    let id: UnitId = "kustomization/x/new".parse().unwrap();
+    let mut cases = Vec::new();
+    for spec in [
+        r#"{"timeout":300,"interval":600,"requires":["of-tomorrow"],"onlyOnSundays":true}"#,
+        r#"{"timeout":300,"interval":600,"deletionPolicy":"Archive"}"#,
+        r#"{"timeout":"5m","interval":600}"#,
+        r#"{"timeout":300,"interval":600,"parent":"tenant/x/y"}"#,
+    ] {
+        let digest = spec_digest(&id, spec);
+        cases.push((present("kustomization/x/new", spec, digest), UnitEntry::present_part(digest)));
+    }
+    cases.push((removed("kustomization/x/new", 99), b"removed Archive true".to_vec()));
+    let unknown_entry = |id: &str| v1::UnitChange {
+        id: id.into(),
+        digest_part: Bytes::from_static(b"paused until monday"),
+        ..Default::default()
+    };
+    cases.push((unknown_entry("kustomization/x/new"), b"paused until monday".to_vec()));
+    let tenant = |digest_part: Vec<u8>| v1::UnitChange {
+        digest_part: digest_part.into(),
+        ..present("tenant/x/y", "{}", Digest::of(b"x"))
+    };
+    cases.push((tenant(b"present 1234".to_vec()), b"present 1234".to_vec()));
+    for (change, part) in cases {
+        let id = UnitId::read_any(&change.id).unwrap();
+        // As the hub computes it, which understands its own entry.
+        let mut units = here.units().clone();
+        let stand_in = Hold { stands_for: Some(part.into()), ..Hold::from("") };
+        units.insert(id.clone(), UnitEntry::Hold(stand_in));
+        let theirs = DesiredState::new(here.cluster.clone(), here.generation, "c0ffee", units);
+        let mut manifest = v1::Manifest { root_digest: digest_bytes(Some(theirs.digest())), ..whole(&here) };
+        manifest.units.push(change);
+        let nothing = DesiredState::new(here.cluster.clone(), Generation(1), "", BTreeMap::new());
+        let read = apply(&nothing, vec![manifest]).unwrap();
+        let Some(UnitEntry::Hold(hold)) = read.units().get(&id) else { panic!("{id} is not held") };
+        assert!(hold.text.contains("unknown to this agent: upgrade the agent"), "{hold}");
+        assert_eq!(read.all_present().count(), 2);
+        assert!(read.has_foreign());
+        let again = apply(&nothing, vec![whole(&read)]).unwrap();
+        assert!(again.has_foreign() && again.digest() == read.digest());
+    }
 }

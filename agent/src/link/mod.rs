@@ -16,6 +16,8 @@ mod credentials;
 mod download;
 mod errands;
 pub(crate) mod manifest;
+#[cfg(test)]
+mod recorded_tests;
 mod removal;
 mod reporter;
 mod session;

@@ -13,7 +13,7 @@ use super::errands::Errand;
 use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
-use flotilla_core::{ClusterName, DesiredState, Digest, UnitId};
+use flotilla_core::{Capabilities, ClusterName, DesiredState, Digest, UnitId};
 use flotilla_proto::api::AdoptAction;
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
@@ -121,6 +121,7 @@ impl Session {
             root_digest: digest_bytes(current.as_ref().map(|state| state.digest())),
             generation: current.as_ref().map_or(0, |state| state.generation.0),
             kubernetes_version: facts.kubernetes_version.clone(),
+            capabilities: Capabilities::ours().names().map(str::to_owned).collect(),
         };
         let mut session = Self {
             facts,
@@ -163,6 +164,11 @@ impl Session {
         match message.message {
             Some(In::Welcome(welcome)) => {
                 check_protocol(welcome.protocol.as_ref(), "hub")?;
+                // What an older version of this agent did not understand: the hub says it again.
+                if let Some(current) = self.current.as_ref().filter(|state| state.has_foreign()) {
+                    let root_digest = digest_bytes(Some(current.digest()));
+                    self.send(Out::WantManifest(v1::WantManifest { root_digest }));
+                }
                 self.repair(contents);
                 let heartbeat_seconds = welcome.heartbeat_seconds;
                 Ok(vec![Effect::Heard(welcome.now), Effect::Welcomed { heartbeat_seconds }])
@@ -334,7 +340,7 @@ impl Session {
                 }
                 self.send(Out::WantManifest(v1::WantManifest { root_digest: digest_bytes(Some(root)) }));
             }
-            ManifestError::Invalid(_) | ManifestError::Spec(..) | ManifestError::TooLarge => {
+            ManifestError::Invalid(_) | ManifestError::TooLarge => {
                 self.ack(Level::Refused, root, self.highest(), flotilla_runtime::tasks::chain(&error));
             }
         }

@@ -285,17 +285,21 @@ fn a_manifest_that_lies_is_asked_for_anew_and_then_the_hub_is_left() {
     }
     assert!(matches!(agent.receive(In::Manifest(lie)), Err(ProtocolError::Manifest(_))));
 
-    let bad_spec = |mut manifest: v1::Manifest| {
+    let bad_object = |mut manifest: v1::Manifest| {
         if let Some(v1::unit_change::Entry::Present(present)) = &mut manifest.units[0].entry {
-            present.spec = "{".into();
+            present.upserts[0].kind.clear();
         }
         manifest
     };
     let mut agent = Agent::new();
     agent.sent();
-    agent.receive(In::Manifest(bad_spec(manifest::whole(&hub.newest())))).unwrap();
+    agent.receive(In::Manifest(bad_object(manifest::whole(&hub.newest())))).unwrap();
     let [Out::Ack(ack)] = &agent.sent()[..] else { panic!("no use asking again") };
-    assert!(ack.level() == Level::Refused && ack.message.contains("policy of unit root"), "{}", ack.message);
+    assert!(
+        ack.level() == Level::Refused && ack.message.contains("kind and name must not be empty"),
+        "{}",
+        ack.message
+    );
 }
 
 #[test]

@@ -169,7 +169,9 @@ fn claim_of(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Opti
     let account = above.spec.service_account.clone()?;
     let (group, plural) = match unit.id.kind {
         UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io", "helmreleases"),
-        UnitKind::Kustomization | UnitKind::Root => ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+        UnitKind::Kustomization | UnitKind::Root | UnitKind::Other => {
+            ("kustomize.toolkit.fluxcd.io", "kustomizations")
+        }
     };
     let (namespace, name) = (unit.id.namespace.clone(), unit.id.name.clone());
     Some(Claim { account, group, plural, namespace, name })

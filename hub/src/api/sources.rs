@@ -172,7 +172,7 @@ pub(super) async fn definitions(
     let units = facts.units.iter().filter_map(|(id, unit)| {
         let kind = match id.kind {
             UnitKind::HelmRelease => "HelmRelease",
-            UnitKind::Root | UnitKind::Kustomization => "Kustomization",
+            UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => "Kustomization",
         };
         let object = unit.object.as_ref().filter(|_| is_meant(kind, &id.namespace, &id.name))?;
         Some(definition(kind, &id.namespace, &id.name, unit.parent.as_ref(), object))

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flotilla_core::desired::{Hold, HoldCode, Removal};
-use flotilla_core::{Authority, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
@@ -61,13 +61,34 @@ pub fn project(
             let entry = match fate(render, known, suspended, id, GENERATIONS) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
                 Fate::Stays(code, text) => {
-                    UnitEntry::Hold(Hold { code, text, authority: authority_above(render, known, id) })
+                    let authority = authority_above(render, known, id);
+                    UnitEntry::Hold(Hold { code, authority, ..Hold::from(text) })
                 }
             };
             units.insert(id.clone(), entry);
         }
     }
     (units, bodies)
+}
+
+/// Holds what the cluster's agent must not be sent, as it would pass over a part of it that forbids something.
+pub fn withhold(units: &mut BTreeMap<UnitId, UnitEntry>, agent: &Capabilities) {
+    for entry in units.values_mut() {
+        let lacking: Vec<&str> = agent.lacks(entry.requires()).into_iter().collect();
+        if lacking.is_empty() {
+            continue;
+        }
+        let text = format!(
+            "the cluster's agent does not know '{}', which this needs: upgrade the agent to {} or newer",
+            lacking.join("', '"),
+            env!("CARGO_PKG_VERSION")
+        );
+        let authority = match entry {
+            UnitEntry::Present(unit) => unit.spec.authority.clone(),
+            UnitEntry::Hold(_) | UnitEntry::Removed(_) => Authority::Fleet,
+        };
+        *entry = UnitEntry::Hold(Hold { code: HoldCode::AgentTooOld, authority, ..Hold::from(text) });
+    }
 }
 
 /// How far a unit that nothing defines any more may reach: at most as far as the first unit above it that is defined.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flotilla_core::desired::Removal;
 use flotilla_core::unit::Render;
-use flotilla_core::{Digest, UnitEntry, UnitId};
+use flotilla_core::{Capabilities, Digest, UnitEntry, UnitId};
 use flotilla_render::helm::{Helm, HelmError, Manifests, TemplateRequest};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,7 @@ fn bench(releases: &[&str]) -> Bench {
     for name in releases {
         bench.commit(&[(&format!("clusters/x/{name}.yaml"), Some(&release(name, "")))]);
     }
-    bench.records.set_kubernetes_version(&cluster(), "v1.36.3").unwrap();
+    bench.records.note_agent(&cluster(), "v1.36.3", &Capabilities::ours()).unwrap();
     bench.enrol("x");
     bench.records.note_heard(&cluster(), 1).unwrap();
     bench

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{ClusterName, Digest, Generation, UnitId};
+use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
@@ -15,6 +15,8 @@ pub struct Facts {
     pub suspended: Suspended,
     /// The version of its Kubernetes, once its agent has connected.
     pub kubernetes: Option<String>,
+    /// What its agent can do; `None`: it has never said.
+    pub capabilities: Option<Capabilities>,
     /// Units that it has, or may have received.
     pub known: BTreeMap<UnitId, KnownUnit>,
     /// Whether its agent has said what it has: else it may run what this hub does not know of.
@@ -57,6 +59,7 @@ impl Ledger for Records {
         Ok(Facts {
             suspended,
             kubernetes: self.kubernetes_version(cluster)?,
+            capabilities: self.capabilities(cluster)?,
             known: known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(),
             is_heard,
             has_agent: self.cluster(cluster)?.is_some(),

@@ -7,7 +7,7 @@ use flotilla_core::{DesiredState, UnitId};
 
 use super::cluster::{ClusterError, Remembered, Rendered, Shared, Task, is_kept};
 use crate::desired::Published;
-use crate::desired::project::{known_of, known_units, moved, project};
+use crate::desired::project::{known_of, known_units, moved, project, withhold};
 use crate::view::{ClusterFacts, SourceFacts, UnitFacts};
 
 impl Shared {
@@ -50,7 +50,11 @@ impl Shared {
             }
             self.ledger.set_root(name, &task.root)?;
         }
-        let (units, bodies) = project(&render, &known, &facts.suspended);
+        let (mut units, bodies) = project(&render, &known, &facts.suspended);
+        // Before an agent has said what it can do, nothing is sent to it.
+        if let Some(capabilities) = facts.capabilities.as_ref().filter(|_| facts.has_agent) {
+            withhold(&mut units, capabilities);
+        }
         remembered.content.retain(|id, _| units.contains_key(id));
         remembered.commits.retain(|id, _| units.contains_key(id));
 

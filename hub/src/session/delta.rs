@@ -109,7 +109,11 @@ fn push_unit(changes: &mut Vec<v1::UnitChange>, id: &UnitId, entry: &UnitEntry, 
     let unit = match entry {
         UnitEntry::Present(unit) => unit,
         UnitEntry::Hold(held) => return changes.push(hold(id, held)),
-        UnitEntry::Removed(removal) => return changes.push(change(id, Entry::Removed(removal.into()))),
+        UnitEntry::Removed(removal) => {
+            let digest_part = entry.digest_part().into();
+            let change = change(id, Entry::Removed(removal.into()));
+            return changes.push(v1::UnitChange { digest_part, ..change });
+        }
     };
     let mut present = v1::UnitPresent { digest: digest_bytes(Some(unit.digest())), ..Default::default() };
     let delta = base.and_then(|base| Some((base, list_delta(&base.objects, &unit.objects)?)));

@@ -99,12 +99,14 @@ impl Session {
         let recent = std::mem::take(&mut seat.recent);
         let unheard = {
             let (hub, cluster) = (hub.clone(), cluster.clone());
-            let version = hello.kubernetes_version.clone();
+            let (version, has_state) = (hello.kubernetes_version.clone(), agent.root.is_some());
+            let capabilities = agent.capabilities.clone();
             blocking(move || {
-                hub.records.set_kubernetes_version(&cluster, &version)?;
+                // The fleet loop watches this: what the agent lacks is held.
+                hub.records.note_agent(&cluster, &version, &capabilities)?;
                 let is_heard = hub.records.is_heard(&cluster)?;
                 // Without a state it has nothing to be asked for.
-                if !is_heard && agent.root.is_none() {
+                if !is_heard && !has_state {
                     hub.records.note_heard(&cluster, now)?;
                 }
                 Ok::<_, StoreError>(!is_heard)

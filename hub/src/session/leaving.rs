@@ -40,14 +40,15 @@ impl Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_core::desired::Removal;
+    use flotilla_core::desired::{Hold, Removal};
 
     #[test]
     fn what_may_come_back_is_not_forgotten() {
         let unit = |name: &str| UnitId::kustomization("x", name);
         let state = |removed: &[&str], held: &str| {
             let removed = removed.iter().map(|name| (unit(name), UnitEntry::Removed(Removal::default())));
-            let held = (unit("held"), UnitEntry::Hold(held.into()));
+            let hold = Hold { code: held.into(), ..Hold::from("") };
+            let held = (unit("held"), UnitEntry::Hold(hold));
             DesiredState::new("c".parse().unwrap(), Default::default(), "", removed.chain([held]).collect())
         };
         let all = [unit("a"), unit("b"), unit("held")];

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use flotilla_core::desired::Removal;
 use flotilla_core::report::{Event, UnitReport};
 use flotilla_core::unit::Render;
-use flotilla_core::{Digest, Generation, UnitId, UnitManifest};
+use flotilla_core::{Capabilities, Digest, Generation, UnitId, UnitKind, UnitManifest};
 use flotilla_proto::body::{self, Encoded};
 use flotilla_proto::convert::{self, Invalid};
 use flotilla_proto::v1::{self, agent_message, hub_message, request};
@@ -98,10 +98,12 @@ pub(crate) enum ProtocolError {
 }
 
 /// What the hub knows of an agent from its Hello.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AgentState {
     pub root: Option<Digest>,
     pub generation: Generation,
+    /// What it can do.
+    pub capabilities: Capabilities,
 }
 
 #[derive(Debug)]
@@ -270,7 +272,7 @@ impl Machine {
             Some(Message::Hello(_)) => Err(ProtocolError::SecondHello),
             Some(Message::Units(units)) => self.take_units(units, now).map(Some),
             Some(Message::Need(need)) => self.take_need(need, now).map(|()| None),
-            Some(Message::Ack(ack)) => self.take_ack(ack, now).map(Some),
+            Some(Message::Ack(ack)) => self.take_ack(ack, now),
             Some(Message::Report(report)) => Ok(Some(Fact::Report(Box::new(read_report(report)?)))),
             Some(Message::Heartbeat(_)) => {
                 let pending = |message: &_| matches!(message, hub_message::Message::Heartbeat(_));
@@ -281,21 +283,22 @@ impl Machine {
                 Ok(None)
             }
             Some(Message::Answer(answer)) => {
-                let outcome =
-                    v1::answer::Outcome::try_from(answer.outcome).unwrap_or(v1::answer::Outcome::Unspecified);
-                let done = match outcome {
-                    v1::answer::Outcome::Done => true,
-                    v1::answer::Outcome::Failed | v1::answer::Outcome::Unsupported => false,
-                    v1::answer::Outcome::Unspecified => {
-                        let reason = format!("{} is unknown", answer.outcome);
-                        return Err(Invalid::new("answer.outcome", reason).into());
-                    }
-                };
+                use v1::answer::Outcome;
+                let outcome = Outcome::try_from(answer.outcome);
+                if outcome == Ok(Outcome::Unspecified) {
+                    return Err(Invalid::new("answer.outcome", "it is not set").into());
+                }
+                let done = outcome == Ok(Outcome::Done);
                 let message = match outcome {
-                    v1::answer::Outcome::Unsupported if answer.message.is_empty() => {
+                    Ok(Outcome::Unsupported) if answer.message.is_empty() => {
                         "this agent does not know the request: upgrade it".to_owned()
                     }
-                    _ => answer.message,
+                    // It may have been done or not.
+                    Err(_) => format!(
+                        "the agent answers in a way ({}) that this hub does not know: upgrade the hub; {}",
+                        answer.outcome, answer.message
+                    ),
+                    Ok(_) => answer.message,
                 };
                 Ok(Some(Fact::Answer { request: answer.request, done, message }))
             }
@@ -309,16 +312,26 @@ impl Machine {
         let mut have = BTreeMap::new();
         let mut known = Vec::with_capacity(units.units.len());
         for unit in units.units {
-            let id: UnitId = convert::parsed("units.id", &unit.id)?;
+            let id = UnitId::read_any(&unit.id).map_err(|error| Invalid::new("units.id", error))?;
+            if id.kind == UnitKind::Other {
+                // Of a newer agent: nothing here will name it, so it stays what it is.
+                continue;
+            }
             // A held unit, or one being removed, may have no digest.
             if let Some(digest) = convert::optional_digest("units.digest", &unit.digest)? {
                 have.insert(id.clone(), digest);
             }
             let parent = match unit.parent.as_str() {
                 "" => None,
-                parent => Some(convert::parsed("units.parent", parent)?),
+                parent => {
+                    Some(UnitId::read_any(parent).map_err(|error| Invalid::new("units.parent", error))?)
+                }
             };
-            let removal = unit.removal.as_ref().map(Removal::try_from).transpose()?;
+            let removal = match &unit.removal {
+                // A way that a newer agent knows: not known here.
+                Some(removal) if v1::removal::Policy::try_from(removal.policy).is_err() => None,
+                removal => removal.as_ref().map(Removal::try_from).transpose()?,
+            };
             let key = convert::optional_digest("units.render_key", &unit.render_key)?;
             let content = convert::optional_digest("units.render_content", &unit.render_content)?;
             let render = key.zip(content).map(|(key, content)| Render { key, content });
@@ -344,11 +357,13 @@ impl Machine {
         Ok(())
     }
 
-    fn take_ack(&mut self, ack: v1::Ack, now: u64) -> Result<Fact, ProtocolError> {
-        let level = v1::ack::Level::try_from(ack.level)
-            .ok()
-            .filter(|level| *level != v1::ack::Level::Unspecified)
-            .ok_or_else(|| Invalid::new("ack.level", format!("{} is unknown", ack.level)))?;
+    fn take_ack(&mut self, ack: v1::Ack, now: u64) -> Result<Option<Fact>, ProtocolError> {
+        let level = match v1::ack::Level::try_from(ack.level) {
+            Ok(v1::ack::Level::Unspecified) => return Err(Invalid::new("ack.level", "it is not set").into()),
+            Ok(level) => level,
+            // Of a newer agent: it says what this version has no use for.
+            Err(_) => return Ok(None),
+        };
         let digest = convert::optional_digest("ack.root_digest", &ack.root_digest)?;
         let generation = Generation(ack.generation);
         match level {
@@ -379,7 +394,7 @@ impl Machine {
         }
         self.advance(now);
         let v1::Ack { message, in_memory, .. } = ack;
-        Ok(Fact::Ack(AckFact { level, digest, generation, message, in_memory }))
+        Ok(Some(Fact::Ack(AckFact { level, digest, generation, message, in_memory })))
     }
 
     fn send_whole(&mut self, want: &v1::WantManifest, now: u64) -> Result<(), ProtocolError> {
@@ -387,6 +402,8 @@ impl Machine {
         self.fail(digest)?;
         self.in_flight = None;
         self.whole = true;
+        // It has the state, and did not understand all of it when that came.
+        self.agent.root.take_if(|root| Some(*root) == digest);
         self.advance(now);
         Ok(())
     }
@@ -412,6 +429,11 @@ impl Machine {
         let digest = target.state.digest();
         let refused = self.refused.as_ref().is_some_and(|refused| refused.digest == digest);
         if self.in_flight.is_some() || self.agent.root == Some(digest) || refused {
+            return;
+        }
+        // Made before this agent said what it can do: it would pass over what forbids something. A state for this agent
+        // comes as soon as that is taken into account.
+        if !self.agent.capabilities.lacks(target.state.requires()).is_empty() {
             return;
         }
         let base_state =

@@ -16,6 +16,8 @@ mod leaving;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+#[cfg(test)]
+mod recorded_tests;
 mod registry;
 mod service;
 mod wrong_port;

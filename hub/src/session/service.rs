@@ -184,7 +184,9 @@ async fn greet(
     }
     let root: Option<Digest> = convert::optional_digest("hello.root_digest", &hello.root_digest)
         .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
-    let agent = AgentState { root, generation: Generation(hello.generation) };
+    let capabilities = flotilla_core::Capabilities::read(hello.capabilities.clone())
+        .map_err(|error| Status::invalid_argument(format!("Hello: {error}")))?;
+    let agent = AgentState { root, generation: Generation(hello.generation), capabilities };
     let admit = |uid: String| {
         let (hub, peer) = (hub.clone(), peer.clone());
         blocking(move || enrolment::admit(&hub, &peer, &uid))

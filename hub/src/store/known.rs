@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::report::Timestamp;
-use flotilla_core::{ClusterName, Digest, UnitId};
+use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
 use super::{KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, Root, StoreError};
 use crate::desired::KnownUnit;
@@ -108,12 +108,25 @@ impl Records {
         Ok(kubernetes.map(|kubernetes| kubernetes.version))
     }
 
-    pub fn set_kubernetes_version(&self, cluster: &ClusterName, version: &str) -> Result<(), StoreError> {
-        if self.kubernetes_version(cluster)?.as_deref() == Some(version) {
+    /// What the cluster's agent can do, as it last said; `None`: it has never said.
+    pub fn capabilities(&self, cluster: &ClusterName) -> Result<Option<Capabilities>, StoreError> {
+        let kubernetes: Option<Kubernetes> = self.read(&format!("kubernetes/{cluster}"))?;
+        Ok(kubernetes.and_then(|kubernetes| kubernetes.capabilities))
+    }
+
+    /// Notes what an agent says of its cluster's Kubernetes and of itself.
+    pub fn note_agent(
+        &self,
+        cluster: &ClusterName,
+        version: &str,
+        capabilities: &Capabilities,
+    ) -> Result<(), StoreError> {
+        let told = Kubernetes { version: version.to_owned(), capabilities: Some(capabilities.clone()) };
+        let key = format!("kubernetes/{cluster}");
+        if self.read(&key)?.as_ref() == Some(&told) {
             return Ok(());
         }
-        let kubernetes = Kubernetes { version: version.to_owned() };
-        self.set(&format!("kubernetes/{cluster}"), None, |_| Some(kubernetes.clone())).map(|_| ())
+        self.set(&key, None, |_| Some(told.clone())).map(|_| ())
     }
 
     /// Where a cluster's root was when it last rendered: repository, branch and folder; `None`: it never did.

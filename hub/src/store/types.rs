@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_core::UnitId;
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
+use flotilla_core::{Capabilities, UnitId};
 use flotilla_proto::api::{AuditEntry, Role, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -174,10 +174,12 @@ pub struct Root {
     pub at: String,
 }
 
-/// The Kubernetes of a cluster, as its agent last said.
+/// The Kubernetes of a cluster and what its agent can do, as that last said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kubernetes {
     pub version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
 }
 
 /// The commit from which each unit of a cluster was last rendered without an error.

@@ -166,7 +166,9 @@ impl Lockdown {
     pub(crate) fn account(&self, kind: UnitKind) -> Option<&str> {
         match kind {
             UnitKind::HelmRelease => self.release_account.as_deref(),
-            UnitKind::Root | UnitKind::Kustomization => self.kustomization_account.as_deref(),
+            UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => {
+                self.kustomization_account.as_deref()
+            }
         }
     }
 }
