@@ -9,7 +9,7 @@ use flotilla_source::flux::SourceLimits;
 #[command(next_help_heading = "Budgets")]
 pub(crate) struct BudgetArgs {
     /// Objects of one unit, with the units and sources that it defines
-    #[arg(long, env = "FLOTILLA_MAX_UNIT_OBJECTS", default_value = "10000", value_name = "COUNT")]
+    #[arg(long, env = "FLOTILLA_MAX_UNIT_OBJECTS", default_value = "20000", value_name = "COUNT")]
     max_unit_objects: usize,
     /// MiB of one unit's objects
     #[arg(long, env = "FLOTILLA_MAX_UNIT_SIZE", default_value = "64", value_name = "MIB", value_parser = mib())]

@@ -6,7 +6,7 @@ use flotilla_kustomize::Limits;
 /// Bounds on what is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Objects of one unit; units and sources that it defines are some. Default 10,000.
+    /// Objects of one unit; units and sources that it defines are some. Default 20,000.
     pub unit_objects: usize,
     /// Bytes of a unit's objects, as they are sent. Default 64 MiB.
     pub unit_bytes: u64,
@@ -28,7 +28,7 @@ impl Default for Budget {
     fn default() -> Self {
         let kustomize = Limits::default();
         Self {
-            unit_objects: 10_000,
+            unit_objects: 20_000,
             unit_bytes: 64 << 20,
             unit_kustomizations: kustomize.kustomizations,
             unit_steps: kustomize.steps,
