@@ -175,7 +175,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
 async fn take_backup(data: &std::path::Path, file: &std::path::Path) -> Result<(), Error> {
     let store = {
         let path = data.join(backup::STORE_FOLDER);
-        if !path.exists() {
+        if !flotilla_runtime::files::is_there(&path)? {
             return Err(Error::Args(ArgsError::NoHub(data.to_owned())));
         }
         blocking(move || DiskStore::open(&path)).await

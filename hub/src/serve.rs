@@ -30,8 +30,8 @@ use crate::view::FleetView;
 pub const AGENT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long a connection of somebody lives who shows no certificate: enough to join or to renew.
 const ANONYMOUS: Duration = Duration::from_secs(30);
-/// How often the hub looks whether its own certificate is due.
-const UPKEEP: Duration = Duration::from_secs(3600);
+/// How often the hub looks whether its own certificate is due: the clock may have jumped.
+const UPKEEP: Duration = Duration::from_secs(30);
 /// Session tickets get a new key so often.
 const TICKETS: Duration = Duration::from_secs(24 * 3600);
 
@@ -189,7 +189,7 @@ fn open_records(data: &Path, now: i64) -> Result<Arc<Records>, StartError> {
     }
     let records = Arc::new(Records::open(Arc::new(DiskStore::open(&data.join(STORE_FOLDER))?))?);
     // A store that served before had a CA: making another one would turn all agents away without a word.
-    let has_ca = data.join(crate::store::backup::CA_FOLDER).join("signing").exists();
+    let has_ca = files::is_there(&data.join(crate::store::backup::CA_FOLDER).join("signing"))?;
     if !has_ca && !records.clusters()?.is_empty() {
         return Err(StartError::Half(data.to_owned()));
     }

@@ -76,6 +76,15 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
+/// Whether a file or folder is there. What cannot be looked at is an error and never absent, as it is to
+/// [`Path::exists`]. Blocking.
+///
+/// # Errors
+/// Where the disk or the rights do not tell.
+pub fn is_there(path: &Path) -> Result<bool, FileError> {
+    path.try_exists().map_err(FileError::of("look at", path))
+}
+
 /// Removes a file durably; one that is not there is fine. Blocking.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
@@ -145,6 +154,20 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each of them is absent to [`Path::exists`].
+    #[test]
+    fn what_cannot_be_looked_at_is_not_absent() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (file, circle) = (folder.path().join("file"), folder.path().join("circle"));
+        fs::write(&file, "")?;
+        std::os::unix::fs::symlink(&circle, &circle)?;
+        assert_eq!((is_there(&file)?, is_there(&folder.path().join("none"))?), (true, false));
+        for path in [circle, file.join("below"), folder.path().join("x".repeat(300))] {
+            assert!(is_there(&path).is_err() && !path.exists(), "{}", path.display());
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_write_replaces_the_content_and_the_mode_and_leaves_nothing_beside() -> anyhow::Result<()> {

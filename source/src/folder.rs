@@ -8,6 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 
+/// Removes a folder and what is in it; one that is not there is fine.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// The files below a folder as they are now, save `.git`. Symlinks are entries of their own kind and never
 /// followed, sockets and the like are absent, as in a commit.
 ///

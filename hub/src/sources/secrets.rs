@@ -80,11 +80,19 @@ impl MountedSecrets {
             let entry = entry.map_err(failed)?;
             let group =
                 entry.file_name().to_str().and_then(|name| name.strip_prefix("group.")).map(str::to_owned);
-            let there =
-                is_plain(namespace) && is_plain(name) && entry.path().join(namespace).join(name).exists();
+            let path = entry.path().join(namespace).join(name);
+            let there = is_plain(namespace) && is_plain(name) && is_there(&path).map_err(failed)?;
             groups.extend(group.filter(|_| there));
         }
         Ok(groups)
+    }
+}
+
+/// Whether a folder is there. Beside the folders of groups may stand files, which have nothing below them.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match path.try_exists() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        answer => answer,
     }
 }
 

@@ -83,7 +83,7 @@ pub fn write(
         put(&Line::Record { key, value: STANDARD.encode(value) })?;
     }
     for folder in [CA_FOLDER, HELM_FOLDER] {
-        if folder == HELM_FOLDER && !data.join(folder).exists() {
+        if folder == HELM_FOLDER && !files::is_there(&data.join(folder))? {
             continue;
         }
         for path in files::list(&data.join(folder))? {
@@ -137,7 +137,7 @@ pub struct Restored {
 /// first write. Blocking.
 pub fn restore(path: &Path, data: &Path, now: Timestamp) -> Result<Restored, BackupError> {
     for part in [CA_FOLDER, STORE_FOLDER, HELM_FOLDER] {
-        if data.join(part).exists() {
+        if files::is_there(&data.join(part))? {
             return Err(BackupError::NotEmpty(data.join(part)));
         }
     }

@@ -73,8 +73,10 @@ impl DiskStore {
             |source: redb::Error| StoreError::Open { path: folder.clone(), source: Arc::new(source) };
         fs::create_dir_all(path).map_err(|error| opened(redb::Error::Io(error)))?;
         let file = path.join(FILE);
-        if !file.exists() {
-            if path.join(FORMER_FILE).exists() {
+        // What cannot be looked at is not absent: a new store would take its place.
+        let is_there = |path: &Path| path.try_exists().map_err(|error| opened(redb::Error::Io(error)));
+        if !is_there(&file)? {
+            if is_there(&path.join(FORMER_FILE))? {
                 return Err(StoreError::Former(path.to_owned()));
             }
             make(path).map_err(&opened)?;

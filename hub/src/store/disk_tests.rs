@@ -37,6 +37,20 @@ fn what_was_committed_is_there_after_the_store_is_opened_again() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// Links in a circle stand for a disk that cannot say whether the file is there.
+#[test]
+fn a_store_that_cannot_be_looked_at_is_an_error_and_no_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path());
+    let (file, kept) = (folder.path().join(FILE), folder.path().join("kept"));
+    fs::rename(&file, &kept).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    assert!(matches!(DiskStore::open(folder.path()), Err(StoreError::Open { .. })));
+    assert!(fs::symlink_metadata(&file).unwrap().is_symlink(), "it was replaced");
+    fs::rename(&kept, &file).unwrap();
+    assert_eq!(open_again(folder.path()).scan("").unwrap().len(), 200);
+}
+
 #[test]
 fn a_store_of_the_former_format_is_refused_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use flotilla_kustomize::files::{Files, MAX_FOLDERS, TreePath};
 use serde::{Deserialize, Serialize};
 
 use super::{Fetched, SourceError, SourceLimits};
-use crate::folder::FolderFiles;
+use crate::folder::{self, FolderFiles};
 
 /// What was fetched last into a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +65,7 @@ impl Store {
             move |source| SourceError::Disk { path, source }
         };
         let new = self.dir.join("new");
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(disk(&new))?;
-        }
+        folder::remove(&new).map_err(disk(&new))?;
         fs::create_dir_all(&new).map_err(disk(&new))?;
         let mut tree =
             Tree { root: new.clone(), limits: self.limits, files: 0, bytes: 0, folders: HashSet::new() };

@@ -28,6 +28,7 @@ use super::error::{CommitError, FetchError, OpenError};
 use super::files::{GitFiles, TreeCache};
 use super::spec::{GitSpec, History, Reference};
 use super::transport;
+use crate::folder;
 
 /// The id of a commit: 40 lower-case hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,9 +229,7 @@ impl GitRepo {
         let url = || self.spec.url.to_string();
         let new = self.dir.join("new");
         let disk = |reason: String| FetchError::Disk { url: url(), path: new.clone(), reason };
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(|e| disk(e.to_string()))?;
-        }
+        folder::remove(&new).map_err(|e| disk(e.to_string()))?;
         let fresh =
             LocalClone::init(&new, &self.config, self.trees.clone()).map_err(|e| disk(e.to_string()))?;
         let received = transport::receive(&fresh.repository(), &new, &self.spec, &mut self.too_large, cancel);

@@ -8,6 +8,7 @@ use super::clone::LocalClone;
 use super::error::FetchError;
 use super::spec::GitSpec;
 use super::transport;
+use crate::folder;
 
 /// The names of all tags. `dir` is a folder for the conversation. Blocks.
 ///
@@ -18,9 +19,7 @@ pub(crate) fn tags(spec: &GitSpec, dir: &Path, cancel: &AtomicBool) -> Result<Ve
     let disk =
         |error: String| FetchError::Disk { url: spec.url.to_string(), path: dir.to_owned(), reason: error };
     // Nothing is kept in it, and what a killed conversation left is of no use.
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).map_err(|error| disk(error.to_string()))?;
-    }
+    folder::remove(dir).map_err(|error| disk(error.to_string()))?;
     let clone = LocalClone::init(dir, &config, Arc::default()).map_err(|error| disk(error.to_string()))?;
     transport::tags(&clone.repository(), dir, spec, cancel)
 }

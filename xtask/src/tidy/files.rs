@@ -37,6 +37,7 @@ pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> 
             length(file, findings);
             if !skipped.contains(&file.name) {
                 purity(file, findings);
+                absence(file, findings);
             }
             forgotten(file, findings);
         }
@@ -118,6 +119,21 @@ fn purity(file: &File, findings: &mut Findings) {
     for (line, name) in code::ambient(&shipped) {
         let why = "this crate is pure, take it as an argument";
         findings.errors.push(format!("{}:{line}: uses {name}; {why}", file.name));
+    }
+}
+
+/// Folders of programs that keep something on a disk.
+const KEEP: [&str; 4] = ["hub/src/", "agent/src/", "runtime/src/", "source/src/"];
+
+/// To `Path::exists` a disk that fails has no files, and what is not there is made anew or left out.
+fn absence(file: &File, findings: &mut Findings) {
+    if !KEEP.iter().any(|folder| file.name.starts_with(folder)) || file.name.ends_with("_tests.rs") {
+        return;
+    }
+    let (shipped, _) = code::shipped(&code::blank(&file.text));
+    for (line, text) in shipped.lines().enumerate().filter(|(_, text)| text.contains(".exists()")) {
+        let why = "what cannot be looked at is not absent, so ask `files::is_there` or `try_exists`";
+        findings.errors.push(format!("{}:{}: {}: {why}", file.name, line + 1, text.trim()));
     }
 }
 
@@ -241,6 +257,19 @@ mod tests {
             ("hub/src/store.rs", 0),
         ] {
             assert_eq!(found(purity, &file(name, "use std::fs;")), (errors, 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_takes_a_failing_disk_for_an_empty_one() {
+        for (name, text, errors) in [
+            ("hub/src/store/disk.rs", "if !file.exists() {}", 1),
+            ("hub/src/store/disk.rs", "if !file.try_exists()? {}", 0),
+            ("hub/src/store/disk.rs", "#[cfg(test)]\nmod tests { fn a() { path.exists(); } }", 0),
+            ("hub/src/store/disk_tests.rs", "path.exists()", 0),
+            ("xtask/src/dist.rs", "path.exists()", 0),
+        ] {
+            assert_eq!(found(absence, &file(name, text)), (errors, 0), "{name} {text}");
         }
     }
 
