@@ -27,10 +27,11 @@ impl Cluster {
         struct Review {
             status: Status,
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
+        // Without `allowed` it is no answer, neither a yes nor a no.
+        #[derive(Deserialize)]
         struct Status {
             allowed: bool,
+            #[serde(default)]
             reason: String,
         }
         let Claim { account, group, plural, namespace, name } = claim;

@@ -85,7 +85,8 @@ pub async fn identity(client: &kube::Client) -> Result<Identity, Failure> {
         git_version: String,
     }
     let cluster = Cluster::new(client.clone(), 2);
-    let namespace: flotilla_core::live::Live = cluster.get_path("/api/v1/namespaces/kube-system").await?;
+    let call = request::Call::new(http::Method::GET, "/api/v1/namespaces/kube-system");
+    let namespace: flotilla_core::live::Live = cluster.ask_for(call, "Namespace", "kube-system").await?;
     let version: Version = cluster.get_path("/version").await?;
     Ok(Identity { uid: namespace.metadata.uid, version: version.git_version })
 }

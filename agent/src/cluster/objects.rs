@@ -53,7 +53,7 @@ impl Cluster {
             Mode::DryRun => "&force=true&dryRun=All",
         };
         let path = format!("{}?fieldManager={}{how}", resource.path(id), drift::MANAGER);
-        self.ask(Call::new(Method::PATCH, path).body(APPLY, body)).await
+        self.ask_for(Call::new(Method::PATCH, path).body(APPLY, body), &resource.kind, &id.name).await
     }
 
     /// Makes the fields that kubectl and former tools hold ours, so that the next apply can take them away. The
@@ -77,7 +77,7 @@ impl Cluster {
         resource: &Resource,
         id: &ObjectId,
     ) -> Result<Option<T>, Failure> {
-        match self.get_path(resource.path(id)).await {
+        match self.ask_for(Call::new(Method::GET, resource.path(id)), &resource.kind, &id.name).await {
             Err(failure) if failure.is_not_found() => Ok(None),
             other => other.map(Some),
         }
@@ -95,9 +95,11 @@ impl Cluster {
             "preconditions": {"uid": uid.to_string()}});
         let call = Call::new(Method::DELETE, resource.path(id)).body("application/json", options.to_string());
         match self.ask::<Live>(call).await {
-            Ok(live) if live.kind == "Status" => Ok(Deleted::Gone),
-            // An answer that is not about an object says nothing of this one.
-            Ok(live) if live.metadata.uid.is_empty() => Err(Failure::NoObject(resource.plural.clone())),
+            Ok(live) if live.kind == "Status" && live.status == "Success" => Ok(Deleted::Gone),
+            // An answer that is about another object, or none, says nothing of this one.
+            Ok(live) if live.kind != resource.kind || live.metadata.name != *id.name => {
+                Err(Failure::NoObject { kind: resource.kind.clone(), name: id.name.to_string() })
+            }
             Ok(live) if !uid.is(&live.metadata.uid) => Ok(Deleted::Gone),
             Ok(live) if live.metadata.deletion_timestamp.is_none() => Ok(Deleted::Gone),
             Ok(live) => Ok(Deleted::Waits(live.metadata.finalizers)),

@@ -43,6 +43,8 @@ struct FluxSpec {
 
 #[derive(Deserialize)]
 struct Applications {
+    #[serde(default)]
+    kind: String,
     items: Option<Vec<Application>>,
 }
 
@@ -133,6 +135,9 @@ impl Owners {
                 let path =
                     format!("{}?fieldSelector=metadata.name%3D{}", resource.collection(""), owner.name);
                 let found: Applications = cluster.itself().get_path(path).await?;
+                if !found.kind.ends_with("List") {
+                    return Err(Failure::NoList(resource.plural.clone()));
+                }
                 found.items.unwrap_or_default().iter().any(Application::is_at_work)
             }
             Some(resource) if &*owner.kind == "Deployment" => {

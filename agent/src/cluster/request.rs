@@ -1,5 +1,6 @@
 //! One request to the API server and what may come of it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,8 +37,8 @@ pub enum Failure {
     Timeout,
     #[error("cannot read the answer to {0}")]
     Answer(String, #[source] serde_json::Error),
-    #[error("the answer to a request for one of {0} is not an object")]
-    NoObject(String),
+    #[error("the answer to a request for {kind} {name} is not about it, as if something between answered")]
+    NoObject { kind: String, name: String },
     #[error("the answer to a list of {0} is not a list")]
     NoList(String),
     #[error("'{0}' makes no valid request")]
@@ -204,6 +205,22 @@ impl Cluster {
         serde_json::from_slice(&body).map_err(|error| Failure::Answer(what, error))
     }
 
+    /// Sends a request and reads its answer, which has to be the object of this kind and name: one about something else, or
+    /// about nothing, would read as an object without any field.
+    pub(crate) async fn ask_for<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        kind: &str,
+        name: &str,
+    ) -> Result<T, Failure> {
+        let what = format!("{} {}", call.method, call.path);
+        let body = self.send(call).await?;
+        if !is_about(&body, kind, name) {
+            return Err(Failure::NoObject { kind: kind.to_owned(), name: name.to_owned() });
+        }
+        serde_json::from_slice(&body).map_err(|error| Failure::Answer(what, error))
+    }
+
     pub(crate) async fn get_path<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Failure> {
         self.ask(Call::new(Method::GET, path)).await
     }
@@ -227,6 +244,24 @@ impl Cluster {
             other => Failure::Transport(other),
         })
     }
+}
+
+/// Whether a body is that of an object of this kind and name.
+fn is_about(body: &[u8], kind: &str, name: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        metadata: Named<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    let head = serde_json::from_slice::<Head<'_>>(body);
+    head.is_ok_and(|head| head.kind == kind && head.metadata.name == name)
 }
 
 struct VecBody(Vec<u8>);
@@ -275,6 +310,25 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_of_the_object_that_was_asked_for() {
+        for (body, is_about_it) in [
+            (
+                r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"uid":"1","name":"x"},"data":{"a":"\n"}}"#,
+                true,
+            ),
+            (r#"{"kind":"ConfigMap","metadata":{"name":"y"}}"#, false),
+            (r#"{"kind":"Secret","metadata":{"name":"x"}}"#, false),
+            (r#"{"kind":"ConfigMapList","metadata":{},"items":[]}"#, false),
+            (r#"{"kind":"Status","status":"Success","metadata":{}}"#, false),
+            ("{}", false),
+            ("", false),
+            ("<html>log in</html>", false),
+        ] {
+            assert_eq!(is_about(body.as_bytes(), "ConfigMap", "x"), is_about_it, "{body}");
+        }
+    }
 
     #[test]
     fn an_object_that_is_not_there_is_told_from_a_path_that_is_not_served() {

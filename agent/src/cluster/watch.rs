@@ -151,6 +151,8 @@ impl From<Whole> for Live {
 
 #[derive(Deserialize)]
 struct List<T> {
+    #[serde(default)]
+    kind: String,
     metadata: ListMeta,
     items: Option<Vec<T>>,
 }
@@ -244,6 +246,10 @@ impl Watch {
         let mut more = String::new();
         loop {
             let page: List<T> = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
+            // Of an answer of another kind nothing could be read, and nothing would seem to be there.
+            if !page.kind.ends_with("List") {
+                return Err(Failure::NoList(self.resource.plural.clone()));
+            }
             for live in page.items.unwrap_or_default() {
                 let live = self.complete(live.into());
                 let id = self.id(&live);

@@ -113,14 +113,15 @@ impl Book {
         let body =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {KEY: content}});
         let call = Call::new(method, path.trim_end_matches('/')).body("application/json", body.to_string());
-        let answer: flotilla_core::live::Live = cluster.ask(call).await?;
+        let answer: flotilla_core::live::Live = cluster.ask_for(call, "ConfigMap", &name).await?;
         Ok(answer.metadata.resource_version)
     }
 
     /// After a conflict: looks who wrote.
     async fn settle(&self, cluster: &Cluster, key: Key) -> Result<(), Failure> {
         let name = format!("{NAME}{}-{}", key.0, key.1);
-        let there: Option<ConfigMap> = match cluster.get_path(Resource::inventory_path(&name)).await {
+        let call = Call::new(Method::GET, Resource::inventory_path(&name));
+        let there: Option<ConfigMap> = match cluster.ask_for(call, "ConfigMap", &name).await {
             Err(failure) if failure.is_not_found() => None,
             other => Some(other?),
         };

@@ -21,6 +21,8 @@ const ATTEMPTS: u32 = 5;
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
+    kind: String,
+    #[serde(default)]
     metadata: ListMetadata,
     items: Option<Vec<Value>>,
 }
@@ -45,6 +47,9 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<FluxObject>, Failure> 
         loop {
             let path = format!("{}?limit={PAGE}&continue={next}", resource.collection(""));
             let list: List = cluster.get_path(path).await?;
+            if !list.kind.ends_with("List") {
+                return Err(Failure::NoList(resource.plural.clone()));
+            }
             for item in list.items.unwrap_or_default() {
                 let text = |pointer| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
                 let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));

@@ -36,6 +36,8 @@ pub(super) type ReleaseName = (String, String);
 
 #[derive(Deserialize)]
 struct List {
+    #[serde(default)]
+    kind: String,
     items: Option<Vec<Item>>,
 }
 
@@ -53,6 +55,9 @@ pub(super) async fn list(cluster: &Cluster) -> Result<BTreeMap<ReleaseName, Rele
     let mut call = Call::new(Method::GET, format!("/api/v1/secrets?labelSelector={OWNER}%3D{HELM}"));
     call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
     let list: List = cluster.ask(call).await?;
+    if !list.kind.ends_with("List") {
+        return Err(Failure::NoList("secrets".to_owned()));
+    }
     let mut releases: BTreeMap<ReleaseName, Release> = BTreeMap::new();
     for Item { metadata } in list.items.unwrap_or_default() {
         let Some(name) = metadata.labels.get("name") else { continue };
@@ -92,7 +97,8 @@ pub(super) async fn objects(
         data: Option<BTreeMap<String, String>>,
     }
     let Some(secret) = &release.deployed else { return Ok(Vec::new()) };
-    let found: Secret = match cluster.get_path(path(&name.0, secret)).await {
+    let call = Call::new(Method::GET, path(&name.0, secret));
+    let found: Secret = match cluster.ask_for(call, "Secret", secret).await {
         Err(failure) if failure.is_not_found() => return Ok(Vec::new()),
         other => other?,
     };
