@@ -173,11 +173,11 @@ impl Authority {
         Ok(signing)
     }
 
-    /// Makes the hub's certificate anew if its time has come; for once an hour. Blocking.
+    /// Makes the hub's certificate anew if its time has come, by a clock that may have jumped; for once a minute. Blocking.
     pub fn renew_hub(&self) -> Result<(), TlsError> {
         let due = {
             let identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-            identity.renew_at() <= self.clock.now()
+            identity.is_due(self.clock.now())
         };
         if due { self.apply(&self.cas()) } else { Ok(()) }
     }

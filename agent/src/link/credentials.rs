@@ -91,6 +91,7 @@ pub struct Credentials {
 struct Current {
     enrolment: Enrolment,
     renew_at: SystemTime,
+    not_before: SystemTime,
     not_after: SystemTime,
     /// The time on disk, in seconds since 1970.
     heard: i64,
@@ -240,13 +241,14 @@ impl Credentials {
         let trust = Trust::Bundle(enrolment.bundle.clone());
         let tls = ClientTls::new(trust.clone(), Some(&identity), &[ALPN_H2], clock.clone())?;
         let anonymous = ClientTls::new(trust, None, &[ALPN_H2], clock.clone())?;
-        let (renew_at, not_after) = (identity.renew_at(), identity.info().not_after);
+        let renew_at = identity.renew_at();
+        let (not_before, not_after) = (identity.info().not_before, identity.info().not_after);
         Ok(Self {
             files,
             key,
             clock,
             problems,
-            current: Mutex::new(Current { enrolment, renew_at, not_after, heard }),
+            current: Mutex::new(Current { enrolment, renew_at, not_before, not_after, heard }),
             tls: Arc::new(tls),
             anonymous: Arc::new(anonymous),
             renewing: tokio::sync::Mutex::new(()),
@@ -285,13 +287,21 @@ impl Credentials {
         // Looks again from time to time: the clock may jump when the hub is heard.
         const LOOK: Duration = Duration::from_secs(30);
         loop {
-            let until = lock(&self.current).renew_at.duration_since(self.clock.now()).unwrap_or_default();
+            let now = self.clock.now();
+            let (until, is_early) = {
+                let current = lock(&self.current);
+                (current.renew_at.duration_since(now).unwrap_or_default(), now < current.not_before)
+            };
             if until.is_zero() {
                 return;
             }
             tokio::select! {
                 () = self.asked.notified() => return,
                 () = tokio::time::sleep(until.min(LOOK)) => {}
+            }
+            // The hub's clock was ahead when it made this certificate: it is good for nothing until then.
+            if is_early {
+                return;
             }
         }
     }
@@ -399,6 +409,7 @@ impl Credentials {
             // short life would be due at once.
             let (now, not_after) = (self.clock.now(), identity.info().not_after);
             current.renew_at = now + not_after.duration_since(now).unwrap_or_default() * 2 / 3;
+            current.not_before = identity.info().not_before;
             current.not_after = not_after;
         }
         current.enrolment = enrolment;

@@ -80,6 +80,12 @@ impl Identity {
         self.info.not_before + life * 2 / 3
     }
 
+    /// Whether the next certificate is to be asked for: this one's time has come, or lies in the future, as it does where
+    /// the clock was ahead when it was made and is right now.
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        now < self.info.not_before || now >= self.renew_at()
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.chain.clone()
     }

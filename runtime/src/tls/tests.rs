@@ -344,6 +344,8 @@ fn certificates_say_what_the_hub_decided_and_end_with_their_ca() {
     assert!((300..302).contains(&early.as_secs()), "{early:?}");
     let renewal = identity.renew_at().duration_since(now).unwrap();
     assert!(renewal > 59 * DAY && renewal < 61 * DAY, "{renewal:?}");
+    let due = [now - DAY, now, now + 59 * DAY, now + 61 * DAY].map(|then| identity.is_due(then));
+    assert_eq!(due, [true, false, false, true], "also where the clock was ahead when it was made");
     assert_ne!(agent(&ca, "staging").info().serial, info.serial);
 
     let long = agent_at(&ca, "staging", Validity { now, life: 20 * 365 * DAY });
