@@ -1,7 +1,6 @@
 //! Many seeds through both builds, on all processors.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,7 @@ use flotilla_kustomize::Options;
 use crate::real::{Builder, Real};
 use crate::tree::Tree;
 use crate::verdict::{Outcome, Verdict};
-use crate::{ours, random, shrink};
+use crate::{ours, random, seeds, shrink};
 
 /// What came of one tree.
 #[derive(Debug, Clone)]
@@ -38,27 +37,8 @@ pub fn run(
     deadline: Option<Instant>,
     each: &(dyn Fn(Compared) -> Result<()> + Sync),
 ) -> Result<u64> {
-    let next = AtomicU64::new(seeds.start);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let work = || -> Result<()> {
-        let mut workshop = Workshop::new(real)?;
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || deadline.is_some_and(|end| Instant::now() >= end) {
-                next.fetch_sub(1, Ordering::Relaxed);
-                return Ok(());
-            }
-            each(workshop.compare(seed, random::tree(seed))?)?;
-        }
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let ends = handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ends.collect::<Result<Vec<()>>>()
-    })?;
-    Ok(next.load(Ordering::Relaxed) - seeds.start)
+    let each = |workshop: &mut Workshop, seed| each(workshop.compare(seed, random::tree(seed))?);
+    seeds::run(seeds, deadline, &|| Workshop::new(real), &each)
 }
 
 /// A folder and a process in which trees are built, one after another.

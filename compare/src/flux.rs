@@ -3,14 +3,13 @@
 //! The program is made with Go from `compare/flux/`, whose `go.mod` pins every version, and kept in the cache.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::child::Answering;
 use crate::fleet::Rendered;
 use crate::gobuild::{GoBuild, Progress, has_go};
 
@@ -47,11 +46,7 @@ pub fn find_or_build(progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
 
 /// A process that renders one cluster after another.
 #[derive(Debug)]
-pub struct Flux {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
+pub struct Flux(Answering);
 
 #[derive(Deserialize)]
 struct Answer {
@@ -80,16 +75,7 @@ impl Flux {
     /// # Errors
     /// If the program cannot be started.
     pub fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
-            .env("GOGC", "400")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        let stdin = child.stdin.take().context("flux has no stdin")?;
-        let stdout = BufReader::new(child.stdout.take().context("flux has no stdout")?);
-        Ok(Self { child, stdin, stdout })
+        Answering::start(program, &[]).map(Self)
     }
 
     /// What the packages make of a cluster, whose root path is below the folder of the fleet repository.
@@ -97,11 +83,7 @@ impl Flux {
     /// # Errors
     /// If the process crashes, answers nonsense, or the fleet does not settle.
     pub fn render(&mut self, folder: &Path, root: &str) -> Result<Rendered> {
-        let mut line = json!({"tree": folder, "path": root}).to_string();
-        line.push('\n');
-        self.stdin.write_all(line.as_bytes()).and_then(|()| self.stdin.flush()).context("ask flux")?;
-        let mut answer = String::new();
-        self.stdout.read_line(&mut answer).context("read what flux answers")?;
+        let answer = self.0.ask(&json!({"tree": folder, "path": root})).context("flux crashed")?;
         let answer: Answer = serde_json::from_str(&answer)
             .with_context(|| format!("read what flux answers: {}", answer.trim()))?;
         if !answer.error.is_empty() {
@@ -123,12 +105,4 @@ impl Flux {
 
 fn result<T>(value: T, error: String) -> Result<T, String> {
     if error.is_empty() { Ok(value) } else { Err(error) }
-}
-
-impl Drop for Flux {
-    fn drop(&mut self) {
-        // It may be gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

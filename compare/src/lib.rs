@@ -13,6 +13,7 @@
 //! builds Go programs once a machine; the test control plane comes from it too.
 
 pub mod campaign;
+pub mod child;
 pub mod fleet;
 pub mod flux;
 pub mod gobuild;
@@ -20,6 +21,7 @@ pub mod large;
 pub mod ours;
 pub mod random;
 pub mod real;
+pub mod seeds;
 pub mod shrink;
 pub mod tree;
 pub mod verdict;

@@ -2,13 +2,13 @@
 //!
 //! Both are made with Go from `compare/kustomize/`, whose `go.mod` pins every version, and kept in the cache.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::child::Answering;
 use crate::gobuild::{GoBuild, Progress, has_go};
 use crate::verdict::Outcome;
 
@@ -92,40 +92,7 @@ impl Real {
 #[derive(Debug)]
 pub struct Builder {
     program: PathBuf,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
-            .arg("builds")
-            // It lives for thousands of builds: less collecting is worth some memory here.
-            .env("GOGC", "400")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, stdout: BufReader::new(stdout) }),
-            _ => bail!("kustomize-measure has no pipes"),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may be gone already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    running: Option<Answering>,
 }
 
 impl Builder {
@@ -141,20 +108,12 @@ impl Builder {
     pub fn build(&mut self, arguments: &[&str]) -> Result<Outcome> {
         let running = match &mut self.running {
             Some(running) => running,
-            none => none.insert(Running::start(&self.program)?),
+            none => none.insert(Answering::start(&self.program, &["builds"])?),
         };
-        let mut line = serde_json::to_string(arguments).context("write arguments")?;
-        line.push('\n');
-        let mut answer = String::new();
-        let exchange = running
-            .stdin
-            .write_all(line.as_bytes())
-            .and_then(|()| running.stdin.flush())
-            .and_then(|()| running.stdout.read_line(&mut answer));
-        if !matches!(exchange, Ok(length) if length > 0) {
+        let Some(answer) = running.ask(&arguments.into()) else {
             self.running = None;
             return Ok(Err("the process crashed".to_owned()));
-        }
+        };
         let answer: Value = serde_json::from_str(&answer).context("read an answer of kustomize-measure")?;
         match (answer["text"].as_str(), answer["error"].as_str()) {
             (Some(text), None) => Ok(Ok(text.to_owned())),

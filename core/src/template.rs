@@ -190,13 +190,14 @@ impl Variables {
 /// Integers that a double cannot hold become the nearest that it can: Flux reads what it has substituted in as JSON, whose
 /// numbers are doubles there.
 fn round_integers(node: &mut Node) {
+    // From here on two of them may become one.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if let Some(list) = node.as_seq_mut() {
         list.iter_mut().for_each(round_integers);
     } else if let Some(map) = node.as_map_mut() {
         map.values_mut().for_each(round_integers);
     } else if node.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Int)
-        && let Some(value) = node.as_f64().filter(|value| value.abs() > EXACT && value.abs() < 1e21)
+        && let Some(value) = node.as_f64().filter(|value| value.abs() >= EXACT && value.abs() < 1e21)
     {
         *node = Node::plain(format!("{value:.0}")).at_pos(node.pos);
     }
@@ -374,9 +375,9 @@ mod tests {
     #[test]
     fn large_integers_become_what_a_double_holds_where_something_is_substituted() {
         let text =
-            "a: 12345678901234567\nb: 9007199254740992\nc: [-12345678901234567]\nd: '12345678901234567'\n";
+            "a: 12345678901234567\nb: 9007199254740993\nc: [-9007199254740993]\nd: '12345678901234567'\n";
         let number = |variables: &Variables| variables.substitute(text).unwrap().to_json().unwrap();
-        let rounded = json!({"a": 12345678901234568_i64, "b": 9007199254740992_i64, "c": [-12345678901234568_i64],
+        let rounded = json!({"a": 12345678901234568_i64, "b": 9007199254740992_i64, "c": [-9007199254740992_i64],
                              "d": "12345678901234567"});
         assert_eq!(number(&variables()), rounded);
         assert_eq!(number(&Variables::default())["a"], json!(12345678901234567_i64));

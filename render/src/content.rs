@@ -352,6 +352,12 @@ impl<'a> Sorter<'a> {
             let message = "is encrypted by SOPS, which is not supported yet; nothing of it is applied";
             return self.problems.push(problem(message.to_owned()));
         }
+        // As the API server would give it back to Flux.
+        let read = match role {
+            Role::Kustomization | Role::HelmRelease | Role::Source(_) => node.as_read(self.schema).ok(),
+            Role::Object | Role::Ignored | Role::Ours => None,
+        };
+        let node = read.as_ref().unwrap_or(node);
         let content = &mut self.content;
         match role {
             Role::Object => match Component::of(&object, &at) {

@@ -425,6 +425,39 @@ fn values_come_in_order_from_what_the_cluster_is_given() {
 }
 
 #[test]
+fn inline_values_are_those_of_the_api_server_and_files_are_read_as_helm_does() {
+    for (text, inline, file) in [
+        ("a: yes", json!({"a": "yes"}), json!({"a": true})),
+        ("a: 'yes'", json!({"a": "yes"}), json!({"a": "yes"})),
+        ("on: n", json!({"on": "n"}), json!({"true": false})),
+        ("a: 2024-01-01", json!({"a": "2024-01-01T00:00:00Z"}), json!({"a": "2024-01-01"})),
+        (
+            "a: [0755, 0x1F, 1.50, 12:30]",
+            json!({"a": [493, 31, 1.5, "12:30"]}),
+            json!({"a": [493, 31, 1.5, "12:30"]}),
+        ),
+        ("a: {b: !!binary aGk=}", json!({"a": {"b": "hi"}}), json!({"a": {"b": "hi"}})),
+        ("a: {b: , c: ~}", json!({"a": {"b": "", "c": null}}), json!({"a": {"b": null, "c": null}})),
+        ("a: 9007199254740993", json!({"a": 9007199254740992_i64}), json!({"a": 9007199254740992_i64})),
+        (
+            "a: [-12345678901234567]",
+            json!({"a": [-12345678901234568_i64]}),
+            json!({"a": [-12345678901234568_i64]}),
+        ),
+    ] {
+        let (_, asked) =
+            World::default().render(&files(&format!("{CHART}  values: {{{text}}}\n"), ""), config_map);
+        assert_eq!(Value::Object(asked[0].values.clone()), inline, "{text} inline");
+        let map = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: v, namespace: apps}}\ndata:\n  values.yaml: |\n    {text}\n"
+        );
+        let from = format!("{CHART}  valuesFrom: [{{kind: ConfigMap, name: v}}]\n");
+        let (_, asked) = World::default().render(&files(&from, &map), config_map);
+        assert_eq!(Value::Object(asked[0].values.clone()), file, "{text} in a file");
+    }
+}
+
+#[test]
 fn values_files_take_the_place_of_the_charts_own() {
     let chart = |files: &str| CHART.replace("version: 1.x", &format!("version: 1.x, valuesFiles: {files}"));
     let (_, asked) = World::default().render(&files(&chart("[small.yaml, large.yaml]"), ""), config_map);

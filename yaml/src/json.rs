@@ -94,6 +94,15 @@ impl Node {
         to_json(self, schema, true, false)
     }
 
+    /// The node as a schema reads it, so that it means the same to every reader: what another one would take for
+    /// something else is written anew, all else keeps its style and place.
+    ///
+    /// # Errors
+    /// See [`to_json_as`](Self::to_json_as).
+    pub fn as_read(&self, schema: Schema) -> Result<Node, JsonError> {
+        as_read(self, schema, true, false)
+    }
+
     /// The node for a JSON value, keys in its order, without positions.
     pub fn from_json(value: &Json) -> Node {
         match value {
@@ -137,6 +146,45 @@ fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, 
             Json::Object(object)
         }
     })
+}
+
+/// As [`to_json`], with the keys that become one refused by that.
+fn as_read(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Node, JsonError> {
+    let inner_flow = flow || node.style == Style::Flow;
+    let value: Value = match &node.value {
+        Value::Scalar(scalar) => {
+            let json = to_json(node, schema, root, flow)?;
+            let stays = node.tag().is_none()
+                && node.style != Style::Folded
+                && !becomes_empty_string(node, flow)
+                && match (&json, scalar.kind()) {
+                    (Json::String(text), Kind::String) => {
+                        text == scalar.text() && kubernetes_bool(node, scalar).is_none()
+                    }
+                    (json, kind) => !json.is_string() && kind != Kind::String,
+                };
+            return Ok(if stays { node.clone() } else { at(node.pos, Node::from_json(&json)) });
+        }
+        Value::Seq(seq) => Value::Seq(
+            seq.iter().map(|item| as_read(item, schema, false, inner_flow)).collect::<Result<Seq, _>>()?,
+        ),
+        Value::Map(map) => {
+            let mut read = Map::with_capacity(map.len());
+            for entry in map {
+                let key = at(entry.key.pos, Node::string(key_text(&entry.key, schema, root)?));
+                read.push(key, as_read(&entry.value, schema, false, inner_flow)?);
+            }
+            Value::Map(read)
+        }
+    };
+    let mut read = at(node.pos, Node::new(value));
+    read.style = node.style;
+    Ok(read)
+}
+
+fn at(pos: Pos, mut node: Node) -> Node {
+    node.pos = pos;
+    node
 }
 
 /// Whether kustomize makes an empty string of a missing value (see [`Schema::Kustomize`]).

@@ -179,6 +179,16 @@ proptest! {
     }
 
     #[test]
+    fn what_was_read_means_the_same_to_every_reader(node in node()) {
+        for schema in [Schema::Kubernetes, Schema::Kustomize] {
+            let Ok(meaning) = node.to_json_as(schema) else { continue };
+            let read = node.as_read(schema).expect("it has a meaning in JSON");
+            prop_assert_eq!(read.to_json().expect("as read"), meaning.clone());
+            prop_assert_eq!(read.to_json_as(Schema::Kustomize).expect("as read"), meaning);
+        }
+    }
+
+    #[test]
     fn json_comes_back(value in json()) {
         let node = Node::from_json(&value);
         prop_assert_eq!(node.to_json().expect("from JSON"), value.clone());

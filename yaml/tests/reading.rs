@@ -69,6 +69,12 @@ fn scalars_mean_what_gos_libraries_read() {
         assert_eq!(value.to_json_as(Schema::Kustomize).expect("JSON"), *kustomize, "{text} for kustomize");
         let kubernetes = kubernetes.as_ref().unwrap_or(kustomize);
         assert_eq!(value.to_json().expect("JSON"), *kubernetes, "{text} for kubectl");
+        for (schema, meaning) in [(Schema::Kustomize, kustomize), (Schema::Kubernetes, kubernetes)] {
+            let read = value.as_read(schema).expect("a node");
+            assert_eq!(read.to_json().expect("JSON"), *meaning, "{text} as read for {schema:?}");
+            assert_eq!(read.to_json_as(Schema::Kustomize).expect("JSON"), *meaning, "{text}, {schema:?}");
+            assert_eq!(read.pos, value.pos, "{text}");
+        }
         assert_eq!(write(&node), format!("k: {text}\n").replace(": \n", ":\n"), "kept as written");
     }
 }

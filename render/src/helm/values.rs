@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// A path or value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,8 +126,22 @@ fn shared(value: Value) -> Shared {
     match value {
         Value::Object(map) => Shared::Map(shared_map(map)),
         Value::Array(items) => Shared::List(Rc::new(RefCell::new(items.into_iter().map(shared).collect()))),
+        Value::Number(number) => Shared::Scalar(Value::Number(double(number))),
         scalar => Shared::Scalar(scalar),
     }
+}
+
+/// The largest number from which on a `f64` does not hold every whole number.
+const EXACT: u64 = 1 << 53;
+
+/// Go decodes numbers in JSON as doubles, and writes them with as few digits as tell them apart.
+fn double(number: Number) -> Number {
+    let is_exact = number.as_i64().is_some_and(|whole| whole.unsigned_abs() <= EXACT);
+    let Some(float) = number.as_f64().filter(|_| !is_exact && !number.is_f64()) else { return number };
+    // Written by Rust as by Go: zeros stand for the digits that do not matter.
+    let digits = float.to_string();
+    let whole = digits.parse::<u64>().map(Number::from).or_else(|_| digits.parse::<i64>().map(Number::from));
+    whole.ok().or_else(|| Number::from_f64(float)).unwrap_or(number)
 }
 
 fn plain_map(fields: &Fields) -> Map<String, Value> {

@@ -206,3 +206,24 @@ fn the_order_is_that_of_flux() {
         assert_eq!(Value::Object(values.finish()), expected);
     }
 }
+
+#[test]
+fn numbers_of_files_are_doubles_and_those_at_a_path_are_not() {
+    let number = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    for (written, double) in [
+        ("5", "5"),
+        ("-9007199254740992", "-9007199254740992"),
+        ("9007199254740993", "9007199254740992"),
+        ("-9007199254740993", "-9007199254740992"),
+        ("12345678901234567", "12345678901234568"),
+        ("18446744073709551615", "18446744073709552000.0"),
+        ("1e22", "1e22"),
+        ("1.5", "1.5"),
+    ] {
+        let mut values = Values::new(map(json!({"inline": [number(written)]})));
+        values.lay(map(json!({"laid": {"x": number(written)}})));
+        let expected = json!({"inline": [number(double)], "laid": {"x": number(double)}});
+        assert_eq!(Value::Object(values.finish()), expected, "{written}");
+    }
+    assert_eq!(set("p", "9007199254740993", false), Ok(json!({"p": 9007199254740993_i64})));
+}

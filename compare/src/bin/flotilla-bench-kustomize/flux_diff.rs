@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use flotilla_compare::fleet::{self, Rendered};
 use flotilla_compare::flux::{self, Flux};
 use flotilla_compare::gobuild::printed;
-use flotilla_compare::random;
+use flotilla_compare::{random, seeds};
 use serde_json::json;
 
 /// How many fleets that differ are kept at most.
@@ -42,24 +41,13 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
     let program = flux::find_or_build(&mut printed(|line: &str| eprintln!("flux: {line}")))?;
     eprintln!("seeds from {first}");
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let (next, counts) = (AtomicU64::new(first), Mutex::new(Counts::default()));
-    let work = || -> Result<()> {
-        let mut flux = Flux::start(&program)?;
-        while Instant::now() < deadline {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            let (theirs, differences) = fleet::compare(&mut flux, seed)?;
-            counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
-        }
+    let counts = Mutex::new(Counts::default());
+    let each = |flux: &mut Flux, seed| {
+        let (theirs, differences) = fleet::compare(flux, seed)?;
+        counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let ends = handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ends.collect::<Result<Vec<()>>>()
-    })?;
+    seeds::run(first..u64::MAX, Some(deadline), &|| Flux::start(&program), &each)?;
     let mut counts = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     counts.found.sort();
     let folder = keep(&counts.found)?;

@@ -3,7 +3,7 @@
 use super::Maker;
 
 /// Values as people write them, with what readers of YAML disagree on.
-const VALUES: [&str; 14] = [
+const VALUES: [&str; 18] = [
     "a: {x: 1, y: two}\nlist: [1, 2]\n",
     "a: {y: 2, z: null}\nlist: [3]\nn: null\n",
     "yes: on\noct: 0755\nbig: 12345678901234567\nf: 1.0\ne: 1e3\nt: 12:30\n",
@@ -18,6 +18,10 @@ const VALUES: [&str; 14] = [
     "1: number\ntrue: bool\nkey with space: x\n",
     "a: {x: null}\n",
     "list: [{name: a, v: 1}, {name: b}]\n",
+    "big: 9007199254740993\nhuge: 18446744073709551616\nsmall: -9007199254740993\nexp: 1e22\n",
+    "on: {no: off, y: n}\nquoted: 'yes'\n12: {null: x}\n",
+    "a: !!str 5\nbin: !!binary aGVsbG8=\nint: !!int '7'\n",
+    "---\na: {x: 1}\n---\na: {x: 2}\n",
 ];
 
 const PATHS: [&str; 12] = [
@@ -35,7 +39,7 @@ const PATHS: [&str; 12] = [
     "text",
 ];
 
-const AT_PATHS: [&str; 16] = [
+const AT_PATHS: [&str; 24] = [
     "abc",
     "5",
     "1.5",
@@ -52,9 +56,17 @@ const AT_PATHS: [&str; 16] = [
     "12345678901234567890",
     "[1]",
     "a,b=c",
+    "9007199254740993",
+    "-5",
+    "+7",
+    "0",
+    "1e3",
+    "Yes",
+    "2024-01-01",
+    "{1,{2},\\{}",
 ];
 
-const INLINE: [&str; 8] = [
+const INLINE: [&str; 12] = [
     "",
     "  values: {a: {w: 9}, inline: true}\n",
     "  values: {a: {x: null}, n: 1}\n",
@@ -63,6 +75,10 @@ const INLINE: [&str; 8] = [
     "  values: {a: inline}\n",
     "  values: {}\n",
     "  values: {big: 12345678901234567, t: 12:30, nothing: ~}\n",
+    "  values: {y: n, on: off, date: 2024-01-01, hex: 0x1F, empty: , bin: !!binary aGVsbG8=}\n",
+    "  values:\n    folded: >\n      one\n        deeper\n\n      two\n    kept: |+\n      x\n\n    1: number\n",
+    "  values: {huge: 18446744073709551616, small: -9007199254740993, exp: 1e22, f: 1e3}\n",
+    "  values: {a: {b: {c: '${ROOT:-none}', d: \"${ROOT:=5}\"}}, t: ${MISSING:-yes}}\n",
 ];
 
 /// A release in the cluster's root, with what its values come from.
