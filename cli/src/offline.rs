@@ -87,12 +87,16 @@ pub(crate) struct ClustersArgs {
     /// Path in the fleet repo below which clusters are defined
     #[arg(long, value_name = "PATH", default_value = "clusters")]
     pub(crate) clusters: String,
+    /// Whether a variable that is not set and has no default is an error, as the hub's flag of this name
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) strict_substitution: bool,
 }
 
 /// A fleet repo on this machine.
 pub(crate) struct Repo {
     tree: Artifact,
     clusters: TreePath,
+    strict: bool,
     cache: RenderCache,
     local: LocalSources,
     pub(crate) budget: Budget,
@@ -182,6 +186,7 @@ impl Repo {
                 .because(error)
                 .hint("--repo names the folder that holds `clusters/`, `apps/` and the like")
         };
+        let strict = clusters.strict_substitution;
         let clusters = TreePath::from_root(&clusters.clusters)
             .map_err(|error| Error::usage("--clusters is no path in the fleet repo").because(error))?;
         let files = FolderFiles::open(folder, GitLimits::default().file_bytes)
@@ -191,6 +196,7 @@ impl Repo {
         Ok(Self {
             tree,
             clusters,
+            strict,
             cache: RenderCache::new(),
             local: LocalSources::default(),
             budget: Budget::default(),
@@ -262,6 +268,7 @@ impl Repo {
             renders: &renders,
             kube_version: Some(KUBERNETES),
             budget: self.budget,
+            strict: self.strict,
             ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
         };
         let mut is_asked = false;

@@ -71,6 +71,9 @@ pub struct Variables {
     /// Substitute though there is no variable at all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
+    /// A variable that is not set and has no default is an empty text, as in Flux up to 2.8, and no error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lenient: bool,
 }
 
 /// What is known of a variable.
@@ -113,6 +116,14 @@ impl Variables {
         Known::NotSet
     }
 
+    /// What is put in for a variable; `None` where that is an error. What the cluster may set counts as not set.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        match self.lookup(name) {
+            Known::Value(value) => Some(value),
+            Known::Perhaps(_) | Known::NotSet => self.lenient.then_some(""),
+        }
+    }
+
     /// Whether there is anything to substitute with, as far as is known.
     fn substitutes(&self) -> bool {
         self.always
@@ -127,7 +138,8 @@ impl Variables {
     /// # Errors
     /// Where something that is not optional was not found, or names what no variable can be named.
     pub fn completed(&self, found: &Found) -> Result<Self, TemplateError> {
-        let mut done = Self { layers: Vec::with_capacity(self.layers.len()), always: self.always };
+        let Self { layers: _, always, lenient } = *self;
+        let mut done = Self { layers: Vec::with_capacity(self.layers.len()), always, lenient };
         for layer in &self.layers {
             match layer {
                 Layer::Values(_) => done.layers.push(layer.clone()),
@@ -162,11 +174,7 @@ impl Variables {
     pub fn substitute_within(&self, text: &str, work: &mut Work) -> Result<Node, TemplateError> {
         let substitutes = self.substitutes();
         let text = if substitutes {
-            let value = |name: &str| match self.lookup(name) {
-                Known::Value(value) => Some(value),
-                Known::Perhaps(_) | Known::NotSet => None,
-            };
-            envsubst::Template::parse(text)?.expand_within(&value, work)?
+            envsubst::Template::parse(text)?.expand_within(&|name| self.value(name), work)?
         } else {
             text.to_owned()
         };
@@ -381,6 +389,26 @@ mod tests {
                              "d": "12345678901234567"});
         assert_eq!(number(&variables()), rounded);
         assert_eq!(number(&Variables::default())["a"], json!(12345678901234567_i64));
+    }
+
+    #[test]
+    fn what_is_not_set_is_an_error_or_nothing_as_the_unit_says() {
+        let text = "a: '${missing}'\nb: '${#missing}'\nc: ${missing:-x}\nd: '${missing/a/b}'\n";
+        let strict = variables();
+        assert!(strict.substitute(text).unwrap_err().to_string().contains("missing"));
+        let lenient = Variables { lenient: true, ..strict };
+        let expected = json!({"a": "", "b": "0", "c": "x", "d": ""});
+        assert_eq!(lenient.substitute(text).unwrap().to_json().unwrap(), expected);
+        // It goes along to the agent, and is not written where it says nothing.
+        let sent = serde_json::to_value(&lenient).unwrap();
+        assert_eq!(sent["lenient"], json!(true));
+        assert_eq!(serde_json::from_value::<Variables>(sent).unwrap(), lenient);
+        assert_eq!(serde_json::to_value(variables()).unwrap().get("lenient"), None);
+        let found = Found::from([
+            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[]))),
+            (reference(ValuesKind::Secret, "more"), None),
+        ]);
+        assert!(lenient.completed(&found).unwrap().lenient);
     }
 
     fn template() -> ObjectTemplate {

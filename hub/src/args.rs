@@ -106,6 +106,11 @@ pub(crate) struct RunArgs {
     /// Render charts though helm has a version with known vulnerabilities
     #[arg(long, env = "FLOTILLA_ALLOW_VULNERABLE_HELM")]
     pub(crate) allow_vulnerable_helm: bool,
+    /// Whether a variable that is not set and has no default is an error; with false it is an empty text, as in Flux up to
+    /// 2.8. A Cluster object, or a feature gate of Flux's controllers in the repo, goes before this
+    #[arg(long, env = "FLOTILLA_STRICT_SUBSTITUTION", default_value_t = true, action = clap::ArgAction::Set,
+          value_name = "BOOL")]
+    pub(crate) strict_substitution: bool,
     /// How often the repo is asked for new commits
     #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -139,6 +139,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         poll_interval: Duration::from_secs(args.poll_interval),
         patience: Patience { deadline: Duration::from_secs(args.cluster_timeout), ..Patience::default() },
         budget: args.budget.budget(),
+        strict: args.strict_substitution,
     };
     let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;

@@ -82,6 +82,8 @@ pub struct Inputs<'a> {
     pub renders: &'a dyn Renders,
     /// The version of the cluster's Kubernetes, as `v1.36.3`. Releases are held while it is not known.
     pub kube_version: Option<&'a str>,
+    /// A variable that is not set and has no default is an error, where neither the cluster nor its Flux says otherwise.
+    pub strict: bool,
     /// What people suspended by hand.
     pub suspended: &'a dyn Fn(&UnitId) -> bool,
     /// The content that a unit last rendered to while it was not suspended. What it defines stands in where the unit
@@ -105,6 +107,7 @@ impl<'a> Inputs<'a> {
             sources,
             renders: &NothingRendered,
             kube_version: None,
+            strict: true,
             suspended: &|_| false,
             last_good: &|_| None,
         }

@@ -33,6 +33,8 @@ pub struct ClusterDefinition {
     pub suspend: bool,
     /// Put the variables into the root unit's objects too.
     pub substitute: bool,
+    /// Whether a variable that is not set and has no default is an error; `None`: as elsewhere.
+    pub strict_substitution: Option<bool>,
     /// Whose secrets it has.
     pub groups: Groups,
 }
@@ -130,7 +132,17 @@ impl ClusterDefinition {
     pub fn of_folder(name: ClusterName, root: TreePath) -> Self {
         let (labels, variables) = (BTreeMap::new(), BTreeMap::new());
         let (drift, groups) = (DriftMode::default(), Groups::default());
-        Self { name, labels, variables, root, drift, suspend: false, substitute: false, groups }
+        Self {
+            name,
+            labels,
+            variables,
+            root,
+            drift,
+            suspend: false,
+            substitute: false,
+            strict_substitution: None,
+            groups,
+        }
     }
 }
 
@@ -385,6 +397,10 @@ fn cluster(
                 let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
                 read.map(|substitute| cluster.substitute = substitute)
             }
+            "strictSubstitution" => {
+                let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
+                read.map(|strict| cluster.strict_substitution = Some(strict))
+            }
             "suspend" => {
                 value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.suspend = s)
             }
@@ -396,7 +412,7 @@ fn cluster(
             }
             .map(|drift| cluster.drift = drift),
             _ => Err("is no field of a Cluster; known are labels, variables, path, substitute, \
-                     suspend and drift"
+                     strictSubstitution, suspend and drift"
                 .to_owned()),
         };
         if let Err(message) = done {

@@ -144,11 +144,8 @@ impl BuiltDocument {
                      ConfigMap of the fleet repo",
                 )),
                 None => {
-                    let value = |name: &str| match variables.lookup(name) {
-                        Known::Value(value) => Some(value),
-                        Known::Perhaps(_) | Known::NotSet => None,
-                    };
-                    let expanded = envsubst::Template::parse(text).and_then(|text| text.expand(&value));
+                    let expanded = envsubst::Template::parse(text)
+                        .and_then(|text| text.expand(&|name| variables.value(name)));
                     expanded.map_err(|error| self.problem(error))
                 }
             }

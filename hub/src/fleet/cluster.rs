@@ -40,6 +40,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     /// Of units, clusters and tenants.
     pub(super) budget: Budget,
+    pub(super) strict: bool,
 }
 
 /// What one cluster last rendered to.
@@ -132,6 +133,7 @@ impl Shared {
             kube_version,
             suspended: &suspended,
             budget: self.budget,
+            strict: self.strict,
             ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
@@ -185,6 +187,7 @@ impl Shared {
         let inputs = Inputs {
             renders,
             budget: self.budget,
+            strict: self.strict,
             ..Inputs::new(tree, &self.clusters, &self.cache, sources)
         };
         match render_cluster(&inputs, &then) {

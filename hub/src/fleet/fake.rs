@@ -239,6 +239,7 @@ impl FakeHub {
             poll_interval: Duration::from_secs(60),
             patience: self.patience,
             budget: flotilla_render::Budget::default(),
+            strict: true,
         };
         let (board, ledger) = (self.board.clone(), self.records.clone());
         Worker::new(config, self.repo.clone(), releases, Arc::new(sources), board, ledger, Metrics::default())

@@ -42,6 +42,8 @@ pub struct FleetConfig {
     pub poll_interval: Duration,
     pub patience: Patience,
     pub budget: Budget,
+    /// See [`flotilla_render::Inputs::strict`].
+    pub strict: bool,
 }
 
 /// The state of the loop between rounds.
@@ -111,6 +113,7 @@ impl Worker {
             releases,
             metrics,
             budget: config.budget,
+            strict: config.strict,
         });
         let renderers = Renderers::new(shared.clone(), config.patience);
         let discovery = Discovery::new(shared.clusters.clone(), config.patience.round, renderers.stop());

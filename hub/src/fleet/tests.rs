@@ -88,6 +88,7 @@ impl Bench {
             poll_interval: Duration::from_secs(60),
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
+            strict: true,
         };
         let sources = self.folder.path().join("sources");
         let sources = Library::new(sources, SourceSettings::default(), Some(self.vault()));

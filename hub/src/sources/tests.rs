@@ -79,6 +79,7 @@ impl Bench {
             poll_interval: Duration::from_secs(60),
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
+            strict: true,
         };
         let helm = Program::new("helm", Limits::default());
         let vault = Arc::new(super::Vault::open(self.folder.path(), self.records.clone()).unwrap());

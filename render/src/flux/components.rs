@@ -80,6 +80,8 @@ pub(crate) struct Lockdown {
     pub(crate) own_namespace_only: bool,
     /// `--no-remote-bases`
     pub(crate) no_remote_bases: bool,
+    /// The feature gate `StrictPostBuildSubstitutions` of the kustomize-controller, where it is set.
+    pub(crate) strict: Option<bool>,
 }
 
 /// Flags that say how much is done at once, what is logged and where things are kept: nothing that an object shows.
@@ -124,6 +126,8 @@ const NEUTRAL: [&str; 38] = [
     "token-cache-max-size",
 ];
 
+const STRICT: &str = "StrictPostBuildSubstitutions";
+
 /// Flags of controllers that read sources for somebody.
 const READERS: [&str; 3] = ["kustomize-controller", "helm-controller", "source-watcher"];
 
@@ -147,6 +151,19 @@ impl Lockdown {
                         lockdown.own_namespace_only |= is_true(value);
                     }
                     ("no-remote-bases", _) => lockdown.no_remote_bases |= is_true(value),
+                    ("feature-gates", "kustomize-controller") => {
+                        let gates = value.split(',').map(str::trim).filter(|gate| !gate.is_empty());
+                        let mut others = Vec::new();
+                        for gate in gates {
+                            match gate.split_once('=') {
+                                Some((STRICT, is_on)) => lockdown.strict = Some(is_true(is_on)),
+                                _ => others.push(gate),
+                            }
+                        }
+                        if !others.is_empty() {
+                            ignored.push(format!("--{flag}={}", others.join(",")));
+                        }
+                    }
                     // We do watch all namespaces; controllers of kinds that nobody acts on refer to nothing.
                     ("watch-all-namespaces", _) if is_true(value) => {}
                     ("no-cross-namespace-refs", _) => {}

@@ -179,6 +179,17 @@ impl Walk<'_> {
         let nothing = ConfigMaps::default();
         let mut variables = self.variables(&definition, &nothing, true);
         let mut outcome = self.build(&definition, &fleet, &variables)?;
+        if outcome.is_err() && self.is_strict() && matches!(variables, Ok(Some(_))) {
+            // What its own controllers are told may be what it needs.
+            self.lockdown.strict = Some(false);
+            let lenient = self.variables(&definition, &nothing, true);
+            let other = self.build(&definition, &fleet, &lenient)?;
+            self.lockdown = Lockdown::default();
+            let is_told = |content: &Arc<Content>| Lockdown::of(&content.controllers).0.strict == Some(false);
+            if other.as_ref().is_ok_and(is_told) {
+                (variables, outcome) = (lenient, other);
+            }
+        }
         for _ in 0..SELF_REFERENCES {
             let Ok(content) = outcome.clone() else { break };
             self.fleet_alias = self.alias_in(&content);
@@ -191,7 +202,11 @@ impl Walk<'_> {
             }
             let own = content.children.iter().find(|child| self.is_itself(&definition, child));
             let Some(own) = own.cloned() else {
-                if self.lockdown.no_remote_bases != unlocked.no_remote_bases {
+                let after = self.variables(&definition, &nothing, true);
+                if self.lockdown.no_remote_bases != unlocked.no_remote_bases
+                    || after.as_ref().ok() != variables.as_ref().ok()
+                {
+                    variables = after;
                     outcome = self.build(&definition, &fleet, &variables)?;
                 }
                 break;

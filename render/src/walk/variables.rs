@@ -16,6 +16,11 @@ pub(super) enum NoVariables {
 }
 
 impl Walk<'_> {
+    /// Whether a variable that is not set and has no default is an error.
+    pub(super) fn is_strict(&self) -> bool {
+        self.cluster.strict_substitution.or(self.lockdown.strict).unwrap_or(self.inputs.strict)
+    }
+
     /// The first ConfigMap that a unit takes variables from and that nothing has put out yet.
     pub(super) fn missing_values<'d>(&self, definition: &'d Definition) -> Option<&'d SubstituteFrom> {
         let namespace = definition.id.home();
@@ -42,7 +47,8 @@ impl Walk<'_> {
             NoVariables::Wrong(self.place(definition, message).field(format!("spec.postBuild.{field}")))
         };
         let namespace = definition.id.home();
-        let mut variables = Variables { layers: Vec::new(), always: post_build.always };
+        let mut variables =
+            Variables { layers: Vec::new(), always: post_build.always, lenient: !self.is_strict() };
         variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
         for SubstituteFrom { kind, name, optional } in &post_build.from {
             let known = if *kind == ValuesKind::ConfigMap { maps.get(namespace, name) } else { None };

@@ -51,7 +51,7 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
             format!("{CLUSTER}  paht: x\n"),
             true,
             "east: clusters/f.yaml:5:9: spec.paht: is no field of a Cluster; known are \
-                                               labels, variables, path, substitute, suspend and drift",
+                                               labels, variables, path, substitute, strictSubstitution, suspend and drift",
         ),
         (
             format!("{CLUSTER}  path: ../x\n"),

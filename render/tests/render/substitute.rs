@@ -81,6 +81,39 @@ fn substitution_is_of_text_as_flux_does_it() {
 }
 
 #[test]
+fn what_is_not_set_is_an_error_or_nothing_as_the_cluster_or_its_flux_says() {
+    let cluster = |spec: &str| format!("{CLUSTER}spec: {{{spec}}}\n");
+    let gate = |gates: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: kustomize-controller, namespace: flux-system, labels: \
+             {{app.kubernetes.io/part-of: flux}}}}\nspec: {{template: {{spec: {{containers: [{{name: manager, args: \
+             ['--feature-gates={gates}']}}]}}}}}}\n"
+        )
+    };
+    let (off, on) = ("A=true,StrictPostBuildSubstitutions=false", "StrictPostBuildSubstitutions=true");
+    for (spec, gates, is_strict) in [
+        ("", "A=true", true),
+        ("", off, false),
+        ("", on, true),
+        ("strictSubstitution: false", on, false),
+        ("strictSubstitution: true", off, true),
+        // The root itself needs what only its own output says.
+        ("substitute: true, variables: {v: x}", off, false),
+    ] {
+        let root = if spec.starts_with("substitute") { map("own", "{a: 'x${nope}'}") } else { String::new() };
+        let more = [
+            ("clusters/x/cluster.yaml", cluster(spec)),
+            ("clusters/x/flux.yaml", format!("{}---\n{root}", gate(gates))),
+        ];
+        let found = data("{substitute: {v: x}}", "{a: '${v}${nope}', b: '${nope}'}", &more);
+        match is_strict {
+            true => assert!(found.unwrap_err().contains("variable not set: 'nope'"), "{spec} {gates}"),
+            false => assert_eq!(found, Ok(json!({"a": "x", "b": null})), "{spec} {gates}"),
+        }
+    }
+}
+
+#[test]
 fn nothing_is_substituted_where_nobody_asks() {
     assert_eq!(data("{}", "{a: '${x:-d}'}", &[]), Ok(json!({"a": "${x:-d}"})));
     assert_eq!(data("{substituteStrategy: Always}", "{a: '${x:-d}'}", &[]), Ok(json!({"a": "d"})));
