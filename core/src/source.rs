@@ -315,6 +315,9 @@ pub struct GitRepository {
     /// Folders; empty means all.
     pub sparse_checkout: Vec<String>,
     pub secret: Option<SecretName>,
+    /// `provider: github`: the secret describes a GitHub App.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub github_app: bool,
     pub proxy_secret: Option<SecretName>,
     pub verify: bool,
 }

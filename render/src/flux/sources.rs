@@ -165,7 +165,14 @@ impl Reader<'_> {
     }
 
     fn git(&mut self, object: &Object<'_>) -> Read<GitRepository> {
-        generic_only(object, &["generic"])?;
+        generic_only(object, &["generic", "github"])?;
+        let is_github =
+            object.get("provider").is_some_and(|field| field.str().is_ok_and(|name| name == "github"));
+        if let (true, false, Some(field)) =
+            (is_github, object.get("secretRef").is_some(), object.get("provider"))
+        {
+            return Err(field.wrong("'github' needs a secretRef with the data of a GitHub App"));
+        }
         let schemes = [Scheme::Http, Scheme::Https, Scheme::Ssh, Scheme::File];
         let mut include = Vec::new();
         for item in object.get("include").map(Field::items).transpose()?.unwrap_or_default() {
@@ -188,6 +195,7 @@ impl Reader<'_> {
             recurse_submodules: object.bool("recurseSubmodules")?,
             sparse_checkout: object.get("sparseCheckout").map_or(Ok(Vec::new()), Field::strings)?,
             secret: secret(object, "secretRef")?,
+            github_app: is_github,
             proxy_secret: secret(object, "proxySecretRef")?,
             verify: object.get("verify").is_some(),
         })

@@ -10,13 +10,14 @@ use flotilla_core::source::{GitReference, GitRepository};
 use flotilla_kustomize::files::Files;
 use flotilla_kustomize::ignore::{Ignored, Rules};
 
+use super::github::{self, Token};
 use super::secret::GitAuth;
 use super::{Fetched, Policy, Secrets, SourceError, count_files};
 use crate::git::repo::{CommitId, GitRepo};
-use crate::git::spec::{Credentials, GitLimits, GitSpec, Reference};
+use crate::git::spec::{Credentials, GitLimits, GitSpec, GitUrl, Reference};
 use crate::git::submodules::with_submodules;
 use crate::git::tags::tags;
-use crate::http::proxy;
+use crate::http::{Http, Tls, proxy};
 use crate::semver::{Range, strict};
 
 pub(super) struct GitSource {
@@ -27,6 +28,8 @@ pub(super) struct GitSource {
     policy: Policy,
     /// The clone with the reference that it is of.
     repo: Option<GitRepo>,
+    /// What GitHub gave to the app.
+    token: Option<Token>,
     last: Option<(CommitId, Fetched)>,
 }
 
@@ -38,7 +41,7 @@ impl GitSource {
         timeout: Duration,
         policy: Policy,
     ) -> Result<Self, SourceError> {
-        let mut source = Self { dir, wanted, secrets, timeout, policy, repo: None, last: None };
+        let mut source = Self { dir, wanted, secrets, timeout, policy, repo: None, token: None, last: None };
         // What was fetched before a restart; where that cannot be read any more, the next fetch brings it anew.
         source.last = source.recall();
         Ok(source)
@@ -49,9 +52,19 @@ impl GitSource {
     }
 
     pub(super) fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {
+        let fetched = self.attempt(cancel);
+        if fetched.is_err() {
+            // It may have been taken back.
+            self.token = None;
+        }
+        fetched
+    }
+
+    fn attempt(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {
         fs::create_dir_all(&self.dir)
             .map_err(|source| SourceError::Disk { path: self.dir.clone(), source })?;
         let auth = self.auth()?;
+        let auth = if self.wanted.github_app { self.of_app(auth)? } else { auth };
         let keys = Keys::write(&self.dir, &auth)?;
         let spec = self.spec(&auth, &keys, self.reference(&auth, &keys, cancel)?)?;
         let name = name(&self.wanted.reference, &spec.reference);
@@ -133,19 +146,44 @@ impl GitSource {
     }
 
     fn auth(&self) -> Result<GitAuth, SourceError> {
-        let url = self
+        let url: GitUrl = self
             .wanted
             .url
             .as_str()
             .parse()
             .map_err(|e: crate::UrlError| SourceError::Wrong(e.to_string()))?;
         match &self.secrets.secret {
-            Some(secret) => Ok(secret.git(&url)?),
+            _ if self.wanted.github_app && url.is_ssh() => Err(SourceError::Wrong(
+                "spec.provider: github goes over https; begin spec.url with https://".into(),
+            )),
+            Some(secret) => Ok(secret.git(&url, self.wanted.github_app)?),
+            None if self.wanted.github_app => Err(SourceError::Wrong(
+                "spec.provider: github needs spec.secretRef, a secret with the data of a GitHub App".into(),
+            )),
             None if url.is_ssh() => Err(SourceError::Wrong(
                 "ssh needs spec.secretRef, a secret with identity and known_hosts".into(),
             )),
             None => Ok(GitAuth::default()),
         }
+    }
+
+    /// With a token of the app that the secret describes: the one from before, as long as it is good.
+    fn of_app(&mut self, auth: GitAuth) -> Result<GitAuth, SourceError> {
+        let token = match self.token.take().filter(Token::is_good) {
+            Some(token) => token,
+            None => {
+                let secret = self.secrets.secret.as_ref();
+                let app = secret.map(|secret| secret.github_app()).transpose()?;
+                let app = app.ok_or_else(|| SourceError::Wrong("there is no secret".into()))?;
+                let tls = Tls { ca_pem: auth.ca_pem.clone(), identity_pem: None };
+                let proxy = self.secrets.proxy.as_ref().map(proxy).transpose()?;
+                let http = Http::new(&tls, &self.policy.reach, proxy.as_ref())?;
+                app.token(&http, self.timeout)?
+            }
+        };
+        let basic = Some((github::USER.to_owned(), token.text.clone()));
+        self.token = Some(token);
+        Ok(GitAuth { basic, ..auth })
     }
 
     fn spec(&self, auth: &GitAuth, keys: &Keys, reference: Reference) -> Result<GitSpec, SourceError> {

@@ -11,6 +11,7 @@
 mod archive;
 mod bucket;
 mod git;
+mod github;
 mod helm;
 mod oci;
 mod remote;

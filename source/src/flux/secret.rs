@@ -90,13 +90,13 @@ impl Secret {
         }
     }
 
-    /// For a Git server.
-    pub(crate) fn git(&self, url: &GitUrl) -> Result<GitAuth, SecretError> {
-        let is_app = self.data.keys().any(|key| key.starts_with("githubApp"));
+    /// For a Git server. An app gets its token from GitHub: of what is said here, only the CA counts for it.
+    pub(crate) fn git(&self, url: &GitUrl, is_app: bool) -> Result<GitAuth, SecretError> {
         if is_app {
-            return Err(
-                self.unusable("githubAppID", "GitHub Apps are not supported; use a token as password")
-            );
+            return Ok(GitAuth { ca_pem: self.ca()?, ..GitAuth::default() });
+        }
+        if self.data.keys().any(|key| key.starts_with(super::github::PREFIX)) {
+            return Err(self.unusable("githubAppID", "spec.provider is not github"));
         }
         if url.is_ssh() {
             let (identity, hosts) = (self.text("identity")?, self.text("known_hosts")?);

@@ -12,7 +12,7 @@ use flotilla_source::flux::{Fetcher, Policy, Secret, Secrets, SourceError, Sourc
 
 use crate::support::{Behaviour, GitServer, Remote, tls};
 
-fn spec(url: &str, reference: GitReference) -> GitRepository {
+pub(crate) fn spec(url: &str, reference: GitReference) -> GitRepository {
     let schemes = [Scheme::Http, Scheme::Https, Scheme::Ssh, Scheme::File];
     GitRepository {
         url: SourceUrl::parse(url, &schemes).unwrap(),
@@ -22,6 +22,7 @@ fn spec(url: &str, reference: GitReference) -> GitRepository {
         recurse_submodules: false,
         sparse_checkout: Vec::new(),
         secret: None,
+        github_app: false,
         proxy_secret: None,
         verify: false,
     }
@@ -184,7 +185,7 @@ fn secrets_prove_who_asks_and_are_kept_nowhere() -> Result<()> {
         (&[("ca.crt", &*ca)], Some("asks for credentials")),
         (&[("bearerToken", "s3cret"), ("ca.crt", &*ca)], Some("credentials")),
         (&[("username", "jo")], Some("the secret ns/creds has no password")),
-        (&[("githubAppID", "1")], Some("GitHub Apps are not supported")),
+        (&[("githubAppID", "1")], Some("spec.provider is not github")),
         (&[], Some("has no username")),
         (&[("username", "jo"), ("password", "s3cret\nX-Evil: 1")], Some("more than one line")),
     ]

@@ -1,6 +1,7 @@
 //! Against real repositories, made by the `git` program.
 
 mod flux;
+mod github;
 mod local;
 mod references;
 mod remote;
