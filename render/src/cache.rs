@@ -92,9 +92,13 @@ impl RenderCache {
         locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
     }
 
-    /// The artifact that Flux would make of a tree: without what `.sourceignore` files and Flux's own list leave out.
-    pub(crate) fn packed(&self, tree: &Artifact) -> Result<Artifact, ReadError> {
-        let rules = locked(&self.ignored).entry(tree.origin).or_default().rules(&*tree.files)?;
+    /// The artifact that Flux would make of a tree: without what `.sourceignore` files, Flux's own list and `spec.ignore`
+    /// of its source leave out.
+    pub(crate) fn packed(&self, tree: &Artifact, spec_ignore: Option<&str>) -> Result<Artifact, ReadError> {
+        let mut rules = locked(&self.ignored).entry(tree.origin).or_default().rules(&*tree.files)?;
+        if let Some(text) = spec_ignore {
+            Arc::make_mut(&mut rules).add(text, &TreePath::root());
+        }
         Ok(Artifact { files: Arc::new(Ignored::with(tree.files.clone(), rules)), ..tree.clone() })
     }
 

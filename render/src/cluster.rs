@@ -119,8 +119,7 @@ impl<'a> Inputs<'a> {
 /// # Errors
 /// Only if the tree of the fleet repo cannot be read: then nothing is known of the cluster.
 pub fn render_cluster(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
-    let fleet = inputs.cache.packed(inputs.fleet)?;
-    let mut render = walk::walk(&Inputs { fleet: &fleet, ..*inputs }, cluster)?;
+    let mut render = walk::walk(inputs, cluster)?;
     clashes::settle(&mut render, inputs.last_good);
     checks::check_dependencies(&mut render);
     Ok(render)

@@ -195,6 +195,10 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
                         sorter.object(object, document.at.clone());
                     }
                 }
+                Ok(Done::Ignored(message)) => {
+                    let notice = Problem::error(document.at.0.clone(), document.at.1, message).as_notice();
+                    sorter.content.notices.push(notice);
+                }
                 Err(problem) => sorter.problems.push(problem),
             }
         }
@@ -412,7 +416,7 @@ impl<'a> Sorter<'a> {
                 }
             }
             Role::Ignored => {
-                let message = format!("{} {}/{} is not acted on yet", id.kind, id.namespace, id.name);
+                let message = flux::ignored(&id.group, &id.kind, &id.namespace, &id.name);
                 content.notices.push(problem(message).as_notice());
             }
             Role::Ours => {

@@ -69,6 +69,8 @@ pub(crate) struct Registry<'a> {
     /// Sources that were rendered by a unit under a service account, and who that is: they read their own namespace only.
     makers: BTreeMap<SourceId, Maker>,
     generated: HashMap<SourceId, Result<BTreeMap<String, Artifact>, Lookup>>,
+    /// The fleet repo, as Flux would pack it for this cluster.
+    pub(crate) tree: Artifact,
     /// Why the fleet repo must not be used, where its object asks for what we cannot do.
     fleet: Option<String>,
     /// `--no-cross-namespace-refs`
@@ -81,8 +83,9 @@ pub(crate) struct Registry<'a> {
 }
 
 impl<'a> Registry<'a> {
-    pub(crate) fn new(inputs: &'a Inputs<'a>, reserved: BTreeSet<SourceId>) -> Self {
+    pub(crate) fn new(inputs: &'a Inputs<'a>, tree: Artifact, reserved: BTreeSet<SourceId>) -> Self {
         Self {
+            tree,
             reserved,
             overruled: BTreeSet::new(),
             bounded: BTreeSet::new(),
@@ -204,7 +207,6 @@ impl<'a> Registry<'a> {
             return Some(Problem::error(at.0.clone(), at.1, message).as_notice());
         }
         let set = [
-            ("ignore", git.ignore.is_some()),
             ("include", !git.include.is_empty()),
             ("recurseSubmodules", git.recurse_submodules),
             ("sparseCheckout", !git.sparse_checkout.is_empty()),
@@ -292,7 +294,7 @@ impl<'a> Registry<'a> {
         if *id == fleet_source() {
             return match &self.fleet {
                 Some(reason) => Lookup::Unusable(reason.clone()),
-                None => Lookup::Found(self.inputs.fleet.clone()),
+                None => Lookup::Found(self.tree.clone()),
             };
         }
         if id.kind == SourceKind::ExternalArtifact {

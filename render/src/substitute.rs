@@ -38,6 +38,8 @@ pub(crate) enum Done {
     Document(Node),
     /// Only the cluster can complete it.
     Template(Object),
+    /// It is of a kind that is not acted on, whatever the cluster would put in: what is said of it.
+    Ignored(String),
 }
 
 impl Built {
@@ -94,7 +96,7 @@ impl BuiltDocument {
         let nothing = Variables::default();
         let variables = if self.opted_out { &nothing } else { variables };
         if let Some((name, place)) = self.unknown(&self.text, variables)? {
-            return self.template(name, place, variables, metadata).map(Done::Template);
+            return self.template(name, place, variables, metadata);
         }
         let mut node = variables.substitute_within(&self.text, work).map_err(|error| self.problem(error))?;
         if !metadata.is_empty() {
@@ -128,14 +130,21 @@ impl BuiltDocument {
         place: &ValuesRef,
         variables: &Variables,
         metadata: &Metadata,
-    ) -> Result<Object, Problem> {
+    ) -> Result<Done, Problem> {
         let only = |name: &str, place: &ValuesRef, what: &str| {
             self.problem(format!("${{{name}}} is known to the cluster only ({place}); {what}"))
         };
         let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
         let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let written = |path: &[&str]| node.at(path).and_then(Node::text).unwrap_or_default();
+        let group = written(&["apiVersion"]).rsplit_once('/').map_or("", |(group, _)| group);
+        let kind = written(&["kind"]);
+        if flux::role(group, kind) == Role::Ignored {
+            let (namespace, name) = (written(&["metadata", "namespace"]), written(&["metadata", "name"]));
+            return Ok(Done::Ignored(flux::ignored(group, kind, namespace, name)));
+        }
         let field = |path: &[&str]| -> Result<String, Problem> {
-            let text = node.at(path).and_then(Node::text).unwrap_or_default();
+            let text = written(path);
             match self.unknown(text, variables)? {
                 Some((name, place)) => Err(only(
                     &name,
@@ -172,6 +181,7 @@ impl BuiltDocument {
         refuse_reserved(&value).map_err(|error| self.problem(error))?;
         let id = ObjectId::new(group, kind, namespace, name);
         let reference = ObjectRef { id, version: version.into() };
-        Ok(ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone()).object())
+        let template = ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone());
+        Ok(Done::Template(template.object()))
     }
 }

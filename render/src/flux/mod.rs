@@ -43,6 +43,28 @@ pub(crate) fn unknown(group: &str, version: &str, kind: &str) -> Option<String> 
     (role(group, kind) == Role::Object).then(|| unknown::why(group, kind))?
 }
 
+/// The group of the Flux Operator, and its kinds: <https://fluxcd.control-plane.io/operator/>.
+const OPERATOR: &str = "fluxcd.controlplane.io";
+const OF_OPERATOR: [&str; 4] = ["FluxInstance", "FluxReport", "ResourceSet", "ResourceSetInputProvider"];
+
+/// What is said of an object of a kind that we know and do not act on.
+pub(crate) fn ignored(group: &str, kind: &str, namespace: &str, name: &str) -> String {
+    let object = format!("{kind} {namespace}/{name}");
+    match (group, kind) {
+        (OPERATOR, "ResourceSet") => format!(
+            "{object} is not applied, and nothing that the Flux Operator would make of it is known here: write those objects \
+             into Git, or keep the operator and this object in a repository that Flotilla does not read"
+        ),
+        (OPERATOR, "ResourceSetInputProvider") => {
+            format!("{object} is not applied: it only gives inputs to a ResourceSet, which is not acted on")
+        }
+        (OPERATOR, _) => {
+            format!("{object} is not applied: it speaks of Flux itself, whose work is done here")
+        }
+        _ => format!("{object} is not acted on yet"),
+    }
+}
+
 /// Tells an object's role by its group and kind.
 pub fn role(group: &str, kind: &str) -> Role {
     if let Some(source) = SourceKind::ALL.into_iter().find(|s| s.group() == group && s.as_str() == kind) {
@@ -55,6 +77,7 @@ pub fn role(group: &str, kind: &str) -> Role {
         | ("image.toolkit.fluxcd.io", "ImageRepository" | "ImagePolicy" | "ImageUpdateAutomation") => {
             Role::Ignored
         }
+        (OPERATOR, kind) if OF_OPERATOR.contains(&kind) => Role::Ignored,
         (crate::fleet::GROUP, _) => Role::Ours,
         _ => Role::Object,
     }

@@ -6,11 +6,12 @@ use flotilla_core::source::SourceKind;
 use crate::fleet;
 
 /// Flux's kinds beside its sources, by group.
-const KINDS: [(&str, &[&str]); 4] = [
+const KINDS: [(&str, &[&str]); 5] = [
     ("kustomize.toolkit.fluxcd.io", &["Kustomization"]),
     ("helm.toolkit.fluxcd.io", &["HelmRelease"]),
     ("notification.toolkit.fluxcd.io", &["Alert", "Provider", "Receiver"]),
     ("image.toolkit.fluxcd.io", &["ImageRepository", "ImagePolicy", "ImageUpdateAutomation"]),
+    (super::OPERATOR, &super::OF_OPERATOR),
 ];
 /// What the groups of Flux's own APIs end with.
 const FLUX: &str = ".toolkit.fluxcd.io";
@@ -92,7 +93,8 @@ mod tests {
             ("", "Kustomization", None),
             ("kustomize.config.k8s.io", "Kustomization", None),
             ("infra.contrib.fluxcd.io", "Terraform", None),
-            ("fluxcd.controlplane.io", "ResourceSet", None),
+            ("fluxcd.controlplane.io", "ResourcesSet", Some("did you mean ResourceSet?")),
+            ("fluxcd.controlplane.oi", "ResourceSet", Some("did you mean fluxcd.controlplane.io?")),
             ("helm.cattle.io", "HelmChart", None),
             ("example.com", "HelmRelease", None),
             ("apps", "Deployment", None),

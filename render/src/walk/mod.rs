@@ -122,7 +122,8 @@ fn walk_once<'a>(
     cluster: &'a ClusterDefinition,
     reserved: Reserved,
 ) -> Result<Walk<'a>, ReadError> {
-    let registry = Registry::new(inputs, reserved.sources.clone());
+    let fleet = inputs.cache.packed(inputs.fleet, None)?;
+    let registry = Registry::new(inputs, fleet, reserved.sources.clone());
     let mut walk = Walk {
         inputs,
         cluster,
@@ -174,7 +175,8 @@ impl Walk<'_> {
             line: 0,
             object: None,
         };
-        let fleet = self.inputs.fleet.clone();
+        let mut fleet = self.registry.tree.clone();
+        let mut ignored: Option<String> = None;
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
         let nothing = ConfigMaps::default();
         let mut variables = self.variables(&definition, &nothing, true);
@@ -194,6 +196,15 @@ impl Walk<'_> {
             let Ok(content) = outcome.clone() else { break };
             self.fleet_alias = self.alias_in(&content);
             let content = self.at_home(&content);
+            if let Some(text) =
+                own::ignore_of_fleet(&content).filter(|text| ignored.as_deref() != Some(*text))
+            {
+                fleet = self.inputs.cache.packed(self.inputs.fleet, Some(text))?;
+                self.registry.tree = fleet.clone();
+                ignored = Some(text.to_owned());
+                outcome = self.build(&definition, &fleet, &variables)?;
+                continue;
+            }
             let unlocked = std::mem::take(&mut self.lockdown);
             self.lock(&content);
             if let Some(problems) = content.broken_children.get(&own_id) {

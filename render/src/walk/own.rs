@@ -11,6 +11,15 @@ use crate::content::Content;
 use crate::flux::FLEET_UNIT;
 use crate::source::fleet_source;
 
+/// `spec.ignore` of the fleet repo's own object, as the root defines it.
+pub(super) fn ignore_of_fleet(root: &Content) -> Option<&str> {
+    let own = root.sources.iter().find(|definition| definition.source.id == fleet_source())?;
+    match &own.source.spec {
+        SourceSpec::Git(git) => git.ignore.as_deref(),
+        _ => None,
+    }
+}
+
 impl Walk<'_> {
     /// The source by which the root's output knows the fleet repo, if that is not the usual one: what `flux-system`, as the
     /// unit of the root's own path, is read from, where the root defines it.

@@ -74,4 +74,17 @@ fn what_we_do_not_act_on_yet_is_a_notice_and_leaves_the_unit_ready() {
         let shown = World::new(&[]).shown(&[("clusters/x/a.yaml", object)]);
         assert_eq!(shown, [format!("root: 0 clusters/x/a.yaml:1: {kind} d/a is not acted on yet")]);
     }
+    for (kind, says) in [
+        ("FluxInstance", "it speaks of Flux itself, whose work is done here"),
+        ("FluxReport", "it speaks of Flux itself"),
+        ("ResourceSet", "nothing that the Flux Operator would make of it is known here"),
+        ("ResourceSetInputProvider", "it only gives inputs to a ResourceSet"),
+    ] {
+        let object = format!(
+            "apiVersion: fluxcd.controlplane.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: d}}\nspec: {{}}\n"
+        );
+        let shown = World::new(&[]).shown(&[("clusters/x/a.yaml", object)]);
+        let begins = format!("root: 0 clusters/x/a.yaml:1: {kind} d/a is not applied");
+        assert!(shown[0].starts_with(&begins) && shown[0].contains(says), "{shown:?}");
+    }
 }

@@ -103,9 +103,9 @@ fn the_fleet_repos_own_object_says_nothing_of_how_it_is_fetched() {
     };
     assert_eq!(world.shown(&files("")), ["root: 0", "a: 1"]);
     assert_eq!(
-        world.shown(&files("  ignore: '*'\n"))[0],
-        "root: 0 clusters/x/gotk.yaml:1: spec.ignore: the fleet repo is read whole, as the hub is told to; without \
-         effect: ignore"
+        world.shown(&files("  sparseCheckout: [a]\n"))[0],
+        "root: 0 clusters/x/gotk.yaml:1: spec.sparseCheckout: the fleet repo is read whole, as the hub is told to; without \
+         effect: sparseCheckout"
     );
     let unverified = world.shown(&files("  verify: {secretRef: {name: keys}}\n"));
     assert_eq!(unverified.len(), 1, "nothing is known of what the root defines");
@@ -114,6 +114,37 @@ fn the_fleet_repos_own_object_says_nothing_of_how_it_is_fetched() {
             .starts_with("root: held clusters/x/gotk.yaml:1: spec.verify: GitRepository/flux-system/")
     );
     assert!(world.render(&files("")).sources.is_empty());
+}
+
+#[test]
+fn the_fleet_repos_own_object_says_what_is_left_out_of_it() {
+    let files = |ignore: &str| {
+        [
+            ("clusters/x/gotk.yaml", git("flux-system", &format!("  ignore: |\n    {ignore}\n"))),
+            ("clusters/x/a.yaml", unit("a", FLEET, "  path: a\n")),
+            ("a/a.yaml", config_map("a")),
+            ("a/draft.yaml", config_map("draft")),
+            ("a/.sourceignore", "b.yaml\n".to_owned()),
+            ("a/b.yaml", config_map("b")),
+        ]
+    };
+    for (ignore, shown) in [
+        ("# nothing", ["root: 0", "a: 2"]),
+        ("draft.yaml", ["root: 0", "a: 1"]),
+        // It goes after the other rules.
+        ("/*\n    !/clusters\n    !/a/", ["root: 0", "a: 3"]),
+        ("!/a/b.yaml", ["root: 0", "a: 3"]),
+    ] {
+        assert_eq!(World::new(&[]).shown(&files(ignore)), shown, "{ignore}");
+    }
+    // As in Flux, one may leave out what the cluster itself is: then nothing is known of it.
+    let shown = World::new(&[]).shown(&files("/clusters"));
+    assert!(shown[0].starts_with("root: held") && shown.len() == 1, "{shown:?}");
+    // One commit after another in one memory.
+    let world = World::new(&[]);
+    for (ignore, count) in [("draft.yaml", "a: 1"), ("# nothing", "a: 2"), ("draft.yaml", "a: 1")] {
+        assert_eq!(world.shown(&files(ignore))[1], count, "{ignore}");
+    }
 }
 
 #[test]

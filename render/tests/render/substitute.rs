@@ -191,6 +191,19 @@ fn what_the_hub_reads_must_be_known_to_it() {
 }
 
 #[test]
+fn what_is_not_acted_on_is_a_notice_whatever_the_cluster_would_put_in() {
+    let alert = "apiVersion: notification.toolkit.fluxcd.io/v1beta3\nkind: Provider\nmetadata: {name: chat, namespace: \
+                 flux-system}\nspec: {type: slack, address: '${where}'}\n";
+    let files = [
+        apps("{substituteFrom: [{kind: Secret, name: keys}]}"),
+        ("apps/alert.yaml", alert.to_owned()),
+        ("apps/m.yaml", config_map("m")),
+    ];
+    let shown = World::new(&[]).shown(&files);
+    assert_eq!(shown[1], "apps: 1 apps/alert.yaml:1: Provider flux-system/chat is not acted on yet");
+}
+
+#[test]
 fn a_config_map_may_come_from_a_unit_that_is_rendered_later() {
     let files = [
         apps("{substituteFrom: [{kind: ConfigMap, name: vars}]}"),
