@@ -1,5 +1,6 @@
 //! Vars: `$(NAME)` in fields that are known to hold such references, replaced by another resource's field.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_yaml::{Kind, Node, Scalar, Style, Typing, Value};
@@ -95,10 +96,29 @@ fn value(map: &ResMap, var: &Var) -> Res<Node> {
         }
         // What has no type of its own in kustomize is a text.
         Ok(Some(node)) if node.as_scalar().is_some_and(|s| s.kind() == Kind::Timestamp) => Ok(as_text(node)),
-        Ok(Some(node)) => Ok(node.clone()),
+        Ok(Some(node)) => match typed(node) {
+            Some(value) => Ok(value),
+            None => failed(format!(
+                "field specified in var '{}' not found in corresponding resource: kustomize cannot read `{}` as a number",
+                var.name,
+                node.text().unwrap_or_default()
+            )),
+        },
         Ok(None) if let Some(null) = null_at(&resource.node, &parts) => Ok(as_text(null)),
         _ => failed(format!("field specified in var '{}' not found in corresponding resource", var.name)),
     }
+}
+
+/// A value as kustomize holds it: numbers and booleans as Go's `strconv` reads and writes them. `None` where it refuses.
+fn typed(node: &Node) -> Option<Node> {
+    let text = node.text().unwrap_or_default();
+    let value = match node.as_scalar().filter(|_| node.tag().is_none()).map(Scalar::kind) {
+        Some(Kind::Int) => Node::plain(text.parse::<i64>().ok()?.to_string()),
+        Some(Kind::Float) => text.parse::<f64>().ok().map(|_| node.clone())?,
+        Some(Kind::Bool) => Node::plain(text.to_ascii_lowercase()),
+        _ => return Some(node.clone()),
+    };
+    Some(value.at_pos(node.pos))
 }
 
 fn as_text(node: &Node) -> Node {
@@ -156,6 +176,28 @@ fn replace_in(
     Ok(())
 }
 
+fn float(value: &Node) -> Option<f64> {
+    value.as_f64().filter(|_| value.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Float))
+}
+
+/// A value that is all there is.
+fn alone(value: &Node) -> Node {
+    let node = match float(value) {
+        Some(float) => Node::plain(float.to_string()),
+        None => Node::new(value.value.clone()),
+    };
+    node.at_pos(value.pos)
+}
+
+/// A value in the middle of a text, where Go writes large floats with an exponent.
+fn within(value: &Node) -> Cow<'_, str> {
+    let text = value.text().unwrap_or_default();
+    match float(value) {
+        Some(float) => Node::from_json(&float.into()).text().unwrap_or_default().to_owned().into(),
+        None => text.into(),
+    }
+}
+
 /// Replaces the references in one string; a string that is nothing but one takes the value's type.
 fn replace(
     node: &mut Node,
@@ -187,13 +229,13 @@ fn replace(
                         used.insert(name.to_owned());
                         if output.is_empty() && rest.is_empty() && input.len() == name.len() + 3 {
                             let link = node.link().cloned();
-                            *node = Node::new(value.value.clone()).at_pos(value.pos);
+                            *node = alone(value);
                             node.set_link(link);
                             return Ok(());
                         }
-                        let text = value.text().unwrap_or_default();
+                        let text = within(value);
                         work.spend_bytes(text.len())?;
-                        output.push_str(text);
+                        output.push_str(&text);
                     }
                     None => {
                         output.push_str("$(");

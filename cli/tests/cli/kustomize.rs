@@ -244,3 +244,27 @@ async fn a_folder_as_output_gets_the_files_that_kustomize_writes() -> anyhow::Re
     }
     Ok(())
 }
+
+/// In a build with debug assertions a client that blocks inside of the runtime would panic.
+#[tokio::test]
+async fn remote_files_are_fetched_in_every_build() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut stream in listener.incoming().flatten() {
+            // One read takes a request as short as these.
+            let _ = stream.read(&mut [0; 4096]);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}", MAP.len());
+            let _ = write!(stream, "{head}\r\nConnection: close\r\n\r\n{MAP}");
+        }
+    });
+    let file = format!("nameSuffix: -f\nresources: ['http://{address}/maps/map.yaml']\n");
+    write(folder.path(), "kustomization.yaml", &file)?;
+    let built = run_in(folder.path(), &["kustomize", "build", "."]).await?;
+    let expected = "apiVersion: v1\ndata:\n  k: one\nkind: ConfigMap\nmetadata:\n  name: a-f\n";
+    assert_eq!((built.code, built.stdout.as_str()), (0, expected), "{}", built.stderr);
+    Ok(())
+}

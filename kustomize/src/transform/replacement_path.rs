@@ -117,6 +117,14 @@ pub(crate) fn at<'a>(node: &'a Node, steps: &[Step]) -> Option<&'a Node> {
     })
 }
 
+/// As [`at`], to change it.
+pub(crate) fn at_mut<'a>(node: &'a mut Node, steps: &[Step]) -> Option<&'a mut Node> {
+    steps.iter().try_fold(node, |node, step| match step {
+        Step::Key(key) => node.as_map_mut()?.get_mut(key),
+        Step::Index(index) => node.as_seq_mut()?.get_mut(*index),
+    })
+}
+
 /// Calls `set` on every node that the path names and says how many there were.
 pub(crate) fn visit(
     node: &mut Node,
@@ -124,9 +132,40 @@ pub(crate) fn visit(
     make: Make,
     set: &mut dyn FnMut(&mut Node) -> Res<()>,
 ) -> Res<usize> {
+    visit_below(node, path, make, &mut Vec::new(), &mut |node, _| set(node))
+}
+
+/// Where every node stands that the path names, now that what is missing is made.
+pub(crate) fn places(node: &mut Node, path: &[String], make: Make) -> Res<Vec<Vec<Step>>> {
+    let mut all = Vec::new();
+    visit_below(node, path, make, &mut Vec::new(), &mut |_, steps| {
+        all.push(steps.to_vec());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+type Set<'a> = &'a mut dyn FnMut(&mut Node, &[Step]) -> Res<()>;
+/// Visits what the rest of a path names in a node, one step further.
+type Go<'a> = &'a mut dyn FnMut(&mut Node, Step, &[String]) -> Res<usize>;
+
+/// Visits a node that stands at `steps`, or what is in it.
+fn visit_below(
+    node: &mut Node,
+    path: &[String],
+    make: Make,
+    steps: &mut Vec<Step>,
+    set: Set<'_>,
+) -> Res<usize> {
     let Some((part, rest)) = path.split_first() else {
-        set(node)?;
+        set(node, steps)?;
         return Ok(1);
+    };
+    let mut go = |node: &mut Node, step: Step, rest: &[String]| {
+        steps.push(step);
+        let count = visit_below(node, rest, make, steps, set);
+        steps.pop();
+        count
     };
     if let Some(index) = number(part) {
         let Some(len) = node.as_seq().map(|s| s.len()) else { return Err(wrong_kind("SequenceNode", node)) };
@@ -136,20 +175,20 @@ pub(crate) fn visit(
         }
         let len = seq.len();
         return match seq.get_mut(index) {
-            Some(item) => visit(item, rest, make, set),
+            Some(item) => go(item, Step::Index(index), rest),
             None => fail!("index {index} specified but only {len} elements found"),
         };
     }
     if is_list_index(part) {
-        return visit_matching(node, part, rest, make, set);
+        return visit_matching(node, part, rest, make, &mut go);
     }
     if part == "*" {
         if !node.is_seq() {
             return Err(wrong_kind("SequenceNode", node));
         }
         let mut count = 0;
-        for item in node.as_seq_mut().expect("checked above").iter_mut() {
-            count += visit(item, rest, make, set)?;
+        for (n, item) in node.as_seq_mut().expect("checked above").iter_mut().enumerate() {
+            count += go(item, Step::Index(n), rest)?;
         }
         return Ok(count);
     }
@@ -168,16 +207,10 @@ pub(crate) fn visit(
         // Structured text that has no such field: what is in it cannot be set from here.
         return fail!("the field '{part}' is a text without the field '{}'", rest[0]);
     }
-    visit(child, rest, make, set)
+    go(child, Step::Key(part.clone()), rest)
 }
 
-fn visit_matching(
-    node: &mut Node,
-    part: &str,
-    rest: &[String],
-    make: Make,
-    set: &mut dyn FnMut(&mut Node) -> Res<()>,
-) -> Res<usize> {
+fn visit_matching(node: &mut Node, part: &str, rest: &[String], make: Make, go: Go<'_>) -> Res<usize> {
     let (name, pattern) = index_name_value(part)?;
     if !node.is_seq() {
         return Err(wrong_kind("SequenceNode", node));
@@ -188,9 +221,10 @@ fn visit_matching(
         let value = if name.is_empty() { Some(item) } else { item.get(name) };
         value.is_some_and(|v| matcher.is_match(flotilla_yaml::write(v).trim()))
     };
+    let rest = if name.is_empty() { &[] } else { rest };
     let mut count = 0;
-    for item in seq.iter_mut().filter(|i| is_match(i)) {
-        count += if name.is_empty() { visit(item, &[], make, set)? } else { visit(item, rest, make, set)? };
+    for (n, item) in seq.iter_mut().enumerate().filter(|(_, item)| is_match(item)) {
+        count += go(item, Step::Index(n), rest)?;
     }
     if count > 0 || make == Make::Nothing {
         return Ok(count);
@@ -203,9 +237,10 @@ fn visit_matching(
         item.as_map_mut().expect("made above").push(Node::string(name), value);
         item
     });
+    let last = seq.len() - 1;
     let item = seq.last_mut().expect("pushed above");
     if !is_match(item) {
         return fail!("the pattern {part} does not match what it would create");
     }
-    if name.is_empty() { visit(item, &[], make, set) } else { visit(item, rest, make, set) }
+    go(item, Step::Index(last), rest)
 }

@@ -12,7 +12,7 @@ use crate::resmap::ResMap;
 use crate::resource::Resource;
 use crate::selector::Matcher;
 use crate::transform::patches::MATCH;
-use crate::transform::replacement_path::{Make, Step, at, locate, lookup, visit};
+use crate::transform::replacement_path::{Make, Step, at, at_mut, locate, lookup, places, visit};
 use crate::work::{Work, check_path};
 
 /// The replacements of a kustomization, those in files read.
@@ -224,21 +224,17 @@ fn copy_to(
             .map_err(failure)?,
             Some(steps) => {
                 // What is made, and what the fields before it got, counts at once where the source holds it.
-                let count = visit(&mut resource.node, &parts, make, &mut |_| Ok(())).map_err(failure)?;
-                for wanted in 0..count {
-                    work.spend(count)?;
+                let places = places(&mut resource.node, &parts, make).map_err(failure)?;
+                for place in &places {
+                    work.spend(place.len())?;
                     refresh(value, resource, steps);
-                    let mut n = 0..;
-                    visit(&mut resource.node, &parts, make, &mut |node| {
-                        if n.next() == Some(wanted) {
-                            put(node, value);
-                        }
-                        Ok(())
-                    })
-                    .map_err(failure)?;
+                    // What stood in a value that was put in before is gone.
+                    if let Some(node) = at_mut(&mut resource.node, place) {
+                        put(node, value);
+                    }
                 }
                 refresh(value, resource, steps);
-                count
+                places.len()
             }
         };
         if let Some(fail) = failed {
