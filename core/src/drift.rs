@@ -49,11 +49,100 @@ pub fn fold_patch(entries: &[ManagedFields], resource_version: &str) -> Option<V
         let mine = std::mem::take(&mut ours.fields_v1);
         ours.fields_v1 = union(mine, &entry.fields_v1, true);
     }
+    Some(replace_patch(&kept, resource_version))
+}
+
+fn replace_patch(entries: &[ManagedFields], resource_version: &str) -> Value {
     // A replaced resourceVersion is what the API server takes as the precondition of a patch.
-    Some(json!([
-        {"op": "replace", "path": "/metadata/managedFields", "value": kept},
+    json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": entries},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
-    ]))
+    ])
+}
+
+/// The JSON patch that makes ours what others hold at these places (`spec.ports`, where a merge of their content and ours
+/// was refused), valid for this `resource_version` only, and who held something. After it our next apply takes away what it
+/// does not name. None if nobody holds anything there, or there is no entry of ours yet.
+pub fn take_patch(
+    entries: &[ManagedFields],
+    places: &[Place],
+    resource_version: &str,
+) -> Option<(Value, Vec<String>)> {
+    let mut kept = entries.to_vec();
+    let mut taken = Vec::new();
+    let mut managers = Vec::new();
+    for entry in kept.iter_mut().filter(|entry| !is_ours(entry) && entry.subresource.is_empty()) {
+        let before = taken.len();
+        taken.extend(places.iter().filter_map(|Place(path)| cut(&mut entry.fields_v1, path)));
+        if taken.len() > before {
+            managers.push(entry.manager.clone());
+        }
+    }
+    let ours = kept.iter_mut().find(|entry| is_ours(entry))?;
+    if taken.is_empty() {
+        return None;
+    }
+    for fields in &taken {
+        let mine = std::mem::take(&mut ours.fields_v1);
+        ours.fields_v1 = union(mine, fields, true);
+    }
+    kept.retain(|entry| !is_empty(&entry.fields_v1));
+    Some((replace_patch(&kept, resource_version), managers))
+}
+
+/// Where in an object others' fields are in the way: names, and any item of a list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Name(String),
+    Item,
+}
+
+impl Place {
+    /// What a field that was refused is merged with: the list that it is an item of, else what it is in. The field is as the
+    /// API server writes it, `spec.ports[1].name`. None for metadata, and where that would be all of `spec`.
+    pub fn around(field: &str) -> Option<Self> {
+        let mut parts = Vec::new();
+        for name in field.split('.') {
+            let (name, items) = name.split_once('[').unwrap_or((name, ""));
+            parts.push(Part::Name(name.to_owned()));
+            // An item is told by its position or key in a list that nobody else has seen.
+            parts.extend(items.split('[').filter(|item| !item.is_empty()).map(|_| Part::Item));
+        }
+        let list = parts.iter().rposition(|part| *part == Part::Item);
+        parts.truncate(list.unwrap_or(parts.len() - 1));
+        let metadata = parts.first() == Some(&Part::Name("metadata".to_owned()));
+        (parts.len() > usize::from(list.is_none()) && !metadata).then_some(Self(parts))
+    }
+}
+
+/// Cuts the fields below a place out of a set of fields, and gives them as a set of their own.
+fn cut(fields: &mut Value, path: &[Part]) -> Option<Value> {
+    let fields = fields.as_object_mut()?;
+    let (part, rest) = path.split_first()?;
+    let keys: Vec<String> = match part {
+        Part::Name(name) => vec![format!("f:{name}")],
+        Part::Item => fields.keys().filter(|key| !key.starts_with("f:") && *key != ".").cloned().collect(),
+    };
+    let mut found = Map::new();
+    for key in keys {
+        let below = match rest {
+            [] => fields.remove(&key),
+            rest => fields.get_mut(&key).and_then(|below| cut(below, rest)),
+        };
+        found.extend(below.map(|below| (key.clone(), below)));
+        // An item or a map of which nothing is left is nobody's.
+        if !rest.is_empty() && fields.get(&key).is_some_and(is_empty) {
+            fields.remove(&key);
+        }
+    }
+    (!found.is_empty()).then_some(Value::Object(found))
+}
+
+fn is_empty(fields: &Value) -> bool {
+    fields.as_object().is_none_or(Map::is_empty)
 }
 
 /// The union of two sets of fields. An empty map is the field itself; a map with content holds the field itself only
@@ -146,5 +235,90 @@ pub(crate) mod tests {
         assert_eq!(kept[1]["subresource"], "scale");
         assert_eq!(fold_patch(&entries[1..], "42"), None, "nothing to fold");
         assert_eq!(fold_patch(&entries[..1], "42"), None, "nothing of ours to fold into");
+    }
+
+    #[test]
+    fn where_a_refused_field_is_merged() {
+        for (field, place) in [
+            ("spec.ports[1].name", Some("spec ports")),
+            ("spec.ports", None),
+            ("spec.template.spec.containers[0].ports[1].name", Some("spec template spec containers * ports")),
+            ("spec.template.spec.volumes[0].hostPath", Some("spec template spec volumes")),
+            ("spec.strategy.rollingUpdate", Some("spec strategy")),
+            (
+                "spec.template.spec.containers[0].env[0].valueFrom",
+                Some("spec template spec containers * env"),
+            ),
+            ("spec.lists[0][1]", Some("spec lists *")),
+            ("webhooks[1].name", Some("webhooks")),
+            ("data[key]", Some("data")),
+            ("metadata.labels", None),
+            ("metadata.ownerReferences[0].uid", None),
+            ("spec", None),
+            ("", None),
+            ("[", None),
+            ("..", Some(" ")),
+        ] {
+            let words = |Place(parts): Place| {
+                let word = |part: &Part| match part {
+                    Part::Name(name) => name.clone(),
+                    Part::Item => "*".to_owned(),
+                };
+                parts.iter().map(word).collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(Place::around(field).map(words).as_deref(), place, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_others_hold_at_a_place_is_taken_and_nothing_else() {
+        let port = |number: u16| format!("k:{{\"port\":{number}}}");
+        let ours = json!({"f:spec": {"f:selector": {}}});
+        let theirs = json!({"f:metadata": {"f:labels": {".": {}, "f:x": {}}},
+            "f:spec": {"f:ports": {".": {}, port(81): {".": {}, "f:port": {}}}, "f:type": {}}});
+        let only = json!({"f:spec": {"f:ports": {port(82): {"f:name": {}}}}});
+        let entries = [
+            entry("k9s", "Update", "", theirs),
+            entry(MANAGER, "Apply", "", ours),
+            entry("hpa", "Update", "", only),
+            entry("controller", "Update", "status", json!({"f:spec": {"f:ports": {}}})),
+        ];
+        let place = [Place::around("spec.ports[1].name").unwrap()];
+        let (patch, managers) = take_patch(&entries, &place, "42").unwrap();
+        assert_eq!(managers, ["k9s", "hpa"]);
+        let kept: Vec<ManagedFields> = serde_json::from_value(patch[0]["value"].clone()).unwrap();
+        assert_eq!(
+            kept.iter().map(|entry| &*entry.manager).collect::<Vec<_>>(),
+            ["k9s", MANAGER, "controller"]
+        );
+        assert_eq!(
+            kept[0].fields_v1,
+            json!({"f:metadata": {"f:labels": {".": {}, "f:x": {}}}, "f:spec": {"f:type": {}}})
+        );
+        assert_eq!(
+            kept[1].fields_v1,
+            json!({"f:spec": {"f:selector": {},
+                "f:ports": {".": {}, port(81): {".": {}, "f:port": {}}, port(82): {"f:name": {}}}}})
+        );
+        assert_eq!(patch[1]["value"], "42");
+        assert_eq!(take_patch(&entries[..1], &place, "42"), None, "nothing of ours to put it into");
+        assert_eq!(take_patch(&entries[1..2], &place, "42"), None, "nobody holds anything");
+        let elsewhere = [Place::around("spec.template.spec.containers[0].image").unwrap()];
+        assert_eq!(take_patch(&entries, &elsewhere, "42"), None);
+    }
+
+    #[test]
+    fn items_of_any_list_are_reached() {
+        let item = "k:{\"name\":\"c\"}";
+        let mut fields = json!({"f:containers": {item: {".": {}, "f:image": {}, "f:ports": {"k:{\"p\":1}": {}}},
+            "k:{\"name\":\"d\"}": {"f:ports": {"k:{\"p\":2}": {}}}}});
+        let place = Place::around("containers[0].ports[0].name").unwrap();
+        let taken = cut(&mut fields, &place.0).unwrap();
+        assert_eq!(
+            taken,
+            json!({"f:containers": {item: {"f:ports": {"k:{\"p\":1}": {}}},
+                "k:{\"name\":\"d\"}": {"f:ports": {"k:{\"p\":2}": {}}}}})
+        );
+        assert_eq!(fields, json!({"f:containers": {item: {".": {}, "f:image": {}}}}));
     }
 }

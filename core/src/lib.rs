@@ -29,6 +29,7 @@ pub mod immutable;
 pub mod inventory;
 pub mod live;
 pub mod names;
+pub mod normalize;
 pub mod object;
 pub mod order;
 pub mod plan;

@@ -46,6 +46,11 @@ pub enum InvalidObject {
     GenerateName { what: String },
     #[error("{what} has the field {field}, which only hub and agent write between them; remove it")]
     Reserved { what: String, field: String },
+    #[error(
+        "{what} has {field}, which the API server gives to one object of one cluster, so that nothing else can be applied \
+         by it; remove it"
+    )]
+    ReadOnly { what: String, field: String },
     #[error("{what} is nested deeper than {MAX_NESTING} levels, which cannot be sent")]
     TooDeep { what: String },
 }
@@ -171,10 +176,11 @@ impl Object {
     /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
     ///
     /// # Errors
-    /// What is no object or is nested deeper than [`MAX_NESTING`], and what has fields that are ours: nobody but the hub
-    /// itself makes a template.
+    /// What is no object or is nested deeper than [`MAX_NESTING`], what has fields that are ours (nobody but the hub itself
+    /// makes a template), and what names one object of one cluster by its uid or version.
     pub fn new(value: &Value) -> Result<Self, InvalidObject> {
         refuse_reserved(value)?;
+        refuse_read_only(value)?;
         Self::with(value, false)
     }
 
@@ -247,6 +253,19 @@ pub fn refuse_reserved(value: &Value) -> Result<(), InvalidObject> {
     let text = |at: &str| value.pointer(at).and_then(Value::as_str).unwrap_or_default();
     let what = format!("{}/{}", text("/kind"), text("/metadata/name"));
     Err(InvalidObject::Reserved { what, field: field.clone() })
+}
+
+/// Refuses what an apply takes as a condition that no object but that one meets: `kubectl get -o yaml` writes both. Other
+/// fields that the API server writes are harmless and [left out](crate::normalize).
+fn refuse_read_only(value: &Value) -> Result<(), InvalidObject> {
+    for name in ["uid", "resourceVersion"] {
+        let found = value.pointer(&format!("/metadata/{name}"));
+        if found.is_some_and(|found| !found.is_null() && found != "") {
+            let what = ObjectRef::of(value)?.to_string();
+            return Err(InvalidObject::ReadOnly { what, field: format!("metadata.{name}") });
+        }
+    }
+    Ok(())
 }
 
 /// Values inside each other that an object has at most: what reads JSON, here and at the agent, gives up at 128.
@@ -337,6 +356,24 @@ mod tests {
         let annotated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x",
             "annotations": {"flotilla.dev/drift": "report"}}, "data": {"flotilla.dev/template": "a"}});
         assert!(Object::new(&annotated).is_ok());
+    }
+
+    #[test]
+    fn what_fits_one_object_of_one_cluster_is_refused_by_name() {
+        let object = |metadata: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+            object["metadata"]["name"] = "x".into();
+            Object::new(&object).map(drop).map_err(|error| error.to_string())
+        };
+        for field in ["uid", "resourceVersion"] {
+            let says = object(json!({field: "12345"})).unwrap_err();
+            let wanted =
+                format!("ConfigMap x has metadata.{field}, which the API server gives to one object");
+            assert!(says.starts_with(&wanted), "{says}");
+            assert_eq!(object(json!({field: null})), Ok(()));
+            assert_eq!(object(json!({field: ""})), Ok(()));
+            assert_eq!(object(json!({"annotations": {field: "12345"}})), Ok(()));
+        }
     }
 
     #[test]

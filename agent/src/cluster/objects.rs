@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use flotilla_core::inventory::Uid;
 use flotilla_core::live::{Live, Metadata};
+use flotilla_core::normalize::normalize;
 use flotilla_core::unit::UnitId;
 use flotilla_core::{Digest, ObjectId, drift};
 use http::Method;
@@ -67,8 +68,50 @@ impl Cluster {
         let Some(patch) = drift::fold_patch(&metadata.managed_fields, &metadata.resource_version) else {
             return Ok(None);
         };
+        self.patch(resource, id, &patch).await.map(Some)
+    }
+
+    /// Changes an object by a JSON patch. The object after that.
+    pub(crate) async fn patch(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+        patch: &Value,
+    ) -> Result<Bytes, Failure> {
         let path = format!("{}?fieldManager={}", resource.path(id), drift::MANAGER);
-        self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await.map(Some)
+        self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await
+    }
+
+    /// Whether the API server would take `body` if nothing stood in its place, by a dry run: it judges a new object before
+    /// it finds that there is one of this name.
+    pub(crate) async fn could_create(
+        &self,
+        resource: &Resource,
+        id: &ObjectId,
+        mut body: Bytes,
+    ) -> Result<bool, Failure> {
+        let path =
+            format!("{}?fieldManager={}&dryRun=All", resource.collection(&id.namespace), drift::MANAGER);
+        for _ in 0..2 {
+            let call = Call::new(Method::POST, path.clone()).body("application/json", body.clone());
+            let Err(failure) = self.send(call).await else {
+                // It is gone, and is made by the next apply.
+                return Ok(false);
+            };
+            let Failure::Refused { code, reason, message, .. } = &failure else { return Err(failure) };
+            match code {
+                409 if reason == "AlreadyExists" => return Ok(true),
+                // What the object itself has is not free for another; whatever else there is to say is said without it.
+                422 if message.contains("already allocated") => match without_allocations(&body) {
+                    Some(rest) => body = rest,
+                    None => return Ok(false),
+                },
+                400 | 422 => return Ok(false),
+                _ if failure.is_admission() => return Ok(false),
+                _ => return Err(failure),
+            }
+        }
+        Ok(false)
     }
 
     /// Fetches an object; none if it is not there.
@@ -160,6 +203,20 @@ impl Cluster {
     }
 }
 
+/// A Service without the addresses and ports that it wants to be given. None if it wants none.
+fn without_allocations(body: &[u8]) -> Option<Bytes> {
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    let spec = value.get_mut("spec")?.as_object_mut()?;
+    let before = spec.clone();
+    for field in ["clusterIP", "clusterIPs", "healthCheckNodePort"] {
+        spec.remove(field);
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        port.as_object_mut()?.remove("nodePort");
+    }
+    (*spec != before).then(|| value.to_string().into())
+}
+
 /// An answer both as a whole and as we look at it.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
@@ -185,9 +242,10 @@ pub(crate) struct Prepared {
     pub(crate) value: Value,
 }
 
-/// Completes a body: our label, and the namespace that the object is in.
+/// Completes a body: the form in which it is applied, our label, and the namespace that the object is in.
 pub(crate) fn prepare(body: &[u8], id: &ObjectId, owner: &UnitId) -> Result<Prepared, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(body)?;
+    normalize(&mut value);
     if let Some(root) = value.as_object_mut()
         && let Some(metadata) = root.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
     {
@@ -202,8 +260,6 @@ pub(crate) fn prepare(body: &[u8], id: &ObjectId, owner: &UnitId) -> Result<Prep
         }
         labels[UNIT_LABEL] = Value::String(label_value(owner));
         labels[applyset::MEMBER_LABEL] = applyset::ID.into();
-        // The API server refuses an apply that brings its own book-keeping along.
-        metadata.remove("managedFields");
     }
     Ok(Prepared { body: serde_json::to_vec(&value)?.into(), value })
 }

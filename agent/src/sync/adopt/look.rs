@@ -201,12 +201,8 @@ pub(in crate::sync) async fn rehearse(
         Err(failure) => return Err(failure),
     };
     if content.wishes.manner == Manner::Override {
-        let mut folded = adopt::after_fold(&wanted);
+        let folded = adopt::after_fold(&wanted);
         if folded != wanted {
-            // The dry run answered it as `data`, which may have been a former tool's.
-            if let Some(texts) = content.prepared.value.get("stringData") {
-                folded["stringData"] = texts.clone();
-            }
             // The API server fills in what it would fill in then, too.
             let path = format!("{}?fieldManager={}&dryRun=All", resource.path(id), drift::MANAGER);
             let call = Call::new(Method::PUT, path).body("application/json", Bytes::from(folded.to_string()));
