@@ -304,7 +304,7 @@ pub fn after_fold(object: &Value) -> Value {
     let entries = Live::from(object).metadata.managed_fields;
     let set = |wanted: &dyn Fn(&ManagedFields) -> bool| {
         let entries = entries.iter().filter(|entry| wanted(entry));
-        entries.fold(json!({}), |all, entry| drift::union(all, &entry.fields_v1, true))
+        entries.fold(json!({}), |all, entry| drift::union(all, &drift::fields_of(entry), true))
     };
     let kept = set(&|entry| !drift::is_folded(entry));
     let folded = set(&drift::is_folded);

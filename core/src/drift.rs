@@ -47,9 +47,19 @@ pub fn fold_patch(entries: &[ManagedFields], resource_version: &str) -> Option<V
     let ours = kept.iter_mut().find(|entry| is_ours(entry))?;
     for entry in entries.iter().filter(|entry| is_folded(entry)) {
         let mine = std::mem::take(&mut ours.fields_v1);
-        ours.fields_v1 = union(mine, &entry.fields_v1, true);
+        ours.fields_v1 = union(mine, &fields_of(entry), true);
     }
     Some(replace_patch(&kept, resource_version))
+}
+
+/// What an entry holds. A Secret's `stringData` is booked as such and kept as `data`: whoever wrote the one holds the other.
+pub(crate) fn fields_of(entry: &ManagedFields) -> Value {
+    let mut fields = entry.fields_v1.clone();
+    let texts = fields.as_object_mut().filter(|_| entry.api_version == "v1");
+    match texts.and_then(|fields| fields.remove("f:stringData")) {
+        Some(texts) => union(fields, &json!({"f:data": texts}), true),
+        None => fields,
+    }
 }
 
 fn replace_patch(entries: &[ManagedFields], resource_version: &str) -> Value {
@@ -235,6 +245,20 @@ pub(crate) mod tests {
         assert_eq!(kept[1]["subresource"], "scale");
         assert_eq!(fold_patch(&entries[1..], "42"), None, "nothing to fold");
         assert_eq!(fold_patch(&entries[..1], "42"), None, "nothing of ours to fold into");
+    }
+
+    #[test]
+    fn what_was_written_as_string_data_is_held_as_data() {
+        let texts = json!({"f:stringData": {".": {}, "f:a": {}}, "f:data": {"f:b": {}}});
+        let theirs = entry("kubectl", "Apply", "", texts.clone());
+        let data = json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}});
+        assert_eq!(fields_of(&theirs), data);
+        let custom = ManagedFields { api_version: "example.com/v1".into(), ..theirs.clone() };
+        assert_eq!(fields_of(&custom), texts);
+        let ours = entry(MANAGER, "Apply", "", json!({"f:data": {"f:c": {}}}));
+        let patch = fold_patch(&[theirs, ours], "42").unwrap();
+        let kept: Vec<ManagedFields> = serde_json::from_value(patch[0]["value"].clone()).unwrap();
+        assert_eq!(kept[0].fields_v1, json!({"f:data": {".": {}, "f:a": {}, "f:b": {}, "f:c": {}}}));
     }
 
     #[test]

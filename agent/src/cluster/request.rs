@@ -29,7 +29,9 @@ pub enum Failure {
         /// The answer is about an object, and says that it is not there.
         missing: bool,
         /// Fields that other managers hold, where an apply without force was refused for them.
-        conflicts: Vec<Conflict>,
+        conflicts: Box<[Conflict]>,
+        /// The fields that are wrong, as it writes them.
+        fields: Box<[String]>,
     },
     #[error("the API server does not answer")]
     Transport(#[source] kube::Error),
@@ -94,19 +96,59 @@ impl Failure {
         }
     }
 
-    /// Whether a webhook or an admission policy said no.
-    pub(crate) fn is_admission(&self) -> bool {
-        let Self::Refused { message, .. } = self else { return false };
-        message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy")
+    /// The fields for which the content was refused, as the API server writes them: `spec.ports[1].name`.
+    pub(crate) fn fields(&self) -> &[String] {
+        match self {
+            Self::Refused { fields, .. } => fields,
+            _ => &[],
+        }
     }
 
-    /// Whether the object would have to be made anew to become what is wanted.
-    pub(crate) fn is_immutable(&self) -> bool {
+    /// Whether a webhook, an admission policy or another admission plug-in said no.
+    pub(crate) fn is_admission(&self) -> bool {
         let Self::Refused { code, message, .. } = self else { return false };
-        let of_field = message.contains("field is immutable") || message.contains("is immutable");
-        let of_spec = message.contains("updates to") && message.contains("forbidden");
-        let of_role = message.contains("cannot change roleRef");
-        *code == 422 && (of_field || of_spec || of_role)
+        message.contains("admission webhook")
+            || message.contains("ValidatingAdmissionPolicy")
+            // Plug-ins of the API server refuse as RBAC does, in other words.
+            || *code == 403 && !self.is_of_rights()
+    }
+
+    /// Whether the caller lacks a right.
+    fn is_of_rights(&self) -> bool {
+        let Self::Refused { code: 403, message, .. } = self else { return false };
+        message.contains(" cannot ") && message.contains(" resource ")
+            || message.contains("attempting to grant RBAC permissions")
+    }
+
+    /// Whether the API server refused the content as such: it may be so for what it was merged with, or for what the object
+    /// cannot become. Also where an admission says the latter.
+    pub(crate) fn is_of_content(&self) -> bool {
+        self.code() == 422 || (self.is_admission() && self.says_immutable())
+    }
+
+    /// Whether the words are known as those for a change that cannot be made. Kinds and rules have more of them.
+    pub(crate) fn says_immutable(&self) -> bool {
+        let Self::Refused { message, .. } = self else { return false };
+        let known = [
+            "immutable",
+            "may not be changed in an update",
+            "may not change once set",
+            "cannot change roleRef",
+            "updates may not change fields other than",
+        ];
+        known.iter().any(|words| message.contains(words))
+            || (message.contains("updates to") && message.contains("forbidden"))
+    }
+
+    /// Whether the API server will go on refusing the same, as far as that hangs on the object itself.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Refused { code, message, .. } = self else { return false };
+        // What is missing may come with another object.
+        let missing = ["not found", " was found", "no matches for kind", "being terminated"]
+            .iter()
+            .any(|words| message.contains(words));
+        let schema = message.contains("failed to create typed patch object");
+        (matches!(*code, 400 | 403 | 413 | 422) || schema) && !missing && !self.is_of_rights()
     }
 }
 
@@ -239,7 +281,8 @@ impl Cluster {
                 reason: status.reason.clone(),
                 message: status.message.clone(),
                 missing: false,
-                conflicts: Vec::new(),
+                conflicts: Box::default(),
+                fields: Box::default(),
             },
             other => Failure::Transport(other),
         })
@@ -297,6 +340,8 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
     let Status { reason, message, details } = serde_json::from_slice(body).unwrap_or_default();
     let Details { name, causes } = details.unwrap_or_default();
     let missing = code == 404 && reason == "NotFound" && !name.is_empty();
+    let fields = causes.iter().map(|cause| cause.field.clone()).filter(|field| !field.is_empty());
+    let fields = if code == 422 { fields.collect() } else { Box::default() };
     let causes = causes.into_iter();
     let conflict = |cause: Cause| {
         // `conflict with "kubectl" with subresource "scale" using apps/v1`
@@ -304,7 +349,7 @@ fn refusal(code: u16, body: &[u8]) -> Failure {
         Conflict { field: cause.field, manager }
     };
     let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(conflict).collect();
-    Failure::Refused { code, reason, message, missing, conflicts }
+    Failure::Refused { code, reason, message, missing, conflicts, fields }
 }
 
 #[cfg(test)]
@@ -327,6 +372,77 @@ mod tests {
             ("<html>log in</html>", false),
         ] {
             assert_eq!(is_about(body.as_bytes(), "ConfigMap", "x"), is_about_it, "{body}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_what_they_are_about() {
+        let fields = |failure: &Failure| failure.fields().to_vec();
+        let says = |code: u16, message: &str| {
+            let body = serde_json::json!({"kind": "Status", "reason": "Some", "message": message, "code": code,
+                "details": {"name": "x", "causes": [{"reason": "FieldValueDuplicate", "message": "m", "field": "spec.ports[1].name"}]}});
+            refusal(code, body.to_string().as_bytes())
+        };
+        let invalid = says(422, "Service \"x\" is invalid: spec.ports[1].name: Duplicate value: \"http\"");
+        assert_eq!(fields(&invalid), ["spec.ports[1].name"]);
+        assert!(fields(&says(409, "conflict")).is_empty());
+        // The words of one API server for each; content, admission, refusal.
+        for (code, message, expected) in [
+            (
+                422,
+                "Service \"x\" is invalid: spec.ports[1].name: Duplicate value: \"http\"",
+                (true, false, true),
+            ),
+            (
+                422,
+                "PriorityClass.scheduling.k8s.io \"x\" is invalid: value: Forbidden: may not be changed in an update.",
+                (true, false, true),
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: User \"system:serviceaccount:a:b\" cannot patch resource \"pods\" in API group \"\" in the namespace \"a\"",
+                (false, false, false),
+            ),
+            (
+                403,
+                "roles.rbac.authorization.k8s.io \"x\" is forbidden: user \"u\" (groups=[]) is attempting to grant RBAC permissions not currently held",
+                (false, false, false),
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": hostNetwork",
+                (false, true, true),
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
+                (false, true, true),
+            ),
+            // What is missing may come with the unit.
+            (
+                403,
+                "pods \"x\" is forbidden: error looking up service account a/b: serviceaccount \"b\" not found",
+                (false, true, false),
+            ),
+            (403, "pods \"x\" is forbidden: no PriorityClass with name p was found", (false, true, false)),
+            (404, "namespaces \"a\" not found", (false, false, false)),
+            (403, "admission webhook \"w.example.com\" denied the request: no", (false, true, true)),
+            (
+                400,
+                "admission webhook \"w.example.com\" denied the request: spec is immutable",
+                (true, true, true),
+            ),
+            (
+                500,
+                "failed to create typed patch object (a/x; v1, Kind=ConfigMap): .foo: field not declared in schema",
+                (false, false, true),
+            ),
+            (500, "failed calling webhook \"w.example.com\": connection refused", (false, false, false)),
+            (503, "the server is currently unable to handle the request", (false, false, false)),
+        ] {
+            let failure = says(code, message);
+            let told = (failure.is_of_content(), failure.is_admission(), failure.is_refusal());
+            assert_eq!(told, expected, "{code} {message}");
         }
     }
 

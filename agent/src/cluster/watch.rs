@@ -324,7 +324,8 @@ impl Watch {
                     reason,
                     message,
                     missing: false,
-                    conflicts: Vec::new(),
+                    conflicts: Box::default(),
+                    fields: Box::default(),
                 });
             }
         };

@@ -20,7 +20,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::api::Bodies;
 use super::memory::Mark;
-use super::one::{Applied, DENIED, One, StepError, Wishes};
+use super::one::{Applied, One, StepError, Wishes};
 use super::reasons::Reasons;
 use super::template::{self, Given};
 use crate::cluster::Cluster;
@@ -73,7 +73,7 @@ pub(super) struct ApplyJob {
     pub(super) ignores: Ignores,
     /// The contents that were applied last, of the objects that change.
     pub(super) before: HashMap<ObjectId, Digest>,
-    /// An admission said no before: it is asked first.
+    /// Something was refused before: the API server is asked first.
     pub(super) rehearse: bool,
     pub(super) now: i64,
 }
@@ -173,8 +173,15 @@ impl ApplyJob {
 
     /// Asks by dry runs what would be refused for good, before anything is changed.
     async fn rehearse(&self, tools: &Tools, cluster: &Cluster) -> Vec<(ApplyStep, Finding)> {
-        let mut steps = self.steps.clone();
-        steps.retain(|step| !step.cause.is_drift());
+        let changes = || self.steps.iter().filter(|step| !step.cause.is_drift());
+        let rules_change = changes().any(|step| is_rule(&step.object.id));
+        // What a definition among them changes is judged by the old one until that is applied.
+        let defined: Vec<&str> = changes()
+            .filter(|step| step.object.id.is("apiextensions.k8s.io", "CustomResourceDefinition"))
+            .filter_map(|step| step.object.id.name.split_once('.').map(|(_, group)| group))
+            .collect();
+        let told = |step: &&ApplyStep| !defined.contains(&step.object.id.group.as_str());
+        let steps: Vec<ApplyStep> = changes().filter(told).cloned().collect();
         let refused = futures::stream::iter(steps).map(|step| async move {
             let seat = tools.seat().await;
             let tried = Box::pin(async {
@@ -183,7 +190,7 @@ impl ApplyJob {
                 self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
             });
             match tried.await {
-                Err(error) if [DENIED, "Immutable"].contains(&error.reason()) => {
+                Err(error) if error.is_refusal(rules_change) => {
                     let finding = finding_of(&step, &error);
                     Some((step, finding))
                 }
@@ -282,6 +289,13 @@ impl ApplyJob {
         let seat = tools.seat().await;
         Box::pin(self.one(tools, cluster, &resource, &step.object, &content, seat).look(self.now)).await
     }
+}
+
+/// Whether other objects may be taken or refused for what this one says.
+fn is_rule(id: &ObjectId) -> bool {
+    let kinds = ["Namespace", "ServiceAccount", "ResourceQuota", "LimitRange"];
+    let groups = ["admissionregistration.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "node.k8s.io"];
+    id.group.is_empty() && kinds.contains(&id.kind.as_str()) || groups.contains(&id.group.as_str())
 }
 
 /// An object's content, ready to be sent.

@@ -23,6 +23,7 @@ mod one;
 mod prune;
 mod questions;
 mod reasons;
+mod refused;
 mod template;
 mod unit_state;
 

@@ -1,11 +1,9 @@
 //! The apply of one object: what its annotations ask for, whose it is, and the request itself.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_core::ignore::yield_to;
-use flotilla_core::inventory::Uid;
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::plan::Cause;
 use flotilla_core::report::Drift;
@@ -16,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
 use super::api::BodyError;
-use super::apply::{Tools, poll};
+use super::apply::Tools;
 use super::engine::lock;
 use super::hiding_key;
 use super::memory::Manner;
@@ -24,16 +22,11 @@ use super::template::CompleteError;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::members::{Known, is_paused};
-use crate::cluster::objects::{Deleted, Mode, Parsed, Prepared};
+use crate::cluster::objects::{Mode, Parsed, Prepared};
 use crate::cluster::owners::Owners;
 use crate::cluster::request::{Conflict, Failure};
 
-/// An object that is made anew is awaited so long to go.
-const RECREATE: Duration = Duration::from_secs(30);
 const FOLD_ATTEMPTS: u32 = 4;
-/// Never made anew by itself: what hangs on them would go too.
-const PRECIOUS: [&str; 4] =
-    ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition"];
 
 /// Why one object was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +57,29 @@ impl StepError {
             Self::Owned(_) => "OwnedByOther",
             Self::Body(_) => "ContentMissing",
             Self::Template(_) => "SubstitutionFailed",
-            Self::Precious(_) | Self::Immutable(_) => "Immutable",
+            Self::Precious(_) | Self::Immutable(_) => IMMUTABLE,
             Self::Failure(Failure::NoMatch { .. }) => "UnknownKind",
             Self::Failure(failure) if failure.is_admission() => DENIED,
             Self::Failure(failure) if failure.code() == 403 => FORBIDDEN,
-            _ => "ApplyFailed",
+            _ => FAILED,
+        }
+    }
+
+    /// Whether the API server will not take the object as it is, whatever becomes of others. `rules_change`: what it goes by
+    /// may be among what changes with the object.
+    pub(super) fn is_refusal(&self, rules_change: bool) -> bool {
+        match self {
+            Self::Precious(_) | Self::Immutable(_) => true,
+            Self::Failure(failure) => failure.is_refusal() && !(rules_change && failure.is_admission()),
+            _ => false,
         }
     }
 }
+
+/// The reason of a finding where the API server refused an object, or did not answer.
+pub(super) const FAILED: &str = "ApplyFailed";
+/// The reason of a finding where the object would have to be made anew.
+pub(super) const IMMUTABLE: &str = "Immutable";
 
 /// The reason of a finding where a webhook or an admission policy said no.
 pub(super) const DENIED: &str = "Denied";
@@ -212,7 +220,8 @@ impl One<'_> {
             }
             body = self.yielding(&before.value)?;
         }
-        let after: Parsed = self.apply_and_fold(body, |parsed: &Parsed| &parsed.live.metadata).await?;
+        let (after, conflicts) =
+            self.apply_and_fold::<Parsed>(body, |parsed: &Parsed| &parsed.live.metadata).await?;
         let before = before.map(|before| before.value);
         let fields = before
             .as_ref()
@@ -220,7 +229,7 @@ impl One<'_> {
             .unwrap_or_default();
         let drifted = before.is_none() || !fields.is_empty();
         let drift = drifted.then(|| Drift { object: self.id.clone(), at: now, fields });
-        Ok(Applied { live: after.live, drift, conflicts: Vec::new(), paused: false })
+        Ok(Applied { live: after.live, drift, conflicts, paused: false })
     }
 
     /// What differs of the object where its drift is left as it is: fields, and the managers that added some.
@@ -236,20 +245,8 @@ impl One<'_> {
         Ok((!fields.is_empty()).then(|| drift(fields)))
     }
 
-    /// Why the apply would leave the object as it is while others of its unit are changed, by a dry run.
-    pub(super) async fn rehearse(&self) -> Result<(), StepError> {
-        let dry =
-            self.cluster.apply::<Live>(self.resource, self.id, self.prepared.body.clone(), Mode::DryRun);
-        match dry.await {
-            Err(failure) if failure.is_immutable() => self.may_recreate(failure).map(drop),
-            Err(failure) if failure.is_admission() => Err(failure.into()),
-            // What is missing may come with the unit itself.
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
     /// The body, but for the fields that are left to others.
-    fn yielding(&self, found: &Value) -> Result<Bytes, StepError> {
+    pub(super) fn yielding(&self, found: &Value) -> Result<Bytes, StepError> {
         if self.ignored.is_empty() {
             return Ok(self.prepared.body.clone());
         }
@@ -271,12 +268,14 @@ impl One<'_> {
             {
                 Ok((applied, Vec::new()))
             }
-            Err(failure) if failure.conflicts().is_empty() && !failure.is_immutable() => Err(failure.into()),
+            Err(failure) if failure.conflicts().is_empty() && !failure.is_of_content() => Err(failure.into()),
             other => {
                 let mut conflicts = other.err().map_or(Vec::new(), |failure| failure.conflicts().to_vec());
+                let (applied, taken) = self.apply_and_fold(body, metadata).await?;
+                conflicts.extend(taken);
                 // Theirs become ours by agreement.
                 conflicts.retain(|conflict| !drift::is_folded_manager(&conflict.manager));
-                Ok((self.apply_and_fold(body, metadata).await?, conflicts))
+                Ok((applied, conflicts))
             }
         }
     }
@@ -287,10 +286,10 @@ impl One<'_> {
         &self,
         mut body: Bytes,
         metadata: impl Fn(&T) -> &Metadata,
-    ) -> Result<T, StepError> {
-        let mut applied: T = self.apply_or_recreate(body.clone()).await?;
+    ) -> Result<(T, Vec<Conflict>), StepError> {
+        let (mut applied, mut conflicts): (T, _) = self.apply_firmly(body.clone()).await?;
         if self.wishes.manner != Manner::Override {
-            return Ok(applied);
+            return Ok((applied, conflicts));
         }
         for _ in 0..FOLD_ATTEMPTS {
             if !drift::has_folded(&metadata(&applied).managed_fields) {
@@ -306,43 +305,10 @@ impl One<'_> {
                 Err(failure) if failure.is_conflict() => {}
                 Err(failure) => return Err(failure.into()),
             }
-            applied = self.apply_or_recreate(body.clone()).await?;
+            let (again, taken) = self.apply_firmly(body.clone()).await?;
+            applied = again;
+            conflicts.extend(taken);
         }
-        Ok(applied)
-    }
-
-    fn may_recreate(&self, failure: Failure) -> Result<Failure, StepError> {
-        if !self.force && !self.wishes.force {
-            return Err(StepError::Immutable(failure));
-        }
-        if PRECIOUS.contains(&self.id.kind.as_str()) {
-            return Err(StepError::Precious(failure));
-        }
-        Ok(failure)
-    }
-
-    async fn apply_or_recreate<T: DeserializeOwned>(&self, body: Bytes) -> Result<T, StepError> {
-        match self.cluster.apply(self.resource, self.id, body, Mode::Forced).await {
-            Err(failure) if failure.is_immutable() => self.may_recreate(failure)?,
-            other => return Ok(other?),
-        };
-        if let Some(live) = self.cluster.fetch::<Live>(self.resource, self.id).await? {
-            let uid = Uid::from(live.metadata.uid);
-            if let Deleted::Waits(finalizers) =
-                self.cluster.delete(self.resource, self.id, &uid, "Foreground").await?
-            {
-                let gone = || async {
-                    let live = self.cluster.fetch::<Live>(self.resource, self.id).await;
-                    matches!(live, Ok(None))
-                        || live.is_ok_and(|live| live.is_some_and(|live| !uid.is(&live.metadata.uid)))
-                };
-                self.leave_seat();
-                if !poll(RECREATE, gone).await {
-                    return Err(StepError::StillThere(finalizers.join(", ")));
-                }
-            }
-        }
-        // Made anew it is all ours, ignored fields too.
-        Ok(self.cluster.apply(self.resource, self.id, self.prepared.body.clone(), Mode::Forced).await?)
+        Ok((applied, conflicts))
     }
 }

@@ -11,7 +11,7 @@ use flotilla_runtime::Backoff;
 use tokio::time::Instant;
 
 use super::fights::Fights;
-use super::one::{DENIED, FORBIDDEN};
+use super::one::{DENIED, FAILED, FORBIDDEN, IMMUTABLE};
 
 /// The first pause after a failure, and the longest where the unit says nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -147,9 +147,10 @@ impl UnitState {
         self.failed.get(object).is_some_and(|(_, finding)| finding.reason == FORBIDDEN)
     }
 
-    /// Whether a webhook or an admission policy refused something of the last attempt.
-    pub(super) fn was_denied(&self) -> bool {
-        self.failed.values().any(|(_, finding)| finding.reason == DENIED)
+    /// Whether the API server refused something of the last attempt, as far as can be told; rights aside.
+    pub(super) fn was_refused(&self) -> bool {
+        let reasons = [DENIED, IMMUTABLE, FAILED];
+        self.failed.values().any(|(_, finding)| reasons.contains(&finding.reason.as_str()))
     }
 
     /// Takes the failures of an attempt; the next one waits.

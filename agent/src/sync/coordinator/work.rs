@@ -74,7 +74,7 @@ impl Coordinator {
                 account: plan.account.clone(),
                 ignores,
                 before: contents,
-                rehearse: state.was_denied(),
+                rehearse: state.was_refused(),
                 now: now(),
             };
             // Drift alone takes nothing from readiness, so others may go on meanwhile.
