@@ -5,7 +5,9 @@
 //	stdout  a line for each: {"units": {"NAMESPACE/NAME": {"objects": [...]} or {"error": "..."}},
 //	                          "releases": {"NAMESPACE/NAME": {"values": {...}} or {"error": "..."}}}
 //
-// There is no cluster: ConfigMaps and Secrets are those that the units render, as they are once everything is applied.
+// `apply KUBECONFIG` applies revisions to a cluster instead, as kustomize-controller does (see apply.go).
+//
+// There is no cluster otherwise: ConfigMaps and Secrets are those that the units render, as they are once everything is applied.
 // The only source is the fleet repository itself, GitRepository flux-system/flux-system.
 package main
 
@@ -49,7 +51,13 @@ func main() {
 		os.Stdout = null
 	}
 	log.SetOutput(io.Discard)
-	if err := serve(os.Stdin, out); err != nil {
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == "apply" {
+		err = serveApply(os.Args[2], os.Stdin, out)
+	} else {
+		err = serve(os.Stdin, out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

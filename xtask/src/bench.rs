@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: a release build, then the benchmarks. Only their JSON goes to stdout.
 
+use anyhow::Context as _;
+
 use crate::{build, demo, dist, needs, workspace};
 
 /// The benchmarks of what is shipped, which is built with another profile.
@@ -8,10 +10,16 @@ const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 /// The benchmarks of rendering alone: no cluster, and few crates to build.
 const OF_KUSTOMIZE: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
+/// The comparison of what is applied with Flux, which is a test of the agent's that goes on for longer.
+const APPLY_DIFF: &str = "apply-diff";
+
 /// What benchmarks run: each binary takes minutes to link for release.
 const BINARIES: [&str; 4] = ["flotilla-hub", "flotilla-agent", "flotilla", "flotilla-bench"];
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    if names(args).any(|name| name == APPLY_DIFF) {
+        return apply_diff(args);
+    }
     if names(args).any(|name| OF_KUSTOMIZE.contains(&name)) {
         if let Some(other) = names(args).find(|name| !OF_KUSTOMIZE.contains(name)) {
             anyhow::bail!("{} run on their own, without {other}", OF_KUSTOMIZE.join(" and "));
@@ -29,6 +37,40 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         dist::build()?;
     }
     demo::replace_by(&release("flotilla-bench")?, args)
+}
+
+fn apply_diff(args: &[String]) -> anyhow::Result<()> {
+    let mut command = workspace::cargo();
+    command.args([
+        "test",
+        "--locked",
+        "--package",
+        "flotilla-agent",
+        "--test",
+        "engine_flux",
+        "--",
+        "--nocapture",
+    ]);
+    command.env("FLOTILLA_APPLY_SECONDS", "60");
+    let mut args = args.iter().map(String::as_str).filter(|arg| *arg != APPLY_DIFF);
+    while let Some(arg) = args.next() {
+        let variable = match arg {
+            "--seconds" => "FLOTILLA_APPLY_SECONDS",
+            "--seed" => "FLOTILLA_APPLY_SEED",
+            other => anyhow::bail!(
+                "{APPLY_DIFF} runs on its own and takes --seconds N and --seed N, not '{other}'"
+            ),
+        };
+        let number: u64 = args
+            .next()
+            .and_then(|text| text.parse().ok())
+            .with_context(|| format!("{arg} wants a number"))?;
+        command.env(variable, number.to_string());
+    }
+    needs::check(true)?;
+    let status = command.status().with_context(|| format!("cannot run `{}`", workspace::shown(&command)))?;
+    anyhow::ensure!(status.success(), "{APPLY_DIFF}: what is left differs, or could not be compared");
+    Ok(())
 }
 
 fn release(binary: &str) -> anyhow::Result<std::path::PathBuf> {

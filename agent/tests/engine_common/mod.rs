@@ -178,6 +178,14 @@ impl Bench {
         digest
     }
 
+    /// The digest of what is wanted of a unit, if it is present.
+    pub fn desired(&self, name: &str) -> Option<Digest> {
+        match self.entries.get(&unit(name)) {
+            Some(UnitEntry::Present(manifest)) => Some(manifest.digest()),
+            _ => None,
+        }
+    }
+
     pub fn hold(&mut self, name: &str) {
         self.entries.insert(unit(name), UnitEntry::Hold(format!("{name}.yaml:1: does not parse").into()));
     }
