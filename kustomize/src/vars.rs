@@ -176,13 +176,10 @@ fn replace_in(
     Ok(())
 }
 
-fn float(value: &Node) -> Option<f64> {
-    value.as_f64().filter(|_| value.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Float))
-}
-
 /// A value that is all there is.
 fn alone(value: &Node) -> Node {
-    let node = match float(value) {
+    let is_float = value.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Float);
+    let node = match value.as_f64().filter(|_| is_float) {
         Some(float) => Node::plain(float.to_string()),
         None => Node::new(value.value.clone()),
     };
@@ -191,11 +188,8 @@ fn alone(value: &Node) -> Node {
 
 /// A value in the middle of a text, where Go writes large floats with an exponent.
 fn within(value: &Node) -> Cow<'_, str> {
-    let text = value.text().unwrap_or_default();
-    match float(value) {
-        Some(float) => Node::from_json(&float.into()).text().unwrap_or_default().to_owned().into(),
-        None => text.into(),
-    }
+    let printed = value.as_scalar().and_then(Scalar::printed_float);
+    printed.map_or_else(|| value.text().unwrap_or_default().into(), Cow::Owned)
 }
 
 /// Replaces the references in one string; a string that is nothing but one takes the value's type.

@@ -137,6 +137,13 @@ impl Scalar {
         }
     }
 
+    /// A float as Go's `fmt` prints it in a text: with an exponent below 1e-4 and from 1e6, whole or not. `None` for any other
+    /// scalar.
+    pub fn printed_float(&self) -> Option<String> {
+        let value = self.as_f64().filter(|value| self.kind == Kind::Float && value.is_finite())?;
+        Some(general(&format!("{value:e}"), &value.to_string()))
+    }
+
     /// The float that JSON decoders of Go make of a large integer, as go-yaml v3 writes it: with an exponent from 1e6.
     /// `None` for any other scalar.
     pub(crate) fn rounded(&self) -> Option<Self> {
