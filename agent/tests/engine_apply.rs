@@ -11,6 +11,7 @@ use flotilla_core::report::Phase;
 use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::wait::{always, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -82,15 +83,20 @@ async fn children_wait_for_the_apply_dependents_for_readiness_and_a_broken_unit_
 
 /// The versions of all ConfigMaps once the inventory, whose uids come after readiness, is written.
 async fn settled(bench: &Bench) -> BTreeMap<String, String> {
-    let mut before = bench.versions("v1", "ConfigMap").await;
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+    let settled = eventually(engine_common::LIMIT, || async {
+        let versions = bench.versions("v1", "ConfigMap").await;
+        stay(bench, &versions, Duration::from_millis(500)).await.map(|()| versions)
+    });
+    settled.await.unwrap()
+}
+
+/// Nobody writes a ConfigMap for a while.
+async fn stay(bench: &Bench, versions: &BTreeMap<String, String>, period: Duration) -> anyhow::Result<()> {
+    always(period, || async {
         let now = bench.versions("v1", "ConfigMap").await;
-        if now == before {
-            return now;
-        }
-        before = now;
-    }
+        if now == *versions { Ok(()) } else { Err(format!("{now:?} instead of {versions:?}")) }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -107,8 +113,7 @@ async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_with
     bench.until_ready().await;
     bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None }).unwrap();
     bench.until_ready().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(bench.versions("v1", "ConfigMap").await, before);
+    stay(&bench, &before, Duration::from_secs(1)).await.unwrap();
 
     bench.stop_engine().await;
     bench.disk.forget_everything();

@@ -115,7 +115,11 @@ async fn what_defaults_normalises_or_belongs_to_others_is_no_drift() {
     });
     let copied = copied.await.unwrap();
     // Long enough for a watch to tell and for the interval to pass.
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    let calm = flotilla_tests::wait::always(Duration::from_secs(11), || async {
+        let drift = bench.events().into_iter().find(|event| event.reason == "DriftCorrected");
+        drift.map_or(Ok(()), |event| Err(format!("{event:?}")))
+    });
+    calm.await.unwrap();
     let versions = bench.versions("apps/v1", "Deployment").await;
     bench.engine.request(flotilla_agent::sync::Request::Reconcile { unit: None }).unwrap();
     bench.restart().await;

@@ -9,6 +9,7 @@ use flotilla_core::UnitSpec;
 use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::{ObjectRef, api};
+use flotilla_tests::wait::always;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -62,10 +63,13 @@ async fn deleted_edited_and_added_to_by_kubectl() {
 
     // Other managers' own fields are theirs.
     edit(&bench, &three, "some-controller", json!({"metadata": {"annotations": {"theirs": "x"}}})).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let theirs = three.field(&bench.client(), "/metadata/annotations/theirs").await.unwrap();
-    assert_eq!(theirs, "x");
-    assert_eq!(bench.report("a").unwrap().corrected, 4);
+    let stays = always(Duration::from_millis(500), || async {
+        let theirs = three.field(&bench.client(), "/metadata/annotations/theirs").await?;
+        let corrected = bench.report("a").map(|report| report.corrected);
+        anyhow::ensure!(theirs == "x" && corrected == Some(4), "{theirs}, {corrected:?} corrected");
+        Ok::<_, anyhow::Error>(())
+    });
+    stays.await.unwrap();
 }
 
 #[tokio::test]

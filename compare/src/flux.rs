@@ -21,8 +21,8 @@ const HOW_TO_GET_ONE: &str = "install Go 1.26 or newer (https://go.dev/dl)";
 /// # Panics
 /// If it cannot be built.
 pub fn flux_or_skip() -> Option<PathBuf> {
-    if !has_go() && std::env::var_os("CI").is_none() {
-        eprintln!("nothing compared: there is no Go to build Flux's packages with ({HOW_TO_GET_ONE})");
+    if !has_go() {
+        flotilla_leftout::note("Go to build Flux's packages with", HOW_TO_GET_ONE);
         return None;
     }
     Some(find_or_build(&mut |_| {}).unwrap_or_else(|error| panic!("{error:#}")))

@@ -58,14 +58,7 @@ fn the_example_fleet_builds_the_same() {
 #[test]
 fn fleets_of_others_build_the_same() {
     let Some(real) = real_or_skip() else { return };
-    let shared = std::env::var_os("FLOTILLA_SHARED").map(PathBuf::from);
-    let folder = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
-    let folder = folder.join("fleet-repos");
-    if !folder.is_dir() {
-        assert!(std::env::var_os("CI").is_none(), "the fleet repositories are missing: set FLOTILLA_SHARED");
-        eprintln!("nothing compared: there is no folder of fleet repositories (set FLOTILLA_SHARED)");
-        return;
-    }
+    let Some(folder) = flotilla_leftout::shared("fleet-repos") else { return };
     let entries = fs::read_dir(&folder).expect("the folder can be listed");
     let mut repositories: Vec<PathBuf> =
         entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect();

@@ -19,13 +19,6 @@ enum Outcome {
     Failed(String),
 }
 
-fn cases() -> Option<PathBuf> {
-    let shared = std::env::var_os("FLOTILLA_SHARED").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let folder = shared.unwrap_or(beside).join("kustomize-cases");
-    folder.is_dir().then_some(folder)
-}
-
 fn read_tree(folder: &Path, at: &str, files: &mut Vec<(String, Vec<u8>)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
@@ -138,11 +131,7 @@ fn not_yet() -> BTreeMap<String, String> {
 
 #[test]
 fn kustomizes_own_cases() {
-    let Some(folder) = cases() else {
-        assert!(std::env::var_os("CI").is_none(), "the cases are missing: set FLOTILLA_SHARED");
-        eprintln!("0 cases run: there is no folder of them (set FLOTILLA_SHARED)");
-        return;
-    };
+    let Some(folder) = flotilla_leftout::shared("kustomize-cases") else { return };
     let mut names: Vec<PathBuf> =
         fs::read_dir(&folder).expect("cases").map(|e| e.expect("entry").path()).collect();
     names.retain(|p| p.join("meta.json").is_file());

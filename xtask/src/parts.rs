@@ -1,5 +1,6 @@
 //! The parts of a long command: each says what it does, how it ended and how long it took.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +19,11 @@ struct Part {
 
 /// The parts so far, in order.
 #[derive(Default)]
-pub(crate) struct Parts(Vec<Part>);
+pub(crate) struct Parts {
+    parts: Vec<Part>,
+    /// How many tests were left out, by what the machine lacks.
+    left_out: BTreeMap<String, usize>,
+}
 
 impl Parts {
     /// Runs a part; its result is a note for the table. A failure is printed and kept: the parts after it still run.
@@ -40,14 +45,24 @@ impl Parts {
         };
         let took = started.elapsed();
         println!("== {name}: {} in {:.1} s", if ok { "ok" } else { "FAILED" }, took.as_secs_f64());
-        self.0.push(Part { name, ok, took, note });
+        self.parts.push(Part { name, ok, took, note });
         ok
+    }
+
+    /// Takes what tests noted that did not run, a line each: what the machine lacks, a tab, which test.
+    pub(crate) fn leave_out(&mut self, lines: impl AsRef<str>) {
+        // A test may look for the same thing more than once.
+        let lines: BTreeSet<&str> = lines.as_ref().lines().collect();
+        for line in lines {
+            let lacking = line.split('\t').next().unwrap_or(line);
+            *self.left_out.entry(lacking.to_owned()).or_default() += 1;
+        }
     }
 
     /// Prints the table; an error names the parts that failed.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         println!("\n{}", self.table());
-        let failed: Vec<_> = self.0.iter().filter(|part| !part.ok).map(|part| part.name).collect();
+        let failed: Vec<_> = self.parts.iter().filter(|part| !part.ok).map(|part| part.name).collect();
         if !failed.is_empty() {
             bail!("failed: {}", failed.join(", "));
         }
@@ -55,16 +70,21 @@ impl Parts {
     }
 
     fn table(&self) -> String {
-        let total: Duration = self.0.iter().map(|part| part.took).sum();
+        let total: Duration = self.parts.iter().map(|part| part.took).sum();
         let mut table = String::new();
-        for part in &self.0 {
+        for part in &self.parts {
             let end = if part.ok { "ok" } else { "FAILED" };
             let line =
                 format!("{:<12} {end:<6} {:>8.1} s  {}", part.name, part.took.as_secs_f64(), part.note);
             table += line.trim_end();
             table.push('\n');
         }
-        table + &format!("{:<12} {:<6} {:>8.1} s", "total", "", total.as_secs_f64())
+        table += &format!("{:<12} {:<6} {:>8.1} s", "total", "", total.as_secs_f64());
+        for (lacking, tests) in &self.left_out {
+            let tests = if *tests == 1 { "1 test".to_owned() } else { format!("{tests} tests") };
+            table += &format!("\nLEFT OUT     {tests}, as there is no {lacking}");
+        }
+        table
     }
 }
 
@@ -170,6 +190,19 @@ mod tests {
         );
         assert!(lines[2].starts_with("total"), "{table}");
         assert_eq!(parts.finish().unwrap_err().to_string(), "failed: first");
+    }
+
+    #[test]
+    fn tests_that_are_left_out_are_counted_by_what_is_lacking() {
+        let mut parts = Parts::default();
+        parts
+            .leave_out("shared/flux-crds\ta::b\nshared/flux-crds\ta::c\nsshd\tssh\nshared/flux-crds\ta::c\n");
+        let table = parts.table();
+        let (_, end) = table.split_once('\n').unwrap();
+        assert_eq!(
+            end,
+            "LEFT OUT     2 tests, as there is no shared/flux-crds\nLEFT OUT     1 test, as there is no sshd"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every check there is, in the order in which one wants to hear of failures.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::parts::{self, Parts};
 use crate::{build, needs, supply, tidy, workspace};
@@ -48,6 +49,7 @@ impl Plan {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let plan = Plan::read(args)?;
     needs::check(true)?;
+    let left_out = LeftOut::begin()?;
     let mut parts = Parts::default();
     if plan.checks {
         parts.run("fmt", "is every file formatted?", || parts::command(cargo(["fmt", "--all", "--check"])));
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             let flags = ["test", "--locked", "--no-fail-fast", "--workspace"];
             let flags =
                 flags.into_iter().chain(["--exclude", build::TESTS, "--exclude", build::COMPARE, "--"]);
-            parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+            parts::tests(left_out.cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
     }
     if plan.unit {
@@ -95,7 +97,9 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
                 "random trees and whole repositories, against the real kustomize",
                 || {
                     let flags = ["test", "--locked", "--no-fail-fast", "--package", build::COMPARE, "--"];
-                    parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+                    parts::tests(
+                        left_out.cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))),
+                    )
                 },
             );
         }
@@ -103,10 +107,37 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if plan.scenarios && ready {
         parts.run("scenarios", "hub and agents on real API servers", || {
             let flags = ["test", "--locked", "--no-fail-fast", "--package", build::TESTS, "--"];
-            parts::tests(cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
+            parts::tests(left_out.cargo(flags.into_iter().chain(plan.rest.iter().map(String::as_str))))
         });
     }
+    parts.leave_out(left_out.lines()?);
     parts.finish()
+}
+
+/// What tests note that are left out, as the machine lacks something: see the crate `leftout`. A line is what is lacking and,
+/// after a tab, who lacks it.
+struct LeftOut(PathBuf);
+
+impl LeftOut {
+    /// For this run: what earlier ones noted is gone.
+    fn begin() -> anyhow::Result<Self> {
+        let folder = workspace::target_dir(&workspace::metadata(false)?)?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join("left-out");
+        std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self(file))
+    }
+
+    /// A cargo whose tests note there.
+    fn cargo<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = cargo(args);
+        command.env("FLOTILLA_LEFT_OUT", &self.0);
+        command
+    }
+
+    fn lines(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.0).with_context(|| format!("cannot read {}", self.0.display()))
+    }
 }
 
 /// Finds or builds what tests start, ahead of them: inside a test it would look like a hang.

@@ -67,11 +67,8 @@ fn cases() -> Vec<(String, String)> {
 }
 
 fn real_cases() -> Vec<(String, String)> {
-    let folder = std::env::var_os("FLOTILLA_KUSTOMIZE_CASES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/kustomize-cases"),
-        PathBuf::from,
-    );
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Some(folder) = flotilla_leftout::shared("kustomize-cases") else { return Vec::new() };
+    let entries = std::fs::read_dir(folder).expect("the folder of cases can be listed");
     let mut cases: Vec<_> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();

@@ -1,19 +1,12 @@
 //! Objects held against the schemas of Flux's CRDs, as an API server would: types, unknown and missing fields, choices,
 //! patterns.
 
-use std::path::{Path, PathBuf};
-
+use flotilla_leftout::shared;
 use serde_json::{Map, Value};
-
-/// Where the CRDs are, beside the repository; `None` where they are not.
-fn folder() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/flux-crds");
-    folder.is_dir().then_some(folder)
-}
 
 /// What an API server would say is wrong with an object.
 pub(crate) fn wrong_with(object: &Value) -> Vec<String> {
-    let Some(folder) = folder() else { return Vec::new() };
+    let Some(folder) = shared("flux-crds") else { return Vec::new() };
     let (group, version) = object["apiVersion"].as_str().and_then(|text| text.split_once('/')).unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -91,7 +84,7 @@ fn what_an_api_server_refuses_is_found() {
     let object = |spec: Value| serde_json::json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "GitRepository", "spec": spec});
     let well = object(serde_json::json!({"url": "https://example.com/a", "interval": "1m0s"}));
     assert_eq!(wrong_with(&well), Vec::<String>::new());
-    if folder().is_none() {
+    if shared("flux-crds").is_none() {
         return;
     }
     for (spec, says) in [

@@ -201,6 +201,7 @@ pub(super) struct FakeHub {
     pub(super) records: Arc<Records>,
     pub(super) board: Arc<Board>,
     pub(super) patience: Patience,
+    pub(super) metrics: Metrics,
 }
 
 impl FakeHub {
@@ -208,7 +209,8 @@ impl FakeHub {
         let store = Arc::<FaultyStore>::default();
         let records = Arc::new(Records::open(store.clone()).unwrap());
         let (folder, board) = (tempfile::tempdir().unwrap(), Arc::new(Board::new()));
-        Self { folder, repo, store, records, board, patience: Patience::default() }
+        let (patience, metrics) = (Patience::default(), Metrics::default());
+        Self { folder, repo, store, records, board, patience, metrics }
     }
 
     pub(super) fn enrol(&self, cluster: &str) {
@@ -242,7 +244,8 @@ impl FakeHub {
             strict: true,
         };
         let (board, ledger) = (self.board.clone(), self.records.clone());
-        Worker::new(config, self.repo.clone(), releases, Arc::new(sources), board, ledger, Metrics::default())
+        let metrics = self.metrics.clone();
+        Worker::new(config, self.repo.clone(), releases, Arc::new(sources), board, ledger, metrics)
     }
 
     /// The units of a cluster's published state.

@@ -22,6 +22,8 @@ pub mod helm;
 #[cfg(test)]
 mod helm_tests;
 mod ledger;
+#[cfg(test)]
+mod many_tests;
 mod publish;
 mod queue;
 mod releases;

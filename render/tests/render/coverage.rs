@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use flotilla_yaml::Node;
 
-use crate::flux_repos::{files, shared};
+use crate::flux_repos::files;
+use flotilla_leftout::shared;
 
 const BEGIN: &str = "<!-- fields: made by render/tests/render/coverage.rs -->\n";
 const END: &str = "<!-- end of fields -->\n";

@@ -9,7 +9,8 @@ use flotilla_core::template::{Found, ObjectTemplate, ValuesKind};
 use flotilla_core::{Object, UnitId};
 use serde_json::{Value, json};
 
-use crate::flux_repos::{files, shared};
+use crate::flux_repos::files;
+use flotilla_leftout::shared;
 use crate::world::*;
 
 const OWNER: &str = "kustomize.toolkit.fluxcd.io";

@@ -1,23 +1,13 @@
-//! Repositories as people write them for Flux, from `../shared` beside the repository. Where that folder is not there,
-//! these tests have nothing to say.
+//! Repositories as people write them for Flux, from `shared` beside the repository.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use flotilla_core::UnitId;
+use flotilla_leftout::shared;
 use flotilla_render::ClusterRender;
 
 use crate::world::*;
-
-/// A folder beside the repository; `None`, with a word to whoever reads along, where there is none.
-pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
-    let found = path.is_dir().then_some(path);
-    if found.is_none() {
-        eprintln!("skipped: there is no ../shared/{folder}");
-    }
-    found
-}
 
 /// All texts below a folder, by path.
 pub(crate) fn files(folder: &Path) -> BTreeMap<String, String> {

@@ -103,7 +103,7 @@ impl Sshd {
 #[test]
 fn a_real_server_gives_commits_to_the_right_key_only() -> Result<()> {
     if !Path::new(SSHD).exists() {
-        eprintln!("left out: {SSHD} is not there (Debian: openssh-server)");
+        flotilla_leftout::note(SSHD, "install it (Debian: openssh-server)");
         return Ok(());
     }
     let tmp = tempfile::tempdir()?;

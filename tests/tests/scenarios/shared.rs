@@ -1,8 +1,7 @@
-//! Repositories as people write them for Flux, from `../shared` beside the repository. Where that folder is not there, the
-//! scenarios on them have nothing to say.
+//! Repositories as people write them for Flux, from `shared` beside the repository.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use flotilla_proto::api;
@@ -11,15 +10,7 @@ use flotilla_tests::git::{Change, file};
 use flotilla_tests::objects::ObjectRef;
 use serde_json::Value;
 
-/// A folder beside the repository; `None`, with a word to whoever reads along, where there is none.
-pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
-    let found = path.is_dir().then_some(path);
-    if found.is_none() {
-        eprintln!("skipped: there is no ../shared/{folder}");
-    }
-    found
-}
+pub(crate) use flotilla_leftout::shared;
 
 /// All files below a folder.
 pub(crate) fn files(folder: &Path) -> Vec<Change> {

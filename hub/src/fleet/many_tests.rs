@@ -1,0 +1,92 @@
+//! A fleet of a thousand clusters: what a change costs, counted in builds and in states that are published.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flotilla_core::Generation;
+
+use super::Worker;
+use super::fake::{FakeHub, FakeRepo, Tree, config_map, unit};
+use crate::store::{AuditRecord, SuspensionRecord};
+
+const CLUSTERS: usize = 1_000;
+
+fn name(n: usize) -> String {
+    format!("c{n:04}")
+}
+
+/// Each cluster runs one app that is the same everywhere, and one with a variable of its own; `odd` has an object more.
+fn tree(app: &str, odd: Option<usize>) -> Tree {
+    let own = "  postBuild: {substitute: {who: me}}\n";
+    let mut tree: Tree = [
+        ("apps/shared/a.yaml".to_owned(), config_map(app)),
+        ("apps/own/a.yaml".to_owned(), config_map("own") + "data:\n  name: ${cluster_name}\n"),
+    ]
+    .into();
+    for n in 0..CLUSTERS {
+        let folder = format!("clusters/{}", name(n));
+        tree.insert(format!("{folder}/shared.yaml"), unit("shared", "apps/shared"));
+        tree.insert(format!("{folder}/own.yaml"), unit("own", "apps/own") + own);
+    }
+    if let Some(n) = odd {
+        tree.insert(format!("clusters/{}/more.yaml", name(n)), config_map("more"));
+    }
+    tree
+}
+
+/// What goes round, and what it came to.
+struct Fleet {
+    hub: FakeHub,
+    worker: Worker,
+    published: BTreeMap<String, Generation>,
+    builds: u64,
+}
+
+impl Fleet {
+    /// The clusters that a round publishes a new state for, and how many builds it takes.
+    fn round(&mut self) -> (BTreeSet<String>, u64) {
+        let view = self.worker.fetch_and_round();
+        assert!(view.problems.is_empty(), "{:?}", view.problems);
+        assert_eq!(view.clusters.len(), CLUSTERS);
+        let mut changed = BTreeSet::new();
+        for n in 0..CLUSTERS {
+            let published = self.hub.board.current(&name(n).parse().unwrap()).unwrap();
+            let generation = published.state.generation;
+            if self.published.insert(name(n), generation) != Some(generation) {
+                changed.insert(name(n));
+            }
+        }
+        let before = std::mem::replace(&mut self.builds, self.hub.metrics.builds.get());
+        (changed, self.builds - before)
+    }
+}
+
+#[test]
+fn a_change_costs_what_it_touches_in_a_thousand_clusters() {
+    let mut hub = FakeHub::new(FakeRepo::default());
+    // Nothing is to be given up here, however slow the machine.
+    let long = Duration::from_secs(3_600);
+    (hub.patience.round, hub.patience.deadline) = (long, long);
+    hub.repo.commit_tree(tree("one", None));
+    let worker = hub.worker();
+    let mut fleet = Fleet { hub, worker, published: BTreeMap::new(), builds: 0 };
+
+    let (changed, builds) = fleet.round();
+    assert_eq!(changed.len(), CLUSTERS);
+    assert_eq!(builds, CLUSTERS as u64 + 2, "each root, and each app once");
+    assert_eq!(fleet.hub.shown("c0007"), "root 0, own 1, shared 1");
+    assert_eq!(fleet.round(), (BTreeSet::new(), 0), "nothing changed");
+
+    fleet.hub.repo.commit_tree(tree("two", None));
+    let (changed, builds) = fleet.round();
+    assert_eq!((changed.len(), builds), (CLUSTERS, 1), "an app that all have");
+
+    fleet.hub.repo.commit_tree(tree("two", Some(7)));
+    assert_eq!(fleet.round(), ([name(7)].into(), 1), "one cluster's root");
+
+    let suspension = SuspensionRecord { by: "test".to_owned(), at: 1, reason: String::new() };
+    let audit = AuditRecord::new(1, "test", "suspend", "c0500");
+    let cluster = name(500).parse().unwrap();
+    fleet.hub.records.suspend(&cluster, None, Some(&suspension), &audit).unwrap();
+    assert_eq!(fleet.round(), ([name(500)].into(), 0), "one cluster that people suspend");
+}
