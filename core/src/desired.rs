@@ -83,6 +83,8 @@ pub enum HoldCode {
     NoParent,
     /// The unit that defined it is suspended, held or not rendered.
     ParentHeld,
+    /// The change that removes it is held until somebody approves that.
+    ChangeHeld,
     /// The cluster's agent is too old for what it requires.
     AgentTooOld,
     /// A reason of another version.
@@ -90,13 +92,15 @@ pub enum HoldCode {
 }
 
 impl HoldCode {
-    const KNOWN: [Self; 4] = [Self::NotRendered, Self::NoParent, Self::ParentHeld, Self::AgentTooOld];
+    const KNOWN: [Self; 5] =
+        [Self::NotRendered, Self::NoParent, Self::ParentHeld, Self::ChangeHeld, Self::AgentTooOld];
 
     pub fn as_str(&self) -> &str {
         match self {
             Self::NotRendered => "cannot be rendered",
             Self::NoParent => "nothing says which unit defined it",
             Self::ParentHeld => "the unit that defined it is held",
+            Self::ChangeHeld => "its removal waits for an approval of the change",
             Self::AgentTooOld => "needs a newer agent: upgrade the agent",
             Self::Other(words) => words,
         }

@@ -140,6 +140,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         patience: Patience { deadline: Duration::from_secs(args.cluster_timeout), ..Patience::default() },
         budget: args.budget.budget(),
         strict: args.strict_substitution,
+        change_budget: args.change_budget(),
     };
     let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use flotilla_core::change::Losses;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::{ClusterName, Object, UnitId};
+use flotilla_core::{ClusterName, Digest, Object, UnitId};
 use flotilla_proto::api;
 use tokio::sync::watch;
 
@@ -29,6 +30,21 @@ pub struct FleetView {
     /// Problems of no cluster in particular.
     pub problems: Vec<Problem>,
     pub clusters: BTreeMap<ClusterName, ClusterFacts>,
+    /// A change of which a part is not published until somebody approves it.
+    pub held_change: Option<HeldChange>,
+}
+
+/// A change that would remove too much of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldChange {
+    /// Of what it would remove: what an approval names.
+    pub digest: Digest,
+    pub commit: String,
+    pub losses: Losses,
+    /// The units of the fleet.
+    pub of: usize,
+    /// For people.
+    pub why: String,
 }
 
 /// What Git says of one cluster.

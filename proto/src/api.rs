@@ -23,8 +23,8 @@ pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,
 };
 pub use cluster::{
-    Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HistoryEntry, Source, Status,
-    Suspension, SyncState,
+    Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldChange, HistoryEntry,
+    RemovedUnits, Source, Status, Suspension, SyncState,
 };
 pub use live::{LiveObject, Rehearsal, Rehearsed};
 pub use request::{

@@ -2,7 +2,7 @@
 
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{
-    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HiddenSecrets, HideSecrets,
+    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HeldChange, HiddenSecrets, HideSecrets,
     JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource,
     Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
@@ -135,6 +135,16 @@ impl Client {
             ANSWER,
         )
         .await
+    }
+
+    /// Changes that wait for an approval.
+    pub(crate) async fn changes(&self) -> Result<Vec<HeldChange>, Error> {
+        self.list("read the changes", "changes", &[], None).await
+    }
+
+    pub(crate) async fn approve_change(&self, digest: &str) -> Result<Done, Error> {
+        let path = format!("changes/{}/approve", escape(digest));
+        self.send(&format!("approve the change {digest}"), Method::POST, &path, NO_BODY, ANSWER).await
     }
 
     pub(crate) async fn join_token(&self, body: &NewJoinToken) -> Result<JoinToken, Error> {

@@ -11,11 +11,15 @@ use crate::exit::Code;
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
     /// Name of the cluster
-    cluster: ClusterName,
+    #[arg(required_unless_present = "change")]
+    cluster: Option<ClusterName>,
     /// What is approved: exactly the objects that this digest was made of. Its first 8 digits or more are enough, as long as
     /// nothing else in the cluster begins with them
-    #[arg(value_name = "DIGEST", value_parser = digest)]
-    digest: String,
+    #[arg(value_name = "DIGEST", value_parser = digest, required_unless_present = "change")]
+    digest: Option<String>,
+    /// Let the units go that a change of the whole fleet removes, by the digest that `flotilla get changes` shows
+    #[arg(long, value_name = "DIGEST", value_parser = digest, conflicts_with_all = ["cluster", "digest"])]
+    change: Option<String>,
 }
 
 /// The fewest digits that name an approval, as the hub has it.
@@ -29,8 +33,15 @@ fn digest(text: &str) -> Result<String, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: ApproveArgs) -> Result<Code, Error> {
-    let ApproveArgs { cluster, digest } = args;
-    let done = context.hub()?.approve(&cluster, &digest).await?;
-    context.terminal.note(&super::said(&done, &format!("approved on cluster {cluster}")));
+    let (done, what) = match args {
+        ApproveArgs { change: Some(change), .. } => {
+            (context.hub()?.approve_change(&change).await?, "approved".to_owned())
+        }
+        ApproveArgs { cluster: Some(cluster), digest: Some(digest), .. } => {
+            (context.hub()?.approve(&cluster, &digest).await?, format!("approved on cluster {cluster}"))
+        }
+        _ => return Err(Error::usage("name a cluster and a digest, or a change by --change")),
+    };
+    context.terminal.note(&super::said(&done, &what));
     Ok(Code::Done)
 }

@@ -70,6 +70,12 @@ pub(crate) enum GetCommand {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// Changes that would remove too much of the fleet, and wait for an approval
+    #[command(visible_alias = "change")]
+    Changes {
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// Sources, Kustomizations and HelmReleases
     All {
         #[command(flatten)]
@@ -161,6 +167,12 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
         GetCommand::HelmReleases { name, place, list } => {
             let fetch = async || units(&client, "helmrelease/", name.as_deref(), &place).await;
             show(context, &client, &list, "HelmReleases", fetch).await
+        }
+        GetCommand::Changes { list } => {
+            show(context, &client, &list, "changes that wait for an approval", async || {
+                client.changes().await
+            })
+            .await
         }
         GetCommand::All { place, output } => all(context, &client, &place, output.output).await,
         GetCommand::Events { cluster, unit, warnings, limit, list } => {

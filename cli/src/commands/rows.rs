@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_proto::api::{Cluster, Event, SecretInfo, Source, Token, Unit};
+use flotilla_proto::api::{Cluster, Event, HeldChange, RemovedUnits, SecretInfo, Source, Token, Unit};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -350,6 +350,39 @@ impl Row for Event {
 
     fn is_missed() -> bool {
         false
+    }
+}
+
+impl Row for HeldChange {
+    fn headers(wide: bool) -> &'static [&'static str] {
+        if wide {
+            &["DIGEST", "COMMIT", "CLUSTERS", "REMOVES", "OF", "UNITS"]
+        } else {
+            &["DIGEST", "COMMIT", "CLUSTERS", "REMOVES", "OF"]
+        }
+    }
+
+    fn cells(&self, wide: bool, _: i64) -> Vec<Cell> {
+        let digest = self.digest.get(..12).unwrap_or(&self.digest).to_owned();
+        let mut cells: Vec<Cell> = vec![
+            digest.into(),
+            short(&self.commit).to_owned().into(),
+            self.removes.len().to_string().into(),
+            Cell::new(self.units.to_string()).tone(Tone::Warn),
+            self.of.to_string().into(),
+        ];
+        if wide {
+            let of = |removed: &RemovedUnits| {
+                let units = removed.units.iter();
+                units.map(|unit| format!("{}: {unit}", removed.cluster)).collect::<Vec<_>>()
+            };
+            cells.push(self.removes.iter().flat_map(of).collect::<Vec<_>>().join(", ").into());
+        }
+        cells
+    }
+
+    fn key(&self) -> String {
+        format!("change {}", self.digest)
     }
 }
 

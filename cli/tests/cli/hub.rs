@@ -173,6 +173,18 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
         message: "m".into(),
     };
     hub.list("events?cluster=staging", [event(at + 1, true, "ApplyFailed"), event(at, false, "Applied")]);
+    let removes = vec![RemovedUnits { cluster: "staging".into(), units: vec!["kustomization/f/web".into()] }];
+    hub.list(
+        "changes",
+        [HeldChange {
+            digest: DIGEST.into(),
+            commit: "c0ffee0123456789".into(),
+            removes,
+            units: 28,
+            of: 45,
+            ..HeldChange::default()
+        }],
+    );
     hub.list(
         "audit",
         [AuditEntry {
@@ -212,6 +224,11 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
             &["get", "events", "-c", "staging", "--warnings"],
             "AGE   CLUSTER   TYPE      REASON        UNIT   OBJECT            MESSAGE\n\
              3d    staging   Warning   ApplyFailed   root   Service web/web   m\n",
+        ),
+        (
+            &["get", "changes"],
+            "DIGEST         COMMIT         CLUSTERS   REMOVES   OF\n\
+             001122334455   c0ffee012345   1          28        45\n",
         ),
         (
             &["audit"],

@@ -9,6 +9,7 @@ mod activity;
 mod admin;
 mod adopt;
 mod auth;
+mod changes;
 mod clusters;
 mod error;
 mod fleet;

@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
-use super::{admin, adopt, clusters, fleet, openapi, secrets, sources, system, units};
+use super::{admin, adopt, changes, clusters, fleet, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// A type's name and schema, and those that it refers to.
@@ -98,6 +98,26 @@ pub(super) fn routes() -> Vec<Route> {
         read("/api/v1/whoami", "Who asks", json::<api::WhoAmI>(), get(admin::who_am_i)),
         read("/api/v1/status", "The fleet at a glance", json::<api::Status>(), get(fleet::status)),
         read("/api/v1/watch", "Notices of changes, as server-sent events", None, get(fleet::watch)),
+        Route {
+            bound: Bound::Fleet,
+            ..read(
+                "/api/v1/changes",
+                "Changes that wait for an approval before they are published",
+                page::<api::HeldChange>(),
+                get(changes::list),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/changes/{digest}/approve",
+                Role::Approve,
+                "Let the units go that a change removes",
+                None,
+                done(),
+                post(changes::approve),
+            )
+        },
         read("/api/v1/sources", "Sources", page::<api::Source>(), get(sources::list)),
         Route {
             query: &["cluster", "unit", "since", "limit"],

@@ -242,6 +242,7 @@ impl FakeHub {
             patience: self.patience,
             budget: flotilla_render::Budget::default(),
             strict: true,
+            change_budget: flotilla_core::change::ChangeBudget::default(),
         };
         let (board, ledger) = (self.board.clone(), self.records.clone());
         let metrics = self.metrics.clone();

@@ -17,6 +17,8 @@ pub struct Facts {
     pub kubernetes: Option<String>,
     /// What its agent can do; `None`: it has never said.
     pub capabilities: Option<Capabilities>,
+    /// Units whose removal was published or approved.
+    pub going: BTreeSet<UnitId>,
     /// Units that it has, or may have received.
     pub known: BTreeMap<UnitId, KnownUnit>,
     /// Whether its agent has said what it has: else it may run what this hub does not know of.
@@ -39,6 +41,7 @@ pub trait Ledger: Send + Sync {
     /// Where the cluster's root was when it last rendered: repository, branch and folder.
     fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
     fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError>;
+    fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError>;
     /// The commit at which each unit last rendered.
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError>;
     fn set_last_good(
@@ -60,6 +63,7 @@ impl Ledger for Records {
             suspended,
             kubernetes: self.kubernetes_version(cluster)?,
             capabilities: self.capabilities(cluster)?,
+            going: self.going(cluster)?,
             known: known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(),
             is_heard,
             has_agent: self.cluster(cluster)?.is_some(),
@@ -84,6 +88,10 @@ impl Ledger for Records {
 
     fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError> {
         Records::set_root(self, cluster, root)
+    }
+
+    fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError> {
+        Records::set_going(self, cluster, units)
     }
 
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {

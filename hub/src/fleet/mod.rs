@@ -10,6 +10,9 @@
 //! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch. Nothing that a
 //! round does is waited for without a bound: a fetch goes on beside rounds, a render has a deadline, helm has a queue.
 
+mod change;
+#[cfg(test)]
+mod change_tests;
 mod cluster;
 mod discovery;
 #[cfg(test)]

@@ -1,24 +1,31 @@
 //! From one cluster's render to what is published for it, remembered of it, and shown of it.
+//!
+//! ```text
+//!   render ──► candidate ── removes nothing ─────────────────► publish
+//!                       └── removes units ──► change (judged with those of all clusters) ──► publish, or held
+//! ```
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use flotilla_core::desired::{Hold, HoldCode};
 use flotilla_core::report::Problem;
-use flotilla_core::{DesiredState, UnitId};
+use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitEntry, UnitId};
 
 use super::cluster::{ClusterError, Remembered, Rendered, Shared, Task, is_kept};
-use crate::desired::Published;
+use super::ledger::Facts;
 use crate::desired::project::{known_of, known_units, moved, project, withhold};
+use crate::desired::{KnownUnit, Published};
 use crate::view::{ClusterFacts, SourceFacts, UnitFacts};
 
 impl Shared {
-    /// Publishes what a render came to, if it differs from what is published. What has to be on disk before an agent may
-    /// see it is written first.
-    pub(super) fn publish(
+    /// What a cluster should run by its render, and what people see of it.
+    pub(super) fn candidate(
         &self,
         task: &Task,
         rendered: Rendered,
         remembered: &mut Remembered,
-    ) -> Result<ClusterFacts, ClusterError> {
+    ) -> Result<(ClusterFacts, Candidate), ClusterError> {
         let Rendered { render, facts, recalled } = rendered;
         let (name, commit) = (&task.cluster.name, &task.commit);
         for (id, content) in recalled {
@@ -58,26 +65,91 @@ impl Shared {
         remembered.content.retain(|id, _| units.contains_key(id));
         remembered.commits.retain(|id, _| units.contains_key(id));
 
-        let candidate = DesiredState::new(name.clone(), Default::default(), commit.id.as_str(), units);
-        let new: Vec<_> = known_of(&render, candidate.units())
-            .filter(|unit| facts.known.get(&unit.id) != Some(unit))
-            .collect();
+        let candidate = Candidate {
+            cluster: name.clone(),
+            commit: commit.id.as_str().to_owned(),
+            known: known_of(&render, &units).collect(),
+            units,
+            bodies,
+            facts,
+        };
+        let shown = shown(task, &render, remembered, &|id| candidate.facts.suspended.covers(id));
+        Ok((shown, candidate))
+    }
+
+    /// Publishes what a cluster should run, if it differs from what is published. What has to be on disk before an agent may
+    /// see it is written first.
+    pub(super) fn publish(
+        &self,
+        candidate: Candidate,
+        remembered: &mut Remembered,
+    ) -> Result<(), ClusterError> {
+        let Candidate { cluster, commit, units, bodies, known, facts } = candidate;
+        let new: Vec<_> = known.into_iter().filter(|unit| facts.known.get(&unit.id) != Some(unit)).collect();
         if facts.has_agent && !new.is_empty() {
-            self.ledger.add_known_units(name, &new)?;
+            self.ledger.add_known_units(&cluster, &new)?;
         }
-        if current.is_some_and(|current| current.state.digest() == candidate.digest()) {
-            self.board.reword(&candidate);
-        } else {
-            if remembered.noted != remembered.commits {
-                self.ledger.set_last_good(name, remembered.commits.clone())?;
-                remembered.noted = remembered.commits.clone();
+        let goes = |id: &UnitId, entry: &UnitEntry| match entry {
+            UnitEntry::Removed(_) => true,
+            // Approved, and not yet to be removed.
+            UnitEntry::Hold(_) => facts.going.contains(id),
+            UnitEntry::Present(_) => false,
+        };
+        let going: BTreeSet<UnitId> =
+            units.iter().filter(|(id, entry)| goes(id, entry)).map(|(id, _)| id.clone()).collect();
+        if facts.has_agent && going != facts.going {
+            self.ledger.set_going(&cluster, &going)?;
+        }
+        let state = DesiredState::new(cluster.clone(), Default::default(), commit, units);
+        let current = self.board.current(&cluster);
+        if current.is_some_and(|current| current.state.digest() == state.digest()) {
+            self.board.reword(&state);
+            return Ok(());
+        }
+        if remembered.noted != remembered.commits {
+            self.ledger.set_last_good(&cluster, remembered.commits.clone())?;
+            remembered.noted = remembered.commits.clone();
+        }
+        let generation = self.ledger.next_generation()?;
+        tracing::info!(cluster = cluster.as_str(), %generation, digest = state.digest().short(), "publishing");
+        let state = Arc::new(state.at(generation));
+        self.board.publish(Published { state, bodies: Arc::new(bodies) });
+        Ok(())
+    }
+}
+
+/// What a cluster should run, before the change is judged.
+pub(super) struct Candidate {
+    pub(super) cluster: ClusterName,
+    commit: String,
+    pub(super) units: BTreeMap<UnitId, UnitEntry>,
+    bodies: HashMap<Digest, Object>,
+    known: Vec<KnownUnit>,
+    facts: Facts,
+}
+
+impl Candidate {
+    /// The units that this would remove with their objects, and that nothing removed before. Those that wait for an approval
+    /// in their cluster anyway are not among them.
+    pub(super) fn losses(&self) -> BTreeSet<UnitId> {
+        let is_lost = |(id, entry): &(&UnitId, &UnitEntry)| match entry {
+            UnitEntry::Removed(removal) => {
+                removal.deletes() && !removal.moved && !self.facts.going.contains(*id)
             }
-            let generation = self.ledger.next_generation()?;
-            tracing::info!(cluster = name.as_str(), %generation, digest = candidate.digest().short(), "publishing");
-            let state = Arc::new(candidate.at(generation));
-            self.board.publish(Published { state, bodies: Arc::new(bodies) });
+            UnitEntry::Present(_) | UnitEntry::Hold(_) => false,
+        };
+        if !self.facts.has_agent {
+            return BTreeSet::new();
         }
-        Ok(shown(task, &render, remembered, &|id| facts.suspended.covers(id)))
+        self.units.iter().filter(is_lost).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The same, but that these units stay as they are.
+    pub(super) fn hold(&mut self, units: &BTreeSet<UnitId>, text: &str) {
+        for id in units {
+            let hold = Hold { code: HoldCode::ChangeHeld, ..Hold::from(text) };
+            self.units.insert(id.clone(), UnitEntry::Hold(hold));
+        }
     }
 }
 

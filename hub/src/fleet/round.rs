@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use flotilla_core::change::ChangeBudget;
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::TreePath;
@@ -20,6 +21,7 @@ use flotilla_runtime::tasks::chain;
 use flotilla_source::{Commit, FetchError};
 use tokio::sync::watch;
 
+use super::change::Changes;
 use super::cluster::{ClusterError, Remembered, Shared, Task};
 use super::discovery::{Discovery, DiscoveryError};
 use super::renderers::{Done, Patience, Renderers, caught};
@@ -44,6 +46,8 @@ pub struct FleetConfig {
     pub budget: Budget,
     /// See [`flotilla_render::Inputs::strict`].
     pub strict: bool,
+    /// How much of the fleet a change may remove without an approval.
+    pub change_budget: ChangeBudget,
 }
 
 /// The state of the loop between rounds.
@@ -52,21 +56,23 @@ pub struct Worker {
     path: TreePath,
     poll_interval: Duration,
     patience: Patience,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     discovery: Discovery,
     renderers: Renderers,
     /// `None` while it is fetched.
     repo: Option<Repo>,
     head: Option<Head>,
     source: api::Source,
-    clusters: HashMap<ClusterName, Cluster>,
+    pub(super) clusters: HashMap<ClusterName, Cluster>,
+    pub(super) changes: Changes,
+    pub(super) change_budget: ChangeBudget,
     pulse: Arc<Pulse>,
 }
 
 /// What the loop knows of one cluster.
 #[derive(Default)]
-struct Cluster {
-    remembered: Arc<Remembered>,
+pub(super) struct Cluster {
+    pub(super) remembered: Arc<Remembered>,
     facts: ClusterFacts,
 }
 
@@ -128,6 +134,8 @@ impl Worker {
             repo: Some(repo),
             source,
             clusters: HashMap::new(),
+            changes: Changes::default(),
+            change_budget: config.change_budget,
             pulse: Arc::default(),
         }
     }
@@ -201,6 +209,11 @@ impl Worker {
         self.source.message = message;
     }
 
+    /// A warning about the fleet, as of now.
+    pub(super) fn note_now(&self, reason: &'static str, message: String) {
+        self.note(unix_now(), true, reason, message);
+    }
+
     /// An event of the fleet repo.
     fn note(&self, at: i64, warning: bool, reason: &'static str, message: String) {
         let source = flotilla_render::source::fleet_source();
@@ -264,6 +277,12 @@ impl Worker {
         for task in unplaced {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
             self.keep(&task.cluster.name, vec![Problem::error("", 0, message)]);
+        }
+        let (held, failed) = self.decide(commit.id.as_str());
+        view.problems.extend(held.iter().map(|held| Problem::error("", 0, held.why.clone())));
+        view.held_change = held;
+        for (name, error) in failed {
+            self.failed(&name, &error);
         }
         for (name, since) in self.renderers.overdue() {
             let message = format!(
@@ -355,10 +374,10 @@ impl Worker {
     fn render(&mut self, tasks: Vec<Task>) -> Vec<Task> {
         // Results are taken in between: nobody waits for all clusters to see one.
         let mut done = Vec::new();
-        let Self { renderers, shared, clusters, pulse, .. } = self;
+        let Self { renderers, shared, clusters, changes, pulse, .. } = self;
         let unplaced = renderers.render(tasks, |one| {
             pulse.tick();
-            done.extend(publish(shared, clusters, one));
+            done.extend(publish(shared, clusters, changes, one));
         });
         for (name, error) in done {
             self.failed(&name, &error);
@@ -368,8 +387,8 @@ impl Worker {
 
     /// Takes the result of a render that no round waited for.
     fn take(&mut self, done: Done) {
-        let Self { shared, clusters, .. } = self;
-        if let Some((name, error)) = publish(shared, clusters, done) {
+        let Self { shared, clusters, changes, .. } = self;
+        if let Some((name, error)) = publish(shared, clusters, changes, done) {
             self.failed(&name, &error);
         }
     }
@@ -398,10 +417,12 @@ impl Worker {
     }
 }
 
-/// Publishes one cluster's render; an error keeps what the cluster runs.
+/// Publishes one cluster's render, or leaves that to the end of the round if it removes units; an error keeps what the
+/// cluster runs.
 fn publish(
     shared: &Shared,
     clusters: &mut HashMap<ClusterName, Cluster>,
+    changes: &mut Changes,
     Done { mut task, rendered, is_late }: Done,
 ) -> Option<(ClusterName, ClusterError)> {
     let name = task.cluster.name.clone();
@@ -418,7 +439,15 @@ fn publish(
         }
         // Else it would be copied.
         task.remembered = Arc::default();
-        shared.publish(&task, rendered, Arc::make_mut(&mut cluster.remembered)).map(Some)
+        let remembered = Arc::make_mut(&mut cluster.remembered);
+        let (facts, candidate) = shared.candidate(&task, rendered, remembered)?;
+        if candidate.losses().is_empty() {
+            changes.waiting.remove(&name);
+            shared.publish(candidate, remembered)?;
+        } else {
+            changes.waiting.insert(name.clone(), candidate);
+        }
+        Ok(Some(facts))
     });
     let facts = facts.unwrap_or_else(|panic| Err(panic.into()));
     match facts {

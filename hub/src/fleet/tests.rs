@@ -89,6 +89,7 @@ impl Bench {
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
             strict: true,
+            change_budget: flotilla_core::change::ChangeBudget::default(),
         };
         let sources = self.folder.path().join("sources");
         let sources = Library::new(sources, SourceSettings::default(), Some(self.vault()));

@@ -80,6 +80,7 @@ impl Bench {
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
             strict: true,
+            change_budget: flotilla_core::change::ChangeBudget::default(),
         };
         let helm = Program::new("helm", Limits::default());
         let vault = Arc::new(super::Vault::open(self.folder.path(), self.records.clone()).unwrap());

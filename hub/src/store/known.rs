@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_core::change::Losses;
 use flotilla_core::report::Timestamp;
 use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
-use super::{KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, Root, StoreError};
+use super::{
+    AuditRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, Root, StoreError,
+};
 use crate::desired::KnownUnit;
 
 impl Records {
@@ -127,6 +130,30 @@ impl Records {
             return Ok(());
         }
         self.set(&key, None, |_| Some(told.clone())).map(|_| ())
+    }
+
+    /// The units whose removal was published or approved.
+    pub fn going(&self, cluster: &ClusterName) -> Result<BTreeSet<UnitId>, StoreError> {
+        let going: Option<Going> = self.read(&format!("going/{cluster}"))?;
+        Ok(going.unwrap_or_default().units)
+    }
+
+    pub fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError> {
+        let going = Going { units: units.clone() };
+        let write = |_: Option<Going>| (!units.is_empty()).then(|| going.clone());
+        self.set(&format!("going/{cluster}"), None, write).map(|_| ())
+    }
+
+    /// Lets units of many clusters go, as somebody approved. Where it fails half way it may be asked for again.
+    pub fn approve_change(&self, losses: &Losses, audit: &AuditRecord) -> Result<(), StoreError> {
+        for (cluster, units) in losses {
+            self.set(&format!("going/{cluster}"), None, |going: Option<Going>| {
+                let mut going = going.unwrap_or_default();
+                going.units.extend(units.iter().cloned());
+                Some(going)
+            })?;
+        }
+        self.audit(audit)
     }
 
     /// Where a cluster's root was when it last rendered: repository, branch and folder; `None`: it never did.

@@ -236,7 +236,7 @@ impl Records {
     pub fn forget_cluster(&self, name: &ClusterName, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut txn = Txn::default();
         txn.remove(cluster_key(name));
-        for prefix in ["known", "kubernetes", "root", "lastgood", "suspended", "history"] {
+        for prefix in ["known", "kubernetes", "root", "lastgood", "going", "suspended", "history"] {
             txn.remove(format!("{prefix}/{name}"));
         }
         for (key, _) in self.store.scan(&format!("approval/{name}/"))? {

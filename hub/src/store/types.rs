@@ -1,7 +1,7 @@
 //! The records of the store. Fields are only ever added, with defaults; a change that breaks old readers raises
 //! [`VERSION`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
@@ -172,6 +172,12 @@ impl From<KnownUnitRecord> for KnownUnit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     pub at: String,
+}
+
+/// The units of a cluster whose removal was published or approved: it goes on whatever else is removed meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Going {
+    pub units: BTreeSet<UnitId>,
 }
 
 /// The Kubernetes of a cluster and what its agent can do, as that last said.

@@ -2,7 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flotilla_core::UnitId;
+use flotilla_core::change::{self, Losses};
 use flotilla_hub::store::backup;
+use flotilla_hub::view::{FleetView, HeldChange};
 use flotilla_proto::api::Role;
 use flotilla_runtime::tls::Clock;
 use http::{Method, StatusCode};
@@ -34,6 +37,8 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/reconcile", Some(Role::Operate)),
     ("POST", "/api/v1/sources/reconcile", Some(Role::Operate)),
     ("POST", "/api/v1/clusters/staging/approve", Some(Role::Approve)),
+    ("GET", "/api/v1/changes", Some(Role::View)),
+    ("POST", "/api/v1/changes/00112233/approve", Some(Role::Approve)),
     ("POST", "/api/v1/join-tokens", Some(Role::Admin)),
     ("POST", "/api/v1/clusters/staging/revoke", Some(Role::Admin)),
     ("POST", "/api/v1/clusters/staging/prune", Some(Role::Admin)),
@@ -51,6 +56,50 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/ca/rotate", Some(Role::Admin)),
     ("POST", "/api/v1/ca/finish", Some(Role::Admin)),
 ];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
+    let hub = TestHub::start().await;
+    let unit = UnitId::kustomization("web", "app");
+    let losses: Losses =
+        ["production", "staging"].map(|name| (name.parse().unwrap(), [unit.clone()].into())).into();
+    let held = HeldChange {
+        digest: change::digest(&losses),
+        commit: "c0ffee".into(),
+        losses,
+        of: 4,
+        why: "half of the fleet".into(),
+    };
+    let digest = held.digest.to_string();
+    let view = || FleetView { held_change: Some(held.clone()), ..FleetView::default() };
+    hub.hub().fleet.publish(view());
+    let shown = &hub.get("/api/v1/changes").await["items"][0];
+    assert_eq!(
+        (shown["digest"].as_str(), &shown["units"], &shown["of"]),
+        (Some(&*digest), &json!(2), &json!(4))
+    );
+    assert_eq!(
+        shown["removes"],
+        json!([
+            {"cluster": "production", "units": ["kustomization/web/app"]},
+            {"cluster": "staging", "units": ["kustomization/web/app"]},
+        ])
+    );
+    let going = |cluster: &str| hub.hub().records.going(&cluster.parse().unwrap()).unwrap();
+    let approve = async |digest: &str| {
+        let path = format!("/api/v1/changes/{digest}/approve");
+        hub.ask(Some(&hub.admin()), Method::POST, &path, Value::Null).await.0
+    };
+    assert_eq!(approve("0011223344").await, StatusCode::NOT_FOUND);
+    assert_eq!(approve("root").await, StatusCode::BAD_REQUEST);
+    assert!(going("staging").is_empty());
+    assert_eq!(approve(&digest[..12]).await, StatusCode::OK);
+    assert_eq!((going("staging"), going("production")), ([unit.clone()].into(), [unit].into()));
+    let audit = hub.get("/api/v1/audit").await.to_string();
+    assert!(audit.contains("change.approve") && audit.contains(&digest), "{audit}");
+    hub.hub().fleet.publish(FleetView::default());
+    assert_eq!(approve(&digest).await, StatusCode::NOT_FOUND, "it waits no more");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_route_takes_its_role_and_those_above() {

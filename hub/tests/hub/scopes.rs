@@ -16,8 +16,16 @@ use crate::people::ROUTES;
 use crate::support::TestHub;
 
 /// Those about the whole fleet.
-const FLEET: &[&str] =
-    &["/metrics", "/api/v1/tokens", "/api/v1/tokens/none", "/api/v1/audit", "/api/v1/backup", "/api/v1/ca"];
+const FLEET: &[&str] = &[
+    "/metrics",
+    "/api/v1/changes",
+    "/api/v1/changes/00112233/approve",
+    "/api/v1/tokens",
+    "/api/v1/tokens/none",
+    "/api/v1/audit",
+    "/api/v1/backup",
+    "/api/v1/ca",
+];
 
 fn unit(namespace: &str) -> UnitId {
     UnitId::kustomization(namespace, "app")

@@ -221,3 +221,28 @@ pub struct HistoryEntry {
     pub applied_at: Option<i64>,
     pub healthy_at: Option<i64>,
 }
+
+/// A change that would remove too much of the fleet: nothing of that is published until somebody approves it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeldChange {
+    /// What an approval names: exactly these units of these clusters.
+    pub digest: String,
+    /// The commit of the fleet repo that makes the change.
+    pub commit: String,
+    /// What it would remove, by cluster.
+    pub removes: Vec<RemovedUnits>,
+    /// How many units that is, those that are left out of `removes` too, because there are too many.
+    pub units: u64,
+    /// The units of the fleet.
+    pub of: u64,
+    pub message: String,
+}
+
+/// Units of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RemovedUnits {
+    pub cluster: String,
+    pub units: Vec<String>,
+}

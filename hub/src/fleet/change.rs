@@ -1,0 +1,94 @@
+//! The guard on the change: what all clusters together would lose by a round is judged before any of it is published.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use flotilla_core::change::{self, Losses};
+use flotilla_core::{ClusterName, Digest};
+
+use super::cluster::ClusterError;
+use super::publish::Candidate;
+use super::round::Worker;
+use crate::view::HeldChange;
+
+/// What people are told of each unit. It says nothing of other clusters, which not everybody may see.
+const HELD: &str = "would be removed, and stays: the change would remove too much of the fleet at once, and waits for an \
+                    approval (`flotilla get changes`)";
+
+/// For so long the removals of one commit count together.
+const TOGETHER: Duration = Duration::from_secs(3_600);
+
+/// What waits for the end of the round, and what was let go before.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// States that remove units.
+    pub(super) waiting: BTreeMap<ClusterName, Candidate>,
+    /// What the commit removed so far: clusters that come later count with those before.
+    removed: Losses,
+    commit: String,
+    since: Option<Instant>,
+    /// The change that people were told of last.
+    told: Option<Digest>,
+}
+
+impl Worker {
+    /// Publishes the states that remove units, or holds those units if it is too much of the fleet; what could not be
+    /// published comes back.
+    pub(super) fn decide(&mut self, commit: &str) -> (Option<HeldChange>, Vec<(ClusterName, ClusterError)>) {
+        let is_over = self.changes.since.is_none_or(|since| since.elapsed() > TOGETHER);
+        if self.changes.commit != commit || is_over {
+            self.changes.removed.clear();
+            self.changes.since = Some(Instant::now());
+            commit.clone_into(&mut self.changes.commit);
+        }
+        let waiting = std::mem::take(&mut self.changes.waiting);
+        if waiting.is_empty() {
+            self.changes.told = None;
+            return (None, Vec::new());
+        }
+        let losses: Losses =
+            waiting.iter().map(|(name, candidate)| (name.clone(), candidate.losses())).collect();
+        let published = |name: &ClusterName| {
+            self.shared.board.current(name).map_or(0, |published| published.state.units().len())
+        };
+        let of = self.clusters.keys().map(|name| match waiting.get(name) {
+            Some(candidate) => candidate.units.len(),
+            None => published(name),
+        });
+        let excess = change::judge(&losses, &self.changes.removed, of.sum(), self.change_budget);
+        let held = excess.map(|excess| {
+            let digest = change::digest(&losses);
+            let why = format!(
+                "the change would remove {} of the fleet's {} units, in {} clusters; nothing of that is removed until somebody \
+                 approves it: `flotilla get changes`, `flotilla approve --change {}`",
+                excess.units,
+                excess.of,
+                excess.clusters,
+                digest.short()
+            );
+            HeldChange { digest, commit: commit.to_owned(), losses: losses.clone(), of: excess.of, why }
+        });
+        let mut failed = Vec::new();
+        for (name, mut candidate) in waiting {
+            if let Some(held) = &held {
+                candidate.hold(&losses[&name], HELD);
+            }
+            if let Err(error) = self.publish(candidate) {
+                failed.push((name, error));
+            } else if held.is_none() {
+                self.changes.removed.entry(name.clone()).or_default().extend(losses[&name].iter().cloned());
+            }
+        }
+        if let Some(held) = held.as_ref().filter(|held| self.changes.told != Some(held.digest)) {
+            tracing::warn!(commit, "{}", held.why);
+            self.note_now("ChangeHeld", held.why.clone());
+        }
+        self.changes.told = held.as_ref().map(|held| held.digest);
+        (held, failed)
+    }
+
+    fn publish(&mut self, candidate: Candidate) -> Result<(), ClusterError> {
+        let cluster = self.clusters.entry(candidate.cluster.clone()).or_default();
+        self.shared.publish(candidate, std::sync::Arc::make_mut(&mut cluster.remembered))
+    }
+}
