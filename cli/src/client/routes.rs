@@ -2,9 +2,10 @@
 
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{
-    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HeldChange, HiddenSecrets, HideSecrets,
-    JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile, ReconcileSource,
-    Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HeldChange, HiddenSecrets,
+    HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile,
+    ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree,
+    Unit, WhoAmI,
 };
 use reqwest::Method;
 

@@ -70,7 +70,7 @@ impl Worker {
         });
         let mut failed = Vec::new();
         for (name, mut candidate) in waiting {
-            if let Some(held) = &held {
+            if held.is_some() {
                 candidate.hold(&losses[&name], HELD);
             }
             if let Err(error) = self.publish(candidate) {

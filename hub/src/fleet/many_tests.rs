@@ -17,14 +17,19 @@ fn name(n: usize) -> String {
 
 /// Each cluster runs one app that is the same everywhere, and one with a variable of its own; `odd` has an object more.
 fn tree(app: &str, odd: Option<usize>) -> Tree {
-    let own = "  postBuild: {substitute: {who: me}}\n";
+    let own = "  postBuild: {substitute: {more: none}}\n";
     let mut tree: Tree = [
         ("apps/shared/a.yaml".to_owned(), config_map(app)),
-        ("apps/own/a.yaml".to_owned(), config_map("own") + "data:\n  name: ${cluster_name}\n"),
+        ("apps/own/a.yaml".to_owned(), config_map("own") + "data:\n  name: ${who}\n"),
     ]
     .into();
     for n in 0..CLUSTERS {
         let folder = format!("clusters/{}", name(n));
+        let name = name(n);
+        let cluster = format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{variables: {{who: {name}}}}}\n"
+        );
+        tree.insert(format!("{folder}/cluster.yaml"), cluster);
         tree.insert(format!("{folder}/shared.yaml"), unit("shared", "apps/shared"));
         tree.insert(format!("{folder}/own.yaml"), unit("own", "apps/own") + own);
     }

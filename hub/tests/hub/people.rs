@@ -149,7 +149,10 @@ async fn each_route_takes_its_role_and_those_above() {
         .flat_map(|(path, methods)| {
             let path =
                 path.replace("{cluster}", "staging").replace("{unit}", "root").replace("{name}", "none");
-            let path = path.replace("{scope}", "fleet").replace("{namespace}", "apps");
+            let path = path
+                .replace("{scope}", "fleet")
+                .replace("{namespace}", "apps")
+                .replace("{digest}", "00112233");
             let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
             methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()
         })

@@ -10,8 +10,8 @@ use flotilla_core::{Object, UnitId};
 use serde_json::{Value, json};
 
 use crate::flux_repos::files;
-use flotilla_leftout::shared;
 use crate::world::*;
+use flotilla_leftout::shared;
 
 const OWNER: &str = "kustomize.toolkit.fluxcd.io";
 
