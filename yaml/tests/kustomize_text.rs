@@ -3,8 +3,6 @@
 //! The cases are not part of the repository; they are looked for beside it, or where
 //! `FLOTILLA_KUSTOMIZE_CASES` says. Without them only the text of our own below is checked.
 
-use std::path::{Path, PathBuf};
-
 use flotilla_yaml::{parse, write_canonical_documents, write_documents};
 
 /// Outputs that [`write_documents`] does not give back byte for byte, because kyaml folds no lines.

@@ -1,7 +1,7 @@
 //! Repositories as people write them for Flux, from `shared` beside the repository.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flotilla_core::UnitId;
 use flotilla_leftout::shared;
