@@ -1,7 +1,7 @@
 //! Real outputs of `kustomize build`, read and written again.
 //!
-//! The cases are not part of the repository; they are looked for beside it, or where
-//! `FLOTILLA_KUSTOMIZE_CASES` says. Without them only the text of our own below is checked.
+//! The cases are not part of the repository: see `flotilla_leftout::shared`. Without them only the text of our own below is
+//! checked.
 
 use flotilla_yaml::{parse, write_canonical_documents, write_documents};
 
