@@ -63,7 +63,7 @@ pub(super) async fn approve(
     };
     let shown = shown(change);
     let detail = format!("{} of {} units, commit {}", shown.units, shown.of, shown.commit);
-    let audit = caller.audit(&hub, "change.approve", &change.digest).detail(detail);
+    let audit = caller.audit(&hub, "change.approve", change.digest).detail(detail);
     let (shared, losses) = (hub.clone(), change.losses.clone());
     blocking(move || shared.records.approve_change(&losses, &audit)).await?;
     hub.fleet.wake();
