@@ -93,8 +93,9 @@ impl Book {
         std::mem::take(&mut self.pages().contended)
     }
 
-    /// Lists objects of a unit; a uid that is known already is kept where none is given. The number of the change,
-    /// for [`Book::durable`]; 0 if there is none, as all was listed already.
+    /// Lists objects of a unit; a uid that is known already is kept where none is given, and one that is given counts for
+    /// all units that list the object. The number of the change, for [`Book::durable`]; 0 if there is none, as all was listed
+    /// already.
     pub(crate) fn list(
         &self,
         unit: &UnitId,

@@ -253,7 +253,26 @@ impl Pages {
     }
 
     /// Sets a member of a unit; a uid that is known is kept where none is given. True if that changes its line.
+    ///
+    /// A uid is of what was just applied. If others list the object as it was before somebody made another of its name, the
+    /// last one that lets it go would take the one that is there for a stranger's, and leave it behind.
     pub(super) fn put_member(&mut self, unit: &UnitId, member: &Member) -> bool {
+        let mut changed = self.put_one(unit, member);
+        if let Some(uid) = &member.uid {
+            let is_old = |other: &&UnitId| {
+                let held = self.inventory.units.get(*other).and_then(|listed| listed.get(&member.object.id));
+                held.is_some_and(|held| held.uid.is_some_and(|known| known != *uid))
+            };
+            let others: Vec<UnitId> =
+                self.inventory.owners(&member.object.id).filter(is_old).cloned().collect();
+            for other in others {
+                changed |= self.put_one(&other, member);
+            }
+        }
+        changed
+    }
+
+    fn put_one(&mut self, unit: &UnitId, member: &Member) -> bool {
         let listed = self.inventory.units.entry(unit.clone()).or_default();
         let id = &member.object.id;
         let old = listed.get(id).map(|old| line_of(unit, &old));

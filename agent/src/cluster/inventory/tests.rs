@@ -83,6 +83,24 @@ fn an_intent_does_not_wipe_a_uid_and_a_shared_object_leaves_one_list_at_a_time()
     assert!(book.view(|inventory| !inventory.units.contains_key(&b)));
 }
 
+/// `a` is suspended, say, while somebody deletes the object and makes another, which `b` then applies.
+#[test]
+fn an_object_that_was_made_anew_is_known_by_its_new_uid_to_all_who_list_it() {
+    let (a, b, c) = ["a", "b", "c"].map(|name| UnitId::kustomization("f", name)).into();
+    let book = book(vec![]);
+    book.list(&a, None, [member("x", Some("old"))]);
+    book.list(&c, None, [member("x", None), member("y", Some("old"))]);
+    book.list(&b, None, [member("x", Some("new"))]);
+    let uids = |unit: &UnitId, name: &str| {
+        let id = member(name, None).object.id;
+        book.view(|inventory| inventory.units[unit].members[&id].uid.clone())
+    };
+    let new = Some(Uid::from("new"));
+    assert_eq!((uids(&a, "x"), uids(&b, "x")), (new.clone(), new));
+    assert_eq!((uids(&c, "x"), uids(&c, "y")), (None, Some(Uid::from("old"))), "what is not known stays so");
+    assert!(book.unlist_shared(&b, &member("x", None).object.id));
+}
+
 #[test]
 fn what_cannot_be_read_is_damage_and_survives_a_write() {
     let unit = UnitId::kustomization("f", "a");
