@@ -71,6 +71,10 @@ impl FromStr for GitUrl {
         if let Some(host) = url.host() {
             url.host = Some(canonical_host(&url, host).map_err(|reason| fail(&reason))?);
         }
+        // `ä.example::x` names a host and a path, and with the host as it is connected to a helper of Git's.
+        if gix::url::parse(url.to_bstring().as_slice()).ok().as_ref() != Some(&url) {
+            return Err(fail("it can be read in more than one way"));
+        }
         Ok(Self { url, embedded })
     }
 }
@@ -384,6 +388,8 @@ mod tests {
             (" https://example.org/x", Err("blanks")),
             ("git://example.org/fleet", Err("not supported")),
             ("ext::sh -c id", Err("not supported")),
+            ("\u{22d}.example::x/y", Err("more than one way")),
+            ("ssh://git@[::1]:2222/x", Ok("ssh://git@[::1]:2222/x")),
             ("ssh://git:s3cret@example.org/fleet", Err("key, not a password")),
             ("ssh://-oProxyCommand=id/x", Err("leading '-'")),
             ("ftp://jo:s3cret@example.org/fleet", Err("not supported")),
