@@ -10,18 +10,22 @@ use crate::parts;
 use crate::workspace;
 
 const VERSION: &str = "0.20.2";
+/// Names a clone of the database of advisories, for machines that do not reach it.
+const ADVISORIES: &str = "FLOTILLA_ADVISORIES";
+const ADDRESS: &str = "https://github.com/RustSec/advisory-db";
 
 /// Holds the dependencies against `deny.toml`; the note says what was left out.
 pub(crate) fn check() -> anyhow::Result<String> {
     let deny = program()?;
-    parts::command(checking(&deny, &["bans", "licenses", "sources"], &[]))?;
+    parts::command(checking(&deny, &["bans", "licenses", "sources"]))?;
+    let given = std::env::var_os(ADVISORIES).map(PathBuf::from);
     // The command itself says why it cannot fetch; what it finds is an error of the second run.
-    if quietly(checking(&deny, &["advisories"], &[])) {
+    if given.is_none() && quietly(checking(&deny, &["advisories"])) {
         return Ok("advisories: fetched now".to_owned());
     }
-    if has_database() {
-        parts::command(checking(&deny, &["advisories"], &["--disable-fetch"]))?;
-        return Ok("advisories: from the copy of their database that is here".to_owned());
+    if let Some(copy) = given.or_else(cached) {
+        parts::command(from_copy(checking(&deny, &["advisories"]), &copy))?;
+        return Ok(format!("advisories: from the copy of their database in {}", copy.display()));
     }
     println!(
         "The database of advisories cannot be fetched from here, and there is no copy of it: they are not looked at."
@@ -29,10 +33,16 @@ pub(crate) fn check() -> anyhow::Result<String> {
     Ok("advisories: NOT looked at, no database".to_owned())
 }
 
-fn checking(deny: &Path, what: &[&str], flags: &[&str]) -> Command {
+fn checking(deny: &Path, what: &[&str]) -> Command {
     let mut command = Command::new(deny);
-    command.current_dir(workspace::root()).args(["--locked", "--log-level", "error", "check"]);
-    command.args(flags).args(what);
+    command.current_dir(workspace::root()).args(["--locked", "--log-level", "error", "check"]).args(what);
+    command
+}
+
+/// The same with a clone of the database in the place of its address.
+fn from_copy(mut command: Command, copy: &Path) -> Command {
+    command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_VALUE_0", ADDRESS);
+    command.env("GIT_CONFIG_KEY_0", format!("url.file://{}.insteadOf", copy.display()));
     command
 }
 
@@ -40,13 +50,12 @@ fn quietly(mut command: Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn has_database() -> bool {
+/// Where cargo-deny keeps the database once it was fetched.
+fn cached() -> Option<PathBuf> {
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = cargo.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    let Some(folder) = home.map(|home| home.join("advisory-dbs")) else { return false };
-    std::fs::read_dir(folder).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.path().join("crates").is_dir()))
-    })
+    let entries = std::fs::read_dir(home?.join("advisory-dbs")).ok()?;
+    entries.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.join("crates").is_dir())
 }
 
 /// The one in PATH, or that of this version from the cache, where the first run puts it.
