@@ -7,6 +7,7 @@
 //! ```
 
 pub mod api;
+pub mod attempts;
 pub mod audit;
 pub mod authority;
 pub mod changes;

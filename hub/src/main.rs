@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use flotilla_hub::attempts::Attempts;
 use flotilla_hub::fleet::{self, FleetConfig, Patience, Releases, Worker};
 use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::sources;
@@ -133,6 +134,11 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let tasks = Tasks::new();
     let spec = args.git_spec()?;
+    let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
+    let hub = serving.hub;
+    // The store is this process's by now: nobody else's marks are taken for those of a dead one.
+    let folder = args.data.data.clone();
+    let attempts = blocking(move || Attempts::open(&folder)).await?;
     let config = FleetConfig {
         path: args.path.clone(),
         clusters: args.clusters_path.clone(),
@@ -141,9 +147,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         budget: args.budget.budget(),
         strict: args.strict_substitution,
         change_budget: args.change_budget(),
+        attempts: attempts.clone(),
     };
-    let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
-    let hub = serving.hub;
     let clone = args.data.data.join(flotilla_hub::store::backup::REPO_FOLDER);
     let repo = blocking(move || GitRepo::open(clone, spec)).await?;
     let store: &Arc<dyn Store> = hub.records.store();
@@ -170,6 +175,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());
     tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);
     let report = tasks.run(signals, GRACE).await;
+    attempts.close();
     Ok(u8::try_from(report.exit_code()).unwrap_or(1))
 }
 

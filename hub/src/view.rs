@@ -7,7 +7,7 @@
 //! A wake carries no payload: the loop reads everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use flotilla_core::change::Losses;
@@ -17,6 +17,7 @@ use flotilla_core::{ClusterName, Digest, Object, UnitId};
 use flotilla_proto::api;
 use tokio::sync::watch;
 
+use crate::attempts::Attempts;
 use crate::pulse::Pulse;
 
 /// What the fleet loop knew when it last went round.
@@ -100,6 +101,8 @@ pub struct Fleet {
     /// The newest request that a finished round has seen.
     served: watch::Sender<u64>,
     pulse: Arc<Pulse>,
+    /// What the loop works on, once it runs.
+    pub(crate) attempts: OnceLock<Arc<Attempts>>,
 }
 
 impl Default for Fleet {
@@ -111,6 +114,7 @@ impl Default for Fleet {
             wanted: zero(),
             served: zero(),
             pulse: Arc::default(),
+            attempts: OnceLock::new(),
         }
     }
 }

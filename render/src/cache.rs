@@ -10,6 +10,7 @@ use flotilla_core::report::Problem;
 use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
 use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 
+use crate::attempts::{self, Attempts, Input, Seen, Told};
 use crate::content::Content;
 use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
@@ -49,11 +50,32 @@ impl<T> Default for Table<T> {
     }
 }
 
-/// What a build may look at.
+/// What a build may look at, and who is told of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Reads<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) remotes: Remotes<'a>,
+    pub(crate) telling: Telling<'a>,
+}
+
+/// Who is told of work, and how it is called.
+#[derive(Clone, Copy)]
+pub(crate) struct Telling<'a> {
+    pub(crate) attempts: &'a dyn Attempts,
+    pub(crate) what: &'a dyn Fn() -> String,
+    /// The reason why nothing is done with it, as a problem.
+    pub(crate) problem: &'a dyn Fn(String) -> Problem,
+}
+
+impl Telling<'_> {
+    /// Does work that reads nothing but what `key` stands for.
+    pub(crate) fn of<T>(&self, key: Digest, work: impl FnOnce() -> T) -> Result<T, Problem> {
+        let input = Input { what: (self.what)(), key, is_same: &|_| true };
+        let attempt = self.attempts.begin(&input).map_err(self.problem)?;
+        let done = work();
+        drop(attempt);
+        Ok(done)
+    }
 }
 
 type BuildResult<T> = Result<Arc<T>, Arc<[Problem]>>;
@@ -123,8 +145,14 @@ impl RenderCache {
     }
 
     /// The outcome of a pure function of `request`.
-    pub(crate) fn substituted(&self, request: Digest, make: impl FnOnce() -> Outcome) -> Outcome {
-        self.pure(&self.substituted, request, make)
+    pub(crate) fn substituted(
+        &self,
+        request: Digest,
+        telling: Telling<'_>,
+        make: impl FnOnce() -> Outcome,
+    ) -> Outcome {
+        let made = self.pure(&self.substituted, request, || telling.of(request, make));
+        made.unwrap_or_else(|problem| Err([problem].into()))
     }
 
     /// What [`RenderCache::substituted`] made before.
@@ -137,24 +165,31 @@ impl RenderCache {
     }
 
     /// As [`RenderCache::substituted`], for the artifacts of a generator.
-    pub(crate) fn generated(&self, request: Digest, make: impl FnOnce() -> Generated) -> Generated {
-        self.pure(&self.generated, request, make)
+    pub(crate) fn generated(
+        &self,
+        request: Digest,
+        telling: Telling<'_>,
+        make: impl FnOnce() -> Generated,
+    ) -> Generated {
+        let made = self.pure(&self.generated, request, || telling.of(request, make));
+        made.unwrap_or_else(|problem| Err(Unavailable(problem.message)))
     }
 
+    /// Why nothing was made is not remembered.
     fn pure<T: Clone>(
         &self,
         table: &Mutex<HashMap<Digest, (u64, T)>>,
         request: Digest,
-        make: impl FnOnce() -> T,
-    ) -> T {
+        make: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
         let round = self.round.load(Ordering::Relaxed);
         if let Some((used, made)) = locked(table).get_mut(&request) {
             *used = round;
-            return made.clone();
+            return Ok(made.clone());
         }
-        let made = make();
+        let made = make()?;
         locked(table).insert(request, (round, made.clone()));
-        made
+        Ok(made)
     }
 
     /// A file that cannot be read is no outcome and is not remembered; nor is what lacks something from outside.
@@ -162,7 +197,7 @@ impl RenderCache {
         &self,
         table: &Table<T>,
         request: Digest,
-        Reads { files, remotes }: Reads<'_>,
+        Reads { files, remotes, telling }: Reads<'_>,
         build: impl FnOnce(&Traced<'_>) -> Result<BuildResult<T>, ReadError>,
     ) -> Result<BuildResult<T>, ReadError> {
         let round = self.round.load(Ordering::Relaxed);
@@ -185,7 +220,21 @@ impl RenderCache {
                 }
             }
         }
-        let traced = Traced::new(files, remotes);
+        let is_same = |seen: &Seen| attempts::is_same(files, remotes, seen);
+        let input = Input { what: (telling.what)(), key: request, is_same: &is_same };
+        let attempt = match telling.attempts.begin(&input) {
+            Ok(attempt) => attempt,
+            Err(reason) => return Ok(Err([(telling.problem)(reason)].into())),
+        };
+        let told = Told::new(files, &*attempt);
+        let remotes = |address: &str| {
+            let found = remotes(address);
+            if let Ok(found) = &found {
+                attempt.saw(Seen::Outside { address: address.to_owned(), id: found.id });
+            }
+            found
+        };
+        let traced = Traced::new(&told, &remotes);
         let outcome = build(&traced)?;
         let trace = traced.into_trace().map(Arc::new);
         self.builds.fetch_add(1, Ordering::Relaxed);

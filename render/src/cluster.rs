@@ -10,6 +10,7 @@ use flotilla_core::unit::UnitManifest;
 use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
+use crate::attempts::{Attempts, Untold};
 use crate::budget::Budget;
 use crate::cache::RenderCache;
 use crate::content::Content;
@@ -76,6 +77,8 @@ pub struct Inputs<'a> {
     pub clusters: &'a TreePath,
     pub cache: &'a RenderCache,
     pub budget: Budget,
+    /// Is told what is worked on.
+    pub attempts: &'a dyn Attempts,
     /// All other sources, as this cluster may see them.
     pub sources: &'a dyn Sources,
     /// Manifests that helm has given.
@@ -104,6 +107,7 @@ impl<'a> Inputs<'a> {
             clusters,
             cache,
             budget: Budget::default(),
+            attempts: &Untold,
             sources,
             renders: &NothingRendered,
             kube_version: None,

@@ -13,8 +13,9 @@ use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
 use flotilla_yaml::{Node, Schema};
 
+use crate::attempts::Attempts;
 use crate::budget::{Budget, Weight};
-use crate::cache::{Outcome, Reads, RenderCache};
+use crate::cache::{Outcome, Reads, RenderCache, Telling};
 use crate::field::Places;
 use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
@@ -113,6 +114,9 @@ pub(crate) struct Recipe<'a> {
     /// The unit's, in seconds.
     pub(crate) interval: u32,
     pub(crate) budget: Budget,
+    pub(crate) attempts: &'a dyn Attempts,
+    /// The unit that it is built for.
+    pub(crate) unit: &'a UnitId,
 }
 
 /// What substitution may cost in all documents of a unit, in characters written and compared.
@@ -151,8 +155,12 @@ impl Recipe<'_> {
 /// Only if the tree cannot be read; what is wrong with the content is the outcome.
 pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome, ReadError> {
     let key = recipe.key();
-    let remotes = |address: &str| recipe.sources.remote(address, recipe.interval);
-    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes };
+    let (sources, interval) = (recipe.sources, recipe.interval);
+    let remotes = |address: &str| sources.remote(address, interval);
+    let what = || recipe.unit.to_string();
+    let problem = |reason: String| recipe.problem(reason);
+    let telling = Telling { attempts: recipe.attempts, what: &what, problem: &problem };
+    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling };
     let Some(variables) = recipe.variables else {
         return cache.content(key, reads, |files| {
             let output = build(files, recipe, &overlay::of(recipe.overlay))?;
@@ -178,7 +186,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     };
     let text = serde_json::to_vec(variables).expect("variables have a JSON text");
     let request = Digest::of_parts([&key.as_bytes()[..], built.digest().as_bytes(), &text]);
-    Ok(cache.substituted(request, || {
+    Ok(cache.substituted(request, telling, || {
         let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
         let mut sorter = Sorter::new(Places { sources: &[], prefix: &prefix }, clusters);
         sorter.budget = Some(recipe.budget);

@@ -14,6 +14,7 @@
 //!
 //! A broken thing stays one: problems are values beside what could be rendered, never a reason to stop.
 
+pub mod attempts;
 pub mod budget;
 pub mod cache;
 mod checks;
@@ -40,6 +41,7 @@ mod unpack;
 mod values;
 mod walk;
 
+pub use attempts::{Attempt, Attempts};
 pub use budget::Budget;
 pub use cache::RenderCache;
 pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster, render_in_turns};

@@ -8,6 +8,7 @@ use flotilla_core::unit::ServiceAccount;
 use flotilla_core::{Authority, Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
 
+use crate::cache::Telling;
 use crate::cluster::Inputs;
 use crate::content::Content;
 use crate::source::{Artifact, RenderedSource, SourceDefinition, fleet_source};
@@ -414,7 +415,11 @@ impl<'a> Registry<'a> {
             parts.extend([Digest::of(alias.as_bytes()), input.origin, id, revision]);
         }
         let key = Digest::of_parts(parts.iter().map(|part| &part.as_bytes()[..]));
-        let made = self.inputs.cache.generated(key, || self.inputs.sources.generate(generator, &inputs));
+        let what = || name.to_string();
+        let problem = |reason: String| Problem::error("", 0, reason);
+        let telling = Telling { attempts: self.inputs.attempts, what: &what, problem: &problem };
+        let generate = || self.inputs.sources.generate(generator, &inputs);
+        let made = self.inputs.cache.generated(key, telling, generate);
         made.map_err(|reason| Lookup::Unusable(format!("{name}: {reason}")))
     }
 }

@@ -16,6 +16,7 @@ use flotilla_proto::api::{
 };
 use flotilla_proto::v1::{self, request};
 use flotilla_render::source::fleet_source;
+use flotilla_runtime::tasks::chain;
 use futures::{Stream, StreamExt};
 use http::StatusCode;
 use serde::Deserialize;
@@ -188,6 +189,17 @@ pub(super) async fn reconcile(
     if let Some(audit) = caller.folded(&hub, audit)? {
         let shared = hub.clone();
         blocking(move || shared.records.audit(&audit)).await?;
+    }
+    // One that is set aside for good reason kills the hub once more: that is not for whoever has a part of the fleet.
+    if reach.is_fleet()
+        && let Some(attempts) = hub.fleet.attempts.get().cloned()
+    {
+        let target = target.clone();
+        let retried = blocking(move || match &target {
+            Some((cluster, unit)) => attempts.retry(Some(cluster), unit.as_ref()),
+            None => attempts.retry(None, None),
+        });
+        retried.await.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, chain(&error)))?;
     }
     let ticket = hub.fleet.wake();
     if tokio::time::timeout(ROUND_LIMIT, hub.fleet.served(ticket)).await.is_err() {

@@ -19,6 +19,7 @@ use super::ledger::Facts;
 use super::releases::ClusterRenders;
 use super::renderers::Panicked;
 use super::{Ledger, Releases};
+use crate::attempts::{Attempts, Doing};
 use crate::desired::Board;
 use crate::desired::project::known_units;
 use crate::metrics::Metrics;
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     /// Of units, clusters and tenants.
     pub(super) budget: Budget,
     pub(super) strict: bool,
+    pub(super) attempts: Arc<Attempts>,
 }
 
 /// What one cluster last rendered to.
@@ -95,12 +97,18 @@ pub(super) enum ClusterError {
         "rendering was given up after {0} s; look for what makes it so large, or raise --cluster-timeout"
     )]
     Ended(u64),
+    #[error("the cluster is {0}")]
+    SetAside(String),
 }
 
 impl Shared {
     /// Renders a cluster.
     pub(super) fn render(&self, task: &Task) -> Result<Rendered, ClusterError> {
         let Task { cluster, remembered, .. } = task;
+        let doing = self.attempts.of(Some(&cluster.name), task.commit.id.as_str());
+        let tree = task.tree.files.entry(&TreePath::root())?;
+        let tree = tree.map_or_else(|| Digest::of(b""), |tree| Digest::from(tree.id.0));
+        let whole = doing.whole(tree).map_err(ClusterError::SetAside)?;
         let facts = self.ledger.facts(&cluster.name)?;
         let sources = ClusterSources::new(&self.sources, &task.pinned, &cluster.name, &cluster.groups);
         let is_known = |key: Digest| {
@@ -134,35 +142,42 @@ impl Shared {
             suspended: &suspended,
             budget: self.budget,
             strict: self.strict,
+            attempts: &doing,
             ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task)?;
+        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
         // One that never rendered, as while helm is at work on it, is in no older commit.
         let is_forgotten =
             |id: &UnitId| remembered.commits.contains_key(id) && !remembered.content.contains_key(id);
         if render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id)) {
             // After a restart: what such units last were stands in older commits.
             for (commit, older) in &task.older {
-                let found = self.recall(task, commit, &task.stoppable(older), &sources, &renders);
+                let found = self.recall(task, commit, &task.stoppable(older), &sources, &renders, &doing);
                 found.into_iter().for_each(|(id, content)| {
                     recalled.entry(id).or_insert(content);
                 });
             }
             let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| recalled.get(id)).cloned();
-            render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task)?;
+            render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
         }
+        drop(whole);
         if !task.is_ended.load(Ordering::Relaxed) {
             sources.settle(&render.sources);
         }
         Ok(Rendered { render, facts, recalled })
     }
 
-    fn in_turns(&self, inputs: &Inputs<'_>, task: &Task) -> Result<ClusterRender, ReadError> {
+    fn in_turns(
+        &self,
+        inputs: &Inputs<'_>,
+        task: &Task,
+        doing: &Doing<'_>,
+    ) -> Result<ClusterRender, ReadError> {
         let name = &task.cluster.name;
         render_in_turns(inputs, &task.cluster, MAX_TURNS, |requests: BTreeMap<Digest, Asked>| {
             self.metrics.helm_runs.inc_by(requests.len() as u64);
-            self.releases.ask(name, requests, task.helm_until);
+            doing.pausing(|| self.releases.ask(name, requests, task.helm_until));
         })
     }
 
@@ -174,6 +189,7 @@ impl Shared {
         tree: &Artifact,
         sources: &ClusterSources<'_>,
         renders: &ClusterRenders<'_>,
+        doing: &Doing<'_>,
     ) -> HashMap<UnitId, Arc<Content>> {
         let name = &task.cluster.name;
         let then = match discover(&*tree.files, &self.clusters) {
@@ -188,6 +204,7 @@ impl Shared {
             renders,
             budget: self.budget,
             strict: self.strict,
+            attempts: doing,
             ..Inputs::new(tree, &self.clusters, &self.cache, sources)
         };
         match render_cluster(&inputs, &then) {

@@ -5,10 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flotilla_kustomize::files::{ReadError, TreePath};
-use flotilla_render::{Artifact, Fleet, discover};
+use flotilla_core::Digest;
+use flotilla_kustomize::files::{Files, ReadError};
+use flotilla_render::attempts::{Input, Seen, Told, is_same};
+use flotilla_render::{Artifact, Attempts as _, Fleet, Unavailable, discover};
 use flotilla_source::CommitId;
 
+use super::cluster::Shared;
 use super::renderers::{LOOK, Panicked, STACK, caught};
 
 /// So many that do not end may go on.
@@ -29,13 +32,15 @@ pub(super) enum DiscoveryError {
     TooMany,
     #[error("the hub ends")]
     Stopped,
+    #[error("the definitions of the clusters are {0}")]
+    SetAside(String),
 }
 
-type Found = Result<Result<Fleet, ReadError>, Panicked>;
+type Found = Result<Result<Fleet, DiscoveryError>, Panicked>;
 
 /// One search at a time, which later rounds over the same commit wait for too.
 pub(super) struct Discovery {
-    clusters: TreePath,
+    shared: Arc<Shared>,
     patience: Duration,
     under_way: Option<(CommitId, mpsc::Receiver<Found>)>,
     /// Threads that search.
@@ -44,15 +49,15 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    pub(super) fn new(clusters: TreePath, patience: Duration, stop: Arc<AtomicBool>) -> Self {
-        Self { clusters, patience, under_way: None, searching: Arc::default(), stop }
+    pub(super) fn new(shared: Arc<Shared>, patience: Duration, stop: Arc<AtomicBool>) -> Self {
+        Self { shared, patience, under_way: None, searching: Arc::default(), stop }
     }
 
     /// The clusters of a commit.
     pub(super) fn find(&mut self, commit: &CommitId, tree: &Artifact) -> Result<Fleet, DiscoveryError> {
         let found = match self.under_way.take().filter(|(of, _)| of == commit) {
             Some((_, found)) => found,
-            None => self.search(tree)?,
+            None => self.search(commit, tree)?,
         };
         let end = Instant::now() + self.patience;
         loop {
@@ -68,16 +73,16 @@ impl Discovery {
         }
     }
 
-    fn search(&self, tree: &Artifact) -> Result<mpsc::Receiver<Found>, DiscoveryError> {
+    fn search(&self, commit: &CommitId, tree: &Artifact) -> Result<mpsc::Receiver<Found>, DiscoveryError> {
         if self.searching.load(Ordering::Relaxed) >= MOST {
             return Err(DiscoveryError::TooMany);
         }
         let (tell, found) = mpsc::channel();
-        let (files, clusters, searching) =
-            (tree.files.clone(), self.clusters.clone(), self.searching.clone());
+        let (files, shared, searching) = (tree.files.clone(), self.shared.clone(), self.searching.clone());
+        let commit = commit.clone();
         searching.fetch_add(1, Ordering::Relaxed);
         let search = move || {
-            let fleet = caught(|| discover(&*files, &clusters));
+            let fleet = caught(|| told(&shared, &commit, &*files));
             searching.fetch_sub(1, Ordering::Relaxed);
             // Nobody may wait for it any more.
             let _ = tell.send(fleet);
@@ -86,4 +91,15 @@ impl Discovery {
         thread.spawn(search).expect("the machine has a thread more");
         Ok(found)
     }
+}
+
+/// Looks for clusters, marked as what is worked on.
+fn told(shared: &Shared, commit: &CommitId, files: &dyn Files) -> Result<Fleet, DiscoveryError> {
+    let doing = shared.attempts.of(None, commit.as_str());
+    let nothing = |_: &str| Err(Unavailable("is nothing that defines clusters".to_owned()));
+    let is_same = |seen: &Seen| is_same(files, &nothing, seen);
+    let key = Digest::of_parts([b"clusters", shared.clusters.as_str().as_bytes()]);
+    let input = Input { what: "the definitions of the clusters".to_owned(), key, is_same: &is_same };
+    let attempt = doing.begin(&input).map_err(DiscoveryError::SetAside)?;
+    Ok(discover(&Told::new(files, &*attempt), &shared.clusters)?)
 }

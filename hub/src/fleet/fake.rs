@@ -1,6 +1,7 @@
 //! A fleet repo, its files and a store that do what a test says: fail, panic, hang.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use flotilla_source::{Commit, CommitError, CommitId, FetchError};
 use tokio::sync::watch;
 
 use super::{FleetConfig, FleetRepo, Patience, Releases, Worker};
+use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::sources::{Library, SourceSettings, Vault};
@@ -18,27 +20,29 @@ use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, St
 
 /// What goes wrong where a file or folder is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Fails,
     Panics,
+    /// The process ends where what stands there is read.
+    Aborts,
     /// Until it is healed.
     Hangs,
 }
 
 /// Faults by the beginning of a path.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Faults(Arc<Mutex<BTreeMap<String, Fault>>>);
+pub(crate) struct Faults(Arc<Mutex<BTreeMap<String, Fault>>>);
 
 impl Faults {
-    pub(super) fn set(&self, path: &str, fault: Fault) {
+    pub(crate) fn set(&self, path: &str, fault: Fault) {
         self.0.lock().unwrap().insert(path.to_owned(), fault);
     }
 
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.0.lock().unwrap().clear();
     }
 
-    fn at(&self, path: &TreePath) -> Result<(), ReadError> {
+    fn at(&self, path: &TreePath, is_read: bool) -> Result<(), ReadError> {
         let find = || {
             let faults = self.0.lock().unwrap();
             faults
@@ -52,6 +56,8 @@ impl Faults {
                     return Err(ReadError { path: path.clone(), reason: "the disk failed".to_owned() });
                 }
                 Fault::Panics => panic!("over {path}"),
+                Fault::Aborts if is_read => std::process::abort(),
+                Fault::Aborts => return Ok(()),
                 Fault::Hangs => std::thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -63,38 +69,38 @@ struct FaultyFiles(MemoryFiles, Faults);
 
 impl Files for FaultyFiles {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        self.1.at(path)?;
+        self.1.at(path, false)?;
         self.0.entry(path)
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        self.1.at(path)?;
+        self.1.at(path, true)?;
         self.0.read(path)
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
-        self.1.at(folder)?;
+        self.1.at(folder, true)?;
         self.0.list(folder)
     }
 }
 
-pub(super) type Tree = BTreeMap<String, String>;
+pub(crate) type Tree = BTreeMap<String, String>;
 
 /// Commits one after the other.
 #[derive(Clone, Default)]
-pub(super) struct FakeRepo {
+pub(crate) struct FakeRepo {
     commits: Arc<Mutex<Vec<Tree>>>,
-    pub(super) files: Faults,
+    pub(crate) files: Faults,
     /// At "fetch": of a fetch; at "tree": of looking into a commit.
-    pub(super) git: Faults,
+    pub(crate) git: Faults,
 }
 
 impl FakeRepo {
-    pub(super) fn commit(&self, files: &[(&str, &str)]) {
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) {
         self.commit_tree(files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect());
     }
 
-    pub(super) fn commit_tree(&self, tree: Tree) {
+    pub(crate) fn commit_tree(&self, tree: Tree) {
         self.commits.lock().unwrap().push(tree);
     }
 
@@ -108,7 +114,7 @@ impl FakeRepo {
     }
 
     fn fault(&self, what: &str) -> bool {
-        self.git.at(&TreePath::from_root(what).unwrap()).is_err()
+        self.git.at(&TreePath::from_root(what).unwrap(), true).is_err()
     }
 }
 
@@ -142,7 +148,7 @@ impl FleetRepo for FakeRepo {
 
 /// A store of which a share of the accesses fails, by a sequence that a seed begins.
 #[derive(Debug, Default)]
-pub(super) struct FaultyStore {
+pub(crate) struct FaultyStore {
     store: MemoryStore,
     sequence: AtomicU64,
     /// Of 256.
@@ -150,7 +156,7 @@ pub(super) struct FaultyStore {
 }
 
 impl FaultyStore {
-    pub(super) fn fail(&self, seed: u64, share: u8) {
+    pub(crate) fn fail(&self, seed: u64, share: u8) {
         self.sequence.store(seed | 1, Ordering::SeqCst);
         self.share.store(u64::from(share), Ordering::SeqCst);
     }
@@ -194,38 +200,40 @@ impl Store for FaultyStore {
 }
 
 /// A hub's fleet loop over them.
-pub(super) struct FakeHub {
+pub(crate) struct FakeHub {
     folder: tempfile::TempDir,
-    pub(super) repo: FakeRepo,
-    pub(super) store: Arc<FaultyStore>,
-    pub(super) records: Arc<Records>,
-    pub(super) board: Arc<Board>,
-    pub(super) patience: Patience,
-    pub(super) metrics: Metrics,
+    /// Where it marks what it works on.
+    pub(crate) data: PathBuf,
+    pub(crate) repo: FakeRepo,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) patience: Patience,
+    pub(crate) metrics: Metrics,
 }
 
 impl FakeHub {
-    pub(super) fn new(repo: FakeRepo) -> Self {
+    pub(crate) fn new(repo: FakeRepo) -> Self {
         let store = Arc::<FaultyStore>::default();
         let records = Arc::new(Records::open(store.clone()).unwrap());
         let (folder, board) = (tempfile::tempdir().unwrap(), Arc::new(Board::new()));
         let (patience, metrics) = (Patience::default(), Metrics::default());
-        Self { folder, repo, store, records, board, patience, metrics }
+        Self { data: folder.path().to_owned(), folder, repo, store, records, board, patience, metrics }
     }
 
-    pub(super) fn enrol(&self, cluster: &str) {
+    pub(crate) fn enrol(&self, cluster: &str) {
         let audit = AuditRecord::new(1, "test", "enrol", cluster);
         let cluster = cluster.parse().unwrap();
         assert!(self.records.adopt_cluster(&cluster, &ClusterRecord::default(), &audit).unwrap());
     }
 
     /// The hub is started again: its memory is gone.
-    pub(super) fn restart(&mut self) -> Worker {
+    pub(crate) fn restart(&mut self) -> Worker {
         self.board = Arc::new(Board::new());
         self.worker()
     }
 
-    pub(super) fn worker(&self) -> Worker {
+    pub(crate) fn worker(&self) -> Worker {
         let helm = Program::new("helm", Limits::default());
         let vault = {
             // The vault's own records are not what fails here.
@@ -243,6 +251,7 @@ impl FakeHub {
             budget: flotilla_render::Budget::default(),
             strict: true,
             change_budget: flotilla_core::change::ChangeBudget::default(),
+            attempts: Attempts::open(&self.data).unwrap(),
         };
         let (board, ledger) = (self.board.clone(), self.records.clone());
         let metrics = self.metrics.clone();
@@ -250,7 +259,7 @@ impl FakeHub {
     }
 
     /// The units of a cluster's published state.
-    pub(super) fn shown(&self, cluster: &str) -> String {
+    pub(crate) fn shown(&self, cluster: &str) -> String {
         use flotilla_core::UnitEntry;
         let Some(published) = self.board.current(&cluster.parse().unwrap()) else {
             return "nothing".to_owned();
@@ -267,7 +276,7 @@ impl FakeHub {
     }
 }
 
-pub(super) fn unit(name: &str, path: &str) -> String {
+pub(crate) fn unit(name: &str, path: &str) -> String {
     format!(
         "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: \
          flux-system}}\nspec:\n  path: {path}\n  prune: true\n  interval: 1m\n  sourceRef: {{kind: GitRepository, name: \
@@ -275,6 +284,6 @@ pub(super) fn unit(name: &str, path: &str) -> String {
     )
 }
 
-pub(super) fn config_map(name: &str) -> String {
+pub(crate) fn config_map(name: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\n")
 }

@@ -16,7 +16,7 @@ mod change_tests;
 mod cluster;
 mod discovery;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod faults_tests;
 #[cfg(test)]
@@ -113,6 +113,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), LoopError> {
     let mut worker = worker.with_pulse(fleet.pulse());
+    fleet.attempts.get_or_init(|| worker.attempts());
     let poll = worker.poll_interval();
     let stop = worker.stop();
     let mut wakes = fleet.wakes();

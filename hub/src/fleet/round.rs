@@ -27,6 +27,7 @@ use super::discovery::{Discovery, DiscoveryError};
 use super::renderers::{Done, Patience, Renderers, caught};
 use super::repo::{Fetched, FleetRepo, Head, Repo};
 use super::{Ledger, Releases};
+use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -48,6 +49,7 @@ pub struct FleetConfig {
     pub strict: bool,
     /// How much of the fleet a change may remove without an approval.
     pub change_budget: ChangeBudget,
+    pub attempts: Arc<Attempts>,
 }
 
 /// The state of the loop between rounds.
@@ -120,9 +122,10 @@ impl Worker {
             metrics,
             budget: config.budget,
             strict: config.strict,
+            attempts: config.attempts,
         });
         let renderers = Renderers::new(shared.clone(), config.patience);
-        let discovery = Discovery::new(shared.clusters.clone(), config.patience.round, renderers.stop());
+        let discovery = Discovery::new(shared.clone(), config.patience.round, renderers.stop());
         Self {
             path: config.path,
             poll_interval: config.poll_interval,
@@ -154,6 +157,10 @@ impl Worker {
     /// Ends the round that is under way as soon as it can.
     pub(super) fn stop(&self) -> Arc<AtomicBool> {
         self.renderers.stop()
+    }
+
+    pub(crate) fn attempts(&self) -> Arc<Attempts> {
+        self.shared.attempts.clone()
     }
 
     /// Whether there is anything to go round about.

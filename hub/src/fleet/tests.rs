@@ -90,6 +90,7 @@ impl Bench {
             budget: flotilla_render::Budget::default(),
             strict: true,
             change_budget: flotilla_core::change::ChangeBudget::default(),
+            attempts: crate::attempts::Attempts::open(self.folder.path()).unwrap(),
         };
         let sources = self.folder.path().join("sources");
         let sources = Library::new(sources, SourceSettings::default(), Some(self.vault()));

@@ -81,6 +81,7 @@ impl Bench {
             budget: flotilla_render::Budget::default(),
             strict: true,
             change_budget: flotilla_core::change::ChangeBudget::default(),
+            attempts: crate::attempts::Attempts::open(self.folder.path()).unwrap(),
         };
         let helm = Program::new("helm", Limits::default());
         let vault = Arc::new(super::Vault::open(self.folder.path(), self.records.clone()).unwrap());

@@ -33,7 +33,7 @@ pub(crate) use plan::{Config, Planned, plan};
 
 use flotilla_core::Digest;
 
-use crate::cache::{Outcome, RenderCache};
+use crate::cache::{Outcome, RenderCache, Telling};
 use release::Release;
 
 /// The content of a release whose manifests are there, and their digest; from memory if it was made before: then nobody
@@ -43,6 +43,7 @@ pub(crate) fn content(
     release: &Release,
     key: Digest,
     renders: &dyn Renders,
+    telling: Telling<'_>,
 ) -> Option<Result<(Digest, Outcome), String>> {
     let content = match renders.content(key)? {
         Ok(content) => content,
@@ -67,5 +68,5 @@ pub(crate) fn content(
         None => return Some(Err("what helm rendered is not there any more".to_owned())),
     };
     let made = || manifests::content(release, &text).map(Into::into).map_err(Into::into);
-    Some(Ok((content, cache.substituted(id, made))))
+    Some(Ok((content, cache.substituted(id, telling, made))))
 }

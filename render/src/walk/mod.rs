@@ -75,8 +75,9 @@ struct Walk<'a> {
     /// the cluster is given is known but for those of other releases.
     releases: VecDeque<Pending>,
     requests: BTreeMap<Digest, Asked>,
-    /// Releases that helm is at work on, or is asked for now, and those that come after one of them.
-    with_helm: BTreeSet<UnitId>,
+    /// Releases that helm is at work on, or is asked for now, and those that come after one of them: of each unit, those
+    /// that are it or below it.
+    with_helm: BTreeMap<UnitId, BTreeSet<UnitId>>,
     waiting: Vec<(Pending, Waits)>,
     /// How many contents there were when the waiting ones were last looked at.
     retried: usize,
@@ -133,7 +134,7 @@ fn walk_once<'a>(
         queue: VecDeque::new(),
         releases: VecDeque::new(),
         requests: BTreeMap::new(),
-        with_helm: BTreeSet::new(),
+        with_helm: BTreeMap::new(),
         waiting: Vec::new(),
         retried: 0,
         values: ConfigMaps::default(),
@@ -365,6 +366,8 @@ impl Walk<'_> {
             sources: self.inputs.sources,
             interval: definition.spec.interval,
             budget: self.inputs.budget,
+            attempts: self.inputs.attempts,
+            unit: &definition.id,
         };
         caught(|| content::render(self.inputs.cache, &recipe))
             .unwrap_or_else(|message| Ok(Err([self.place(definition, message)].into())))

@@ -53,14 +53,26 @@ impl Walk<'_> {
     /// A release that comes before this one and that helm is still at work on: a moment later it is known which APIs it
     /// brings.
     pub(super) fn waits_for(&self, pending: &Pending) -> Option<&UnitId> {
-        let before = self.before(pending);
-        self.with_helm.iter().find(|id| self.comes_before(id, pending, &before))
+        let own = &pending.definition.id;
+        let of_each = self.before(pending).into_iter().filter_map(|top| self.with_helm.get(&top));
+        of_each.filter_map(|below| below.iter().find(|id| *id != own)).min()
+    }
+
+    /// Notes a release that helm is at work on.
+    pub(super) fn is_with_helm(&mut self, release: &UnitId, parent: Option<&UnitId>) {
+        let above: Vec<UnitId> = self.lineage_of(release, parent).cloned().collect();
+        for id in above {
+            self.with_helm.entry(id).or_default().insert(release.clone());
+        }
     }
 
     /// What comes before this release and has put out nothing yet, whatever holds it. What it brings is not known, and the
     /// release is not applied before it.
     pub(super) fn missing_before(&self, pending: &Pending) -> BTreeSet<UnitId> {
         let before = self.before(pending);
+        if before.is_empty() {
+            return BTreeSet::new();
+        }
         let held = self.units.iter().filter(|(_, unit)| unit.unit.is_none()).map(|(id, _)| id);
         let missing = held
             .filter(|id| self.comes_before(id, pending, &before) && (self.inputs.last_good)(id).is_none());
@@ -69,9 +81,7 @@ impl Walk<'_> {
 
     fn comes_before(&self, id: &UnitId, pending: &Pending, before: &BTreeSet<UnitId>) -> bool {
         let parent = self.units.get(id).and_then(|unit| unit.parent.as_ref());
-        !before.is_empty()
-            && *id != pending.definition.id
-            && (before.contains(id) || self.is_below(parent, before))
+        *id != pending.definition.id && (before.contains(id) || self.is_below(parent, before))
     }
 
     /// All units that have to be ready before this one: what it and the units above it depend on, and so on.

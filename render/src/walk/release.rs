@@ -7,13 +7,13 @@ use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
 use super::{Pending, Walk, caught};
-use crate::cache::Outcome;
+use crate::cache::{Outcome, Telling};
 use crate::config;
 use crate::content::{Content, Definition};
 use crate::helm::names::{ApiVersion, KubeVersion};
 use crate::helm::release::ABSENT;
 use crate::helm::{self, Asked, Capabilities, Config, Owner, Planned, TemplateRequest};
-use crate::source::Unavailable;
+use crate::source::{Artifact, Unavailable};
 use crate::values::is_loose;
 
 impl Walk<'_> {
@@ -36,10 +36,18 @@ impl Walk<'_> {
         let id = pending.definition.id.clone();
         let owner = Owner { cluster: self.cluster.name.clone(), unit: id.clone() };
         let config = |secret: bool, name: &str| self.config(secret, &id.namespace, name);
-        let planned = match caught(|| helm::plan(&release, &artifact, capabilities, owner, &config)) {
-            Ok(planned) => planned,
-            Err(message) => {
+        let what = || id.to_string();
+        let problem = |reason: String| self.place(&pending.definition, reason);
+        let telling = Telling { attempts: self.inputs.attempts, what: &what, problem: &problem };
+        let plan = || helm::plan(&release, &artifact, capabilities, owner, &config);
+        let planned = match telling.of(plan_of(&pending.definition, &artifact), || caught(plan)) {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(message)) => {
                 let problem = self.place(&pending.definition, message);
+                self.held(pending, vec![problem]);
+                return Ok(());
+            }
+            Err(problem) => {
                 self.held(pending, vec![problem]);
                 return Ok(());
             }
@@ -56,7 +64,8 @@ impl Walk<'_> {
             }
             Ok(Planned::Request(mut request)) => {
                 let key = self.key(&mut request, &pending);
-                let content = || helm::content(self.inputs.cache, &release, key, self.inputs.renders);
+                let content =
+                    || helm::content(self.inputs.cache, &release, key, self.inputs.renders, telling);
                 match caught(content).unwrap_or_else(|message| Some(Err(message))) {
                     Some(Ok((content, outcome))) => {
                         pending.definition.spec.render = Some(Render { key, content });
@@ -64,7 +73,7 @@ impl Walk<'_> {
                     }
                     Some(Err(reason)) => {
                         if self.inputs.renders.is_pending(key) {
-                            self.with_helm.insert(id);
+                            self.is_with_helm(&id, pending.parent.as_ref());
                         }
                         Ok(Err([self.place(&pending.definition, reason)].into()))
                     }
@@ -77,7 +86,7 @@ impl Walk<'_> {
                                 "helm has not rendered the release yet".to_owned()
                             }
                         };
-                        self.with_helm.insert(id);
+                        self.is_with_helm(&id, pending.parent.as_ref());
                         Ok(Err([self.place(&pending.definition, message)].into()))
                     }
                 }
@@ -195,6 +204,15 @@ impl Walk<'_> {
         api_versions.dedup();
         Ok(Capabilities { kube_version, api_versions })
     }
+}
+
+/// What planning a release is a function of, as far as that is in its definition and its chart.
+fn plan_of(definition: &Definition, artifact: &Artifact) -> Digest {
+    let object = definition.object.as_ref().map_or(&b""[..], |object| object.body());
+    // What cannot be read is found by the plan.
+    let chart = artifact.files.entry(&definition.path).ok().flatten().map(|entry| entry.id.0);
+    let chart = chart.as_ref().map_or(&b""[..], |id| id.as_slice());
+    Digest::of_parts([b"release", object, artifact.origin.as_bytes(), chart])
 }
 
 /// Why values that are in neither Git nor the hub hold a release. `what` is `Secret/NAME` or `ConfigMap/NAME`.
