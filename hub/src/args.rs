@@ -182,6 +182,10 @@ pub(crate) struct RunArgs {
     /// repeated
     #[arg(long, env = "FLOTILLA_ALLOW_UNVERIFIED", value_delimiter = ',', value_name = "SOURCE")]
     allow_unverified: Vec<SourceId>,
+    /// How long lines of the audit log are kept, of the newest 200,000
+    #[arg(long, env = "FLOTILLA_AUDIT_DAYS", default_value = "400", value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    audit_days: u32,
     /// File to which each line of the audit log is appended, as JSON
     #[arg(long, env = "FLOTILLA_AUDIT_FILE", value_name = "FILE")]
     audit_file: Option<PathBuf>,
@@ -269,6 +273,7 @@ impl RunArgs {
             settings: Settings {
                 heartbeat: Duration::from_secs(self.heartbeat),
                 renew_grace: Duration::from_secs(self.renew_grace),
+                keep_audit: Some(Duration::from_secs(u64::from(self.audit_days) * 24 * 3600)),
                 sources: SourceSettings {
                     policy: SourcePolicy {
                         mirrors: Mirrors::new(self.mirror.clone()),
@@ -291,6 +296,41 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What is shipped to start a hub is a command line that it takes.
+    #[test]
+    fn the_files_in_deploy_start_a_hub() {
+        let text = std::fs::read_to_string("../deploy/hub.yaml").unwrap();
+        let documents = flotilla_yaml::parse(&text).unwrap();
+        let documents: Vec<_> = documents.iter().map(|node| node.to_json().unwrap()).collect();
+        let of_kind = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
+        let container = &of_kind("StatefulSet")["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().to_owned());
+        let settings = of_kind("ConfigMap")["data"].as_object().unwrap();
+        let run =
+            Cli::command().get_subcommands().find(|command| command.get_name() == "run").unwrap().clone();
+        let option = |variable: &str| {
+            let is_it = |arg: &&clap::Arg| arg.get_env().is_some_and(|env| env == variable);
+            run.get_arguments().find(is_it).and_then(|arg| arg.get_long()).map(str::to_owned)
+        };
+        let given = settings.iter().map(|(variable, value)| {
+            let option = option(variable).unwrap_or_else(|| panic!("no option takes {variable}"));
+            format!("--{option}={}", value.as_str().unwrap())
+        });
+        let line: Vec<String> = std::iter::once("flotilla-hub".to_owned()).chain(args).chain(given).collect();
+        let cli = Cli::try_parse_from(&line).unwrap();
+        let Command::Run(run) = cli.command else { panic!("{line:?} does not run a hub") };
+        run.options().unwrap();
+        // The ports that the hub listens on are those that the Services and probes name.
+        let ports = container["ports"].as_array().unwrap().iter().map(|port| &port["containerPort"]);
+        let listens = [run.grpc_listen, run.api_listen, run.health_listen.unwrap()].map(|at| at.port());
+        assert_eq!(ports.collect::<Vec<_>>(), listens.each_ref());
+
+        let text = std::fs::read_to_string("../deploy/flotilla-hub.service").unwrap();
+        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let line = start.split(' ').chain(["--repo=https://git.example.com/fleet.git"]);
+        Cli::try_parse_from(line).unwrap();
     }
 
     #[test]

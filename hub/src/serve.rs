@@ -32,6 +32,8 @@ pub const AGENT_LIFE: Duration = Duration::from_secs(24 * 3600);
 const ANONYMOUS: Duration = Duration::from_secs(30);
 /// How often the hub looks whether its own certificate is due: the clock may have jumped.
 const UPKEEP: Duration = Duration::from_secs(30);
+/// Lines of the audit log that end by their age in one go.
+const EXPIRED: usize = 10;
 /// Session tickets get a new key so often.
 const TICKETS: Duration = Duration::from_secs(24 * 3600);
 
@@ -226,19 +228,31 @@ fn hosts(options: &Options, addresses: &[HubAddress], listening: [SocketAddr; 2]
 }
 
 /// Keeps the hub's certificate and the keys of session tickets fresh.
-async fn upkeep(hub: Arc<Hub>) -> Result<(), TlsError> {
+async fn upkeep(hub: Arc<Hub>) -> Result<(), UpkeepError> {
     let mut since_tickets = Duration::ZERO;
     loop {
         tokio::time::sleep(UPKEEP).await;
         since_tickets += UPKEEP;
         let shared = hub.clone();
         blocking(move || shared.authority.renew_hub()).await?;
+        if let Some(keep) = hub.settings.keep_audit {
+            let (shared, before) = (hub.clone(), hub.now() - keep.as_secs() as i64);
+            blocking(move || shared.records.expire_audit(before, EXPIRED)).await?;
+        }
         if since_tickets >= TICKETS {
             since_tickets = Duration::ZERO;
             let shared = hub.clone();
             blocking(move || shared.authority.rotate_tickets()).await?;
         }
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum UpkeepError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot end old lines of the audit log")]
+    Store(#[from] StoreError),
 }
 
 /// Tells watchers what a round of the fleet loop changed.

@@ -25,6 +25,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// How long after its certificate's end an agent may still renew it.
     pub renew_grace: Duration,
+    /// How long lines of the audit log are kept; for ever if it is absent.
+    pub keep_audit: Option<Duration>,
     pub sources: SourceSettings,
 }
 
@@ -33,6 +35,7 @@ impl Default for Settings {
         Self {
             heartbeat: Duration::from_secs(15),
             renew_grace: Duration::from_secs(180 * 24 * 3600),
+            keep_audit: None,
             sources: SourceSettings::default(),
         }
     }

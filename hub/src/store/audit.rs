@@ -1,6 +1,10 @@
 //! Parts of the audit log, and how far copies of it are.
 
-use super::records::{Records, encode};
+use std::sync::PoisonError;
+
+use flotilla_core::report::Timestamp;
+
+use super::records::{Records, audit_key, encode};
 use super::{AuditRecord, StoreError, Txn};
 
 /// Where lines are kept; a watch of it ticks with each.
@@ -46,6 +50,26 @@ impl Records {
         Ok((next, lines))
     }
 
+    /// Removes the oldest lines that are from before a time, at most so many: a clock that is wrong for an hour shall not
+    /// cost the whole log. How many were removed.
+    pub fn expire_audit(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        for sequence in self.audit_begin()..self.audit_end() {
+            let line = self.audit_line(sequence)?;
+            if removed == most || line.as_ref().is_some_and(|line| line.at >= before) {
+                break;
+            }
+            if line.is_some() {
+                let mut txn = Txn::default();
+                txn.remove(audit_key(sequence));
+                self.commit(txn, None).map(|_| ())?;
+                removed += 1;
+            }
+            *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner) = sequence + 1;
+        }
+        Ok(removed)
+    }
+
     /// The number of the next line that a copy lacks.
     pub fn audit_cursor(&self, copy: &str) -> Result<u64, StoreError> {
         let cursor: Option<Cursor> = self.read(&cursor_key(copy))?;
@@ -81,5 +105,29 @@ mod tests {
         assert_eq!(records.audit_cursor("file").unwrap(), 0);
         records.set_audit_cursor("file", 9).unwrap();
         assert_eq!((records.audit_cursor("file").unwrap(), records.audit_cursor("otlp").unwrap()), (9, 0));
+    }
+
+    #[test]
+    fn old_lines_end_by_their_age_a_few_at_a_time() {
+        let store = Arc::new(MemoryStore::default());
+        let records = Records::open(store.clone()).unwrap();
+        for at in 0..10 {
+            records.audit(&AuditRecord::new(at, "ann", "test", at)).unwrap();
+        }
+        let kept = |records: &Records| records.audit_log().unwrap().first().map(|(n, _)| *n);
+        for (before, most, removed, oldest) in
+            [(0, 9, 0, Some(0)), (7, 3, 3, Some(3)), (7, 9, 4, Some(7)), (7, 9, 0, Some(7)), (99, 9, 3, None)]
+        {
+            assert_eq!(records.expire_audit(before, most).unwrap(), removed, "{before}");
+            assert_eq!(kept(&records), oldest, "{before}");
+        }
+        // The count goes on, also after a restart that finds some lines only.
+        records.audit(&AuditRecord::new(10, "ann", "test", 10)).unwrap();
+        assert_eq!(kept(&records), Some(10));
+        let again = Records::open(store).unwrap();
+        assert_eq!(again.audit_before(u64::MAX, 5).unwrap().len(), 1);
+        assert_eq!(again.audit_after(0, 5).unwrap().1[0].0, 10);
+        assert_eq!(again.expire_audit(11, 5).unwrap(), 1);
+        assert_eq!(kept(&again), None);
     }
 }

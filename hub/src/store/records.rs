@@ -28,6 +28,8 @@ pub struct Records {
     pub(super) generations: Mutex<Block>,
     /// The sequence number of the next audit line.
     next_audit: Mutex<u64>,
+    /// No line before this one is kept.
+    pub(super) oldest_audit: Mutex<u64>,
 }
 
 /// A change that was not made.
@@ -70,7 +72,7 @@ pub(super) fn cluster_key(name: &ClusterName) -> String {
     format!("cluster/{name}")
 }
 
-fn audit_key(sequence: u64) -> String {
+pub(super) fn audit_key(sequence: u64) -> String {
     format!("audit/{sequence:020}")
 }
 
@@ -91,8 +93,9 @@ impl Records {
     /// Over a store, at its first use or a later one.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let next_audit = Mutex::new(next_audit(&*store)?);
+        let oldest_audit = Mutex::new(0);
         let generations = Mutex::new(Block::load(&*store)?);
-        Ok(Self { store, generations, next_audit })
+        Ok(Self { store, generations, next_audit, oldest_audit })
     }
 
     /// The store below, for backups and watches.
@@ -366,7 +369,8 @@ impl Records {
 
     /// The number of the oldest audit line that may be kept.
     pub(super) fn audit_begin(&self) -> u64 {
-        self.audit_end().saturating_sub(AUDIT_LINES)
+        let oldest = *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner);
+        self.audit_end().saturating_sub(AUDIT_LINES).max(oldest)
     }
 
     /// The audit log, oldest first, with sequence numbers.

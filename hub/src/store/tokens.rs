@@ -289,6 +289,10 @@ mod tests {
         records.change_cluster(&name, None, |record| record.revoked_at = Some(6)).unwrap();
         assert!(matches!(enrol(replacing, "k2", 7), Err(EnrolError::UsedToken)), "revoked stays revoked");
         let open = make("staging", true);
+        records.revoke_cluster(&name, 7, &audit()).unwrap();
+        assert!(matches!(enrol(open, "k3", 8), Err(EnrolError::UnknownToken)), "revoked with its cluster");
+        assert!(matches!(enrol(replacing, "k2", 8), Err(EnrolError::UsedToken)), "who is revoked stays out");
+        let open = make("staging", true);
         records.forget_cluster(&name, &audit()).unwrap();
         assert!(matches!(enrol(open, "k3", 8), Err(EnrolError::UnknownToken)), "deleted with its cluster");
     }
