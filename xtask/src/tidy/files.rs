@@ -49,6 +49,21 @@ pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> 
                 .errors
                 .push(format!("{}: takes no workspace lints (`[lints] workspace = true`)", file.name));
         }
+        if file.name.ends_with("Cargo.toml") && aborts(&file.text) {
+            findings.errors.push(format!(
+                "{}: panics abort; one input that makes the hub panic must cost its unit and not the process",
+                file.name
+            ));
+        }
+        if file.name == "docs/security.md" {
+            for test in tests_named(&file.text) {
+                let definition = format!("fn {test}(");
+                if !files.iter().any(|other| other.name.ends_with(".rs") && other.text.contains(&definition))
+                {
+                    findings.errors.push(format!("{}: there is no test {test}", file.name));
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -198,6 +213,22 @@ fn lints(manifest: &str) -> bool {
             .any(|table| table.starts_with("lints]") && table.contains("workspace = true"))
 }
 
+/// Whether a profile of a manifest makes panics end the process.
+fn aborts(manifest: &str) -> bool {
+    let settings = manifest.lines().filter_map(|line| line.split_once('='));
+    let mut panics = settings.filter(|(name, _)| name.trim() == "panic");
+    panics.any(|(_, value)| value.trim().trim_matches('"') == "abort")
+}
+
+/// What a page names that can only be a test: `a_sentence_in_code`.
+fn tests_named(page: &str) -> impl Iterator<Item = &str> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    page.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(move |text| text.matches('_').count() > 2 && text.chars().all(is_word))
+}
+
 /// Relative links of a Markdown file that lead nowhere. `exists` takes a path from the root.
 fn links(file: &File, exists: &dyn Fn(&Path) -> bool, findings: &mut Findings) {
     let folder = Path::new(&file.name).parent().unwrap_or(Path::new(""));
@@ -327,6 +358,24 @@ mod tests {
         ] {
             assert_eq!(lints(manifest), expected, "{manifest}");
         }
+    }
+
+    #[test]
+    fn panics_that_abort_are_found() {
+        for (manifest, expected) in [
+            ("[profile.dist]\nlto = \"fat\"\n", false),
+            ("[profile.dist]\npanic = \"abort\"\n", true),
+            ("[profile.dist]\npanic=\"abort\"\n", true),
+            ("[profile.dist]\npanic = \"unwind\"\n", false),
+        ] {
+            assert_eq!(aborts(manifest), expected, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn tests_are_known_by_their_names() {
+        let page = "| `what_is_so_is_said`, `also_a_name` | `spec.path`, `a b_c_d_e`, \n`x_y_z_0`";
+        assert_eq!(tests_named(page).collect::<Vec<_>>(), ["what_is_so_is_said", "x_y_z_0"]);
     }
 
     #[test]
