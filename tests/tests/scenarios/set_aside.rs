@@ -14,7 +14,7 @@ use flotilla_tests::wait::eventually;
 use crate::{VALUE, config};
 
 /// As many objects as take a build some time, and patches that look at each of them.
-const OBJECTS: usize = 3000;
+const OBJECTS: usize = 1500;
 const PATCHES: usize = 20;
 /// The kill comes from outside, so it may come too late.
 const ATTEMPTS: usize = 10;
@@ -23,9 +23,8 @@ fn slow() -> [flotilla_tests::git::Change; 2] {
     let objects: String =
         (0..OBJECTS).map(|n| format!("---\n{}", config_map(&format!("slow-{n}"), "1"))).collect();
     let patch = |n: usize| {
-        format!(
-            "  - {{target: {{kind: ConfigMap, name: slow-.*}}, patch: '[{{op: add, path: /data/p{n}, value: x}}]'}}\n"
-        )
+        let operation = format!("[{{\"op\": \"add\", \"path\": \"/data/p{n}\", \"value\": \"x\"}}]");
+        format!("  - {{target: {{kind: ConfigMap, name: slow-.*}}, patch: '{operation}'}}\n")
     };
     let patches: String = (0..PATCHES).map(patch).collect();
     let kustomization = format!("resources: [objects.yaml]\npatches:\n{patches}");
@@ -117,7 +116,7 @@ async fn a_unit_that_kills_the_hub_is_set_aside_at_the_next_start() {
         let units = fleet.units("one").await?;
         let problems = errors(&units[&unit_id("slow")]);
         ensure!(problems.is_empty(), "{problems:?}");
-        Ok(())
+        anyhow::Ok(())
     })
     .await
     .unwrap();
