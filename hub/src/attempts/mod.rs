@@ -48,6 +48,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What is read of a mark. What was seen beyond it is left out: then fewer changes end the setting aside.
 const MARK_BYTES: u64 = 4 << 20;
 
+/// A cluster, if it is of one, and what was to be worked on.
+type ForWhom = (Option<String>, String);
+
 /// All that is worked on.
 pub struct Attempts {
     folder: PathBuf,
@@ -57,7 +60,7 @@ pub struct Attempts {
     gate: Gate,
     marks: Mutex<Marks>,
     /// What was not worked on, by whom it was for.
-    refused: Mutex<BTreeMap<(Option<String>, String), BTreeSet<Digest>>>,
+    refused: Mutex<BTreeMap<ForWhom, BTreeSet<Digest>>>,
 }
 
 impl fmt::Debug for Attempts {

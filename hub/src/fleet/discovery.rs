@@ -62,7 +62,7 @@ impl Discovery {
         let end = Instant::now() + self.patience;
         loop {
             match found.recv_timeout(LOOK.min(end.saturating_duration_since(Instant::now()))) {
-                Ok(found) => return Ok(found??),
+                Ok(found) => return found?,
                 Err(_) if self.stop.load(Ordering::Relaxed) => return Err(DiscoveryError::Stopped),
                 Err(_) if Instant::now() >= end => {
                     self.under_way = Some((commit.clone(), found));

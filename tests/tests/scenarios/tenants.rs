@@ -24,9 +24,12 @@ use crate::VALUE;
 const PASSWORD: &str = "hunter2-of-team-b";
 const CROWN: &str = "crown-jewels-of-team-b";
 
+/// Requests, each with what it was authorized by.
+type Requests = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// The tenant's own server: which requests came, each with what it was authorized by.
-async fn attacker() -> (String, Arc<Mutex<Vec<(String, Option<String>)>>>) {
-    let seen = Arc::<Mutex<Vec<(String, Option<String>)>>>::default();
+async fn attacker() -> (String, Requests) {
+    let seen = Requests::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let noted = seen.clone();
