@@ -3,13 +3,16 @@
 #![no_main]
 
 use flotilla_core::expr::{Expr, Variables};
+use flotilla_fuzz::on_thread;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+
+fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(expression) = Expr::new(text) else { return };
     let status =
         json!({"phase": "Ready", "replicas": 3, "conditions": [{"type": "Ready", "status": "True"}]});
     let _ = expression.holds(&Variables::default().with("status", &status));
-});
+}

@@ -1,32 +1,56 @@
 //! A fleet repository in the format of `kustomize/tests/table` (`-- PATH` before each file): its clusters are found and
-//! rendered, Flux objects, substitution and all, within a small budget.
+//! rendered, Flux objects, substitution, releases and all, within a small budget. Every source has the repository's own
+//! files, and helm answers with the file `helm`, where there is one.
 
 #![no_main]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flotilla_core::{Digest, Source};
+use flotilla_fuzz::{on_thread, tree};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
-use flotilla_render::{Artifact, Budget, Inputs, NothingFetched, RenderCache, discover, render_cluster};
+use flotilla_render::helm::Renders;
+use flotilla_render::source::Unavailable;
+use flotilla_render::{Artifact, Budget, Inputs, RenderCache, Sources, discover, render_cluster};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut files: Vec<(String, String)> = Vec::new();
-    for line in text.lines() {
-        match (line.strip_prefix("-- "), files.last_mut()) {
-            (Some(path), _) => files.push((path.to_owned(), String::new())),
-            (None, Some((_, content))) => {
-                content.push_str(line);
-                content.push('\n');
-            }
-            // What stands before the first file is the cluster's own.
-            (None, None) => files.push(("clusters/x/all.yaml".to_owned(), format!("{line}\n"))),
-        }
+/// Everything that a unit could ask for.
+struct Everything {
+    fleet: Artifact,
+    helm: Option<Arc<str>>,
+}
+
+impl Sources for Everything {
+    fn content(&self, _: &Source) -> Result<Artifact, Unavailable> {
+        Ok(self.fleet.clone())
     }
+
+    fn secret(&self, _: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
+        Ok((name.len() % 2 == 0).then(|| BTreeMap::from([("values.yaml".to_owned(), b"a: 1".to_vec())])))
+    }
+}
+
+impl Renders for Everything {
+    fn get(&self, _: Digest) -> Option<Result<Arc<str>, String>> {
+        self.helm.clone().map(Ok)
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+
+fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // What stands before the first file is the cluster's own.
+    let before = text.find("-- ").map_or(text, |end| &text[..end]);
+    let mut files = tree(text);
+    files.push(("clusters/x/before.yaml".to_owned(), before.to_owned()));
     let clusters = TreePath::from_root("clusters").expect("a path");
+    let helm = files.iter().find(|(path, _)| path == "helm").map(|(_, text)| Arc::from(text.as_str()));
     let fleet = Artifact::new(Arc::new(MemoryFiles::new(files)), "main@sha1:1".to_owned(), "fleet");
     let Ok(found) = discover(&*fleet.files, &clusters) else { return };
-    let (cache, sources) = (RenderCache::new(), NothingFetched("nothing is fetched here"));
+    let everything = Everything { fleet: fleet.clone(), helm };
+    let cache = RenderCache::new();
     let budget = Budget {
         unit_objects: 100,
         unit_steps: 1_000_000,
@@ -35,8 +59,13 @@ fuzz_target!(|bytes: &[u8]| {
         ..Budget::default()
     };
     for cluster in found.clusters.values().take(4) {
-        let inputs = Inputs { budget, ..Inputs::new(&fleet, &clusters, &cache, &sources) };
+        let inputs = Inputs {
+            budget,
+            renders: &everything,
+            kube_version: Some("v1.36.0"),
+            ..Inputs::new(&fleet, &clusters, &cache, &everything)
+        };
         let render = render_cluster(&inputs, cluster).expect("a tree in memory can be read");
         assert!(render.units.values().filter(|unit| unit.unit.is_some()).count() <= 31);
     }
-});
+}

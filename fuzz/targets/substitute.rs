@@ -4,9 +4,12 @@
 
 use flotilla_core::envsubst::{LONGEST, Template};
 use flotilla_core::template::Variables;
+use flotilla_fuzz::on_thread;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+
+fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (value, text) = text.split_once('\n').unwrap_or(("", text));
     let mut variables = Variables { always: true, ..Variables::default() };
@@ -17,4 +20,4 @@ fuzz_target!(|bytes: &[u8]| {
     {
         assert!(done.len() <= LONGEST.max(text.len()));
     }
-});
+}

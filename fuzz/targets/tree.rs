@@ -3,11 +3,14 @@
 
 #![no_main]
 
+use flotilla_fuzz::on_thread;
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_kustomize::{Options, build};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+
+fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for case in text.split("\n== ").take(4) {
         let mut files: Vec<(&str, String)> = Vec::new();
@@ -33,4 +36,4 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(text.is_err() || flotilla_yaml::parse(&text.unwrap_or_default()).is_ok());
         }
     }
-});
+}

@@ -3,10 +3,13 @@
 
 #![no_main]
 
+use flotilla_fuzz::on_thread;
 use flotilla_yaml::{Options, Schema, parse, parse_with, write_canonical, write_documents};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+
+fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let bare = Options { skip_comments: true, last_key_wins: true, ..Options::default() };
     let _ = parse_with(text, &bare);
@@ -25,4 +28,4 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(again.unwrap_or_default(), meaning, "{text}");
         }
     }
-});
+}

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use flotilla_core::Digest;
+use flotilla_kustomize::files::{Files, TreePath};
 use semver::Version;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -78,6 +79,22 @@ struct Unpacked {
     folder: TempDir,
     /// Whether its templates could draw at random or look at the clock.
     draws: bool,
+}
+
+/// Writes the chart in the folder `from` to `to`, which is made, as helm is given it: looked through and written anew.
+/// Whether its templates could draw at random or look at the clock.
+///
+/// # Errors
+/// What of the chart is refused or goes beyond the limits, and what cannot be read or written.
+pub fn write_chart(
+    files: &dyn Files,
+    from: &TreePath,
+    to: &Path,
+    limits: &Limits,
+) -> Result<bool, HelmError> {
+    let mut pass = Pass::new(limits.chart, limits.files);
+    pass.write(files, from, to)?;
+    Ok(pass.draws)
 }
 
 /// So many charts stay unpacked while there is work.
@@ -195,14 +212,13 @@ impl Program {
         drop(charts);
         let folder = own_folder()?;
         let target = folder.path().join(CHART);
-        let mut pass = Pass::new(self.limits.chart, self.limits.files);
-        pass.write(&*chart.files, &chart.path, &target)?;
+        let mut draws = write_chart(&*chart.files, &chart.path, &target, &self.limits)?;
         if let Some(defaults) = defaults {
             let file = target.join("values.yaml");
-            pass.draws |= draws::in_text(&defaults);
+            draws |= draws::in_text(&defaults);
             fs::write(&file, defaults).map_err(|error| at("write", &file, &error))?;
         }
-        let chart = Arc::new(Unpacked { folder, draws: pass.draws });
+        let chart = Arc::new(Unpacked { folder, draws });
         let mut charts = self.charts();
         charts.push((key, chart.clone()));
         let excess = charts.len().saturating_sub(CHARTS);
