@@ -138,3 +138,20 @@ async fn a_new_revision_ends_a_wait_and_a_dependency_is_ready_by_expression() {
     let report = bench.until("spy", |report| report.message.contains("cannot")).await;
     assert!(report.message.contains("system:serviceaccount:default:nobody"), "{}", report.message);
 }
+
+/// Neither ever has what it waits for in a cluster without a load balancer, or before the pods that it is for.
+#[tokio::test]
+async fn a_service_without_an_address_and_a_budget_without_pods_are_ready() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lb", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "selector": {"app": "web"}}});
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    let spec = UnitSpec { wait: true, ..UnitSpec::default() };
+    bench.present("policies", spec, &[service, budget]);
+    let after = UnitSpec { depends_on: vec![unit("policies")], ..UnitSpec::default() };
+    bench.present("after", after, &[config("after", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+}

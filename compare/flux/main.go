@@ -5,6 +5,11 @@
 //	stdout  a line for each: {"units": {"NAMESPACE/NAME": {"objects": [...]} or {"error": "..."}},
 //	                          "releases": {"NAMESPACE/NAME": {"values": {...}} or {"error": "..."}}}
 //
+// Or how healthy live objects are, by kstatus:
+//
+//	stdin   {"objects": [...]}
+//	stdout  {"health": ["Current", ...]}, with "Unknown" where kstatus gives an error
+//
 // `apply KUBECONFIG` applies revisions to a cluster instead, as kustomize-controller does (see apply.go).
 //
 // There is no cluster otherwise: ConfigMaps and Secrets are those that the units render, as they are once everything is applied.
@@ -21,19 +26,20 @@ import (
 )
 
 type request struct {
-	Tree string `json:"tree"`
-	Path string `json:"path"`
+	Tree    string            `json:"tree"`
+	Path    string            `json:"path"`
+	Objects []json.RawMessage `json:"objects"`
 }
 
 func serve(in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var asked request
 		if err := json.Unmarshal(lines.Bytes(), &asked); err != nil {
 			return fmt.Errorf("read a request: %w", err)
 		}
-		answer, err := cluster(asked.Tree, asked.Path)
+		answer, err := answerTo(&asked)
 		if err != nil {
 			answer = &outcome{Error: err.Error()}
 		}
@@ -42,6 +48,13 @@ func serve(in io.Reader, out io.Writer) error {
 		}
 	}
 	return lines.Err()
+}
+
+func answerTo(asked *request) (any, error) {
+	if asked.Objects != nil {
+		return healthOf(asked.Objects)
+	}
+	return cluster(asked.Tree, asked.Path)
 }
 
 func main() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ pub struct Flux(Answering);
 struct Answer {
     units: Option<BTreeMap<String, Unit>>,
     releases: Option<BTreeMap<String, Release>>,
+    health: Option<Vec<String>>,
     #[serde(default)]
     error: String,
 }
@@ -83,12 +84,7 @@ impl Flux {
     /// # Errors
     /// If the process crashes, answers nonsense, or the fleet does not settle.
     pub fn render(&mut self, folder: &Path, root: &str) -> Result<Rendered> {
-        let answer = self.0.ask(&json!({"tree": folder, "path": root})).context("flux crashed")?;
-        let answer: Answer = serde_json::from_str(&answer)
-            .with_context(|| format!("read what flux answers: {}", answer.trim()))?;
-        if !answer.error.is_empty() {
-            return Err(anyhow!("flux: {}", answer.error));
-        }
+        let answer = self.ask(&json!({"tree": folder, "path": root}))?;
         let units = answer
             .units
             .unwrap_or_default()
@@ -100,6 +96,27 @@ impl Flux {
             .into_iter()
             .map(|(id, release)| (id, result(release.values, release.error)));
         Ok(Rendered { units: units.collect(), releases: releases.collect() })
+    }
+
+    /// How healthy kstatus finds live objects: `Current` and the like, `Unknown` where it gives an error.
+    ///
+    /// # Errors
+    /// If the process crashes or answers nonsense.
+    pub fn health(&mut self, objects: &[Value]) -> Result<Vec<String>> {
+        let answer = self.ask(&json!({"objects": objects}))?;
+        let health = answer.health.context("flux answers without the health of the objects")?;
+        ensure!(health.len() == objects.len(), "flux answers for {} of {} objects", health.len(), objects.len());
+        Ok(health)
+    }
+
+    fn ask(&mut self, question: &Value) -> Result<Answer> {
+        let answer = self.0.ask(question).context("flux crashed")?;
+        let answer: Answer = serde_json::from_str(&answer)
+            .with_context(|| format!("read what flux answers: {}", answer.trim()))?;
+        if !answer.error.is_empty() {
+            return Err(anyhow!("flux: {}", answer.error));
+        }
+        Ok(answer)
     }
 }
 

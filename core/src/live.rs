@@ -88,7 +88,8 @@ pub struct SpecView {
     /// A Service's type.
     pub type_: Option<String>,
     pub cluster_ip: Option<String>,
-    pub has_external_ips: bool,
+    /// A Deployment's `progressDeadlineSeconds`.
+    pub progress_deadline: Option<i64>,
     pub suspend: bool,
     pub completions: Option<i64>,
     /// Of a StatefulSet or DaemonSet: `OnDelete` or `RollingUpdate`.
@@ -104,10 +105,7 @@ impl SpecView {
             replicas: number("/replicas"),
             type_: text("/type"),
             cluster_ip: text("/clusterIP"),
-            has_external_ips: spec
-                .pointer("/externalIPs")
-                .and_then(Value::as_array)
-                .is_some_and(|ips| !ips.is_empty()),
+            progress_deadline: number("/progressDeadlineSeconds"),
             suspend: spec.pointer("/suspend").and_then(Value::as_bool).unwrap_or_default(),
             completions: number("/completions"),
             update_strategy: text("/updateStrategy/type"),

@@ -13,6 +13,7 @@ mod configuration;
 mod fields;
 pub mod fleet;
 mod generators;
+pub mod health;
 mod kustomization;
 mod mean;
 mod objects;

@@ -1,13 +1,18 @@
-//! How healthy an object is, by the conventions of kstatus: what its `status` says about its `spec`.
+//! How healthy an object is, as kstatus and Flux's reader of Jobs compute it: what its `status` says about its `spec`.
 //!
 //! ```text
 //!   deletionTimestamp set ─────────────► Terminating
-//!   observedGeneration < generation ───► InProgress (the controller has not seen the change)
+//!   observedGeneration ≠ generation ───► InProgress (the controller has not seen the change)
 //!   a rule of expressions, the unit's or ours for some kinds ─► what it says
-//!   condition Stalled=True ────────────► Failed
-//!   condition Reconciling=True ────────► InProgress
+//!   a status of another shape ─────────► InProgress (nobody can tell)
+//!   condition Stalled=True ────────────► Failed       ┐ whichever comes first
+//!   condition Reconciling=True ────────► InProgress   ┘
 //!   then by kind; kinds without a rule of their own by their Ready condition, or Current without one
 //! ```
+//!
+//! kstatus: <https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus>. `compare/tests/health.rs` compares
+//! every kind with it. One thing differs: kstatus fails a pod that was not scheduled within 15 s, though an
+//! autoscaler may be about to add the node; here it is in progress until the unit's timeout.
 
 use serde_json::Value;
 
@@ -19,10 +24,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use kinds::{
-    daemon_set, definition, deployment, disruption_budget, job, phase, pod, replica_set, service,
-    stateful_set,
-};
+use kinds::{claim, daemon_set, definition, deployment, job, pod, replica_set, service, stateful_set};
 pub use rules::{HealthExprs, Rule};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +55,12 @@ impl Health {
         Self { status: Status::Failed, message: message.into() }
     }
 
+    /// How a Job ended, be it that it is being deleted by now; none for one that has not, and for other kinds.
+    pub fn of_ended_job(live: &Live) -> Option<Self> {
+        let is_job = live.group() == "batch" && live.kind == "Job";
+        is_job.then(|| kinds::end(&live.status)).flatten()
+    }
+
     pub fn is_current(&self) -> bool {
         self.status == Status::Current
     }
@@ -74,39 +82,50 @@ impl Health {
             return Self { status: Status::Terminating, message };
         }
         let status = &live.status;
-        if number(status, "observedGeneration").is_some_and(|seen| seen < live.metadata.generation) {
-            return Self::progress("its controller has not seen the last change yet");
+        if live.metadata.generation != 0
+            && let Some(seen) = status.get("observedGeneration")
+        {
+            match seen.as_i64() {
+                Some(seen) if seen == live.metadata.generation => {}
+                Some(_) => return Self::progress("its controller has not seen the last change yet"),
+                None => return Self::progress("its status.observedGeneration is not a whole number"),
+            }
         }
         if let Some(rule) = rule.or_else(|| rules::built_in(live.group(), &live.kind)) {
             return rule.judge(live);
         }
-        if let Some(condition) = condition(status, "Stalled").filter(|c| c.is("True")) {
-            return Self::failed(condition.text());
+        if !has_shape(status) {
+            return Self::progress("its status cannot be read: the conditions are not a list of conditions");
         }
-        if let Some(condition) = condition(status, "Reconciling").filter(|c| c.is("True")) {
-            return Self::progress(condition.text());
+        for condition in conditions(status).filter(|condition| condition.is("True")) {
+            match condition.kind {
+                "Reconciling" => return Self::progress(condition.text()),
+                "Stalled" => return Self::failed(condition.text()),
+                _ => {}
+            }
         }
         match (live.group(), live.kind.as_str()) {
-            ("apps", "Deployment") => deployment(live),
+            ("apps" | "extensions", "Deployment") => deployment(live),
             ("apps", "StatefulSet") => stateful_set(live),
-            ("apps", "DaemonSet") => daemon_set(live),
-            ("apps", "ReplicaSet") => replica_set(live),
+            ("apps" | "extensions", "DaemonSet") => daemon_set(live),
+            ("apps" | "extensions", "ReplicaSet") => replica_set(live),
             ("batch", "Job") => job(live),
             ("", "Pod") => pod(live),
             ("", "Service") => service(live),
-            ("", "PersistentVolumeClaim") => phase(live, "Bound"),
-            ("", "Namespace") => phase(live, "Active"),
-            ("policy", "PodDisruptionBudget") => disruption_budget(live),
+            ("", "PersistentVolumeClaim") => claim(live),
             ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(live),
-            ("apiregistration.k8s.io", "APIService") => expect(status, "Available"),
-            // Its jobs fail and succeed by themselves.
-            ("batch", "CronJob") => Self::current(),
+            // A budget is well once its controller has seen it, whether there are pods or not; the jobs of a CronJob
+            // fail and succeed by themselves.
+            ("policy", "PodDisruptionBudget") | ("batch", "CronJob") | ("", "ConfigMap" | "Secret") => {
+                Self::current()
+            }
             _ => by_ready_condition(status),
         }
     }
 }
 
 struct Condition<'a> {
+    kind: &'a str,
     status: &'a str,
     reason: &'a str,
     message: &'a str,
@@ -131,16 +150,41 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(300).collect()
 }
 
-fn condition<'a>(status: &'a Value, wanted: &str) -> Option<Condition<'a>> {
-    let text =
-        |condition: &'a Value, field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
-    let all = status.get("conditions")?.as_array()?;
-    let found = all.iter().find(|condition| text(condition, "type") == wanted)?;
-    Some(Condition {
-        status: text(found, "status"),
-        reason: text(found, "reason"),
-        message: text(found, "message"),
+/// Whether the conditions, if there are any, are a list of objects whose fields are texts.
+fn has_shape(status: &Value) -> bool {
+    let is_text = |value: Option<&Value>| value.is_none_or(|value| value.is_string() || value.is_null());
+    let is_condition = |value: &Value| match value {
+        Value::Object(fields) => {
+            ["type", "status", "reason", "message"].iter().all(|name| is_text(fields.get(*name)))
+        }
+        other => other.is_null(),
+    };
+    match status {
+        Value::Null => true,
+        Value::Object(fields) => match fields.get("conditions") {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(all)) => all.iter().all(is_condition),
+            Some(_) => false,
+        },
+        _ => false,
+    }
+}
+
+fn conditions(status: &Value) -> impl Iterator<Item = Condition<'_>> {
+    let all = status.get("conditions").and_then(Value::as_array);
+    all.into_iter().flatten().map(|condition| {
+        let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+        Condition {
+            kind: text("type"),
+            status: text("status"),
+            reason: text("reason"),
+            message: text("message"),
+        }
     })
+}
+
+fn condition<'a>(status: &'a Value, wanted: &str) -> Option<Condition<'a>> {
+    conditions(status).find(|condition| condition.kind == wanted)
 }
 
 fn number(status: &Value, field: &str) -> Option<i64> {
@@ -152,17 +196,9 @@ fn count(status: &Value, field: &str) -> i64 {
 }
 
 fn by_ready_condition(status: &Value) -> Health {
-    match condition(status, "Ready") {
-        Some(ready) if ready.is("True") => Health::current(),
-        Some(ready) => Health::progress(ready.text()),
-        None => Health::current(),
-    }
-}
-
-fn expect(status: &Value, wanted: &str) -> Health {
-    match condition(status, wanted) {
-        Some(found) if found.is("True") => Health::current(),
-        Some(found) => Health::progress(found.text()),
-        None => Health::progress(format!("waits for {wanted}")),
+    let ready = conditions(status).filter(|condition| condition.kind == "Ready");
+    match ready.into_iter().find(|ready| ["True", "False", "Unknown"].contains(&ready.status)) {
+        Some(ready) if !ready.is("True") => Health::progress(ready.text()),
+        _ => Health::current(),
     }
 }

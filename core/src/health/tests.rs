@@ -17,10 +17,30 @@ fn conditions(list: &[(&str, &str, &str, &str)]) -> Value {
 fn workloads() {
     use Status::*;
     let d = |spec, status, expected, message| check("apps/v1", "Deployment", spec, status, expected, message);
-    let full = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "availableReplicas": 3});
+    let full = |list: &[_]| {
+        json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3,
+            "availableReplicas": 3, "conditions": conditions(list)})
+    };
     let three = json!({"replicas": 3});
-    d(three.clone(), full, Current, "");
-    d(three.clone(), json!({}), InProgress, "its controller has not seen it yet");
+    let with_deadline = json!({"replicas": 3, "progressDeadlineSeconds": 600});
+    let available = ("Available", "True", "", "");
+    let rolled_out = ("Progressing", "True", "NewReplicaSetAvailable", "");
+    d(three.clone(), full(&[available]), Current, "");
+    d(three.clone(), full(&[]), InProgress, "its controller has not set the condition Available yet");
+    d(with_deadline.clone(), full(&[available, rolled_out]), Current, "");
+    d(
+        with_deadline,
+        full(&[available, ("Progressing", "Unknown", "DeploymentPaused", "paused")]),
+        InProgress,
+        "Progressing is Unknown: DeploymentPaused: paused",
+    );
+    d(
+        three.clone(),
+        full(&[("Available", "False", "MinimumReplicasUnavailable", "too few")]),
+        InProgress,
+        "Available is False: MinimumReplicasUnavailable: too few",
+    );
+    d(three.clone(), json!({}), InProgress, "0 of 3 replicas are there");
     d(
         three.clone(),
         json!({"observedGeneration": 1, "replicas": 3}),
@@ -49,7 +69,7 @@ fn workloads() {
         three.clone(),
         json!({"observedGeneration": 2, "conditions": conditions(&[("ReplicaFailure", "True", "FailedCreate", "exceeded quota: web")])}),
         InProgress,
-        "0 of 3 replicas are updated (FailedCreate: exceeded quota: web)",
+        "0 of 3 replicas are there (FailedCreate: exceeded quota: web)",
     );
     d(
         three.clone(),
@@ -57,12 +77,13 @@ fn workloads() {
         Failed,
         "ProgressDeadlineExceeded: timed out",
     );
-    d(json!({"replicas": 0}), json!({"observedGeneration": 2}), Current, "");
+    let none = json!({"observedGeneration": 2, "conditions": conditions(&[available])});
+    d(json!({"replicas": 0}), none, Current, "");
 
     let s =
         |spec, status, expected, message| check("apps/v1", "StatefulSet", spec, status, expected, message);
-    let up = json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "updatedReplicas": 3,
-        "currentRevision": "a", "updateRevision": "a"});
+    let up = json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "currentReplicas": 3,
+        "updatedReplicas": 3, "currentRevision": "a", "updateRevision": "a"});
     s(three.clone(), up, Current, "");
     s(
         three.clone(),
@@ -71,14 +92,18 @@ fn workloads() {
         "2 of 3 replicas are there",
     );
     let rolling = json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "updatedReplicas": 1,
-        "currentRevision": "a", "updateRevision": "b"});
-    s(three.clone(), rolling.clone(), InProgress, "1 of 3 replicas are updated");
+        "currentReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
+    s(three.clone(), rolling.clone(), InProgress, "2 of 3 replicas are of the current revision");
+    let by_default = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 0}}});
+    s(by_default, rolling.clone(), InProgress, "1 of 3 replicas are updated");
     let partition = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}});
     s(partition, rolling.clone(), Current, "");
     s(json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}}), rolling, Current, "");
 
     let n = |status, expected, message| check("apps/v1", "DaemonSet", json!({}), status, expected, message);
     n(json!({"observedGeneration": 2, "desiredNumberScheduled": 0}), Current, "");
+    n(json!({"observedGeneration": 2}), InProgress, "its controller has not counted the nodes yet");
+    n(json!({"desiredNumberScheduled": 0}), InProgress, "its controller has not seen it yet");
     n(
         json!({"observedGeneration": 2, "desiredNumberScheduled": 2, "currentNumberScheduled": 2, "updatedNumberScheduled": 1}),
         InProgress,
@@ -98,7 +123,7 @@ fn workloads() {
     let j = |spec, status, expected, message| check("batch/v1", "Job", spec, status, expected, message);
     j(json!({}), json!({"active": 1}), InProgress, "0 of 1 completions; 1 running");
     j(json!({}), json!({"conditions": conditions(&[("Complete", "True", "", "")])}), Current, "");
-    j(json!({"suspend": true}), json!({}), Current, "");
+    j(json!({"suspend": true}), json!({}), InProgress, "is suspended");
     j(
         json!({}),
         json!({"conditions": conditions(&[("Failed", "True", "BackoffLimitExceeded", "too many")])}),
@@ -111,7 +136,7 @@ fn workloads() {
     p(json!({}), InProgress, "is not scheduled yet");
     p(json!({"phase": "Running", "conditions": conditions(&[("Ready", "True", "", "")])}), Current, "");
     p(json!({"phase": "Succeeded"}), Current, "");
-    p(json!({"phase": "Failed", "message": "Evicted"}), Failed, "Evicted");
+    p(json!({"phase": "Failed", "message": "Evicted"}), Current, "");
     p(
         json!({"phase": "Pending", "conditions": conditions(&[("PodScheduled", "False", "Unschedulable", "0/1 nodes")])}),
         InProgress,
@@ -130,36 +155,25 @@ fn everything_else() {
     use Status::*;
     let s = |spec, status, expected, message| check("v1", "Service", spec, status, expected, message);
     s(json!({"type": "ClusterIP"}), json!({}), Current, "");
-    s(
-        json!({"type": "LoadBalancer"}),
-        json!({"loadBalancer": {}}),
-        InProgress,
-        "waits for an address from the load balancer",
-    );
-    s(
-        json!({"type": "LoadBalancer"}),
-        json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}),
-        Current,
-        "",
-    );
+    // Nothing in this cluster may ever give it an address.
+    let balanced = json!({"type": "LoadBalancer", "clusterIP": "10.0.0.1"});
+    s(balanced, json!({"loadBalancer": {}}), Current, "");
+    s(json!({"type": "LoadBalancer"}), json!({}), InProgress, "has no address in the cluster yet");
 
     let c = |status, expected, message| {
         check("v1", "PersistentVolumeClaim", json!({}), status, expected, message)
     };
     c(json!({"phase": "Bound"}), Current, "");
     c(json!({"phase": "Pending"}), InProgress, "is Pending, not Bound");
-    c(json!({"phase": "Lost"}), Failed, "is Lost: the volume that it was bound to is gone");
+    c(json!({"phase": "Lost"}), InProgress, "is Lost: the volume that it was bound to is gone");
     check("v1", "Namespace", json!({}), json!({"phase": "Active"}), Current, "");
 
-    let b = |status, expected, message| {
-        check("policy/v1", "PodDisruptionBudget", json!({}), status, expected, message)
-    };
-    b(
-        json!({"observedGeneration": 2, "currentHealthy": 1, "desiredHealthy": 2}),
-        InProgress,
-        "1 of 2 pods that it wants are healthy",
-    );
-    b(json!({"observedGeneration": 2, "currentHealthy": 2, "desiredHealthy": 2}), Current, "");
+    // It may stand before the pods that it is for, in a unit that they depend on.
+    for status in [json!({}), json!({"observedGeneration": 2, "currentHealthy": 0, "desiredHealthy": 2})] {
+        check("policy/v1", "PodDisruptionBudget", json!({}), status, Current, "");
+    }
+    let unavailable = json!({"conditions": conditions(&[("Available", "False", "MissingEndpoints", "")])});
+    check("apiregistration.k8s.io/v1", "APIService", json!({}), unavailable, Current, "");
 
     let d = |list: &[_], expected, message| {
         let status = json!({"conditions": conditions(list)});
@@ -168,6 +182,8 @@ fn everything_else() {
     d(&[("Established", "True", "", "")], Current, "");
     d(&[], InProgress, "is not established yet");
     d(&[("NamesAccepted", "False", "ListKindConflict", "taken")], Failed, "ListKindConflict: taken");
+    d(&[("Established", "False", "Installing", "soon")], InProgress, "Installing: soon");
+    d(&[("Established", "False", "NotAccepted", "never")], Failed, "NotAccepted: never");
 
     let x = |status, expected, message| {
         check("example.com/v1", "Widget", json!("text"), status, expected, message)
@@ -187,7 +203,24 @@ fn everything_else() {
         "Bad",
     );
     x(json!({"conditions": conditions(&[("Reconciling", "True", "Busy", "")])}), InProgress, "Busy");
-    x(json!({"conditions": "none"}), Current, "");
+    x(
+        json!({"conditions": conditions(&[("Ready", "True", "", ""), ("Reconciling", "True", "Busy", ""), ("Stalled", "True", "Bad", "")])}),
+        InProgress,
+        "Busy",
+    );
+    x(json!({"observedGeneration": 3}), InProgress, "its controller has not seen the last change yet");
+    x(json!({"observedGeneration": "2"}), InProgress, "its status.observedGeneration is not a whole number");
+    let unreadable = "its status cannot be read: the conditions are not a list of conditions";
+    for status in [
+        json!("up"),
+        json!({"conditions": "none"}),
+        json!({"conditions": {"Ready": true}}),
+        json!({"conditions": ["Ready"]}),
+        json!({"conditions": [{"type": "Ready", "status": true}]}),
+    ] {
+        x(status, InProgress, unreadable);
+    }
+    x(json!({"conditions": [null, {"type": "Ready", "status": "True"}]}), Current, "");
 }
 
 #[test]
