@@ -5,13 +5,14 @@ mod engine_common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine_common::{Bench, at, config, definition, namespace, unit};
+use engine_common::{Bench, LIMIT, at, config, definition, namespace, unit};
 use flotilla_core::UnitSpec;
 use flotilla_core::report::Phase;
 use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
-use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::objects::{ObjectRef, list};
 use flotilla_tests::wait::{always, eventually};
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -124,4 +125,72 @@ async fn a_restart_in_sync_writes_nothing_with_its_memory_and_loses_nothing_with
     let again =
         at("ConfigMap", "default", "c0-0").json(&bench.client()).await.unwrap()["metadata"]["uid"].clone();
     assert_eq!(first, again);
+}
+
+fn role(name: &str, verb: &str) -> Value {
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]})
+}
+
+/// The verbs of the ClusterRoles that are ours.
+async fn verbs(bench: &Bench) -> BTreeMap<String, Value> {
+    let client = bench.client();
+    let found = list(&client, "rbac.authorization.k8s.io/v1", "ClusterRole", None, "flotilla.dev/unit").await;
+    let name = |object: &DynamicObject| object.metadata.name.clone().unwrap_or_default();
+    found.unwrap().iter().map(|object| (name(object), object.data["rules"][0]["verbs"][0].clone())).collect()
+}
+
+/// Names of roles may hold nearly anything. `admin` and `view` are the cluster's own.
+#[tokio::test]
+async fn a_name_addresses_its_own_object_whatever_is_in_it() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let names = [
+        "admin?fieldManager=x",
+        "view#odd",
+        "odd with space",
+        "odd+x;y=1&z,",
+        "odd:a:b@example.com",
+        "odd-rôle-日本",
+        "odd\\\"<>{}|^`",
+    ];
+    let expected = |verb: &str| names.map(|name| (name.to_owned(), json!(verb))).into();
+    let roles = |verb: &str| names.map(|name| role(name, verb));
+    // A cluster that falls to nothing at all would be guarded.
+    bench.present("b", UnitSpec::default(), &[config("stays", "1")]);
+    bench.present("a", UnitSpec::default(), &roles("get"));
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(verbs(&bench).await, expected("get"));
+    // Looked for, changed and read back under the same names.
+    bench.present("a", UnitSpec::default(), &roles("list"));
+    bench.publish();
+    bench.until_ready().await;
+    assert_eq!(verbs(&bench).await, expected("list"));
+    bench.restart().await;
+    bench.until_ready().await;
+    assert!(bench.report("a").unwrap().findings.is_empty());
+
+    // No object can be called so, whatever the API server makes of the path.
+    let impossible = ["view/status", "..", "a%2Fb"];
+    let mut all: Vec<Value> = roles("list").to_vec();
+    all.extend(impossible.map(|name| role(name, "get")));
+    bench.present("a", UnitSpec::default(), &all);
+    bench.publish();
+    let report = bench.until("a", |report| report.findings.len() == impossible.len()).await;
+    for finding in &report.findings {
+        let words = format!("'{}' is not a valid name", finding.object.name);
+        assert!(finding.message.contains(&words), "{finding:?}");
+    }
+    assert_eq!(verbs(&bench).await, expected("list"));
+    bench.remove("a");
+    bench.publish();
+    let gone = eventually(LIMIT, || async {
+        let (report, left) = (bench.report("a"), verbs(&bench).await);
+        if report.is_none() && left.is_empty() { Ok(()) } else { Err(format!("{left:?} {report:#?}")) }
+    });
+    gone.await.unwrap();
+    for name in ["admin", "view"] {
+        let own = ObjectRef::global("rbac.authorization.k8s.io/v1", "ClusterRole", name);
+        assert!(bench.is_there(&own).await, "{name}");
+    }
 }

@@ -5,7 +5,9 @@ mod engine_common;
 use std::time::Duration;
 
 use engine_common::{Bench, at, config, unit};
+use flotilla_agent::sync::Request;
 use flotilla_core::UnitSpec;
+use flotilla_core::report::Phase;
 use flotilla_core::unit::DriftMode;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::{ObjectRef, api};
@@ -55,11 +57,11 @@ async fn deleted_edited_and_added_to_by_kubectl() {
     assert!(report.drift.is_empty(), "{:?}", report.drift);
     assert!(bench.has_event("DriftCorrected", "was deleted and is back"));
     assert!(
-        bench.has_event("DriftCorrected", "/data/value was 2 by kubectl-edit, is 1 again"),
+        bench.has_event("DriftCorrected", "/data/value was set to 2 by kubectl-edit, is 1 again"),
         "{:#?}",
         bench.events()
     );
-    assert!(bench.has_event("DriftCorrected", "/data/added was x by kubectl-edit, is nothing again"));
+    assert!(bench.has_event("DriftCorrected", "/data/added was set to x by kubectl-edit, is removed again"));
 
     // Other managers' own fields are theirs.
     edit(&bench, &three, "some-controller", json!({"metadata": {"annotations": {"theirs": "x"}}})).await;
@@ -151,4 +153,118 @@ async fn what_is_held_is_kept_right() {
     bench.present("b", UnitSpec::default(), &[config("z", "1")]);
     bench.publish();
     bench.until_gone(&at("ConfigMap", "default", "y")).await;
+}
+
+/// What another agent, or somebody with `--field-manager=flotilla`, applies leaves our entry with the same fields.
+#[tokio::test]
+async fn what_is_applied_under_our_name_is_put_back() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    bench.present("a", UnitSpec::default(), &[config("one", "1"), config("two", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    let theirs = async |name: &str, value: &str| {
+        let mut object = at("ConfigMap", "default", name).json(&client).await.unwrap();
+        object["data"] = json!({"value": value});
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.retain(|field, _| ["name", "namespace", "labels"].contains(&field.as_str()));
+        flotilla_tests::objects::apply(&client, "flotilla", &object).await.unwrap();
+    };
+    // In the second of our own apply the entry does not even differ by its time.
+    theirs("one", "2").await;
+    bench.until_field(&at("ConfigMap", "default", "one"), "/data/value", json!("1")).await;
+    // Later nothing is.
+    let later = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+        theirs("two", "2").await;
+        let event = "/data/value was set to 2, is 1 again";
+        if bench.has_event("DriftCorrected", event) && bench.has_event("DriftCorrected", "\"two\"") {
+            Ok(())
+        } else {
+            Err("nothing was put back".to_owned())
+        }
+    });
+    later.await.unwrap();
+    bench.until_field(&at("ConfigMap", "default", "two"), "/data/value", json!("1")).await;
+    // And while nobody looked.
+    bench.stop_engine().await;
+    theirs("one", "3").await;
+    bench.start_engine();
+    bench.until_field(&at("ConfigMap", "default", "one"), "/data/value", json!("1")).await;
+}
+
+fn job(name: &str, ttl: u32) -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"ttlSecondsAfterFinished": ttl, "template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "registry.example/c:1"}]}}}})
+}
+
+/// Ends a Job as its controller does, and deletes it as the controller of TTLs does.
+async fn end_and_expire(bench: &Bench, job: &ObjectRef, condition: &str) -> Value {
+    let uid = job.field(&bench.client(), "/metadata/uid").await.unwrap();
+    let now = "2026-01-01T00:00:00Z";
+    let target = if condition == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
+    let conditions = [target, condition].map(|kind| {
+        json!({"type": kind, "status": "True", "reason": "Because", "message": "it ended",
+            "lastTransitionTime": now, "lastProbeTime": now})
+    });
+    let mut status = json!({"startTime": now, "conditions": conditions, "active": 0, "ready": 0, "terminating": 0,
+        "uncountedTerminatedPods": {}});
+    if condition == "Complete" {
+        status["completionTime"] = now.into();
+        status["succeeded"] = 1.into();
+    }
+    job.edit_status(&bench.client(), status).await.unwrap();
+    job.delete(&bench.client()).await.unwrap();
+    uid
+}
+
+#[tokio::test]
+async fn a_job_that_ended_and_expired_is_not_run_again() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let wait = UnitSpec { wait: true, interval: 10, ..UnitSpec::default() };
+    let mut again = job("again", 0);
+    again["metadata"]["annotations"] = json!({"flotilla.dev/rerun": "interval"});
+    bench.present("good", wait.clone(), &[job("good", 0)]);
+    bench.present("bad", wait.clone(), &[job("bad", 0)]);
+    bench.present("again", wait.clone(), &[again]);
+    bench.present("unended", wait.clone(), &[job("unended", 0)]);
+    bench.publish();
+    let of = |name: &str| ObjectRef::new("batch/v1", "Job", "default", name);
+    for name in ["good", "bad", "again", "unended"] {
+        bench.until(name, |report| report.phase == Phase::Progressing).await;
+    }
+    for (name, condition) in [("good", "Complete"), ("bad", "Failed")] {
+        end_and_expire(&bench, &of(name), condition).await;
+        bench.until_gone(&of(name)).await;
+    }
+    let good = bench.until_phase("good", Phase::Ready).await;
+    assert_eq!(good.corrected, 0, "{good:?}");
+    let bad = bench.until("bad", |report| report.message.contains("Because: it ended")).await;
+    assert_eq!((bad.corrected, bad.findings.len()), (0, 1), "{bad:?}");
+
+    // One that had not ended was deleted by somebody, and comes back at once.
+    let uid = of("unended").field(&bench.client(), "/metadata/uid").await.unwrap();
+    of("unended").delete(&bench.client()).await.unwrap();
+    let back = bench.until("unended", |report| report.corrected == 1).await;
+    assert_eq!(back.phase, Phase::Progressing, "{back:?}");
+    assert_ne!(of("unended").field(&bench.client(), "/metadata/uid").await.unwrap(), uid);
+
+    // Who wants it once in an interval says so.
+    let uid = end_and_expire(&bench, &of("again"), "Complete").await;
+    bench.until("again", |report| report.corrected == 1).await;
+    assert_ne!(of("again").field(&bench.client(), "/metadata/uid").await.unwrap(), uid);
+
+    // Neither a restart nor a request runs it again; another revision of it does.
+    bench.restart().await;
+    bench.engine.request(Request::Reconcile { unit: None }).unwrap();
+    bench.until_phase("good", Phase::Ready).await;
+    bench.until("unended", |report| report.phase == Phase::Progressing).await;
+    assert!(!bench.is_there(&of("good")).await);
+    let mut next = job("good", 0);
+    next["metadata"]["annotations"] = json!({"run": "2"});
+    bench.present("good", wait, &[next]);
+    bench.publish();
+    bench.until_phase("good", Phase::Progressing).await;
+    assert!(bench.is_there(&of("good")).await);
+    assert!(!bench.is_there(&of("bad")).await);
 }

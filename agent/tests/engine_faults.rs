@@ -96,6 +96,35 @@ async fn a_flux_at_work_is_respected_and_everything_goes_only_under_the_right_na
     bench.until_gone(&at("ConfigMap", "default", "shared")).await;
 }
 
+/// Hundreds of objects that meet the same are one failure, of the cluster.
+#[tokio::test]
+async fn an_api_server_that_is_away_is_told_of_once() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let objects = |value: &str| -> Vec<Value> {
+        (0..60).map(|number| config(&format!("c{number}"), value)).collect()
+    };
+    bench.present("a", UnitSpec::default(), &objects("1"));
+    bench.present("b", UnitSpec::default(), &[config("b", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    bench.cluster.stop_apiserver().unwrap();
+    bench.present("a", UnitSpec::default(), &objects("2"));
+    bench.present("b", UnitSpec::default(), &[config("b", "2")]);
+    bench.publish();
+    let away = |report: &flotilla_core::report::UnitReport| {
+        report.phase == Phase::Pending && report.message.contains("the API server does not answer")
+    };
+    for name in ["a", "b"] {
+        let report = bench.until(name, away).await;
+        assert!(report.findings.is_empty(), "{report:#?}");
+    }
+    let told = |reason: &str| bench.events().iter().filter(|event| event.reason == reason).count();
+    assert_eq!((told("ClusterAway"), told("ApplyFailed"), told("Failed")), (1, 0, 0), "{:#?}", bench.events());
+    bench.cluster.start_apiserver().await.unwrap();
+    bench.until_ready().await;
+    assert_eq!((told("ClusterAway"), told("ClusterBack")), (1, 1), "{:#?}", bench.events());
+}
+
 fn flux_object(suspend: bool) -> Value {
     json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
         "metadata": {"name": "apps", "namespace": "default"}, "spec": {"suspend": suspend}})

@@ -310,7 +310,7 @@ async fn people_with_kubectl_see_what_is_ours_and_what_became_of_it() {
     assert_eq!(corrected["type"], "Normal");
     assert_eq!(
         corrected["message"],
-        "kustomization/flux-system/a: /data/value was 2 by kubectl-edit, is 1 again"
+        "kustomization/flux-system/a: /data/value was set to 2 by kubectl-edit, is 1 again"
     );
     assert_eq!(failed["type"], "Warning");
     assert!(failed["message"].as_str().unwrap().contains("spec.ports[0].port"), "{failed}");

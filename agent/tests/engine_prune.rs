@@ -2,13 +2,17 @@
 
 mod engine_common;
 
-use engine_common::{Bench, at, config, definition, namespace, unit};
+use std::collections::BTreeMap;
+
+use engine_common::{Bench, LIMIT, at, config, definition, namespace, unit};
 use flotilla_agent::sync::Request;
 use flotilla_core::report::{Phase, UnitReport};
 use flotilla_core::{Digest, UnitSpec};
 use flotilla_tests::ClusterOptions;
-use flotilla_tests::objects::{ObjectRef, apply};
+use flotilla_tests::objects::{ObjectRef, apply, list};
+use flotilla_tests::wait::eventually;
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 fn many(range: std::ops::Range<u32>) -> Vec<Value> {
@@ -318,4 +322,68 @@ async fn an_approval_outlives_the_agent_and_ends_with_what_it_was_for() {
     bench.publish();
     let again = bench.until("many", |report| report.kept.len() == 9).await.kept;
     assert_eq!(again[0].approval, kept[0].approval, "it names the same objects");
+}
+
+/// Everything that is ours stands in one namespace, which anybody may delete.
+#[tokio::test]
+async fn a_lost_inventory_is_written_again() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let objects: Vec<Value> = (0..3).map(|number| config(&format!("c{number}"), "1")).collect();
+    for name in ["a", "b", "c"] {
+        let own = config(name, "1");
+        bench.present(name, UnitSpec::default(), &[&objects[..usize::from(name == "a") * 3], &[own]].concat());
+    }
+    bench.publish();
+    bench.until_ready().await;
+    let client = bench.client();
+    // What is there beside what the cluster itself makes, with the lines of the inventory.
+    let stored = async || {
+        let all = list(&client, "v1", "ConfigMap", Some("flotilla-system"), "").await.unwrap();
+        let text = |object: &DynamicObject| object.data["data"]["members"].as_str().unwrap_or_default().to_owned();
+        let named = all.iter().filter(|object| object.metadata.name.as_deref() != Some("kube-root-ca.crt"));
+        named
+            .map(|object| (object.metadata.name.clone().unwrap_or_default(), text(object)))
+            .collect::<BTreeMap<String, String>>()
+    };
+    let is_whole = |stored: &BTreeMap<String, String>| {
+        let lines = stored.values().flat_map(|text| text.lines());
+        let with_uid = lines.filter(|line| line.contains("\"uid\"")).count();
+        if with_uid == 6 && stored.contains_key("flotilla") { Ok(()) } else { Err(format!("{stored:#?}")) }
+    };
+    let whole = eventually(LIMIT, || async { is_whole(&stored().await) });
+    whole.await.unwrap();
+    let before = stored().await;
+    let same = || async {
+        let now = stored().await;
+        if now == before { Ok(()) } else { Err(format!("{now:#?}\nbefore: {before:#?}")) }
+    };
+
+    // One by one, without anything else that happens.
+    for name in before.keys() {
+        at("ConfigMap", "flotilla-system", name).delete(&client).await.unwrap();
+    }
+    eventually(LIMIT, same).await.unwrap();
+    let system = at("Namespace", "", "flotilla-system");
+    let uid = system.field(&client, "/metadata/uid").await.unwrap();
+    system.delete(&client).await.unwrap();
+    let anew = eventually(LIMIT, || async {
+        match system.field(&client, "/metadata/uid").await {
+            Ok(now) if now != uid => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    anew.await.unwrap();
+    eventually(LIMIT, same).await.unwrap();
+
+    // While nobody looked: what is ours is known by what the agent remembers.
+    bench.stop_engine().await;
+    for name in before.keys() {
+        at("ConfigMap", "flotilla-system", name).delete(&client).await.unwrap();
+    }
+    bench.start_engine();
+    bench.until_ready().await;
+    eventually(LIMIT, same).await.unwrap();
+    bench.present("a", UnitSpec::default(), &[&objects[1..], &[config("a", "1")]].concat());
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "c0")).await;
 }

@@ -40,6 +40,18 @@ pub fn fields(found: &Value, wanted: &Value, key: &Key) -> Vec<FieldDrift> {
     walk.fields
 }
 
+/// What our apply put back: [`fields`], without what others set for themselves between a look and the apply.
+pub fn put_back(before: &Value, after: &Value, key: &Key) -> Vec<FieldDrift> {
+    let entries = Live::from(after).metadata.managed_fields;
+    let ours = entries.iter().find(|entry| crate::drift::is_ours(entry));
+    let mut all = fields(before, after, key);
+    all.retain(|field| {
+        let path = parts(&field.field);
+        field.wanted.is_none() || ours.is_some_and(|ours| holds(&ours.fields_v1, after, &path))
+    });
+    all
+}
+
 /// A note for each kubectl or former tool that holds fields which Git does not have: a dry run does not take those away, as
 /// they are folded only by a real apply. `after` is the object as a dry run of ours leaves it: what Git has too is ours
 /// there.
@@ -194,6 +206,25 @@ mod tests {
 
     const KEY: &Key = &[7; 32];
     use serde_json::json;
+
+    #[test]
+    fn what_others_set_meanwhile_was_not_put_back() {
+        let object = |image: &str, revision: &str, extra: Value| {
+            let mut object = json!({"kind": "Deployment", "metadata": {"name": "x",
+                "annotations": {"deployment.kubernetes.io/revision": revision}, "managedFields": [
+                    {"manager": "flotilla", "operation": "Apply", "fieldsV1": {"f:spec": {"f:image": {}}}},
+                    {"manager": "kube-controller-manager", "operation": "Update", "fieldsV1":
+                        {"f:metadata": {"f:annotations": {"f:deployment.kubernetes.io/revision": {}}}}}]},
+                "spec": {"image": image}});
+            if !extra.is_null() {
+                object["spec"]["extra"] = extra;
+            }
+            object
+        };
+        let (before, after) = (object("theirs", "3", json!("x")), object("ours", "4", Value::Null));
+        let told: Vec<String> = put_back(&before, &after, KEY).into_iter().map(|field| field.field).collect();
+        assert_eq!(told, ["/spec/extra", "/spec/image"]);
+    }
 
     #[test]
     fn only_what_differs_is_told_with_who_did_it() {

@@ -14,10 +14,12 @@ pub fn is_ours(entry: &ManagedFields) -> bool {
     entry.manager == MANAGER && entry.operation == "Apply" && entry.subresource.is_empty()
 }
 
-/// The digest of our own entry, its time aside; none if we own nothing of the object.
+/// The digest of our own entry; none if we own nothing of the object. Its time is part of it: the API server sets it with
+/// each apply under our name that changes the object, whoever made it, and only then.
 pub fn own_digest(entries: &[ManagedFields]) -> Option<Digest> {
     let ours = entries.iter().find(|entry| is_ours(entry))?;
-    Some(Digest::of_parts([ours.api_version.as_bytes(), ours.fields_v1.to_string().as_bytes()]))
+    let (fields, time) = (ours.fields_v1.to_string(), ours.time.as_deref().unwrap_or_default());
+    Some(Digest::of_parts([ours.api_version.as_bytes(), fields.as_bytes(), time.as_bytes()]))
 }
 
 /// Whether the fields of this entry are to become ours: those of people with kubectl and of the tools that had the
@@ -211,12 +213,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn our_digest_follows_the_fields_and_nothing_else() {
+    fn our_digest_follows_our_own_entry_and_nothing_else() {
         let ours = entry(MANAGER, "Apply", "", json!({"f:data": {"f:a": {}}}));
         let mut later = ours.clone();
         later.time = Some("2027-01-01T00:00:00Z".into());
         let other = entry("someone", "Update", "", json!({"f:data": {"f:b": {}}}));
-        assert_eq!(own_digest(std::slice::from_ref(&ours)), own_digest(&[other.clone(), later]));
+        assert_eq!(own_digest(std::slice::from_ref(&ours)), own_digest(&[other.clone(), ours.clone()]));
+        assert_ne!(own_digest(std::slice::from_ref(&ours)), own_digest(&[later]), "applied by somebody else");
         let less = entry(MANAGER, "Apply", "", json!({"f:data": {}}));
         assert_ne!(own_digest(&[ours]), own_digest(&[less]));
         assert_eq!(own_digest(&[other, entry(MANAGER, "Apply", "status", json!({}))]), None);

@@ -15,7 +15,7 @@ use super::request::{Call, Failure};
 use super::{Cluster, SYSTEM_NAMESPACE};
 
 /// The parent's name.
-const NAME: &str = "flotilla";
+pub(super) const NAME: &str = "flotilla";
 /// What the KEP makes of name, namespace, kind and group: `applyset-`, the SHA-256 of
 /// `flotilla.flotilla-system.ConfigMap.` in base64 for URLs, `-v1`.
 pub(crate) const ID: &str = "applyset-F3SBA5kIFKMG4UEtKoWVxFZK3Ecz7AfMEBd7Zi8NgTk-v1";

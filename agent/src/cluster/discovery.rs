@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::request::{Call, Failure};
-use super::{Cluster, SYSTEM_NAMESPACE};
+use super::{Cluster, SYSTEM_NAMESPACE, path};
 
 /// An unknown kind makes us look again at most this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -226,20 +226,26 @@ impl Cluster {
 
 impl Resource {
     /// The path of the kind in a namespace, or in all if that is empty.
-    pub(crate) fn collection(&self, namespace: &str) -> String {
+    ///
+    /// # Errors
+    /// [`Failure::Name`] for a namespace that cannot be.
+    pub(crate) fn collection(&self, namespace: &str) -> Result<String, Failure> {
         let Self { group, version, plural, .. } = self;
         let root =
             if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        if self.namespaced && !namespace.is_empty() {
-            format!("{root}/namespaces/{namespace}/{plural}")
+        Ok(if self.namespaced && !namespace.is_empty() {
+            format!("{root}/namespaces/{}/{plural}", path::segment(namespace)?)
         } else {
             format!("{root}/{plural}")
-        }
+        })
     }
 
     /// The path of one object.
-    pub(crate) fn path(&self, id: &ObjectId) -> String {
-        format!("{}/{}", self.collection(&id.namespace), id.name)
+    ///
+    /// # Errors
+    /// [`Failure::Name`] for one that cannot be.
+    pub(crate) fn path(&self, id: &ObjectId) -> Result<String, Failure> {
+        Ok(format!("{}/{}", self.collection(&id.namespace)?, path::segment(&id.name)?))
     }
 
     /// The ConfigMaps of the inventory.
@@ -371,7 +377,7 @@ mod tests {
         assert_eq!(discovery.complete(&id("x", "Unknown", "")).namespace, "");
         let path = |id: &ObjectId, version: &str| {
             let found = discovery.known().find(&id.group, &id.kind, version).cloned();
-            found.map(|resource| resource.path(id))
+            found.and_then(|resource| resource.path(id).ok())
         };
         let deployment = path(&id("apps", "Deployment", "web"), "v1");
         assert_eq!(deployment.as_deref(), Some("/apis/apps/v1/namespaces/web/deployments/x"));

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Cluster;
+use super::path::encoded;
 use super::request::{Call, chain};
 
 /// So many at once, then one in so long.
@@ -56,7 +57,7 @@ impl EventWriter {
             let version =
                 cluster.discovery().any_version(&reference).map(|resource| resource.version.clone());
             let body = body(&event, object, &version.unwrap_or_default(), &uid, namespace, rand::random());
-            let path = format!("/api/v1/namespaces/{namespace}/events");
+            let path = format!("/api/v1/namespaces/{}/events", encoded(namespace));
             let call = Call::new(Method::POST, path).body("application/json", body.to_string());
             if let Err(failure) = cluster.send(call).await {
                 tracing::debug!(%object, error = chain(&failure), "no event was written");
@@ -85,6 +86,19 @@ impl Bucket {
     }
 }
 
+/// A valid name for an event, whatever the object is called: those of roles may hold what no other name does.
+fn name_of(object: &ObjectId, number: u64) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let parts = object.name.split('.').map(|part| {
+        let part: String = part.chars().map(plain).collect();
+        part.trim_matches('-').to_owned()
+    });
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    let name: String = parts.join(".").chars().take(200).collect();
+    let name = name.trim_end_matches(['.', '-']);
+    format!("{}.{number:016x}", if name.is_empty() { "object" } else { name })
+}
+
 fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &str, number: u64) -> Value {
     let at = jiff::Timestamp::from_second(event.at).unwrap_or_default().to_string();
     let reference = ObjectRef { id: object.clone(), version: version.into() };
@@ -96,9 +110,8 @@ fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &
         involved["uid"] = uid.into();
     }
     let message: String = format!("{}: {}", event.unit, event.message).chars().take(LONGEST).collect();
-    let name: String = object.name.chars().take(200).collect();
     json!({"apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": format!("{name}.{number:016x}"), "namespace": namespace},
+        "metadata": {"name": name_of(object, number), "namespace": namespace},
         "involvedObject": involved, "reason": event.reason, "message": message,
         "type": if event.warning { "Warning" } else { "Normal" }, "count": 1,
         "firstTimestamp": at, "lastTimestamp": at,
@@ -108,6 +121,21 @@ fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_has_a_valid_name_whatever_its_object_is_called() {
+        for (object, expected) in [
+            ("web-1.example", "web-1.example"),
+            ("system:a:B@example.com", "system-a-b-example.com"),
+            ("with space?", "with-space"),
+            ("日", "object"),
+            ("..#.", "object"),
+            (&"x".repeat(253), &"x".repeat(200)),
+        ] {
+            let id = ObjectId::new("rbac.authorization.k8s.io", "ClusterRole", "", object);
+            assert_eq!(name_of(&id, 10), format!("{expected}.000000000000000a"), "{object}");
+        }
+    }
 
     #[test]
     fn few_are_written_and_more_after_a_while() {

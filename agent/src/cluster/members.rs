@@ -14,7 +14,9 @@ use flotilla_core::{Digest, ObjectId, drift};
 pub(crate) struct Observed {
     pub(crate) uid: Uid,
     /// Where the API server's versions are no numbers this is 0, and what comes later counts as newer.
-    version: u64,
+    pub(crate) version: u64,
+    /// 0 for kinds without one.
+    pub(crate) generation: i64,
     /// Of our own `managedFields` entry.
     pub(crate) entry: Option<Digest>,
     /// Whether kubectl or a former tool holds fields.
@@ -29,6 +31,7 @@ impl Observed {
         Self {
             uid: Uid::from(live.metadata.uid.clone()),
             version: live.metadata.resource_version.parse().unwrap_or_default(),
+            generation: live.metadata.generation,
             entry: drift::own_digest(&live.metadata.managed_fields),
             folded: drift::has_folded(&live.metadata.managed_fields),
             paused: is_paused(&live.metadata),
@@ -82,6 +85,8 @@ struct Inner {
     hidden: HashMap<ObjectId, String>,
     /// Objects of others, with a watch of their own name.
     foreign: HashSet<ObjectId>,
+    /// Jobs that ended, and how. Kept when they are gone, which those with a TTL soon are.
+    ended: HashMap<ObjectId, (Uid, Health)>,
 }
 
 impl Members {
@@ -97,6 +102,7 @@ impl Members {
         inner.foreign = foreign;
         inner.seen.retain(|id, _| wanted.contains(id));
         inner.seen.shrink_to_fit();
+        inner.ended.retain(|id, _| wanted.contains(id));
         inner.wanted = wanted;
     }
 
@@ -114,6 +120,7 @@ impl Members {
         let mut inner = self.lock();
         // One text for each name: that of the desired state.
         let Some(id) = inner.wanted.get(id).cloned() else { return false };
+        inner.note_end(&id, live);
         let rule = inner.rules.get(&id).cloned();
         let mut observed = Observed::of(live, rule.as_deref());
         // An answer to a request of ours shows no more than it had to; the watch shows all of it in a moment.
@@ -130,7 +137,7 @@ impl Members {
             {
                 return false;
             }
-            Some(old) if same(old, &observed) => {
+            Some(old) if same(old, &observed) && !is_rewritten(old, &observed) => {
                 inner.seen.insert(id, observed);
                 return false;
             }
@@ -141,14 +148,22 @@ impl Members {
         true
     }
 
+    /// How a Job ended, and which one that was.
+    pub(crate) fn ended(&self, id: &ObjectId) -> Option<(Uid, Health)> {
+        self.lock().ended.get(id).cloned()
+    }
+
     /// Something else that is told of an object is new.
     pub(crate) fn touch(&self, id: &ObjectId) {
         self.lock().changed.insert(id.clone());
     }
 
-    /// A watch says that it is gone, or lost its label. True if that is new.
-    pub(crate) fn gone(&self, id: &ObjectId, version: u64) -> bool {
+    /// A watch says that it is gone, or lost its label, and shows how it was. True if that is new.
+    pub(crate) fn gone(&self, id: &ObjectId, last: Option<&Live>, version: u64) -> bool {
         let mut inner = self.lock();
+        if let (Some(id), Some(last)) = (inner.wanted.get(id).cloned(), last) {
+            inner.note_end(&id, last);
+        }
         if inner.seen.get(id).is_none_or(|old| version != 0 && old.version > version) {
             return false;
         }
@@ -228,6 +243,19 @@ impl Members {
     }
 }
 
+impl Inner {
+    fn note_end(&mut self, id: &ObjectId, live: &Live) {
+        if let Some(end) = Health::of_ended_job(live) {
+            self.ended.insert(id.clone(), (Uid::from(live.metadata.uid.clone()), end));
+        }
+    }
+}
+
+/// Whether more than the status may be another, as far as kinds have a generation that tells.
+fn is_rewritten(old: &Observed, new: &Observed) -> bool {
+    new.version != old.version && (new.generation == 0 || new.generation != old.generation)
+}
+
 fn same(a: &Observed, b: &Observed) -> bool {
     a.uid == b.uid
         && a.entry == b.entry
@@ -265,12 +293,19 @@ mod tests {
 
         assert!(members.observe(&id("a"), &live("10", "f:a")));
         assert!(!members.observe(&id("a"), &live("9", "f:b")), "it lags");
-        assert!(!members.observe(&id("a"), &live("11", "f:a")), "nothing of ours changed");
-        assert!(!members.gone(&id("a"), 10), "an old deletion");
+        assert!(members.observe(&id("a"), &live("11", "f:a")), "there is no generation to tell what changed");
+        let with_generation = |version: &str, generation: i64| {
+            let mut live = live(version, "f:a");
+            live.metadata.generation = generation;
+            live
+        };
+        assert!(members.observe(&id("a"), &with_generation("12", 1)));
+        assert!(!members.observe(&id("a"), &with_generation("13", 1)), "no more than the status changed");
+        assert!(!members.gone(&id("a"), None, 10), "an old deletion");
         members.listed(&kind, 10, &BTreeSet::new());
         assert!(matches!(members.get(&id("a")), Known::There(_)), "the list is older than what we know");
-        assert!(members.observe(&id("a"), &live("12", "f:b")));
-        assert!(members.gone(&id("a"), 13));
+        assert!(members.observe(&id("a"), &live("14", "f:b")));
+        assert!(members.gone(&id("a"), None, 15));
         assert_eq!(members.get(&id("a")), Known::Absent);
         members.unlisted(&kind);
         assert_eq!(members.get(&id("a")), Known::Unknown);

@@ -1,10 +1,11 @@
 //! The cluster: requests to its API server, what it serves, and what was seen of our objects.
 //!
 //! ```text
-//!   request  one request, bounded by pace       discovery  kind → path, follows new CRDs
+//!   request  one request, bounded by pace; path  discovery  kind → path, follows new CRDs
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
 //!   access   what accounts may do            applyset, events  for people with kubectl
 //!   values   what templates take their values from
+//!   connect    the client, whose kubeconfig is followed
 //!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod access;
 pub(crate) mod applyset;
+mod connect;
 pub(crate) mod discovery;
 pub(crate) mod events;
 pub(crate) mod inventory;
@@ -19,18 +21,17 @@ pub(crate) mod members;
 pub(crate) mod objects;
 pub(crate) mod owners;
 mod pace;
+pub(crate) mod path;
 pub(crate) mod request;
 pub(crate) mod values;
 pub(crate) mod watch;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use flotilla_core::ServiceAccount;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 
+pub use connect::{ConnectError, connect};
 use discovery::Discovery;
 use pace::Pace;
 pub use request::Failure;
@@ -39,34 +40,6 @@ pub use request::Failure;
 pub const SYSTEM_NAMESPACE: &str = "flotilla-system";
 /// The label that limits watches to our objects. Controllers copy labels, so it is never a reason to delete.
 pub const UNIT_LABEL: &str = "flotilla.dev/unit";
-
-/// No client for the cluster could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("cannot read the kubeconfig {path}")]
-    Kubeconfig { path: String, source: kube::config::KubeconfigError },
-    #[error("no way into the cluster: give a kubeconfig, or run in a pod with a service account")]
-    Infer(#[source] kube::config::InferConfigError),
-    #[error("cannot make a client for the cluster")]
-    Client(#[source] kube::Error),
-}
-
-/// A client by a kubeconfig (its current context, or `context`), or as the surroundings say: `KUBECONFIG`,
-/// `~/.kube/config`, the pod's service account. It retries nothing by itself; the engine does.
-pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<kube::Client, ConnectError> {
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let error = |source| ConnectError::Kubeconfig { path: path.display().to_string(), source };
-            let file = Kubeconfig::read_from(path).map_err(error)?;
-            kube::Config::from_custom_kubeconfig(file, &options).await.map_err(error)?
-        }
-        None => kube::Config::infer().await.map_err(ConnectError::Infer)?,
-    };
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(10));
-    kube::Client::try_from(config).map_err(ConnectError::Client)
-}
 
 /// Who a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]

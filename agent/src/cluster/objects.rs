@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::discovery::Resource;
+use super::path::encoded;
 use super::request::{Call, Failure};
 use super::{Cluster, UNIT_LABEL, applyset};
 
@@ -53,7 +54,7 @@ impl Cluster {
             Mode::Polite => "",
             Mode::DryRun => "&force=true&dryRun=All",
         };
-        let path = format!("{}?fieldManager={}{how}", resource.path(id), drift::MANAGER);
+        let path = format!("{}?fieldManager={}{how}", resource.path(id)?, drift::MANAGER);
         self.ask_for(Call::new(Method::PATCH, path).body(APPLY, body), &resource.kind, &id.name).await
     }
 
@@ -78,7 +79,7 @@ impl Cluster {
         id: &ObjectId,
         patch: &Value,
     ) -> Result<Bytes, Failure> {
-        let path = format!("{}?fieldManager={}", resource.path(id), drift::MANAGER);
+        let path = format!("{}?fieldManager={}", resource.path(id)?, drift::MANAGER);
         self.send(Call::new(Method::PATCH, path).body(JSON_PATCH, patch.to_string())).await
     }
 
@@ -91,7 +92,7 @@ impl Cluster {
         mut body: Bytes,
     ) -> Result<bool, Failure> {
         let path =
-            format!("{}?fieldManager={}&dryRun=All", resource.collection(&id.namespace), drift::MANAGER);
+            format!("{}?fieldManager={}&dryRun=All", resource.collection(&id.namespace)?, drift::MANAGER);
         for _ in 0..2 {
             let call = Call::new(Method::POST, path.clone()).body("application/json", body.clone());
             let Err(failure) = self.send(call).await else {
@@ -120,7 +121,12 @@ impl Cluster {
         resource: &Resource,
         id: &ObjectId,
     ) -> Result<Option<T>, Failure> {
-        match self.ask_for(Call::new(Method::GET, resource.path(id)), &resource.kind, &id.name).await {
+        let path = match resource.path(id) {
+            // What cannot be is not there.
+            Err(Failure::Name(_)) => return Ok(None),
+            path => path?,
+        };
+        match self.ask_for(Call::new(Method::GET, path), &resource.kind, &id.name).await {
             Err(failure) if failure.is_not_found() => Ok(None),
             other => other.map(Some),
         }
@@ -136,7 +142,11 @@ impl Cluster {
     ) -> Result<Deleted, Failure> {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation,
             "preconditions": {"uid": uid.to_string()}});
-        let call = Call::new(Method::DELETE, resource.path(id)).body("application/json", options.to_string());
+        let path = match resource.path(id) {
+            Err(Failure::Name(_)) => return Ok(Deleted::Gone),
+            path => path?,
+        };
+        let call = Call::new(Method::DELETE, path).body("application/json", options.to_string());
         match self.ask::<Live>(call).await {
             Ok(live) if live.kind == "Status" && live.status == "Success" => Ok(Deleted::Gone),
             // An answer that is about another object, or none, says nothing of this one.
@@ -185,7 +195,7 @@ impl Cluster {
         let mut found = Vec::new();
         let mut more = String::new();
         loop {
-            let path = format!("{}?limit={PAGE}{more}", resource.collection(namespace));
+            let path = format!("{}?limit={PAGE}{more}", resource.collection(namespace)?);
             let mut call = Call::new(Method::GET, path);
             call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
             let list: List = self.ask(call).await?;
@@ -197,8 +207,7 @@ impl Cluster {
             if found.len() == most || list.metadata.more.is_empty() {
                 return Ok(found);
             }
-            // The token is base64 in the alphabet for URLs.
-            more = format!("&continue={}", list.metadata.more.replace('=', "%3D"));
+            more = format!("&continue={}", encoded(&list.metadata.more));
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Cluster;
+use super::path::field_is;
 use super::request::Failure;
 
 const ARGO: (&str, &str) = ("argoproj.io", "Application");
@@ -133,7 +134,7 @@ impl Owners {
             // Applications are in a namespace that nobody tells; they are named uniquely as a rule, else each counts.
             Some(resource) if &*owner.group == ARGO.0 => {
                 let path =
-                    format!("{}?fieldSelector=metadata.name%3D{}", resource.collection(""), owner.name);
+                    format!("{}?{}", resource.collection("")?, field_is("metadata.name", &owner.name));
                 let found: Applications = cluster.itself().get_path(path).await?;
                 if !found.kind.ends_with("List") {
                     return Err(Failure::NoList(resource.plural.clone()));

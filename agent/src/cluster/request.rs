@@ -43,6 +43,11 @@ pub enum Failure {
     NoObject { kind: String, name: String },
     #[error("the answer to a list of {0} is not a list")]
     NoList(String),
+    #[error(
+        "'{0}' is not a valid name: for the API server none is empty, '.' or '..', or has a '/' or '%' in it; rename \
+         the object"
+    )]
+    Name(String),
     #[error("'{0}' makes no valid request")]
     Path(String, #[source] http::Error),
     #[error("the cluster serves no {kind} in {api_version}; is its CRD missing?")]
@@ -82,6 +87,22 @@ impl Failure {
     /// Whether the path is not served: the kind is not, or not in this version, or not by this server yet.
     pub fn is_not_served(&self) -> bool {
         self.code() == 404 && !self.is_not_found()
+    }
+
+    /// Whether nothing can be made in the object's namespace because that is being deleted.
+    pub(crate) fn is_terminating(&self) -> bool {
+        matches!(self, Self::Refused { code: 403, message, .. } if message.contains("because it is being terminated"))
+    }
+
+    /// Whether it says nothing of this request: the API server is away, or lets this agent do nothing. The next request would
+    /// meet the same.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Timeout => true,
+            // 502 and 504 are a proxy's.
+            Self::Refused { code, .. } => [401, 502, 504].contains(code),
+            _ => false,
+        }
     }
 
     pub fn is_conflict(&self) -> bool {
@@ -273,8 +294,15 @@ impl Cluster {
         path: String,
     ) -> Result<impl futures::TryStream<Item = kube::Result<kube::api::WatchEvent<T>>> + use<T>, Failure>
     {
-        let request =
-            Call::new(Method::GET, path).request::<VecBody>(self.account.as_deref())?.map(|body| body.0);
+        self.watch_call(&Call::new(Method::GET, path)).await
+    }
+
+    pub(crate) async fn watch_call<T: Clone + DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<impl futures::TryStream<Item = kube::Result<kube::api::WatchEvent<T>>> + use<T>, Failure>
+    {
+        let request = call.request::<VecBody>(self.account.as_deref())?.map(|body| body.0);
         self.inner.client.request_events(request).await.map_err(|error| match error {
             kube::Error::Api(status) => Failure::Refused {
                 code: status.code,

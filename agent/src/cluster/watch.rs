@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::discovery::Resource;
 use super::members::{Kind, Members};
+use super::path::{encoded, field_is, labels};
 use super::request::{Failure, chain};
 use super::values::{SeenValues, values_of};
 use super::{Cluster, UNIT_LABEL};
@@ -193,18 +194,16 @@ impl Watch {
         }
     }
 
-    fn query(&self) -> String {
+    fn query(&self) -> Result<String, Failure> {
         match &self.subject {
-            Subject::Kind(_) => {
-                format!("{}?labelSelector={}", self.resource.collection(""), UNIT_LABEL.replace('/', "%2F"))
-            }
+            Subject::Kind(_) => Ok(format!("{}?{}", self.resource.collection("")?, labels(UNIT_LABEL))),
             Subject::Object(id, _) => self.named(&id.namespace, &id.name),
             Subject::Values(reference) => self.named(&reference.namespace, &reference.name),
         }
     }
 
-    fn named(&self, namespace: &str, name: &str) -> String {
-        format!("{}?fieldSelector=metadata.name%3D{name}", self.resource.collection(namespace))
+    fn named(&self, namespace: &str, name: &str) -> Result<String, Failure> {
+        Ok(format!("{}?{}", self.resource.collection(namespace)?, field_is("metadata.name", name)))
     }
 
     /// Takes what is there; true if that is news.
@@ -218,10 +217,10 @@ impl Watch {
         }
     }
 
-    fn gone(&self, id: &ObjectId, version: u64) -> bool {
+    fn gone(&self, id: &ObjectId, last: &Live, version: u64) -> bool {
         match &self.subject {
             Subject::Values(reference) => self.values.observe(reference, &None),
-            Subject::Kind(_) | Subject::Object(..) => self.members.gone(id, version),
+            Subject::Kind(_) | Subject::Object(..) => self.members.gone(id, Some(last), version),
         }
     }
 
@@ -245,7 +244,7 @@ impl Watch {
         let mut found = BTreeSet::new();
         let mut more = String::new();
         loop {
-            let page: List<T> = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query())).await?;
+            let page: List<T> = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query()?)).await?;
             // Of an answer of another kind nothing could be read, and nothing would seem to be there.
             if !page.kind.ends_with("List") {
                 return Err(Failure::NoList(self.resource.plural.clone()));
@@ -266,7 +265,7 @@ impl Watch {
                         self.members.listed(kind, version.parse().unwrap_or_default(), &found)
                     }
                     Subject::Object(id, _) if found.is_empty() => {
-                        self.members.gone(id, version.parse().unwrap_or_default());
+                        self.members.gone(id, None, version.parse().unwrap_or_default());
                     }
                     Subject::Values(reference) if found.is_empty() => {
                         self.values.observe(reference, &None);
@@ -276,8 +275,7 @@ impl Watch {
                 self.wake.notify_one();
                 return Ok(version);
             }
-            // The token is base64 in the alphabet for URLs.
-            more = format!("&continue={}", page.metadata.more.replace('=', "%3D"));
+            more = format!("&continue={}", encoded(&page.metadata.more));
         }
     }
 
@@ -287,7 +285,7 @@ impl Watch {
             let seconds = WATCH_FOR + rand::rng().random_range(0..30);
             let path = format!(
                 "{}&watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
-                self.query()
+                self.query()?
             );
             let events = match self.cluster.watch::<T>(path).await {
                 Ok(events) => events,
@@ -332,8 +330,11 @@ impl Watch {
         let live = self.complete(live.into());
         let id = self.id(&live);
         let version = live.metadata.resource_version.clone();
-        let news =
-            if gone { self.gone(&id, version.parse().unwrap_or_default()) } else { self.observe(&id, &live) };
+        let news = if gone {
+            self.gone(&id, &live, version.parse().unwrap_or_default())
+        } else {
+            self.observe(&id, &live)
+        };
         if news {
             self.wake.notify_one();
         }

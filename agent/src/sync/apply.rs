@@ -2,6 +2,7 @@
 //! others go on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,13 +20,13 @@ use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
 use super::api::Bodies;
-use super::memory::Mark;
+use super::memory::{Expiry, Mark};
 use super::one::{Applied, One, StepError, Wishes};
 use super::reasons::Reasons;
 use super::template::{self, Given};
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
-use crate::cluster::inventory::Book;
+use crate::cluster::inventory::{Book, Trouble};
 use crate::cluster::members::Members;
 use crate::cluster::objects::{Prepared, prepare};
 use crate::cluster::owners::Owners;
@@ -88,6 +89,8 @@ pub(super) struct ApplyOutcome {
     pub(super) inspected: Option<Vec<Drift>>,
     /// Nothing was tried: the intents could not be written.
     pub(super) blocked: Option<String>,
+    /// The API server is away, by the first that it did not answer for; the others were not tried, or met the same.
+    pub(super) away: Option<String>,
     /// Nothing was changed, as some of it would have been refused: those are in `failed`.
     pub(super) withheld: bool,
     /// What others held and we took.
@@ -99,9 +102,12 @@ pub(super) struct ApplyOutcome {
 impl ApplyJob {
     pub(super) async fn run(&self, tools: &Tools) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
-        if let Err(why) = self.declare(tools).await {
-            outcome.blocked = Some(why);
-            return outcome;
+        match self.declare(tools).await {
+            Ok(()) => {}
+            Err(Trouble { why, is_away }) => {
+                *(if is_away { &mut outcome.away } else { &mut outcome.blocked }) = Some(why);
+                return outcome;
+            }
         }
         let cluster = &tools.cluster.acting_as(self.account.as_ref());
         if self.asks_rehearsal(tools) {
@@ -117,11 +123,16 @@ impl ApplyJob {
             if steps.is_empty() {
                 continue;
             }
+            let away = &AtomicBool::new(false);
             let done = futures::stream::iter(steps).map(|step| async move {
+                if away.load(Ordering::Relaxed) {
+                    return None;
+                }
                 let result = self.step(tools, cluster, &step).await;
-                (step, result)
+                away.fetch_or(result.as_ref().is_err_and(StepError::is_away), Ordering::Relaxed);
+                Some((step, result))
             });
-            let done: Vec<_> = done.buffer_unordered(AT_ONCE).collect().await;
+            let done: Vec<_> = done.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
             for (step, result) in done {
                 match result {
                     Ok(done) => {
@@ -132,11 +143,15 @@ impl ApplyJob {
                         outcome.marks.push((done.id, done.mark));
                         outcome.corrected.extend(done.drift);
                     }
+                    Err(error) if error.is_away() => outcome.away = Some(chain(&error)),
                     Err(error) => {
                         let finding = finding_of(&step, &error);
                         outcome.failed.push((step, finding));
                     }
                 }
+            }
+            if outcome.away.is_some() {
+                return outcome;
             }
         }
         for step in &self.inspect {
@@ -151,7 +166,7 @@ impl ApplyJob {
     }
 
     /// Writes what is about to be applied into the inventory, for what is known well enough already.
-    async fn declare(&self, tools: &Tools) -> Result<(), String> {
+    async fn declare(&self, tools: &Tools) -> Result<(), Trouble> {
         let known = |step: &&ApplyStep| tools.cluster.discovery().any_version(&step.object).is_some();
         let members = self.steps.iter().filter(known).map(|step| intent(&step.object));
         let change = tools.book.list(&self.unit, Some(&self.links), members);
@@ -229,7 +244,7 @@ impl ApplyJob {
         let object = ObjectRef { id: id.clone(), version: step.object.version.clone() };
         // Known objects are listed by now and cost nothing here.
         let change = tools.book.list(&self.unit, None, [intent(&object)]);
-        tools.book.durable(change).await.map_err(StepError::Inventory)?;
+        tools.book.durable(change).await?;
         let seat = tools.seat().await;
         Box::pin(self.seated(tools, cluster, step, &resource, object, seat)).await
     }
@@ -257,6 +272,12 @@ impl ApplyJob {
             manner: content.wishes.manner,
             drift: content.wishes.drift,
             taken: content.taken.clone().into(),
+            version: live.metadata.resource_version.parse().unwrap_or_default(),
+            generation: live.metadata.generation,
+            made: Some(tokio::time::Instant::now()),
+            settled: false,
+            expiry: Expiry::of(&id, &content.prepared.value),
+            ended: None,
         };
         tools.members.observe(&id, &live);
         if entry.is_some() {

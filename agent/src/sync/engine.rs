@@ -98,6 +98,8 @@ pub(super) struct Shared {
     /// What the engine works with, once it has looked at the cluster.
     pub(super) tools: watch::Sender<Option<Arc<Tools>>>,
     looked: watch::Sender<bool>,
+    /// Why nothing can be done, while the API server is away.
+    pub(super) away: watch::Sender<Option<String>>,
     /// Changes when nothing is under way any more for objects that are to be left alone.
     pub(super) released: watch::Sender<()>,
     pub(super) approvals: Mutex<Approvals>,
@@ -145,6 +147,7 @@ impl Engine {
                 wake: Arc::new(Notify::new()),
                 tools: watch::Sender::default(),
                 looked: watch::Sender::default(),
+                away: watch::Sender::default(),
                 released: watch::Sender::default(),
                 approvals: Mutex::default(),
                 output: Mutex::default(),
@@ -185,6 +188,11 @@ impl Engine {
     /// Changes when the engine has read the inventory, so that [`Engine::has`] is whole.
     pub fn looked(&self) -> watch::Receiver<bool> {
         self.shared.looked.subscribe()
+    }
+
+    /// Why nothing can be done, while the API server is away.
+    pub fn away(&self) -> watch::Receiver<Option<String>> {
+        self.shared.away.subscribe()
     }
 
     /// Asks for something; a request that is waiting already is not queued twice. An approval is remembered before this

@@ -156,11 +156,16 @@ impl Coordinator {
         if self.marks.get(id).is_some_and(Mark::is_left_alone) {
             return None;
         }
+        let ended = self.marks.get(id).and_then(|mark| mark.ended.as_ref());
         let because = |message: &str, failed| match self.tools.reasons.of(id) {
             Some(why) => unwell(&format!("{message}: {why}"), failed),
             None => unwell(message, failed),
         };
         match self.tools.members.get(id) {
+            // It is not there because it is done.
+            Known::Absent if ended.is_some() => {
+                ended.filter(|end| !end.is_empty()).and_then(|end| unwell(end, true))
+            }
             Known::There(observed) => match observed.health.status {
                 Status::Current => None,
                 Status::Failed => because(&observed.health.message, true),

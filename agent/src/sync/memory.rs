@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_core::guard::{Departure, Departures, Subject, UnitDeparture, What};
@@ -11,6 +12,10 @@ use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::{DriftMode, ObjectEntry};
 use flotilla_core::{Digest, Generation, ObjectId, ObjectRef, UnitId, UnitManifest};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::cluster::members::Observed;
 
 const VERSION: u32 = 1;
 
@@ -27,9 +32,71 @@ pub(crate) struct Mark {
     pub(crate) drift: Option<DriftMode>,
     /// Where the values of a template were taken from, and what was there.
     pub(crate) taken: Box<[(ValuesRef, Digest)]>,
+    /// The version that the apply left; 0 where that is not known.
+    pub(crate) version: u64,
+    /// The generation that it left; 0 for kinds without one.
+    pub(crate) generation: i64,
+    /// When the apply was done; none if that was before this process.
+    pub(crate) made: Option<Instant>,
+    /// See [`Mark::follow`].
+    pub(crate) settled: bool,
+    /// What becomes of it once it is done with its work.
+    pub(crate) expiry: Expiry,
+    /// How it ended: empty if well. Only of what expires.
+    pub(crate) ended: Option<String>,
 }
 
+/// What an object says of its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(crate) enum Expiry {
+    /// It stays.
+    #[default]
+    Never,
+    /// A Job with a TTL: when it has ended the cluster deletes it, and it is not made again.
+    Once,
+    /// It is made again then, once in its unit's interval.
+    Again,
+}
+
+impl Expiry {
+    pub(crate) fn of(id: &ObjectId, body: &Value) -> Self {
+        let has_ttl = body.pointer("/spec/ttlSecondsAfterFinished").is_some_and(|ttl| !ttl.is_null());
+        let again = body.pointer("/metadata/annotations/flotilla.dev~1rerun");
+        match again.and_then(Value::as_str) {
+            _ if !has_ttl || !id.is("batch", "Job") => Self::Never,
+            Some(word) if word.eq_ignore_ascii_case("interval") => Self::Again,
+            _ => Self::Once,
+        }
+    }
+}
+
+/// The API server's times have no parts of a second.
+const SAME_TIME: Duration = Duration::from_secs(2);
+
 impl Mark {
+    /// Takes over from the mark of the apply before what still holds.
+    ///
+    /// Somebody may apply under our name within the second of our own apply, and our entry does not tell that. So an object
+    /// that was changed since is compared; once, if that is later, as then its mark is settled.
+    pub(crate) fn follow(&mut self, before: &Self) {
+        if self.uid != before.uid {
+            return;
+        }
+        let is_later = before.made.is_none_or(|made| made.elapsed() >= SAME_TIME);
+        self.settled = self.entry == before.entry && (before.settled || is_later);
+        if self.stamp == before.stamp {
+            self.ended = before.ended.clone();
+        }
+    }
+
+    /// Whether it may differ from what was applied though our entry is as we left it. `asked`: a change of no more than the
+    /// status, which is everyday life, is reason enough.
+    pub(crate) fn is_in_doubt(&self, seen: &Observed, asked: bool) -> bool {
+        let is_other = self.version == 0 || self.version != seen.version;
+        let is_rewritten = seen.generation == 0 || seen.generation != self.generation;
+        !self.settled && is_other && (asked || is_rewritten)
+    }
+
     /// Whether it is none of ours: left alone as it was found.
     pub(crate) fn is_left_alone(&self) -> bool {
         matches!(self.manner, Manner::Never | Manner::Once) && self.entry.is_none()
@@ -114,6 +181,21 @@ struct MarkLine {
     drift: Option<DriftMode>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     taken: Vec<(ValuesRef, Digest)>,
+    // Agents before these were there leave them out.
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    generation: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    settled: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    expiry: Expiry,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+}
+
+fn is_default(expiry: &Expiry) -> bool {
+    *expiry == Expiry::default()
 }
 
 /// Group, kind, namespace, name.
@@ -153,6 +235,11 @@ pub(crate) fn write<'a>(
         manner: mark.manner,
         drift: mark.drift,
         taken: mark.taken.to_vec(),
+        version: mark.version,
+        generation: mark.generation,
+        settled: mark.settled,
+        expiry: mark.expiry,
+        ended: mark.ended.clone(),
     });
     let departures = departures.iter().map(|(id, Departure { generation, wanted })| DepartureLine {
         id: id.into(),
@@ -207,6 +294,12 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
             manner: line.manner,
             drift: line.drift,
             taken: line.taken.into(),
+            version: line.version,
+            generation: line.generation,
+            made: None,
+            settled: line.settled,
+            expiry: line.expiry,
+            ended: line.ended,
         };
         marks.insert(line.id.into(), mark);
     }
@@ -309,6 +402,12 @@ mod tests {
             manner: Manner::Merge,
             drift: Some(DriftMode::Report),
             taken: Box::new([(place, Digest::of(b"v"))]),
+            version: 42,
+            generation: 7,
+            made: None,
+            settled: true,
+            expiry: Expiry::Again,
+            ended: Some("BackoffLimitExceeded".into()),
         };
         let left = Departure { generation: Generation(7), wanted: 3 };
         let departures: Departures = [(ObjectId::new("", "Secret", "n", "y"), left)].into_iter().collect();

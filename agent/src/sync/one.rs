@@ -21,6 +21,7 @@ use super::memory::Manner;
 use super::template::CompleteError;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
+use crate::cluster::inventory::Trouble;
 use crate::cluster::members::{Known, is_paused};
 use crate::cluster::objects::{Mode, Parsed, Prepared};
 use crate::cluster::owners::Owners;
@@ -47,11 +48,20 @@ pub(super) enum StepError {
     Immutable(Failure),
     #[error("was to be made anew and still waits for {0}")]
     StillThere(String),
-    #[error("the inventory: {0}")]
-    Inventory(String),
+    #[error(transparent)]
+    Inventory(#[from] Trouble),
 }
 
 impl StepError {
+    /// Whether the API server is away, so that it says nothing of this object.
+    pub(super) fn is_away(&self) -> bool {
+        match self {
+            Self::Failure(failure) => failure.is_away(),
+            Self::Inventory(trouble) => trouble.is_away,
+            _ => false,
+        }
+    }
+
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Owned(_) => "OwnedByOther",
@@ -225,7 +235,7 @@ impl One<'_> {
         let before = before.map(|before| before.value);
         let fields = before
             .as_ref()
-            .map(|before| diff::fields(before, &after.value, hiding_key()))
+            .map(|before| diff::put_back(before, &after.value, hiding_key()))
             .unwrap_or_default();
         let drifted = before.is_none() || !fields.is_empty();
         let drift = drifted.then(|| Drift { object: self.id.clone(), at: now, fields });

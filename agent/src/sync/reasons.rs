@@ -18,6 +18,7 @@ use super::engine::lock;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::members::{Known, Members};
+use crate::cluster::path::{field_is, labels, segment};
 use crate::cluster::request::{Failure, chain};
 
 /// Most things become well within this time.
@@ -119,10 +120,6 @@ async fn list<T: DeserializeOwned>(cluster: &Cluster, path: String) -> Result<Ve
     Ok(cluster.get_path::<List<T>>(path).await?.items.unwrap_or_default())
 }
 
-fn encoded(selector: &str) -> String {
-    selector.replace('/', "%2F").replace('=', "%3D").replace(',', "%2C")
-}
-
 /// At most four requests.
 async fn find(cluster: &Cluster, id: &ObjectId) -> Result<Option<String>, Failure> {
     let Some(resource) = cluster.discovery().served(id) else { return Ok(None) };
@@ -142,8 +139,8 @@ pub(super) async fn find_behind(
         Some(Behind::Events) => Vec::new(),
         Some(Behind::Pod) => serde_json::from_value(object.clone()).into_iter().collect(),
         Some(Behind::Pods(selector)) => {
-            let (namespace, selector) = (&id.namespace, encoded(&selector));
-            let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}&limit={PODS}");
+            let (namespace, selector) = (segment(&id.namespace)?, labels(&selector));
+            let path = format!("/api/v1/namespaces/{namespace}/pods?{selector}&limit={PODS}");
             list(cluster, path).await?
         }
     };
@@ -159,8 +156,8 @@ pub(super) async fn find_behind(
 }
 
 async fn events(cluster: &Cluster, id: &ObjectId, uid: &str) -> Result<Option<String>, Failure> {
-    let (namespace, selector) = (&id.namespace, encoded(&format!("involvedObject.uid={uid}")));
-    let path = format!("/api/v1/namespaces/{namespace}/events?fieldSelector={selector}&limit={EVENTS}");
+    let (namespace, selector) = (segment(&id.namespace)?, field_is("involvedObject.uid", uid));
+    let path = format!("/api/v1/namespaces/{namespace}/events?{selector}&limit={EVENTS}");
     Ok(of_events(&list::<Event>(cluster, path).await?))
 }
 

@@ -37,6 +37,8 @@ pub(super) struct UnitState {
     pub(super) fights: Fights,
     /// Why nothing was tried at all.
     pub(super) blocked: Option<String>,
+    /// Why nothing can be tried: the API server is away.
+    pub(super) away: Option<String>,
     /// Nothing is changed while a part of the change would be refused.
     pub(super) withheld: bool,
     pub(super) access: Option<Asked>,
@@ -75,6 +77,7 @@ impl Default for UnitState {
             corrected: 0,
             fights: Fights::default(),
             blocked: None,
+            away: None,
             withheld: false,
             access: None,
             waiting_since: None,
@@ -98,7 +101,7 @@ impl UnitState {
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        !self.failed.is_empty() || self.blocked.is_some()
+        !self.failed.is_empty() || self.blocked.is_some() || self.away.is_some()
     }
 
     /// Whether an object may be tried now: not one that failed with the same content a moment ago, nor one that
@@ -108,6 +111,7 @@ impl UnitState {
         let paused = self.retry_at.is_some_and(|at| at > now);
         if paused
             && (self.blocked.is_some()
+                || self.away.is_some()
                 || (self.withheld && !drift)
                 || self.failed.get(object).is_some_and(|(failed, _)| *failed == stamp))
         {
@@ -124,6 +128,7 @@ impl UnitState {
         self.failed.retain(|id, (stamp, _)| open(id, *stamp));
         if plan.apply.is_empty() {
             self.blocked = None;
+            self.away = None;
         }
         if !self.has_failed() {
             self.retry_at = None;
@@ -158,9 +163,11 @@ impl UnitState {
         &mut self,
         failed: BTreeMap<ObjectId, (Digest, Finding)>,
         blocked: Option<String>,
+        away: Option<String>,
         longest: Option<u32>,
     ) {
         self.blocked = blocked;
+        self.away = away;
         self.failed = failed;
         if self.has_failed() {
             let longest =
@@ -226,6 +233,10 @@ impl UnitState {
         if let Some(why) = &self.blocked {
             return (Phase::Failed, why.clone());
         }
+        // Which is no fault of the unit, and told once for all of them.
+        if let (Some(why), false) = (&self.away, plan.apply.is_empty()) {
+            return (Phase::Pending, format!("{} to apply; {why}", counted(plan.apply.len())));
+        }
         match &plan.target {
             Target::Suspended(None) => return (Phase::Suspended, "suspended".into()),
             Target::Suspended(Some(why)) => return (Phase::Suspended, format!("suspended; {why}")),
@@ -250,10 +261,10 @@ impl UnitState {
         }
         // Drift alone does not make a unit that is applied one that is being applied.
         if plan.apply.iter().any(|step| !step.cause.is_drift()) || (running && health.is_none()) {
-            return (Phase::Applying, format!("{} objects to apply", plan.apply.len()));
+            return (Phase::Applying, format!("{} to apply", counted(plan.apply.len())));
         }
         match health {
-            None if plan.unseen > 0 => (Phase::Pending, format!("looks at {} objects", plan.unseen)),
+            None if plan.unseen > 0 => (Phase::Pending, format!("looks at {}", counted(plan.unseen))),
             None => (Phase::Applying, "applies".into()),
             Some(UnitHealth { state: HealthState::Ready, .. }) => (Phase::Ready, self.leftovers(plan)),
             Some(UnitHealth { state: HealthState::Waits, message, .. }) => {
@@ -295,6 +306,10 @@ impl UnitState {
             (None, kept) => format!("applied; {kept} objects that left are kept until approved"),
         }
     }
+}
+
+pub(super) fn counted(objects: usize) -> String {
+    if objects == 1 { "1 object".into() } else { format!("{objects} objects") }
 }
 
 /// What left the unit and is not pruned for now, and why.
@@ -357,7 +372,7 @@ mod tests {
     /// One object fails; how long the unit waits then.
     fn fail(state: &mut UnitState, longest: Option<u32>) -> Duration {
         let why = finding(&object("bad"), "ApplyFailed", "no");
-        state.failed([(object("bad"), (Digest::of(STAMP), why))].into(), None, longest);
+        state.failed([(object("bad"), (Digest::of(STAMP), why))].into(), None, None, longest);
         state.due().unwrap() - Instant::now()
     }
 
@@ -382,7 +397,7 @@ mod tests {
         state.reset();
         assert!(bad(&state, STAMP) && state.due().is_none(), "something changed");
         assert!(fail(&mut state, None) <= PAUSE, "and pauses begin anew");
-        state.failed(BTreeMap::new(), None, None);
+        state.failed(BTreeMap::new(), None, None, None);
         assert!(!state.has_failed() && state.due().is_none());
     }
 }

@@ -9,6 +9,7 @@
 //! A line stays in its part for life, so that a write that is cut short between two parts loses none. Changes are
 //! written by one task, all that wait at once, each caller waits for the write that holds its change.
 
+mod follow;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,10 @@ use tokio::sync::{Notify, watch};
 
 use super::Cluster;
 use super::discovery::Resource;
+use super::path::labels;
 use super::request::Failure;
 use pages::{ConfigMaps, Pages};
-use write::make_namespace;
+pub(super) use write::make_namespace;
 
 const BUCKETS: u8 = 16;
 const PART_BYTES: usize = 512 * 1024;
@@ -45,8 +47,23 @@ pub(crate) struct Book {
     asked: Notify,
     /// All changes up to this number are in the cluster.
     written: watch::Sender<u64>,
-    /// Why the last write failed; empty after a success.
-    trouble: watch::Sender<String>,
+    /// Why the last write failed; none after a success.
+    trouble: watch::Sender<Option<Trouble>>,
+}
+
+/// Why a change is not in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Trouble {
+    pub(crate) why: String,
+    /// The API server is away: see [`Failure::is_away`].
+    pub(crate) is_away: bool,
+}
+
+impl Trouble {
+    fn closed() -> Self {
+        Self { why: "the inventory is closed".into(), is_away: false }
+    }
 }
 
 impl Book {
@@ -54,7 +71,7 @@ impl Book {
     pub(crate) async fn load(cluster: &Cluster) -> Result<Self, Failure> {
         make_namespace(cluster).await?;
         let mut pages = Pages::default();
-        let query = format!("?labelSelector={}", MARK.replace('/', "%2F"));
+        let query = format!("?{}", labels(MARK));
         let maps: ConfigMaps =
             cluster.get_path(Resource::inventory_path("").trim_end_matches('/').to_owned() + &query).await?;
         // Nothing listed is an empty inventory; an answer of another kind is none.
@@ -69,7 +86,7 @@ impl Book {
             wake: Notify::new(),
             asked: Notify::new(),
             written: watch::channel(0).0,
-            trouble: watch::channel(String::new()).0,
+            trouble: watch::channel(None).0,
         })
     }
 
@@ -147,7 +164,7 @@ impl Book {
     }
 
     /// Waits until a change is in the cluster, or a write fails after it was asked for.
-    pub(crate) async fn durable(&self, change: u64) -> Result<(), String> {
+    pub(crate) async fn durable(&self, change: u64) -> Result<(), Trouble> {
         let mut written = self.written.subscribe();
         let mut trouble = self.trouble.subscribe();
         trouble.mark_unchanged();
@@ -157,12 +174,11 @@ impl Book {
             }
             self.asked.notify_one();
             tokio::select! {
-                changed = written.changed() => changed.map_err(|_| "the inventory is closed".to_owned())?,
+                changed = written.changed() => changed.map_err(|_| Trouble::closed())?,
                 changed = trouble.changed() => {
-                    changed.map_err(|_| "the inventory is closed".to_owned())?;
-                    let why = trouble.borrow().clone();
-                    if !why.is_empty() {
-                        return Err(why);
+                    changed.map_err(|_| Trouble::closed())?;
+                    if let Some(trouble) = trouble.borrow().clone() {
+                        return Err(trouble);
                     }
                 }
             }

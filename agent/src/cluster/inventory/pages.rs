@@ -111,6 +111,11 @@ pub(super) struct ConfigMap {
     pub(super) data: BTreeMap<String, String>,
 }
 
+/// What a part's ConfigMap is called.
+pub(super) fn name_of(key: Key) -> String {
+    format!("{NAME}{}-{}", key.0, key.1)
+}
+
 pub(super) fn bucket(unit: &UnitId) -> u8 {
     Digest::of(unit.to_string().as_bytes()).as_bytes()[0] % BUCKETS
 }

@@ -16,7 +16,7 @@ fn book(maps: Vec<ConfigMap>) -> Book {
         wake: Notify::new(),
         asked: Notify::new(),
         written: watch::channel(0).0,
-        trouble: watch::channel(String::new()).0,
+        trouble: watch::channel(None).0,
     }
 }
 

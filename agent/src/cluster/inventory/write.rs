@@ -7,8 +7,11 @@ use serde_json::json;
 use super::super::discovery::Resource;
 use super::super::request::{Call, Failure, chain};
 use super::super::{Cluster, SYSTEM_NAMESPACE};
-use super::pages::{ConfigMap, Key};
-use super::{Book, KEY, LAZY, MARK, NAME};
+use super::pages::{ConfigMap, Key, name_of};
+use super::{Book, KEY, LAZY, MARK, Trouble};
+
+/// From look to look at a namespace that is being deleted, or that is about to be made.
+const NAMESPACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
 
 impl Book {
     /// Writes what changed, for ever.
@@ -30,12 +33,19 @@ impl Book {
             }
             tokio::task::yield_now().await;
             while let Err(failure) = self.write_once(cluster).await {
-                let why = format!("cannot write the inventory: {}", chain(&failure));
-                self.trouble.send_replace(why);
-                backoff.wait().await;
+                let is_away = failure.is_away();
+                let why = chain(&failure);
+                let why = if is_away { why } else { format!("cannot write the inventory: {why}") };
+                self.trouble.send_replace(Some(Trouble { why, is_away }));
+                // Somebody deleted the namespace: the inventory is needed again the moment that is done.
+                if failure.is_not_found() || failure.is_terminating() {
+                    tokio::time::sleep(NAMESPACE_PAUSE).await;
+                } else {
+                    backoff.wait().await;
+                }
             }
             backoff.reset();
-            self.trouble.send_if_modified(|trouble| !std::mem::take(trouble).is_empty());
+            self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         }
     }
 
@@ -102,7 +112,7 @@ impl Book {
         content: &str,
         version: &str,
     ) -> Result<String, Failure> {
-        let name = format!("{NAME}{}-{}", key.0, key.1);
+        let name = name_of(key);
         let mut metadata = json!({"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {MARK: "1"}});
         let path =
             if version.is_empty() { Resource::inventory_path("") } else { Resource::inventory_path(&name) };
@@ -119,7 +129,7 @@ impl Book {
 
     /// After a conflict: looks who wrote.
     async fn settle(&self, cluster: &Cluster, key: Key) -> Result<(), Failure> {
-        let name = format!("{NAME}{}-{}", key.0, key.1);
+        let name = name_of(key);
         let call = Call::new(Method::GET, Resource::inventory_path(&name));
         let there: Option<ConfigMap> = match cluster.ask_for(call, "ConfigMap", &name).await {
             Err(failure) if failure.is_not_found() => None,
@@ -131,7 +141,7 @@ impl Book {
 }
 
 /// Makes the agent's namespace where it is missing; looks first, so that nothing is written for nothing.
-pub(super) async fn make_namespace(cluster: &Cluster) -> Result<(), Failure> {
+pub(in crate::cluster) async fn make_namespace(cluster: &Cluster) -> Result<(), Failure> {
     let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
     match cluster.get_path::<flotilla_core::live::Live>(path).await {
         Err(failure) if failure.is_not_found() => {}

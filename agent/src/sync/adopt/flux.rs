@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::record::MARK;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
+use crate::cluster::path::encoded;
 use crate::cluster::request::{Call, Failure};
 
 const MERGE: &str = "application/merge-patch+json";
@@ -45,7 +46,7 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<FluxObject>, Failure> 
     for resource in groups.flat_map(|group| cluster.discovery().of_group(group)) {
         let mut next = String::new();
         loop {
-            let path = format!("{}?limit={PAGE}&continue={next}", resource.collection(""));
+            let path = format!("{}?limit={PAGE}&continue={}", resource.collection("")?, encoded(&next));
             let list: List = cluster.get_path(path).await?;
             if !list.kind.ends_with("List") {
                 return Err(Failure::NoList(resource.plural.clone()));
@@ -89,7 +90,7 @@ async fn patch(
 
 /// Has Flux leave alone what this object applies, and marks it as suspended by an adoption.
 pub(super) async fn suspend(cluster: &Cluster, id: &ObjectId) -> Result<(), Failure> {
-    let path = served(cluster, id)?.path(id);
+    let path = served(cluster, id)?.path(id)?;
     let body = json!({"metadata": {"annotations": {MARK: ""}}, "spec": {"suspend": true}});
     patch(cluster, path, MERGE, drift::MANAGER, &body).await.map(drop)
 }
@@ -120,7 +121,7 @@ pub(super) async fn remove(cluster: &Cluster, id: &ObjectId) -> Result<Option<St
         }
         if !finalizers.is_empty() {
             let body = json!({"metadata": {"finalizers": null, "resourceVersion": resource_version}});
-            match patch(cluster, resource.path(id), MERGE, drift::MANAGER, &body).await {
+            match patch(cluster, resource.path(id)?, MERGE, drift::MANAGER, &body).await {
                 Ok(after) => resource_version = metadata(&after).resource_version,
                 Err(failure) if failure.is_conflict() || failure.is_not_found() => continue,
                 Err(failure) => return Err(failure),
@@ -128,7 +129,7 @@ pub(super) async fn remove(cluster: &Cluster, id: &ObjectId) -> Result<Option<St
         }
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
             "preconditions": {"uid": uid, "resourceVersion": resource_version}});
-        let call = Call::new(Method::DELETE, resource.path(id));
+        let call = Call::new(Method::DELETE, resource.path(id)?);
         match cluster.send(call.body("application/json", Bytes::from(options.to_string()))).await {
             Err(failure) if failure.is_conflict() => {}
             Err(failure) if !failure.is_not_found() => return Err(failure),
@@ -161,7 +162,7 @@ pub(super) async fn bring_back(
         body["spec"]["suspend"] = true.into();
     }
     body["apiVersion"] = format!("{}/{}", resource.group, resource.version).into();
-    let path = format!("{}?fieldManager={}", resource.collection(&id.namespace), first_manager(was));
+    let path = format!("{}?fieldManager={}", resource.collection(&id.namespace)?, first_manager(was));
     let call = Call::new(Method::POST, path).body("application/json", Bytes::from(body.to_string()));
     match cluster.send(call).await {
         Ok(_) => {}
@@ -178,7 +179,7 @@ pub(super) async fn bring_back(
         Err(failure) => return Err(failure),
     }
     if let Some(status) = status {
-        let path = format!("{}/status", resource.path(id));
+        let path = format!("{}/status", resource.path(id)?);
         match patch(cluster, path, MERGE, first_manager(was), &json!({"status": status})).await {
             // Kinds without a status of its own, or one that newer definitions refuse: Flux writes it anew.
             Err(failure) if [404, 422].contains(&failure.code()) => {}
@@ -205,7 +206,7 @@ pub(super) async fn resume(cluster: &Cluster, id: &ObjectId, was: &Value) -> Res
             // A removal was cut short. Apart from what follows, which says whose they are.
             finalizers.extend(dropped);
             let body = json!({"metadata": {"finalizers": finalizers, "resourceVersion": resource_version}});
-            match patch(cluster, resource.path(id), MERGE, first_manager(was), &body).await {
+            match patch(cluster, resource.path(id)?, MERGE, first_manager(was), &body).await {
                 Err(failure) if !failure.is_conflict() => return Err(failure),
                 Ok(_) | Err(_) => continue,
             }
@@ -228,7 +229,7 @@ pub(super) async fn resume(cluster: &Cluster, id: &ObjectId, was: &Value) -> Res
                 None => {}
             }
         }
-        match patch(cluster, resource.path(id), JSON_PATCH, first_manager(was), &changes.into()).await {
+        match patch(cluster, resource.path(id)?, JSON_PATCH, first_manager(was), &changes.into()).await {
             Err(failure) if failure.is_conflict() => {}
             other => return other.map(|_| None),
         }
@@ -270,7 +271,7 @@ pub(super) async fn give_back(
         if !known.is_empty() && metadata.uid != known {
             return Ok(Some("is another object of the same name by now".into()));
         }
-        let path = resource.path(&object.id);
+        let path = resource.path(&object.id)?;
         let (what, body) = match flotilla_core::adopt::value_patch(&metadata, previous) {
             Some(body) => (MERGE, body),
             None => match flotilla_core::adopt::manager_patch(&metadata, previous) {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::cluster::path::{labels, segment};
 use crate::cluster::request::{Call, Failure};
 
 const OWNER: &str = "owner";
@@ -46,13 +47,13 @@ struct Item {
     metadata: Metadata,
 }
 
-fn path(namespace: &str, name: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/secrets/{name}")
+fn path(namespace: &str, name: &str) -> Result<String, Failure> {
+    Ok(format!("/api/v1/namespaces/{}/secrets/{}", segment(namespace)?, segment(name)?))
 }
 
 /// All releases that Helm knows, by their Secrets' labels.
 pub(super) async fn list(cluster: &Cluster) -> Result<BTreeMap<ReleaseName, Release>, Failure> {
-    let mut call = Call::new(Method::GET, format!("/api/v1/secrets?labelSelector={OWNER}%3D{HELM}"));
+    let mut call = Call::new(Method::GET, format!("/api/v1/secrets?{}", labels(&format!("{OWNER}={HELM}"))));
     call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
     let list: List = cluster.ask(call).await?;
     if !list.kind.ends_with("List") {
@@ -97,7 +98,7 @@ pub(super) async fn objects(
         data: Option<BTreeMap<String, String>>,
     }
     let Some(secret) = &release.deployed else { return Ok(Vec::new()) };
-    let call = Call::new(Method::GET, path(&name.0, secret));
+    let call = Call::new(Method::GET, path(&name.0, secret)?);
     let found: Secret = match cluster.ask_for(call, "Secret", secret).await {
         Err(failure) if failure.is_not_found() => return Ok(Vec::new()),
         other => other?,
@@ -132,7 +133,7 @@ pub(super) async fn set_apart(
     apart: bool,
 ) -> Result<(), Failure> {
     let body = json!({"metadata": {"labels": {OWNER: if apart { APART } else { HELM }}}});
-    let path = format!("{}?fieldManager={}", path(namespace, name), drift::MANAGER);
+    let path = format!("{}?fieldManager={}", path(namespace, name)?, drift::MANAGER);
     let call = Call::new(Method::PATCH, path);
     match cluster.send(call.body("application/merge-patch+json", Bytes::from(body.to_string()))).await {
         // Helm keeps so many revisions and no more.

@@ -204,7 +204,7 @@ pub(in crate::sync) async fn rehearse(
         let folded = adopt::after_fold(&wanted);
         if folded != wanted {
             // The API server fills in what it would fill in then, too.
-            let path = format!("{}?fieldManager={}&dryRun=All", resource.path(id), drift::MANAGER);
+            let path = format!("{}?fieldManager={}&dryRun=All", resource.path(id)?, drift::MANAGER);
             let call = Call::new(Method::PUT, path).body("application/json", Bytes::from(folded.to_string()));
             wanted = match cluster.ask(call).await {
                 Ok(filled) => filled,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use flotilla_core::plan::{Access, Claim, Target, UnitPlan};
-use flotilla_core::report::{Event, Finding, Kept, Phase};
+use flotilla_core::report::{Event, FieldDrift, Finding, Kept, Phase};
 use flotilla_core::{ObjectId, UnitId};
 use tokio::time::Instant;
 
@@ -39,10 +39,17 @@ impl Coordinator {
         if done.marks.iter().any(|(id, _)| id.group == RBAC) {
             self.rights_changed();
         }
+        let marked: HashSet<ObjectId> = done.marks.iter().map(|(id, _)| id.clone()).collect();
         for (id, mark) in done.marks {
             // Others may share it and wait for this.
             self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
             self.mark(unit, id, mark);
+        }
+        self.note_ends(&marked);
+        match &done.away {
+            Some(why) => self.is_away(why),
+            None if !marked.is_empty() || !done.failed.is_empty() => self.is_back(),
+            None => {}
         }
         self.forget_left(&plan.apply);
         let failed: BTreeMap<_, _> = done
@@ -73,7 +80,7 @@ impl Coordinator {
             .take(20)
             .collect();
         state.withheld = done.withheld;
-        state.failed(failed, done.blocked, spec.and_then(|spec| spec.retry_interval));
+        state.failed(failed, done.blocked, done.away, spec.and_then(|spec| spec.retry_interval));
         for drift in done.corrected {
             let message = match drift.fields.as_slice() {
                 [] => "was deleted and is back".to_owned(),
@@ -105,6 +112,27 @@ impl Coordinator {
             }
         }
         self.store(unit);
+    }
+
+    fn is_away(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.away, true) {
+            self.shared.away.send_replace(Some(why.to_owned()));
+            let message = format!("{why}; nothing is changed until it answers again");
+            self.event(&UnitId::root(), None, true, "ClusterAway", message);
+        }
+    }
+
+    /// The API server answers: whoever waited for it goes on at once.
+    pub(super) fn is_back(&mut self) {
+        if !std::mem::take(&mut self.away) {
+            return;
+        }
+        self.shared.away.send_replace(None);
+        self.event(&UnitId::root(), None, false, "ClusterBack", "the API server answers again".into());
+        for (id, state) in self.units.iter_mut().filter(|(_, state)| state.away.is_some()) {
+            state.reset();
+            self.dirty.insert(id.clone());
+        }
     }
 
     /// Any answer is asked for again after a while, as RBAC tells nobody that it changed. A question that failed has none:
@@ -243,7 +271,14 @@ impl Coordinator {
 }
 
 fn describe(field: &flotilla_core::report::FieldDrift) -> String {
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
-    let by = field.manager.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
-    format!("{} was {}{by}, is {} again", field.field, value(&field.found), value(&field.wanted))
+    let FieldDrift { field, found, wanted, manager } = field;
+    let by = manager.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
+    let was = match found {
+        Some(found) => format!("was set to {found}{by}"),
+        None => format!("was removed{by}"),
+    };
+    match wanted {
+        Some(wanted) => format!("{field} {was}, is {wanted} again"),
+        None => format!("{field} {was}, is removed again"),
+    }
 }

@@ -1,6 +1,6 @@
 //! Whose objects are whose, what is watched for them, and what is known of each.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use flotilla_core::health::{HealthExprs, Rule};
@@ -14,7 +14,7 @@ use crate::cluster::applyset;
 use crate::cluster::members::Known;
 use crate::cluster::watch::{How, Subject};
 use crate::sync::health::{checked_unit, is_source};
-use crate::sync::memory::{Manner, Mark};
+use crate::sync::memory::{Expiry, Manner, Mark};
 
 /// How the health of objects is told, where their units say so.
 #[derive(Default)]
@@ -163,6 +163,7 @@ impl Coordinator {
         let marks = std::mem::take(&mut self.marks);
         self.marks =
             marks.into_iter().filter_map(|(id, mark)| Some((wanted.get(&id)?.clone(), mark))).collect();
+        self.in_doubt.retain(|id| self.marks.contains_key(id));
         self.tools.book.share(&wanted);
         for (subject, how) in &mut subjects {
             if !matches!(subject, Subject::Values(_)) {
@@ -182,7 +183,11 @@ impl Coordinator {
     }
 
     /// Notes an apply. Values that its template took are followed from now on.
-    pub(super) fn mark(&mut self, unit: &UnitId, id: ObjectId, mark: Mark) {
+    pub(super) fn mark(&mut self, unit: &UnitId, id: ObjectId, mut mark: Mark) {
+        if let Some(before) = self.marks.get(&id) {
+            mark.follow(before);
+        }
+        self.in_doubt.remove(&id);
         let is_followed = |reference| self.by_values.get(reference).is_some_and(|units| units.contains(unit));
         let old = self.marks.get(&id).map_or(&[][..], |old| &old.taken);
         let is_same = old.len() == mark.taken.len() && mark.taken.iter().all(|(at, _)| is_followed(at));
@@ -220,12 +225,22 @@ impl Coordinator {
             Known::Absent if mark.manner == Manner::Once && mark.entry.is_none() => {
                 Seen::There { uid: mark.uid.clone(), touched: false }
             }
+            // It did its work; the cluster tidied up.
+            Known::Absent if mark.expiry == Expiry::Once && mark.ended.is_some() => {
+                Seen::There { uid: mark.uid.clone(), touched: false }
+            }
+            Known::Absent
+                if mark.expiry == Expiry::Again && mark.ended.is_some() && !self.in_doubt.contains(id) =>
+            {
+                Seen::There { uid: mark.uid.clone(), touched: false }
+            }
             Known::Absent => Seen::Absent,
             Known::There(observed) => {
                 let as_left = observed.entry == mark.entry && observed.uid == mark.uid;
                 let added = observed.folded && mark.manner == Manner::Override;
                 let free = observed.paused || mark.manner == Manner::Once;
-                Seen::There { uid: observed.uid, touched: !free && (!as_left || added) }
+                let doubt = mark.is_in_doubt(&observed, self.in_doubt.contains(id));
+                Seen::There { uid: observed.uid, touched: !free && (!as_left || added || doubt) }
             }
         };
         // The values of a template are part of what was applied.
@@ -234,6 +249,32 @@ impl Coordinator {
         let is_stale = mark.manner != Manner::Never && mark.taken.iter().any(is_other);
         let applied = if is_stale { Digest::of(b"other values") } else { mark.stamp };
         Sight { applied: Some(applied), seen, drift: mark.drift }
+    }
+
+    /// Has the contents of a unit's objects compared, as far as they may differ though nothing tells so.
+    pub(super) fn doubt(&mut self, unit: &UnitId) {
+        let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
+        let objects: BTreeSet<ObjectId> = self
+            .manifests(unit)
+            .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
+            .collect();
+        let is_open = |mark: &Mark| !mark.settled || mark.expiry == Expiry::Again;
+        self.in_doubt.extend(objects.into_iter().filter(|id| self.marks.get(id).is_some_and(is_open)));
+    }
+
+    /// Takes note of how Jobs of ours ended, as those with a TTL are gone soon after.
+    pub(super) fn note_ends(&mut self, objects: &HashSet<ObjectId>) {
+        for id in objects.iter().filter(|id| id.is("batch", "Job")) {
+            let Some((uid, end)) = self.tools.members.ended(id) else { continue };
+            let Some(mark) = self.marks.get_mut(id).filter(|mark| mark.uid == uid) else { continue };
+            if mark.expiry == Expiry::Never || mark.ended.as_ref() == Some(&end.message) {
+                continue;
+            }
+            mark.ended = Some(end.message);
+            for unit in self.by_object.get(id).cloned().unwrap_or_default() {
+                self.store(&unit);
+            }
+        }
     }
 
     /// What is known of the claims that stand before a unit.

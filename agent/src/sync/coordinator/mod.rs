@@ -19,7 +19,7 @@ use flotilla_core::report::Timestamp;
 use flotilla_core::template::ValuesRef;
 use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
 use flotilla_runtime::Backoff;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,8 @@ pub(in crate::sync) struct Coordinator {
     by_object: HashMap<ObjectId, Vec<UnitId>>,
     /// Units with templates that take values from there.
     by_values: BTreeMap<ValuesRef, BTreeSet<UnitId>>,
+    /// Objects to be compared by their content at the next occasion: see [`Mark::follow`].
+    in_doubt: HashSet<ObjectId>,
     /// Values are taken from elsewhere than was indexed.
     stale: bool,
     /// Units whose plan or readiness hangs on the key.
@@ -61,6 +63,8 @@ pub(in crate::sync) struct Coordinator {
     /// Units that left Git, with the change that they left in.
     pub(in crate::sync) removals: BTreeMap<UnitId, UnitDeparture>,
     remove_all: bool,
+    /// The API server is away, which is told once.
+    away: bool,
     /// Objects that were given back to others: not touched, not listed.
     left: Arc<HashSet<ObjectId>>,
     /// Units that were at work when that was asked for, while it is waited for them.
@@ -105,11 +109,13 @@ impl Coordinator {
             units: BTreeMap::new(),
             by_object: HashMap::new(),
             by_values: BTreeMap::new(),
+            in_doubt: HashSet::new(),
             stale: false,
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             removals: BTreeMap::new(),
             remove_all: false,
+            away: false,
             left: Arc::default(),
             releasing: None,
             events,
@@ -132,9 +138,12 @@ impl Coordinator {
         // None of these ends by itself.
         let write = tools.book.write(&tools.cluster);
         let tell = writer.run(&tools.cluster);
-        let publish = publish(&tools.cluster, this.set.subscribe());
+        // The ApplySet's parent was deleted.
+        let unset = Notify::new();
+        let publish = publish(&tools.cluster, this.set.subscribe(), &unset);
+        let follow = tools.book.follow(&tools.cluster, &unset);
         let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
-        tokio::pin!(write, tell, publish, reasons);
+        tokio::pin!(write, tell, publish, follow, reasons);
         loop {
             this.take_input();
             this.take_news();
@@ -147,6 +156,7 @@ impl Coordinator {
                 never = &mut reasons => match never {},
                 () = &mut tell => {}
                 () = &mut publish => {}
+                () = &mut follow => {}
                 () = shared.wake.notified() => {}
                 Some(done) = this.work.join_next() => {
                     this.finish(done.map_err(EngineError::Panic)?);
@@ -183,6 +193,7 @@ impl Coordinator {
                         self.all_units().into_iter().filter(|id| unit.as_ref().is_none_or(|unit| unit == id))
                     {
                         self.units.entry(id.clone()).or_default().reset();
+                        self.doubt(&id);
                         self.dirty.insert(id);
                     }
                 }
@@ -279,7 +290,9 @@ impl Coordinator {
 
     fn take_news(&mut self) {
         let mut rights = false;
-        for object in self.tools.members.take_changed() {
+        let changed = self.tools.members.take_changed();
+        self.note_ends(&changed);
+        for object in changed {
             rights |= object.group == RBAC;
             self.dirty.extend(self.by_object.get(&object).into_iter().flatten().cloned());
         }
@@ -334,6 +347,10 @@ impl Coordinator {
             let opened = self.act(self.spare(plan));
             self.dirty.extend(opened);
         }
+        // What waited for it is not to be done any more.
+        if self.away && !self.units.values().any(|state| state.away.is_some()) {
+            self.is_back();
+        }
     }
 
     /// When anything is due though nothing happens.
@@ -351,6 +368,10 @@ impl Coordinator {
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
+            let compares = self.units.get(&id).is_some_and(|state| state.compare_at.is_some_and(|at| at <= now));
+            if compares {
+                self.doubt(&id);
+            }
             if let Some(state) = self.units.get_mut(&id) {
                 state.pass(now);
             }
@@ -363,14 +384,24 @@ impl Coordinator {
 pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Keeps the ApplySet's parent as it was last said to be.
-async fn publish(cluster: &Cluster, mut wanted: watch::Receiver<BTreeMap<String, String>>) {
+async fn publish(cluster: &Cluster, mut wanted: watch::Receiver<BTreeMap<String, String>>, unset: &Notify) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-    while wanted.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { break },
+            // Before anything was applied there is nothing to say.
+            () = unset.notified() => if wanted.borrow().is_empty() { continue },
+        }
         loop {
             let annotations = wanted.borrow_and_update().clone();
             let Err(failure) = cluster.publish_set(&annotations).await else { break };
             tracing::debug!(error = chain(&failure), "kubectl is not told what is ours");
-            backoff.wait().await;
+            if failure.is_not_found() || failure.is_terminating() {
+                // The namespace is on its way: the inventory makes it.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            } else {
+                backoff.wait().await;
+            }
         }
         backoff.reset();
     }

@@ -31,6 +31,9 @@ impl Coordinator {
                     self.units.entry(unit.clone()).or_default().departures = departures;
                     self.shared.runs(&unit, Some(&standing));
                     self.standings.insert(unit, standing);
+                    // Somebody may have applied under our name while this agent was away.
+                    let open = marks.iter().filter(|(_, mark)| !mark.settled && mark.ended.is_none());
+                    self.in_doubt.extend(open.map(|(id, _)| id.clone()));
                     self.marks.extend(marks);
                 }
                 None => tracing::warn!(%unit, "what was remembered of it cannot be read"),

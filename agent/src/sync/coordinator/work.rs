@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use flotilla_core::guard::{Departure, Leaves, Limits};
 use flotilla_core::ignore::Ignores;
-use flotilla_core::inventory::Member;
+use flotilla_core::inventory::{Inventory, Member};
 use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan};
-use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
+use flotilla_core::{Digest, ObjectId, ObjectRef, UnitEntry, UnitId};
 use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, Work, links_of, now};
@@ -15,6 +15,7 @@ use crate::cluster::members::Known;
 use crate::sync::apply::{ApplyJob, Tools};
 use crate::sync::engine::lock;
 use crate::sync::prune::PruneJob;
+use crate::sync::unit_state::counted;
 
 impl Coordinator {
     /// Starts what the plan says, or takes note that there is nothing to do. The units that this may set going.
@@ -107,11 +108,14 @@ impl Coordinator {
                 let links = links_of(manifest, manifest.spec.service_account.as_ref());
                 let change = self.tools.book.list(&id, Some(&links), []);
                 tracing::debug!(unit = %id, change, "applied");
-                self.event(&id, None, false, "Applied", format!("{count} objects applied"));
+                self.event(&id, None, false, "Applied", format!("{} applied", counted(count)));
                 if let Some(state) = self.units.get_mut(&id) {
                     state.waiting_since = Some(Instant::now());
                 }
             }
+        }
+        if let (Target::Desired(manifest), true) = (&plan.target, complete) {
+            self.list_again(manifest);
         }
         let pruning = complete && self.prune(&plan);
         self.assess(&plan);
@@ -126,6 +130,30 @@ impl Coordinator {
         }
         self.report(&plan, pruning);
         if changed { self.opened_by(&id) } else { BTreeSet::new() }
+    }
+
+    /// Lists what is ours by our memory and in no unit's list: the inventory was deleted while this agent was away.
+    fn list_again(&self, manifest: &flotilla_core::UnitManifest) {
+        let discovery = self.tools.cluster.discovery();
+        let ours = manifest.objects.iter().filter_map(|entry| {
+            let id = discovery.complete(&entry.object.id);
+            let mark = self.marks.get(&id).filter(|mark| mark.entry.is_some())?;
+            let object = ObjectRef { id, version: entry.object.version.clone() };
+            Some(Member { object, uid: Some(mark.uid.clone()) })
+        });
+        let is_unlisted = |inventory: &Inventory, Member { object: ObjectRef { id, .. }, .. }: &Member| {
+            let own = inventory.units.get(&manifest.id).is_some_and(|unit| unit.members.contains_key(id));
+            !own && !self.left.contains(id) && inventory.owners(id).next().is_none()
+        };
+        let lost: Vec<Member> = self
+            .tools
+            .book
+            .view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
+        if !lost.is_empty() {
+            tracing::info!(unit = %manifest.id, objects = lost.len(), "lists again what its inventory lost");
+            let links = links_of(manifest, manifest.spec.service_account.as_ref());
+            self.tools.book.list(&manifest.id, Some(&links), lost);
+        }
     }
 
     /// Units whose gates hang on this one: those that name it, and those that leave, as they wait for what was above them.
