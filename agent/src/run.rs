@@ -160,7 +160,9 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     let kubernetes_version = identity.as_ref().map(|it| it.version.clone()).unwrap_or_default();
     tracing::info!(cluster = %name, kubernetes = kubernetes_version, desired = desired.is_some(), "starting");
     let cluster_uid = enrolment.cluster_uid.clone();
-    let facts = Facts { cluster: name, cluster_uid, agent_version: crate::VERSION, kubernetes_version };
+    let instance = format!("{:032x}", rand::random::<u128>());
+    let facts =
+        Facts { cluster: name, cluster_uid, agent_version: crate::VERSION, kubernetes_version, instance };
     let credentials =
         Credentials::new(disk.identity.clone(), enrolment.clone(), clock.clone(), problems.clone())?;
     let link = Shared::new(
@@ -231,7 +233,22 @@ async fn run_engine(
         problems.clear(CLUSTER);
         link.cluster_is_known(identity.version);
     }
-    Ok(engine.run(stop).await?)
+    let mut away = engine.away();
+    let tell = async {
+        loop {
+            match &*away.borrow_and_update() {
+                Some(why) => problems.set(CLUSTER, format!("the cluster cannot be reached: {why}")),
+                None => problems.clear(CLUSTER),
+            }
+            if away.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        result = engine.run(stop) => Ok(result?),
+        () = tell => Ok(()),
+    }
 }
 
 /// A copy of an agent's disk must not touch another cluster.

@@ -13,7 +13,7 @@ use crate::authority::{Authority, timestamp};
 use crate::changes::Changes;
 use crate::desired::Board;
 use crate::metrics::Metrics;
-use crate::session::{EncodedBodies, Sessions};
+use crate::session::{EncodedBodies, Joined, Sessions};
 use crate::sources::{Library, SourceSettings, Vault};
 use crate::store::Records;
 use crate::view::Fleet;
@@ -46,6 +46,7 @@ pub struct Hub {
     pub records: Arc<Records>,
     pub authority: Authority,
     pub sessions: Sessions,
+    pub joined: Joined,
     pub board: Arc<Board>,
     pub fleet: Arc<Fleet>,
     pub sources: Arc<Library>,
@@ -88,6 +89,7 @@ impl Hub {
             records,
             authority,
             sessions: Sessions::new(changes.clone()),
+            joined: Joined::default(),
             board: Arc::new(Board::new()),
             fleet: Arc::new(Fleet::new()),
             sources: Arc::new(sources),

@@ -238,7 +238,14 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(),
             }
             Err(error) => {
                 let wait = reconnect.next_delay(&mut rand::rng());
-                tracing::info!("no hub: {}; next attempt in {wait:.1?}", chain(&error));
+                if error.is_unknown_ca() {
+                    shared.problems.set(
+                        SUBJECT,
+                        format!("no hub: {}; {OTHER_HUB}; the cluster is kept as it is", chain(&error)),
+                    );
+                } else {
+                    tracing::info!("no hub: {}; next attempt in {wait:.1?}", chain(&error));
+                }
                 wait
             }
         };
@@ -248,6 +255,21 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// What to do where a hub answers that is not the one that this agent joined.
+const OTHER_HUB: &str = "another hub answers there, or this one was set up anew without its data: restore the hub from \
+                         its backup, or make a token with `flotilla cluster token NAME` and start the agent with it and \
+                         an empty --state folder";
+
+impl LinkError {
+    fn is_unknown_ca(&self) -> bool {
+        let of = |error: &ChannelError| matches!(error, ChannelError::Connect(error) if error.is_unknown_ca());
+        match self {
+            Self::Channel(error) | Self::Renewal(CredentialsError::Channel(error)) => of(error),
+            Self::Stream(_) | Self::Renewal(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -41,6 +41,8 @@ pub struct Facts {
     pub cluster_uid: String,
     pub agent_version: &'static str,
     pub kubernetes_version: String,
+    /// Drawn when the process started: tells two agents with one identity apart.
+    pub instance: String,
 }
 
 /// What is to be done, in this order.
@@ -122,6 +124,7 @@ impl Session {
             generation: current.as_ref().map_or(0, |state| state.generation.0),
             kubernetes_version: facts.kubernetes_version.clone(),
             capabilities: Capabilities::ours().names().map(str::to_owned).collect(),
+            instance: facts.instance.clone(),
         };
         let mut session = Self {
             facts,

@@ -80,6 +80,7 @@ fn facts() -> Facts {
         cluster_uid: "uid".into(),
         agent_version: "0",
         kubernetes_version: "v1".into(),
+        instance: "this".into(),
     }
 }
 

@@ -371,6 +371,8 @@ pub(super) async fn delete(
     let (shared, cluster) = (hub.clone(), name.clone());
     blocking(move || shared.records.forget_cluster(&cluster, &audit)).await?;
     hub.sessions.forget(&name);
+    // Where Git does not define it either, the next round forgets it.
+    hub.fleet.wake();
     Ok(done(format!("cluster {name} is forgotten; what it runs stays there")))
 }
 

@@ -92,6 +92,13 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         shown.healthy = view.healthy.map(|digest| known.redactor.digest(&digest));
         shown.refused = view.refused.clone();
         shown.agent_problems = view.problems.clone();
+        if view.second_agent.is_some() {
+            shown.agent_problems.push(
+                "a second agent with this cluster's identity wants its place and is turned away: a state folder was \
+                 copied, or the agent runs twice; end one of them"
+                    .into(),
+            );
+        }
         if view.left_out() > 0 {
             shown.agent_problems.push(format!(
                 "the agent tells more than the hub keeps of one cluster: {} units are not shown",

@@ -78,6 +78,11 @@ impl Board {
         });
     }
 
+    /// Publishes nothing for the cluster any more.
+    pub fn forget(&self, cluster: &ClusterName) {
+        self.slot(cluster, |slot| drop(slot.send_replace(None)));
+    }
+
     fn slot<T>(
         &self,
         cluster: &ClusterName,

@@ -250,9 +250,12 @@ impl Worker {
                 subject: commit.subject.clone(),
                 at: commit.time.as_second(),
             });
-            if let Err(error) = self.snapshot(&commit, &mut view) {
-                tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
-                view.problems.push(Problem::error("", 0, chain(&error)));
+            match self.snapshot(&commit, &mut view) {
+                Ok(()) => self.forget(&view),
+                Err(error) => {
+                    tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
+                    view.problems.push(Problem::error("", 0, chain(&error)));
+                }
             }
         }
         for (name, cluster) in &self.clusters {
@@ -312,6 +315,21 @@ impl Worker {
         // Those that Git no longer defines keep what they run, and nobody renders them.
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
         Ok(())
+    }
+
+    /// Forgets the clusters that neither Git nor the store has any more: deleted ones, and those that no agent ever joined
+    /// as. `view` has all that Git defines, and those whose definition cannot be read.
+    fn forget(&mut self, view: &FleetView) {
+        let shared = self.shared.clone();
+        self.clusters.retain(|name, _| {
+            // What cannot be looked up stays.
+            let has_agent = || shared.ledger.facts(name).map_or(true, |facts| facts.has_agent);
+            let stays = view.clusters.contains_key(name) || has_agent();
+            if !stays {
+                shared.board.forget(name);
+            }
+            stays
+        });
     }
 
     /// The fleet repo at the commit that is rendered; one that could not be read is tried again.

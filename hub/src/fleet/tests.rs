@@ -194,6 +194,7 @@ fn after_a_restart_a_broken_parent_still_has_its_children() {
 #[test]
 fn a_repository_that_is_away_or_without_clusters_takes_nothing_back() {
     let bench = Bench::new();
+    bench.enrol("x");
     bench.commit(&[("clusters/x/apps.yaml", Some(APPS)), ("apps/a.yaml", Some(MAP))]);
     let mut worker = bench.worker();
     worker.fetch_and_round();
@@ -211,6 +212,15 @@ fn a_repository_that_is_away_or_without_clusters_takes_nothing_back() {
     let facts: &BTreeMap<_, _> = &view.clusters;
     assert!(!facts[&"x".parse().unwrap()].assigned);
     assert_eq!(bench.shown("x"), before);
+
+    // Deleted, and not in Git: it is nobody's any more. While Git cannot be read that is not known.
+    let audit = AuditRecord::new(2, "test", "delete", "x");
+    bench.records.forget_cluster(&"x".parse().unwrap(), &audit).unwrap();
+    bench.commit(&[("clusters/x/broken.yaml", Some("a: ["))]);
+    assert!(worker.fetch_and_round().clusters.contains_key(&"x".parse().unwrap()));
+    bench.commit(&[("clusters/x/broken.yaml", None)]);
+    assert!(worker.fetch_and_round().clusters.is_empty());
+    assert!(bench.board.current(&"x".parse().unwrap()).is_none());
 }
 
 /// A cluster whose root, branch or folder becomes another loses nothing without an approval; one that is changed in the usual

@@ -39,6 +39,8 @@ pub struct ClusterView {
     pub events: VecDeque<Event>,
     /// What the agent itself has trouble with.
     pub problems: Vec<String>,
+    /// When a second agent with this cluster's identity asked for its place last.
+    pub second_agent: Option<Timestamp>,
     /// A complete report of which parts are still to come.
     partial: Option<Units>,
 }

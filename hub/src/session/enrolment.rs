@@ -1,5 +1,8 @@
 //! Joining and renewing: what an agent must show, and what it gets. Blocking, without a network.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use flotilla_core::ClusterName;
@@ -56,6 +59,11 @@ pub(super) enum Refusal {
          namespace has another uid): is this a copy of the agent's disk? Join it under a name of its own"
     )]
     OtherCluster(ClusterName),
+    #[error(
+        "this Kubernetes cluster has joined as {other} already, and two agents would work against each other; end that \
+         agent and delete it with `flotilla cluster delete {other}` before it joins as {cluster}"
+    )]
+    JoinedAs { cluster: ClusterName, other: ClusterName },
     #[error("a client certificate is needed, and none was shown")]
     NoCertificate,
 }
@@ -78,6 +86,7 @@ impl Refusal {
             | Self::Revoked(_)
             | Self::OtherKey(_)
             | Self::TooLate { .. }
+            | Self::JoinedAs { .. }
             | Self::OtherCluster(_) => Status::permission_denied(text),
         }
     }
@@ -105,6 +114,15 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
     let public_key = STANDARD.encode(csr.public_key());
     let now = hub.now();
+    // Whoever holds a token that is good for nothing learns no names.
+    if let Some(token) = hub.records.join_token(secret.hash())?
+        && token.used.is_none()
+        && now < token.expires_at
+        && let Ok(cluster) = token.cluster.parse()
+        && let Some(other) = hub.joined.other(hub, &cluster, &request.cluster_uid)?
+    {
+        return Err(Refusal::JoinedAs { cluster, other });
+    }
     let (cluster, record) = hub.records.enrol(secret.hash(), &public_key, now, |token| ClusterRecord {
         public_key: public_key.clone(),
         sealing_key: STANDARD.encode(&request.sealing_key),
@@ -118,11 +136,40 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     if record.uid != request.cluster_uid {
         return Err(Refusal::OtherCluster(cluster));
     }
+    hub.joined.note(&cluster, &record.uid);
     // An agent whose place was taken must not go on with its stream.
     hub.sessions.cut(&cluster, super::EndReason::Replaced);
     hub.changes.cluster(&cluster);
     hub.metrics.enrolments.inc();
     issue(hub, &csr, &cluster)
+}
+
+/// Which Kubernetes cluster joined under which name, by its uid. A hint: the record of that name decides. Read from the store
+/// once, as thousands of agents may join at the same time.
+#[derive(Debug, Default)]
+pub struct Joined(Mutex<Option<HashMap<String, ClusterName>>>);
+
+impl Joined {
+    /// The other name under which this uid has joined, if that may connect.
+    fn other(&self, hub: &Hub, cluster: &ClusterName, uid: &str) -> Result<Option<ClusterName>, StoreError> {
+        let found = {
+            let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if names.is_none() {
+                let records = hub.records.clusters()?.into_iter();
+                *names = Some(records.map(|(name, record)| (record.uid, name)).collect());
+            }
+            names.as_ref().and_then(|names| names.get(uid)).filter(|name| *name != cluster).cloned()
+        };
+        let Some(name) = found else { return Ok(None) };
+        let record = hub.records.cluster(&name)?;
+        Ok(record.filter(|record| record.uid == uid && record.revoked_at.is_none()).map(|_| name))
+    }
+
+    fn note(&self, cluster: &ClusterName, uid: &str) {
+        if let Some(names) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            names.insert(uid.to_owned(), cluster.clone());
+        }
+    }
 }
 
 /// A request for a certificate whose sender holds the enrolled key.
@@ -231,5 +278,6 @@ fn adopt(hub: &Hub, cluster: &ClusterName, peer: &PeerIdentity, uid: &str) -> Re
     let audit = AuditRecord::new(hub.now(), "hub", "cluster.adopt", cluster)
         .detail("it joined after the backup that this hub was restored from");
     hub.records.adopt_cluster(cluster, &record, &audit)?;
+    hub.joined.note(cluster, uid);
     Ok(record)
 }

@@ -24,5 +24,6 @@ mod wrong_port;
 
 pub use cluster::ClusterView;
 pub use encoded::EncodedBodies;
+pub use enrolment::Joined;
 pub use registry::{Answered, EndReason, RequestError, Sessions};
 pub use service::{ServeError, serve};

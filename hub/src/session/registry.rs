@@ -18,6 +18,19 @@ use crate::desired::Published;
 /// How many requests may wait for one session.
 const COMMANDS: usize = 16;
 
+/// So many processes are remembered of a cluster.
+const DISPLACED: usize = 8;
+/// That a second agent asked for the place is shown so long, in seconds: one that is refused asks again within this time.
+const SECOND_AGENT_FOR: Timestamp = 3600;
+
+/// Another agent with this cluster's identity has the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "another agent with this cluster's identity is connected: its state folder is a copy of this one's, or the agent \
+     runs twice; end one of them, or give one an empty --state folder and a join token of its own"
+)]
+pub(super) struct SecondAgent;
+
 /// All clusters that an agent ever called for since the hub started.
 #[derive(Debug)]
 pub struct Sessions {
@@ -35,6 +48,8 @@ struct Slots {
 struct Slot {
     cell: Arc<Mutex<Cell>>,
     session: Option<Handle>,
+    /// Agents' processes whose session another one took while it was open, newest last.
+    displaced: Vec<String>,
     /// States that the last session sent, as bases for the next.
     recent: Vec<Published>,
 }
@@ -54,6 +69,8 @@ fn lock(cell: &Mutex<Cell>) -> MutexGuard<'_, Cell> {
 #[derive(Debug)]
 struct Handle {
     id: u64,
+    /// Of the agent's process; empty where the agent does not say.
+    instance: String,
     commands: mpsc::Sender<Command>,
     end: End,
 }
@@ -130,19 +147,41 @@ impl Sessions {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the cluster's place; a session that has it is ended.
-    pub(super) fn enter(&self, cluster: &ClusterName) -> Seat {
+    /// Takes the cluster's place; a session that has it is ended. Whoever was displaced so does not get the place back from
+    /// the one that has it: two agents with one identity would end each other's session for ever.
+    pub(super) fn enter(
+        &self,
+        cluster: &ClusterName,
+        instance: &str,
+        now: Timestamp,
+    ) -> Result<Seat, SecondAgent> {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let end = End::default();
         let mut slots = self.slots();
-        slots.next_id += 1;
-        let id = slots.next_id;
+        let id = slots.next_id + 1;
         let slot = slots.clusters.entry(cluster.clone()).or_default();
+        if let Some(holder) = slot.session.as_ref().filter(|holder| holder.instance != instance) {
+            if slot.displaced.iter().any(|displaced| displaced == instance) {
+                Arc::make_mut(&mut lock(&slot.cell).view).second_agent = Some(now);
+                drop(slots);
+                self.changes.cluster(cluster);
+                return Err(SecondAgent);
+            }
+            if !holder.instance.is_empty() {
+                slot.displaced.push(holder.instance.clone());
+                let excess = slot.displaced.len().saturating_sub(DISPLACED);
+                slot.displaced.drain(..excess);
+            }
+        }
+        slot.displaced.retain(|displaced| displaced != instance);
         lock(&slot.cell).session = id;
-        if let Some(old) = slot.session.replace(Handle { id, commands: sender, end: end.clone() }) {
+        let handle = Handle { id, instance: instance.to_owned(), commands: sender, end: end.clone() };
+        if let Some(old) = slot.session.replace(handle) {
             old.end.now(EndReason::Replaced);
         }
-        Seat { id, commands, end, recent: slot.recent.clone() }
+        let recent = slot.recent.clone();
+        slots.next_id = id;
+        Ok(Seat { id, commands, end, recent })
     }
 
     /// Gives the place back, unless another session has taken it.
@@ -179,7 +218,10 @@ impl Sessions {
         let Some(cell) = self.cell(cluster) else { return };
         let mut cell = lock(&cell);
         if cell.session == id {
-            Arc::make_mut(&mut cell.view).last_seen = Some(at);
+            let view = Arc::make_mut(&mut cell.view);
+            view.last_seen = Some(at);
+            // It asked for the place no more.
+            view.second_agent = view.second_agent.filter(|asked| at - asked < SECOND_AGENT_FOR);
         }
     }
 

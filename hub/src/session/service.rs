@@ -179,8 +179,8 @@ async fn greet(
     };
     flotilla_proto::check_protocol(hello.protocol.as_ref(), "agent")
         .map_err(|invalid| Status::failed_precondition(invalid.to_string()))?;
-    if hello.agent_version.len() > 100 || hello.kubernetes_version.len() > 100 {
-        return Err(Status::invalid_argument("Hello: a version has more than 100 characters"));
+    if [&hello.agent_version, &hello.kubernetes_version, &hello.instance].iter().any(|text| text.len() > 100) {
+        return Err(Status::invalid_argument("Hello: a version or the instance has more than 100 characters"));
     }
     let root: Option<Digest> = convert::optional_digest("hello.root_digest", &hello.root_digest)
         .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
@@ -192,7 +192,10 @@ async fn greet(
         blocking(move || enrolment::admit(&hub, &peer, &uid))
     };
     let cluster = admit(hello.cluster_uid.clone()).await.map_err(|refusal| refusal.status())?;
-    let seat = hub.sessions.enter(&cluster);
+    let seat = hub
+        .sessions
+        .enter(&cluster, &hello.instance, hub.now())
+        .map_err(|second| Status::failed_precondition(second.to_string()))?;
     // Once more: a revocation between the first look and the seat would have found nobody to cut off.
     if let Err(refusal) = admit(hello.cluster_uid.clone()).await {
         hub.sessions.leave(&cluster, seat.id, seat.recent, "refused");

@@ -243,6 +243,69 @@ async fn the_newer_of_two_streams_stays_and_a_replacement_takes_the_place() {
     hub.stop().await;
 }
 
+/// A copied state folder, or a Deployment with two replicas.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_with_one_identity_are_told_apart() {
+    let hub = TestHub::start().await;
+    let mut agent = hub.join("staging").await;
+    let mut first = agent.sync().await.unwrap();
+    first.welcome().await;
+    // One that was started anew takes the place: the session of before may be half open.
+    agent.instance = "second".into();
+    let mut second = agent.sync().await.unwrap();
+    second.welcome().await;
+    assert_eq!(first.end().await.code(), Code::Aborted);
+    // Which the first would be no more, and so it lives.
+    agent.instance = "first".into();
+    let status = agent.refused().await;
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("another agent with this cluster's identity is connected"), "{status}");
+    let (_, shown) =
+        hub.ask(Some(&hub.admin()), Method::GET, "/api/v1/clusters/staging", Value::Null).await;
+    assert_eq!(shown["connection"], "connected", "{shown}");
+    let problems = shown["agentProblems"].to_string();
+    assert!(problems.contains("a second agent with this cluster's identity"), "{shown}");
+    // The one that has the place may lose its connection and come back.
+    agent.instance = "second".into();
+    let mut again = agent.sync().await.unwrap();
+    again.welcome().await;
+    assert_eq!(second.end().await.code(), Code::Aborted);
+    // When it ends, the other comes in.
+    drop(again);
+    agent.instance = "first".into();
+    let left = async {
+        while hub.hub().sessions.connected() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::LIMIT, left).await.expect("the hub sees that the stream ended");
+    agent.sync().await.unwrap().welcome().await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_kubernetes_cluster_joins_under_one_name() {
+    let hub = TestHub::start().await;
+    let staging = hub.join("staging").await;
+    let mut other = TestAgent::new(&hub.join_token("other", false).await, hub.clock.clone());
+    other.uid = staging.uid.clone();
+    let status = other.enrol().await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    for words in ["has joined as staging already", "`flotilla cluster delete staging`", "joins as other"] {
+        assert!(status.message().contains(words), "{status}");
+    }
+    // The token is not spent by that, and a deleted cluster is none.
+    let (status, _) =
+        hub.ask(Some(&hub.admin()), Method::DELETE, "/api/v1/clusters/staging", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    other.enrol().await.unwrap();
+    let mut back = TestAgent::new(&hub.join_token("staging", false).await, hub.clock.clone());
+    back.uid = staging.uid;
+    let status = back.enrol().await.unwrap_err();
+    assert!(status.message().contains("has joined as other already"), "{status}");
+    hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_hub_knows_its_agents_and_its_used_tokens() {
     let hub = TestHub::start().await;

@@ -229,6 +229,8 @@ pub(crate) struct TestAgent {
     pub(crate) clock: Clock,
     /// The minor version that it says it speaks.
     pub(crate) protocol: u32,
+    /// Of the process; a copy of the agent has another.
+    pub(crate) instance: String,
 }
 
 impl TestAgent {
@@ -241,6 +243,7 @@ impl TestAgent {
             bundle: None,
             clock,
             protocol: flotilla_proto::PROTOCOL_MINOR,
+            instance: "first".into(),
         }
     }
 
@@ -307,6 +310,7 @@ impl TestAgent {
             agent_version: "0.1.0".into(),
             cluster_uid: self.uid.clone(),
             kubernetes_version: "v1.36.3".into(),
+            instance: self.instance.clone(),
             ..Default::default()
         };
         let mut stream = TestStream { sender, inbound: None };

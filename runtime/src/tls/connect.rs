@@ -105,12 +105,31 @@ impl Connector {
     }
 }
 
+/// The other side's certificate is from a CA that is not among the trusted ones.
+#[derive(Debug, thiserror::Error)]
+#[error("its certificate is from a CA that is not trusted here (UnknownIssuer)")]
+struct UnknownCa;
+
+impl ConnectError {
+    /// Whether an address was answered by somebody whose CA is not trusted here: another hub, or one that lost its own CA.
+    pub fn is_unknown_ca(&self) -> bool {
+        match self {
+            Self::Handshake { source, .. } => source.get_ref().is_some_and(|inner| inner.is::<UnknownCa>()),
+            Self::All(errors) => errors.iter().any(Self::is_unknown_ca),
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Timeout { .. } | Self::NoAddress => false,
+        }
+    }
+}
+
 /// rustls shows the reason that a verifier of ours gives in its `Debug` form only.
 fn readable(error: io::Error) -> io::Error {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match reason {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
             io::Error::new(error.kind(), reason.clone())
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            io::Error::new(error.kind(), UnknownCa)
         }
         _ => error,
     }

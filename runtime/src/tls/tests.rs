@@ -319,7 +319,10 @@ async fn addresses_are_tried_in_turn_and_each_failure_is_told() {
     assert_eq!(used, server.address);
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN_H2));
 
-    let error = chain(&connector.connect_any(&addresses[..2]).await.unwrap_err());
+    let error = connector.connect_any(&addresses[..2]).await.unwrap_err();
+    assert!(error.is_unknown_ca());
+    assert!(!connector.connect_any(&addresses[..1]).await.unwrap_err().is_unknown_ca());
+    let error = chain(&error);
     for part in [closed.to_string(), "refused".into(), stranger.address.to_string(), "UnknownIssuer".into()] {
         assert!(error.contains(&part), "{part} is not in {error}");
     }
