@@ -37,6 +37,7 @@ pub mod plan;
 pub mod report;
 pub mod source;
 pub mod template;
+pub mod text;
 pub mod unit;
 pub mod work;
 

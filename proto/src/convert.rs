@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use flotilla_core::text::shorten;
 use flotilla_core::desired::{Hold, Removal};
 use flotilla_core::object::{ObjectId, ObjectName, ObjectRef};
 use flotilla_core::report;
@@ -34,15 +35,8 @@ pub fn cut(text: String) -> String {
     cut_to(text, MAX_TEXT)
 }
 
-fn cut_to(mut text: String, limit: usize) -> String {
-    if text.len() > limit {
-        let end = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
-        // Or what was cut off would stay in memory.
-        text.shrink_to_fit();
-    }
-    text
+fn cut_to(text: String, limit: usize) -> String {
+    if text.len() > limit { shorten(&text, limit) } else { text }
 }
 
 fn short(field: &'static str, text: &str) -> Result<(), Invalid> {

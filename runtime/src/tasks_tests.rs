@@ -150,3 +150,22 @@ fn a_real_second_signal_ends_the_process_at_once() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
+
+#[test]
+fn what_a_cause_repeats_is_said_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+    let said = |texts: &[&'static str]| {
+        texts.iter().rev().fold(None, |cause, text| Some(Box::new(Said(text, cause)))).unwrap()
+    };
+    for (texts, expected) in [
+        (&["a"][..], "a"),
+        (&["cannot write x", "disk full"], "cannot write x: disk full"),
+        (&["cannot write x: disk full", "disk full"], "cannot write x: disk full"),
+        (&["Service: connect: refused", "connect: refused", "refused"], "Service: connect: refused"),
+        (&["client: connect: refused", "connect", "refused", "os error"], "client: connect: refused: os error"),
+    ] {
+        assert_eq!(chain(&*said(texts)), expected, "{texts:?}");
+    }
+}

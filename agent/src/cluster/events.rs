@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use flotilla_core::report::Event;
+use flotilla_core::text::shorten;
 use flotilla_core::{ObjectId, ObjectRef};
 use http::Method;
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ fn body(event: &Event, object: &ObjectId, version: &str, uid: &str, namespace: &
     if !uid.is_empty() {
         involved["uid"] = uid.into();
     }
-    let message: String = format!("{}: {}", event.unit, event.message).chars().take(LONGEST).collect();
+    let message = shorten(&format!("{}: {}", event.unit, event.message), LONGEST);
     json!({"apiVersion": "v1", "kind": "Event",
         "metadata": {"name": name_of(object, number), "namespace": namespace},
         "involvedObject": involved, "reason": event.reason, "message": message,

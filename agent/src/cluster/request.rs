@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub(crate) use flotilla_runtime::tasks::chain;
 use http::{Method, Request, header};
 use kube::client::Body;
 use serde::Deserialize;
@@ -171,21 +172,6 @@ impl Failure {
         let schema = message.contains("failed to create typed patch object");
         (matches!(*code, 400 | 403 | 413 | 422) || schema) && !missing && !self.is_of_rights()
     }
-}
-
-/// The whole chain of an error in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// A request before it is sent.

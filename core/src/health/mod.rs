@@ -17,6 +17,7 @@
 use serde_json::Value;
 
 use crate::live::Live;
+use crate::text::shorten;
 
 mod kinds;
 pub mod reason;
@@ -147,7 +148,7 @@ impl Condition<'_> {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(300).collect()
+    shorten(text.lines().next().unwrap_or_default(), 300)
 }
 
 /// Whether the conditions, if there are any, are a list of objects whose fields are texts.
