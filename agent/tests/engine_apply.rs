@@ -155,8 +155,9 @@ async fn a_name_addresses_its_own_object_whatever_is_in_it() {
     ];
     let expected = |verb: &str| names.map(|name| (name.to_owned(), json!(verb))).into();
     let roles = |verb: &str| names.map(|name| role(name, verb));
-    // A cluster that falls to nothing at all would be guarded.
-    bench.present("b", UnitSpec::default(), &[config("stays", "1")]);
+    // That a cluster loses more than half of what it has is guarded.
+    let others: Vec<Value> = (0..12).map(|number| config(&format!("stays{number}"), "1")).collect();
+    bench.present("b", UnitSpec::default(), &others);
     bench.present("a", UnitSpec::default(), &roles("get"));
     bench.publish();
     bench.until_ready().await;

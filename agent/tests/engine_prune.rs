@@ -331,7 +331,11 @@ async fn a_lost_inventory_is_written_again() {
     let objects: Vec<Value> = (0..3).map(|number| config(&format!("c{number}"), "1")).collect();
     for name in ["a", "b", "c"] {
         let own = config(name, "1");
-        bench.present(name, UnitSpec::default(), &[&objects[..usize::from(name == "a") * 3], &[own]].concat());
+        bench.present(
+            name,
+            UnitSpec::default(),
+            &[&objects[..usize::from(name == "a") * 3], &[own]].concat(),
+        );
     }
     bench.publish();
     bench.until_ready().await;
@@ -339,7 +343,8 @@ async fn a_lost_inventory_is_written_again() {
     // What is there beside what the cluster itself makes, with the lines of the inventory.
     let stored = async || {
         let all = list(&client, "v1", "ConfigMap", Some("flotilla-system"), "").await.unwrap();
-        let text = |object: &DynamicObject| object.data["data"]["members"].as_str().unwrap_or_default().to_owned();
+        let text =
+            |object: &DynamicObject| object.data["data"]["members"].as_str().unwrap_or_default().to_owned();
         let named = all.iter().filter(|object| object.metadata.name.as_deref() != Some("kube-root-ca.crt"));
         named
             .map(|object| (object.metadata.name.clone().unwrap_or_default(), text(object)))

@@ -105,7 +105,12 @@ impl Flux {
     pub fn health(&mut self, objects: &[Value]) -> Result<Vec<String>> {
         let answer = self.ask(&json!({"objects": objects}))?;
         let health = answer.health.context("flux answers without the health of the objects")?;
-        ensure!(health.len() == objects.len(), "flux answers for {} of {} objects", health.len(), objects.len());
+        ensure!(
+            health.len() == objects.len(),
+            "flux answers for {} of {} objects",
+            health.len(),
+            objects.len()
+        );
         Ok(health)
     }
 

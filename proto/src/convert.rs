@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use flotilla_core::text::shorten;
 use flotilla_core::desired::{Hold, Removal};
 use flotilla_core::object::{ObjectId, ObjectName, ObjectRef};
 use flotilla_core::report;
+use flotilla_core::text::shorten;
 use flotilla_core::unit::{DeletionPolicy, ObjectEntry};
 use flotilla_core::{Authority, Digest, UnitId};
 

@@ -164,7 +164,10 @@ fn what_a_cause_repeats_is_said_once() {
         (&["cannot write x", "disk full"], "cannot write x: disk full"),
         (&["cannot write x: disk full", "disk full"], "cannot write x: disk full"),
         (&["Service: connect: refused", "connect: refused", "refused"], "Service: connect: refused"),
-        (&["client: connect: refused", "connect", "refused", "os error"], "client: connect: refused: os error"),
+        (
+            &["client: connect: refused", "connect", "refused", "os error"],
+            "client: connect: refused: os error",
+        ),
     ] {
         assert_eq!(chain(&*said(texts)), expected, "{texts:?}");
     }

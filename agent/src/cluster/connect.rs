@@ -68,7 +68,8 @@ fn surroundings() -> Vec<PathBuf> {
     } else {
         named
     };
-    all.into_iter().filter(|path: &PathBuf| path.exists()).collect()
+    // One that cannot be looked at is there: what is wrong with it is told where it is read.
+    all.into_iter().filter(|path: &PathBuf| path.try_exists().unwrap_or(true)).collect()
 }
 
 /// Where the configuration comes from.

@@ -133,8 +133,7 @@ impl Owners {
             None => false,
             // Applications are in a namespace that nobody tells; they are named uniquely as a rule, else each counts.
             Some(resource) if &*owner.group == ARGO.0 => {
-                let path =
-                    format!("{}?{}", resource.collection("")?, field_is("metadata.name", &owner.name));
+                let path = format!("{}?{}", resource.collection("")?, field_is("metadata.name", &owner.name));
                 let found: Applications = cluster.itself().get_path(path).await?;
                 if !found.kind.ends_with("List") {
                     return Err(Failure::NoList(resource.plural.clone()));

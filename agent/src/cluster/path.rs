@@ -75,10 +75,7 @@ mod tests {
     fn a_value_cannot_end_its_selector() {
         for (name, expected) in [
             ("web", "fieldSelector=metadata.name%3Dweb"),
-            (
-                "a,metadata.namespace=b",
-                "fieldSelector=metadata.name%3Da%5C%2Cmetadata.namespace%5C%3Db",
-            ),
+            ("a,metadata.namespace=b", "fieldSelector=metadata.name%3Da%5C%2Cmetadata.namespace%5C%3Db"),
             ("a&limit=1#", "fieldSelector=metadata.name%3Da%26limit%5C%3D1%23"),
             ("a\\", "fieldSelector=metadata.name%3Da%5C%5C"),
         ] {

@@ -244,7 +244,8 @@ impl Watch {
         let mut found = BTreeSet::new();
         let mut more = String::new();
         loop {
-            let page: List<T> = self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query()?)).await?;
+            let page: List<T> =
+                self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query()?)).await?;
             // Of an answer of another kind nothing could be read, and nothing would seem to be there.
             if !page.kind.ends_with("List") {
                 return Err(Failure::NoList(self.resource.plural.clone()));

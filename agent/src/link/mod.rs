@@ -264,7 +264,8 @@ const OTHER_HUB: &str = "another hub answers there, or this one was set up anew 
 
 impl LinkError {
     fn is_unknown_ca(&self) -> bool {
-        let of = |error: &ChannelError| matches!(error, ChannelError::Connect(error) if error.is_unknown_ca());
+        let of =
+            |error: &ChannelError| matches!(error, ChannelError::Connect(error) if error.is_unknown_ca());
         match self {
             Self::Channel(error) | Self::Renewal(CredentialsError::Channel(error)) => of(error),
             Self::Stream(_) | Self::Renewal(_) => false,

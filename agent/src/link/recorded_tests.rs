@@ -36,6 +36,7 @@ fn facts() -> Facts {
         cluster_uid: "6c4e2b5a-0000-4000-8000-000000000001".into(),
         agent_version: "0",
         kubernetes_version: "v1.36.3".into(),
+        instance: String::new(),
     }
 }
 

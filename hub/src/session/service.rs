@@ -179,8 +179,11 @@ async fn greet(
     };
     flotilla_proto::check_protocol(hello.protocol.as_ref(), "agent")
         .map_err(|invalid| Status::failed_precondition(invalid.to_string()))?;
-    if [&hello.agent_version, &hello.kubernetes_version, &hello.instance].iter().any(|text| text.len() > 100) {
-        return Err(Status::invalid_argument("Hello: a version or the instance has more than 100 characters"));
+    if [&hello.agent_version, &hello.kubernetes_version, &hello.instance].iter().any(|text| text.len() > 100)
+    {
+        return Err(Status::invalid_argument(
+            "Hello: a version or the instance has more than 100 characters",
+        ));
     }
     let root: Option<Digest> = convert::optional_digest("hello.root_digest", &hello.root_digest)
         .map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;

@@ -260,8 +260,7 @@ async fn two_agents_with_one_identity_are_told_apart() {
     let status = agent.refused().await;
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
     assert!(status.message().contains("another agent with this cluster's identity is connected"), "{status}");
-    let (_, shown) =
-        hub.ask(Some(&hub.admin()), Method::GET, "/api/v1/clusters/staging", Value::Null).await;
+    let (_, shown) = hub.ask(Some(&hub.admin()), Method::GET, "/api/v1/clusters/staging", Value::Null).await;
     assert_eq!(shown["connection"], "connected", "{shown}");
     let problems = shown["agentProblems"].to_string();
     assert!(problems.contains("a second agent with this cluster's identity"), "{shown}");

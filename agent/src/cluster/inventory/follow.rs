@@ -16,8 +16,8 @@ use super::super::Cluster;
 use super::super::applyset;
 use super::super::discovery::Resource;
 use super::super::request::{Call, Failure, chain};
-use super::pages::name_of;
 use super::Book;
+use super::pages::name_of;
 
 /// Names and versions are enough: contents are only ever ours.
 const LISTED: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";

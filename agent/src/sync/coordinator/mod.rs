@@ -368,7 +368,8 @@ impl Coordinator {
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            let compares = self.units.get(&id).is_some_and(|state| state.compare_at.is_some_and(|at| at <= now));
+            let compares =
+                self.units.get(&id).is_some_and(|state| state.compare_at.is_some_and(|at| at <= now));
             if compares {
                 self.doubt(&id);
             }

@@ -145,10 +145,8 @@ impl Coordinator {
             let own = inventory.units.get(&manifest.id).is_some_and(|unit| unit.members.contains_key(id));
             !own && !self.left.contains(id) && inventory.owners(id).next().is_none()
         };
-        let lost: Vec<Member> = self
-            .tools
-            .book
-            .view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
+        let lost: Vec<Member> =
+            self.tools.book.view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
         if !lost.is_empty() {
             tracing::info!(unit = %manifest.id, objects = lost.len(), "lists again what its inventory lost");
             let links = links_of(manifest, manifest.spec.service_account.as_ref());
