@@ -2,12 +2,14 @@
 
 mod engine_common;
 
-use engine_common::{Bench, at, config, definition, unit};
+use engine_common::{Bench, at, config, definition, namespace, unit};
 use flotilla_agent::sync::Request;
 use flotilla_core::UnitSpec;
-use flotilla_core::report::Phase;
+use flotilla_core::report::{Phase, UnitReport};
 use flotilla_tests::ClusterOptions;
-use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::objects::{ObjectRef, apply};
+use flotilla_tests::proxy::{ApiProxy, Fault};
+use flotilla_tests::wait::eventually;
 use serde_json::{Value, json};
 
 fn below(parent: &str) -> UnitSpec {
@@ -15,7 +17,7 @@ fn below(parent: &str) -> UnitSpec {
 }
 
 async fn until_over(bench: &Bench, name: &str) {
-    let over = flotilla_tests::wait::eventually(engine_common::LIMIT, || async {
+    let over = eventually(engine_common::LIMIT, || async {
         match bench.report(name) {
             None => Ok(()),
             Some(report) => Err(format!("{report:#?}")),
@@ -131,4 +133,63 @@ async fn an_object_is_found_at_a_version_that_is_served() {
     bench.publish();
     bench.until_gone(&found).await;
     assert!(bench.is_there(&ObjectRef::new("example.com/v1", "Widget", "default", "b")).await);
+}
+
+fn says(report: &UnitReport, text: &str) -> bool {
+    format!("{report:?}").contains(text)
+}
+
+/// What a group holds whose server does not answer, nobody knows.
+#[tokio::test]
+async fn a_namespace_stays_while_the_server_of_a_group_does_not_answer() {
+    let mut bench = Bench::start(&ClusterOptions::default()).await;
+    let client = bench.client();
+    bench.present("ns", UnitSpec::default(), &[namespace("web"), config("k", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    let away = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1.away.example.com"},
+        "spec": {"group": "away.example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 15,
+            "insecureSkipTLSVerify": true, "service": {"name": "nowhere", "namespace": "default"}}});
+    apply(&client, "somebody", &away).await.unwrap();
+    let known = eventually(engine_common::LIMIT, || async {
+        let groups = client.list_api_groups().await.map_err(|error| error.to_string())?;
+        let is_there = groups.groups.iter().any(|group| group.name == "away.example.com");
+        if is_there { Ok(()) } else { Err("the group is not listed".to_owned()) }
+    });
+    known.await.unwrap();
+    bench.present("ns", UnitSpec::default(), &[config("k", "1")]);
+    // It looks at the cluster's kinds anew.
+    bench.restart().await;
+    bench.until("ns", |report| says(report, "the server of away.example.com does not answer")).await;
+    let web = at("Namespace", "", "web").json(&client).await.unwrap();
+    assert!(web["metadata"]["deletionTimestamp"].is_null(), "{web}");
+
+    let group = ObjectRef::global("apiregistration.k8s.io/v1", "APIService", "v1.away.example.com");
+    group.delete(&client).await.unwrap();
+    bench.until_gone(&at("Namespace", "", "web")).await;
+}
+
+/// One API server of several does not serve a kind yet, or not any more, that the definition says is served.
+#[tokio::test]
+async fn a_definition_stays_while_its_kind_is_said_to_be_served_and_is_not() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let crd = ObjectRef::global("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.example.com");
+    let theirs = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "theirs", "namespace": "default"}});
+    bench.present("crd", UnitSpec::default(), &[definition(), config("c", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    apply(&bench.client(), "somebody", &theirs).await.unwrap();
+    let proxy = ApiProxy::start(&bench.cluster).await.unwrap();
+    let list = "/apis/example.com/v1/widgets".to_owned();
+    proxy.fail(Fault { method: None, path: list, status: http::StatusCode::NOT_FOUND, times: None });
+    bench.stop_engine().await;
+    bench.present("crd", UnitSpec::default(), &[config("c", "1")]);
+    bench.start_engine_as(engine_common::admin(&proxy).await);
+    bench.until("crd", |report| says(report, "cannot list its objects")).await;
+    assert!(bench.is_there(&crd).await);
+    // What can be listed decides.
+    proxy.heal();
+    let kept = bench.until("crd", |report| report.kept.len() == 1).await.kept;
+    assert!(kept[0].why.contains("Widget.example.com default/theirs"), "{kept:?}");
 }

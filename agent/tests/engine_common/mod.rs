@@ -337,6 +337,13 @@ pub async fn client_of(cluster: &Cluster, proxy: &ApiProxy, namespace: &str, nam
     kube::Client::try_from(config).unwrap()
 }
 
+/// A client behind the proxy with all rights.
+pub async fn admin(proxy: &ApiProxy) -> kube::Client {
+    let config = kube::config::Kubeconfig::read_from(proxy.kubeconfig_path()).unwrap();
+    let options = kube::config::KubeConfigOptions::default();
+    kube::Client::try_from(kube::Config::from_custom_kubeconfig(config, &options).await.unwrap()).unwrap()
+}
+
 fn run(
     client: kube::Client,
     disk: &Arc<Disk>,
