@@ -38,7 +38,7 @@ pub struct RunArgs {
     /// Folder for the agent's keys and state; nobody else may use it
     #[arg(long, env = "FLOTILLA_STATE", default_value = "/var/lib/flotilla-agent", value_name = "DIR")]
     pub state: PathBuf,
-    /// Token to join the hub with (flotilla cluster token NAME); ignored once joined
+    /// Token to join the hub with (flotilla cluster token NAME). It is used once; another one at a later start joins anew
     #[arg(long, env = "FLOTILLA_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub join_token: Option<String>,
     /// File with the token, for those who keep secrets out of command lines
@@ -131,19 +131,25 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     let enrolment = disk.identity.enrolment()?;
     // Before anything is waited for: what is wrong with the options is told at once.
     let token = match &enrolment {
-        Some(_) => None,
+        Some(enrolment) => new_token(args, &disk, enrolment),
         None => Some(join_token(args)?),
     };
     let client = cluster::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     let clock = Clock::system();
     let (enrolment, identity) = match (enrolment, token) {
-        (Some(enrolment), _) => {
+        (Some(enrolment), token) => {
             let identity = tokio::time::timeout(FIRST_LOOK, cluster::identity(&client)).await;
-            (enrolment, identity.ok().and_then(Result::ok))
+            let identity = identity.ok().and_then(Result::ok);
+            let enrolment = match token {
+                Some(token) => join_anew(&disk, &token, identity.as_ref(), enrolment, &clock).await?,
+                None => enrolment,
+            };
+            (enrolment, identity)
         }
         (None, Some(token)) => {
             let identity = cluster_identity(&client, |_| ()).await;
             let enrolment = join(&disk, &token, &identity, &clock).await?;
+            note_token(&disk, &token);
             disk.take_up_again()?;
             (enrolment, Some(identity))
         }
@@ -205,6 +211,76 @@ fn join_token(args: &RunArgs) -> Result<JoinToken, RunError> {
         (None, None) => return Err(RunError::NoToken),
     };
     Ok(text.parse()?)
+}
+
+/// A token to join anew with, though there is an enrolment: one of this cluster that was not tried yet. One that cannot be
+/// read keeps nobody from going on.
+fn new_token(args: &RunArgs, disk: &Disk, enrolment: &Enrolment) -> Option<JoinToken> {
+    if args.join_token.is_none() && args.join_token_file.is_none() {
+        return None;
+    }
+    let token = match join_token(args) {
+        Ok(token) => token,
+        Err(error) => {
+            tracing::info!("the join token is not looked at, as this agent has joined: {}", chain(&error));
+            return None;
+        }
+    };
+    if !disk.identity.is_new_token(&token).unwrap_or(false) {
+        return None;
+    }
+    if token.cluster != enrolment.cluster {
+        tracing::warn!(
+            "the join token is for cluster {}, and the state folder is of cluster {}: the token is not used; to join under \
+             the other name start with an empty state folder",
+            token.cluster,
+            enrolment.cluster
+        );
+        return None;
+    }
+    Some(token)
+}
+
+/// Joins with a new token. Where that does not work, the agent goes on as it was: the cluster is kept right all the same.
+async fn join_anew(
+    disk: &Disk,
+    token: &JoinToken,
+    cluster: Option<&Identity>,
+    old: Enrolment,
+    clock: &Clock,
+) -> Result<Enrolment, RunError> {
+    let Some(cluster) = cluster else {
+        tracing::warn!(
+            "there is a new join token, and the cluster cannot be asked who it is: the token is used at the next start"
+        );
+        return Ok(old);
+    };
+    same_cluster(&old, cluster)?;
+    match link::enrol(&disk.identity, token, &cluster.uid, clock, true).await {
+        Ok(enrolment) => {
+            tracing::info!(cluster = enrolment.cluster, "joined the hub anew, with a new token");
+            note_token(disk, token);
+            disk.take_up_again()?;
+            Ok(enrolment)
+        }
+        Err(error) => {
+            if error.is_refusal() {
+                note_token(disk, token);
+            }
+            tracing::warn!(
+                "the new join token does not serve, the agent goes on as before: {}",
+                chain(&error)
+            );
+            Ok(old)
+        }
+    }
+}
+
+/// Where this is not remembered, the token is tried once more at the next start.
+fn note_token(disk: &Disk, token: &JoinToken) {
+    if let Err(error) = disk.identity.note_token(token) {
+        tracing::warn!("cannot remember that the join token was used: {}", chain(&error));
+    }
 }
 
 fn read_token(path: &Path) -> Result<String, RunError> {
@@ -288,7 +364,7 @@ async fn join(
 ) -> Result<Enrolment, RunError> {
     let mut backoff = RETRY;
     loop {
-        match link::enrol(&disk.identity, token, &cluster.uid, clock).await {
+        match link::enrol(&disk.identity, token, &cluster.uid, clock, false).await {
             Ok(enrolment) => {
                 tracing::info!(cluster = enrolment.cluster, "joined the hub");
                 return Ok(enrolment);

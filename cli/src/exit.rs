@@ -38,7 +38,7 @@ impl Code {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Found => "`diff` found differences; `check` found problems",
+            Self::Found => "`diff` found differences; `check` and `reconcile` found problems",
             Self::Usage => "the command line, environment or configuration file is wrong",
             Self::Input => "files that were to be rendered are wrong: file, line and field are on stderr",
             Self::Unreachable => "the hub could not be reached, or who answered is not the hub",

@@ -7,6 +7,7 @@
 
 mod access;
 mod adopt;
+mod attention;
 mod cluster;
 mod live;
 mod request;
@@ -22,6 +23,7 @@ pub use access::{
 pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,
 };
+pub use attention::{Attention, AttentionReason};
 pub use cluster::{
     Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldChange, HistoryEntry,
     RemovedUnits, Source, Status, Suspension, SyncState,

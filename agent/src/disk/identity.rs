@@ -1,12 +1,15 @@
 //! Who the agent is, on disk: its keys, and what the hub gave it at enrolment.
 //!
-//! `key.pem` and `sealing.key` are made before the first request and never change; `enrolment.json` is what a
-//! renewal and the hub's word on trust replace, as one.
+//! `key.pem` and `sealing.key` are made before the first request; `enrolment.json` is what a renewal and the hub's word on
+//! trust replace, as one. Who joins anew gets a new key, as the old one may be why: it is `key.next.pem` until the enrolment
+//! is of it. `token-used` names the join token that was tried last, by a digest.
 
 use std::path::{Path, PathBuf};
 
+use flotilla_core::Digest;
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tls::{AgentKey, HubAddress, Identity, TlsError, TrustBundle};
+use flotilla_runtime::token::JoinToken;
 use serde::{Deserialize, Serialize};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -84,6 +87,52 @@ impl IdentityFiles {
         Ok(key)
     }
 
+    /// The key to join anew with; made and stored the first time.
+    pub fn next_key(&self) -> Result<AgentKey, IdentityError> {
+        let path = self.next_key_path();
+        if let Some(pem) = files::read_if_there(&path)? {
+            let key = AgentKey::from_pem(&String::from_utf8_lossy(&pem))?;
+            // Else it is what an end in the midst of the last time left.
+            if key.public_key() != self.key()?.public_key() {
+                return Ok(key);
+            }
+        }
+        let key = AgentKey::generate()?;
+        files::write_atomic(&path, key.to_pem().as_bytes(), files::PRIVATE)?;
+        Ok(key)
+    }
+
+    /// Replaces the enrolment by one of the next key, and the key by that one.
+    pub fn save_next(&self, enrolment: &Enrolment) -> Result<(), IdentityError> {
+        self.save(enrolment)?;
+        Ok(self.promote()?)
+    }
+
+    fn promote(&self) -> Result<(), FileError> {
+        if let Some(pem) = files::read_if_there(&self.next_key_path())? {
+            files::write_atomic(&self.folder.join("key.pem"), &pem, files::PRIVATE)?;
+        }
+        files::remove(&self.next_key_path())
+    }
+
+    fn next_key_path(&self) -> PathBuf {
+        self.folder.join("key.next.pem")
+    }
+
+    /// Whether a join token is another one than was tried last.
+    pub fn is_new_token(&self, token: &JoinToken) -> Result<bool, FileError> {
+        Ok(files::read_if_there(&self.token_path())?.as_deref() != Some(token_note(token).as_bytes()))
+    }
+
+    /// Remembers that a join token was used, or was refused.
+    pub fn note_token(&self, token: &JoinToken) -> Result<(), FileError> {
+        files::write_atomic(&self.token_path(), token_note(token).as_bytes(), files::PRIVATE)
+    }
+
+    fn token_path(&self) -> PathBuf {
+        self.folder.join("token-used")
+    }
+
     /// The public part of the key that secrets are sealed to; made and stored the first time.
     pub fn sealing_key(&self) -> Result<[u8; 32], IdentityError> {
         let path = self.folder.join("sealing.key");
@@ -115,7 +164,15 @@ impl IdentityFiles {
             addresses: stored.addresses,
             cluster_uid: stored.cluster_uid,
         };
-        Identity::from_pem(&enrolment.certificate, &self.key()?)?;
+        if let Err(error) = Identity::from_pem(&enrolment.certificate, &self.key()?) {
+            // Ended between the enrolment and its key.
+            let is_next = files::read_if_there(&self.next_key_path())?.is_some()
+                && Identity::from_pem(&enrolment.certificate, &self.next_key()?).is_ok();
+            if !is_next {
+                return Err(error.into());
+            }
+            self.promote()?;
+        }
         Ok(Some(enrolment))
     }
 
@@ -154,10 +211,15 @@ impl IdentityFiles {
     }
 }
 
+fn token_note(token: &JoinToken) -> String {
+    format!("{}\n", Digest::of(token.secret.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use flotilla_runtime::tls::{Ca, Csr, Validity};
+    use flotilla_runtime::token::TokenSecret;
     use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, SystemTime};
 
@@ -191,6 +253,40 @@ mod tests {
         assert_eq!(identity.heard(), None);
         identity.save_heard(1_700_000_000).unwrap();
         assert_eq!(identity.heard(), Some(1_700_000_000));
+    }
+
+    #[test]
+    fn who_joins_anew_has_a_new_key_and_an_end_in_between_loses_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = IdentityFiles::new(folder.path().to_owned());
+        let old = enrolment(&identity.key().unwrap());
+        identity.save(&old).unwrap();
+        let next = identity.next_key().unwrap();
+        assert_eq!(identity.next_key().unwrap().public_key(), next.public_key());
+        assert_ne!(identity.key().unwrap().public_key(), next.public_key());
+        assert_eq!(identity.enrolment().unwrap(), Some(old), "nothing is joined yet");
+        let new = enrolment(&next);
+        // As if it ended here: the enrolment is of the next key, which has no place of its own yet.
+        identity.save(&new).unwrap();
+        assert_eq!(identity.enrolment().unwrap(), Some(new.clone()));
+        assert_eq!(identity.key().unwrap().public_key(), next.public_key());
+        let later = identity.next_key().unwrap();
+        assert_ne!(later.public_key(), next.public_key(), "each attempt after a success has its own");
+        identity.save_next(&enrolment(&later)).unwrap();
+        assert_eq!(identity.key().unwrap().public_key(), later.public_key());
+
+        let token = |secret| JoinToken {
+            cluster: "staging".into(),
+            hubs: new.addresses.clone(),
+            cas: Vec::new(),
+            secret,
+        };
+        let (a, b) = (token(TokenSecret::generate()), token(TokenSecret::generate()));
+        assert!(identity.is_new_token(&a).unwrap());
+        identity.note_token(&a).unwrap();
+        assert!(!identity.is_new_token(&a).unwrap() && identity.is_new_token(&b).unwrap());
+        let kept = std::fs::read_to_string(folder.path().join("token-used")).unwrap();
+        assert!(!kept.contains(&a.secret.encode()), "the secret itself is not kept");
     }
 
     #[test]

@@ -98,14 +98,16 @@ struct Current {
 }
 
 /// Trades a join token for a certificate, and keeps what comes. A token works once, so the key is on disk before it
-/// is used: an attempt whose answer was lost can be repeated with the same key.
+/// is used: an attempt whose answer was lost can be repeated with the same key. `anew`: with a key that was not used before,
+/// which replaces the one that there is.
 pub async fn enrol(
     files: &IdentityFiles,
     token: &flotilla_runtime::token::JoinToken,
     cluster_uid: &str,
     clock: &Clock,
+    anew: bool,
 ) -> Result<Enrolment, CredentialsError> {
-    let key = files.key()?;
+    let key = if anew { files.next_key()? } else { files.key()? };
     let request = v1::EnrolRequest {
         secret: token.secret.as_bytes().to_vec().into(),
         csr: key.request()?.into(),
@@ -118,7 +120,11 @@ pub async fn enrol(
     let answer = call(client.enrol(request)).await?;
     hear(clock, answer.now);
     let enrolment = read(answer, cluster_uid, &key, &token.hubs)?;
-    files.save(&enrolment)?;
+    if anew {
+        files.save_next(&enrolment)?;
+    } else {
+        files.save(&enrolment)?;
+    }
     Ok(enrolment)
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_proto::api::{Cluster, Event, HeldChange, RemovedUnits, SecretInfo, Source, Token, Unit};
+use flotilla_proto::api::{
+    Attention, Cluster, Event, HeldChange, RemovedUnits, SecretInfo, Source, Token, Unit,
+};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -88,7 +90,7 @@ fn state<T: Row>(item: &T, format: Format) -> String {
     }
 }
 
-fn short(digest: &str) -> &str {
+pub(super) fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
@@ -145,12 +147,17 @@ impl Row for Cluster {
         let sync = Cell::new(self.sync.as_str()).tone(match self.sync {
             SyncState::InSync => Tone::Good,
             SyncState::Failing => Tone::Bad,
-            SyncState::Held | SyncState::Unknown | SyncState::Unassigned => Tone::Warn,
+            SyncState::Held
+            | SyncState::Kept
+            | SyncState::Suspended
+            | SyncState::Stale
+            | SyncState::Unknown
+            | SyncState::Unassigned => Tone::Warn,
             SyncState::Pending | SyncState::Progressing => Tone::Note,
         });
         let total: u32 = self.units.values().sum();
         let units = format!("{}/{total}", self.units.get("Ready").copied().unwrap_or_default());
-        let commit = self.desired.as_ref().map(|desired| short(&desired.commit)).unwrap_or_default();
+        let commit = short(&self.commit);
         let message = cluster_message(self);
         let name = Cell::new(&self.name).tone(Tone::Strong);
         if !wide {
@@ -183,13 +190,20 @@ impl Row for Cluster {
     }
 }
 
+/// What needs a person in a cluster: the worst of it, and how much more there is.
 pub(super) fn cluster_message(cluster: &Cluster) -> String {
-    let refused =
-        cluster.refused.iter().map(|reason| format!("the agent refused the newest state: {reason}"));
-    let problems = cluster.problems.iter().filter(|p| !p.notice).map(ToString::to_string);
-    let suspended = cluster.suspended.iter().map(|s| format!("suspended by {}: {}", s.by, s.reason));
-    let all = refused.chain(problems).chain(cluster.agent_problems.iter().cloned()).chain(suspended);
-    first_of(all.map(|message| message.trim_end_matches(": ").to_owned())).unwrap_or_default()
+    first_of(cluster.attention.iter().map(about)).unwrap_or_default()
+}
+
+/// What needs a person, and where.
+pub(super) fn whole(attention: &Attention) -> String {
+    attention.to_string()
+}
+
+/// What needs a person, without the name of the cluster.
+pub(super) fn about(attention: &Attention) -> String {
+    let text = Attention { cluster: String::new(), ..attention.clone() }.to_string();
+    text.strip_prefix("fleet ").map_or_else(|| text.clone(), str::to_owned)
 }
 
 impl Row for Unit {
@@ -201,6 +215,7 @@ impl Row for Unit {
                 "PHASE",
                 "OBJECTS",
                 "COMMIT",
+                "WANTED",
                 "DESIRED",
                 "APPLIED",
                 "HEALTHY",
@@ -225,6 +240,7 @@ impl Row for Unit {
             Cell::new(short(&self.commit)),
         ];
         if wide {
+            cells.push(Cell::new(short(&self.wanted_commit)));
             cells.extend([digest(&self.desired), digest(&self.applied), digest(&self.healthy)]);
             cells.extend([self.corrected.to_string().into(), Cell::new(&self.path)]);
         }
@@ -241,7 +257,7 @@ impl Row for Unit {
 pub(super) fn phase_tone(phase: &str, live: bool) -> Tone {
     match phase {
         "Failed" => Tone::Bad,
-        "Held" | "Suspended" => Tone::Warn,
+        "Held" | "Suspended" | "Unknown" => Tone::Warn,
         _ if !live => Tone::Faint,
         "Ready" => Tone::Good,
         _ => Tone::Note,

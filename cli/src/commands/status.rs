@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{Cluster, Event, Status, Unit};
+use flotilla_proto::api::{Attention, Cluster, Event, Status, Unit};
 use serde::Serialize;
 
 use super::rows::{self, Row as _};
@@ -148,23 +148,58 @@ fn fleet(status: &Status, wide: bool, color: bool, now: i64) -> String {
     }
     let c = &status.clusters;
     let mut clusters = format!("{}: {} connected, {} in sync", c.total, c.connected, c.in_sync);
-    for (count, what) in [(c.failing, "failing"), (c.unassigned, "unassigned")] {
+    for (count, what) in [
+        (c.disconnected, "disconnected"),
+        (c.failing, "failing"),
+        (c.held, "held"),
+        (c.kept, "with kept objects"),
+        (c.suspended, "suspended"),
+        (c.unassigned, "unassigned"),
+    ] {
         if count > 0 {
             let _ = write!(clusters, ", {count} {what}");
         }
     }
     line(&mut out, "clusters", clusters);
     line(&mut out, "units", counts(&status.units));
-    line(&mut out, "problems", status.problem_count.to_string());
+    let reasons = counts(&status.attention_counts);
+    let summary = match (status.problem_count, status.attention_counts.is_empty()) {
+        (0, true) => "none".to_owned(),
+        (0, false) => format!("none, but look at: {reasons}"),
+        (count, true) => count.to_string(),
+        (count, false) => format!("{count} ({reasons})"),
+    };
+    line(&mut out, "problems", summary);
     if !status.sources.is_empty() {
         out.push('\n');
         table(&mut out, &status.sources, wide, color, now);
     }
-    problems(&mut out, &status.problems);
-    if status.problem_count > 0 {
-        out.push_str("\n`flotilla get units` shows which units have problems, `flotilla status CLUSTER` all of them.\n");
+    let notices: Vec<_> = status.problems.iter().filter(|problem| problem.notice).cloned().collect();
+    problems(&mut out, &notices);
+    let all: u32 = status.attention_counts.values().sum();
+    attention(&mut out, &status.attention, all, rows::whole);
+    if !status.attention.is_empty() || status.problem_count > 0 {
+        out.push_str("\n`flotilla status CLUSTER` says all of one cluster.\n");
     }
     out
+}
+
+/// So much of what needs a person is shown of the fleet: a screen.
+const SHOWN: usize = 15;
+
+/// What needs a person, the worst first.
+fn attention(out: &mut String, attention: &[Attention], all: u32, text: fn(&Attention) -> String) {
+    if attention.is_empty() {
+        return;
+    }
+    out.push_str("\nNEEDS ATTENTION\n");
+    for found in attention.iter().take(SHOWN) {
+        let kind = if found.notice { "notice: " } else { "" };
+        let _ = writeln!(out, "  {}", clean(&format!("{kind}{}", text(found))));
+    }
+    if let more @ 1.. = (all as usize).saturating_sub(attention.len().min(SHOWN)) {
+        let _ = writeln!(out, "  and {more} more");
+    }
 }
 
 fn table<T: rows::Row>(out: &mut String, items: &[T], wide: bool, color: bool, now: i64) {
@@ -197,6 +232,15 @@ fn cluster(status: &ClusterStatus, wide: bool, color: bool, now: i64) -> String 
     };
     line(&mut out, "connection", format!("{}{since}", cluster.connection.as_str()));
     line(&mut out, "sync", cluster.sync.as_str());
+    line(
+        &mut out,
+        "runs",
+        if cluster.commit.is_empty() {
+            String::new()
+        } else {
+            format!("commit {}", rows::short(&cluster.commit))
+        },
+    );
     if let Some(desired) = &cluster.desired {
         let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
         let at = |digest: &Option<String>| match digest {
@@ -252,6 +296,7 @@ fn cluster(status: &ClusterStatus, wide: bool, color: bool, now: i64) -> String 
         units.iter().for_each(|unit| table.row(unit.cells(wide, now)));
         out.push_str(&table.take(color));
     }
+    attention(&mut out, &cluster.attention, cluster.attention.len() as u32, rows::about);
     let all: Vec<_> =
         cluster.problems.iter().chain(units.iter().flat_map(|unit| &unit.problems)).cloned().collect();
     problems(&mut out, &all);
@@ -300,7 +345,7 @@ fn details(out: &mut String, cluster: &Cluster, units: &[Unit]) {
     let mut kept = Vec::new();
     for (approval, objects) in approvals {
         kept.extend(objects);
-        kept.push(format!("  to let go: flotilla approve {} {approval}", cluster.name));
+        kept.push(format!("  to delete: flotilla approve {} {approval}", cluster.name));
     }
     section("KEPT", kept);
 }

@@ -213,6 +213,12 @@ async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
         commit: commit.clone(),
         error: error.map(Into::into),
         agents,
+        ..Reconciled::default()
+    };
+    let broken = Reconciled {
+        attention: vec![Attention::new(AttentionReason::Held, "staging", "root", "a.yaml:3: broken")],
+        problem_count: 1,
+        ..away(vec![], None)
     };
     for (args, answer, code) in [
         (&["reconcile"][..], away(vec![], None), 0),
@@ -220,13 +226,18 @@ async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
         (&["reconcile"], away(vec![], Some("no route to host")), 9),
         (&["reconcile", "staging"], away(agent(true), None), 0),
         (&["reconcile", "staging", "root"], away(agent(false), None), 9),
+        (&["reconcile"], broken, 1),
+        (&["reconcile"], away(vec![], None), 0),
     ] {
         hub.on("POST reconcile", 200, answer);
         let ran = hub.run(args).await?;
         assert_eq!(ran.code, code, "{args:?}: {ran:?}");
         assert!(ran.stdout.starts_with("commit c0ffee012345 on main: s\n"), "{ran:?}");
+        let says_why = ran.stdout.contains("problem: staging root is held: a.yaml:3: broken\n");
+        assert_eq!(says_why, code == 1, "{ran:?}");
     }
-    assert_eq!(hub.changes_asked().last().unwrap().1, json!({"cluster": "staging", "unit": "root"}));
+    let one_unit = json!({"cluster": "staging", "unit": "root"});
+    assert!(hub.changes_asked().iter().any(|(_, asked)| *asked == one_unit));
 
     hub.on("POST reconcile", 200, away(vec![], None));
     hub.list(
@@ -237,6 +248,18 @@ async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
         ],
     );
     assert_eq!(hub.run(&["reconcile", "--wait"]).await?.code, 0);
+    // What a mistake in Git holds does not come right by waiting; what is kept is reached, and said.
+    for (sync, reason, code, says) in [
+        (SyncState::Held, AttentionReason::Held, 1, "a root is held: x"),
+        (SyncState::Kept, AttentionReason::Kept, 1, "a root keeps what Git no longer names: x"),
+        (SyncState::Suspended, AttentionReason::Suspended, 0, "a root is suspended: x"),
+    ] {
+        let attention = vec![Attention::new(reason, "a", "root", "x")];
+        hub.list("clusters", [Cluster { attention, ..cluster("a", ConnectionState::Connected, sync) }]);
+        let ran = hub.run(&["reconcile", "--wait"]).await?;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains(says), "{ran:?}");
+    }
     hub.list("clusters", [cluster("a", ConnectionState::Connected, SyncState::Failing)]);
     let late = hub.run(&["reconcile", "--wait", "--timeout", "1s"]).await?;
     assert_eq!(late.code, 9, "{late:?}");

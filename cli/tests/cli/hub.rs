@@ -31,6 +31,7 @@ pub(crate) fn cluster(name: &str, connection: ConnectionState, sync: SyncState) 
         assigned: true,
         labels: [("stage".to_owned(), name.to_owned())].into(),
         last_seen: Some(three_days_ago()),
+        commit: "c0ffee0123456789".into(),
         desired: Some(Desired { digest: DIGEST.into(), generation: 7, commit: "c0ffee0123456789".into() }),
         received: Some(DIGEST.into()),
         applied: Some(DIGEST.into()),
@@ -63,22 +64,21 @@ fn object(kind: &str, name: &str) -> ObjectId {
 #[tokio::test]
 async fn lists_of_clusters() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
-    let mut production = cluster("production", ConnectionState::Disconnected, SyncState::Failing);
-    production.problems = vec![Problem {
-        file: "clusters/production/apps.yaml".into(),
-        line: 12,
-        field: "spec.path".into(),
-        message: "there is no such folder".into(),
-        ..Problem::default()
-    }];
+    let mut production = cluster("production", ConnectionState::Disconnected, SyncState::Stale);
+    // What runs there, not what is wanted.
+    production.commit = "0ldc0ffee0123456789".into();
+    production.attention = vec![
+        Attention::new(AttentionReason::Disconnected, "production", "", "last seen long ago"),
+        Attention::new(AttentionReason::Held, "production", "root", "clusters/production/apps.yaml:12: no"),
+    ];
     let staging = cluster("staging", ConnectionState::Connected, SyncState::InSync);
     hub.list("clusters", [&production, &staging]).get("clusters/staging", &staging);
     assert_eq!(
         hub.run(&["get", "clusters"]).await?,
-        ok("NAME         CONNECTION     SYNC      UNITS   COMMIT         SEEN   MESSAGE\n\
-            production   Disconnected   Failing   2/3     c0ffee012345   3d     clusters/production/apps.yaml:12: \
-            spec.path: there is no such folder\n\
-            staging      Connected      InSync    2/3     c0ffee012345   now    -\n")
+        ok("NAME         CONNECTION     SYNC     UNITS   COMMIT         SEEN   MESSAGE\n\
+            production   Disconnected   Stale    2/3     0ldc0ffee012   3d     is disconnected: last seen long ago \
+            (and 1 more)\n\
+            staging      Connected      InSync   2/3     c0ffee012345   now    -\n")
     );
     let wide = hub.run(&["get", "cluster", "staging", "-o", "wide"]).await?;
     assert!(wide.stdout.contains("clusters/staging   stage=staging"), "{wide:?}");
@@ -260,9 +260,17 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
             subject: "Scale web".into(),
             at,
         }),
-        clusters: ClusterCounts { total: 2, connected: 1, in_sync: 1, failing: 1, unassigned: 0 },
+        clusters: ClusterCounts {
+            total: 2,
+            connected: 1,
+            in_sync: 1,
+            failing: 1,
+            ..ClusterCounts::default()
+        },
         units: [("Ready".to_owned(), 5), ("Failed".to_owned(), 1)].into(),
         problem_count: 1,
+        attention: vec![Attention::new(AttentionReason::Held, "staging", "root", "a.yaml:3: broken")],
+        attention_counts: [("Held".to_owned(), 1)].into(),
         ..Status::default()
     };
     hub.get("status", &status);
@@ -272,8 +280,9 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
             commit      c0ffee012345 on main: Scale web (Jo, 3d ago)\n\
             clusters    2: 1 connected, 1 in sync, 1 failing\n\
             units       1 Failed, 5 Ready\n\
-            problems    1\n\n\
-            `flotilla get units` shows which units have problems, `flotilla status CLUSTER` all of them.\n")
+            problems    1 (1 Held)\n\n\
+            NEEDS ATTENTION\n  staging root is held: a.yaml:3: broken\n\n\
+            `flotilla status CLUSTER` says all of one cluster.\n")
     );
     assert_eq!(serde_json::from_str::<Status>(&hub.run(&["status", "-o", "json"]).await?.stdout)?, status);
     let version = hub.run(&["version"]).await?;
@@ -315,7 +324,7 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
         "applied     yes\nhealthy     no\n",
         "\nDRIFT\n  kustomization/f/web  Service web/web: /spec/type\n",
         &format!(
-            "\nKEPT\n  kustomization/f/web  PersistentVolumeClaim web/db: holds data\n    to let go: flotilla approve staging {DIGEST}\n"
+            "\nKEPT\n  kustomization/f/web  PersistentVolumeClaim web/db: holds data\n    to delete: flotilla approve staging {DIGEST}\n"
         ),
         "\nRECENT WARNINGS\n  3d ago  root  ApplyFailed: no\n",
     ] {
@@ -385,15 +394,50 @@ async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
     let ran = hub.run(&["check"]).await?;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("\ntoken      ok       admin, role admin\n"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("\nclusters   ok       1 of 3 have an agent\n"), "{}", ran.stdout);
-    hub.list("clusters", [of("a", ConnectionState::Disconnected, SyncState::InSync)]);
-    let ran = hub.run(&["check"]).await?;
-    assert_eq!(ran.code, 1, "{ran:?}");
     assert!(
-        ran.stdout.contains("problem   1 of 1 have an agent: a is Disconnected, InSync\n"),
+        ran.stdout.contains("\nclusters   ok       1 of 3 have an agent, 1 are connected\n"),
         "{}",
         ran.stdout
     );
+    // What is a problem, and what is for information, is the hub's word.
+    let suspended = Attention::new(AttentionReason::Suspended, "a", "root", "by ann: freeze");
+    let kept = Attention::new(AttentionReason::Kept, "a", "root", "Service web/web: more than half");
+    let counts = |reasons: &[&str]| reasons.iter().map(|reason| ((*reason).to_owned(), 1)).collect();
+    let only_suspended = Status {
+        attention: vec![suspended.clone()],
+        attention_counts: counts(&["Suspended"]),
+        ..status.clone()
+    };
+    hub.get("status", &only_suspended);
+    let ran = hub.run(&["check"]).await?;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.stdout.contains("notice     ok       a root is suspended: by ann: freeze\n"),
+        "{}",
+        ran.stdout
+    );
+    let told = Status {
+        attention: vec![kept, suspended],
+        attention_counts: counts(&["Kept", "Suspended"]),
+        problem_count: 1,
+        ..status.clone()
+    };
+    hub.get("status", &told);
+    let ran = hub.run(&["check"]).await?;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let line = "problem    problem   a root keeps what Git no longer names: Service";
+    assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    let ran = hub.run(&["status"]).await?;
+    for text in [
+        "problems    1 (1 Kept, 1 Suspended)\n",
+        "NEEDS ATTENTION\n  a root keeps what Git no longer names: Service web/web: more than half\n",
+        "  notice: a root is suspended: by ann: freeze\n",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}\nis not in\n{}", ran.stdout);
+    }
+    // A fleet without a cluster runs nothing.
+    hub.list("clusters", Vec::<Cluster>::new()).get("status", &status);
+    assert_eq!(hub.run(&["check"]).await?.code, 1);
     // A hub that has not read its repo, or could not, is not well either.
     hub.list("clusters", &well).get("status", Status { commit: None, ..status.clone() });
     assert_eq!(hub.run(&["check"]).await?.code, 1);

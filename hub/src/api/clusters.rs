@@ -29,7 +29,7 @@ use crate::state::{Hub, blocking};
 use crate::store::{
     ApprovalRecord, ClusterRecord, JoinTokenRecord, StoreError, SuspensionRecord, Suspensions,
 };
-use crate::view::FleetView;
+use crate::view::{FleetView, HubEvent};
 
 /// The default life of a join token.
 const JOIN_LIFE: u64 = 24 * 3600;
@@ -440,12 +440,24 @@ async fn set_suspended(
     let target = unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}"));
     let reason = suspension.as_ref().map(|suspension| suspension.reason.clone()).unwrap_or_default();
     caller.may_write(hub)?;
-    let audit = caller.audit(hub, &format!("{scope}.{verb}"), &target).detail(reason);
-    let (shared, cluster) = (hub.clone(), name.clone());
-    blocking(move || shared.records.suspend(&cluster, unit.as_ref(), suspension.as_ref(), &audit)).await?;
-    hub.changes.cluster(name);
+    let audit = caller.audit(hub, &format!("{scope}.{verb}"), &target).detail(reason.clone());
+    let (shared, cluster, of_unit) = (hub.clone(), name.clone(), unit.clone());
+    blocking(move || shared.records.suspend(&cluster, of_unit.as_ref(), suspension.as_ref(), &audit)).await?;
     let past = if verb == "suspend" { "suspended" } else { "resumed" };
-    Ok(done(format!("{target} is {past}")))
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    hub.fleet.note(HubEvent {
+        at: hub.now(),
+        cluster: Some(name.clone()),
+        unit: unit.clone(),
+        warning: false,
+        reason: if verb == "suspend" { "Suspended" } else { "Resumed" },
+        message: format!("{past} by {}{why}", caller.name),
+    });
+    hub.changes.cluster(name);
+    // What stands in Git is not ended by hand.
+    let in_git = verb == "resume" && is_suspended_in_git(&known, unit.as_ref());
+    let still = if in_git { "; it stays suspended, as Git says so (spec.suspend)" } else { "" };
+    Ok(done(format!("{target} is {past}{still}")))
 }
 
 pub(super) async fn approve(
@@ -494,6 +506,13 @@ pub(super) async fn approve(
         Err(error) => format!("the agent gets it later ({error})"),
     };
     Ok(done(format!("approved; {told}")))
+}
+
+/// Whether Git suspends the unit.
+fn is_suspended_in_git(known: &Known, unit: Option<&UnitId>) -> bool {
+    let object = unit.and_then(|unit| known.facts.as_ref()?.units.get(unit)?.object.as_ref());
+    object
+        .is_some_and(|object| object.value().pointer("/spec/suspend") == Some(&serde_json::Value::Bool(true)))
 }
 
 /// The unit of this name in the cluster, or that there is none.

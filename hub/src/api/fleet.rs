@@ -1,6 +1,6 @@
 //! The fleet as a whole: status, sources, events, reconcile, and notices of changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use axum::{Extension, Json};
 use flotilla_core::ClusterName;
 use flotilla_core::source::SourceId;
 use flotilla_proto::api::{
-    AgentAnswer, Change, ClusterCounts, ConnectionState, Event, ObjectId, Page, Reconcile, Reconciled,
-    Status, SyncState,
+    AgentAnswer, Attention, AttentionReason, Change, ClusterCounts, ConnectionState, Event, ObjectId, Page,
+    Problem, Reconcile, Reconciled, Source, Status, SyncState,
 };
 use flotilla_proto::v1::{self, request};
 use flotilla_render::source::fleet_source;
@@ -29,6 +29,7 @@ use super::{show, sources};
 use crate::changes::Changed;
 use crate::sources::SourceEvent;
 use crate::state::{Hub, blocking};
+use crate::view::HubEvent;
 
 /// How long a round of the fleet loop may take before who asked for it is told so.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
@@ -52,26 +53,72 @@ pub(super) async fn status(
     if reach.is_fleet() {
         status.problems = snapshot.fleet.problems.iter().map(Into::into).collect();
     }
+    let mut attention = Vec::new();
+    let mut reasons = BTreeMap::new();
+    of_fleet(&mut attention, &mut reasons, &status.problems, &status.sources);
     let mut counts = ClusterCounts::default();
     for name in snapshot.names() {
-        let known = snapshot.known(&hub, &name);
-        let cluster = show::cluster(&name, &known);
+        let cluster = show::counted(&name, &snapshot.known(&hub, &name), Some(&mut reasons));
         counts.total += 1;
         counts.connected += u32::from(cluster.connection == ConnectionState::Connected);
-        counts.in_sync += u32::from(cluster.sync == SyncState::InSync);
-        counts.failing += u32::from(cluster.sync == SyncState::Failing);
-        counts.unassigned += u32::from(cluster.sync == SyncState::Unassigned);
+        counts.disconnected += u32::from(cluster.connection == ConnectionState::Disconnected);
+        for (state, count) in [
+            (SyncState::InSync, &mut counts.in_sync),
+            (SyncState::Failing, &mut counts.failing),
+            (SyncState::Unassigned, &mut counts.unassigned),
+            (SyncState::Held, &mut counts.held),
+            (SyncState::Kept, &mut counts.kept),
+            (SyncState::Suspended, &mut counts.suspended),
+        ] {
+            *count += u32::from(cluster.sync == state);
+        }
         for (phase, count) in &cluster.units {
             *status.units.entry(phase.clone()).or_default() += count;
         }
-        let of_units = known.facts.iter().flat_map(|facts| &facts.units).filter(|(id, _)| known.sees(id));
-        let of_units =
-            of_units.flat_map(|(_, unit)| &unit.problems).filter(|problem| !problem.notice).count();
-        let of_cluster = cluster.problems.iter().filter(|problem| !problem.notice).count();
-        status.problem_count += (of_units + of_cluster) as u32;
+        attention.extend(cluster.attention);
+        shorten(&mut attention);
     }
     status.clusters = counts;
+    status.problem_count = problems(&reasons);
+    status.attention_counts =
+        reasons.into_iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect();
+    status.attention = attention;
     Ok(Json(status))
+}
+
+/// So much of what needs a person is shown of the fleet.
+const ATTENTION: usize = 100;
+
+/// The worst first, and of a long list the beginning.
+fn shorten(attention: &mut Vec<Attention>) {
+    attention.sort();
+    attention.truncate(ATTENTION);
+}
+
+fn problems(counts: &BTreeMap<AttentionReason, u32>) -> u32 {
+    counts.iter().filter(|(reason, _)| !reason.is_notice()).map(|(_, count)| count).sum()
+}
+
+/// What needs a person in no cluster in particular.
+pub(super) fn of_fleet(
+    attention: &mut Vec<Attention>,
+    counts: &mut BTreeMap<AttentionReason, u32>,
+    problems: &[Problem],
+    sources: &[Source],
+) {
+    let failed = sources.iter().filter(|source| !source.ready && !source.suspended);
+    let failed = failed.filter(|source| !source.message.ends_with("not fetched yet"));
+    let failed = failed.map(|source| {
+        let message = format!("{}/{}: {}", source.kind, source.name, source.message);
+        Attention::new(AttentionReason::SourceFailed, "", "", message)
+    });
+    let wrong = problems.iter().filter(|problem| !problem.notice);
+    let wrong = wrong.map(|problem| Attention::new(AttentionReason::Invalid, "", "", problem.to_string()));
+    for found in failed.chain(wrong) {
+        *counts.entry(found.reason).or_default() += 1;
+        attention.push(found);
+    }
+    shorten(attention);
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +140,7 @@ pub(super) async fn events(
     let limit = Paging { limit: filter.limit, after: None }.limit();
     let since = filter.since.unwrap_or(i64::MIN);
     let mut events = of_sources(&hub, &reach, &filter);
+    events.extend(of_hub(&hub, &reach, &filter));
     for (name, view) in hub.sessions.views() {
         if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
             continue;
@@ -116,6 +164,30 @@ pub(super) async fn events(
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     events.truncate(limit);
     Ok(Json(Page { items: events, next: None }))
+}
+
+/// What the hub noticed of clusters and units itself.
+fn of_hub(hub: &Hub, reach: &Reach, filter: &EventFilter) -> Vec<Event> {
+    let events = hub.fleet.events(|event| {
+        let seen = match (&event.cluster, &event.unit) {
+            (None, _) => reach.is_fleet(),
+            (Some(cluster), None) => reach.whole_cluster(cluster),
+            (Some(cluster), Some(unit)) => reach.unit(cluster, unit),
+        };
+        let is_cluster = |wanted: &String| event.cluster.as_ref().is_some_and(|name| name.as_str() == wanted);
+        let is_unit = |wanted: &String| event.unit.as_ref().is_some_and(|unit| unit.to_string() == *wanted);
+        seen && filter.cluster.as_ref().is_none_or(is_cluster) && filter.unit.as_ref().is_none_or(is_unit)
+    });
+    let event = |event: HubEvent| Event {
+        cluster: event.cluster.map(|name| name.to_string()).unwrap_or_default(),
+        at: event.at,
+        unit: event.unit.map(|unit| unit.to_string()).unwrap_or_default(),
+        object: None,
+        warning: event.warning,
+        reason: event.reason.to_owned(),
+        message: event.message,
+    };
+    events.into_iter().map(event).collect()
 }
 
 /// What happened at the hub; of a cluster, what happened to the sources that it defines.
@@ -219,6 +291,7 @@ pub(super) async fn reconcile(
             Err(error) => AgentAnswer { cluster: name.to_string(), done: false, message: error.to_string() },
         });
     }
+    let (attention, problem_count) = found(&hub, &caller, &body).await?;
     let view = hub.fleet.view();
     let failed = view.sources.iter().find(|source| !source.ready);
     Ok(Json(Reconciled {
@@ -228,7 +301,36 @@ pub(super) async fn reconcile(
             false => "the hub cannot read the fleet repo just now".to_owned(),
         }),
         agents,
+        attention,
+        problem_count,
     }))
+}
+
+/// What the hub finds wrong in what it was asked to read; how agents stand is not known so soon.
+async fn found(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    asked: &Reconcile,
+) -> Result<(Vec<Attention>, u32), ApiError> {
+    let snapshot = Snapshot::of(hub, caller).await?;
+    let (mut attention, mut counts) = (Vec::new(), BTreeMap::new());
+    if asked.cluster.is_none() {
+        let problems: Vec<Problem> = snapshot.fleet.problems.iter().map(Into::into).collect();
+        of_fleet(&mut attention, &mut counts, &problems, &[]);
+    }
+    let is_meant = |name: &ClusterName| asked.cluster.as_ref().is_none_or(|cluster| cluster == name.as_str());
+    for name in snapshot.names().into_iter().filter(is_meant) {
+        let known = snapshot.known(hub, &name);
+        let of_cluster = show::attention(&name, &known).into_iter().filter(|it| it.reason.is_of_git());
+        let of_unit = of_cluster
+            .filter(|it| it.unit.is_empty() || asked.unit.as_ref().is_none_or(|unit| *unit == it.unit));
+        for found in of_unit {
+            *counts.entry(found.reason).or_default() += 1;
+            attention.push(found);
+        }
+        shorten(&mut attention);
+    }
+    Ok((attention, problems(&counts)))
 }
 
 /// Notices of changes, for as long as the caller listens and the token is good. The first says that everything may have

@@ -8,6 +8,7 @@
 mod activity;
 mod admin;
 mod adopt;
+mod attention;
 mod auth;
 mod changes;
 mod clusters;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use flotilla_core::report::{Drift, Kept, Phase, UnitReport};
 use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
 use flotilla_proto::api::{
-    self, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree, TreeObject, TreeUnit, Unit,
+    self, Attention, AttentionReason, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree,
+    TreeObject, TreeUnit, Unit,
 };
 use flotilla_proto::redact::Redactor;
 
@@ -14,6 +15,11 @@ use crate::desired::Published;
 use crate::session::ClusterView;
 use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
 use crate::view::ClusterFacts;
+
+/// The phase of a unit whose agent has spoken and is away.
+const UNKNOWN: &str = "Unknown";
+/// So much of what needs a person is shown of one cluster.
+const ATTENTION: usize = 20;
 
 /// All that is known of one cluster.
 #[derive(Debug, Clone)]
@@ -52,6 +58,30 @@ pub(crate) fn desired(published: &Published, redactor: &Redactor) -> Desired {
 }
 
 pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
+    counted(name, known, None)
+}
+
+/// A cluster; what needs a person in it is added to `counts`, all of it.
+pub(super) fn counted(
+    name: &ClusterName,
+    known: &Known,
+    counts: Option<&mut BTreeMap<AttentionReason, u32>>,
+) -> Cluster {
+    let (mut shown, mut attention) = whole(name, known);
+    if let Some(counts) = counts {
+        attention.iter().for_each(|it| *counts.entry(it.reason).or_default() += 1);
+    }
+    attention.truncate(ATTENTION);
+    shown.attention = attention;
+    shown
+}
+
+/// All that needs a person in a cluster, the worst first.
+pub(super) fn attention(name: &ClusterName, known: &Known) -> Vec<Attention> {
+    whole(name, known).1
+}
+
+fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
     let units = units(name, known);
     let mut shown = Cluster {
         name: name.to_string(),
@@ -71,6 +101,8 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         shown.root = facts.root.clone();
         shown.assigned = facts.assigned;
         shown.problems = facts.problems.iter().map(Into::into).collect();
+        let runs = known.view.as_ref().and_then(|view| view.applied);
+        shown.commit = facts.ran.at(runs).map(|ran| ran.commit.to_string()).unwrap_or_default();
     }
     if let Some(record) = &known.record {
         // What Git says of a label counts.
@@ -113,7 +145,9 @@ pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
         shown.agent_problems.clear();
         shown.refused = None;
     }
-    shown
+    let attention = super::attention::of_cluster(&shown, &units);
+    shown.problem_count = attention.iter().filter(|it| !it.notice).count() as u32;
+    (shown, attention)
 }
 
 fn connection(known: &Known) -> ConnectionState {
@@ -133,22 +167,27 @@ fn sync(known: &Known, units: &[Unit]) -> SyncState {
         return SyncState::Unassigned;
     }
     let (Some(published), Some(view)) = (&known.published, &known.view) else { return SyncState::Unknown };
+    if view.connected_since.is_none() {
+        return SyncState::Stale;
+    }
     let digest = Some(published.state.digest());
     let any = |phase: Phase| units.iter().any(|unit| unit.phase == phase.as_str());
+    let is_settled =
+        |unit: &Unit| unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str();
     if view.received != digest {
         SyncState::Pending
     } else if any(Phase::Failed) {
         SyncState::Failing
     } else if any(Phase::Held) || published.state.holds() {
         SyncState::Held
-    } else if view.healthy == digest
-        && units
-            .iter()
-            .all(|unit| unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str())
-    {
-        SyncState::InSync
-    } else {
+    } else if view.healthy != digest || !units.iter().all(is_settled) {
         SyncState::Progressing
+    } else if units.iter().any(|unit| !unit.kept.is_empty()) {
+        SyncState::Kept
+    } else if known.suspensions.cluster.is_some() || any(Phase::Suspended) {
+        SyncState::Suspended
+    } else {
+        SyncState::InSync
     }
 }
 
@@ -201,10 +240,29 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
             shown.depends_on = facts.depends_on.iter().map(ToString::to_string).collect();
         }
         shown.path = facts.path.clone();
-        shown.commit = facts.commit.clone();
+        shown.wanted_commit = facts.commit.clone();
         shown.source = facts.source.clone();
-        shown.revision = facts.revision.clone();
+        shown.wanted_revision = facts.revision.clone();
+        if let Some(runs) = report.and_then(|report| report.applied) {
+            let ran = facts.ran.at(Some(runs));
+            // A unit that the hub holds runs what last rendered, if the agent had come to that.
+            let is_last_good =
+                manifest.is_none() && report.is_some_and(|report| report.desired == Some(runs));
+            (shown.commit, shown.revision) = match ran {
+                Some(ran) => (ran.commit.to_string(), ran.revision.to_string()),
+                None if is_last_good => (facts.commit.clone(), facts.revision.clone()),
+                None => Default::default(),
+            };
+        }
         shown.problems = facts.problems.iter().map(Into::into).collect();
+    }
+    // What the hub says itself, it says whether the agent is there or not.
+    let is_agents_word = report.is_some() && !matches!(phase, Phase::Held | Phase::Suspended);
+    if is_agents_word && !shown.live {
+        let said = std::mem::take(&mut shown.message);
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        shown.message = format!("the agent is away; it last said {phase}{said}");
+        UNKNOWN.clone_into(&mut shown.phase);
     }
     if let Some(report) = report {
         shown.since = Some(report.since);
@@ -323,7 +381,7 @@ fn objects(unit: &Unit, manifest: Option<&UnitManifest>) -> Vec<TreeObject> {
         "Applying" | "Progressing" | "Failed" => Health::Progressing,
         _ => Health::Unknown,
     };
-    let healthy = unit.healthy.is_some() && unit.healthy == unit.desired;
+    let healthy = unit.live && unit.healthy.is_some() && unit.healthy == unit.desired;
     let entries = manifest.map(|manifest| &manifest.objects[..]).unwrap_or_default();
     let mut shown: Vec<TreeObject> = entries
         .iter()

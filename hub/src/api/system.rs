@@ -8,6 +8,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use flotilla_proto::api::{AttentionReason, Cluster, Problem};
 use http::{StatusCode, header};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -18,7 +19,8 @@ use prometheus_client::registry::Registry;
 use super::auth::Caller;
 use super::clusters::Snapshot;
 use super::error::ApiError;
-use super::show;
+use super::fleet::of_fleet;
+use super::{show, sources};
 use crate::state::Hub;
 
 /// The process serves.
@@ -49,6 +51,53 @@ struct Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SyncLabel {
     state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+    problem: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabel {
+    cluster: String,
+}
+
+/// What alerts are made of, one series a cluster.
+#[derive(Default)]
+struct PerCluster {
+    problems: Family<ClusterLabel, Gauge>,
+    seen: Family<ClusterLabel, Gauge>,
+    certificate: Family<ClusterLabel, Gauge>,
+}
+
+impl PerCluster {
+    fn take(&self, cluster: &Cluster) {
+        let label = ClusterLabel { cluster: cluster.name.clone() };
+        self.problems.get_or_create(&label).set(i64::from(cluster.problem_count));
+        if let Some(at) = cluster.last_seen {
+            self.seen.get_or_create(&label).set(at);
+        }
+        if let Some(at) = cluster.certificate_expires {
+            self.certificate.get_or_create(&label).set(at);
+        }
+    }
+
+    fn register(self, registry: &mut Registry) {
+        let Self { problems, seen, certificate } = self;
+        registry.register("flotilla_cluster_problems", "What is wrong in a cluster and its units", problems);
+        registry.register(
+            "flotilla_cluster_last_seen_timestamp_seconds",
+            "When a cluster's agent was last heard",
+            seen,
+        );
+        registry.register(
+            "flotilla_cluster_certificate_end_timestamp_seconds",
+            "When the certificate of a cluster's agent ends",
+            certificate,
+        );
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,8 +142,14 @@ pub(super) async fn metrics(
     registry.register("flotilla_source_failures", "Attempts to fetch a source that failed", failures);
     let mut by_phase: BTreeMap<String, i64> = BTreeMap::new();
     let mut by_sync: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut attention = BTreeMap::new();
+    let of_sources = sources::all(&hub, &caller.reach(&hub));
+    let problems: Vec<Problem> = snapshot.fleet.problems.iter().map(Into::into).collect();
+    of_fleet(&mut Vec::new(), &mut attention, &problems, &of_sources);
+    let per_cluster = PerCluster::default();
     for name in snapshot.names() {
-        let cluster = show::cluster(&name, &snapshot.known(&hub, &name));
+        let cluster = show::counted(&name, &snapshot.known(&hub, &name), Some(&mut attention));
+        per_cluster.take(&cluster);
         *by_sync.entry(cluster.sync.as_str()).or_default() += 1;
         for (phase, count) in cluster.units {
             *by_phase.entry(phase).or_default() += i64::from(count);
@@ -114,13 +169,22 @@ pub(super) async fn metrics(
         "Clusters by how they stand against their desired state",
         clusters,
     );
+    per_cluster.register(&mut registry);
+    let needs = Family::<Reason, Gauge>::default();
+    for reason in AttentionReason::ALL {
+        let count = attention.get(&reason).copied().unwrap_or_default();
+        let is_problem = if reason.is_notice() { "false" } else { "true" };
+        let label = Reason { reason: reason.as_str().to_owned(), problem: is_problem.to_owned() };
+        needs.get_or_create(&label).set(i64::from(count));
+    }
+    registry.register("flotilla_attention", "What needs a person, as `flotilla status` lists it", needs);
     let connected = Gauge::<i64>::default();
     connected.set(hub.sessions.connected() as i64);
     registry.register("flotilla_agents_connected", "Agents that are connected", connected);
     ports(&hub, &mut registry);
-    let sources = Gauge::<i64>::default();
-    sources.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
-    registry.register("flotilla_sources_failing", "Sources that could not be read", sources);
+    let failing = Gauge::<i64>::default();
+    failing.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
+    registry.register("flotilla_sources_failing", "Sources that could not be read", failing);
     let told = hub.fleet.pulse().told();
     for (name, help, value) in [
         (

@@ -25,6 +25,7 @@ use crate::desired::project::known_units;
 use crate::metrics::Metrics;
 use crate::sources::{ClusterSources, Library, Pinned};
 use crate::store::StoreError;
+use crate::view::Ran;
 
 /// How often one round goes back to helm for one cluster: so many releases may come after each other.
 const MAX_TURNS: usize = 16;
@@ -53,6 +54,9 @@ pub(super) struct Remembered {
     pub(super) commits: BTreeMap<UnitId, String>,
     pub(super) noted: BTreeMap<UnitId, String>,
     pub(super) is_loaded: bool,
+    /// What was published of the cluster, and of its units.
+    pub(super) ran: Ran,
+    pub(super) ran_units: HashMap<UnitId, Ran>,
 }
 
 /// One cluster to be rendered.

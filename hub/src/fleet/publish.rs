@@ -11,12 +11,13 @@ use std::sync::Arc;
 use flotilla_core::desired::{Hold, HoldCode};
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitEntry, UnitId};
+use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::cluster::{ClusterError, Remembered, Rendered, Shared, Task, is_kept};
 use super::ledger::Facts;
 use crate::desired::project::{known_of, known_units, moved, project, withhold};
 use crate::desired::{KnownUnit, Published};
-use crate::view::{ClusterFacts, SourceFacts, UnitFacts};
+use crate::view::{ClusterFacts, SourceFacts, UnitFacts, Was};
 
 impl Shared {
     /// What a cluster should run by its render, and what people see of it.
@@ -73,6 +74,7 @@ impl Shared {
             bodies,
             facts,
         };
+        note_ran(task, &render, &candidate.units, remembered);
         let shown = shown(task, &render, remembered, &|id| candidate.facts.suspended.covers(id));
         Ok((shown, candidate))
     }
@@ -100,7 +102,9 @@ impl Shared {
         if facts.has_agent && going != facts.going {
             self.ledger.set_going(&cluster, &going)?;
         }
+        let at: Arc<str> = commit.as_str().into();
         let state = DesiredState::new(cluster.clone(), Default::default(), commit, units);
+        remembered.ran.note(Was { digest: state.digest(), commit: at, revision: "".into() });
         let current = self.board.current(&cluster);
         if current.is_some_and(|current| current.state.digest() == state.digest()) {
             self.board.reword(&state);
@@ -153,28 +157,71 @@ impl Candidate {
     }
 }
 
+/// Remembers which commits and revisions the digests of units are.
+fn note_ran(
+    task: &Task,
+    render: &ClusterRender,
+    units: &BTreeMap<UnitId, UnitEntry>,
+    remembered: &mut Remembered,
+) {
+    remembered.ran_units.retain(|id, _| units.contains_key(id));
+    for (id, entry) in units {
+        let (UnitEntry::Present(manifest), Some(rendered)) = (entry, render.units.get(id)) else { continue };
+        let (commit, mut revision) = of_content(task, id, rendered, remembered);
+        let digest = manifest.digest();
+        if is_kept(rendered) {
+            if remembered.ran_units.get(id).is_some_and(|ran| ran.at(Some(digest)).is_some()) {
+                continue;
+            }
+            // Of a source that has gone on since, nobody knows any more which revision it was.
+            if !revision.ends_with(commit.as_str()) {
+                revision.clear();
+            }
+        }
+        let was = Was { digest, commit: commit.into(), revision: revision.into() };
+        remembered.ran_units.entry(id.clone()).or_default().note(was);
+    }
+}
+
+/// The commit and the revision that a unit's content is from: older ones where it is held or suspended.
+fn of_content(
+    task: &Task,
+    id: &UnitId,
+    rendered: &RenderedUnit,
+    remembered: &Remembered,
+) -> (String, String) {
+    let newest = task.commit.id.as_str();
+    let of_then = || remembered.commits.get(id).map_or("", String::as_str);
+    let commit = if is_kept(rendered) { of_then() } else { newest };
+    // The fleet repo's own revision ends with its commit.
+    let revision = match rendered.revision.strip_suffix(newest) {
+        Some(branch) if !commit.is_empty() => format!("{branch}{commit}"),
+        Some(_) => String::new(),
+        None => rendered.revision.clone(),
+    };
+    (commit.to_owned(), revision)
+}
+
 /// What people see of it.
 fn shown(
     task: &Task,
-    render: &flotilla_render::ClusterRender,
+    render: &ClusterRender,
     remembered: &Remembered,
     suspended: &dyn Fn(&UnitId) -> bool,
 ) -> ClusterFacts {
     let units = render.units.iter().map(|(id, rendered)| {
-        let at = match &rendered.unit {
-            Some(_) => Some(task.commit.id.as_str()),
-            None => remembered.commits.get(id).map(String::as_str),
-        };
+        let (commit, revision) = of_content(task, id, rendered, remembered);
         let unit = UnitFacts {
             problems: rendered.problems.clone(),
             path: rendered.path.to_string(),
             parent: rendered.parent.clone(),
             depends_on: rendered.depends_on.clone(),
-            commit: at.unwrap_or_default().to_owned(),
+            commit,
             source: rendered.source.to_string(),
-            revision: rendered.revision.clone(),
+            revision,
             object: rendered.object.clone(),
             suspended: suspended(id),
+            ran: remembered.ran_units.get(id).cloned().unwrap_or_default(),
         };
         (id.clone(), unit)
     });
@@ -192,6 +239,7 @@ fn shown(
         problems: Vec::new(),
         units: units.collect(),
         sources: sources.collect(),
+        ran: remembered.ran.clone(),
     }
 }
 

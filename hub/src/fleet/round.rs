@@ -78,6 +78,13 @@ pub(super) struct Cluster {
     facts: ClusterFacts,
 }
 
+impl Cluster {
+    fn facts(&self) -> ClusterFacts {
+        // What was published, though it may have been held back until all clusters were rendered.
+        ClusterFacts { ran: self.remembered.ran.clone(), ..self.facts.clone() }
+    }
+}
+
 /// How long a round waits for helm, all its clusters together. What takes longer comes with a later round.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -265,7 +272,7 @@ impl Worker {
                     0,
                     "the fleet repo no longer defines this cluster; what it runs is kept",
                 );
-                ClusterFacts { assigned: false, problems: vec![problem], ..cluster.facts.clone() }
+                ClusterFacts { assigned: false, problems: vec![problem], ..cluster.facts() }
             });
         }
         self.pulse.end(self.renderers.overdue().len());
@@ -306,8 +313,7 @@ impl Worker {
             self.keep(name, problems.clone());
         }
         for name in fleet.clusters.keys().chain(fleet.unclear.keys()) {
-            view.clusters
-                .extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.facts.clone())));
+            view.clusters.extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.facts())));
         }
         shared.metrics.builds.inc_by(shared.cache.builds() - builds);
         shared.releases.end_round();

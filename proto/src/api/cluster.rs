@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Problem;
+use super::{Attention, Problem};
 
 /// A commit of the fleet repo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,8 +35,12 @@ pub struct Status {
     pub sources: Vec<Source>,
     /// Problems of no cluster in particular.
     pub problems: Vec<Problem>,
-    /// How many problems (without notices) there are in all clusters and units.
+    /// How many of `attention` (all of it) are problems, not notices.
     pub problem_count: u32,
+    /// What needs a person, the worst first; of a long list the beginning.
+    pub attention: Vec<Attention>,
+    /// How much of all of it there is of each reason.
+    pub attention_counts: BTreeMap<String, u32>,
 }
 
 /// How many clusters are in which state. Each cluster counts in `total`; the others overlap.
@@ -48,6 +52,10 @@ pub struct ClusterCounts {
     pub in_sync: u32,
     pub failing: u32,
     pub unassigned: u32,
+    pub held: u32,
+    pub kept: u32,
+    pub suspended: u32,
+    pub disconnected: u32,
 }
 
 /// Whether an agent can be, and is, there.
@@ -80,9 +88,8 @@ impl ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SyncState {
-    /// The hub does not know what the cluster runs, or should run.
-    #[default]
-    Unknown,
+    /// The agent is away: this is how the cluster stood when it was last seen, if it still does.
+    Stale,
     /// Git no longer defines this cluster; it keeps what it runs.
     Unassigned,
     /// The agent has not received the newest state.
@@ -93,19 +100,35 @@ pub enum SyncState {
     Failing,
     /// A unit is held: the hub cannot say what it should be.
     Held,
+    /// The newest state is applied and healthy, but for objects that a guard kept.
+    Kept,
+    /// The newest state is applied and healthy, but for what is suspended.
+    Suspended,
     /// The newest state is applied and healthy.
     InSync,
+    /// The hub does not know what the cluster runs, or should run; or it is a state of a newer hub.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 impl SyncState {
+    /// Whether the cluster has come to all that it can without somebody doing something.
+    pub fn is_reached(self) -> bool {
+        matches!(self, Self::InSync | Self::Kept | Self::Suspended)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "Unknown",
+            Self::Stale => "Stale",
             Self::Unassigned => "Unassigned",
             Self::Pending => "Pending",
             Self::Progressing => "Progressing",
             Self::Failing => "Failing",
             Self::Held => "Held",
+            Self::Kept => "Kept",
+            Self::Suspended => "Suspended",
             Self::InSync => "InSync",
         }
     }
@@ -134,6 +157,8 @@ pub struct Cluster {
     /// When the agent's certificate ends.
     pub certificate_expires: Option<i64>,
     pub revoked_at: Option<i64>,
+    /// The newest commit whose content it runs, as far as its agent has said; empty where that is not known.
+    pub commit: String,
     /// What it should run.
     pub desired: Option<Desired>,
     /// Digest of the newest state that the agent has on disk.
@@ -149,6 +174,10 @@ pub struct Cluster {
     pub problems: Vec<Problem>,
     /// What the agent itself has trouble with.
     pub agent_problems: Vec<String>,
+    /// What needs a person in the cluster and its units, the worst first; of a long list the beginning.
+    pub attention: Vec<Attention>,
+    /// How many of all of it are problems, not notices.
+    pub problem_count: u32,
 }
 
 /// A desired state.

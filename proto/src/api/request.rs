@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Commit, Source};
+use super::{Attention, Commit, Source};
 
 /// Asks the hub to read the fleet repo now and, where a cluster is named, its agent to compare now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +24,10 @@ pub struct Reconciled {
     /// The source could not be read; the last good state stays.
     pub error: Option<String>,
     pub agents: Vec<AgentAnswer>,
+    /// What the hub found wrong in what was asked for, the worst first; of a long list the beginning.
+    pub attention: Vec<Attention>,
+    /// How many of all of it are problems, not notices.
+    pub problem_count: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -46,7 +46,8 @@ pub struct Unit {
     /// The unit that defines it.
     pub parent: Option<String>,
     pub depends_on: Vec<String>,
-    /// As the agent reports it, `Held` where the hub holds it, `Pending` where no agent has reported.
+    /// As the agent reports it, `Held` where the hub holds it, `Pending` where no agent has reported, `Unknown` where an agent
+    /// reported and is away now.
     pub phase: String,
     pub message: String,
     /// When the phase last changed.
@@ -55,12 +56,16 @@ pub struct Unit {
     pub live: bool,
     /// Path of its content in the source.
     pub path: String,
-    /// The commit that its content is from: older than the fleet's where the unit is held.
+    /// The commit of the fleet repo that its agent has applied; empty where that is not known.
     pub commit: String,
     /// Where its files are, as `KIND/NAMESPACE/NAME`.
     pub source: String,
-    /// What the source was resolved to, as Flux writes it; empty where the source cannot be used.
+    /// The revision of the source that its agent has applied, as Flux writes it; empty where that is not known.
     pub revision: String,
+    /// The commit that the hub wants: older than the fleet's newest where the unit is held or suspended.
+    pub wanted_commit: String,
+    /// The revision that the hub wants; empty where the source cannot be used.
+    pub wanted_revision: String,
     pub desired: Option<String>,
     pub applied: Option<String>,
     pub healthy: Option<String>,

@@ -1,6 +1,5 @@
 //! An agent as a program, in front of its cluster.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -54,14 +53,12 @@ impl Agent {
         self.process.log()
     }
 
-    /// Kills it, has it forget who it is, and starts it with another join token. What it runs it remembers.
+    /// Kills it and starts it with another join token, on the state folder that it has. What it runs it remembers.
     ///
     /// # Errors
-    /// If it was never enrolled, or the program is not there any more.
+    /// If the program is not there any more.
     pub fn rejoin(&mut self, token: &str) -> Result<()> {
         self.process.kill();
-        let enrolment = self.state.join("enrolment.json");
-        fs::remove_file(&enrolment).with_context(|| format!("remove {}", enrolment.display()))?;
         let anew = recipe(&self.state, &self.kubeconfig, Some(token))?;
         self.process.change(|_| anew);
         self.process.start().context("start the agent again")

@@ -71,7 +71,7 @@ impl Fleet {
                 let cluster = all.get(*name).with_context(|| format!("the hub knows no cluster {name}"))?;
                 let (connection, sync) = (cluster.connection, cluster.sync);
                 ensure!(
-                    connection == api::ConnectionState::Connected && sync == api::SyncState::InSync,
+                    connection == api::ConnectionState::Connected && sync.is_reached(),
                     "{name} is {connection:?} and {sync:?}; its units: {}",
                     told(&self.units(name).await?)
                 );

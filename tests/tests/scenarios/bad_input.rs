@@ -218,6 +218,16 @@ async fn a_mistake_is_shown_where_it_stands_and_stays_alone() {
     assert!(table.contains("Held"), "{table}");
     let checked = fleet.cli_output(&["check"]).await.unwrap();
     assert!(!checked.status.success(), "a fleet with problems passes the check");
+    let told = fleet.cli_output(&["reconcile"]).await.unwrap();
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.code() == Some(1) && said.contains("is held: "), "{told:?}");
+    let events = fleet.cli(&["get", "events", "--cluster", "one", "--warnings"]).await.unwrap();
+    assert!(events.contains("BuildFailed"), "{events}");
+    let status = fleet.status().await.unwrap();
+    let held = fleet.units("one").await.unwrap().values().filter(|unit| unit.phase == "Held").count();
+    assert_eq!(status.attention_counts["Held"] as usize, held, "{:?}", status.attention);
+    let metrics = fleet.cli(&["metrics", "flotilla_attention"]).await.unwrap();
+    assert!(metrics.contains(&format!("{{reason=\"Held\",problem=\"true\"}} {held}\n")), "{metrics}");
 
     // What ran runs, put back where it is changed; nothing was deleted.
     for (unit, uid) in &uids {
@@ -274,7 +284,9 @@ async fn a_broken_root_holds_its_cluster_and_no_other() {
     let problems: Vec<_> =
         broken.problems.iter().chain(units.values().flat_map(|unit| &unit.problems)).collect();
     assert!(problems.iter().any(|it| it.file == "clusters/one/more.yaml" && it.line > 0), "{problems:?}");
-    fleet.cli(&["reconcile", "one"]).await.unwrap();
+    let told = fleet.cli_output(&["reconcile", "one"]).await.unwrap();
+    let said = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.code() == Some(1) && said.contains("clusters/one/more.yaml:1"), "{told:?}");
     assert_eq!(fleet.uid("one", &config("of-one")).await.unwrap(), Some(uid));
     let deletes = fleet.member("one").proxy().take_seen();
     assert!(deletes.iter().all(|it| it.method != Method::DELETE), "{deletes:?}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flotilla_core::ClusterName;
 use flotilla_core::source::SourceId;
-use flotilla_proto::api::{Cluster, ConnectionState, Status, SyncState, WhoAmI};
+use flotilla_proto::api::{AttentionReason, Cluster, ConnectionState, Status, WhoAmI};
 use serde::Serialize;
 
 use crate::Context;
@@ -106,29 +106,27 @@ fn checks(hub: &str, who: &WhoAmI, status: &Status, clusters: &[Cluster]) -> Vec
         let message = if source.message.is_empty() { &source.url } else { &source.message };
         add("source", source.ready, format!("{}/{}: {message}", source.kind, source.name));
     }
+    let counted =
+        |state: ConnectionState| clusters.iter().filter(|cluster| cluster.connection == state).count();
+    let (connected, away) = (counted(ConnectionState::Connected), counted(ConnectionState::Disconnected));
     // Who has no agent on purpose, or not yet, is no problem.
-    let enrolled: Vec<&Cluster> = clusters
-        .iter()
-        .filter(|c| matches!(c.connection, ConnectionState::Connected | ConnectionState::Disconnected))
-        .collect();
-    let ill: Vec<String> = enrolled
-        .iter()
-        .filter(|c| {
-            c.connection == ConnectionState::Disconnected
-                || matches!(c.sync, SyncState::Failing | SyncState::Held | SyncState::Unassigned)
-        })
-        .map(|c| format!("{} is {}, {}", c.name, c.connection.as_str(), c.sync.as_str()))
-        .collect();
-    let text = format!("{} of {} have an agent", enrolled.len(), clusters.len());
-    let text = if ill.is_empty() { text } else { format!("{text}: {}", ill.join("; ")) };
-    add("clusters", ill.is_empty(), text);
-    add(
-        "problems",
-        status.problem_count == 0,
-        match status.problem_count {
-            0 => "none".to_owned(),
-            count => format!("{count}: `flotilla get units` shows them"),
-        },
-    );
+    let text = format!("{} of {} have an agent, {connected} are connected", connected + away, clusters.len());
+    let is_empty = clusters.is_empty();
+    add("clusters", !is_empty, if is_empty { "none: Git defines no cluster".to_owned() } else { text });
+    for found in &status.attention {
+        // A source has its own line.
+        if found.reason != AttentionReason::SourceFailed {
+            add(if found.notice { "notice" } else { "problem" }, found.notice, found.to_string());
+        }
+    }
+    let all: u32 = status.attention_counts.values().sum();
+    if let more @ 1.. = (all as usize).saturating_sub(status.attention.len()) {
+        add("more", true, format!("{more} more: `flotilla status CLUSTER` shows those of one cluster"));
+    }
+    let problems = match status.problem_count {
+        0 => "none".to_owned(),
+        count => format!("{count}"),
+    };
+    add("problems", status.problem_count == 0, problems);
     checks
 }

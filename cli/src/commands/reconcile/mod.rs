@@ -2,11 +2,14 @@
 
 mod flux;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{Cluster, Reconcile, Reconciled, SyncState};
+use flotilla_proto::api::{
+    Attention, AttentionReason, Cluster, ConnectionState, Reconcile, Reconciled, SyncState,
+};
 use tokio::time::Instant;
 
 use super::rows::cluster_message;
@@ -18,6 +21,9 @@ use crate::exit::Code;
 use crate::output::clean;
 
 /// Read the fleet repo now, and have agents compare now; or one source, Kustomization or HelmRelease
+///
+/// Prints what the hub found wrong in the repository, and exits with 1 if it did. With --wait, what keeps clusters from being
+/// in sync counts too, and a cluster that a mistake in Git holds is not waited for.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ReconcileArgs {
@@ -59,6 +65,7 @@ pub(crate) async fn run(context: &Context, args: ReconcileArgs) -> Result<Code, 
                 Err(Error::new(Code::NotReached, format!("the agent of cluster {cluster} did not do it"))
                     .hint("`flotilla get clusters` shows which agents are connected"))
             }
+            _ if answer.problem_count > 0 => Ok(Code::Found),
             _ => Ok(Code::Done),
         };
     }
@@ -79,7 +86,21 @@ fn human(answer: &Reconciled) -> String {
         out.push_str(&clean(&format!("{}: {state}{message}", agent.cluster)));
         out.push('\n');
     }
+    list(&mut out, &answer.attention);
+    let shown = answer.attention.iter().filter(|found| !found.notice).count().min(SHOWN);
+    if let more @ 1.. = (answer.problem_count as usize).saturating_sub(shown) {
+        let _ = writeln!(out, "and {more} more problems: see `flotilla status`");
+    }
     out
+}
+
+/// So many problems are shown.
+const SHOWN: usize = 10;
+
+fn list(out: &mut String, attention: &[Attention]) {
+    for found in attention.iter().filter(|found| !found.notice).take(SHOWN) {
+        let _ = writeln!(out, "problem: {}", clean(&found.to_string()));
+    }
 }
 
 async fn wait_for(
@@ -97,9 +118,9 @@ async fn wait_for(
             None => client.clusters().await?,
         };
         let open = waiting_for(&clusters, only.is_some());
-        if open.is_empty() {
-            context.terminal.note("in sync");
-            return Ok(Code::Done);
+        let stuck = stuck(&clusters, only.is_some());
+        if open.is_empty() || !stuck.is_empty() {
+            return Ok(ended(context, &clusters, &stuck, only.is_some()));
         }
         if open != last {
             context.terminal.note(&format!("waiting for {}", open.join("; ")));
@@ -116,10 +137,42 @@ async fn wait_for(
     }
 }
 
-/// What is not in sync yet, and how it stands. Clusters without an agent are waited for only by name.
+/// All that was waited for is reached, or cannot be without somebody doing something.
+fn ended(context: &Context, clusters: &[Cluster], stuck: &[&Cluster], named: bool) -> Code {
+    let shown = if stuck.is_empty() { waited_for(clusters, named) } else { stuck.to_vec() };
+    let attention: Vec<Attention> = shown.iter().flat_map(|cluster| cluster.attention.clone()).collect();
+    let problems = attention.iter().filter(|found| !found.notice).count();
+    for found in attention.iter().take(SHOWN) {
+        let text = clean(&found.to_string());
+        if found.notice { context.terminal.note(&text) } else { context.terminal.warn(&text) }
+    }
+    if !stuck.is_empty() {
+        let names: Vec<&str> = stuck.iter().map(|cluster| cluster.name.as_str()).collect();
+        context.terminal.warn(&format!("not in sync until that is mended: {}", names.join(", ")));
+    } else if problems == 0 {
+        context.terminal.note("in sync");
+    }
+    if problems == 0 { Code::Done } else { Code::Found }
+}
+
+/// Clusters without an agent are waited for only by name.
+fn waited_for(clusters: &[Cluster], named: bool) -> Vec<&Cluster> {
+    let counts = |cluster: &&Cluster| named || cluster.connection == ConnectionState::Connected;
+    clusters.iter().filter(counts).collect()
+}
+
+/// Those that wait for a person: the hub holds something of them, and not because it is at work on it.
+fn stuck(clusters: &[Cluster], named: bool) -> Vec<&Cluster> {
+    let is_held = |cluster: &&Cluster| {
+        cluster.sync == SyncState::Held
+            && cluster.attention.iter().any(|found| found.reason == AttentionReason::Held)
+    };
+    waited_for(clusters, named).into_iter().filter(is_held).collect()
+}
+
+/// What is not reached yet, and how it stands.
 fn waiting_for(clusters: &[Cluster], named: bool) -> Vec<String> {
-    let counts = |cluster: &&Cluster| named || cluster.connection.as_str() == "Connected";
-    let open = clusters.iter().filter(counts).filter(|cluster| cluster.sync != SyncState::InSync);
+    let open = waited_for(clusters, named).into_iter().filter(|cluster| !cluster.sync.is_reached());
     open.map(|cluster| {
         let message = cluster_message(cluster);
         let message = if message.is_empty() { message } else { format!(", {message}") };
@@ -130,8 +183,6 @@ fn waiting_for(clusters: &[Cluster], named: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::ConnectionState;
-
     use super::*;
 
     #[test]
@@ -150,5 +201,24 @@ mod tests {
         assert_eq!(waiting_for(&clusters, false), ["b (Connected, Failing)"]);
         assert_eq!(waiting_for(&clusters[2..], true), ["c (Disconnected, Pending)"]);
         assert!(waiting_for(&clusters[..1], true).is_empty());
+    }
+
+    #[test]
+    fn what_is_held_by_a_mistake_is_not_waited_for_and_what_is_under_way_is() {
+        let held = |reason| Cluster {
+            name: "a".into(),
+            connection: ConnectionState::Connected,
+            sync: SyncState::Held,
+            attention: vec![Attention::new(reason, "a", "root", "x")],
+            ..Default::default()
+        };
+        let (mistake, fetching) = (held(AttentionReason::Held), held(AttentionReason::Waiting));
+        assert_eq!(stuck(&[mistake.clone(), fetching.clone()], false), [&mistake]);
+        assert_eq!(waiting_for(&[fetching], false).len(), 1);
+        for (sync, is_reached) in
+            [(SyncState::Kept, true), (SyncState::Suspended, true), (SyncState::Stale, false)]
+        {
+            assert_eq!(waiting_for(&[Cluster { sync, ..mistake.clone() }], false).is_empty(), is_reached);
+        }
     }
 }

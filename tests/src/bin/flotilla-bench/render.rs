@@ -198,7 +198,7 @@ async fn hub_renders(
         {
             let all: Vec<api::Unit> = fleet.json(&["get", "units", "--cluster", name, "-o", "json"]).await?;
             let of_helm = all.iter().filter(|unit| unit.unit.starts_with("helmrelease/"));
-            let there = of_helm.filter(|unit| unit.desired.is_some() && unit.commit == commit).count();
+            let there = of_helm.filter(|unit| unit.desired.is_some() && unit.wanted_commit == commit).count();
             if there == units {
                 ensure!(
                     counts.helm_runs == units as u64,

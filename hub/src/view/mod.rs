@@ -6,8 +6,11 @@
 //! ```
 //! A wake carries no payload: the loop reads everything anew.
 
+mod events;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use flotilla_core::change::Losses;
@@ -19,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::attempts::Attempts;
 use crate::pulse::Pulse;
+pub use events::HubEvent;
+use events::{Events, differences};
 
 /// What the fleet loop knew when it last went round.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,6 +68,8 @@ pub struct ClusterFacts {
     pub units: BTreeMap<UnitId, UnitFacts>,
     /// The sources that its units define.
     pub sources: BTreeMap<SourceId, SourceFacts>,
+    /// The newest states that were published for it.
+    pub ran: Ran,
 }
 
 /// What Git says of one source.
@@ -88,6 +95,45 @@ pub struct UnitFacts {
     /// The Flux object that defines it.
     pub object: Option<Object>,
     pub suspended: bool,
+    /// The newest contents that were published of it.
+    pub ran: Ran,
+}
+
+/// What was published under a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Was {
+    pub digest: Digest,
+    /// The newest commit that came to it.
+    pub commit: Arc<str>,
+    /// The revision of its source; empty for a cluster as a whole.
+    pub revision: Arc<str>,
+}
+
+/// The newest digests that were published, so that an agent's word on what it runs is a commit for people. Only in memory: of
+/// what is older, the commit is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran(Vec<Was>);
+
+impl Ran {
+    /// So many are remembered.
+    const KEPT: usize = 4;
+
+    /// Takes what is published now.
+    pub fn note(&mut self, was: Was) {
+        match self.0.iter_mut().find(|known| known.digest == was.digest) {
+            Some(known) => *known = was,
+            None => {
+                self.0.push(was);
+                let over = self.0.len().saturating_sub(Self::KEPT);
+                self.0.drain(..over);
+            }
+        }
+    }
+
+    /// What was published under this digest, if that is remembered.
+    pub fn at(&self, digest: Option<Digest>) -> Option<&Was> {
+        self.0.iter().find(|was| Some(was.digest) == digest)
+    }
 }
 
 /// The slot between the fleet loop and everybody else.
@@ -103,6 +149,7 @@ pub struct Fleet {
     pulse: Arc<Pulse>,
     /// What the loop works on, once it runs.
     pub(crate) attempts: OnceLock<Arc<Attempts>>,
+    events: Events,
 }
 
 impl Default for Fleet {
@@ -115,6 +162,7 @@ impl Default for Fleet {
             served: zero(),
             pulse: Arc::default(),
             attempts: OnceLock::new(),
+            events: Events::default(),
         }
     }
 }
@@ -141,9 +189,20 @@ impl Fleet {
         let first = view.round == 0;
         if first || **last != view {
             view.round += 1;
+            self.events.note(differences(&last, &view, unix_now()));
             self.view.store(Arc::new(view));
             self.published.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Notes what somebody did.
+    pub fn note(&self, event: HubEvent) {
+        self.events.note([event]);
+    }
+
+    /// What was noticed and `is_meant`, the newest first.
+    pub fn events(&self, is_meant: impl Fn(&HubEvent) -> bool) -> Vec<HubEvent> {
+        self.events.newest(is_meant)
     }
 
     /// Ticks when the view changes.
@@ -181,6 +240,10 @@ impl Fleet {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.served.subscribe().wait_for(|served| *served >= ticket).await;
     }
+}
+
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 #[cfg(test)]

@@ -1,0 +1,138 @@
+//! What the hub notices of clusters and units itself: what broke with a commit and what is right again, what people suspended.
+//! The newest of it, in memory.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use flotilla_core::report::Problem;
+use flotilla_core::{ClusterName, UnitId};
+use flotilla_proto::convert::cut;
+
+use super::FleetView;
+
+/// The newest so many are kept.
+const KEPT: usize = 2_000;
+/// So many events of one cluster come of one round.
+const OF_ONE: usize = 20;
+
+/// Something that happened to the fleet, a cluster or a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubEvent {
+    /// In seconds since 1970.
+    pub at: i64,
+    pub cluster: Option<ClusterName>,
+    pub unit: Option<UnitId>,
+    pub warning: bool,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Events(Mutex<VecDeque<HubEvent>>);
+
+impl Events {
+    pub(super) fn note(&self, events: impl IntoIterator<Item = HubEvent>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(events);
+        let over = kept.len().saturating_sub(KEPT);
+        kept.drain(..over);
+    }
+
+    pub(super) fn newest(&self, is_meant: impl Fn(&HubEvent) -> bool) -> Vec<HubEvent> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().rev().filter(|event| is_meant(event)).cloned().collect()
+    }
+}
+
+/// What became wrong, or right again, from one view to the next. Pure.
+pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<HubEvent> {
+    let mut events = Vec::new();
+    events.extend(difference(&old.problems, &new.problems, at, None, None));
+    for (name, facts) in &new.clusters {
+        let before = old.clusters.get(name);
+        let cluster = Some(name);
+        let of_cluster = before.map_or(&[][..], |facts| &facts.problems);
+        let mut here: Vec<HubEvent> =
+            difference(of_cluster, &facts.problems, at, cluster, None).into_iter().collect();
+        for (id, unit) in &facts.units {
+            let of_unit = before.and_then(|facts| facts.units.get(id)).map_or(&[][..], |unit| &unit.problems);
+            here.extend(difference(of_unit, &unit.problems, at, cluster, Some(id)));
+        }
+        let more = here.len().saturating_sub(OF_ONE);
+        if more > 0 {
+            here.truncate(OF_ONE);
+            let message =
+                format!("{more} more units changed with this commit; `flotilla status {name}` shows them");
+            here.push(HubEvent { message, unit: None, ..here[0].clone() });
+        }
+        events.extend(here);
+    }
+    events
+}
+
+fn difference(
+    old: &[Problem],
+    new: &[Problem],
+    at: i64,
+    cluster: Option<&ClusterName>,
+    unit: Option<&UnitId>,
+) -> Option<HubEvent> {
+    let errors = |problems: &[Problem]| -> Vec<String> {
+        problems.iter().filter(|problem| !problem.notice).map(ToString::to_string).collect()
+    };
+    let (old, new) = (errors(old), errors(new));
+    let (warning, reason, message) = match new.first() {
+        _ if old == new => return None,
+        Some(first) => match new.len() - 1 {
+            0 => (true, "BuildFailed", first.clone()),
+            more => (true, "BuildFailed", format!("{first} (and {more} more)")),
+        },
+        None => (false, "BuildSucceeded", "what was wrong is right again".to_owned()),
+    };
+    let (cluster, unit) = (cluster.cloned(), unit.cloned());
+    Some(HubEvent { at, cluster, unit, warning, reason, message: cut(message) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ClusterFacts, UnitFacts};
+    use super::*;
+
+    fn view(problems: &[&[&str]]) -> FleetView {
+        let of = |texts: &[&str]| texts.iter().map(|text| Problem::error("a.yaml", 1, *text)).collect();
+        let units = problems.iter().enumerate().map(|(n, texts)| {
+            let id = UnitId::kustomization("flux-system", format!("u{n:02}"));
+            (id, UnitFacts { problems: of(texts), ..UnitFacts::default() })
+        });
+        let facts = ClusterFacts { units: units.collect(), ..ClusterFacts::default() };
+        FleetView { clusters: [("c".parse().unwrap(), facts)].into(), ..FleetView::default() }
+    }
+
+    #[test]
+    fn what_breaks_and_what_is_mended_is_told_once() {
+        for (old, new, said) in [
+            (view(&[&[]]), view(&[&[]]), vec![]),
+            (view(&[&[]]), view(&[&["broken"]]), vec![(true, "a.yaml:1: broken")]),
+            (view(&[&["broken"]]), view(&[&["broken"]]), vec![]),
+            (view(&[&["broken"]]), view(&[&["x", "y"]]), vec![(true, "a.yaml:1: x (and 1 more)")]),
+            (view(&[&["broken"]]), view(&[&[]]), vec![(false, "what was wrong is right again")]),
+            (FleetView::default(), view(&[&["broken"]]), vec![(true, "a.yaml:1: broken")]),
+            (view(&[&["broken"]]), FleetView::default(), vec![]),
+        ] {
+            let found = differences(&old, &new, 7);
+            let found: Vec<_> = found.iter().map(|event| (event.warning, event.message.as_str())).collect();
+            assert_eq!(found, said);
+        }
+    }
+
+    #[test]
+    fn one_commit_that_breaks_everything_fills_no_list() {
+        let broken: Vec<&[&str]> = vec![&["broken"]; 500];
+        let found = differences(&FleetView::default(), &view(&broken), 7);
+        assert_eq!(found.len(), OF_ONE + 1);
+        assert!(found[OF_ONE].unit.is_none() && found[OF_ONE].message.contains("480 more"), "{found:?}");
+        let events = Events::default();
+        (0..200).for_each(|_| events.note(found.clone()));
+        assert_eq!(events.newest(|_| true).len(), KEPT);
+    }
+}
