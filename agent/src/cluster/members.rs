@@ -19,7 +19,7 @@ pub(crate) struct Observed {
     pub(crate) generation: i64,
     /// Of our own `managedFields` entry.
     pub(crate) entry: Option<Digest>,
-    /// Whether kubectl or a former tool holds fields.
+    /// Whether kubectl or a former tool holds fields that are to become ours.
     pub(crate) folded: bool,
     /// Whether somebody in the cluster said that it is to be left alone.
     pub(crate) paused: bool,
@@ -33,22 +33,30 @@ impl Observed {
             version: live.metadata.resource_version.parse().unwrap_or_default(),
             generation: live.metadata.generation,
             entry: drift::own_digest(&live.metadata.managed_fields),
-            folded: drift::has_folded(&live.metadata.managed_fields),
+            folded: is_to_fold(&live.metadata),
             paused: is_paused(&live.metadata),
             health: Health::by(live, rule),
         }
     }
 }
 
-/// Whether an object says by Flux's annotations or labels that it is to be left alone, be it that kubectl put them there.
+/// Whether an object says a word of Flux's by an annotation or a label, be it that kubectl put it there.
+pub(crate) fn says(metadata: &Metadata, word: &str, value: &str) -> bool {
+    let name = format!("kustomize.toolkit.fluxcd.io/{word}");
+    let found =
+        |all: &BTreeMap<String, String>| all.get(&name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    found(&metadata.annotations) || found(&metadata.labels)
+}
+
+/// Whether an object says that it is to be left alone.
 pub(crate) fn is_paused(metadata: &Metadata) -> bool {
-    let says = |name: &str, word: &str| {
-        let found =
-            |all: &BTreeMap<String, String>| all.get(name).is_some_and(|v| v.eq_ignore_ascii_case(word));
-        found(&metadata.annotations) || found(&metadata.labels)
-    };
-    says("kustomize.toolkit.fluxcd.io/reconcile", "disabled")
-        || says("kustomize.toolkit.fluxcd.io/ssa", "ignore")
+    says(metadata, "reconcile", "disabled") || says(metadata, "ssa", "ignore")
+}
+
+/// Whether kubectl or a former tool holds fields that are to become ours: not where the object itself says that they are
+/// to be merged with.
+pub(crate) fn is_to_fold(metadata: &Metadata) -> bool {
+    drift::has_folded(&metadata.managed_fields) && !says(metadata, "ssa", "merge")
 }
 
 /// What is known of an object.

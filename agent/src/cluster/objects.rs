@@ -102,6 +102,7 @@ impl Cluster {
             let Failure::Refused { code, reason, message, .. } = &failure else { return Err(failure) };
             match code {
                 409 if reason == "AlreadyExists" => return Ok(true),
+                _ if failure.is_of_dry_run() => return Err(failure),
                 // What the object itself has is not free for another; whatever else there is to say is said without it.
                 422 if message.contains("already allocated") => match without_allocations(&body) {
                     Some(rest) => body = rest,

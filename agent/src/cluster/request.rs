@@ -170,7 +170,13 @@ impl Failure {
             .iter()
             .any(|words| message.contains(words));
         let schema = message.contains("failed to create typed patch object");
-        (matches!(*code, 400 | 403 | 413 | 422) || schema) && !missing && !self.is_of_rights()
+        let refused = matches!(*code, 400 | 403 | 413 | 422) || schema;
+        refused && !missing && !self.is_of_rights() && !self.is_of_dry_run()
+    }
+
+    /// Whether a webhook only refuses to be asked by a dry run, which says nothing of the object.
+    pub(crate) fn is_of_dry_run(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("does not support dry run"))
     }
 }
 
@@ -451,6 +457,7 @@ mod tests {
                 "failed to create typed patch object (a/x; v1, Kind=ConfigMap): .foo: field not declared in schema",
                 (false, false, true),
             ),
+            (400, "admission webhook \"w.example.com\" does not support dry run", (false, true, false)),
             (500, "failed calling webhook \"w.example.com\": connection refused", (false, false, false)),
             (503, "the server is currently unable to handle the request", (false, false, false)),
         ] {

@@ -22,7 +22,7 @@ use super::template::CompleteError;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Trouble;
-use crate::cluster::members::{Known, is_paused};
+use crate::cluster::members::{Known, is_paused, is_to_fold};
 use crate::cluster::objects::{Mode, Parsed, Prepared};
 use crate::cluster::owners::Owners;
 use crate::cluster::request::{Conflict, Failure};
@@ -272,10 +272,7 @@ impl One<'_> {
         metadata: impl Fn(&T) -> &Metadata,
     ) -> Result<(T, Vec<Conflict>), StepError> {
         match self.cluster.apply::<T>(self.resource, self.id, body.clone(), Mode::Polite).await {
-            Ok(applied)
-                if self.wishes.manner != Manner::Override
-                    || !drift::has_folded(&metadata(&applied).managed_fields) =>
-            {
+            Ok(applied) if self.wishes.manner != Manner::Override || !is_to_fold(metadata(&applied)) => {
                 Ok((applied, Vec::new()))
             }
             Err(failure) if failure.conflicts().is_empty() && !failure.is_of_content() => Err(failure.into()),
@@ -302,7 +299,7 @@ impl One<'_> {
             return Ok((applied, conflicts));
         }
         for _ in 0..FOLD_ATTEMPTS {
-            if !drift::has_folded(&metadata(&applied).managed_fields) {
+            if !is_to_fold(metadata(&applied)) {
                 break;
             }
             match self.cluster.fold(self.resource, self.id, metadata(&applied)).await {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::apply::poll;
 use super::memory::Manner;
 use super::one::{One, StepError};
-use crate::cluster::members::is_paused;
+use crate::cluster::members::{is_paused, says};
 use crate::cluster::objects::{Deleted, Mode, Parsed};
 use crate::cluster::request::{Conflict, Failure};
 
@@ -104,6 +104,9 @@ impl One<'_> {
         for whose in [Whose::Folded, Whose::AtPlaces] {
             let found = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             let Some(Live { metadata, .. }) = found else { break };
+            if says(&metadata, "ssa", "merge") {
+                break;
+            }
             let (entries, version) = (&metadata.managed_fields, &metadata.resource_version);
             let patch = match whose {
                 Whose::Folded => drift::fold_patch(entries, version),
@@ -142,7 +145,11 @@ impl One<'_> {
             return Err(failure.into());
         }
         if !self.force && !self.wishes.force {
-            return Err(StepError::Immutable(failure));
+            // As Flux: it may be asked for in the cluster too.
+            let found = self.cluster.fetch::<Live>(self.resource, self.id).await?;
+            if !found.is_some_and(|live| says(&live.metadata, "force", "enabled")) {
+                return Err(StepError::Immutable(failure));
+            }
         }
         if PRECIOUS.contains(&self.id.kind.as_str()) {
             return Err(StepError::Precious(failure));

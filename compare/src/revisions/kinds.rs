@@ -91,6 +91,18 @@ pub(super) fn edit(rng: &mut Rng, kind: &str) -> Value {
         json!({"metadata": {rng.word(&["labels", "annotations"]): {key: value}}})
     };
     let value = |rng: &mut Rng| rng.pick(&[json!("edited"), json!("MQ=="), Value::Null]).clone();
+    if rng.chance(12) {
+        let (word, value) = *rng.pick(&[
+            ("reconcile", "disabled"),
+            ("prune", "Disabled"),
+            ("ssa", "Merge"),
+            ("ssa", "ignore"),
+            ("ssa", "IfNotPresent"),
+            ("force", "Enabled"),
+        ]);
+        let place = rng.word(&["labels", "annotations"]);
+        return json!({"metadata": {place: {format!("{FLUX}/{word}"): value, "theirs": "1"}}});
+    }
     match (kind, rng.below(3)) {
         ("ConfigMap" | "Secret", 0 | 1) => {
             let key = rng.word(&["a", "b", "theirs"]);

@@ -17,6 +17,8 @@ use crate::sync::apply::Tools;
 
 /// By which Flux's users keep an object that Git no longer names.
 const PRUNE: &str = "kustomize.toolkit.fluxcd.io/prune";
+/// By which they keep it from everything.
+const RECONCILE: &str = "kustomize.toolkit.fluxcd.io/reconcile";
 /// So many names of foreign objects are told.
 const TOLD: usize = 5;
 
@@ -63,6 +65,8 @@ async fn try_look(
     // As Flux: a label says it as well as an annotation.
     let opted_out = says(annotations, PRUNE, "disabled")
         .or_else(|| says(labels, PRUNE, "disabled"))
+        .or_else(|| says(annotations, RECONCILE, "disabled"))
+        .or_else(|| says(labels, RECONCILE, "disabled"))
         .or_else(|| says(annotations, "helm.sh/resource-policy", "keep"));
     let inside = if object.id.is("", "Namespace") {
         in_namespace(tools, &object.id.name, leaving).await
