@@ -132,7 +132,18 @@ async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<
     }
     let done = client.delete_cluster(&name).await?;
     context.terminal.note(&super::said(&done, &format!("cluster {name} is forgotten")));
+    context.terminal.note(what_stays(prune));
     Ok(Code::Done)
+}
+
+/// The hub has no way to the cluster any more: what is left to do is done there.
+fn what_stays(pruned: bool) -> &'static str {
+    if pruned {
+        "its agent has nothing to do any more: remove it from the cluster, with the namespace flotilla-system"
+    } else {
+        "its agent goes on keeping what runs there as it is, until you remove the agent (kubectl delete, or stop its service); \
+         the objects stay then too, with their labels and the namespace flotilla-system"
+    }
 }
 
 fn ask(context: &Context, name: &ClusterName, objects: u32) -> Result<String, Error> {

@@ -172,6 +172,23 @@ async fn an_adoption_is_shown_and_done_only_when_that_is_said() -> anyhow::Resul
     Ok(())
 }
 
+/// The hub cannot end what an agent does once it has forgotten it, so people are told what is left to do.
+#[tokio::test]
+async fn who_deletes_a_cluster_is_told_what_stays() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
+    let done = |message: &str| Done { message: message.into() };
+    hub.on("POST clusters/edge/prune", 200, done("everything is removed"));
+    hub.on("DELETE clusters/edge", 200, done("cluster edge is forgotten"));
+    let kept = hub.run(&["cluster", "delete", "edge"]).await?;
+    assert_eq!(kept.code, 0, "{kept:?}");
+    assert!(kept.stderr.contains("until you remove the agent"), "{kept:?}");
+    let pruned = hub.run(&["cluster", "delete", "edge", "--prune", "--confirm", "edge"]).await?;
+    assert!(pruned.stderr.contains("its agent has nothing to do any more"), "{pruned:?}");
+    assert!(!pruned.stderr.contains("stay"), "{pruned:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;

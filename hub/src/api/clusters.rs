@@ -373,7 +373,7 @@ pub(super) async fn delete(
     hub.sessions.forget(&name);
     // Where Git does not define it either, the next round forgets it.
     hub.fleet.wake();
-    Ok(done(format!("cluster {name} is forgotten; what it runs stays there")))
+    Ok(done(format!("cluster {name} is forgotten")))
 }
 
 pub(super) async fn prune(
