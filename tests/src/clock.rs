@@ -1,12 +1,12 @@
 //! A program whose clock is wrong, and jumps while it runs. Its elapsed time stays right, as that of the kernel does.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::process::Recipe;
+use crate::preload;
+use crate::process::{Process, Recipe};
 
 /// A clock of the day for programs that are started with it.
 #[derive(Debug)]
@@ -21,10 +21,7 @@ impl FalseClock {
     /// # Errors
     /// If the folder takes no files, or there is no compiler.
     pub async fn new(folder: &Path) -> Result<Self> {
-        let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
-        fs::write(&source, include_str!("clock.c")).context("write clock.c")?;
-        let compiler = Recipe::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
-        compiler.stdout(Duration::from_secs(60)).await?;
+        let library = preload::build(folder, "clock", include_str!("clock.c")).await?;
         let clock = Self { library, shift: folder.join("clock-shift") };
         clock.shift("0")?;
         Ok(clock)
@@ -34,6 +31,14 @@ impl FalseClock {
     #[must_use]
     pub fn worn(&self, recipe: Recipe) -> Recipe {
         recipe.env("LD_PRELOAD", &self.library).env("CLOCK_SHIFT", &self.shift)
+    }
+
+    /// Waits until a program runs with it.
+    ///
+    /// # Errors
+    /// If it runs without.
+    pub async fn is_worn(&self, process: &Process) -> Result<()> {
+        preload::is_loaded(process, &self.library).await
     }
 
     /// Sets it to a time, from which it goes on.
@@ -55,9 +60,6 @@ impl FalseClock {
     }
 
     fn shift(&self, seconds: &str) -> Result<()> {
-        // In one step, as the program may read it at any moment.
-        let beside = self.shift.with_extension("new");
-        fs::write(&beside, seconds).context("write the clock's shift")?;
-        fs::rename(&beside, &self.shift).context("write the clock's shift")
+        preload::tell(&self.shift, seconds)
     }
 }

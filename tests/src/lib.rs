@@ -8,7 +8,7 @@
 //!   git, git_http  repositories with commits made to order, served by path or smart HTTP, failing on demand
 //!   registry       charts and artifacts: a real OCI registry, an index by HTTP
 //!   proxy          between a client and an API server: sees requests, fails some on demand
-//!   limits         disks that are full or read-only
+//!   limits, disk   disks that are full, read-only or fail
 //!   clock          clocks that are wrong and jump
 //!   objects, wait  what a scenario reads, changes and waits for
 //!   fleet, manifests  a hub and an agent in each cluster upon all that, and what their repository holds
@@ -24,6 +24,7 @@ pub mod cluster;
 mod components;
 pub mod controlplane;
 pub mod demo;
+pub mod disk;
 mod etcd;
 pub mod fleet;
 pub mod git;
@@ -35,6 +36,7 @@ pub mod manifests;
 pub mod objects;
 mod pki;
 mod ports;
+mod preload;
 pub mod process;
 pub mod proxy;
 pub mod registry;

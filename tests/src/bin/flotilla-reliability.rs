@@ -44,8 +44,8 @@ fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
 
 /// The file with its table replaced: everything from its first line of one on.
 fn with_table(old: &str, table: &str) -> String {
-    let head = old.find("\n| fault |").map_or(old, |at| &old[..=at]);
-    let rest = old.rsplit_once("|\n\n").map_or("", |(_, rest)| rest);
+    let (head, before) = old.find("\n| fault |").map_or((old, ""), |at| old.split_at(at + 1));
+    let rest = before.split_once("|\n\n").map_or("", |(_, rest)| rest);
     let gap = if head.ends_with("\n\n") || head.is_empty() { "" } else { "\n" };
     let rest = if rest.is_empty() { String::new() } else { format!("\n{rest}") };
     format!("{head}{gap}{table}{rest}")
@@ -83,9 +83,10 @@ mod tests {
 
     #[test]
     fn a_table_replaces_the_one_before_and_nothing_else() {
-        let old = "# Title\n\nWords.\n\n| fault | x |\n|---|---|\n| a | b |\n\nMore words.\n";
+        let old = "# Title\n\nWords.\n\n| fault | x |\n|---|---|\n| a | b |\n\nMore words.\n\n| other | z |\n|---|---|\n| e | f |\n\nLast words.\n";
+        let more = "More words.\n\n| other | z |\n|---|---|\n| e | f |\n\nLast words.\n";
         let new = "| fault | y |\n|---|---|\n| c | d |\n";
-        assert_eq!(with_table(old, new), format!("# Title\n\nWords.\n\n{new}\nMore words.\n"));
+        assert_eq!(with_table(old, new), format!("# Title\n\nWords.\n\n{new}\n{more}"));
         assert_eq!(with_table("# Title\n", new), format!("# Title\n\n{new}"));
     }
 }

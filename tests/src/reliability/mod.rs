@@ -42,14 +42,20 @@ pub struct Row {
 pub async fn run(world: &mut World, fault: Fault, seconds: u64, seed: u64) -> Result<(u32, Duration)> {
     let mut random = StdRng::seed_from_u64(seed);
     let (begin, first) = (Instant::now(), world.round);
-    let lasting = fault.begin(&mut world.fleet).context("begin")?;
+    let lasting = fault.begin(&mut world.fleet).await.context("begin")?;
     while begin.elapsed() < Duration::from_secs(seconds) {
-        world.advance().await?;
+        let told = world.advance().await;
+        if !fault.is_of_the_hub() {
+            told?;
+        }
         lasting.strike(&mut world.fleet, &mut random).await?;
     }
-    lasting.end(&mut world.fleet).context("end")?;
-    world.advance().await?;
+    lasting.end(&mut world.fleet).await.context("end")?;
     let ended = Instant::now();
+    let told = world.advance().await;
+    if told.is_err() {
+        eventually(fault.limit(), || world.fleet.reconcile()).await.context("the hub does not recover")?;
+    }
     eventually(fault.limit(), || world.is_right()).await.context("the cluster is not as Git says")?;
     let recovery = ended.elapsed();
     world.fleet.in_sync(&[CLUSTER]).await?;

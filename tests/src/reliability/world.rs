@@ -135,10 +135,12 @@ impl World {
         Ok(())
     }
 
-    /// Commits the next round and has the hub read it; changes something in the cluster by hand, too.
+    /// Commits the next round, changes something in the cluster by hand, and has the hub read the commit: where it cannot,
+    /// that is the error.
     pub(super) async fn advance(&mut self) -> Result<()> {
         self.round += 1;
-        self.fleet.commit(&self.round.to_string(), &changes(self.round)).await?;
+        self.fleet.repo().commit(&self.round.to_string(), &changes(self.round))?;
+        let told = self.fleet.reconcile().await;
         // While the API server is away nobody changes anything.
         let by_hand = json!({"data": {"value": format!("by hand {}", self.round)}});
         drop(
@@ -146,7 +148,7 @@ impl World {
                 .edit(&self.fleet.client(CLUSTER), by_hand)
                 .await,
         );
-        Ok(())
+        told
     }
 
     /// Whether the cluster is as the last commit says.

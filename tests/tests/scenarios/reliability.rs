@@ -2,8 +2,21 @@
 
 use flotilla_tests::reliability::{FAULTS, World, run};
 
-/// Faults that need minutes to show, which the command has.
-const LONG: [&str; 1] = ["silent-watch"];
+/// Faults that only the command has: they need minutes to show, or a hub that is down for most of a moment.
+const LONG: [&str; 12] = [
+    "silent-watch",
+    "state-writes-fail",
+    "state-unreadable",
+    "agent-clock",
+    "hub-killed",
+    "hub-writes-fail",
+    "hub-writes-torn",
+    "hub-disk-full",
+    "hub-unreadable",
+    "hub-denied",
+    "hub-store-cut",
+    "hub-clock",
+];
 
 async fn survives(names: &[&str]) {
     let mut world = World::start().await.unwrap();
