@@ -125,8 +125,12 @@ async fn batch(bench: &mut Bench, flux: &mut FluxApply, seeds: std::ops::Range<u
         edit(bench, &history.edits).await;
     }
     let again = theirs.iter().filter(|history| alive(&failed, history)).map(|history| {
-        let done = flux.apply(&unit(history), history.force, &history.second, &history.first).unwrap();
-        (history.seed, done.err())
+        let once = |flux: &mut FluxApply| {
+            flux.apply(&unit(history), history.force, &history.second, &history.first).unwrap().err()
+        };
+        // Twice, as its interval does: a word that stood on the live object counts once more in the first.
+        let done = once(flux).or_else(|| once(flux));
+        (history.seed, done)
     });
     let again: Vec<_> = again.collect();
     failed.extend(again.into_iter().filter_map(|(seed, error)| Some((seed, error?))));

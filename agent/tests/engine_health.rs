@@ -4,6 +4,7 @@ mod engine_common;
 
 use engine_common::{Bench, at, config, unit};
 use flotilla_core::UnitSpec;
+use flotilla_core::authority::Authority;
 use flotilla_core::health::HealthExprs;
 use flotilla_core::report::Phase;
 use flotilla_core::unit::HealthCheck;
@@ -154,4 +155,39 @@ async fn a_service_without_an_address_and_a_budget_without_pods_are_ready() {
     bench.present("after", after, &[config("after", "1")]);
     bench.publish();
     bench.until_ready().await;
+}
+
+#[tokio::test]
+async fn how_the_health_of_anothers_object_is_told_is_not_for_a_tenant_to_say() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    bench.present("crds", UnitSpec::default(), &[definition("example.com", "Widget", "widgets")]);
+    let widget = |name: &str| custom("example.com", "Widget", name, &json!({}));
+    let spec = || UnitSpec { wait: true, depends_on: vec![unit("crds")], ..UnitSpec::default() };
+    // By the conventions all of them are healthy: they have no status.
+    let never = HealthExprs { failed: None, current: "false".into(), ..by_size() };
+    let of_tenant = |namespace: &str, checked: &str| UnitSpec {
+        authority: Authority::Namespaces([namespace.to_owned()].into()),
+        health_check_exprs: vec![never.clone()],
+        health_checks: vec![HealthCheck {
+            api_version: "example.com/v1".into(),
+            kind: "Widget".into(),
+            namespace: "default".into(),
+            name: checked.into(),
+        }],
+        ..spec()
+    };
+    bench.present("fleet", spec(), &[widget("of-fleet")]);
+    // First by name and by time: what it says of the other's object counts for neither of them.
+    bench.present("a-tenant", of_tenant("team-a", "of-fleet"), &[config("a", "1")]);
+    bench.present("own", of_tenant("default", "own"), &[widget("own")]);
+    // The fleet repo may say of everybody's.
+    let says = UnitSpec { health_check_exprs: vec![never.clone()], ..spec() };
+    bench.present("says", says, &[widget("said")]);
+    bench.publish();
+    for name in ["own", "says"] {
+        bench.until(name, |report| report.message.contains("waits for Widget.example.com")).await;
+    }
+    for name in ["fleet", "a-tenant"] {
+        bench.until_phase(name, Phase::Ready).await;
+    }
 }

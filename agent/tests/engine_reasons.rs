@@ -27,6 +27,10 @@ async fn a_unit_that_waits_says_what_its_pods_and_events_say() {
     let mut full = deployment("full");
     full["metadata"]["namespace"] = "full".into();
     bench.present("root", UnitSpec::default(), &[namespace("web"), namespace("full"), quota]);
+    bench.publish();
+    // A quota counts from when its controller has seen it.
+    let quota = ObjectRef::new("v1", "ResourceQuota", "full", "few");
+    bench.until_field(&quota, "/status/hard/pods", json!("0")).await;
     bench.present("probe", waits.clone(), &[deployment("probe")]);
     bench.present("full", waits, &[full]);
     bench.publish();

@@ -468,7 +468,7 @@ async fn a_key_that_leaves_string_data_is_gone() {
     bench.until_field(&at("Secret", "default", "s"), "/data/c", json!("b25l")).await;
     bench.until("a", |report| report.corrected == 1).await;
     let told = format!("{:?} {:?}", bench.events(), bench.report("a"));
-    assert!(told.contains("/data/c was digest "), "{told}");
+    assert!(told.contains("/data/c was set to digest "), "{told}");
     for text in ["hunter2", "aHVudGVyMg", "b25l", "one\""] {
         assert!(!told.contains(text), "{text} in {told}");
     }

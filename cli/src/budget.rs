@@ -8,7 +8,7 @@ use flotilla_render::Budget;
 #[command(next_help_heading = "Budgets, where the hub's were changed")]
 pub(crate) struct BudgetArgs {
     /// Objects of one unit, with the units and sources that it defines
-    #[arg(long, default_value = "10000", value_name = "COUNT", requires = "repo")]
+    #[arg(long, default_value = "20000", value_name = "COUNT", requires = "repo")]
     max_unit_objects: usize,
     /// MiB of one unit's objects
     #[arg(long, default_value = "64", value_name = "MIB", value_parser = mib(), requires = "repo")]

@@ -43,11 +43,14 @@ pub fn fields(found: &Value, wanted: &Value, key: &Key) -> Vec<FieldDrift> {
 /// What our apply put back: [`fields`], without what others set for themselves between a look and the apply.
 pub fn put_back(before: &Value, after: &Value, key: &Key) -> Vec<FieldDrift> {
     let entries = Live::from(after).metadata.managed_fields;
-    let ours = entries.iter().find(|entry| crate::drift::is_ours(entry));
+    let (ours, others): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| crate::drift::is_ours(entry));
     let mut all = fields(before, after, key);
     all.retain(|field| {
         let path = parts(&field.field);
-        field.wanted.is_none() || ours.is_some_and(|ours| holds(&ours.fields_v1, after, &path))
+        let held =
+            |entries: &[&ManagedFields]| entries.iter().any(|entry| holds(&entry.fields_v1, after, &path));
+        // An empty mapping of ours seems to hold all that others put into it.
+        field.wanted.is_none() || held(&ours) && !held(&others)
     });
     all
 }
@@ -224,6 +227,18 @@ mod tests {
         let (before, after) = (object("theirs", "3", json!("x")), object("ours", "4", Value::Null));
         let told: Vec<String> = put_back(&before, &after, KEY).into_iter().map(|field| field.field).collect();
         assert_eq!(told, ["/spec/extra", "/spec/image"]);
+
+        let object = |noted: Value| {
+            json!({"kind": "Deployment", "metadata": {"name": "x", "annotations": {"noted": noted}, "managedFields": [
+                {"manager": "flotilla", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:annotations": {}}}},
+                {"manager": "an-operator", "operation": "Update", "fieldsV1":
+                    {"f:metadata": {"f:annotations": {"f:noted": {}}}}}]}})
+        };
+        assert_eq!(
+            put_back(&object(Value::Null), &object("yes".into()), KEY),
+            [],
+            "in an empty mapping of ours"
+        );
     }
 
     #[test]

@@ -116,7 +116,7 @@ async fn a_fleet_that_runs_nothing_known_is_a_problem() -> anyhow::Result<()> {
         ("clusters/README.md", "", 1, "clusters: the repository defines no cluster"),
         ("clusters/a/README.md", "", 0, "notice: clusters: no cluster runs anything"),
         ("clusters/a/app.yaml", application, 1, "only Application (argoproj.io)"),
-        ("clusters/a/set.yaml", set, 1, "only ResourceSet (fluxcd.controlplane.io)"),
+        ("clusters/a/set.yaml", set, 1, "nothing that their folders define is applied"),
     ] {
         let repo = tempfile::tempdir()?;
         write(repo.path(), file, text)?;

@@ -166,7 +166,8 @@ fn container(draw: &mut Draw, name: &'static str) -> Value {
     for (field, most) in [("args", 3), ("command", 2)] {
         draw.maybe(&mut container, field, 30, |draw, _| {
             let mut rng = draw.rng("words");
-            (0..rng.below(most)).map(|_| Value::from(rng.word(&["-v", "x", ""]))).collect()
+            // Flux drops an empty one before it applies: docs/flux.md.
+            (0..=rng.below(most - 1)).map(|_| Value::from(rng.word(&["-v", "x", ""]))).collect()
         });
     }
     draw.maybe(&mut container, "securityContext", 30, |draw, _| {

@@ -39,6 +39,12 @@ fn tree(app: &str, odd: Option<usize>) -> Tree {
     tree
 }
 
+/// How often something that many clusters have may be built once more: renderers that begin it at the same time do not wait
+/// for each other.
+fn twice() -> u64 {
+    std::thread::available_parallelism().map_or(0, |places| places.get() as u64 - 1)
+}
+
 /// What goes round, and what it came to.
 struct Fleet {
     hub: FakeHub,
@@ -78,13 +84,15 @@ fn a_change_costs_what_it_touches_in_a_thousand_clusters() {
 
     let (changed, builds) = fleet.round();
     assert_eq!(changed.len(), CLUSTERS);
-    assert_eq!(builds, CLUSTERS as u64 + 2, "each root, and each app once");
+    let once = CLUSTERS as u64 + 2;
+    assert!((once..=once + 2 * twice()).contains(&builds), "each root, and each app once, not {builds}");
     assert_eq!(fleet.hub.shown("c0007"), "root 0, own 1, shared 1");
     assert_eq!(fleet.round(), (BTreeSet::new(), 0), "nothing changed");
 
     fleet.hub.repo.commit_tree(tree("two", None));
     let (changed, builds) = fleet.round();
-    assert_eq!((changed.len(), builds), (CLUSTERS, 1), "an app that all have");
+    assert_eq!(changed.len(), CLUSTERS);
+    assert!((1..=1 + twice()).contains(&builds), "an app that all have: {builds}");
 
     fleet.hub.repo.commit_tree(tree("two", Some(7)));
     assert_eq!(fleet.round(), ([name(7)].into(), 1), "one cluster's root");

@@ -68,7 +68,11 @@ fn live() -> Option<BTreeMap<String, Value>> {
     let documents = flotilla_yaml::parse(&text).unwrap();
     let objects = documents.iter().filter(|document| !document.is_null()).map(|document| {
         // As the program that wrote it reads it: `y` is a text.
-        let value = document.to_json_as(flotilla_yaml::Schema::Kustomize).unwrap();
+        let mut value = document.to_json_as(flotilla_yaml::Schema::Kustomize).unwrap();
+        // What the API server added, which no repository may bring.
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.retain(|field, _| field != "uid" && field != "resourceVersion");
+        }
         (Object::new(&value).unwrap().id().to_string(), value)
     });
     Some(objects.collect())

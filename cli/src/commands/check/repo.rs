@@ -127,12 +127,15 @@ struct Contents {
     defined: BTreeSet<String>,
     /// Other objects' kinds, with their groups.
     unknown: BTreeSet<(String, String)>,
+    /// Something in the folders of clusters is not acted on.
+    left_out: bool,
 }
 
 impl Contents {
     fn add(&mut self, rendered: &Rendered) {
         // What does not render is a problem of its own, and may be anything.
         self.known |= rendered.units.len() > 1 || rendered.errors() > 0;
+        self.left_out |= !rendered.problems.is_empty();
         for object in rendered.units.iter().flat_map(|unit| &unit.objects) {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let group = text("/apiVersion").split_once('/').map_or("", |(group, _)| group);
@@ -152,6 +155,12 @@ impl Contents {
     fn nothing_known(&self) -> Option<(String, bool)> {
         if self.known || self.unknown.iter().any(|(_, group)| self.defined.contains(group)) {
             return None;
+        }
+        if self.unknown.is_empty() && self.left_out {
+            return Some((
+                "no cluster runs anything: nothing that their folders define is applied".to_owned(),
+                false,
+            ));
         }
         if self.unknown.is_empty() {
             return Some(("no cluster runs anything: their folders define no object".to_owned(), true));
