@@ -185,7 +185,9 @@ async fn how_the_health_of_anothers_object_is_told_is_not_for_a_tenant_to_say() 
     bench.present("says", says, &[widget("said")]);
     bench.publish();
     for name in ["own", "says"] {
-        bench.until(name, |report| report.message.contains("waits for Widget.example.com")).await;
+        let report =
+            bench.until(name, |report| report.message.contains("waits for Widget.example.com")).await;
+        assert_eq!(report.findings.len(), 1, "said once: {report:?}");
     }
     for name in ["fleet", "a-tenant"] {
         bench.until_phase(name, Phase::Ready).await;

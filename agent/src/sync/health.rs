@@ -132,7 +132,13 @@ impl Coordinator {
         for check in manifest.spec.health_checks.iter().filter(|check| !is_source(check)) {
             match checked_unit(check) {
                 Some(unit) => unwell.extend(self.unwell_unit(&unit, &checked(check).id)),
-                None => unwell.extend(self.unwell_object(&complete(&checked(check).id), false)),
+                None => {
+                    let id = complete(&checked(check).id);
+                    // One of the unit's own may be told already.
+                    if unwell.iter().all(|told: &Unwell| told.finding.object != id) {
+                        unwell.extend(self.unwell_object(&id, false));
+                    }
+                }
             }
         }
         if manifest.spec.wait
