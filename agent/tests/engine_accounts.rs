@@ -108,6 +108,35 @@ async fn a_unit_is_applied_read_and_pruned_as_its_account() {
     bench.until_gone(&at("ConfigMap", "team", "two")).await;
 }
 
+/// It could be deleted, and not made again.
+#[tokio::test]
+async fn what_an_account_may_not_create_is_not_made_anew_by_force() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "delete"]}]);
+    let mut root = vec![namespace("flux-system"), namespace("team"), account("flux-system", "deployer")];
+    root.extend(grant("team", "deployer", ("flux-system", "deployer"), &rules));
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    bench.until_ready().await;
+    let fixed = |value: &str| {
+        let mut object = team_config("team", "fixed", value);
+        object["immutable"] = true.into();
+        object
+    };
+    let made = apply(&bench.client(), "kubectl", &fixed("1")).await.unwrap();
+    let spec = UnitSpec { force: true, ..child(Some("deployer")) };
+    bench.present("apps", spec.clone(), &[fixed("1")]);
+    bench.publish();
+    bench.until_ready().await;
+    bench.present("apps", spec, &[fixed("2")]);
+    bench.publish();
+    let report = bench.until("apps", |report| report.phase == Phase::Failed).await;
+    assert!(report.findings[0].message.contains("immutable"), "{report:?}");
+    let there = at("ConfigMap", "team", "fixed").get(&bench.client()).await.unwrap().unwrap();
+    assert_eq!((there.metadata.uid, &there.data["data"]["value"]), (made.metadata.uid, &json!("1")));
+}
+
 #[tokio::test]
 async fn what_an_account_renders_becomes_a_unit_only_if_it_may_create_that() {
     let mut bench = Bench::start(&ClusterOptions::bare()).await;

@@ -141,8 +141,12 @@ impl One<'_> {
 
     /// Passes where the object cannot be changed in place, and may be made anew; else says why not.
     async fn may_recreate(&self, failure: Failure) -> Result<(), StepError> {
-        if !self.is_in_its_own_way(&failure).await {
-            return Err(failure.into());
+        match self.is_in_its_own_way(&failure).await? {
+            Some(true) => {}
+            Some(false) => return Err(failure.into()),
+            // It might not come back: nothing is deleted for it, whatever the unit says.
+            None if failure.says_immutable() => return Err(StepError::Immutable(failure)),
+            None => return Err(failure.into()),
         }
         if !self.force && !self.wishes.force {
             // As Flux: it may be asked for in the cluster too.
@@ -159,17 +163,19 @@ impl One<'_> {
 
     /// Whether the content was refused only as the object is there: kinds, versions, rules of CRDs and policies all have
     /// their own words for it, so the API server is asked whether it would take it as a new object. Thus nothing is deleted
-    /// for what could not be made again.
-    async fn is_in_its_own_way(&self, failure: &Failure) -> bool {
+    /// for what could not be made again. `None`: nobody may ask, as the account may not create.
+    async fn is_in_its_own_way(&self, failure: &Failure) -> Result<Option<bool>, StepError> {
         // A policy's no is a no; only where it speaks of immutability it is one to the change.
         if failure.is_admission() && !failure.says_immutable() {
-            return false;
+            return Ok(Some(false));
         }
         let body = self.prepared.body.clone();
         match self.cluster.could_create(self.resource, self.id, body).await {
-            Ok(could) => could,
-            // An account that may not create, say.
-            Err(_) => failure.says_immutable(),
+            Ok(could) => Ok(Some(could)),
+            // A webhook that takes no part in dry runs says nothing of this.
+            Err(other) if other.is_of_dry_run() => Ok(Some(failure.says_immutable())),
+            Err(Failure::Refused { code: 403, .. }) => Ok(None),
+            Err(other) => Err(other.into()),
         }
     }
 }
