@@ -41,10 +41,24 @@ impl Worker {
             self.changes.since = Some(Instant::now());
             commit.clone_into(&mut self.changes.commit);
         }
-        let waiting = std::mem::take(&mut self.changes.waiting);
+        let mut waiting = std::mem::take(&mut self.changes.waiting);
+        let mut failed = Vec::new();
+        // People may have said other things since it was rendered: what they suspended is rendered anew, what they approved
+        // counts.
+        waiting.retain(|name, candidate| match self.shared.ledger.facts(name) {
+            Ok(facts) => {
+                let is_good = facts.suspended == candidate.facts.suspended;
+                candidate.facts = facts;
+                is_good
+            }
+            Err(error) => {
+                failed.push((name.clone(), error.into()));
+                false
+            }
+        });
         if waiting.is_empty() {
             self.changes.told = None;
-            return (None, Vec::new());
+            return (None, failed);
         }
         let losses: Losses =
             waiting.iter().map(|(name, candidate)| (name.clone(), candidate.losses())).collect();
@@ -68,7 +82,6 @@ impl Worker {
             );
             HeldChange { digest, commit: commit.to_owned(), losses: losses.clone(), of: excess.of, why }
         });
-        let mut failed = Vec::new();
         for (name, mut candidate) in waiting {
             if held.is_some() {
                 candidate.hold(&losses[&name], HELD);

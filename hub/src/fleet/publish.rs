@@ -129,7 +129,7 @@ pub(super) struct Candidate {
     pub(super) units: BTreeMap<UnitId, UnitEntry>,
     bodies: HashMap<Digest, Object>,
     known: Vec<KnownUnit>,
-    facts: Facts,
+    pub(super) facts: Facts,
 }
 
 impl Candidate {

@@ -260,6 +260,7 @@ impl Worker {
             match self.snapshot(&commit, &mut view) {
                 Ok(()) => self.forget(&view),
                 Err(error) => {
+                    self.changes.waiting.clear();
                     tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
                     view.problems.push(Problem::error("", 0, chain(&error)));
                 }
@@ -295,6 +296,8 @@ impl Worker {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
             self.keep(&task.cluster.name, vec![Problem::error("", 0, message)]);
         }
+        // What is kept is kept whole: nothing goes that was rendered for it before.
+        self.changes.waiting.retain(|name, _| fleet.clusters.contains_key(name));
         let (held, failed) = self.decide(commit.id.as_str());
         view.problems.extend(held.iter().map(|held| Problem::error("", 0, held.why.clone())));
         view.held_change = held;
@@ -427,6 +430,7 @@ impl Worker {
     fn failed(&mut self, name: &ClusterName, error: &ClusterError) {
         let message = chain(error);
         tracing::warn!(cluster = name.as_str(), "{message}");
+        self.changes.waiting.remove(name);
         self.keep(name, vec![Problem::error("", 0, message)]);
     }
 

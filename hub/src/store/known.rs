@@ -7,8 +7,10 @@ use flotilla_core::change::Losses;
 use flotilla_core::report::Timestamp;
 use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
+use super::records::{ATTEMPTS, decode, encode};
 use super::{
-    AuditRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Records, Root, StoreError,
+    AuditRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Outcome, Records, Root,
+    StoreError, Txn,
 };
 use crate::desired::KnownUnit;
 
@@ -144,16 +146,24 @@ impl Records {
         self.set(&format!("going/{cluster}"), None, write).map(|_| ())
     }
 
-    /// Lets units of many clusters go, as somebody approved. Where it fails half way it may be asked for again.
+    /// Lets units of many clusters go, as somebody approved: all of them, with the line that says who, or none.
     pub fn approve_change(&self, losses: &Losses, audit: &AuditRecord) -> Result<(), StoreError> {
-        for (cluster, units) in losses {
-            self.set(&format!("going/{cluster}"), None, |going: Option<Going>| {
+        for _ in 0..ATTEMPTS {
+            let mut txn = Txn::default();
+            for (cluster, units) in losses {
+                let key = format!("going/{cluster}");
+                let old = self.store.get(&key)?;
+                let going = old.as_ref().map(|bytes| decode::<Going>(&key, bytes)).transpose()?;
                 let mut going = going.unwrap_or_default();
                 going.units.extend(units.iter().cloned());
-                Some(going)
-            })?;
+                txn.expect(&key, old);
+                txn.put(&key, encode(&going));
+            }
+            if self.commit(txn, Some(audit))? == Outcome::Committed {
+                return Ok(());
+            }
         }
-        self.audit(audit)
+        Err(StoreError::Contended("the approval of a change".to_owned()))
     }
 
     /// Where a cluster's root was when it last rendered: repository, branch and folder; `None`: it never did.

@@ -19,7 +19,7 @@ const AUDIT_LINES: u64 = 200_000;
 /// How many states the history of a cluster keeps.
 const HISTORY_STATES: usize = 20;
 /// How often a change is tried again when somebody else wrote the same record.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 /// The hub's records. All functions block; those that write return once it is on disk.
 #[derive(Debug)]
