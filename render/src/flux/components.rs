@@ -155,8 +155,10 @@ impl Lockdown {
                         let gates = value.split(',').map(str::trim).filter(|gate| !gate.is_empty());
                         let mut others = Vec::new();
                         for gate in gates {
-                            match gate.split_once('=') {
-                                Some((STRICT, is_on)) => lockdown.strict = Some(is_true(is_on)),
+                            // Neither yes nor no leaves it at the stricter default, and is named.
+                            match gate.split_once('=').map(|(name, is_on)| (name.trim(), is_on.trim())) {
+                                Some((STRICT, is_on)) if is_true(is_on) => lockdown.strict = Some(true),
+                                Some((STRICT, is_on)) if is_false(is_on) => lockdown.strict = Some(false),
                                 _ => others.push(gate),
                             }
                         }
@@ -192,4 +194,8 @@ impl Lockdown {
 
 fn is_true(value: &str) -> bool {
     matches!(value, "true" | "1" | "t" | "T" | "TRUE" | "True")
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value, "false" | "0" | "f" | "F" | "FALSE" | "False")
 }

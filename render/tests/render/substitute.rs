@@ -95,6 +95,9 @@ fn what_is_not_set_is_an_error_or_nothing_as_the_cluster_or_its_flux_says() {
         ("", "A=true", true),
         ("", off, false),
         ("", on, true),
+        ("", "StrictPostBuildSubstitutions = false", false),
+        // Neither yes nor no.
+        ("", "StrictPostBuildSubstitutions=no", true),
         ("strictSubstitution: false", on, false),
         ("strictSubstitution: true", off, true),
         // The root itself needs what only its own output says.
