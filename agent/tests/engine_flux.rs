@@ -13,6 +13,7 @@ use flotilla_compare::revisions::{Change, Edit, History, definition, history};
 use flotilla_core::UnitSpec;
 use flotilla_core::report::{Phase, UnitReport};
 use flotilla_tests::objects::{ObjectRef, api, apply};
+use flotilla_tests::settled::differences;
 use flotilla_tests::wait::eventually;
 use flotilla_tests::{ClusterOptions, ControllerManager};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -239,7 +240,7 @@ async fn compare(bench: &Bench, seed: u64, ours: &Value, theirs: &Value, counts:
     match (left, right) {
         (Some(left), Some(right)) => {
             let mut found = Vec::new();
-            differences(&left, &right, String::new(), &mut found);
+            differences(&left, &right, "", &Value::eq, &mut found);
             counts.differ.extend(found.into_iter().map(|line| format!("{name}{line}")));
         }
         (None, None) => {}
@@ -251,57 +252,11 @@ async fn compare(bench: &Bench, seed: u64, ours: &Value, theirs: &Value, counts:
     }
 }
 
-/// What is left of an object without what differs from one to the other, what says whose it is, and what controllers write.
+/// [`flotilla_tests::settled::settled`], with one name for the place of both.
 fn settled(object: &Value) -> Value {
-    let mut object: Value = serde_json::from_str(&object.to_string().replace(THEIRS, OURS)).unwrap();
+    let object: Value = serde_json::from_str(&object.to_string().replace(THEIRS, OURS)).unwrap();
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    let root = object.as_object_mut().unwrap();
-    root.remove("status");
-    let metadata = root["metadata"].as_object_mut().unwrap();
-    for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
-        metadata.remove(field);
-    }
-    let owner = |key: &String| {
-        let flux = ["kustomize.toolkit.fluxcd.io/name", "kustomize.toolkit.fluxcd.io/namespace"];
-        flux.contains(&key.as_str()) || key.starts_with("flotilla.dev/") || key.starts_with("applyset.")
-    };
-    let controllers = |key: &String| {
-        ["deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"]
-            .contains(&key.as_str())
-    };
-    for (field, is_theirs) in [("labels", &owner as &dyn Fn(&String) -> bool), ("annotations", &controllers)]
-    {
-        if let Some(map) = metadata.get_mut(field).and_then(Value::as_object_mut) {
-            map.retain(|key, _| !is_theirs(key));
-            if map.is_empty() {
-                metadata.remove(field);
-            }
-        }
-    }
-    if object["kind"] == "Service" {
-        let spec = object["spec"].as_object_mut().unwrap();
-        spec.remove("clusterIP");
-        spec.remove("clusterIPs");
-    }
-    serde_json::from_str(&object.to_string().replace(&uid, "UID")).unwrap()
-}
-
-fn differences(ours: &Value, theirs: &Value, path: String, found: &mut Vec<String>) {
-    match (ours, theirs) {
-        (Value::Object(a), Value::Object(b)) => {
-            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                differences(&ours[key], &theirs[key], format!("{path} {key}"), found);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                differences(a, b, format!("{path}[{index}]"), found);
-            }
-        }
-        (ours, theirs) if ours == theirs => {}
-        (ours, theirs) => found.push(format!("{path}: ours {ours}, Flux's {theirs}")),
-    }
+    let noted = ["deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"];
+    let left = flotilla_tests::settled::settled(&object, &noted);
+    serde_json::from_str(&left.to_string().replace(&uid, "UID")).unwrap()
 }

@@ -2,21 +2,20 @@
 //! and once all is well again, all of Git's will is done.
 #![allow(unreachable_pub, reason = "the parts of this one test")]
 
+mod engine_common;
 mod fake;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use engine_common::{Disk, Running, run, unit};
 use fake::{FakeApi, Faults, Key, Objects, is_ours};
-use flotilla_agent::sync::{Bodies, BodyError, Engine, EngineError, Memory, MemoryError, Options, Request};
+use flotilla_agent::sync::{Engine, Request};
 use flotilla_core::desired::Removal;
 use flotilla_core::{DesiredState, Digest, Generation, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 const UNITS: [&str; 3] = ["a", "b", "c"];
 /// What a unit may have, as a bit each: ConfigMaps, a namespace, one in it, and an object whose kind another server serves.
@@ -176,35 +175,6 @@ fn bits(objects: u8) -> impl Iterator<Item = usize> {
     (0..OBJECTS).filter(move |object| objects >> object & 1 == 1)
 }
 
-/// The agent's disk.
-#[derive(Default)]
-struct Disk {
-    bodies: Mutex<HashMap<Digest, Bytes>>,
-    memory: Mutex<BTreeMap<String, Bytes>>,
-}
-
-impl Bodies for Disk {
-    fn body(&self, digest: Digest) -> Result<Bytes, BodyError> {
-        self.bodies.lock().unwrap().get(&digest).cloned().ok_or(BodyError::Missing(digest))
-    }
-}
-
-impl Memory for Disk {
-    fn load(&self) -> Result<Vec<(String, Bytes)>, MemoryError> {
-        Ok(self.memory.lock().unwrap().clone().into_iter().collect())
-    }
-    fn store(&self, key: &str, value: Bytes) -> Result<(), MemoryError> {
-        self.memory.lock().unwrap().insert(key.to_owned(), value);
-        Ok(())
-    }
-    fn remove(&self, key: &str) -> Result<(), MemoryError> {
-        self.memory.lock().unwrap().remove(key);
-        Ok(())
-    }
-}
-
-type Running = (Engine, CancellationToken, JoinHandle<Result<(), EngineError>>);
-
 struct Run {
     api: FakeApi,
     disk: Arc<Disk>,
@@ -216,10 +186,6 @@ struct Run {
     last: [Entry; 3],
     /// Which objects a definition was of.
     definitions: HashMap<Digest, u8>,
-}
-
-fn unit(name: &str) -> UnitId {
-    UnitId::kustomization("flux-system", name)
 }
 
 impl Run {
@@ -255,10 +221,7 @@ impl Run {
     }
 
     fn start(&mut self) {
-        let engine = Engine::new(self.api.client(), self.disk.clone(), self.disk.clone(), Options::default());
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(engine.clone().run(stop.clone()));
-        self.running = Some((engine, stop, task));
+        self.running = Some(run(self.api.client(), &self.disk));
         self.set();
     }
 
@@ -277,9 +240,7 @@ impl Run {
 
     fn put(&mut self, id: UnitId, spec: UnitSpec, objects: &[Value]) -> Digest {
         let objects: Vec<Object> = objects.iter().map(|object| Object::new(object).unwrap()).collect();
-        let mut bodies = self.disk.bodies.lock().unwrap();
-        bodies.extend(objects.iter().map(|object| (object.digest(), object.body().clone())));
-        drop(bodies);
+        self.disk.keep(&objects);
         let manifest = UnitManifest::new(id.clone(), spec, objects.iter().map(Into::into).collect());
         let digest = manifest.digest();
         self.entries.insert(id, UnitEntry::Present(Arc::new(manifest)));
@@ -342,7 +303,7 @@ impl Run {
             Step::Restart { forgetful } => {
                 self.stop().await;
                 if forgetful {
-                    self.disk.memory.lock().unwrap().clear();
+                    self.disk.forget_everything();
                 }
                 self.start();
             }

@@ -41,6 +41,7 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod reliability;
+pub mod settled;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Clusters, ControllerManager};

@@ -49,6 +49,11 @@ impl Memory for Disk {
 }
 
 impl Disk {
+    pub fn keep(&self, objects: &[Object]) {
+        let bodies = objects.iter().map(|object| (object.digest(), object.body().clone()));
+        self.bodies.lock().unwrap().extend(bodies);
+    }
+
     /// Whether anything is remembered under a key that begins so.
     pub fn remembers(&self, prefix: &str) -> bool {
         self.memory.lock().unwrap().keys().any(|key| key.starts_with(prefix))
@@ -169,9 +174,7 @@ impl Bench {
         objects: &[Object],
         entry: impl Fn(&Object) -> ObjectEntry,
     ) -> Digest {
-        let mut bodies = self.disk.bodies.lock().unwrap();
-        bodies.extend(objects.iter().map(|object| (object.digest(), object.body().clone())));
-        drop(bodies);
+        self.disk.keep(objects);
         let manifest = UnitManifest::new(unit(name), spec, objects.iter().map(entry).collect());
         let digest = manifest.digest();
         self.entries.insert(unit(name), UnitEntry::Present(Arc::new(manifest)));
@@ -344,10 +347,10 @@ pub async fn admin(proxy: &ApiProxy) -> kube::Client {
     kube::Client::try_from(kube::Config::from_custom_kubeconfig(config, &options).await.unwrap()).unwrap()
 }
 
-fn run(
-    client: kube::Client,
-    disk: &Arc<Disk>,
-) -> (Engine, CancellationToken, JoinHandle<Result<(), EngineError>>) {
+pub type Running = (Engine, CancellationToken, JoinHandle<Result<(), EngineError>>);
+
+/// Starts an engine; it ends with the token.
+pub fn run(client: kube::Client, disk: &Arc<Disk>) -> Running {
     let engine = Engine::new(client, disk.clone(), disk.clone(), Options::default());
     let stop = CancellationToken::new();
     let task = tokio::spawn(engine.clone().run(stop.clone()));
