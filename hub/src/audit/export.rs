@@ -89,17 +89,22 @@ async fn copy_some(hub: &Arc<Hub>, name: &'static str, target: &Target) -> Resul
     if entries.is_empty() {
         return Ok(false);
     }
-    match target {
-        Target::File(path) => {
-            let shown = path.clone();
-            let path = path.clone();
-            let appended = blocking(move || append(&path, &entries)).await;
-            appended.map_err(|source| ExportError::File { path: shown, source })?;
-        }
-        Target::Otlp(collector) => collector.send(&entries, hub.now()).await?,
-    }
     let shared = hub.clone();
-    blocking(move || shared.records.set_audit_cursor(name, next)).await?;
+    match target {
+        // In one step, which a shutdown does not cut in two.
+        Target::File(path) => {
+            let path = path.clone();
+            blocking(move || {
+                append(&path, &entries).map_err(|source| ExportError::File { path, source })?;
+                shared.records.set_audit_cursor(name, next).map_err(ExportError::from)
+            })
+            .await?;
+        }
+        Target::Otlp(collector) => {
+            collector.send(&entries, hub.now()).await?;
+            blocking(move || shared.records.set_audit_cursor(name, next)).await?;
+        }
+    }
     Ok(true)
 }
 
