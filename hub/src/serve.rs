@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flotilla_core::{ClusterName, Digest};
 use flotilla_runtime::files::{self, FileError};
-use flotilla_runtime::tasks::{OnShutdown, Policy};
+use flotilla_runtime::tasks::{OnShutdown, Policy, chain};
 use flotilla_runtime::tls::{AcceptOptions, Acceptor, AddressError, Clock, HubAddress, TlsError};
 use flotilla_runtime::{Backoff, Tasks};
 use tokio::net::TcpListener;
@@ -228,7 +228,7 @@ fn hosts(options: &Options, addresses: &[HubAddress], listening: [SocketAddr; 2]
 }
 
 /// Keeps the hub's certificate and the keys of session tickets fresh.
-async fn upkeep(hub: Arc<Hub>) -> Result<(), UpkeepError> {
+async fn upkeep(hub: Arc<Hub>) -> Result<(), TlsError> {
     let mut since_tickets = Duration::ZERO;
     loop {
         tokio::time::sleep(UPKEEP).await;
@@ -237,7 +237,10 @@ async fn upkeep(hub: Arc<Hub>) -> Result<(), UpkeepError> {
         blocking(move || shared.authority.renew_hub()).await?;
         if let Some(keep) = hub.settings.keep_audit {
             let (shared, before) = (hub.clone(), hub.now() - keep.as_secs() as i64);
-            blocking(move || shared.records.expire_audit(before, EXPIRED)).await?;
+            // Certificates do not wait for a line that cannot be read.
+            if let Err(error) = blocking(move || shared.records.expire_audit(before, EXPIRED)).await {
+                tracing::warn!("cannot end old lines of the audit log: {}", chain(&error));
+            }
         }
         if since_tickets >= TICKETS {
             since_tickets = Duration::ZERO;
@@ -245,14 +248,6 @@ async fn upkeep(hub: Arc<Hub>) -> Result<(), UpkeepError> {
             blocking(move || shared.authority.rotate_tickets()).await?;
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum UpkeepError {
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("cannot end old lines of the audit log")]
-    Store(#[from] StoreError),
 }
 
 /// Tells watchers what a round of the fleet loop changed.
