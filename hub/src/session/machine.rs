@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use flotilla_core::desired::Removal;
 use flotilla_core::report::{Event, UnitReport};
-use flotilla_core::unit::Render;
+use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, Digest, Generation, UnitId, UnitKind, UnitManifest};
 use flotilla_proto::body::{self, Encoded};
 use flotilla_proto::convert::{self, Invalid};
@@ -328,8 +328,13 @@ impl Machine {
                 }
             };
             let removal = match &unit.removal {
-                // A way that a newer agent knows: not known here.
-                Some(removal) if v1::removal::Policy::try_from(removal.policy).is_err() => None,
+                // A way that a newer agent knows: the one that deletes nothing, and what else keeps the objects.
+                Some(removal) if v1::removal::Policy::try_from(removal.policy).is_err() => Some(Removal {
+                    policy: DeletionPolicy::Orphan,
+                    suspended: removal.suspended,
+                    moved: removal.moved,
+                    ..Removal::default()
+                }),
                 removal => removal.as_ref().map(Removal::try_from).transpose()?,
             };
             let key = convert::optional_digest("units.render_key", &unit.render_key)?;
