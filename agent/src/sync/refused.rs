@@ -104,7 +104,8 @@ impl One<'_> {
         for whose in [Whose::Folded, Whose::AtPlaces] {
             let found = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             let Some(Live { metadata, .. }) = found else { break };
-            if says(&metadata, "ssa", "merge") {
+            // A rehearsal comes this far with an object that somebody in the cluster paused.
+            if says(&metadata, "ssa", "merge") || is_paused(&metadata) {
                 break;
             }
             let (entries, version) = (&metadata.managed_fields, &metadata.resource_version);
