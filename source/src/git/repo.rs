@@ -162,10 +162,7 @@ impl GitRepo {
         for number in clones(&self.dir)?.into_iter().filter(|number| *number != kept) {
             fs::remove_dir_all(self.clone_dir(number))?;
         }
-        match fs::remove_dir_all(self.dir.join("new")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        folder::remove(&self.dir.join("new"))
     }
 
     pub fn spec(&self) -> &GitSpec {
