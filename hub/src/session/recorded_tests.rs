@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_core::desired::{Hold, Removal};
+use flotilla_core::unit::DeletionPolicy;
 use flotilla_core::{
     Authority, Capabilities, DesiredState, Digest, Generation, UnitEntry, UnitId, UnitManifest, UnitSpec,
 };
@@ -145,7 +146,7 @@ fn what_a_newer_agent_says_in_new_words_is_passed_over() {
     let unit = |id: &str, policy| v1::HaveUnit {
         id: id.into(),
         parent: "tenant/x/y".into(),
-        removal: Some(v1::Removal { policy, prune: true, ..Default::default() }),
+        removal: Some(v1::Removal { policy, prune: true, moved: true, ..Default::default() }),
         ..Default::default()
     };
     let units = vec![unit("tenant/x/y", 1), unit("kustomization/x/y", 99)];
@@ -154,7 +155,8 @@ fn what_a_newer_agent_says_in_new_words_is_passed_over() {
         panic!("no units")
     };
     assert_eq!(units.len(), 1);
-    assert_eq!(units[0].removal, None, "a way to go that is not known is none");
+    let told = Removal { policy: DeletionPolicy::Orphan, moved: true, ..Removal::default() };
+    assert_eq!(units[0].removal, Some(told), "a way of removal that is not known deletes nothing");
     let ack = |level| agent_message::Message::Ack(v1::Ack { level, ..Default::default() });
     assert_eq!(receive(ack(77)), Ok(None));
     assert!(receive(ack(0)).is_err(), "what was left out means nothing");
