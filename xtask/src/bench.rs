@@ -10,6 +10,9 @@ const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 /// The benchmarks of rendering alone: no cluster, and few crates to build.
 const OF_KUSTOMIZE: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
+/// The fleet loop alone: a benchmark of the hub's crate, with few crates to build.
+const FLEET: &str = "fleet";
+
 /// The comparison of what is applied with Flux, which is a test of the agent's that goes on for longer.
 const APPLY_DIFF: &str = "apply-diff";
 
@@ -19,6 +22,9 @@ const BINARIES: [&str; 4] = ["flotilla-hub", "flotilla-agent", "flotilla", "flot
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if names(args).any(|name| name == APPLY_DIFF) {
         return apply_diff(args);
+    }
+    if names(args).any(|name| name == FLEET) {
+        return fleet(args);
     }
     if names(args).any(|name| OF_KUSTOMIZE.contains(&name)) {
         if let Some(other) = names(args).find(|name| !OF_KUSTOMIZE.contains(name)) {
@@ -37,6 +43,18 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         dist::build()?;
     }
     demo::replace_by(&release("flotilla-bench")?, args)
+}
+
+fn fleet(args: &[String]) -> anyhow::Result<()> {
+    if let Some(other) = names(args).find(|name| *name != FLEET) {
+        anyhow::bail!("{FLEET} runs on its own, without {other}");
+    }
+    let mut command = workspace::cargo();
+    command.args(["bench", "--locked", "--package", "flotilla-hub", "--bench", FLEET, "--"]);
+    command.args(args.iter().filter(|arg| *arg != FLEET));
+    let status = command.status().with_context(|| format!("cannot run `{}`", workspace::shown(&command)))?;
+    anyhow::ensure!(status.success(), "the benchmark {FLEET} failed");
+    Ok(())
 }
 
 fn apply_diff(args: &[String]) -> anyhow::Result<()> {
