@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flotilla_agent::run::{RunArgs, run};
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
 use flotilla_runtime::telemetry::{self, LogArgs};
 use flotilla_runtime::tls::install_crypto;
 

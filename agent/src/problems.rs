@@ -1,8 +1,9 @@
 //! What is wrong with the agent itself, for its reports: at most one line for each thing that can go wrong.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use flotilla_runtime::lock;
 use tokio::sync::watch;
 
 /// The problems of the moment. Clones share them.
@@ -57,6 +58,6 @@ impl Problems {
     }
 
     fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.lines)
     }
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::ClusterName;
+use flotilla_runtime::chain;
 use flotilla_runtime::files::FileError;
-use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report, chain};
+use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report};
 use flotilla_runtime::tls::Clock;
 use flotilla_runtime::token::{JoinToken, TokenError};
 use flotilla_runtime::{Backoff, CancellationToken, Signals, Tasks};

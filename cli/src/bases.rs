@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use flotilla_core::Digest;
 use flotilla_render::{RemoteBase, Unavailable};
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
 use flotilla_source::Remotes;
 use tempfile::TempDir;
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::{ClusterName, Digest};
+use flotilla_runtime::chain;
 use flotilla_runtime::files::{self, FileError};
-use flotilla_runtime::tasks::{OnShutdown, Policy, chain};
+use flotilla_runtime::tasks::{OnShutdown, Policy};
 use flotilla_runtime::tls::{AcceptOptions, Acceptor, AddressError, Clock, HubAddress, TlsError};
 use flotilla_runtime::{Backoff, Tasks};
 use tokio::net::TcpListener;

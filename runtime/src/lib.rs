@@ -4,7 +4,10 @@
 //! Signals ──► Tasks (named, supervised, joined at shutdown)
 //!               │ each uses
 //!               ├── backoff    delays between attempts
+//!               ├── chain      errors with their causes, on one line
 //!               ├── files      writes that survive a crash
+//!               ├── lock       mutexes without poison
+//!               ├── poll       waiting for what nobody announces
 //!               ├── limits     rates, for one and by address
 //!               ├── token      what an agent needs to join: hub addresses, CA pin, secret
 //!               └── tls        CA, certificates, identities, connecting and accepting
@@ -12,8 +15,11 @@
 //! ```
 
 pub mod backoff;
+mod chain;
 pub mod files;
 pub mod limits;
+mod lock;
+mod poll;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
@@ -21,6 +27,9 @@ pub mod tls;
 pub mod token;
 
 pub use backoff::Backoff;
+pub use chain::chain;
+pub use lock::lock;
+pub use poll::poll;
 pub use shutdown::Signals;
 pub use tasks::Tasks;
 /// Tells every task that the process is going to end.

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::lock;
 
 /// A token bucket.
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ impl<K: Eq + Hash> Rates<K> {
     }
 
     fn with<T>(&self, key: K, look: impl FnOnce(&mut Bucket) -> T) -> T {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = lock(&self.buckets);
         if buckets.len() >= MAX_KEYS && !buckets.contains_key(&key) {
             buckets.retain(|_, bucket| !bucket.is_full());
             // More keys than that at once are an attack from everywhere, which no limit by key holds off.
@@ -118,7 +120,7 @@ impl LogLimit {
 
     /// Asks for a line: answers how many were left out since the last one, or `None` where this one is left out too.
     pub fn take(&self) -> Option<u64> {
-        let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limit = lock(&self.0);
         let (bucket, left_out) = &mut *limit;
         if bucket.try_take() {
             return Some(std::mem::take(left_out));

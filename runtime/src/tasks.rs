@@ -10,8 +10,10 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+
+use crate::lock;
 
 use futures::FutureExt;
 use tokio::task::AbortHandle;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
+pub use crate::chain;
 use crate::shutdown::{Signal, Signals};
 
 /// What to do when a task ends in a given way.
@@ -287,7 +290,7 @@ enum Outcome {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     async fn attempt<E: std::error::Error>(
@@ -326,21 +329,6 @@ fn end_hard(time: Duration) {
     std::thread::sleep(time);
     tracing::error!("the process does not end after {time:?}; ending it hard");
     std::process::exit(1);
-}
-
-/// An error and its causes on one line, for logs and reports. Many errors repeat what their cause says: that is said once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) && !text.contains(&format!("{words}: ")) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What a panic said.

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use tokio::time::Instant;
-
-use super::request::chain;
-use crate::sync::lock;
 
 /// Files are looked at no more often than this, and only where there are requests.
 const LOOK: Duration = Duration::from_secs(1);

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use flotilla_core::{ObjectId, ObjectRef};
+use flotilla_runtime::lock;
 use http::Method;
 use kube::core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2;
 use serde::Deserialize;
@@ -134,7 +135,7 @@ impl Discovery {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// Whether the group's server answered the last time; where it did not, an unknown kind says nothing.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use flotilla_core::report::Event;
 use flotilla_core::text::shorten;
 use flotilla_core::{ObjectId, ObjectRef};
+use flotilla_runtime::chain;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::path::encoded;
-use super::request::{Call, chain};
+use super::request::Call;
 
 /// So many at once, then one in so long.
 const BURST: u32 = 25;

@@ -2,12 +2,13 @@
 //! than this is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use flotilla_core::health::{Health, Rule};
 use flotilla_core::inventory::Uid;
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{Digest, ObjectId, drift};
+use flotilla_runtime::lock;
 
 /// An object as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,7 +248,7 @@ impl Members {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

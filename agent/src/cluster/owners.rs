@@ -118,11 +118,11 @@ impl Owners {
 
     /// Asks anew the next time.
     pub(crate) fn forget(&self) {
-        crate::sync::lock(&self.asked).clear();
+        flotilla_runtime::lock(&self.asked).clear();
     }
 
     async fn is_at_work(&self, cluster: &Cluster, owner: &ObjectId) -> Result<bool, Failure> {
-        if let Some((when, answer)) = crate::sync::lock(&self.asked).get(owner)
+        if let Some((when, answer)) = flotilla_runtime::lock(&self.asked).get(owner)
             && when.elapsed() < REMEMBERED
         {
             return Ok(*answer);
@@ -149,7 +149,7 @@ impl Owners {
                 None => false,
             },
         };
-        let mut asked = crate::sync::lock(&self.asked);
+        let mut asked = flotilla_runtime::lock(&self.asked);
         asked.retain(|_, (when, _)| when.elapsed() < REMEMBERED);
         asked.insert(owner.clone(), (Instant::now(), answer));
         Ok(answer)

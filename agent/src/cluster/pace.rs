@@ -1,8 +1,9 @@
 //! How many requests are under way at once: as many as allowed, fewer after the API server asked for less.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use flotilla_runtime::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -75,7 +76,7 @@ impl Pace {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

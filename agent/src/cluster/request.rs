@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub(crate) use flotilla_runtime::tasks::chain;
 use http::{Method, Request, header};
 use kube::client::Body;
 use serde::Deserialize;

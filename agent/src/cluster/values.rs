@@ -1,12 +1,13 @@
 //! The ConfigMaps and Secrets that templates take values from, as last seen: of each no more than a digest is kept.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flotilla_core::Digest;
 use flotilla_core::template::{ValuesKind, ValuesRef};
+use flotilla_runtime::lock;
 use serde_json::Value;
 
 /// The values of one place; none where there is no such object.
@@ -75,7 +76,7 @@ impl SeenValues {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

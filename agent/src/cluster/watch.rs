@@ -9,6 +9,7 @@ use flotilla_core::live::Live;
 use flotilla_core::template::ValuesRef;
 use flotilla_core::{Digest, ObjectId, ServiceAccount};
 use flotilla_runtime::Backoff;
+use flotilla_runtime::chain;
 use futures::TryStreamExt;
 use kube::api::WatchEvent;
 use rand::Rng;
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 use super::discovery::Resource;
 use super::members::{Kind, Members};
 use super::path::{encoded, field_is, labels};
-use super::request::{Failure, chain};
+use super::request::Failure;
 use super::values::{SeenValues, values_of};
 use super::{Cluster, UNIT_LABEL};
 

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use flotilla_core::Digest;
+use flotilla_runtime::lock;
 use tokio::sync::watch;
 
 use super::log::{Log, is_of_kind};
@@ -208,7 +209,7 @@ impl BodyStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use flotilla_core::{ClusterName, DesiredState, Digest};
 use flotilla_proto::v1;
+use flotilla_runtime::chain;
 use flotilla_runtime::files::{self, FileError};
-use flotilla_runtime::tasks::chain;
 use prost::Message;
 
 use super::log::set_aside;

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
+use flotilla_runtime::lock;
 
 use super::log::Log;
 use crate::problems::Problems;
@@ -54,7 +55,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log<String>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.log)
     }
 }
 

@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flotilla_core::{ClusterName, DesiredState, Digest};
+use flotilla_runtime::chain;
 use flotilla_runtime::files::{self, FileError};
-use flotilla_runtime::tasks::chain;
 
 use crate::problems::Problems;
 

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use flotilla_core::Digest;
+use flotilla_runtime::chain;
 use flotilla_runtime::files;
-use flotilla_runtime::tasks::chain;
 use rand::RngCore;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 

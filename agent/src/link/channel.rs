@@ -43,7 +43,7 @@ pub(crate) async fn connect(
                     Ok(TokioIo::new(Box::new(stream) as Box<dyn Stream>))
                 }
                 Err(error) => {
-                    *crate::sync::lock(&keep) = Some(error);
+                    *flotilla_runtime::lock(&keep) = Some(error);
                     Err(std::io::Error::other("no connection"))
                 }
             }
@@ -58,9 +58,11 @@ pub(crate) async fn connect(
         .initial_connection_window_size(2 << 20)
         .initial_stream_window_size(1 << 20)
         .buffer_size(16);
-    endpoint.connect_with_connector(service).await.map_err(|error| match crate::sync::lock(&failure).take() {
-        Some(failure) => ChannelError::Connect(failure),
-        None => ChannelError::Http(error),
+    endpoint.connect_with_connector(service).await.map_err(|error| {
+        match flotilla_runtime::lock(&failure).take() {
+            Some(failure) => ChannelError::Connect(failure),
+            None => ChannelError::Http(error),
+        }
     })
 }
 

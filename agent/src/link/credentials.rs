@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_proto::v1::enrolment_client::EnrolmentClient;
 use flotilla_proto::{MAX_MESSAGE, v1};
+use flotilla_runtime::chain;
 use flotilla_runtime::files::FileError;
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::lock;
 use flotilla_runtime::tls::{
     ALPN_H2, AgentKey, ClientTls, Clock, HubAddress, Identity, TlsError, Trust, TrustBundle, build_time,
 };
@@ -23,7 +24,6 @@ use tokio::sync::{Notify, watch};
 use super::channel::{self, ChannelError};
 use crate::disk::{Enrolment, IdentityError, IdentityFiles};
 use crate::problems::Problems;
-use crate::sync::lock;
 
 const CALL: Duration = Duration::from_secs(30);
 const SUBJECT: &str = "identity";

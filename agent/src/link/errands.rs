@@ -9,12 +9,13 @@ use flotilla_core::adopt::Origin;
 use flotilla_core::{Digest, ObjectId, UnitId};
 use flotilla_proto::api::{AdoptAction, Adoption};
 use flotilla_runtime::CancellationToken;
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use crate::sync::{RehearsedBody, lock};
+use crate::sync::RehearsedBody;
 
 /// An answer in one message has at most so many bytes; the hub takes a little more.
 const LONGEST: usize = 768 << 10;

@@ -37,7 +37,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::{DesiredState, Digest};
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use flotilla_runtime::tls::Clock;
 use flotilla_runtime::{Backoff, CancellationToken};
 use rand::Rng;
@@ -46,7 +47,7 @@ use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::problems::Problems;
-use crate::sync::{Engine, lock};
+use crate::sync::Engine;
 use removal::Removal;
 use stream::StreamError;
 

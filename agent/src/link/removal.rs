@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::{DesiredState, Generation};
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
 use flotilla_runtime::{Backoff, CancellationToken};
 
 use super::Shared;

@@ -9,7 +9,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::errands::Errand;
 use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
@@ -21,9 +20,9 @@ use flotilla_proto::v1::{Rehearse, ack::Level};
 use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
 
 use super::download::{Arrived, Download, DownloadError};
-use crate::sync::Has;
-
+use super::errands::Errand;
 use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
+use crate::sync::Has;
 use crate::sync::RehearsedBody;
 
 /// A whole manifest, or a body that is gone, may fail so often before the stream ends.
@@ -334,7 +333,7 @@ impl Session {
 
     /// A manifest that leads to no state: everything is asked for where that helps.
     fn refuse(&mut self, root: Digest, whole: bool, error: ManifestError) -> Result<(), ProtocolError> {
-        tracing::warn!(%root, "a manifest cannot be taken: {}", flotilla_runtime::tasks::chain(&error));
+        tracing::warn!(%root, "a manifest cannot be taken: {}", flotilla_runtime::chain(&error));
         self.failures += 1;
         match error {
             ManifestError::NoBase(_) | ManifestError::OtherDigest { .. } => {
@@ -344,7 +343,7 @@ impl Session {
                 self.send(Out::WantManifest(v1::WantManifest { root_digest: digest_bytes(Some(root)) }));
             }
             ManifestError::Invalid(_) | ManifestError::TooLarge => {
-                self.ack(Level::Refused, root, self.highest(), flotilla_runtime::tasks::chain(&error));
+                self.ack(Level::Refused, root, self.highest(), flotilla_runtime::chain(&error));
             }
         }
         Ok(())

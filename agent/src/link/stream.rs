@@ -11,7 +11,7 @@ use flotilla_core::{DesiredState, Digest};
 use flotilla_proto::v1::fleet_client::FleetClient;
 use flotilla_proto::{MAX_MESSAGE, v1, v1::agent_message::Message, v1::answer::Outcome};
 use flotilla_runtime::CancellationToken;
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;

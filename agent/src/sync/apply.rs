@@ -2,8 +2,8 @@
 //! others go on.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::health::Health;
@@ -15,49 +15,27 @@ use flotilla_core::plan::ApplyStep;
 use flotilla_core::report::{Drift, Finding};
 use flotilla_core::template::ValuesKind;
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift, immutable};
+use flotilla_runtime::chain;
+use flotilla_runtime::poll;
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
-use super::api::Bodies;
+use super::failure::FailedObject;
 use super::memory::{Expiry, Mark};
-use super::one::{Applied, One, StepError, Wishes};
-use super::reasons::Reasons;
+use super::object_apply::{Applied, One, StepError, Wishes};
 use super::template::{self, Given};
+use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
-use crate::cluster::inventory::{Book, Trouble};
-use crate::cluster::members::Members;
+use crate::cluster::inventory::Trouble;
 use crate::cluster::objects::{Prepared, prepare};
-use crate::cluster::owners::Owners;
-use crate::cluster::request::{Conflict, chain};
-use crate::cluster::values::SeenValues;
+use crate::cluster::request::Conflict;
 
 /// Objects of one unit that are under way at once; the pace of the cluster is above that.
 const AT_ONCE: usize = 16;
 /// A CRD of ours is awaited so long before its objects are tried.
 const ESTABLISH: Duration = Duration::from_secs(15);
-
-/// What all units' work shares.
-pub(super) struct Tools {
-    pub(super) cluster: Cluster,
-    pub(super) book: Book,
-    pub(super) members: Arc<Members>,
-    pub(super) values: Arc<SeenValues>,
-    pub(super) owners: Owners,
-    pub(super) bodies: Arc<dyn Bodies>,
-    pub(super) reasons: Reasons,
-    /// Seats for work on single objects: whoever waits for one holds no content and hardly any memory, so that
-    /// thousands can.
-    pub(super) seats: tokio::sync::Semaphore,
-}
-
-impl Tools {
-    pub(super) async fn seat(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed; without a seat the work would go on all the same.
-        self.seats.acquire().await.ok()
-    }
-}
 
 /// The apply steps of one unit.
 pub(super) struct ApplyJob {
@@ -83,7 +61,7 @@ pub(super) struct ApplyJob {
 #[derive(Default)]
 pub(super) struct ApplyOutcome {
     pub(super) marks: Vec<(ObjectId, Mark)>,
-    pub(super) failed: Vec<(ApplyStep, Finding)>,
+    pub(super) failed: Vec<(ObjectId, FailedObject)>,
     pub(super) corrected: Vec<Drift>,
     /// What was found where drift is left as it is; none if nobody looked this time.
     pub(super) inspected: Option<Vec<Drift>>,
@@ -145,8 +123,7 @@ impl ApplyJob {
                     }
                     Err(error) if error.is_away() => outcome.away = Some(chain(&error)),
                     Err(error) => {
-                        let finding = finding_of(&step, &error);
-                        outcome.failed.push((step, finding));
+                        outcome.failed.push(failed(&step, &error));
                     }
                 }
             }
@@ -187,7 +164,7 @@ impl ApplyJob {
     }
 
     /// Asks by dry runs what would be refused for good, before anything is changed.
-    async fn rehearse(&self, tools: &Tools, cluster: &Cluster) -> Vec<(ApplyStep, Finding)> {
+    async fn rehearse(&self, tools: &Tools, cluster: &Cluster) -> Vec<(ObjectId, FailedObject)> {
         let changes = || self.steps.iter().filter(|step| !step.cause.is_drift());
         let rules_change = changes().any(|step| is_rule(&step.object.id));
         // What a definition among them changes is judged by the old one until that is applied.
@@ -205,10 +182,7 @@ impl ApplyJob {
                 self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
             });
             match tried.await {
-                Err(error) if error.is_refusal(rules_change) => {
-                    let finding = finding_of(&step, &error);
-                    Some((step, finding))
-                }
+                Err(error) if error.is_refusal(rules_change) => Some(failed(&step, &error)),
                 Ok(()) | Err(_) => None,
             }
         });
@@ -359,8 +333,10 @@ impl Content {
     }
 }
 
-fn finding_of(step: &ApplyStep, error: &StepError) -> Finding {
-    Finding { object: step.object.id.clone(), reason: error.reason().into(), message: chain(error) }
+fn failed(step: &ApplyStep, error: &StepError) -> (ObjectId, FailedObject) {
+    let (id, reason) = (step.object.id.clone(), error.reason());
+    let finding = Finding { object: id.clone(), reason: reason.as_str().into(), message: chain(error) };
+    (id, FailedObject { stamp: step.stamp, reason, finding })
 }
 
 fn intent(object: &ObjectRef) -> Member {
@@ -372,22 +348,6 @@ struct Done {
     mark: Mark,
     drift: Option<Drift>,
     conflicts: Vec<Conflict>,
-}
-
-/// Looks at a state until it is there, or the time is over.
-pub(super) async fn poll<F: Future<Output = bool>>(limit: Duration, mut look: impl FnMut() -> F) -> bool {
-    let end = tokio::time::Instant::now() + limit;
-    let mut pause = Duration::from_millis(20);
-    loop {
-        if look().await {
-            return true;
-        }
-        if tokio::time::Instant::now() + pause > end {
-            return false;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(1));
-    }
 }
 
 /// Waits for a CRD of ours to be served; its objects are tried after the time in any case, and name it if they fail.

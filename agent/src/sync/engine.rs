@@ -1,31 +1,27 @@
 //! The engine's handle: what goes in and what comes out, conflated and bounded.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::desired::Removal;
-use flotilla_core::guard::Approvals;
-use flotilla_core::plan::Standing;
-use flotilla_core::report::{Event, Phase, UnitReport};
 use flotilla_core::unit::Render;
-use flotilla_core::{DesiredState, Digest, ObjectId, UnitId, UnitManifest};
-use flotilla_runtime::Backoff;
+use flotilla_core::{DesiredState, Digest, ObjectId, UnitId};
+use flotilla_runtime::{Backoff, chain, lock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::adopt::record::{RecordError, left};
+use super::adoption_record::{RecordError, left};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
-use super::apply::Tools;
-use super::coordinator::{Coordinator, now};
-use super::memory;
+use super::coordinator::Coordinator;
 use super::reasons::Reasons;
+use super::shared::{Changes, EngineError, Events, Run, Shared};
+use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::inventory::Book;
 use crate::cluster::owners::Owners;
-use crate::cluster::request::{Failure, chain};
+use crate::cluster::request::Failure;
 
-const EVENTS: usize = 500;
 const REQUESTS: usize = 1_000;
 /// Objects at work beyond the requests under way, so that one is ready when a request ends.
 const SEATS_BEYOND: usize = 8;
@@ -34,24 +30,6 @@ const SEATS_BEYOND: usize = 8;
 #[derive(Clone)]
 pub struct Engine {
     pub(super) shared: Arc<Shared>,
-}
-
-/// Why the engine stopped though nobody told it to.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error("the engine runs already")]
-    Twice,
-    #[error("a task of the engine panicked")]
-    Panic(#[source] tokio::task::JoinError),
-}
-
-/// The reports that changed since a version, and the version that they lead to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
-    pub reports: Vec<UnitReport>,
-    /// Units that are gone, desired state and inventory alike.
-    pub gone: Vec<UnitId>,
-    pub version: u64,
 }
 
 /// What the agent has of units, apart from the desired state.
@@ -69,64 +47,6 @@ pub struct HasUnit {
     /// As its last definition says; none if only the inventory knows of it.
     pub removal: Option<Removal>,
     pub render: Option<Render>,
-}
-
-/// What a unit runs.
-#[derive(Clone)]
-pub(super) struct Run {
-    manifest: Arc<UnitManifest>,
-    suspended: bool,
-}
-
-/// The events after a number. `missed` counts those that fell out of the ring before they were fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Events {
-    pub events: Vec<Event>,
-    /// Pass this the next time.
-    pub next: u64,
-    pub missed: u64,
-}
-
-pub(super) struct Shared {
-    pub(super) client: kube::Client,
-    pub(super) bodies: Arc<dyn Bodies>,
-    pub(super) memory: Arc<dyn Memory>,
-    pub(super) options: Options,
-    pub(super) input: Mutex<Input>,
-    /// Woken by whatever may change a plan; carries nothing.
-    pub(super) wake: Arc<Notify>,
-    /// What the engine works with, once it has looked at the cluster.
-    pub(super) tools: watch::Sender<Option<Arc<Tools>>>,
-    looked: watch::Sender<bool>,
-    /// Why nothing can be done, while the API server is away.
-    pub(super) away: watch::Sender<Option<String>>,
-    /// Changes when nothing is under way any more for objects that are to be left alone.
-    pub(super) released: watch::Sender<()>,
-    pub(super) approvals: Mutex<Approvals>,
-    output: Mutex<Output>,
-    version: watch::Sender<u64>,
-}
-
-/// What was asked for and not yet looked at.
-#[derive(Default)]
-pub(super) struct Input {
-    pub(super) running: bool,
-    pub(super) desired: Option<Arc<DesiredState>>,
-    pub(super) requests: VecDeque<Request>,
-    /// Objects that were given back to others.
-    pub(super) left: Option<Arc<HashSet<ObjectId>>>,
-}
-
-#[derive(Default)]
-struct Output {
-    version: u64,
-    /// The latest report of each unit, or that it is gone, with the version at which it came.
-    reports: BTreeMap<UnitId, (u64, Option<UnitReport>)>,
-    events: VecDeque<Event>,
-    /// The number of the first event in the ring.
-    first_event: u64,
-    /// What each unit runs.
-    runs: BTreeMap<UnitId, Run>,
 }
 
 impl Engine {
@@ -325,73 +245,4 @@ async fn read(cluster: &Cluster) -> Result<(Book, HashSet<ObjectId>), Unread> {
     cluster.discover(true).await?;
     let book = Book::load(cluster).await?;
     Ok((book, left(cluster).await?))
-}
-
-impl Shared {
-    fn approve(&self, digest: Digest) -> Result<(), MemoryError> {
-        let mut approvals = lock(&self.approvals);
-        approvals.give(digest, None);
-        let text = memory::write_approval(approvals.subject(digest));
-        self.memory.store(&memory::approval_key(digest), text)
-    }
-
-    /// Says of every unit that it waits, before anything can be done about any.
-    fn pending(&self, why: &str) {
-        let desired = lock(&self.input).desired.clone();
-        let Some(desired) = desired else { return };
-        for id in desired.units().keys() {
-            let mut report = UnitReport::new(id.clone(), Phase::Pending, why, now());
-            report.desired = desired.present(id).map(|unit| unit.digest());
-            self.publish(id, Some(report));
-        }
-    }
-
-    /// Publishes a unit's report if it says something new; `since` is kept while the phase is the same.
-    pub(super) fn publish(&self, unit: &UnitId, report: Option<UnitReport>) {
-        let mut output = lock(&self.output);
-        let mut report = report;
-        match (output.reports.get(unit), &mut report) {
-            (Some((_, Some(old))), Some(new)) => {
-                if old.phase == new.phase {
-                    new.since = old.since;
-                }
-                if old == new {
-                    return;
-                }
-            }
-            // A unit of which nothing was there to begin with is told to be gone too.
-            (Some((_, None)), None) => return,
-            _ => {}
-        }
-        output.version += 1;
-        let version = output.version;
-        output.reports.insert(unit.clone(), (version, report));
-        drop(output);
-        self.version.send_modify(|seen| *seen += 1);
-    }
-
-    pub(super) fn event(&self, event: Event) {
-        let mut output = lock(&self.output);
-        if output.events.len() == EVENTS {
-            output.events.pop_front();
-            output.first_event += 1;
-        }
-        output.events.push_back(event);
-        drop(output);
-        self.version.send_modify(|seen| *seen += 1);
-    }
-
-    /// Takes note of what a unit runs; none if it is gone.
-    pub(super) fn runs(&self, unit: &UnitId, standing: Option<&Standing>) {
-        let mut output = lock(&self.output);
-        match standing.and_then(|standing| Some((standing.last.clone()?, standing.suspended))) {
-            Some((manifest, suspended)) => output.runs.insert(unit.clone(), Run { manifest, suspended }),
-            None => output.runs.remove(unit),
-        };
-    }
-}
-
-/// No invariant spans two statements of ours under a lock, so a panic elsewhere leaves nothing half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

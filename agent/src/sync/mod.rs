@@ -12,26 +12,28 @@
 //! The engine owns no thread and starts nothing before [`Engine::run`], which whoever starts it supervises.
 
 mod adopt;
+mod adoption_record;
 mod api;
 mod apply;
 mod coordinator;
 mod engine;
+mod failure;
 mod fights;
-mod health;
 mod memory;
-mod one;
+mod object_apply;
 mod prune;
 mod questions;
 mod reasons;
-mod refused;
+mod shared;
 mod template;
+mod tools;
 mod unit_state;
 
 pub use adopt::AdoptError;
 pub use api::{Bodies, BodyError, Memory, MemoryError, Options, Request};
-pub(crate) use engine::lock;
-pub use engine::{Changes, Engine, EngineError, Events, Has, HasUnit};
+pub use engine::{Engine, Has, HasUnit};
 pub use questions::{QuestionError, RehearsedBody};
+pub use shared::{Changes, EngineError, Events};
 
 use std::sync::LazyLock;
 

@@ -8,20 +8,23 @@ use flotilla_core::live::Live;
 use flotilla_core::object::FromBodyError;
 use flotilla_core::{Object, ObjectId, ObjectRef, UnitId, UnitManifest, diff};
 use flotilla_proto::api::{FieldDrift, LiveObject, Rehearsal, Rehearsed};
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use futures::StreamExt;
 use serde_json::Value;
 
 use super::adopt::look::{What, rehearse};
-use super::apply::{Content, Tools};
-use super::engine::{Engine, lock};
+use super::apply::Content;
+use super::engine::Engine;
 use super::hiding_key;
 use super::memory::Manner;
-use super::one::StepError;
+use super::object_apply::StepError;
 use super::reasons;
 use super::template::Given;
+use super::tools::Tools;
 use crate::cluster::members::{Known, is_paused};
 use crate::cluster::objects::Mode;
-use crate::cluster::request::{Failure, chain};
+use crate::cluster::request::Failure;
 
 const AT_ONCE: usize = 8;
 /// Objects of one rehearsal.

@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use flotilla_core::ObjectId;
 use flotilla_core::health::reason::{Behind, Event, Pod, Says, behind, of_events, of_pod};
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::engine::lock;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::members::{Known, Members};
 use crate::cluster::path::{field_is, labels, segment};
-use crate::cluster::request::{Failure, chain};
+use crate::cluster::request::Failure;
 
 /// Most things become well within this time.
 const PATIENCE: Duration = Duration::from_secs(10);

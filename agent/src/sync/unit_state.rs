@@ -10,8 +10,8 @@ use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
 use tokio::time::Instant;
 
+use super::failure::{FailedObject, FailureReason};
 use super::fights::Fights;
-use super::one::{DENIED, FAILED, FORBIDDEN, IMMUTABLE};
 
 /// The first pause after a failure, and the longest where the unit says nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub(super) struct UnitState {
     /// No attempt before, after a failure.
     retry_at: Option<Instant>,
     /// Objects whose last attempt failed, with what was tried.
-    failed: BTreeMap<ObjectId, (Digest, Finding)>,
+    failed: BTreeMap<ObjectId, FailedObject>,
     /// No look at what leaves before.
     pub(super) prune_at: Option<Instant>,
     pub(super) prune_findings: Vec<Finding>,
@@ -113,7 +113,7 @@ impl UnitState {
             && (self.blocked.is_some()
                 || self.away.is_some()
                 || (self.withheld && !drift)
-                || self.failed.get(object).is_some_and(|(failed, _)| *failed == stamp))
+                || self.failed.get(object).is_some_and(|failed| failed.stamp == stamp))
         {
             return false;
         }
@@ -125,7 +125,7 @@ impl UnitState {
         let open = |id: &ObjectId, stamp: Digest| {
             plan.apply.iter().any(|step| step.object.id == *id && step.stamp == stamp)
         };
-        self.failed.retain(|id, (stamp, _)| open(id, *stamp));
+        self.failed.retain(|id, failed| open(id, failed.stamp));
         if plan.apply.is_empty() {
             self.blocked = None;
             self.away = None;
@@ -138,7 +138,7 @@ impl UnitState {
 
     /// Whether the last attempt on the object failed with these very words.
     pub(super) fn has_failed_so(&self, object: &ObjectId, finding: &Finding) -> bool {
-        self.failed.get(object).is_some_and(|(_, before)| before == finding)
+        self.failed.get(object).is_some_and(|before| before.finding == *finding)
     }
 
     /// Whether these claims are to be asked about now.
@@ -149,19 +149,19 @@ impl UnitState {
 
     /// Whether the account may not apply the object, by the last attempt.
     pub(super) fn is_forbidden(&self, object: &ObjectId) -> bool {
-        self.failed.get(object).is_some_and(|(_, finding)| finding.reason == FORBIDDEN)
+        self.failed.get(object).is_some_and(|failed| failed.reason == FailureReason::Forbidden)
     }
 
     /// Whether the API server refused something of the last attempt, as far as can be told; rights aside.
     pub(super) fn was_refused(&self) -> bool {
-        let reasons = [DENIED, IMMUTABLE, FAILED];
-        self.failed.values().any(|(_, finding)| reasons.contains(&finding.reason.as_str()))
+        let reasons = [FailureReason::Denied, FailureReason::Immutable, FailureReason::ApplyFailed];
+        self.failed.values().any(|failed| reasons.contains(&failed.reason))
     }
 
     /// Takes the failures of an attempt; the next one waits.
     pub(super) fn failed(
         &mut self,
-        failed: BTreeMap<ObjectId, (Digest, Finding)>,
+        failed: BTreeMap<ObjectId, FailedObject>,
         blocked: Option<String>,
         away: Option<String>,
         longest: Option<u32>,
@@ -217,7 +217,7 @@ impl UnitState {
         report.objects = u32::try_from(objects).unwrap_or(u32::MAX);
         let refused = plan.refused.iter().map(|(object, why)| finding(object, "Conflict", why));
         let fought = self.fights.all().map(|(object, words)| finding(object, "Fought", &words));
-        report.findings = self.failed.values().map(|(_, finding)| finding.clone()).collect();
+        report.findings = self.failed.values().map(|failed| failed.finding.clone()).collect();
         report.findings.extend(refused);
         report.findings.extend(self.prune_findings.iter().cloned());
         report.findings.extend(fought);
@@ -275,7 +275,10 @@ impl UnitState {
     }
 
     fn failure(&self, plan: &UnitPlan) -> Option<String> {
-        let failed = self.failed.values().map(|(_, finding)| (&finding.object, finding.message.as_str()));
+        let failed = self
+            .failed
+            .values()
+            .map(|FailedObject { finding, .. }| (&finding.object, finding.message.as_str()));
         let refused = plan.refused.iter().map(|(object, why)| (object, why.as_str()));
         let mut all = failed.chain(refused);
         let (object, why) = all.next()?;
@@ -372,7 +375,9 @@ mod tests {
     /// One object fails; how long the unit waits then.
     fn fail(state: &mut UnitState, longest: Option<u32>) -> Duration {
         let why = finding(&object("bad"), "ApplyFailed", "no");
-        state.failed([(object("bad"), (Digest::of(STAMP), why))].into(), None, None, longest);
+        let failed =
+            FailedObject { stamp: Digest::of(STAMP), reason: FailureReason::ApplyFailed, finding: why };
+        state.failed([(object("bad"), failed)].into(), None, None, longest);
         state.due().unwrap() - Instant::now()
     }
 

@@ -167,7 +167,7 @@ async fn admit(guard: &Guard, request: Request, next: Next) -> Result<Response, 
 async fn note_used(hub: &Arc<Hub>, hash: SecretHash) {
     let shared = hub.clone();
     if let Err(error) = blocking(move || shared.records.note_token_used(hash, shared.now())).await {
-        tracing::warn!("cannot note that a token was used: {}", flotilla_runtime::tasks::chain(&error));
+        tracing::warn!("cannot note that a token was used: {}", flotilla_runtime::chain(&error));
     }
 }
 

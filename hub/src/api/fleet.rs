@@ -16,7 +16,7 @@ use flotilla_proto::api::{
 };
 use flotilla_proto::v1::{self, request};
 use flotilla_render::source::fleet_source;
-use flotilla_runtime::tasks::chain;
+use flotilla_runtime::chain;
 use futures::{Stream, StreamExt};
 use http::StatusCode;
 use serde::Deserialize;

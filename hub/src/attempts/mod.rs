@@ -34,8 +34,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_render::Attempts as _;
 use flotilla_render::attempts::{Attempt, Input, Seen};
+use flotilla_runtime::chain;
 use flotilla_runtime::files::{self, FileError};
-use flotilla_runtime::tasks::chain;
 
 use gate::{Gate, Pass};
 use judge::{Inputs, Left, Mark, SetAside, judge};

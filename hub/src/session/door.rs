@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use flotilla_core::ClusterName;
 use flotilla_proto::v1;
+use flotilla_runtime::chain;
 use flotilla_runtime::limits::{Bucket, LogLimit, Origin, Rates};
-use flotilla_runtime::tasks::chain;
 use flotilla_runtime::tls::PeerIdentity;
 use tokio::sync::Semaphore;
 use tonic::Status;

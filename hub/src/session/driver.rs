@@ -56,7 +56,7 @@ pub(super) enum SessionError {
 
 impl SessionError {
     fn status(&self) -> Status {
-        let text = flotilla_runtime::tasks::chain(self);
+        let text = flotilla_runtime::chain(self);
         match self {
             Self::Stream(_) | Self::Silent(_) | Self::Unread(_) => Status::unavailable(text),
             // Not a refusal: the agent comes again with its newest certificate.
@@ -140,7 +140,7 @@ impl Session {
         };
         let reason = match &result {
             Ok(()) => "the agent closed the stream".to_owned(),
-            Err(error) => flotilla_runtime::tasks::chain(error),
+            Err(error) => flotilla_runtime::chain(error),
         };
         tracing::info!(%cluster, "agent disconnected: {reason}");
         hub.sessions.leave(&cluster, id, recent, &reason);

@@ -75,7 +75,7 @@ impl Refusal {
     }
 
     pub(super) fn status(&self) -> Status {
-        let text = flotilla_runtime::tasks::chain(self);
+        let text = flotilla_runtime::chain(self);
         match self {
             Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
             Self::Csr(_) | Self::Secret | Self::Text(_) | Self::Name(_) => Status::invalid_argument(text),

@@ -132,7 +132,7 @@ async fn without_a_certificate_of_the_hubs_ca_there_is_no_stream() {
     let mut token = hub.join_token("new", false).await;
     token.hubs = other.join_token("new", false).await.hubs;
     let error = TestAgent::new(&token, hub.clock.clone()).channel(None).await.unwrap_err();
-    let text = flotilla_runtime::tasks::chain(&error);
+    let text = flotilla_runtime::chain(&error);
     assert!(text.contains("pins"), "{text}");
     other.stop().await;
     hub.stop().await;

@@ -330,7 +330,7 @@ impl TestAgent {
 }
 
 fn unavailable(error: tonic::transport::Error) -> Status {
-    Status::new(Code::Unavailable, flotilla_runtime::tasks::chain(&error))
+    Status::new(Code::Unavailable, flotilla_runtime::chain(&error))
 }
 
 fn secret_bytes(token: &JoinToken) -> bytes::Bytes {

@@ -5,11 +5,13 @@
 //! the hub said in the last minutes, plus what has passed since; without that, the latest of the system's clock,
 //! what the hub said before, and the moment when this program was built.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
+
+use crate::lock;
 
 /// A clock; clones share what the hub said.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ impl Clock {
     /// Sets a clock made by [`Clock::fixed`]; others take no notice.
     pub fn set(&self, now: SystemTime) {
         if let Some(fixed) = &self.0.fixed {
-            *fixed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            *lock(&fixed) = now;
         }
     }
 
@@ -73,15 +75,15 @@ impl Clock {
 
     fn set_heard(&self, said: SystemTime, live: bool) {
         let heard = Heard { said, at: Instant::now(), live };
-        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+        *lock(&self.0.heard) = Some(heard);
     }
 
     /// The best guess at the time.
     pub fn now(&self) -> SystemTime {
-        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *lock(&self.0.heard);
         let elapsed = heard.map_or(Duration::ZERO, |heard| heard.at.elapsed());
         let (system, passed) = match &self.0.fixed {
-            Some(fixed) => (*fixed.lock().unwrap_or_else(PoisonError::into_inner), Duration::ZERO),
+            Some(fixed) => (*lock(&fixed), Duration::ZERO),
             None => (SystemTime::now(), elapsed),
         };
         let said = heard.map_or(UNIX_EPOCH, |heard| heard.said + passed);

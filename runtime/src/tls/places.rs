@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{Origin, Rates};
+use crate::lock;
 
 /// For so long a connection keeps its place before one from an address with as many: a handshake over a slow line takes
 /// about this.
@@ -92,7 +93,7 @@ impl Places {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 
     pub fn counts(&self) -> PlaceCounts {
@@ -208,7 +209,7 @@ impl Place {
     /// The connection has proved who is at its other end; the first proof counts. If there are too many of the same, the
     /// oldest ends.
     pub fn prove(&self, who: &str) {
-        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut identity = lock(&self.identity);
         if identity.is_some() {
             return;
         }

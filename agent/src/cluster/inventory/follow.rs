@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flotilla_core::live::{Live, Metadata};
 use flotilla_runtime::Backoff;
+use flotilla_runtime::chain;
 use futures::TryStreamExt;
 use http::Method;
 use kube::api::WatchEvent;
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use super::super::Cluster;
 use super::super::applyset;
 use super::super::discovery::Resource;
-use super::super::request::{Call, Failure, chain};
+use super::super::request::{Call, Failure};
 use super::Book;
 use super::pages::name_of;
 

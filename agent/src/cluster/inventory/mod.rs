@@ -16,7 +16,9 @@ mod tests;
 mod write;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use flotilla_runtime::lock;
 
 use flotilla_core::inventory::{Inventory, Member};
 use flotilla_core::order::Links;
@@ -186,6 +188,6 @@ impl Book {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pages)
     }
 }

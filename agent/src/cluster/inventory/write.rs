@@ -1,11 +1,12 @@
 //! The task that writes the inventory into the cluster, and what it does about others who write there.
 
+use flotilla_runtime::chain;
 use futures::StreamExt;
 use http::Method;
 use serde_json::json;
 
 use super::super::discovery::Resource;
-use super::super::request::{Call, Failure, chain};
+use super::super::request::{Call, Failure};
 use super::super::{Cluster, SYSTEM_NAMESPACE};
 use super::pages::{ConfigMap, Key, name_of};
 use super::{Book, KEY, LAZY, MARK, Trouble};

@@ -8,11 +8,11 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::record::MARK;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::path::encoded;
 use crate::cluster::request::{Call, Failure};
+use crate::sync::adoption_record::MARK;
 
 const MERGE: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";

@@ -11,6 +11,7 @@ use flotilla_core::order::Stage;
 use flotilla_core::plan::{ApplyStep, Cause, stamp};
 use flotilla_core::report::FieldDrift;
 use flotilla_core::{DesiredState, Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, diff, drift};
+use flotilla_runtime::chain;
 use futures::StreamExt;
 use http::Method;
 use serde_json::Value;
@@ -20,10 +21,11 @@ use crate::cluster::Cluster;
 use crate::cluster::discovery::{Discovery, Resource};
 use crate::cluster::members::is_paused;
 use crate::cluster::objects::Mode;
-use crate::cluster::request::{Call, Failure, chain};
-use crate::sync::apply::{Content, Tools};
+use crate::cluster::request::{Call, Failure};
+use crate::sync::apply::Content;
 use crate::sync::hiding_key;
 use crate::sync::memory::Manner;
+use crate::sync::tools::Tools;
 
 /// An object of Git.
 pub(super) struct Item {

@@ -6,14 +6,13 @@
 //!   undo    leave alone ─► Flux's objects back, suspended ─► labels and fields given back ─► Flux resumes
 //! ```
 //!
-//! Each step can be done again, and how far it is stands in the cluster ([`record`]): whoever was cut short asks again, for
+//! Each step can be done again, and how far it is stands in the cluster ([`super::adoption_record`]): whoever was cut short asks again, for
 //! the same or for the way back.
 
 mod flux;
 mod helm;
 pub(in crate::sync) mod look;
 mod plan;
-pub(in crate::sync) mod record;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,16 +23,17 @@ use flotilla_core::adopt::Origin;
 use flotilla_core::report::UnitReport;
 use flotilla_core::{DesiredState, Digest, ObjectId, ObjectRef, UnitId};
 use flotilla_proto::api::{AdoptAction, AdoptedObject, Adoption};
+use flotilla_runtime::{lock, poll};
 use futures::StreamExt;
 use tokio::time::Instant;
 
+use super::adoption_record::{self as record, Key, Line, RecordError, Stage};
 use super::api::Request;
-use super::apply::{Tools, poll};
-use super::engine::{Engine, lock};
+use super::engine::Engine;
+use super::tools::Tools;
 use crate::cluster::members::Known;
 use crate::cluster::request::Failure;
 use plan::Planned;
-use record::{Key, Line, RecordError, Stage};
 
 const AT_ONCE: usize = 16;
 /// Objects are awaited so long to be taken over; after that it is told which are not.

@@ -10,8 +10,8 @@ use flotilla_proto::api::{
 
 use super::helm::{Release, ReleaseName};
 use super::look::{self, Item, Looked, What};
-use super::record::{Record, Stage};
 use super::{AdoptError, Job, flux, helm};
+use crate::sync::adoption_record::{Record, Stage};
 
 /// What there is to do.
 pub(super) struct Planned {

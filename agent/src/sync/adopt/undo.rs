@@ -5,8 +5,8 @@ use flotilla_core::{ObjectId, ObjectRef};
 use flotilla_proto::api::{AdoptedOwner, Adoption, AdoptionNote};
 use serde_json::Value;
 
-use super::record::{self, Line, Record, Stage};
 use super::{AdoptError, Job, at_once, flux, helm, plan};
+use crate::sync::adoption_record::{self as record, Line, Record, Stage};
 
 impl Job<'_> {
     pub(super) async fn undo(&self) -> Result<Adoption, AdoptError> {

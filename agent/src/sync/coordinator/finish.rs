@@ -6,13 +6,15 @@ use std::time::Duration;
 use flotilla_core::plan::{Access, Claim, Target, UnitPlan};
 use flotilla_core::report::{Event, FieldDrift, Finding, Kept, Phase};
 use flotilla_core::{ObjectId, UnitId};
+use flotilla_runtime::chain;
 use tokio::time::Instant;
 
-use super::{Coordinator, Outcome, RBAC, Work, now};
-use crate::cluster::request::{Failure, chain};
+use super::{Coordinator, Outcome, RBAC, Work};
+use crate::cluster::request::Failure;
 use crate::sync::apply::ApplyOutcome;
-use crate::sync::one::FORBIDDEN;
+use crate::sync::failure::FailureReason;
 use crate::sync::prune::PruneOutcome;
+use crate::sync::shared::now;
 use crate::sync::unit_state::{Asked, Facts};
 
 /// More objects than this, kept for one reason, are told of in one event.
@@ -52,13 +54,9 @@ impl Coordinator {
             None => {}
         }
         self.forget_left(&plan.apply);
-        let failed: BTreeMap<_, _> = done
-            .failed
-            .into_iter()
-            .map(|(step, finding)| (step.object.id.clone(), (step.stamp, finding)))
-            .collect();
+        let failed: BTreeMap<_, _> = done.failed.into_iter().collect();
         // Who waited for them to move there waits no longer.
-        let forbidden = failed.iter().filter(|(_, (_, finding))| finding.reason == FORBIDDEN);
+        let forbidden = failed.iter().filter(|(_, failed)| failed.reason == FailureReason::Forbidden);
         for (id, _) in forbidden {
             let owners = self.tools.book.view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
             self.dirty.extend(owners.into_iter().filter(|owner| owner != unit));
@@ -75,8 +73,8 @@ impl Coordinator {
         }
         let news: Vec<Finding> = failed
             .iter()
-            .filter(|(id, (_, finding))| !state.has_failed_so(id, finding))
-            .map(|(_, (_, finding))| finding.clone())
+            .filter(|(id, failed)| !state.has_failed_so(id, &failed.finding))
+            .map(|(_, failed)| failed.finding.clone())
             .take(20)
             .collect();
         state.withheld = done.withheld;

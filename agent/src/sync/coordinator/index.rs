@@ -10,10 +10,10 @@ use flotilla_core::unit::HealthCheck;
 use flotilla_core::{Authority, Digest, ObjectId, ObjectRef, UnitId};
 
 use super::Coordinator;
+use super::health::{self, checked_unit, is_source};
 use crate::cluster::applyset;
 use crate::cluster::members::Known;
 use crate::cluster::watch::{How, Subject};
-use crate::sync::health::{checked_unit, is_source};
 use crate::sync::memory::{Expiry, Manner, Mark};
 
 /// How the health of objects is told, where their units say so.
@@ -118,7 +118,7 @@ impl Coordinator {
             // Sources and units are known without a look at the cluster.
             let foreign = |check: &&HealthCheck| !is_source(check) && checked_unit(check).is_none();
             for check in checked.filter(foreign) {
-                let object = crate::sync::health::checked(check);
+                let object = health::checked(check);
                 let account = spec.and_then(|spec| spec.service_account.clone());
                 let id = complete(&object.id);
                 if may_say(&id) {

@@ -3,6 +3,7 @@
 
 mod departures;
 mod finish;
+mod health;
 mod index;
 mod left;
 mod remember;
@@ -10,15 +11,15 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flotilla_core::guard::UnitDeparture;
 use flotilla_core::order::{Links, broken_links};
 use flotilla_core::plan::{self, Access, Claim, Declared, Situation, Standing, UnitPlan};
-use flotilla_core::report::Timestamp;
 use flotilla_core::template::ValuesRef;
 use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
-use flotilla_runtime::Backoff;
+use flotilla_runtime::chain;
+use flotilla_runtime::{Backoff, lock};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,13 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::events::{self, Events};
-use crate::cluster::request::{Failure, chain};
+use crate::cluster::request::Failure;
 use crate::cluster::watch::Watches;
 use crate::sync::api::Request;
-use crate::sync::apply::{ApplyOutcome, Tools};
-use crate::sync::engine::{EngineError, Shared, lock};
+use crate::sync::apply::ApplyOutcome;
 use crate::sync::memory::Mark;
 use crate::sync::prune::PruneOutcome;
+use crate::sync::shared::{EngineError, Shared};
+use crate::sync::tools::Tools;
 use crate::sync::unit_state::UnitState;
 
 /// Without anything to do the loop looks around this often.
@@ -415,10 +417,4 @@ pub(in crate::sync) fn links_of(
 ) -> Links {
     let (parent, depends_on) = (unit.spec.parent.clone(), unit.spec.depends_on.clone());
     Links { parent, depends_on, account: account.cloned() }
-}
-
-/// Seconds since 1970; a clock before that counts as 1970.
-pub(in crate::sync) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

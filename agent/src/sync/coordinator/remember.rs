@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use flotilla_core::guard::{Departures, Subject};
 use flotilla_core::{Digest, ObjectId, UnitId};
+use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 
 use super::Coordinator;
-use crate::cluster::request::chain;
-use crate::sync::engine::lock;
 use crate::sync::memory;
 
 impl Coordinator {

@@ -8,13 +8,15 @@ use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Inventory, Member};
 use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan};
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitEntry, UnitId};
+use flotilla_runtime::lock;
 use tokio::time::Instant;
 
-use super::{Coordinator, Outcome, Work, links_of, now};
+use super::{Coordinator, Outcome, Work, links_of};
 use crate::cluster::members::Known;
-use crate::sync::apply::{ApplyJob, Tools};
-use crate::sync::engine::lock;
+use crate::sync::apply::ApplyJob;
 use crate::sync::prune::PruneJob;
+use crate::sync::shared::now;
+use crate::sync::tools::Tools;
 use crate::sync::unit_state::counted;
 
 impl Coordinator {

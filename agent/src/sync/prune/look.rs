@@ -6,14 +6,15 @@ use flotilla_core::guard::{Found, Inside, There};
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{ObjectId, ObjectRef, drift};
+use flotilla_runtime::chain;
 use futures::StreamExt;
 use serde_json::Value;
 
 use super::AT_ONCE;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
-use crate::cluster::request::{Failure, chain};
-use crate::sync::apply::Tools;
+use crate::cluster::request::Failure;
+use crate::sync::tools::Tools;
 
 /// By which Flux's users keep an object that Git no longer names.
 const PRUNE: &str = "kustomize.toolkit.fluxcd.io/prune";

@@ -12,13 +12,15 @@ use flotilla_core::live::Live;
 use flotilla_core::order::Leave;
 use flotilla_core::report::{Finding, Kept};
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId};
+use flotilla_runtime::chain;
+use flotilla_runtime::poll;
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::apply::{Tools, poll};
+use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::objects::Deleted;
-use crate::cluster::request::{Failure, chain};
+use crate::cluster::request::Failure;
 
 const AT_ONCE: usize = 16;
 /// Objects of one step are awaited so long before the next round looks again.

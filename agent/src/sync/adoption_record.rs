@@ -228,7 +228,7 @@ pub enum RecordError {
 }
 
 /// The objects that were given back: not to be touched.
-pub(in crate::sync) async fn left(cluster: &Cluster) -> Result<HashSet<ObjectId>, RecordError> {
+pub(super) async fn left(cluster: &Cluster) -> Result<HashSet<ObjectId>, RecordError> {
     let mut left = HashSet::new();
     for origin in Origin::ALL {
         let record = Record::load(cluster, origin).await?;

@@ -11,10 +11,10 @@ use flotilla_core::unit::{HealthCheck, SourceState};
 use flotilla_core::{ObjectId, ObjectRef, SourceKind, UnitId, UnitKind, UnitManifest};
 use tokio::time::Instant;
 
-use super::coordinator::Coordinator;
-use super::memory::Mark;
-use super::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
+use super::Coordinator;
 use crate::cluster::members::Known;
+use crate::sync::memory::Mark;
+use crate::sync::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
 
 /// The object that a health check names.
 pub(super) fn checked(check: &HealthCheck) -> ObjectRef {

@@ -1,5 +1,7 @@
 //! The apply of one object: what its annotations ask for, whose it is, and the request itself.
 
+mod refused;
+
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -9,16 +11,17 @@ use flotilla_core::plan::Cause;
 use flotilla_core::report::Drift;
 use flotilla_core::unit::DriftMode;
 use flotilla_core::{ObjectId, diff, drift};
+use flotilla_runtime::lock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
 use super::api::BodyError;
-use super::apply::Tools;
-use super::engine::lock;
+use super::failure::FailureReason;
 use super::hiding_key;
 use super::memory::Manner;
 use super::template::CompleteError;
+use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Trouble;
@@ -31,7 +34,7 @@ const FOLD_ATTEMPTS: u32 = 4;
 
 /// Why one object was not applied.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StepError {
+pub(in crate::sync) enum StepError {
     #[error(transparent)]
     Failure(#[from] Failure),
     #[error(transparent)]
@@ -54,7 +57,7 @@ pub(super) enum StepError {
 
 impl StepError {
     /// Whether the API server is away, so that it says nothing of this object.
-    pub(super) fn is_away(&self) -> bool {
+    pub(in crate::sync) fn is_away(&self) -> bool {
         match self {
             Self::Failure(failure) => failure.is_away(),
             Self::Inventory(trouble) => trouble.is_away,
@@ -62,22 +65,22 @@ impl StepError {
         }
     }
 
-    pub(super) fn reason(&self) -> &'static str {
+    pub(in crate::sync) fn reason(&self) -> FailureReason {
         match self {
-            Self::Owned(_) => "OwnedByOther",
-            Self::Body(_) => "ContentMissing",
-            Self::Template(_) => "SubstitutionFailed",
-            Self::Precious(_) | Self::Immutable(_) => IMMUTABLE,
-            Self::Failure(Failure::NoMatch { .. }) => "UnknownKind",
-            Self::Failure(failure) if failure.is_admission() => DENIED,
-            Self::Failure(failure) if failure.code() == 403 => FORBIDDEN,
-            _ => FAILED,
+            Self::Owned(_) => FailureReason::OwnedByOther,
+            Self::Body(_) => FailureReason::ContentMissing,
+            Self::Template(_) => FailureReason::SubstitutionFailed,
+            Self::Precious(_) | Self::Immutable(_) => FailureReason::Immutable,
+            Self::Failure(Failure::NoMatch { .. }) => FailureReason::UnknownKind,
+            Self::Failure(failure) if failure.is_admission() => FailureReason::Denied,
+            Self::Failure(failure) if failure.code() == 403 => FailureReason::Forbidden,
+            _ => FailureReason::ApplyFailed,
         }
     }
 
     /// Whether the API server will not take the object as it is, whatever becomes of others. `rules_change`: what it goes by
     /// may be among what changes with the object.
-    pub(super) fn is_refusal(&self, rules_change: bool) -> bool {
+    pub(in crate::sync) fn is_refusal(&self, rules_change: bool) -> bool {
         match self {
             Self::Precious(_) | Self::Immutable(_) => true,
             Self::Failure(failure) => failure.is_refusal() && !(rules_change && failure.is_admission()),
@@ -86,25 +89,15 @@ impl StepError {
     }
 }
 
-/// The reason of a finding where the API server refused an object, or did not answer.
-pub(super) const FAILED: &str = "ApplyFailed";
-/// The reason of a finding where the object would have to be made anew.
-pub(super) const IMMUTABLE: &str = "Immutable";
-
-/// The reason of a finding where a webhook or an admission policy said no.
-pub(super) const DENIED: &str = "Denied";
-/// The reason of a finding where the account lacks the right.
-pub(super) const FORBIDDEN: &str = "Forbidden";
-
 /// What annotations of an object ask for, Flux's own and ours.
-pub(super) struct Wishes {
-    pub(super) manner: Manner,
-    pub(super) force: bool,
-    pub(super) drift: Option<DriftMode>,
+pub(in crate::sync) struct Wishes {
+    pub(in crate::sync) manner: Manner,
+    pub(in crate::sync) force: bool,
+    pub(in crate::sync) drift: Option<DriftMode>,
 }
 
 impl Wishes {
-    pub(super) fn of(value: &Value) -> Self {
+    pub(in crate::sync) fn of(value: &Value) -> Self {
         let annotation = |name: &str| {
             let annotations = value.pointer("/metadata/annotations");
             annotations
@@ -142,30 +135,30 @@ impl Wishes {
 }
 
 /// The apply of one object.
-pub(super) struct One<'a> {
-    pub(super) tools: &'a Tools,
+pub(in crate::sync) struct One<'a> {
+    pub(in crate::sync) tools: &'a Tools,
     /// In the name of the unit's account.
-    pub(super) cluster: &'a Cluster,
-    pub(super) resource: &'a Resource,
-    pub(super) id: &'a ObjectId,
-    pub(super) prepared: &'a Prepared,
-    pub(super) wishes: &'a Wishes,
+    pub(in crate::sync) cluster: &'a Cluster,
+    pub(in crate::sync) resource: &'a Resource,
+    pub(in crate::sync) id: &'a ObjectId,
+    pub(in crate::sync) prepared: &'a Prepared,
+    pub(in crate::sync) wishes: &'a Wishes,
     /// Fields that are left to others once the object is there.
-    pub(super) ignored: Vec<&'a str>,
-    pub(super) force: bool,
+    pub(in crate::sync) ignored: Vec<&'a str>,
+    pub(in crate::sync) force: bool,
     /// Its seat among those at work, while it has one.
-    pub(super) seat: Mutex<Option<SemaphorePermit<'a>>>,
+    pub(in crate::sync) seat: Mutex<Option<SemaphorePermit<'a>>>,
 }
 
 /// What an apply left.
-pub(super) struct Applied {
-    pub(super) live: Live,
+pub(in crate::sync) struct Applied {
+    pub(in crate::sync) live: Live,
     /// What somebody else had changed, where that was put back.
-    pub(super) drift: Option<Drift>,
+    pub(in crate::sync) drift: Option<Drift>,
     /// What others held, and we took.
-    pub(super) conflicts: Vec<Conflict>,
+    pub(in crate::sync) conflicts: Vec<Conflict>,
     /// By the object itself: somebody in the cluster said that it is to be left alone.
-    pub(super) paused: bool,
+    pub(in crate::sync) paused: bool,
 }
 
 impl Applied {
@@ -177,11 +170,11 @@ impl Applied {
 
 impl One<'_> {
     /// Makes room for another before a long wait.
-    pub(super) fn leave_seat(&self) {
+    pub(in crate::sync) fn leave_seat(&self) {
         drop(lock(&self.seat).take());
     }
 
-    pub(super) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
+    pub(in crate::sync) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
         if self.wishes.manner == Manner::Never {
             let live = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             return Ok(Applied::as_found(live.unwrap_or_default()));
@@ -243,7 +236,7 @@ impl One<'_> {
     }
 
     /// What differs of the object where its drift is left as it is: fields, and the managers that added some.
-    pub(super) async fn look(&self, now: i64) -> Result<Option<Drift>, StepError> {
+    pub(in crate::sync) async fn look(&self, now: i64) -> Result<Option<Drift>, StepError> {
         let drift = |fields| Drift { object: self.id.clone(), at: now, fields };
         let Some(found) = self.cluster.fetch::<Value>(self.resource, self.id).await? else {
             return Ok(Some(drift(Vec::new())));
@@ -256,7 +249,7 @@ impl One<'_> {
     }
 
     /// The body, but for the fields that are left to others.
-    pub(super) fn yielding(&self, found: &Value) -> Result<Bytes, StepError> {
+    pub(in crate::sync) fn yielding(&self, found: &Value) -> Result<Bytes, StepError> {
         if self.ignored.is_empty() {
             return Ok(self.prepared.body.clone());
         }

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use flotilla_core::drift::{self, Place};
 use flotilla_core::inventory::Uid;
 use flotilla_core::live::Live;
+use flotilla_runtime::poll;
 use serde::de::DeserializeOwned;
 
-use super::apply::poll;
-use super::memory::Manner;
-use super::one::{One, StepError};
+use super::{One, StepError};
 use crate::cluster::members::{is_paused, says};
 use crate::cluster::objects::{Deleted, Mode, Parsed};
 use crate::cluster::request::{Conflict, Failure};
+use crate::sync::memory::Manner;
 
 /// An object that is made anew is awaited so long to go.
 const RECREATE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl One<'_> {
 
     /// Why the apply would leave the object as it is while others of its unit are changed, by a dry run. It may make others'
     /// fields ours on the way, and changes no content.
-    pub(super) async fn rehearse(&self) -> Result<(), StepError> {
+    pub(in crate::sync) async fn rehearse(&self) -> Result<(), StepError> {
         let mut body = self.prepared.body.clone();
         if self.wishes.manner == Manner::Never {
             return Ok(());
