@@ -31,7 +31,7 @@ pub const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Labels and annotations by which tools keep their books. That they come and go is no change of the object.
-const BOOKS: [&str; 9] = [
+const TOOL_METADATA: [&str; 9] = [
     "kustomize.toolkit.fluxcd.io/name",
     "kustomize.toolkit.fluxcd.io/namespace",
     "helm.toolkit.fluxcd.io/name",
@@ -356,11 +356,11 @@ pub fn manifest_objects(text: &str) -> Vec<ObjectRef> {
 }
 
 /// Takes the books of tools out of an object, so that only what they are about is compared.
-pub fn without_books(object: &mut Value) {
+pub fn without_tool_metadata(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     for what in ["labels", "annotations"] {
         if let Some(map) = metadata.get_mut(what).and_then(Value::as_object_mut) {
-            map.retain(|key, _| !BOOKS.contains(&key.as_str()));
+            map.retain(|key, _| !TOOL_METADATA.contains(&key.as_str()));
             if map.is_empty() {
                 metadata.remove(what);
             }

@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::desired::DesiredState;
-use crate::plan::Standing;
+use crate::plan::UnitMemory;
 use crate::unit::{UnitId, UnitKind};
 
 /// The Flux object that a unit stands for: metadata with labels and generation, spec, and a status with a Ready condition,
 /// observedGeneration and lastAppliedRevision. The revision is the snapshot's. None for a unit that nobody knows.
-pub fn shape(desired: &DesiredState, standings: &BTreeMap<UnitId, Standing>, unit: &UnitId) -> Option<Value> {
-    let standing = standings.get(unit);
-    let last = standing.and_then(|standing| standing.last.as_ref());
+pub fn shape(
+    desired: &DesiredState,
+    unit_memories: &BTreeMap<UnitId, UnitMemory>,
+    unit: &UnitId,
+) -> Option<Value> {
+    let unit_memory = unit_memories.get(unit);
+    let last = unit_memory.and_then(|unit_memory| unit_memory.last.as_ref());
     let wanted = desired.present(unit);
     let manifest = wanted.or(last)?;
     let spec = &manifest.spec;
     let applied = last.is_some_and(|last| last.digest() == manifest.digest());
-    let ready = standing.and_then(|standing| standing.ready) == Some(manifest.digest());
+    let ready = unit_memory.and_then(|unit_memory| unit_memory.ready) == Some(manifest.digest());
     let (api_version, kind) = match unit.kind {
         UnitKind::HelmRelease => ("helm.toolkit.fluxcd.io/v2", "HelmRelease"),
         UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => {

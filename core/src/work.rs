@@ -3,7 +3,7 @@
 /// The steps that are left. A step is about what a byte written or a character compared costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    left: u64,
+    remaining: u64,
 }
 
 /// All steps are spent.
@@ -12,18 +12,18 @@ pub struct Spent;
 
 impl Work {
     pub const fn new(steps: u64) -> Self {
-        Self { left: steps }
+        Self { remaining: steps }
     }
 
     /// A part of it.
     #[must_use]
     pub fn at_most(self, steps: u64) -> Self {
-        Self { left: self.left.min(steps) }
+        Self { remaining: self.remaining.min(steps) }
     }
 
     /// Takes what of a part was spent.
     pub fn pay(&mut self, before: Self, after: Self) {
-        self.left = self.left.saturating_sub(before.left.saturating_sub(after.left));
+        self.remaining = self.remaining.saturating_sub(before.remaining.saturating_sub(after.remaining));
     }
 
     /// Takes steps before they are made.
@@ -31,8 +31,8 @@ impl Work {
     /// # Errors
     /// Where fewer are left; none is left after that.
     pub fn spend(&mut self, steps: usize) -> Result<(), Spent> {
-        let left = self.left.checked_sub(steps as u64);
-        self.left = left.unwrap_or_default();
-        left.map(drop).ok_or(Spent)
+        let remaining = self.remaining.checked_sub(steps as u64);
+        self.remaining = remaining.unwrap_or_default();
+        remaining.map(drop).ok_or(Spent)
     }
 }

@@ -48,7 +48,7 @@ impl Events {
 impl EventWriter {
     /// Writes events as they come, for ever.
     pub(crate) async fn run(mut self, cluster: &Cluster) {
-        let mut bucket = Bucket { left: BURST, filled: Instant::now() };
+        let mut bucket = Bucket { tokens: BURST, filled: Instant::now() };
         while let Some((event, uid)) = self.0.recv().await {
             let Some(object) = &event.object else { continue };
             if !bucket.take(Instant::now()) {
@@ -71,20 +71,20 @@ impl EventWriter {
 }
 
 struct Bucket {
-    left: u32,
+    tokens: u32,
     filled: Instant,
 }
 
 impl Bucket {
     fn take(&mut self, now: Instant) -> bool {
-        while self.left < BURST && now.saturating_duration_since(self.filled) >= ONE_IN {
-            self.left += 1;
+        while self.tokens < BURST && now.saturating_duration_since(self.filled) >= ONE_IN {
+            self.tokens += 1;
             self.filled += ONE_IN;
         }
-        if self.left == BURST {
+        if self.tokens == BURST {
             self.filled = now;
         }
-        self.left.checked_sub(1).map(|left| self.left = left).is_some()
+        self.tokens.checked_sub(1).map(|tokens| self.tokens = tokens).is_some()
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn few_are_written_and_more_after_a_while() {
         let start = Instant::now();
-        let mut bucket = Bucket { left: BURST, filled: start };
+        let mut bucket = Bucket { tokens: BURST, filled: start };
         let taken = |bucket: &mut Bucket, at: Instant| (0..100).filter(|_| bucket.take(at)).count();
         assert_eq!(taken(&mut bucket, start), BURST as usize);
         assert_eq!(taken(&mut bucket, start + ONE_IN * 3), 3);

@@ -62,7 +62,7 @@ pub(crate) fn is_to_fold(metadata: &Metadata) -> bool {
 
 /// What is known of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum Presence {
     /// Its kind is not listed yet.
     Unknown,
     Absent,
@@ -115,12 +115,12 @@ impl Members {
         inner.wanted = wanted;
     }
 
-    pub(crate) fn get(&self, id: &ObjectId) -> Known {
+    pub(crate) fn get(&self, id: &ObjectId) -> Presence {
         let inner = self.lock();
         match inner.seen.get(id) {
-            Some(observed) => Known::There(observed.clone()),
-            None if inner.listed.contains(&(id.group.clone(), id.kind.clone())) => Known::Absent,
-            None => Known::Unknown,
+            Some(observed) => Presence::There(observed.clone()),
+            None if inner.listed.contains(&(id.group.clone(), id.kind.clone())) => Presence::Absent,
+            None => Presence::Unknown,
         }
     }
 
@@ -294,10 +294,10 @@ mod tests {
         let members = Members::default();
         let kind: Kind = (String::new(), "ConfigMap".into());
         members.want(HashSet::from([id("a")]), HashSet::new(), HashMap::new());
-        assert_eq!(members.get(&id("a")), Known::Unknown);
+        assert_eq!(members.get(&id("a")), Presence::Unknown);
         assert!(!members.observe(&id("other"), &live("1", "f:a")), "nobody wants it");
         members.listed(&kind, 1, &BTreeSet::new());
-        assert_eq!(members.get(&id("a")), Known::Absent);
+        assert_eq!(members.get(&id("a")), Presence::Absent);
         assert_eq!(members.take_changed(), HashSet::from([id("a")]));
 
         assert!(members.observe(&id("a"), &live("10", "f:a")));
@@ -312,11 +312,11 @@ mod tests {
         assert!(!members.observe(&id("a"), &with_generation("13", 1)), "no more than the status changed");
         assert!(!members.gone(&id("a"), None, 10), "an old deletion");
         members.listed(&kind, 10, &BTreeSet::new());
-        assert!(matches!(members.get(&id("a")), Known::There(_)), "the list is older than what we know");
+        assert!(matches!(members.get(&id("a")), Presence::There(_)), "the list is older than what we know");
         assert!(members.observe(&id("a"), &live("14", "f:b")));
         assert!(members.gone(&id("a"), None, 15));
-        assert_eq!(members.get(&id("a")), Known::Absent);
+        assert_eq!(members.get(&id("a")), Presence::Absent);
         members.unlisted(&kind);
-        assert_eq!(members.get(&id("a")), Known::Unknown);
+        assert_eq!(members.get(&id("a")), Presence::Unknown);
     }
 }

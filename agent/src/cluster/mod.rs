@@ -1,7 +1,7 @@
 //! The cluster: requests to its API server, what it serves, and what was seen of our objects.
 //!
 //! ```text
-//!   request  one request, bounded by pace; path  discovery  kind → path, follows new CRDs
+//!   request  one request, bounded by concurrency; path  discovery  kind → path, follows new CRDs
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
 //!   access   what accounts may do            applyset, events  for people with kubectl
 //!   values   what templates take their values from
@@ -13,6 +13,7 @@
 
 mod access;
 pub(crate) mod applyset;
+mod concurrency;
 mod connect;
 pub(crate) mod discovery;
 pub(crate) mod events;
@@ -20,7 +21,6 @@ pub(crate) mod inventory;
 pub(crate) mod members;
 pub(crate) mod objects;
 pub(crate) mod owners;
-mod pace;
 pub(crate) mod path;
 pub(crate) mod request;
 pub(crate) mod values;
@@ -31,9 +31,9 @@ use std::sync::Arc;
 use flotilla_core::ServiceAccount;
 use serde::Deserialize;
 
+use concurrency::ConcurrencyLimit;
 pub use connect::{ConnectError, connect};
 use discovery::Discovery;
-use pace::Pace;
 pub use request::Failure;
 
 /// The namespace of the agent and its inventory.
@@ -74,13 +74,14 @@ pub(crate) struct Cluster {
 
 struct Inner {
     client: kube::Client,
-    pace: Pace,
+    limit: ConcurrencyLimit,
     discovery: Discovery,
 }
 
 impl Cluster {
     pub(crate) fn new(client: kube::Client, in_flight: usize) -> Self {
-        let inner = Inner { client, pace: Pace::new(in_flight), discovery: Discovery::default() };
+        let inner =
+            Inner { client, limit: ConcurrencyLimit::new(in_flight), discovery: Discovery::default() };
         Self { inner: Arc::new(inner), account: None }
     }
 

@@ -32,7 +32,7 @@ pub(crate) enum Deleted {
 
 /// Whether an apply is for real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum RequestMode {
     /// Takes fields from whoever holds them.
     Forced,
     /// Refused where another manager holds a field with another value.
@@ -47,12 +47,12 @@ impl Cluster {
         resource: &Resource,
         id: &ObjectId,
         body: Bytes,
-        mode: Mode,
+        mode: RequestMode,
     ) -> Result<T, Failure> {
         let how = match mode {
-            Mode::Forced => "&force=true",
-            Mode::Polite => "",
-            Mode::DryRun => "&force=true&dryRun=All",
+            RequestMode::Forced => "&force=true",
+            RequestMode::Polite => "",
+            RequestMode::DryRun => "&force=true&dryRun=All",
         };
         let path = format!("{}?fieldManager={}{how}", resource.path(id)?, drift::MANAGER);
         self.ask_for(Call::new(Method::PATCH, path).body(APPLY, body), &resource.kind, &id.name).await

@@ -220,19 +220,19 @@ impl Cluster {
     pub(crate) async fn send(&self, call: Call) -> Result<Bytes, Failure> {
         let mut attempt = 1;
         loop {
-            let permit = self.inner.pace.enter().await;
+            let permit = self.inner.limit.enter().await;
             let answer = tokio::time::timeout(TIMEOUT, self.send_once(&call)).await;
             drop(permit);
             let (code, pause, body) = answer.map_err(|_| Failure::Timeout)??;
             // Others than 429 say when to come back where they are about the server's state and not the request's.
             if code == 429 || (code >= 500 && pause.is_some()) {
-                self.inner.pace.too_many(pause.unwrap_or(Duration::from_secs(1)).min(LONGEST_PAUSE));
+                self.inner.limit.too_many(pause.unwrap_or(Duration::from_secs(1)).min(LONGEST_PAUSE));
                 if attempt < ATTEMPTS_WHEN_BUSY {
                     attempt += 1;
                     continue;
                 }
             } else {
-                self.inner.pace.went_well();
+                self.inner.limit.went_well();
             }
             return if (200..300).contains(&code) { Ok(body) } else { Err(refusal(code, &body)) };
         }

@@ -228,17 +228,17 @@ pub enum RecordError {
 }
 
 /// The objects that were given back: not to be touched.
-pub(super) async fn left(cluster: &Cluster) -> Result<HashSet<ObjectId>, RecordError> {
-    let mut left = HashSet::new();
+pub(super) async fn relinquished(cluster: &Cluster) -> Result<HashSet<ObjectId>, RecordError> {
+    let mut relinquished = HashSet::new();
     for origin in Origin::ALL {
         let record = Record::load(cluster, origin).await?;
         if record.stage.is_some_and(Stage::is_left) {
             let lines = record.lines(cluster).await?.into_iter();
-            left.extend(lines.filter_map(|line| match line {
+            relinquished.extend(lines.filter_map(|line| match line {
                 Line::Object { object, .. } => Some(ObjectRef::from(object).id),
                 Line::Flux(_) | Line::Release { .. } => None,
             }));
         }
     }
-    Ok(left)
+    Ok(relinquished)
 }

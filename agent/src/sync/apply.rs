@@ -22,8 +22,8 @@ use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
 use super::failure::FailedObject;
-use super::memory::{Expiry, Mark};
-use super::object_apply::{Applied, One, StepError, Wishes};
+use super::memory::{Expiry, LastApplied};
+use super::object_apply::{Applied, ObjectAnnotations, ObjectApply, StepError};
 use super::template::{self, Given};
 use super::tools::Tools;
 use crate::cluster::Cluster;
@@ -60,7 +60,7 @@ pub(super) struct ApplyJob {
 /// What became of them.
 #[derive(Default)]
 pub(super) struct ApplyOutcome {
-    pub(super) marks: Vec<(ObjectId, Mark)>,
+    pub(super) last_applied: Vec<(ObjectId, LastApplied)>,
     pub(super) failed: Vec<(ObjectId, FailedObject)>,
     pub(super) corrected: Vec<Drift>,
     /// What was found where drift is left as it is; none if nobody looked this time.
@@ -118,7 +118,7 @@ impl ApplyJob {
                         if !done.conflicts.is_empty() {
                             outcome.conflicts.push((done.id.clone(), done.conflicts));
                         }
-                        outcome.marks.push((done.id, done.mark));
+                        outcome.last_applied.push((done.id, done.last_applied));
                         outcome.corrected.extend(done.drift);
                     }
                     Err(error) if error.is_away() => outcome.away = Some(chain(&error)),
@@ -146,8 +146,8 @@ impl ApplyJob {
     async fn declare(&self, tools: &Tools) -> Result<(), Trouble> {
         let known = |step: &&ApplyStep| tools.cluster.discovery().any_version(&step.object).is_some();
         let members = self.steps.iter().filter(known).map(|step| intent(&step.object));
-        let change = tools.book.list(&self.unit, Some(&self.links), members);
-        tools.book.durable(change).await
+        let change = tools.inventory.list(&self.unit, Some(&self.links), members);
+        tools.inventory.durable(change).await
     }
 
     /// Whether anything says that a part of this could be refused after another part is done.
@@ -179,7 +179,7 @@ impl ApplyJob {
             let tried = Box::pin(async {
                 let resource = tools.cluster.resource(&step.object).await?;
                 let content = Content::read(tools, &self.unit, cluster, &step, &step.object.id).await?;
-                self.one(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
+                self.object_apply(tools, cluster, &resource, &step.object, &content, seat).rehearse().await
             });
             match tried.await {
                 Err(error) if error.is_refusal(rules_change) => Some(failed(&step, &error)),
@@ -189,7 +189,7 @@ impl ApplyJob {
         refused.buffered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    fn one<'a>(
+    fn object_apply<'a>(
         &'a self,
         tools: &'a Tools,
         cluster: &'a Cluster,
@@ -197,15 +197,15 @@ impl ApplyJob {
         object: &'a ObjectRef,
         content: &'a Content,
         seat: Option<SemaphorePermit<'a>>,
-    ) -> One<'a> {
-        One {
+    ) -> ObjectApply<'a> {
+        ObjectApply {
             tools,
             cluster,
             resource,
             id: &object.id,
             ignored: self.ignores.paths(object, &content.prepared.value),
             prepared: &content.prepared,
-            wishes: &content.wishes,
+            annotations: &content.annotations,
             force: self.force,
             seat: Mutex::new(seat),
         }
@@ -217,8 +217,8 @@ impl ApplyJob {
         let id = tools.cluster.discovery().complete(&step.object.id);
         let object = ObjectRef { id: id.clone(), version: step.object.version.clone() };
         // Known objects are listed by now and cost nothing here.
-        let change = tools.book.list(&self.unit, None, [intent(&object)]);
-        tools.book.durable(change).await?;
+        let change = tools.inventory.list(&self.unit, None, [intent(&object)]);
+        tools.inventory.durable(change).await?;
         let seat = tools.seat().await;
         Box::pin(self.seated(tools, cluster, step, &resource, object, seat)).await
     }
@@ -235,16 +235,16 @@ impl ApplyJob {
     ) -> Result<Done, StepError> {
         let id = object.id.clone();
         let content = Content::read(tools, &self.unit, cluster, step, &id).await?;
-        let one = self.one(tools, cluster, resource, &object, &content, seat);
-        let Applied { live, drift, conflicts, paused } = one.apply(step.cause, self.now).await?;
+        let apply = self.object_apply(tools, cluster, resource, &object, &content, seat);
+        let Applied { live, drift, conflicts, paused } = apply.apply(step.cause, self.now).await?;
         let entry = drift::own_digest(&live.metadata.managed_fields);
-        let mark = Mark {
-            stamp: step.stamp,
+        let last_applied = LastApplied {
+            fingerprint: step.fingerprint,
             // What is left alone now is to be looked at as soon as it no longer is.
             entry: entry.filter(|_| !paused),
             uid: Uid::from(live.metadata.uid.clone()),
-            manner: content.wishes.manner,
-            drift: content.wishes.drift,
+            apply_mode: content.annotations.apply_mode,
+            drift: content.annotations.drift,
             taken: content.taken.clone().into(),
             version: live.metadata.resource_version.parse().unwrap_or_default(),
             generation: live.metadata.generation,
@@ -255,21 +255,21 @@ impl ApplyJob {
         };
         tools.members.observe(&id, &live);
         if entry.is_some() {
-            tools.book.list(
+            tools.inventory.list(
                 &self.unit,
                 None,
-                [Member { object: object.clone(), uid: Some(mark.uid.clone()) }],
+                [Member { object: object.clone(), uid: Some(last_applied.uid.clone()) }],
             );
         } else {
             // Left alone as it was found, it is not ours to delete.
-            tools.book.unlist(&self.unit, &[id.clone()].into(), false);
+            tools.inventory.unlist(&self.unit, &[id.clone()].into(), false);
         }
         if id.is("apiextensions.k8s.io", "CustomResourceDefinition") && !step.cause.is_drift() {
-            one.leave_seat();
+            apply.leave_seat();
             await_established(tools, resource, &id, &live).await;
             tools.cluster.discovery().learn(&content.prepared.value);
         }
-        Ok(Done { id, mark, drift, conflicts })
+        Ok(Done { id, last_applied, drift, conflicts })
     }
 
     /// What differs of an object whose drift is left as it is.
@@ -282,7 +282,8 @@ impl ApplyJob {
         let resource = tools.cluster.resource(&step.object).await?;
         let content = Content::read(tools, &self.unit, cluster, step, &step.object.id).await?;
         let seat = tools.seat().await;
-        Box::pin(self.one(tools, cluster, &resource, &step.object, &content, seat).look(self.now)).await
+        Box::pin(self.object_apply(tools, cluster, &resource, &step.object, &content, seat).look(self.now))
+            .await
     }
 }
 
@@ -296,7 +297,7 @@ fn is_rule(id: &ObjectId) -> bool {
 /// An object's content, ready to be sent.
 pub(super) struct Content {
     pub(super) prepared: Prepared,
-    pub(super) wishes: Wishes,
+    pub(super) annotations: ObjectAnnotations,
     taken: template::Taken,
 }
 
@@ -323,8 +324,8 @@ impl Content {
     ) -> Result<Self, StepError> {
         let (body, taken) = template::complete(cluster, unit, given).await.map_err(Box::new)?;
         let prepared = prepare(&body, id, owner)?;
-        let wishes = Wishes::of(&prepared.value);
-        Ok(Self { prepared, wishes, taken })
+        let annotations = ObjectAnnotations::of(&prepared.value);
+        Ok(Self { prepared, annotations, taken })
     }
 
     /// Whether Secrets of the cluster are in it.
@@ -336,7 +337,7 @@ impl Content {
 fn failed(step: &ApplyStep, error: &StepError) -> (ObjectId, FailedObject) {
     let (id, reason) = (step.object.id.clone(), error.reason());
     let finding = Finding { object: id.clone(), reason: reason.as_str().into(), message: chain(error) };
-    (id, FailedObject { stamp: step.stamp, reason, finding })
+    (id, FailedObject { fingerprint: step.fingerprint, reason, finding })
 }
 
 fn intent(object: &ObjectRef) -> Member {
@@ -345,7 +346,7 @@ fn intent(object: &ObjectRef) -> Member {
 
 struct Done {
     id: ObjectId,
-    mark: Mark,
+    last_applied: LastApplied,
     drift: Option<Drift>,
     conflicts: Vec<Conflict>,
 }

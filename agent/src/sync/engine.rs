@@ -11,14 +11,14 @@ use flotilla_runtime::{Backoff, chain, lock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::adoption_record::{RecordError, left};
+use super::adoption_record::{RecordError, relinquished};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::coordinator::Coordinator;
 use super::reasons::Reasons;
 use super::shared::{Changes, EngineError, Events, Run, Shared};
 use super::tools::Tools;
 use crate::cluster::Cluster;
-use crate::cluster::inventory::Book;
+use crate::cluster::inventory::InventoryWriter;
 use crate::cluster::owners::Owners;
 use crate::cluster::request::Failure;
 
@@ -95,7 +95,7 @@ impl Engine {
             .collect();
         let tools = self.shared.tools.borrow().clone();
         if let Some(tools) = &tools {
-            tools.book.view(|inventory| {
+            tools.inventory.view(|inventory| {
                 for (id, listed) in inventory.units.iter().filter(|(_, listed)| !listed.members.is_empty()) {
                     let unit = units.entry(id.clone()).or_default();
                     unit.parent = listed.links.parent.clone().or(unit.parent.take());
@@ -208,11 +208,11 @@ async fn start(shared: &Shared) -> Tools {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
     loop {
         match read(&cluster).await {
-            Ok((book, left)) => {
-                lock(&shared.input).left = Some(Arc::new(left));
+            Ok((inventory, relinquished)) => {
+                lock(&shared.input).relinquished = Some(Arc::new(relinquished));
                 return Tools {
                     cluster,
-                    book,
+                    inventory,
                     members: Arc::default(),
                     values: Arc::default(),
                     owners: Owners::default(),
@@ -241,8 +241,8 @@ enum Unread {
 }
 
 /// What is ours, and what is no longer.
-async fn read(cluster: &Cluster) -> Result<(Book, HashSet<ObjectId>), Unread> {
+async fn read(cluster: &Cluster) -> Result<(InventoryWriter, HashSet<ObjectId>), Unread> {
     cluster.discover(true).await?;
-    let book = Book::load(cluster).await?;
-    Ok((book, left(cluster).await?))
+    let inventory = InventoryWriter::load(cluster).await?;
+    Ok((inventory, relinquished(cluster).await?))
 }

@@ -43,8 +43,8 @@ impl FailureReason {
 /// An object whose last apply failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FailedObject {
-    /// What was tried: see [`flotilla_core::plan::stamp`].
-    pub(super) stamp: Digest,
+    /// What was tried: see [`flotilla_core::plan::apply_fingerprint`].
+    pub(super) fingerprint: Digest,
     pub(super) reason: FailureReason,
     pub(super) finding: Finding,
 }

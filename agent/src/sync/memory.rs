@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_core::guard::{Departure, Departures, Subject, UnitDeparture, What};
 use flotilla_core::inventory::Uid;
-use flotilla_core::plan::Standing;
+use flotilla_core::plan::UnitMemory;
 use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::{DriftMode, ObjectEntry};
 use flotilla_core::{Digest, Generation, ObjectId, ObjectRef, UnitId, UnitManifest};
@@ -21,13 +21,13 @@ const VERSION: u32 = 1;
 
 /// How an object was when our last apply of it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// What was applied: [`flotilla_core::plan::stamp`].
-    pub(crate) stamp: Digest,
+pub(crate) struct LastApplied {
+    /// What was applied: [`flotilla_core::plan::apply_fingerprint`].
+    pub(crate) fingerprint: Digest,
     /// Our `managedFields` entry after it.
     pub(crate) entry: Option<Digest>,
     pub(crate) uid: Uid,
-    pub(crate) manner: Manner,
+    pub(crate) apply_mode: ApplyMode,
     /// What the object itself says about its drift.
     pub(crate) drift: Option<DriftMode>,
     /// Where the values of a template were taken from, and what was there.
@@ -38,7 +38,7 @@ pub(crate) struct Mark {
     pub(crate) generation: i64,
     /// When the apply was done; none if that was before this process.
     pub(crate) made: Option<Instant>,
-    /// See [`Mark::follow`].
+    /// See [`LastApplied::follow`].
     pub(crate) settled: bool,
     /// What becomes of it once it is done with its work.
     pub(crate) expiry: Expiry,
@@ -73,18 +73,18 @@ impl Expiry {
 /// The API server's times have no parts of a second.
 const SAME_TIME: Duration = Duration::from_secs(2);
 
-impl Mark {
-    /// Takes over from the mark of the apply before what still holds.
+impl LastApplied {
+    /// Takes over from the record of the apply before what still holds.
     ///
     /// Somebody may apply under our name within the second of our own apply, and our entry does not tell that. So an object
-    /// that was changed since is compared; once, if that is later, as then its mark is settled.
+    /// that was changed since is compared; once, if that is later, as then this record is settled.
     pub(crate) fn follow(&mut self, before: &Self) {
         if self.uid != before.uid {
             return;
         }
         let is_later = before.made.is_none_or(|made| made.elapsed() >= SAME_TIME);
         self.settled = self.entry == before.entry && (before.settled || is_later);
-        if self.stamp == before.stamp {
+        if self.fingerprint == before.fingerprint {
             self.ended = before.ended.clone();
         }
     }
@@ -99,15 +99,15 @@ impl Mark {
 
     /// Whether it is none of ours: left alone as it was found.
     pub(crate) fn is_left_alone(&self) -> bool {
-        matches!(self.manner, Manner::Never | Manner::Once) && self.entry.is_none()
+        matches!(self.apply_mode, ApplyMode::Never | ApplyMode::Once) && self.entry.is_none()
     }
 }
 
 /// What is remembered of a unit.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Remembered {
-    pub(crate) standing: Standing,
-    pub(crate) marks: HashMap<ObjectId, Mark>,
+pub(crate) struct StoredUnit {
+    pub(crate) unit_memory: UnitMemory,
+    pub(crate) last_applied: HashMap<ObjectId, LastApplied>,
     pub(crate) departures: Departures,
     /// The change that the unit itself left in.
     pub(crate) removal: Option<UnitDeparture>,
@@ -115,7 +115,7 @@ pub(crate) struct Remembered {
 
 /// How the author wants an object to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub(crate) enum Manner {
+pub(crate) enum ApplyMode {
     #[default]
     Override,
     /// What others added stays.
@@ -134,8 +134,8 @@ struct Record {
     spec: Option<String>,
     #[serde(default)]
     objects: Vec<EntryLine>,
-    #[serde(default)]
-    marks: Vec<MarkLine>,
+    #[serde(default, rename = "marks")]
+    last_applied: Vec<LastAppliedLine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     departures: Vec<DepartureLine>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -170,13 +170,14 @@ struct EntryLine {
 }
 
 #[derive(Serialize, Deserialize)]
-struct MarkLine {
+struct LastAppliedLine {
     id: IdLine,
-    stamp: String,
+    #[serde(rename = "stamp")]
+    fingerprint: String,
     entry: Option<String>,
     uid: String,
-    #[serde(default)]
-    manner: Manner,
+    #[serde(default, rename = "manner")]
+    apply_mode: ApplyMode,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drift: Option<DriftMode>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -216,45 +217,45 @@ impl From<IdLine> for ObjectId {
 
 /// The text to remember of a unit.
 pub(crate) fn write<'a>(
-    standing: &Standing,
-    marks: impl Iterator<Item = (&'a ObjectId, &'a Mark)>,
+    unit_memory: &UnitMemory,
+    last_applied: impl Iterator<Item = (&'a ObjectId, &'a LastApplied)>,
     departures: &Departures,
     removal: Option<&UnitDeparture>,
 ) -> Bytes {
-    let objects = standing.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
+    let objects = unit_memory.last.iter().flat_map(|last| &last.objects).map(|entry| EntryLine {
         id: (&entry.object.id).into(),
         version: entry.object.version.to_string(),
         digest: entry.digest.to_string(),
         size: entry.size,
     });
-    let marks = marks.map(|(id, mark)| MarkLine {
+    let last_applied = last_applied.map(|(id, last_applied)| LastAppliedLine {
         id: id.into(),
-        stamp: mark.stamp.to_string(),
-        entry: mark.entry.map(|entry| entry.to_string()),
-        uid: mark.uid.to_string(),
-        manner: mark.manner,
-        drift: mark.drift,
-        taken: mark.taken.to_vec(),
-        version: mark.version,
-        generation: mark.generation,
-        settled: mark.settled,
-        expiry: mark.expiry,
-        ended: mark.ended.clone(),
+        fingerprint: last_applied.fingerprint.to_string(),
+        entry: last_applied.entry.map(|entry| entry.to_string()),
+        uid: last_applied.uid.to_string(),
+        apply_mode: last_applied.apply_mode,
+        drift: last_applied.drift,
+        taken: last_applied.taken.to_vec(),
+        version: last_applied.version,
+        generation: last_applied.generation,
+        settled: last_applied.settled,
+        expiry: last_applied.expiry,
+        ended: last_applied.ended.clone(),
     });
     let departures = departures.iter().map(|(id, Departure { generation, wanted })| DepartureLine {
         id: id.into(),
         generation: generation.0,
         wanted,
     });
-    let spec = standing.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
+    let spec = unit_memory.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
     let record = Record {
         version: VERSION,
-        admitted: standing.admitted.map(|digest| digest.to_string()),
+        admitted: unit_memory.admitted.map(|digest| digest.to_string()),
         spec,
         objects: objects.collect(),
-        marks: marks.collect(),
+        last_applied: last_applied.collect(),
         departures: departures.collect(),
-        suspended: standing.suspended,
+        suspended: unit_memory.suspended,
         removal: removal.map(|&UnitDeparture { approval, objects, of, moved }| RemovalLine {
             approval,
             objects,
@@ -266,7 +267,7 @@ pub(crate) fn write<'a>(
 }
 
 /// Reads a text back. None where it is damaged or of another version: that costs applies, nothing else.
-pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
+pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<StoredUnit> {
     let record: Record = serde_json::from_slice(text).ok()?;
     if record.version != VERSION {
         return None;
@@ -284,14 +285,14 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
         }
     };
     let admitted = record.admitted.map(|digest| digest.parse()).transpose().ok()?;
-    let mut marks = HashMap::with_capacity(record.marks.len());
-    for line in record.marks {
+    let mut last_applied = HashMap::with_capacity(record.last_applied.len());
+    for line in record.last_applied {
         let entry = line.entry.map(|entry| entry.parse()).transpose().ok()?;
-        let mark = Mark {
-            stamp: line.stamp.parse().ok()?,
+        let one = LastApplied {
+            fingerprint: line.fingerprint.parse().ok()?,
             entry,
             uid: Uid::from(line.uid),
-            manner: line.manner,
+            apply_mode: line.apply_mode,
             drift: line.drift,
             taken: line.taken.into(),
             version: line.version,
@@ -301,18 +302,18 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<Remembered> {
             expiry: line.expiry,
             ended: line.ended,
         };
-        marks.insert(line.id.into(), mark);
+        last_applied.insert(line.id.into(), one);
     }
     let departure = |line: DepartureLine| {
         (line.id.into(), Departure { generation: Generation(line.generation), wanted: line.wanted })
     };
     let departures = record.departures.into_iter().map(departure).collect();
-    let standing = Standing { last, admitted, ready: None, suspended: record.suspended };
+    let unit_memory = UnitMemory { last, admitted, ready: None, suspended: record.suspended };
     let removal = record.removal.map(|line| {
         let RemovalLine { approval, objects, of, moved } = line;
         UnitDeparture { approval, objects, of, moved }
     });
-    Some(Remembered { standing, marks, departures, removal })
+    Some(StoredUnit { unit_memory, last_applied, departures, removal })
 }
 
 /// Under this and its digest an approval is remembered.
@@ -393,13 +394,13 @@ mod tests {
         let entry = ObjectEntry { object, digest: Digest::of(b"x"), size: 7, template: false };
         let last = Arc::new(UnitManifest::new(unit.clone(), UnitSpec::default(), vec![entry]));
         let admitted = Some(last.spec_digest());
-        let standing = Standing { admitted, last: Some(last), ready: None, suspended: true };
+        let unit_memory = UnitMemory { admitted, last: Some(last), ready: None, suspended: true };
         let place = ValuesRef { kind: ValuesKind::Secret, namespace: "n".into(), name: "v".into() };
-        let mark = Mark {
-            stamp: Digest::of(b"s"),
+        let last_applied = LastApplied {
+            fingerprint: Digest::of(b"s"),
             entry: Some(Digest::of(b"e")),
             uid: Uid::from("u"),
-            manner: Manner::Merge,
+            apply_mode: ApplyMode::Merge,
             drift: Some(DriftMode::Report),
             taken: Box::new([(place, Digest::of(b"v"))]),
             version: 42,
@@ -409,12 +410,13 @@ mod tests {
             expiry: Expiry::Again,
             ended: Some("BackoffLimitExceeded".into()),
         };
-        let left = Departure { generation: Generation(7), wanted: 3 };
-        let departures: Departures = [(ObjectId::new("", "Secret", "n", "y"), left)].into_iter().collect();
+        let departure = Departure { generation: Generation(7), wanted: 3 };
+        let departures: Departures =
+            [(ObjectId::new("", "Secret", "n", "y"), departure)].into_iter().collect();
         let removal = UnitDeparture { approval: Digest::of(b"r"), objects: 3, of: 9, moved: true };
-        let text = write(&standing, [(&id, &mark)].into_iter(), &departures, Some(&removal));
-        let (marks, removal) = (HashMap::from([(id, mark)]), Some(removal));
-        let remembered = Remembered { standing, marks, departures, removal };
+        let text = write(&unit_memory, [(&id, &last_applied)].into_iter(), &departures, Some(&removal));
+        let (last_applied, removal) = (HashMap::from([(id, last_applied)]), Some(removal));
+        let remembered = StoredUnit { unit_memory, last_applied, departures, removal };
         assert_eq!(read(&unit, &text), Some(remembered));
         assert_eq!(read(&unit, &text[..text.len() / 2]), None);
         assert_eq!(read(&unit, br#"{"version":2}"#), None);
@@ -434,23 +436,31 @@ mod tests {
                 "manner": "Once", "drift": "report"},
         ]});
         let read = read(&UnitId::root(), text.to_string().as_bytes()).unwrap();
-        let Remembered { standing, marks, departures, removal } = read;
-        assert_eq!((departures, removal, standing.suspended), (Departures::default(), None, false));
-        assert_eq!(standing.admitted.unwrap().to_string(), digest("01"));
-        let last = standing.last.unwrap();
+        let StoredUnit { unit_memory, last_applied, departures, removal } = read;
+        assert_eq!((departures, removal, unit_memory.suspended), (Departures::default(), None, false));
+        assert_eq!(unit_memory.admitted.unwrap().to_string(), digest("01"));
+        let last = unit_memory.last.unwrap();
         assert_eq!(
             (last.objects[0].object.to_string().as_str(), last.spec.timeout),
             ("ConfigMap default/a", 300)
         );
         assert_eq!(last.spec_bytes(), spec.as_bytes());
-        let mark = |group: &str, kind: &str, namespace: &str, name: &str| {
-            let mark = &marks[&ObjectId::new(group, kind, namespace, name)];
-            (mark.uid.to_string(), mark.manner, mark.drift, mark.entry.is_some())
+        let last_applied = |group: &str, kind: &str, namespace: &str, name: &str| {
+            let last_applied = &last_applied[&ObjectId::new(group, kind, namespace, name)];
+            (
+                last_applied.uid.to_string(),
+                last_applied.apply_mode,
+                last_applied.drift,
+                last_applied.entry.is_some(),
+            )
         };
-        assert_eq!(mark("", "ConfigMap", "default", "a"), ("u".to_owned(), Manner::Override, None, true));
         assert_eq!(
-            mark("apps", "Deployment", "web", "b"),
-            ("v".to_owned(), Manner::Once, Some(DriftMode::Report), false)
+            last_applied("", "ConfigMap", "default", "a"),
+            ("u".to_owned(), ApplyMode::Override, None, true)
+        );
+        assert_eq!(
+            last_applied("apps", "Deployment", "web", "b"),
+            ("v".to_owned(), ApplyMode::Once, Some(DriftMode::Report), false)
         );
         assert!(read_approval(&approval_key(Digest::of(b"x")), br#"{"version":1,"subject":null}"#).is_some());
     }

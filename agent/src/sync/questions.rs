@@ -17,13 +17,13 @@ use super::adopt::look::{What, rehearse};
 use super::apply::Content;
 use super::engine::Engine;
 use super::hiding_key;
-use super::memory::Manner;
+use super::memory::ApplyMode;
 use super::object_apply::StepError;
 use super::reasons;
 use super::template::Given;
 use super::tools::Tools;
-use crate::cluster::members::{Known, is_paused};
-use crate::cluster::objects::Mode;
+use crate::cluster::members::{Presence, is_paused};
+use crate::cluster::objects::RequestMode;
 use crate::cluster::request::Failure;
 
 const AT_ONCE: usize = 8;
@@ -74,7 +74,7 @@ impl Engine {
     pub async fn look_at(&self, unit: &UnitId, id: &ObjectId) -> Result<LiveObject, QuestionError> {
         let tools = self.shared.tools.borrow().clone().ok_or(QuestionError::NotYet)?;
         let member =
-            tools.book.view(|inventory| inventory.units.get(unit).and_then(|members| members.get(id)));
+            tools.inventory.view(|inventory| inventory.units.get(unit).and_then(|members| members.get(id)));
         let member = member.ok_or_else(|| QuestionError::NotOurs(id.clone(), unit.clone()))?;
         let absent = || QuestionError::Absent(id.clone());
         let failed = |failure| QuestionError::Object(id.clone(), failure);
@@ -87,8 +87,8 @@ impl Engine {
         }
         // As the unit sees it, whose rules may tell it otherwise.
         let health = match tools.members.get(id) {
-            Known::There(seen) => seen.health,
-            Known::Absent | Known::Unknown => Health::of(&live),
+            Presence::There(seen) => seen.health,
+            Presence::Absent | Presence::Unknown => Health::of(&live),
         };
         let mut why = String::new();
         if !health.is_current() {
@@ -188,7 +188,7 @@ async fn one(
     };
     let Some(found) = tools.cluster.fetch::<Value>(&resource, id).await? else {
         let body = content.prepared.body.clone();
-        return match cluster.apply::<Value>(&resource, id, body, Mode::DryRun).await {
+        return match cluster.apply::<Value>(&resource, id, body, RequestMode::DryRun).await {
             // What it needs, its namespace say, may come before it.
             Err(failure) if failure.is_not_found() => Ok(What::Create),
             Err(failure @ Failure::Refused { .. }) if failure.code() < 500 => {
@@ -198,7 +198,7 @@ async fn one(
         };
     };
     let metadata = Live::from(&found).metadata;
-    if matches!(content.wishes.manner, Manner::Never | Manner::Once) || is_paused(&metadata) {
+    if matches!(content.annotations.apply_mode, ApplyMode::Never | ApplyMode::Once) || is_paused(&metadata) {
         return Ok(What::Stays("its annotations leave it as it is".into()));
     }
     if let Some(owner) = tools.owners.owner(&tools.cluster, &metadata).await? {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
-use crate::cluster::members::{Known, Members};
+use crate::cluster::members::{Members, Presence};
 use crate::cluster::path::{field_is, labels, segment};
 use crate::cluster::request::Failure;
 
@@ -82,7 +82,7 @@ impl Reasons {
                 }
                 continue;
             }
-            let unwell = matches!(members.get(&id), Known::There(seen) if !seen.health.is_current());
+            let unwell = matches!(members.get(&id), Presence::There(seen) if !seen.health.is_current());
             if !unwell {
                 lock(&self.entries).remove(&id);
                 continue;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use flotilla_core::guard::Approvals;
-use flotilla_core::plan::Standing;
+use flotilla_core::plan::UnitMemory;
 use flotilla_core::report::{Event, Phase, Timestamp, UnitReport};
 use flotilla_core::{DesiredState, Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::lock;
@@ -78,7 +78,7 @@ pub(super) struct Input {
     pub(super) desired: Option<Arc<DesiredState>>,
     pub(super) requests: VecDeque<Request>,
     /// Objects that were given back to others.
-    pub(super) left: Option<Arc<HashSet<ObjectId>>>,
+    pub(super) relinquished: Option<Arc<HashSet<ObjectId>>>,
 }
 
 #[derive(Default)]
@@ -148,9 +148,9 @@ impl Shared {
     }
 
     /// Takes note of what a unit runs; none if it is gone.
-    pub(super) fn runs(&self, unit: &UnitId, standing: Option<&Standing>) {
+    pub(super) fn runs(&self, unit: &UnitId, unit_memory: Option<&UnitMemory>) {
         let mut output = lock(&self.output);
-        match standing.and_then(|standing| Some((standing.last.clone()?, standing.suspended))) {
+        match unit_memory.and_then(|unit_memory| Some((unit_memory.last.clone()?, unit_memory.suspended))) {
             Some((manifest, suspended)) => output.runs.insert(unit.clone(), Run { manifest, suspended }),
             None => output.runs.remove(unit),
         };

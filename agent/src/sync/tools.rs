@@ -7,7 +7,7 @@ use tokio::sync::SemaphorePermit;
 use super::api::Bodies;
 use super::reasons::Reasons;
 use crate::cluster::Cluster;
-use crate::cluster::inventory::Book;
+use crate::cluster::inventory::InventoryWriter;
 use crate::cluster::members::Members;
 use crate::cluster::owners::Owners;
 use crate::cluster::values::SeenValues;
@@ -15,7 +15,7 @@ use crate::cluster::values::SeenValues;
 /// What all units' work shares.
 pub(super) struct Tools {
     pub(super) cluster: Cluster,
-    pub(super) book: Book,
+    pub(super) inventory: InventoryWriter,
     pub(super) members: Arc<Members>,
     pub(super) values: Arc<SeenValues>,
     pub(super) owners: Owners,

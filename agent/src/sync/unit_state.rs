@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flotilla_core::guard::{Departures, Subject};
-use flotilla_core::plan::{Access, Claim, Leaving, Standing, Target, UnitPlan, Waiting};
+use flotilla_core::plan::{Access, Claim, Leaving, Target, UnitMemory, UnitPlan, Waiting};
 use flotilla_core::report::{Drift, Finding, Kept, Phase, Timestamp, UnitReport};
 use flotilla_core::{Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::Backoff;
@@ -18,12 +18,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct UnitState {
     backoff: Backoff,
-    /// No attempt before, after a failure.
-    retry_at: Option<Instant>,
+    /// The earliest next apply after a failure.
+    next_apply_at: Option<Instant>,
     /// Objects whose last attempt failed, with what was tried.
     failed: BTreeMap<ObjectId, FailedObject>,
-    /// No look at what leaves before.
-    pub(super) prune_at: Option<Instant>,
+    /// The earliest next prune check.
+    pub(super) next_prune_at: Option<Instant>,
     pub(super) prune_findings: Vec<Finding>,
     pub(super) kept: Vec<Kept>,
     /// The approvals that the guards asked for last, and what they are about.
@@ -50,7 +50,7 @@ pub(super) struct UnitState {
     /// The next comparison though nothing happened.
     pub(super) compare_at: Option<Instant>,
     /// What was reported last, so that an event tells a change once.
-    pub(super) told: Option<(Phase, String)>,
+    pub(super) reported: Option<(Phase, String)>,
 }
 
 /// What the API server said to claims.
@@ -65,9 +65,9 @@ impl Default for UnitState {
     fn default() -> Self {
         Self {
             backoff: Backoff::new(PAUSE, LONGEST_PAUSE),
-            retry_at: None,
+            next_apply_at: None,
             failed: BTreeMap::new(),
-            prune_at: None,
+            next_prune_at: None,
             prune_findings: Vec::new(),
             kept: Vec::new(),
             asked: Vec::new(),
@@ -84,7 +84,7 @@ impl Default for UnitState {
             health_at: None,
             healthy: None,
             compare_at: None,
-            told: None,
+            reported: None,
         }
     }
 }
@@ -93,8 +93,8 @@ impl UnitState {
     /// Forgets about failures: something changed, or somebody asked.
     pub(super) fn reset(&mut self) {
         self.backoff.reset();
-        self.retry_at = None;
-        self.prune_at = None;
+        self.next_apply_at = None;
+        self.next_prune_at = None;
         self.waiting_since = None;
         self.access = None;
         self.fights = Fights::default();
@@ -106,14 +106,14 @@ impl UnitState {
 
     /// Whether an object may be tried now: not one that failed with the same content a moment ago, nor one that
     /// somebody else keeps putting back.
-    pub(super) fn may_try(&self, object: &ObjectId, stamp: Digest, drift: bool) -> bool {
+    pub(super) fn may_try(&self, object: &ObjectId, fingerprint: Digest, drift: bool) -> bool {
         let now = Instant::now();
-        let paused = self.retry_at.is_some_and(|at| at > now);
+        let paused = self.next_apply_at.is_some_and(|at| at > now);
         if paused
             && (self.blocked.is_some()
                 || self.away.is_some()
                 || (self.withheld && !drift)
-                || self.failed.get(object).is_some_and(|failed| failed.stamp == stamp))
+                || self.failed.get(object).is_some_and(|failed| failed.fingerprint == fingerprint))
         {
             return false;
         }
@@ -122,16 +122,16 @@ impl UnitState {
 
     /// Forgets failures of what is no longer to be done.
     pub(super) fn forget_failures(&mut self, plan: &UnitPlan) {
-        let open = |id: &ObjectId, stamp: Digest| {
-            plan.apply.iter().any(|step| step.object.id == *id && step.stamp == stamp)
+        let open = |id: &ObjectId, fingerprint: Digest| {
+            plan.apply.iter().any(|step| step.object.id == *id && step.fingerprint == fingerprint)
         };
-        self.failed.retain(|id, failed| open(id, failed.stamp));
+        self.failed.retain(|id, failed| open(id, failed.fingerprint));
         if plan.apply.is_empty() {
             self.blocked = None;
             self.away = None;
         }
         if !self.has_failed() {
-            self.retry_at = None;
+            self.next_apply_at = None;
             self.withheld = false;
         }
     }
@@ -174,17 +174,17 @@ impl UnitState {
                 longest.map_or(LONGEST_PAUSE, |seconds| Duration::from_secs(u64::from(seconds).max(1)));
             let pause = self.backoff.next_delay(&mut rand::rng());
             // Full jitter may draw nothing at all; an attempt is not worth repeating at once.
-            self.retry_at = Some(Instant::now() + pause.clamp(PAUSE / 4, longest));
+            self.next_apply_at = Some(Instant::now() + pause.clamp(PAUSE / 4, longest));
         } else {
             self.backoff.reset();
-            self.retry_at = None;
+            self.next_apply_at = None;
         }
     }
 
     /// When to look at the unit again, at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
         let access = self.access.as_ref().and_then(|asked| asked.again);
-        [self.retry_at, self.prune_at, self.compare_at, self.health_at, access]
+        [self.next_apply_at, self.next_prune_at, self.compare_at, self.health_at, access]
             .into_iter()
             .flatten()
             .chain(self.fights.due())
@@ -193,7 +193,9 @@ impl UnitState {
 
     /// After [`UnitState::due`] passed: what was waited for is over.
     pub(super) fn pass(&mut self, now: Instant) {
-        for at in [&mut self.retry_at, &mut self.prune_at, &mut self.compare_at, &mut self.health_at] {
+        for at in
+            [&mut self.next_apply_at, &mut self.next_prune_at, &mut self.compare_at, &mut self.health_at]
+        {
             if at.is_some_and(|at| at <= now) {
                 *at = None;
             }
@@ -207,12 +209,13 @@ impl UnitState {
     }
 
     /// The report on the unit as it stands.
-    pub(super) fn report(&self, unit: &UnitId, plan: &UnitPlan, facts: Facts) -> UnitReport {
-        let Facts { running, health, now, standing, objects, desired } = facts;
+    pub(super) fn report(&self, unit: &UnitId, plan: &UnitPlan, input: ReportInput) -> UnitReport {
+        let ReportInput { running, health, now, unit_memory, objects, desired } = input;
         let (phase, message) = self.phase(plan, running, health.as_ref());
         let mut report = UnitReport::new(unit.clone(), phase, message, now);
         report.desired = desired;
-        report.applied = standing.and_then(|standing| standing.last.as_ref()).map(|last| last.digest());
+        report.applied =
+            unit_memory.and_then(|unit_memory| unit_memory.last.as_ref()).map(|last| last.digest());
         report.healthy = self.healthy;
         report.objects = u32::try_from(objects).unwrap_or(u32::MAX);
         let refused = plan.refused.iter().map(|(object, why)| finding(object, "Conflict", why));
@@ -332,12 +335,12 @@ pub(super) fn finding(object: &ObjectId, reason: &str, message: &str) -> Finding
 }
 
 /// What a report says beside what the state and the plan hold.
-pub(super) struct Facts<'a> {
+pub(super) struct ReportInput<'a> {
     /// Whether the unit is being worked on.
     pub(super) running: bool,
     pub(super) health: Option<UnitHealth>,
     pub(super) now: Timestamp,
-    pub(super) standing: Option<&'a Standing>,
+    pub(super) unit_memory: Option<&'a UnitMemory>,
     pub(super) objects: usize,
     pub(super) desired: Option<Digest>,
 }
@@ -366,7 +369,7 @@ pub(super) fn waits_for_health(manifest: &UnitManifest) -> bool {
 mod tests {
     use super::*;
 
-    const STAMP: &[u8] = b"content";
+    const FINGERPRINT: &[u8] = b"content";
 
     fn object(name: &str) -> ObjectId {
         ObjectId::new("", "ConfigMap", "default", name)
@@ -375,8 +378,11 @@ mod tests {
     /// One object fails; how long the unit waits then.
     fn fail(state: &mut UnitState, longest: Option<u32>) -> Duration {
         let why = finding(&object("bad"), "ApplyFailed", "no");
-        let failed =
-            FailedObject { stamp: Digest::of(STAMP), reason: FailureReason::ApplyFailed, finding: why };
+        let failed = FailedObject {
+            fingerprint: Digest::of(FINGERPRINT),
+            reason: FailureReason::ApplyFailed,
+            finding: why,
+        };
         state.failed([(object("bad"), failed)].into(), None, None, longest);
         state.due().unwrap() - Instant::now()
     }
@@ -385,10 +391,15 @@ mod tests {
     async fn pauses_grow_up_to_a_limit_and_a_change_ends_them() {
         let mut state = UnitState::default();
         assert!(fail(&mut state, None) <= PAUSE);
-        let bad = |state: &UnitState, stamp: &[u8]| state.may_try(&object("bad"), Digest::of(stamp), false);
-        assert!(!bad(&state, STAMP), "it failed a moment ago");
+        let bad = |state: &UnitState, fingerprint: &[u8]| {
+            state.may_try(&object("bad"), Digest::of(fingerprint), false)
+        };
+        assert!(!bad(&state, FINGERPRINT), "it failed a moment ago");
         assert!(bad(&state, b"other content"));
-        assert!(state.may_try(&object("good"), Digest::of(STAMP), false), "the others of the unit go on");
+        assert!(
+            state.may_try(&object("good"), Digest::of(FINGERPRINT), false),
+            "the others of the unit go on"
+        );
 
         let pauses: Vec<Duration> = (0..60).map(|_| fail(&mut state, None)).collect();
         assert!(pauses.iter().all(|pause| (PAUSE / 4..=LONGEST_PAUSE).contains(pause)), "{pauses:?}");
@@ -397,10 +408,10 @@ mod tests {
 
         tokio::time::advance(LONGEST_PAUSE).await;
         state.pass(Instant::now());
-        assert!(bad(&state, STAMP), "the pause is over");
+        assert!(bad(&state, FINGERPRINT), "the pause is over");
         fail(&mut state, None);
         state.reset();
-        assert!(bad(&state, STAMP) && state.due().is_none(), "something changed");
+        assert!(bad(&state, FINGERPRINT) && state.due().is_none(), "something changed");
         assert!(fail(&mut state, None) <= PAUSE, "and pauses begin anew");
         state.failed(BTreeMap::new(), None, None, None);
         assert!(!state.has_failed() && state.due().is_none());

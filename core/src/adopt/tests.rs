@@ -407,6 +407,6 @@ fn what_was_taken_is_given_back() {
 fn books_are_no_change() {
     let mut object = json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": "a", "flotilla.dev/unit": "x"},
         "annotations": {LAST_APPLIED: "{}", "mine": "1"}}});
-    without_books(&mut object);
+    without_tool_metadata(&mut object);
     assert_eq!(object, json!({"metadata": {"annotations": {"mine": "1"}}}));
 }

@@ -25,35 +25,35 @@ pub struct Departure {
 /// What left a unit and may not be gone yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Departures {
-    left: BTreeMap<ObjectId, Departure>,
+    noted: BTreeMap<ObjectId, Departure>,
 }
 
 impl Departures {
     /// The change that the object left in, if it was noted.
     pub fn get(&self, object: &ObjectId) -> Option<Departure> {
-        self.left.get(object).copied()
+        self.noted.get(object).copied()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectId, Departure)> {
-        self.left.iter().map(|(id, departure)| (id, *departure))
+        self.noted.iter().map(|(id, departure)| (id, *departure))
     }
 
     /// Takes note of a state: of what is listed for the unit, or may be by what is under way, nothing declares `absent`. Of
     /// these leaves now what had not left before. What is not among them is back, or gone, and forgotten. True if that
     /// changed anything.
     pub fn note(&mut self, now: Departure, absent: BTreeSet<ObjectId>) -> bool {
-        let before = self.left.len();
-        self.left.retain(|id, _| absent.contains(id));
-        let kept = self.left.len();
+        let before = self.noted.len();
+        self.noted.retain(|id, _| absent.contains(id));
+        let kept = self.noted.len();
         for id in absent {
-            self.left.entry(id).or_insert(now);
+            self.noted.entry(id).or_insert(now);
         }
-        kept != before || kept != self.left.len()
+        kept != before || kept != self.noted.len()
     }
 }
 
 impl FromIterator<(ObjectId, Departure)> for Departures {
     fn from_iter<I: IntoIterator<Item = (ObjectId, Departure)>>(all: I) -> Self {
-        Self { left: all.into_iter().collect() }
+        Self { noted: all.into_iter().collect() }
     }
 }

@@ -33,7 +33,7 @@ use crate::unit::UnitId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub member: Member,
-    pub left: Departure,
+    pub departure: Departure,
     pub found: Found,
 }
 
@@ -93,7 +93,7 @@ pub struct Scope<'a> {
     pub unit: &'a UnitId,
     /// How many objects the unit is to have.
     pub wanted: usize,
-    pub leaves: Leaves,
+    pub extent: PruneExtent,
     /// The author allows the unit to fall to zero objects.
     pub allow_empty: bool,
     /// The whole cluster falls to zero objects, and nobody allowed that.
@@ -102,7 +102,7 @@ pub struct Scope<'a> {
 
 /// What leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leaves {
+pub enum PruneExtent {
     /// Objects, of a unit that stays.
     Objects,
     /// The unit itself, with all that it has.
@@ -137,21 +137,23 @@ pub fn judge(scope: &Scope, candidates: &[Candidate], approvals: &Approvals, lim
     let mut data = Vec::new();
     let mut verdicts = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        verdicts.push(match (judge_one(candidate), &scope.leaves) {
+        verdicts.push(match (judge_one(candidate), &scope.extent) {
             (Judged::Verdict(verdict), _) => verdict,
             // The operator said so; what nobody can make anew is asked for all the same.
-            (Judged::Asks(uid, _), Leaves::Everything) if holds_claims(candidate) => Verdict::Delete(uid),
-            (Judged::Asks(uid, why), Leaves::Unit(_)) => {
+            (Judged::Asks(uid, _), PruneExtent::Everything) if holds_claims(candidate) => {
+                Verdict::Delete(uid)
+            }
+            (Judged::Asks(uid, why), PruneExtent::Unit(_)) => {
                 data.push((candidate.member.object.id.clone(), why));
                 Verdict::Delete(uid)
             }
-            (Judged::Asks(uid, why), Leaves::Objects | Leaves::Everything) => {
+            (Judged::Asks(uid, why), PruneExtent::Objects | PruneExtent::Everything) => {
                 ask_for_one(scope.unit, candidate, (uid, why), approvals, &mut asked)
             }
         });
     }
-    let stops = match &scope.leaves {
-        Leaves::Unit(departure) => {
+    let stops = match &scope.extent {
+        PruneExtent::Unit(departure) => {
             let leaving = leaving(candidates, &verdicts);
             if let Some(why) = removal::undecided(candidates)
                 && !removal::is_approved(scope.unit, candidates, &leaving, approvals)
@@ -162,7 +164,7 @@ pub fn judge(scope: &Scope, candidates: &[Candidate], approvals: &Approvals, lim
             }
             removal::stop(scope, departure, (candidates, &leaving), &data, approvals, limits)
         }
-        Leaves::Objects | Leaves::Everything => stops(scope, candidates, &verdicts, limits),
+        PruneExtent::Objects | PruneExtent::Everything => stops(scope, candidates, &verdicts, limits),
     };
     for Stop { why, approval, subject, leaving } in stops {
         if !approvals.allow(approval, &subject) {
@@ -202,11 +204,12 @@ impl Stop {
 }
 
 fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: Limits) -> Vec<Stop> {
-    let is_removal = scope.leaves != Leaves::Objects;
+    let is_removal = scope.extent != PruneExtent::Objects;
     // By change: how many objects the unit had before it, and what really goes of those that left.
     let mut changes: BTreeMap<Generation, (usize, BTreeSet<ObjectId>)> = BTreeMap::new();
-    for (Candidate { member, left, .. }, verdict) in candidates.iter().zip(verdicts) {
-        let (had, leaving) = changes.entry(left.generation).or_insert((left.wanted, BTreeSet::new()));
+    for (Candidate { member, departure, .. }, verdict) in candidates.iter().zip(verdicts) {
+        let (had, leaving) =
+            changes.entry(departure.generation).or_insert((departure.wanted, BTreeSet::new()));
         *had += 1;
         if !matches!(verdict, Verdict::Forget(_)) {
             leaving.insert(member.object.id.clone());

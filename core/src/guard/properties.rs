@@ -125,14 +125,14 @@ impl Agent {
                 Found::Gone
             };
             let object = ObjectRef { id: id(*name), version: "v1".into() };
-            let left = self.departures.get(&object.id).expect("it was noted");
-            Candidate { member: Member { object, uid: None }, left, found }
+            let departure = self.departures.get(&object.id).expect("it was noted");
+            Candidate { member: Member { object, uid: None }, departure, found }
         };
         let candidates: Vec<Candidate> = leaving.iter().map(candidate).collect();
         let scope = Scope {
             unit: &self.unit,
             wanted: self.desired.len(),
-            leaves: Leaves::Objects,
+            extent: PruneExtent::Objects,
             allow_empty: false,
             cluster_empties: false,
         };

@@ -1,4 +1,4 @@
-use super::tests::{LIMITS, leaving, left, member, scope, there};
+use super::tests::{LIMITS, departure, leaving, member, scope, there};
 use super::*;
 use crate::desired::{DesiredState, Removal, UnitEntry};
 use crate::inventory::Inventory;
@@ -7,7 +7,7 @@ fn unit(name: &str) -> UnitId {
     UnitId::kustomization("f", name)
 }
 
-fn departure(objects: usize, of: usize) -> UnitDeparture {
+fn unit_departure(objects: usize, of: usize) -> UnitDeparture {
     UnitDeparture { approval: Digest::of(b"together"), objects, of, moved: false }
 }
 
@@ -15,7 +15,7 @@ fn one(kind: &str, found: Found) -> Candidate {
     let group = if kind == "StatefulSet" { "apps" } else { "" };
     let mut member = member(kind, "data", Some("u"));
     member.object.id = ObjectId::new(group, kind, "n", "data");
-    Candidate { member, left: left(1, 0), found }
+    Candidate { member, departure: departure(1, 0), found }
 }
 
 fn holding(kind: &str, inside: Inside) -> Candidate {
@@ -41,50 +41,63 @@ fn said(scope: &Scope, candidates: &[Candidate], approvals: &Approvals) -> Strin
 fn a_small_unit_is_removed_and_one_with_data_or_much_waits_whole() {
     let id = unit("x");
     let claims = || Inside::Claims(vec!["data".into()]);
-    for (more, count, departure, allow_empty, expected) in [
-        (None, 3, departure(3, 100), false, "delete"),
-        (None, 10, departure(10, 100), false, "delete"),
+    for (more, count, removed, allow_empty, expected) in [
+        (None, 3, unit_departure(3, 100), false, "delete"),
+        (None, 10, unit_departure(10, 100), false, "delete"),
         // Half of a small cluster is small.
-        (None, 4, departure(4, 4), false, "delete"),
-        (None, 5, departure(5, 10), false, "delete"),
-        (None, 11, departure(11, 100), false, "removed with 11 objects; up to 10 need no approval"),
-        (None, 11, departure(11, 100), true, "delete"),
-        (None, 3, departure(6, 10), false, "6 of the cluster's 10 objects would be deleted, more than 50 %"),
-        (None, 3, departure(60, 100), true, "60 of the cluster's 100 objects"),
-        (None, 1, UnitDeparture { moved: true, ..departure(1, 100) }, true, "a change of the cluster's root"),
+        (None, 4, unit_departure(4, 4), false, "delete"),
+        (None, 5, unit_departure(5, 10), false, "delete"),
+        (None, 11, unit_departure(11, 100), false, "removed with 11 objects; up to 10 need no approval"),
+        (None, 11, unit_departure(11, 100), true, "delete"),
+        (
+            None,
+            3,
+            unit_departure(6, 10),
+            false,
+            "6 of the cluster's 10 objects would be deleted, more than 50 %",
+        ),
+        (None, 3, unit_departure(60, 100), true, "60 of the cluster's 100 objects"),
+        (
+            None,
+            1,
+            UnitDeparture { moved: true, ..unit_departure(1, 100) },
+            true,
+            "a change of the cluster's root",
+        ),
         (
             Some(one("PersistentVolumeClaim", Found::There(there()))),
             3,
-            departure(4, 100),
+            unit_departure(4, 100),
             true,
             "its data would be lost",
         ),
         (
             Some(one("PersistentVolume", Found::There(there()))),
             0,
-            departure(1, 100),
+            unit_departure(1, 100),
             false,
             "its data would be lost",
         ),
         (
             Some(holding("StatefulSet", claims())),
             3,
-            departure(4, 100),
+            unit_departure(4, 100),
             true,
             "what runs on its volumes would be gone: data",
         ),
-        (Some(holding("StatefulSet", Inside::NoContainer)), 3, departure(4, 100), false, "delete"),
+        (Some(holding("StatefulSet", Inside::NoContainer)), 3, unit_departure(4, 100), false, "delete"),
         (
             Some(holding("Namespace", Inside::Foreign(vec!["Pod n/x".into()]))),
             3,
-            departure(4, 100),
+            unit_departure(4, 100),
             false,
             "holds objects that are not of this unit: Pod n/x",
         ),
-        (Some(holding("Namespace", Inside::Foreign(vec![]))), 3, departure(4, 100), false, "delete"),
+        (Some(holding("Namespace", Inside::Foreign(vec![]))), 3, unit_departure(4, 100), false, "delete"),
     ] {
-        let scope = Scope { wanted: 0, leaves: Leaves::Unit(departure.clone()), allow_empty, ..scope(&id) };
-        let mut candidates = leaving(0..count, left(1, 0));
+        let scope =
+            Scope { wanted: 0, extent: PruneExtent::Unit(removed.clone()), allow_empty, ..scope(&id) };
+        let mut candidates = leaving(0..count, departure(1, 0));
         candidates.extend(more.clone());
         let found = said(&scope, &candidates, &Approvals::default());
         assert!(found.contains(expected), "{found} is not {expected}");
@@ -103,7 +116,7 @@ fn a_small_unit_is_removed_and_one_with_data_or_much_waits_whole() {
         let rest = &candidates[candidates.len() - 1..];
         assert_eq!(said(&scope, rest, &approvals), "delete", "{expected}");
         // The operator asked for all of it; a volume's own claim is asked for as ever.
-        let everything = Scope { leaves: Leaves::Everything, ..scope };
+        let everything = Scope { extent: PruneExtent::Everything, ..scope };
         let found = said(&everything, &candidates[..candidates.len().min(3)], &Approvals::default());
         assert!(more.is_some() || found == "delete", "{found}");
     }
@@ -113,8 +126,8 @@ fn a_small_unit_is_removed_and_one_with_data_or_much_waits_whole() {
 fn an_approval_of_many_does_not_let_data_go() {
     let id = unit("x");
     let claim = one("PersistentVolumeClaim", Found::There(there()));
-    let candidates = [leaving(0..3, left(1, 0)), vec![claim.clone()]].concat();
-    let scope = Scope { wanted: 0, leaves: Leaves::Unit(departure(60, 100)), ..scope(&id) };
+    let candidates = [leaving(0..3, departure(1, 0)), vec![claim.clone()]].concat();
+    let scope = Scope { wanted: 0, extent: PruneExtent::Unit(unit_departure(60, 100)), ..scope(&id) };
     let mut approvals = Approvals::default();
     approvals.give(Digest::of(b"together"), None);
     assert!(said(&scope, &candidates, &approvals).starts_with("keep: the unit would be removed with"));
@@ -136,7 +149,7 @@ fn an_approval_of_many_does_not_let_data_go() {
 #[test]
 fn a_unit_of_which_nobody_knows_what_it_holds_waits_whole() {
     let id = unit("x");
-    let scope = Scope { wanted: 0, leaves: Leaves::Unit(departure(4, 100)), ..scope(&id) };
+    let scope = Scope { wanted: 0, extent: PruneExtent::Unit(unit_departure(4, 100)), ..scope(&id) };
     let unknown = || Found::Unknown("cannot be looked at: 403".into());
     for (candidate, waits) in [
         (one("StatefulSet", unknown()), true),
@@ -144,7 +157,7 @@ fn a_unit_of_which_nobody_knows_what_it_holds_waits_whole() {
         (holding("Namespace", Inside::Unknown("cannot list pods in it: 500".into())), true),
         (one("ConfigMap", unknown()), false),
     ] {
-        let candidates = [leaving(0..3, left(1, 0)), vec![candidate]].concat();
+        let candidates = [leaving(0..3, departure(1, 0)), vec![candidate]].concat();
         let found = said(&scope, &candidates, &Approvals::default());
         assert_eq!(found.contains("delete"), !waits, "{found}");
         assert!(!waits || found.contains("it is not known what the unit holds"), "{found}");
@@ -202,9 +215,9 @@ fn units_that_left_together_are_told_when_their_state_is_taken() {
 #[test]
 fn an_approval_for_units_holds_until_the_last_of_them_is_gone() {
     let (a, b) = (unit("a"), unit("b"));
-    let left_together = departure(60, 100);
-    let scope = |unit| Scope { wanted: 0, leaves: Leaves::Unit(left_together.clone()), ..scope(unit) };
-    let candidates = leaving(0..3, left(1, 0));
+    let left_together = unit_departure(60, 100);
+    let scope = |unit| Scope { wanted: 0, extent: PruneExtent::Unit(left_together.clone()), ..scope(unit) };
+    let candidates = leaving(0..3, departure(1, 0));
     let asked = judge(&scope(&a), &candidates, &Approvals::default(), LIMITS).asked;
     assert_eq!((asked.len(), asked[0].0, asked[0].1.what), (1, left_together.approval, What::Units));
     let mut approvals = Approvals::default();

@@ -7,14 +7,16 @@ pub(super) fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
 }
 
 /// What left with the state of this generation, which wants so many objects.
-pub(super) fn left(generation: u64, wanted: usize) -> Departure {
+pub(super) fn departure(generation: u64, wanted: usize) -> Departure {
     Departure { generation: Generation(generation), wanted }
 }
 
 /// ConfigMaps that are there, by number, and left together.
-pub(super) fn leaving(numbers: std::ops::Range<u32>, left: Departure) -> Vec<Candidate> {
+pub(super) fn leaving(numbers: std::ops::Range<u32>, departure: Departure) -> Vec<Candidate> {
     let member = |number| member("ConfigMap", &format!("c{number}"), Some("u"));
-    numbers.map(|number| Candidate { member: member(number), left, found: Found::There(there()) }).collect()
+    numbers
+        .map(|number| Candidate { member: member(number), departure, found: Found::There(there()) })
+        .collect()
 }
 
 /// What each candidate is kept for, if it is.
@@ -46,7 +48,7 @@ fn given(digest: Digest) -> Approvals {
 pub(super) const LIMITS: Limits = Limits { share: 0.5, floor: 5, unit: 10 };
 
 pub(super) fn scope(unit: &UnitId) -> Scope<'_> {
-    Scope { unit, wanted: 9, leaves: Leaves::Objects, allow_empty: false, cluster_empties: false }
+    Scope { unit, wanted: 9, extent: PruneExtent::Objects, allow_empty: false, cluster_empties: false }
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn one_object_at_a_time() {
             keep("holds objects that are not of this unit: Pod web/x"),
         ),
     ] {
-        let candidates = [Candidate { member: member(kind, "a", uid), left: left(1, 9), found }];
+        let candidates = [Candidate { member: member(kind, "a", uid), departure: departure(1, 9), found }];
         let verdicts = judge(&scope(&unit), &candidates, &Approvals::default(), LIMITS).verdicts;
         let said = match &verdicts[0] {
             Verdict::Delete(_) => "delete".to_owned(),
@@ -134,7 +136,7 @@ fn many_at_once_need_one_approval_for_exactly_those() {
     // Of a state that wants so many after so many left.
     let kept = |count, wanted, scope: &Scope, approvals: &Approvals| -> BTreeSet<Digest> {
         let scope = Scope { wanted, ..scope.clone() };
-        kept(&scope, &leaving(0..count, left(1, wanted)), approvals).into_iter().flatten().collect()
+        kept(&scope, &leaving(0..count, departure(1, wanted)), approvals).into_iter().flatten().collect()
     };
     assert!(kept(5, 5, &base, &none).is_empty(), "half is not more than half");
     assert!(kept(4, 1, &base, &none).is_empty(), "few are no share");
@@ -152,10 +154,14 @@ fn many_at_once_need_one_approval_for_exactly_those() {
 fn each_change_is_judged_by_itself() {
     let unit = UnitId::kustomization("f", "x");
     // Of 30: ten, then six of 20, then eight of 14, and then one.
-    let changes = [left(1, 20), left(2, 14), left(3, 6), left(4, 5)];
+    let changes = [departure(1, 20), departure(2, 14), departure(3, 6), departure(4, 5)];
     let ranges = [0..10, 10..16, 16..24, 24..25];
-    let all: Vec<Candidate> =
-        ranges.clone().into_iter().zip(changes).flat_map(|(range, left)| leaving(range, left)).collect();
+    let all: Vec<Candidate> = ranges
+        .clone()
+        .into_iter()
+        .zip(changes)
+        .flat_map(|(range, departure)| leaving(range, departure))
+        .collect();
     let now = Scope { wanted: 5, ..scope(&unit) };
     let judged = judge(&now, &all, &Approvals::default(), LIMITS);
     let waits = kept(&now, &all, &Approvals::default());
@@ -171,7 +177,7 @@ fn each_change_is_judged_by_itself() {
     assert!(kept(&now, &all, &given(*digest)).iter().all(Option::is_none));
 
     // Two that are too large are let go one by one, or both by what was approved when they were told apart by nobody.
-    let two = [leaving(0..8, left(1, 6)), leaving(8..13, left(2, 1))].concat();
+    let two = [leaving(0..8, departure(1, 6)), leaving(8..13, departure(2, 1))].concat();
     let asked = judge(&now, &two, &Approvals::default(), LIMITS).asked;
     assert_eq!(asked.len(), 2);
     let first = kept(&now, &two, &given(asked[0].0));
@@ -191,7 +197,7 @@ fn each_change_is_judged_by_itself() {
 fn what_is_not_deleted_anyway_does_not_count() {
     let unit = UnitId::kustomization("f", "x");
     let scope = Scope { wanted: 4, ..scope(&unit) };
-    let mut six = leaving(0..6, left(1, 4));
+    let mut six = leaving(0..6, departure(1, 4));
     assert!(kept(&scope, &six, &Approvals::default()).iter().all(Option::is_some));
     six[0].found = Found::There(There { opted_out: Some("a".into()), ..there() });
     assert!(kept(&scope, &six, &Approvals::default()).iter().all(Option::is_none), "5 of 10 go");
@@ -216,12 +222,12 @@ fn an_object_left_in_the_first_state_without_it() {
         (7, 2, &["a", "b", "d"], true, "a@7/2 b@4/2 d@4/2"),
         (8, 9, &[], true, ""),
     ] {
-        assert_eq!(departures.note(left(generation, wanted), set(absent)), changed, "{generation}");
+        assert_eq!(departures.note(departure(generation, wanted), set(absent)), changed, "{generation}");
         let said = departures.iter();
         let said =
             said.map(|(id, Departure { generation, wanted })| format!("{}@{generation}/{wanted}", id.name));
         assert_eq!(said.collect::<Vec<_>>().join(" "), expected, "{generation}");
-        let again: Departures = departures.iter().map(|(id, left)| (id.clone(), left)).collect();
+        let again: Departures = departures.iter().map(|(id, departure)| (id.clone(), departure)).collect();
         assert_eq!(again, departures);
     }
 }
@@ -231,7 +237,7 @@ fn an_approval_holds_for_what_is_left_of_it_and_ends_with_it() {
     let unit = UnitId::kustomization("f", "x");
     let scope = Scope { wanted: 0, ..scope(&unit) };
     let goes = |range: std::ops::Range<u32>, approvals: &Approvals| {
-        let judged = judge(&scope, &leaving(range, left(1, 0)), approvals, LIMITS);
+        let judged = judge(&scope, &leaving(range, departure(1, 0)), approvals, LIMITS);
         (judged.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Delete(_))), judged.asked)
     };
     let mut approvals = Approvals::default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{Removal, UnitEntry};
 use crate::expr::{Expr, Variables};
 use crate::inventory::UnitInventory;
-use crate::plan::{Access, Claim, Situation, Standing, Target, Waiting};
+use crate::plan::{Access, Claim, Situation, Target, UnitMemory, Waiting};
 use crate::unit::{DeletionPolicy, SourceKindIn, UnitId, UnitKind, UnitManifest};
 
 /// What the unit is to be now.
@@ -14,14 +14,14 @@ pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
         let everything = Removal { policy: DeletionPolicy::Delete, prune: true, ..Removal::default() };
         return removed(id, everything, situation);
     }
-    let standing = situation.standings.get(id);
-    let keep = |waiting: Waiting| match standing.and_then(|standing| standing.last.clone()) {
+    let unit_memory = situation.unit_memories.get(id);
+    let keep = |waiting: Waiting| match unit_memory.and_then(|unit_memory| unit_memory.last.clone()) {
         Some(last) => Target::Last(last, waiting),
         None => Target::Nothing(waiting),
     };
     // A unit that nothing says more of stays what it was, suspended too.
-    let hold = |reason: &str| match standing {
-        Some(Standing { suspended: true, .. }) => Target::Suspended(Some(reason.to_owned())),
+    let hold = |reason: &str| match unit_memory {
+        Some(UnitMemory { suspended: true, .. }) => Target::Suspended(Some(reason.to_owned())),
         _ => keep(Waiting::Held(reason.to_owned())),
     };
     match situation.desired.units().get(id) {
@@ -33,7 +33,9 @@ pub(super) fn target(id: &UnitId, situation: &Situation) -> Target {
             Target::Suspended(Some(kept.to_owned()))
         }
         Some(UnitEntry::Removed(removal)) => match undecided(id, situation) {
-            Some(waiting) if standing.is_some_and(|standing| standing.last.is_some()) => keep(waiting),
+            Some(waiting) if unit_memory.is_some_and(|unit_memory| unit_memory.last.is_some()) => {
+                keep(waiting)
+            }
             Some(waiting) => Target::Removed(*removal, Some(waiting)),
             None => removed(id, *removal, situation),
         },
@@ -57,7 +59,7 @@ fn undecided(id: &UnitId, situation: &Situation) -> Option<Waiting> {
     let mut at = id.clone();
     loop {
         let listed = inventory.units.get(&at).and_then(|unit| unit.links.parent.clone());
-        let last = || situation.standings.get(&at)?.last.as_ref()?.spec.parent.clone();
+        let last = || situation.unit_memories.get(&at)?.last.as_ref()?.spec.parent.clone();
         // Whoever defined it, the root was above it.
         let parent =
             listed.or_else(last).filter(|parent| !seen.contains(parent)).unwrap_or_else(UnitId::root);
@@ -66,7 +68,8 @@ fn undecided(id: &UnitId, situation: &Situation) -> Option<Waiting> {
                 return Some(Waiting::ParentSuspended(parent));
             }
             Some(UnitEntry::Present(above)) => {
-                let last = situation.standings.get(&parent).and_then(|standing| standing.last.as_ref());
+                let last =
+                    situation.unit_memories.get(&parent).and_then(|unit_memory| unit_memory.last.as_ref());
                 let applied = last.is_some_and(|last| last.digest() == above.digest());
                 return (!applied).then_some(Waiting::Departure(parent));
             }
@@ -90,8 +93,8 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
     if let Some(why) = situation.broken.get(&unit.id) {
         return Some(Waiting::Broken(why.clone()));
     }
-    let standing = situation.standings.get(&unit.id);
-    let is_admitted = standing.and_then(|standing| standing.admitted) == Some(unit.spec_digest());
+    let unit_memory = situation.unit_memories.get(&unit.id);
+    let is_admitted = unit_memory.and_then(|unit_memory| unit_memory.admitted) == Some(unit.spec_digest());
     if !is_admitted
         && let Some(parent) = &unit.spec.parent
         && let Some(waiting) = parent_closed(unit, parent, situation)
@@ -99,8 +102,8 @@ fn closed(unit: &UnitManifest, situation: &Situation) -> Option<Waiting> {
         return Some(waiting);
     }
     // What is applied already is kept right whatever becomes of its dependencies.
-    let is_applied = standing
-        .and_then(|standing| standing.last.as_ref())
+    let is_applied = unit_memory
+        .and_then(|unit_memory| unit_memory.last.as_ref())
         .is_some_and(|last| last.digest() == unit.digest());
     let claims = claims(unit, situation);
     if !claims.is_empty() {
@@ -140,13 +143,14 @@ fn by_expression(
 
 fn parent_closed(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Waiting> {
     // It ran before, and only the agent's memory of it is lost: its definition was let through once.
-    let ran = !situation.standings.contains_key(&unit.id) && situation.inventory.units.contains_key(&unit.id);
+    let ran =
+        !situation.unit_memories.contains_key(&unit.id) && situation.inventory.units.contains_key(&unit.id);
     match situation.desired.units().get(parent) {
         Some(UnitEntry::Present(manifest)) if manifest.spec.suspend => {
             (!ran).then(|| Waiting::ParentSuspended(parent.clone()))
         }
         Some(UnitEntry::Present(manifest)) => {
-            let last = situation.standings.get(parent).and_then(|standing| standing.last.as_ref());
+            let last = situation.unit_memories.get(parent).and_then(|unit_memory| unit_memory.last.as_ref());
             let applied = last.is_some_and(|last| last.digest() == manifest.digest());
             (!applied).then(|| Waiting::Parent(parent.clone()))
         }
@@ -164,7 +168,7 @@ pub(super) fn claims(unit: &UnitManifest, situation: &Situation) -> Vec<Claim> {
 
 /// What an account rendered becomes a unit only if that account may create the object that says so.
 fn claim_of(unit: &UnitManifest, parent: &UnitId, situation: &Situation) -> Option<Claim> {
-    let last = || situation.standings.get(parent).and_then(|standing| standing.last.as_ref());
+    let last = || situation.unit_memories.get(parent).and_then(|unit_memory| unit_memory.last.as_ref());
     let above = situation.desired.present(parent).or_else(last)?;
     let account = above.spec.service_account.clone()?;
     let (group, plural) = match unit.id.kind {
@@ -189,7 +193,7 @@ fn claims_on_sources(unit: &UnitManifest) -> impl Iterator<Item = Claim> {
 /// Whether a unit is ready at the digest that is desired of it.
 pub(super) fn is_ready(id: &UnitId, situation: &Situation) -> bool {
     let desired = situation.desired.present(id).map(|unit| unit.digest());
-    desired.is_some() && situation.standings.get(id).and_then(|standing| standing.ready) == desired
+    desired.is_some() && situation.unit_memories.get(id).and_then(|unit_memory| unit_memory.ready) == desired
 }
 
 fn removed(id: &UnitId, removal: Removal, situation: &Situation) -> Target {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   entry (present | hold | removed) ─► gates (parent, dependsOn, suspend) ─► target manifest
-//!   target × sight of each object    ─► apply steps by stage
+//!   target × observation of each object    ─► apply steps by stage
 //!   inventory − target               ─► leaving: judged by core::guard after a complete apply, or forgotten, or staying
 //! ```
 //!
@@ -31,7 +31,7 @@ pub use moves::{PruneStop, prune_stop};
 
 /// What the agent remembers of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct UnitMemory {
     /// The manifest last applied completely.
     pub last: Option<Arc<UnitManifest>>,
     /// The definition that a parent's apply, or none being needed, last let through.
@@ -44,16 +44,16 @@ pub struct Standing {
 
 /// What is known of one object in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
-    /// The stamp of what we last applied to it, if that is remembered.
+pub struct Observation {
+    /// The fingerprint of what we last applied to it, if that is remembered.
     pub applied: Option<Digest>,
-    pub seen: Seen,
+    pub state: ObservedState,
     /// What the object itself says about its drift, over what its unit says.
     pub drift: Option<DriftMode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum ObservedState {
     /// Nobody looked yet.
     Unknown,
     Absent,
@@ -69,7 +69,7 @@ pub struct Situation<'a> {
     pub desired: &'a DesiredState,
     pub declared: &'a Declared,
     pub inventory: &'a Inventory,
-    pub standings: &'a BTreeMap<UnitId, Standing>,
+    pub unit_memories: &'a BTreeMap<UnitId, UnitMemory>,
     /// Completes an identity: the namespace `default` where a namespaced object names none.
     pub resolve: &'a dyn Fn(&ObjectId) -> ObjectId,
     /// What stands against pruning. See [`prune_stop`].
@@ -165,7 +165,7 @@ pub struct ApplyStep {
     /// The content is a template that has to be completed first.
     pub template: bool,
     /// What to remember after the apply.
-    pub stamp: Digest,
+    pub fingerprint: Digest,
     /// The unit that the object's label names.
     pub owner: UnitId,
     pub stage: Stage,
@@ -262,7 +262,7 @@ impl fmt::Display for Waiting {
 }
 
 /// What an apply of `digest` under the label of `owner` leaves: the thing to remember and compare.
-pub fn stamp(digest: Digest, owner: &UnitId) -> Digest {
+pub fn apply_fingerprint(digest: Digest, owner: &UnitId) -> Digest {
     Digest::of_parts([&digest.as_bytes()[..], owner.to_string().as_bytes()])
 }
 
@@ -271,17 +271,17 @@ pub fn stamp(digest: Digest, owner: &UnitId) -> Digest {
 pub fn note_suspensions(
     desired: &DesiredState,
     inventory: &Inventory,
-    standings: &mut BTreeMap<UnitId, Standing>,
+    unit_memories: &mut BTreeMap<UnitId, UnitMemory>,
 ) -> Vec<UnitId> {
     let mut changed = Vec::new();
     for unit in desired.all_present() {
         let suspend = unit.spec.suspend;
         let runs = inventory.units.get(&unit.id).is_some_and(|listed| !listed.members.is_empty());
-        match standings.get_mut(&unit.id) {
-            Some(standing) if standing.suspended != suspend => standing.suspended = suspend,
+        match unit_memories.get_mut(&unit.id) {
+            Some(unit_memory) if unit_memory.suspended != suspend => unit_memory.suspended = suspend,
             None if suspend && runs => {
-                let standing = Standing { suspended: true, ..Standing::default() };
-                standings.insert(unit.id.clone(), standing);
+                let unit_memory = UnitMemory { suspended: true, ..UnitMemory::default() };
+                unit_memories.insert(unit.id.clone(), unit_memory);
             }
             Some(_) | None => continue,
         }
@@ -294,12 +294,12 @@ impl Declared {
     /// Every unit that is present, as desired; every other one as it last ran.
     pub fn of(
         desired: &DesiredState,
-        standings: &BTreeMap<UnitId, Standing>,
+        unit_memories: &BTreeMap<UnitId, UnitMemory>,
         resolve: &dyn Fn(&ObjectId) -> ObjectId,
     ) -> Self {
-        let held = standings.iter().filter_map(|(id, standing)| match desired.units().get(id) {
+        let held = unit_memories.iter().filter_map(|(id, unit_memory)| match desired.units().get(id) {
             Some(UnitEntry::Present(_) | UnitEntry::Removed(_)) => None,
-            Some(UnitEntry::Hold(_)) | None => standing.last.as_ref(),
+            Some(UnitEntry::Hold(_)) | None => unit_memory.last.as_ref(),
         });
         let mut objects: BTreeMap<ObjectId, Vec<Declaration>> = BTreeMap::new();
         for unit in desired.all_present().chain(held) {
@@ -327,7 +327,7 @@ impl Declared {
 }
 
 /// Plans one unit. `look` tells what is known of an object.
-pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Sight) -> UnitPlan {
+pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Observation) -> UnitPlan {
     let target = gates::target(id, situation);
     let mut plan = UnitPlan {
         unit: id.clone(),
@@ -384,7 +384,7 @@ fn makes_its_account(manifest: &UnitManifest, situation: &Situation) -> bool {
     let makes = manifest.objects.iter().map(|entry| &entry.object.id).any(|id| {
         id.is("", "ServiceAccount") && id.namespace == account.namespace && id.name == account.name
     });
-    let applied = situation.standings.get(&manifest.id).and_then(|standing| standing.last.as_ref());
+    let applied = situation.unit_memories.get(&manifest.id).and_then(|unit_memory| unit_memory.last.as_ref());
     manifest.id.kind == UnitKind::Root && makes && applied.is_none()
 }
 
@@ -394,7 +394,7 @@ fn plan_object(
     entry: &ObjectEntry,
     UnitSpec { drift, authority, .. }: &UnitSpec,
     only_drift: bool,
-    look: &dyn Fn(&ObjectId) -> Sight,
+    look: &dyn Fn(&ObjectId) -> Observation,
 ) {
     let id = (situation.resolve)(&entry.object.id);
     let owner = situation.declared.owner(&id).map_or(&plan.unit, |first| &first.unit);
@@ -412,15 +412,15 @@ fn plan_object(
         }
         return;
     }
-    let stamp = stamp(entry.digest, owner);
-    let sight = look(&id);
-    let cause = match (sight.applied, sight.seen) {
+    let fingerprint = apply_fingerprint(entry.digest, owner);
+    let observation = look(&id);
+    let cause = match (observation.applied, observation.state) {
         (None, _) => Cause::New,
-        (Some(applied), _) if applied != stamp => Cause::Change,
-        (Some(_), Seen::There { touched: false, .. }) => return,
-        (Some(_), Seen::There { touched: true, .. }) => Cause::Touched,
-        (Some(_), Seen::Absent) => Cause::Missing,
-        (Some(_), Seen::Unknown) => {
+        (Some(applied), _) if applied != fingerprint => Cause::Change,
+        (Some(_), ObservedState::There { touched: false, .. }) => return,
+        (Some(_), ObservedState::There { touched: true, .. }) => Cause::Touched,
+        (Some(_), ObservedState::Absent) => Cause::Missing,
+        (Some(_), ObservedState::Unknown) => {
             plan.unseen += 1;
             return;
         }
@@ -431,8 +431,8 @@ fn plan_object(
     let stage = Stage::of(&id);
     let object = ObjectRef { id, version: entry.object.version.clone() };
     let (digest, template) = (entry.digest, entry.template);
-    let step = ApplyStep { object, digest, template, stamp, owner: owner.clone(), stage, cause };
-    match sight.drift.unwrap_or(*drift) {
+    let step = ApplyStep { object, digest, template, fingerprint, owner: owner.clone(), stage, cause };
+    match observation.drift.unwrap_or(*drift) {
         DriftMode::Report if cause.is_drift() => plan.tolerated.push(step),
         DriftMode::Ignore if cause.is_drift() => {}
         _ => plan.apply.push(step),

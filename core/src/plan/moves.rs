@@ -4,7 +4,7 @@ use crate::authority::{Authority, Rank};
 use crate::desired::{DesiredState, Hold, UnitEntry};
 use crate::inventory::Inventory;
 use crate::object::ObjectId;
-use crate::plan::{Declaration, Leaving, Situation, Standing, Target, UnitPlan, gates};
+use crate::plan::{Declaration, Leaving, Situation, Target, UnitMemory, UnitPlan, gates};
 use crate::unit::UnitId;
 
 /// What stands against pruning in a cluster.
@@ -21,7 +21,7 @@ pub struct PruneStop {
 pub fn prune_stop(
     desired: &DesiredState,
     inventory: &Inventory,
-    standings: &std::collections::BTreeMap<UnitId, Standing>,
+    unit_memories: &std::collections::BTreeMap<UnitId, UnitMemory>,
     damage: Option<&str>,
 ) -> PruneStop {
     let held = desired.units().iter().filter_map(|(id, entry)| match entry {
@@ -31,7 +31,7 @@ pub fn prune_stop(
     let is_unnamed = |id: &UnitId| !desired.units().contains_key(id);
     let unnamed = inventory.units.iter().filter(|(id, unit)| !unit.members.is_empty() && is_unnamed(id));
     let unnamed = unnamed.map(|(id, _)| {
-        let last = standings.get(id).and_then(|standing| standing.last.as_ref());
+        let last = unit_memories.get(id).and_then(|unit_memory| unit_memory.last.as_ref());
         (id.clone(), last.map_or(Authority::Fleet, |last| last.spec.authority.clone()))
     });
     let everything = damage.map(|damage| format!("the inventory is not whole: {damage}"));
@@ -101,7 +101,7 @@ fn may_have(other: &Declaration, object: &ObjectId, from: Option<&Authority>, si
 
 /// How far a unit reaches, as it is desired or as it last ran.
 fn authority_of(id: &UnitId, situation: &Situation) -> Option<Authority> {
-    let last = || situation.standings.get(id).and_then(|standing| standing.last.as_ref());
+    let last = || situation.unit_memories.get(id).and_then(|unit_memory| unit_memory.last.as_ref());
     match situation.desired.units().get(id) {
         Some(UnitEntry::Present(unit)) => Some(unit.spec.authority.clone()),
         Some(UnitEntry::Hold(Hold { authority, .. })) => Some(authority.clone()),

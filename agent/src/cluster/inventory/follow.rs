@@ -17,7 +17,7 @@ use super::super::Cluster;
 use super::super::applyset;
 use super::super::discovery::Resource;
 use super::super::request::{Call, Failure};
-use super::Book;
+use super::InventoryWriter;
 use super::pages::name_of;
 
 /// Names and versions are enough: contents are only ever ours.
@@ -39,7 +39,7 @@ struct Item {
     metadata: Metadata,
 }
 
-impl Book {
+impl InventoryWriter {
     /// Follows the ConfigMaps beside the inventory, for ever. `set` is woken when the ApplySet's parent is gone.
     pub(crate) async fn follow(&self, cluster: &Cluster, set: &Notify) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));

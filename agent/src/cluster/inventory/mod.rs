@@ -41,7 +41,7 @@ const KEY: &str = "members";
 const MARK: &str = "flotilla.dev/inventory";
 
 /// The inventory in memory and the task that writes it.
-pub(crate) struct Book {
+pub(crate) struct InventoryWriter {
     pages: Mutex<Pages>,
     /// Something changed; it may wait a little.
     wake: Notify,
@@ -68,7 +68,7 @@ impl Trouble {
     }
 }
 
-impl Book {
+impl InventoryWriter {
     /// Reads the inventory. An empty cluster has none, which is not the same as one that cannot be read.
     pub(crate) async fn load(cluster: &Cluster) -> Result<Self, Failure> {
         make_namespace(cluster).await?;
@@ -113,7 +113,7 @@ impl Book {
     }
 
     /// Lists objects of a unit; a uid that is known already is kept where none is given, and one that is given counts for
-    /// all units that list the object. The number of the change, for [`Book::durable`]; 0 if there is none, as all was listed
+    /// all units that list the object. The number of the change, for [`InventoryWriter::durable`]; 0 if there is none, as all was listed
     /// already.
     pub(crate) fn list(
         &self,

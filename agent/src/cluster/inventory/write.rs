@@ -9,12 +9,12 @@ use super::super::discovery::Resource;
 use super::super::request::{Call, Failure};
 use super::super::{Cluster, SYSTEM_NAMESPACE};
 use super::pages::{ConfigMap, Key, name_of};
-use super::{Book, KEY, LAZY, MARK, Trouble};
+use super::{InventoryWriter, KEY, LAZY, MARK, Trouble};
 
 /// From look to look at a namespace that is being deleted, or that is about to be made.
 const NAMESPACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
 
-impl Book {
+impl InventoryWriter {
     /// Writes what changed, for ever.
     pub(crate) async fn write(&self, cluster: &Cluster) {
         let mut backoff = flotilla_runtime::Backoff::new(

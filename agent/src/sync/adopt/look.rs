@@ -8,7 +8,7 @@ use flotilla_core::adopt::{self, Previous};
 use flotilla_core::ignore::{Ignores, yield_to};
 use flotilla_core::live::Live;
 use flotilla_core::order::Stage;
-use flotilla_core::plan::{ApplyStep, Cause, stamp};
+use flotilla_core::plan::{ApplyStep, Cause, apply_fingerprint};
 use flotilla_core::report::FieldDrift;
 use flotilla_core::{DesiredState, Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, diff, drift};
 use flotilla_runtime::chain;
@@ -20,11 +20,11 @@ use super::AT_ONCE;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::{Discovery, Resource};
 use crate::cluster::members::is_paused;
-use crate::cluster::objects::Mode;
+use crate::cluster::objects::RequestMode;
 use crate::cluster::request::{Call, Failure};
 use crate::sync::apply::Content;
 use crate::sync::hiding_key;
-use crate::sync::memory::Manner;
+use crate::sync::memory::ApplyMode;
 use crate::sync::tools::Tools;
 
 /// An object of Git.
@@ -148,7 +148,7 @@ async fn look(tools: &Tools, item: &Item, takes: &BTreeSet<ObjectId>) -> Result<
         object: item.object.clone(),
         digest: item.digest,
         template: item.template,
-        stamp: stamp(item.digest, &item.unit),
+        fingerprint: apply_fingerprint(item.digest, &item.unit),
         owner: item.unit.clone(),
         stage: Stage::of(id),
         cause: Cause::New,
@@ -161,12 +161,12 @@ async fn look(tools: &Tools, item: &Item, takes: &BTreeSet<ObjectId>) -> Result<
             return Ok(looked);
         }
     };
-    looked.merges = content.wishes.manner == Manner::Merge;
-    looked.what = match content.wishes.manner {
-        Manner::Never | Manner::Once => What::Stays("its annotations in Git leave it as it is".into()),
+    looked.merges = content.annotations.apply_mode == ApplyMode::Merge;
+    looked.what = match content.annotations.apply_mode {
+        ApplyMode::Never | ApplyMode::Once => What::Stays("its annotations in Git leave it as it is".into()),
         _ if is_paused(&metadata) => What::Stays("its annotations in the cluster leave it as it is".into()),
-        Manner::Merge if ours => What::Ours,
-        Manner::Override | Manner::Merge => {
+        ApplyMode::Merge if ours => What::Ours,
+        ApplyMode::Override | ApplyMode::Merge => {
             let is_taken = looked.owner.as_ref().is_some_and(|owner| takes.contains(owner));
             let owner = if is_taken { None } else { tools.owners.owner(&tools.cluster, &metadata).await? };
             match owner {
@@ -195,14 +195,14 @@ pub(in crate::sync) async fn rehearse(
         yield_to(&mut wanted, &found, &ignored);
         body = Bytes::from(wanted.to_string());
     }
-    let mut wanted: Value = match cluster.apply(resource, id, body, Mode::DryRun).await {
+    let mut wanted: Value = match cluster.apply(resource, id, body, RequestMode::DryRun).await {
         Ok(wanted) => wanted,
         Err(failure @ Failure::Refused { .. }) if (400..500).contains(&failure.code()) => {
             return Ok(What::Refused(chain(&failure)));
         }
         Err(failure) => return Err(failure),
     };
-    if content.wishes.manner == Manner::Override {
+    if content.annotations.apply_mode == ApplyMode::Override {
         let folded = adopt::after_fold(&wanted);
         if folded != wanted {
             // The API server fills in what it would fill in then, too.
@@ -218,8 +218,8 @@ pub(in crate::sync) async fn rehearse(
             };
         }
     }
-    adopt::without_books(&mut found);
-    adopt::without_books(&mut wanted);
+    adopt::without_tool_metadata(&mut found);
+    adopt::without_tool_metadata(&mut wanted);
     let mut fields = diff::fields(&found, &wanted, hiding_key());
     if content.holds_secrets() {
         for value in fields.iter_mut().flat_map(|field| [&mut field.found, &mut field.wanted]) {

@@ -31,7 +31,7 @@ use super::adoption_record::{self as record, Key, Line, RecordError, Stage};
 use super::api::Request;
 use super::engine::Engine;
 use super::tools::Tools;
-use crate::cluster::members::Known;
+use crate::cluster::members::Presence;
 use crate::cluster::request::Failure;
 use plan::Planned;
 
@@ -108,10 +108,10 @@ impl Engine {
     }
 
     /// Has the engine leave these objects alone, and waits until nothing is under way for them.
-    async fn leave(&self, left: HashSet<ObjectId>) -> Result<(), AdoptError> {
+    async fn relinquish(&self, relinquished: HashSet<ObjectId>) -> Result<(), AdoptError> {
         let mut released = self.shared.released.subscribe();
         released.mark_unchanged();
-        lock(&self.shared.input).left = Some(Arc::new(left));
+        lock(&self.shared.input).relinquished = Some(Arc::new(relinquished));
         self.shared.wake.notify_one();
         match tokio::time::timeout(RELEASE, released.changed()).await {
             Ok(Ok(())) => Ok(()),
@@ -148,7 +148,7 @@ impl Job<'_> {
         planned.record.set(cluster, Stage::Adopting).await?;
         lines.extend(new);
         at_once(planned.flux.takes.keys().map(|id| (id, flux::suspend(cluster, id)))).await?;
-        self.engine.leave(record::left(cluster).await?).await?;
+        self.engine.relinquish(record::relinquished(cluster).await?).await?;
 
         let waiting = self.await_taken(&planned, &lines).await;
         let stays = self.remove(&planned, &lines, &waiting).await?;
@@ -218,8 +218,8 @@ impl Job<'_> {
         let wanted: HashMap<&ObjectId, &look::Item> =
             planned.items.iter().filter(|item| !item.suspended).map(|item| (&item.object.id, item)).collect();
         let is_taken = |id: &ObjectId| match self.tools.members.get(id) {
-            Known::There(seen) => seen.entry.is_some() && (!seen.folded || merges.contains(id)),
-            Known::Absent | Known::Unknown => false,
+            Presence::There(seen) => seen.entry.is_some() && (!seen.folded || merges.contains(id)),
+            Presence::Absent | Presence::Unknown => false,
         };
         let waiting = || -> Vec<(ObjectId, UnitId)> {
             let objects = lines.iter().filter_map(|line| match line {

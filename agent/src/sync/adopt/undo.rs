@@ -27,7 +27,7 @@ impl Job<'_> {
         }
         let lines = record.lines(cluster).await?;
         record.set(cluster, Stage::Undoing).await?;
-        self.engine.leave(record::left(cluster).await?).await?;
+        self.engine.relinquish(record::relinquished(cluster).await?).await?;
 
         let flux: Vec<(ObjectId, &Value)> = lines
             .iter()

@@ -17,7 +17,7 @@ impl Coordinator {
         for manifest in desired.all_present() {
             let id = &manifest.id;
             let state = self.units.entry(id.clone()).or_default();
-            let mut absent: BTreeSet<ObjectId> = self.tools.book.view(|inventory| {
+            let mut absent: BTreeSet<ObjectId> = self.tools.inventory.view(|inventory| {
                 let listed = inventory.units.get(id).into_iter().flat_map(|unit| unit.members.keys());
                 listed.filter(|id| !is_declared(id)).cloned().collect()
             });
@@ -35,7 +35,7 @@ impl Coordinator {
             }
         }
         // Lost, all that left would count as one change.
-        for id in changed.iter().filter(|id| self.standings.contains_key(*id)) {
+        for id in changed.iter().filter(|id| self.unit_memories.contains_key(*id)) {
             self.store(id);
         }
     }
@@ -46,10 +46,10 @@ impl Coordinator {
         let removals = &mut self.removals;
         let changed = self
             .tools
-            .book
+            .inventory
             .view(|inventory| guard::note_removals(desired, inventory, &is_declared, removals));
         // Lost, the units that are still there by then would count as the whole change.
-        for id in changed.iter().filter(|id| self.standings.contains_key(*id)) {
+        for id in changed.iter().filter(|id| self.unit_memories.contains_key(*id)) {
             self.store(id);
         }
         self.settle_unit_approvals();

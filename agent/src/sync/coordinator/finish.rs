@@ -15,7 +15,7 @@ use crate::sync::apply::ApplyOutcome;
 use crate::sync::failure::FailureReason;
 use crate::sync::prune::PruneOutcome;
 use crate::sync::shared::now;
-use crate::sync::unit_state::{Asked, Facts};
+use crate::sync::unit_state::{Asked, ReportInput};
 
 /// More objects than this, kept for one reason, are told of in one event.
 const TOLD_SINGLY: usize = 10;
@@ -38,27 +38,28 @@ impl Coordinator {
             Target::Desired(manifest) | Target::Last(manifest, _) => Some(&manifest.spec),
             _ => None,
         };
-        if done.marks.iter().any(|(id, _)| id.group == RBAC) {
+        if done.last_applied.iter().any(|(id, _)| id.group == RBAC) {
             self.rights_changed();
         }
-        let marked: HashSet<ObjectId> = done.marks.iter().map(|(id, _)| id.clone()).collect();
-        for (id, mark) in done.marks {
+        let applied_ids: HashSet<ObjectId> = done.last_applied.iter().map(|(id, _)| id.clone()).collect();
+        for (id, last_applied) in done.last_applied {
             // Others may share it and wait for this.
             self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
-            self.mark(unit, id, mark);
+            self.note_applied(unit, id, last_applied);
         }
-        self.note_ends(&marked);
+        self.note_ends(&applied_ids);
         match &done.away {
             Some(why) => self.is_away(why),
-            None if !marked.is_empty() || !done.failed.is_empty() => self.is_back(),
+            None if !applied_ids.is_empty() || !done.failed.is_empty() => self.is_back(),
             None => {}
         }
-        self.forget_left(&plan.apply);
+        self.drop_relinquished(&plan.apply);
         let failed: BTreeMap<_, _> = done.failed.into_iter().collect();
         // Who waited for them to move there waits no longer.
         let forbidden = failed.iter().filter(|(_, failed)| failed.reason == FailureReason::Forbidden);
         for (id, _) in forbidden {
-            let owners = self.tools.book.view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
+            let owners =
+                self.tools.inventory.view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
             self.dirty.extend(owners.into_iter().filter(|owner| owner != unit));
         }
         let state = self.units.entry(unit.clone()).or_default();
@@ -176,7 +177,7 @@ impl Coordinator {
         }
         let pause = if done.findings.is_empty() { Duration::from_secs(600) } else { Duration::from_secs(5) };
         if !done.findings.is_empty() || !done.kept.is_empty() {
-            state.prune_at = Some(Instant::now() + pause);
+            state.next_prune_at = Some(Instant::now() + pause);
         }
         state.kept = done.kept;
         state.asked = done.asked;
@@ -205,15 +206,17 @@ impl Coordinator {
 
     pub(super) fn report(&mut self, plan: &UnitPlan, running: bool) {
         let id = &plan.unit;
-        let standing = self.standings.get(id);
-        let listed =
-            self.tools.book.view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
+        let unit_memory = self.unit_memories.get(id);
+        let listed = self
+            .tools
+            .inventory
+            .view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
         let is_named = self.desired.as_ref().is_some_and(|desired| desired.units().contains_key(id));
-        let ran = standing.is_some_and(|standing| standing.last.is_some());
+        let ran = unit_memory.is_some_and(|unit_memory| unit_memory.last.is_some());
         let is_over =
-            matches!(plan.target, Target::Removed(_, None)) && standing.is_none() || !is_named && !ran;
+            matches!(plan.target, Target::Removed(_, None)) && unit_memory.is_none() || !is_named && !ran;
         if is_over && listed == 0 {
-            if self.standings.remove(id).is_some() {
+            if self.unit_memories.remove(id).is_some() {
                 self.store(id);
             }
             self.units.remove(id);
@@ -224,14 +227,14 @@ impl Coordinator {
         let objects = desired.map_or(listed, |unit| unit.objects.len());
         let desired = desired.map(|unit| unit.digest());
         let applied = matches!(&plan.target, Target::Desired(manifest)
-            if standing.and_then(|s| s.last.as_ref()).map(|last| last.digest()) == Some(manifest.digest()));
+            if unit_memory.and_then(|s| s.last.as_ref()).map(|last| last.digest()) == Some(manifest.digest()));
         let health = applied.then(|| self.health_of(plan)).flatten();
         let Some(state) = self.units.get(id) else { return };
-        let facts = Facts { running, health, now: now(), standing, objects, desired };
-        let report = state.report(id, plan, facts);
+        let input = ReportInput { running, health, now: now(), unit_memory, objects, desired };
+        let report = state.report(id, plan, input);
         let told = (report.phase, report.message.clone());
         let state = self.units.entry(id.clone()).or_default();
-        let before = state.told.replace(told.clone());
+        let before = state.reported.replace(told.clone());
         self.shared.publish(id, Some(report));
         if before.as_ref() != Some(&told) {
             let was = before.map(|(phase, _)| phase);
@@ -259,7 +262,10 @@ impl Coordinator {
         } else {
             tracing::info!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
         }
-        let uid = object.as_ref().and_then(|id| self.marks.get(id)).map(|mark| mark.uid.to_string());
+        let uid = object
+            .as_ref()
+            .and_then(|id| self.last_applied.get(id))
+            .map(|last_applied| last_applied.uid.to_string());
         let event = Event { at: now(), unit: unit.clone(), object, warning, reason: reason.into(), message };
         if event.object.is_some() {
             self.events.tell(event.clone(), uid.unwrap_or_default());

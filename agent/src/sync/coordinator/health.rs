@@ -12,8 +12,8 @@ use flotilla_core::{ObjectId, ObjectRef, SourceKind, UnitId, UnitKind, UnitManif
 use tokio::time::Instant;
 
 use super::Coordinator;
-use crate::cluster::members::Known;
-use crate::sync::memory::Mark;
+use crate::cluster::members::Presence;
+use crate::sync::memory::LastApplied;
 use crate::sync::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
 
 /// The object that a health check names.
@@ -48,7 +48,7 @@ struct Unwell {
 }
 
 impl Coordinator {
-    /// Takes note of the unit's readiness in its standing. Called when there is nothing to apply.
+    /// Takes note of the unit's readiness in its memory. Called when there is nothing to apply.
     pub(super) fn assess(&mut self, plan: &UnitPlan) {
         let ready = match (&plan.target, self.health_of(plan)) {
             (Target::Desired(manifest), Some(UnitHealth { state: HealthState::Ready, .. })) => {
@@ -62,10 +62,10 @@ impl Coordinator {
             }
             Target::Suspended(_) | Target::Nothing(_) | Target::Removed(..) => None,
         };
-        if let Some(standing) = self.standings.get_mut(&plan.unit)
+        if let Some(unit_memory) = self.unit_memories.get_mut(&plan.unit)
             && matches!(plan.target, Target::Desired(_))
         {
-            standing.ready = ready;
+            unit_memory.ready = ready;
         }
         if let Some(state) = self.units.get_mut(&plan.unit) {
             state.healthy = ready.or(state.healthy);
@@ -159,20 +159,20 @@ impl Coordinator {
     fn unwell_object(&self, id: &ObjectId, only_failed: bool) -> Option<Unwell> {
         let unwell =
             |message: &str, failed| Some(Unwell { finding: finding(id, "NotHealthy", message), failed });
-        if self.marks.get(id).is_some_and(Mark::is_left_alone) {
+        if self.last_applied.get(id).is_some_and(LastApplied::is_left_alone) {
             return None;
         }
-        let ended = self.marks.get(id).and_then(|mark| mark.ended.as_ref());
+        let ended = self.last_applied.get(id).and_then(|last_applied| last_applied.ended.as_ref());
         let because = |message: &str, failed| match self.tools.reasons.of(id) {
             Some(why) => unwell(&format!("{message}: {why}"), failed),
             None => unwell(message, failed),
         };
         match self.tools.members.get(id) {
             // It is not there because it is done.
-            Known::Absent if ended.is_some() => {
+            Presence::Absent if ended.is_some() => {
                 ended.filter(|end| !end.is_empty()).and_then(|end| unwell(end, true))
             }
-            Known::There(observed) => match observed.health.status {
+            Presence::There(observed) => match observed.health.status {
                 Status::Current => None,
                 Status::Failed => because(&observed.health.message, true),
                 Status::InProgress | Status::Terminating if only_failed => None,
@@ -181,7 +181,8 @@ impl Coordinator {
             },
             _ if only_failed => None,
             known => {
-                let otherwise = if known == Known::Absent { "is not there" } else { "was not looked at yet" };
+                let otherwise =
+                    if known == Presence::Absent { "is not there" } else { "was not looked at yet" };
                 let why = self.tools.members.problem_of(id);
                 unwell(why.as_ref().map_or(otherwise, |(why, _)| why), false)
             }
@@ -199,7 +200,7 @@ impl Coordinator {
         if desired.is_none() && !self.desired.as_ref()?.units().contains_key(unit) {
             return unwell("nothing in this cluster's state renders it");
         }
-        match self.standings.get(unit).and_then(|standing| standing.ready) {
+        match self.unit_memories.get(unit).and_then(|unit_memory| unit_memory.ready) {
             ready if ready.is_some() && ready == desired => None,
             _ => unwell("is not ready"),
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use flotilla_core::health::{HealthExprs, Rule};
-use flotilla_core::plan::{Access, Claim, Declared, Seen, Sight};
+use flotilla_core::plan::{Access, Claim, Declared, Observation, ObservedState};
 use flotilla_core::template::ValuesRef;
 use flotilla_core::unit::HealthCheck;
 use flotilla_core::{Authority, Digest, ObjectId, ObjectRef, UnitId};
@@ -12,9 +12,9 @@ use flotilla_core::{Authority, Digest, ObjectId, ObjectRef, UnitId};
 use super::Coordinator;
 use super::health::{self, checked_unit, is_source};
 use crate::cluster::applyset;
-use crate::cluster::members::Known;
+use crate::cluster::members::Presence;
 use crate::cluster::watch::{How, Subject};
-use crate::sync::memory::{Expiry, Manner, Mark};
+use crate::sync::memory::{ApplyMode, Expiry, LastApplied};
 
 /// How the health of objects is told, where their units say so.
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl Coordinator {
         unit: &UnitId,
     ) -> impl Iterator<Item = &'a Arc<flotilla_core::UnitManifest>> {
         let desired = self.desired.as_ref().and_then(|desired| desired.present(unit));
-        let last = self.standings.get(unit).and_then(|standing| standing.last.as_ref());
+        let last = self.unit_memories.get(unit).and_then(|unit_memory| unit_memory.last.as_ref());
         desired.into_iter().chain(last)
     }
 
@@ -83,7 +83,7 @@ impl Coordinator {
         let discovery = self.tools.cluster.discovery();
         self.discovery = discovery.generation();
         let complete = |id: &ObjectId| discovery.complete(id);
-        self.declared = Declared::of(&desired, &self.standings, &complete);
+        self.declared = Declared::of(&desired, &self.unit_memories, &complete);
         self.by_object.clear();
         let mut subjects = BTreeMap::new();
         let mut rules = Rules::default();
@@ -133,9 +133,11 @@ impl Coordinator {
         }
         self.stale = false;
         self.by_values.clear();
-        for (id, mark) in self.marks.iter().filter(|(_, mark)| !mark.taken.is_empty()) {
+        for (id, last_applied) in
+            self.last_applied.iter().filter(|(_, last_applied)| !last_applied.taken.is_empty())
+        {
             let units = self.by_object.get(id).into_iter().flatten();
-            for (reference, _) in &mark.taken {
+            for (reference, _) in &last_applied.taken {
                 self.by_values.entry(reference.clone()).or_default().extend(units.clone().cloned());
             }
         }
@@ -160,11 +162,13 @@ impl Coordinator {
         }
         let wanted: HashSet<ObjectId> = self.by_object.keys().cloned().collect();
         // What was read from disk and from the cluster shares the text of its names with the desired state.
-        let marks = std::mem::take(&mut self.marks);
-        self.marks =
-            marks.into_iter().filter_map(|(id, mark)| Some((wanted.get(&id)?.clone(), mark))).collect();
-        self.in_doubt.retain(|id| self.marks.contains_key(id));
-        self.tools.book.share(&wanted);
+        let last_applied = std::mem::take(&mut self.last_applied);
+        self.last_applied = last_applied
+            .into_iter()
+            .filter_map(|(id, last_applied)| Some((wanted.get(&id)?.clone(), last_applied)))
+            .collect();
+        self.in_doubt.retain(|id| self.last_applied.contains_key(id));
+        self.tools.inventory.share(&wanted);
         for (subject, how) in &mut subjects {
             if !matches!(subject, Subject::Values(_)) {
                 (how.rules, how.whole) = rules.of(subject);
@@ -183,16 +187,17 @@ impl Coordinator {
     }
 
     /// Notes an apply. Values that its template took are followed from now on.
-    pub(super) fn mark(&mut self, unit: &UnitId, id: ObjectId, mut mark: Mark) {
-        if let Some(before) = self.marks.get(&id) {
-            mark.follow(before);
+    pub(super) fn note_applied(&mut self, unit: &UnitId, id: ObjectId, mut last_applied: LastApplied) {
+        if let Some(before) = self.last_applied.get(&id) {
+            last_applied.follow(before);
         }
         self.in_doubt.remove(&id);
         let is_followed = |reference| self.by_values.get(reference).is_some_and(|units| units.contains(unit));
-        let old = self.marks.get(&id).map_or(&[][..], |old| &old.taken);
-        let is_same = old.len() == mark.taken.len() && mark.taken.iter().all(|(at, _)| is_followed(at));
+        let old = self.last_applied.get(&id).map_or(&[][..], |old| &old.taken);
+        let is_same =
+            old.len() == last_applied.taken.len() && last_applied.taken.iter().all(|(at, _)| is_followed(at));
         self.stale |= !is_same;
-        self.marks.insert(id, mark);
+        self.last_applied.insert(id, last_applied);
     }
 
     /// Kinds became known: identities may be complete now, and watches possible.
@@ -210,45 +215,55 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn look(&self, id: &ObjectId) -> Sight {
-        let Some(mark) = self.marks.get(id) else {
-            return Sight { applied: None, seen: Seen::Unknown, drift: None };
+    pub(super) fn look(&self, id: &ObjectId) -> Observation {
+        let Some(last_applied) = self.last_applied.get(id) else {
+            return Observation { applied: None, state: ObservedState::Unknown, drift: None };
         };
-        let seen = match self.tools.members.get(id) {
-            _ if mark.manner == Manner::Never => Seen::There { uid: mark.uid.clone(), touched: false },
-            // What cannot be watched is applied once, and the answer shows how it is.
-            Known::Unknown if self.tools.members.problem_of(id).is_some_and(|(_, lasting)| lasting) => {
-                return Sight { applied: None, seen: Seen::Unknown, drift: mark.drift };
+        let state = match self.tools.members.get(id) {
+            _ if last_applied.apply_mode == ApplyMode::Never => {
+                ObservedState::There { uid: last_applied.uid.clone(), touched: false }
             }
-            Known::Unknown => Seen::Unknown,
+            // What cannot be watched is applied once, and the answer shows how it is.
+            Presence::Unknown if self.tools.members.problem_of(id).is_some_and(|(_, lasting)| lasting) => {
+                return Observation {
+                    applied: None,
+                    state: ObservedState::Unknown,
+                    drift: last_applied.drift,
+                };
+            }
+            Presence::Unknown => ObservedState::Unknown,
             // Left alone since it was there, it may never have got our label.
-            Known::Absent if mark.manner == Manner::Once && mark.entry.is_none() => {
-                Seen::There { uid: mark.uid.clone(), touched: false }
+            Presence::Absent
+                if last_applied.apply_mode == ApplyMode::Once && last_applied.entry.is_none() =>
+            {
+                ObservedState::There { uid: last_applied.uid.clone(), touched: false }
             }
             // It did its work; the cluster tidied up.
-            Known::Absent if mark.expiry == Expiry::Once && mark.ended.is_some() => {
-                Seen::There { uid: mark.uid.clone(), touched: false }
+            Presence::Absent if last_applied.expiry == Expiry::Once && last_applied.ended.is_some() => {
+                ObservedState::There { uid: last_applied.uid.clone(), touched: false }
             }
-            Known::Absent
-                if mark.expiry == Expiry::Again && mark.ended.is_some() && !self.in_doubt.contains(id) =>
+            Presence::Absent
+                if last_applied.expiry == Expiry::Again
+                    && last_applied.ended.is_some()
+                    && !self.in_doubt.contains(id) =>
             {
-                Seen::There { uid: mark.uid.clone(), touched: false }
+                ObservedState::There { uid: last_applied.uid.clone(), touched: false }
             }
-            Known::Absent => Seen::Absent,
-            Known::There(observed) => {
-                let as_left = observed.entry == mark.entry && observed.uid == mark.uid;
-                let added = observed.folded && mark.manner == Manner::Override;
-                let free = observed.paused || mark.manner == Manner::Once;
-                let doubt = mark.is_in_doubt(&observed, self.in_doubt.contains(id));
-                Seen::There { uid: observed.uid, touched: !free && (!as_left || added || doubt) }
+            Presence::Absent => ObservedState::Absent,
+            Presence::There(observed) => {
+                let as_left = observed.entry == last_applied.entry && observed.uid == last_applied.uid;
+                let added = observed.folded && last_applied.apply_mode == ApplyMode::Override;
+                let free = observed.paused || last_applied.apply_mode == ApplyMode::Once;
+                let doubt = last_applied.is_in_doubt(&observed, self.in_doubt.contains(id));
+                ObservedState::There { uid: observed.uid, touched: !free && (!as_left || added || doubt) }
             }
         };
         // The values of a template are part of what was applied.
         let seen_values = |at: &ValuesRef| self.tools.values.get(at);
         let is_other = |(at, taken): &(ValuesRef, Digest)| seen_values(at).is_some_and(|seen| seen != *taken);
-        let is_stale = mark.manner != Manner::Never && mark.taken.iter().any(is_other);
-        let applied = if is_stale { Digest::of(b"other values") } else { mark.stamp };
-        Sight { applied: Some(applied), seen, drift: mark.drift }
+        let is_stale = last_applied.apply_mode != ApplyMode::Never && last_applied.taken.iter().any(is_other);
+        let applied = if is_stale { Digest::of(b"other values") } else { last_applied.fingerprint };
+        Observation { applied: Some(applied), state, drift: last_applied.drift }
     }
 
     /// Has the contents of a unit's objects compared, as far as they may differ though nothing tells so.
@@ -258,19 +273,24 @@ impl Coordinator {
             .manifests(unit)
             .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
             .collect();
-        let is_open = |mark: &Mark| !mark.settled || mark.expiry == Expiry::Again;
-        self.in_doubt.extend(objects.into_iter().filter(|id| self.marks.get(id).is_some_and(is_open)));
+        let is_open =
+            |last_applied: &LastApplied| !last_applied.settled || last_applied.expiry == Expiry::Again;
+        self.in_doubt.extend(objects.into_iter().filter(|id| self.last_applied.get(id).is_some_and(is_open)));
     }
 
     /// Takes note of how Jobs of ours ended, as those with a TTL are gone soon after.
     pub(super) fn note_ends(&mut self, objects: &HashSet<ObjectId>) {
         for id in objects.iter().filter(|id| id.is("batch", "Job")) {
             let Some((uid, end)) = self.tools.members.ended(id) else { continue };
-            let Some(mark) = self.marks.get_mut(id).filter(|mark| mark.uid == uid) else { continue };
-            if mark.expiry == Expiry::Never || mark.ended.as_ref() == Some(&end.message) {
+            let Some(last_applied) =
+                self.last_applied.get_mut(id).filter(|last_applied| last_applied.uid == uid)
+            else {
+                continue;
+            };
+            if last_applied.expiry == Expiry::Never || last_applied.ended.as_ref() == Some(&end.message) {
                 continue;
             }
-            mark.ended = Some(end.message);
+            last_applied.ended = Some(end.message);
             for unit in self.by_object.get(id).cloned().unwrap_or_default() {
                 self.store(&unit);
             }

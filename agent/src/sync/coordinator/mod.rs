@@ -5,7 +5,7 @@ mod departures;
 mod finish;
 mod health;
 mod index;
-mod left;
+mod relinquished;
 mod remember;
 mod work;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use flotilla_core::guard::UnitDeparture;
 use flotilla_core::order::{Links, broken_links};
-use flotilla_core::plan::{self, Access, Claim, Declared, Situation, Standing, UnitPlan};
+use flotilla_core::plan::{self, Access, Claim, Declared, Situation, UnitMemory, UnitPlan};
 use flotilla_core::template::ValuesRef;
 use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
 use flotilla_runtime::chain;
@@ -31,7 +31,7 @@ use crate::cluster::request::Failure;
 use crate::cluster::watch::Watches;
 use crate::sync::api::Request;
 use crate::sync::apply::ApplyOutcome;
-use crate::sync::memory::Mark;
+use crate::sync::memory::LastApplied;
 use crate::sync::prune::PruneOutcome;
 use crate::sync::shared::{EngineError, Shared};
 use crate::sync::tools::Tools;
@@ -49,13 +49,13 @@ pub(in crate::sync) struct Coordinator {
     broken: BTreeMap<UnitId, String>,
     /// What was known of the cluster's kinds when identities were last completed.
     discovery: u64,
-    pub(in crate::sync) standings: BTreeMap<UnitId, Standing>,
-    pub(in crate::sync) marks: HashMap<ObjectId, Mark>,
+    pub(in crate::sync) unit_memories: BTreeMap<UnitId, UnitMemory>,
+    pub(in crate::sync) last_applied: HashMap<ObjectId, LastApplied>,
     pub(in crate::sync) units: BTreeMap<UnitId, UnitState>,
     by_object: HashMap<ObjectId, Vec<UnitId>>,
     /// Units with templates that take values from there.
     by_values: BTreeMap<ValuesRef, BTreeSet<UnitId>>,
-    /// Objects to be compared by their content at the next occasion: see [`Mark::follow`].
+    /// Objects to be compared by their content at the next occasion: see [`LastApplied::follow`].
     in_doubt: HashSet<ObjectId>,
     /// Values are taken from elsewhere than was indexed.
     stale: bool,
@@ -68,7 +68,7 @@ pub(in crate::sync) struct Coordinator {
     /// The API server is away, which is told once.
     away: bool,
     /// Objects that were given back to others: not touched, not listed.
-    left: Arc<HashSet<ObjectId>>,
+    relinquished: Arc<HashSet<ObjectId>>,
     /// Units that were at work when that was asked for, while it is waited for them.
     releasing: Option<BTreeSet<UnitId>>,
     events: Events,
@@ -106,8 +106,8 @@ impl Coordinator {
             declared: Declared::default(),
             broken: BTreeMap::new(),
             discovery: 0,
-            standings: BTreeMap::new(),
-            marks: HashMap::new(),
+            unit_memories: BTreeMap::new(),
+            last_applied: HashMap::new(),
             units: BTreeMap::new(),
             by_object: HashMap::new(),
             by_values: BTreeMap::new(),
@@ -118,7 +118,7 @@ impl Coordinator {
             removals: BTreeMap::new(),
             remove_all: false,
             away: false,
-            left: Arc::default(),
+            relinquished: Arc::default(),
             releasing: None,
             events,
             set: watch::Sender::default(),
@@ -138,12 +138,12 @@ impl Coordinator {
         let (events, writer) = events::channel();
         let mut this = Self::new(shared.clone(), tools.clone(), events);
         // None of these ends by itself.
-        let write = tools.book.write(&tools.cluster);
+        let write = tools.inventory.write(&tools.cluster);
         let tell = writer.run(&tools.cluster);
         // The ApplySet's parent was deleted.
         let unset = Notify::new();
         let publish = publish(&tools.cluster, this.set.subscribe(), &unset);
-        let follow = tools.book.follow(&tools.cluster, &unset);
+        let follow = tools.inventory.follow(&tools.cluster, &unset);
         let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
         tokio::pin!(write, tell, publish, follow, reasons);
         loop {
@@ -175,18 +175,18 @@ impl Coordinator {
     }
 
     fn take_input(&mut self) {
-        let (desired, requests, left) = {
+        let (desired, requests, relinquished) = {
             let mut input = lock(&self.shared.input);
             let desired = input.desired.clone();
-            (desired, std::mem::take(&mut input.requests), input.left.take())
+            (desired, std::mem::take(&mut input.requests), input.relinquished.take())
         };
         if let Some(desired) = desired
             && self.desired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &desired))
         {
-            self.adopt(desired);
+            self.take_desired(desired);
         }
-        if let Some(left) = left {
-            self.leave(left);
+        if let Some(relinquished) = relinquished {
+            self.relinquish(relinquished);
         }
         for request in requests {
             match request {
@@ -203,7 +203,7 @@ impl Coordinator {
                     self.approved(digest);
                     for (id, state) in &mut self.units {
                         if state.kept.iter().any(|kept| kept.approval == digest) {
-                            state.prune_at = None;
+                            state.next_prune_at = None;
                             self.dirty.insert(id.clone());
                         }
                     }
@@ -223,7 +223,7 @@ impl Coordinator {
         }
     }
 
-    fn adopt(&mut self, desired: Arc<DesiredState>) {
+    fn take_desired(&mut self, desired: Arc<DesiredState>) {
         // What has left so far left with states before this one.
         self.complete_identities();
         let old = self.desired.replace(desired.clone());
@@ -240,13 +240,13 @@ impl Coordinator {
                 state.inspected.clear();
             }
             // What others declare may decide what leaves this one.
-            state.prune_at = None;
+            state.next_prune_at = None;
             self.share_manifest(id, entry);
         }
         let suspensions = self
             .tools
-            .book
-            .view(|inventory| plan::note_suspensions(&desired, inventory, &mut self.standings));
+            .inventory
+            .view(|inventory| plan::note_suspensions(&desired, inventory, &mut self.unit_memories));
         suspensions.iter().for_each(|unit| self.store(unit));
         let links: BTreeMap<UnitId, Links> =
             desired.all_present().map(|unit| (unit.id.clone(), links_of(unit, None))).collect();
@@ -271,22 +271,22 @@ impl Coordinator {
 
     /// Keeps one copy of a manifest that is both desired and what runs, as after a restart.
     fn share_manifest(&mut self, id: &UnitId, entry: &UnitEntry) {
-        if let (UnitEntry::Present(desired), Some(standing)) = (entry, self.standings.get_mut(id))
-            && let Some(last) = &mut standing.last
+        if let (UnitEntry::Present(desired), Some(unit_memory)) = (entry, self.unit_memories.get_mut(id))
+            && let Some(last) = &mut unit_memory.last
             && last.digest() == desired.digest()
             && !Arc::ptr_eq(last, desired)
         {
             *last = desired.clone();
-            self.shared.runs(id, Some(standing));
+            self.shared.runs(id, Some(unit_memory));
         }
     }
 
     /// Every unit that anybody knows of.
     fn all_units(&self) -> BTreeSet<UnitId> {
         let mut all: BTreeSet<UnitId> =
-            self.tools.book.view(|inventory| inventory.units.keys().cloned().collect());
+            self.tools.inventory.view(|inventory| inventory.units.keys().cloned().collect());
         all.extend(self.desired.iter().flat_map(|desired| desired.units().keys().cloned()));
-        all.extend(self.standings.keys().cloned());
+        all.extend(self.unit_memories.keys().cloned());
         all
     }
 
@@ -308,7 +308,7 @@ impl Coordinator {
                 self.dirty.insert(unit.clone());
             }
         }
-        if self.tools.book.take_contended() {
+        if self.tools.inventory.take_contended() {
             let message = "somebody else writes this cluster's inventory; is there a second agent?";
             self.event(&UnitId::root(), None, true, "InventoryContended", message.into());
         }
@@ -319,21 +319,21 @@ impl Coordinator {
     fn plan_dirty(&mut self) {
         let Some(desired) = self.desired.clone() else { return };
         let tools = self.tools.clone();
-        let damage = tools.book.damage();
+        let damage = tools.inventory.damage();
         // One look for all: what stops pruning is lifted by another desired state only.
         let stop = tools
-            .book
-            .view(|inventory| plan::prune_stop(&desired, inventory, &self.standings, damage.as_deref()));
+            .inventory
+            .view(|inventory| plan::prune_stop(&desired, inventory, &self.unit_memories, damage.as_deref()));
         while let Some(id) = self.dirty.pop_first() {
             if self.running.contains(&id) {
                 continue;
             }
-            let plan = tools.book.view(|inventory| {
+            let plan = tools.inventory.view(|inventory| {
                 let situation = Situation {
                     desired: &desired,
                     declared: &self.declared,
                     inventory,
-                    standings: &self.standings,
+                    unit_memories: &self.unit_memories,
                     resolve: &|id| tools.cluster.discovery().complete(id),
                     prune_stop: stop.clone(),
                     forbidden: &|unit, object| {
@@ -342,11 +342,11 @@ impl Coordinator {
                     broken: &self.broken,
                     remove_all: self.remove_all,
                     access: &|unit, claims| self.access(unit, claims),
-                    shape: &|unit| flotilla_core::flux::shape(&desired, &self.standings, unit),
+                    shape: &|unit| flotilla_core::flux::shape(&desired, &self.unit_memories, unit),
                 };
                 plan::plan(&id, &situation, &|object| self.look(object))
             });
-            let opened = self.act(self.spare(plan));
+            let opened = self.act(self.without_relinquished(plan));
             self.dirty.extend(opened);
         }
         // What waited for it is not to be done any more.

@@ -26,15 +26,17 @@ impl Coordinator {
             }
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
-                Some(memory::Remembered { standing, marks, departures, removal }) => {
+                Some(memory::StoredUnit { unit_memory, last_applied, departures, removal }) => {
                     self.removals.extend(removal.map(|removal| (unit.clone(), removal)));
                     self.units.entry(unit.clone()).or_default().departures = departures;
-                    self.shared.runs(&unit, Some(&standing));
-                    self.standings.insert(unit, standing);
+                    self.shared.runs(&unit, Some(&unit_memory));
+                    self.unit_memories.insert(unit, unit_memory);
                     // Somebody may have applied under our name while this agent was away.
-                    let open = marks.iter().filter(|(_, mark)| !mark.settled && mark.ended.is_none());
+                    let open = last_applied
+                        .iter()
+                        .filter(|(_, last_applied)| !last_applied.settled && last_applied.ended.is_none());
                     self.in_doubt.extend(open.map(|(id, _)| id.clone()));
-                    self.marks.extend(marks);
+                    self.last_applied.extend(last_applied);
                 }
                 None => tracing::warn!(%unit, "what was remembered of it cannot be read"),
             }
@@ -42,21 +44,21 @@ impl Coordinator {
     }
 
     pub(super) fn store(&self, unit: &UnitId) {
-        let standing = self.standings.get(unit);
-        self.shared.runs(unit, standing);
-        let result = match standing {
+        let unit_memory = self.unit_memories.get(unit);
+        self.shared.runs(unit, unit_memory);
+        let result = match unit_memory {
             None => self.shared.memory.remove(&unit.to_string()),
-            Some(standing) => {
+            Some(unit_memory) => {
                 let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
                 let ids: BTreeSet<ObjectId> = self
                     .manifests(unit)
                     .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
                     .collect();
-                let marks = ids.iter().filter_map(|id| self.marks.get_key_value(id));
+                let last_applied = ids.iter().filter_map(|id| self.last_applied.get_key_value(id));
                 let none = Departures::default();
                 let departures = self.units.get(unit).map(|state| &state.departures);
                 let departures = departures.unwrap_or(&none);
-                let record = memory::write(standing, marks, departures, self.removals.get(unit));
+                let record = memory::write(unit_memory, last_applied, departures, self.removals.get(unit));
                 self.shared.memory.store(&unit.to_string(), record)
             }
         };

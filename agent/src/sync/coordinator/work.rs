@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flotilla_core::guard::{Departure, Leaves, Limits};
+use flotilla_core::guard::{Departure, Limits, PruneExtent};
 use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Inventory, Member};
-use flotilla_core::plan::{self, Cause, Standing, Target, UnitPlan};
+use flotilla_core::plan::{self, Cause, Target, UnitMemory, UnitPlan};
 use flotilla_core::{Digest, ObjectId, ObjectRef, UnitEntry, UnitId};
 use flotilla_runtime::lock;
 use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, Work, links_of};
-use crate::cluster::members::Known;
+use crate::cluster::members::Presence;
 use crate::sync::apply::ApplyJob;
 use crate::sync::prune::PruneJob;
 use crate::sync::shared::now;
@@ -25,20 +25,20 @@ impl Coordinator {
         let id = plan.unit.clone();
         let state = self.units.entry(id.clone()).or_default();
         state.forget_failures(&plan);
-        let before = self.standings.get(&id).cloned();
+        let before = self.unit_memories.get(&id).cloned();
         if let Target::Desired(manifest) = &plan.target {
-            let standing = self.standings.entry(id.clone()).or_default();
-            standing.admitted = Some(manifest.spec_digest());
+            let unit_memory = self.unit_memories.entry(id.clone()).or_default();
+            unit_memory.admitted = Some(manifest.spec_digest());
         }
         let mut steps = plan.apply.clone();
-        steps.retain(|step| state.may_try(&step.object.id, step.stamp, step.cause.is_drift()));
+        steps.retain(|step| state.may_try(&step.object.id, step.fingerprint, step.cause.is_drift()));
         let seen: BTreeMap<ObjectId, Option<Digest>> = plan
             .tolerated
             .iter()
             .map(|step| {
                 let entry = match self.tools.members.get(&step.object.id) {
-                    Known::There(observed) => observed.entry,
-                    Known::Absent | Known::Unknown => None,
+                    Presence::There(observed) => observed.entry,
+                    Presence::Absent | Presence::Unknown => None,
                 };
                 (step.object.id.clone(), entry)
             })
@@ -61,7 +61,7 @@ impl Coordinator {
                     return BTreeSet::new();
                 }
             };
-            let last = before.as_ref().and_then(|standing| standing.last.as_ref());
+            let last = before.as_ref().and_then(|unit_memory| unit_memory.last.as_ref());
             let changed: BTreeSet<&ObjectId> =
                 steps.iter().filter(|step| step.cause == Cause::Change).map(|step| &step.object.id).collect();
             let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
@@ -84,7 +84,7 @@ impl Coordinator {
             self.assess(&plan);
             self.report(&plan, true);
             self.start(plan, move |tools| Box::pin(async move { Work::Apply(job.run(&tools).await) }));
-            let changed = before.as_ref() != self.standings.get(&id);
+            let changed = before.as_ref() != self.unit_memories.get(&id);
             return if changed { self.opened_by(&id) } else { BTreeSet::new() };
         }
         if self.units.entry(id.clone()).or_default().is_to_ask(&plan.claims) {
@@ -103,12 +103,12 @@ impl Coordinator {
         if let Target::Desired(manifest) = &plan.target
             && complete
         {
-            let standing = self.standings.entry(id.clone()).or_default();
-            if standing.last.as_ref().map(|last| last.digest()) != Some(manifest.digest()) {
-                standing.last = Some(manifest.clone());
+            let unit_memory = self.unit_memories.entry(id.clone()).or_default();
+            if unit_memory.last.as_ref().map(|last| last.digest()) != Some(manifest.digest()) {
+                unit_memory.last = Some(manifest.clone());
                 let count = manifest.objects.len();
                 let links = links_of(manifest, manifest.spec.service_account.as_ref());
-                let change = self.tools.book.list(&id, Some(&links), []);
+                let change = self.tools.inventory.list(&id, Some(&links), []);
                 tracing::debug!(unit = %id, change, "applied");
                 self.event(&id, None, false, "Applied", format!("{} applied", counted(count)));
                 if let Some(state) = self.units.get_mut(&id) {
@@ -121,11 +121,12 @@ impl Coordinator {
         }
         let pruning = complete && self.prune(&plan);
         self.assess(&plan);
-        let after = self.standings.get(&id);
+        let after = self.unit_memories.get(&id);
         let changed = before.as_ref() != after;
         if changed {
-            let remembered =
-                |standing: &Standing| (standing.admitted, standing.last.as_ref().map(|last| last.digest()));
+            let remembered = |unit_memory: &UnitMemory| {
+                (unit_memory.admitted, unit_memory.last.as_ref().map(|last| last.digest()))
+            };
             if before.as_ref().map(remembered) != after.map(remembered) {
                 self.store(&id);
             }
@@ -139,20 +140,23 @@ impl Coordinator {
         let discovery = self.tools.cluster.discovery();
         let ours = manifest.objects.iter().filter_map(|entry| {
             let id = discovery.complete(&entry.object.id);
-            let mark = self.marks.get(&id).filter(|mark| mark.entry.is_some())?;
+            let last_applied =
+                self.last_applied.get(&id).filter(|last_applied| last_applied.entry.is_some())?;
             let object = ObjectRef { id, version: entry.object.version.clone() };
-            Some(Member { object, uid: Some(mark.uid.clone()) })
+            Some(Member { object, uid: Some(last_applied.uid.clone()) })
         });
         let is_unlisted = |inventory: &Inventory, Member { object: ObjectRef { id, .. }, .. }: &Member| {
             let own = inventory.units.get(&manifest.id).is_some_and(|unit| unit.members.contains_key(id));
-            !own && !self.left.contains(id) && inventory.owners(id).next().is_none()
+            !own && !self.relinquished.contains(id) && inventory.owners(id).next().is_none()
         };
-        let lost: Vec<Member> =
-            self.tools.book.view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
+        let lost: Vec<Member> = self
+            .tools
+            .inventory
+            .view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
         if !lost.is_empty() {
             tracing::info!(unit = %manifest.id, objects = lost.len(), "lists again what its inventory lost");
             let links = links_of(manifest, manifest.spec.service_account.as_ref());
-            self.tools.book.list(&manifest.id, Some(&links), lost);
+            self.tools.inventory.list(&manifest.id, Some(&links), lost);
         }
     }
 
@@ -180,13 +184,13 @@ impl Coordinator {
                 }
                 plan::Leaving::Shared(_) => {
                     // If the other let it go just now, this is the last, and the next plan says what becomes of it.
-                    if !self.tools.book.unlist_shared(id, &member.object.id) {
+                    if !self.tools.inventory.unlist_shared(id, &member.object.id) {
                         self.dirty.insert(id.clone());
                     }
                 }
             }
         }
-        self.tools.book.unlist(id, &forget, false);
+        self.tools.inventory.unlist(id, &forget, false);
         let state = self.units.entry(id.clone()).or_default();
         if judge.is_empty() {
             state.kept.clear();
@@ -201,7 +205,7 @@ impl Coordinator {
             }
             return false;
         }
-        if state.prune_at.is_some_and(|at| at > Instant::now()) {
+        if state.next_prune_at.is_some_and(|at| at > Instant::now()) {
             return false;
         }
         let Some(desired) = self.desired.clone() else { return false };
@@ -219,30 +223,30 @@ impl Coordinator {
             Target::Desired(manifest) => (manifest.objects.len(), manifest.spec.allow_empty),
             // As its author last said.
             _ => {
-                let last = self.standings.get(id).and_then(|standing| standing.last.as_ref());
+                let last = self.unit_memories.get(id).and_then(|unit_memory| unit_memory.last.as_ref());
                 (0, last.is_some_and(|last| last.spec.allow_empty))
             }
         };
-        let leaves = match &plan.target {
-            _ if self.remove_all => Leaves::Everything,
+        let extent = match &plan.target {
+            _ if self.remove_all => PruneExtent::Everything,
             Target::Removed(..) => {
                 let Some(departure) = self.removals.get(id).cloned() else { return false };
-                Leaves::Unit(departure)
+                PruneExtent::Unit(departure)
             }
-            _ => Leaves::Objects,
+            _ => PruneExtent::Objects,
         };
         let empties = !self.remove_all
             && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
         let now = Departure { generation: desired.generation, wanted };
-        let left = |member: &Member| state.departures.get(&member.object.id).unwrap_or(now);
-        let candidates = judge.into_iter().map(|member| (left(&member), member));
-        let candidates = candidates.map(|(left, member)| (member, left)).collect();
+        let departure = |member: &Member| state.departures.get(&member.object.id).unwrap_or(now);
+        let candidates = judge.into_iter().map(|member| (departure(&member), member));
+        let candidates = candidates.map(|(departure, member)| (member, departure)).collect();
         let job = PruneJob {
             unit: id.clone(),
             account: plan.account.clone(),
             candidates,
             wanted,
-            leaves,
+            extent,
             allow_empty,
             cluster_empties: empties,
             approvals: lock(&self.shared.approvals).clone(),
@@ -259,19 +263,22 @@ impl Coordinator {
 
     /// A unit that was to go has nothing left, or leaves what it has.
     pub(super) fn removed(&mut self, id: &UnitId) {
-        let left =
-            self.tools.book.view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
-        if left > 0 {
+        let listed = self
+            .tools
+            .inventory
+            .view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
+        if listed > 0 {
             return;
         }
-        let links = self.tools.book.view(|inventory| inventory.units.get(id).map(|unit| unit.links.clone()));
-        self.tools.book.unlist(id, &BTreeSet::new(), true);
+        let links =
+            self.tools.inventory.view(|inventory| inventory.units.get(id).map(|unit| unit.links.clone()));
+        self.tools.inventory.unlist(id, &BTreeSet::new(), true);
         // Units above it may go now.
         self.dirty
             .extend(links.into_iter().flat_map(|links| links.parent.into_iter().chain(links.depends_on)));
         self.removals.remove(id);
         self.settle_unit_approvals();
-        if self.standings.remove(id).is_some() {
+        if self.unit_memories.remove(id).is_some() {
             self.store(id);
             self.event(id, None, false, "Removed", "the unit is gone".into());
         }

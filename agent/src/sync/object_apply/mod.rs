@@ -19,14 +19,14 @@ use tokio::sync::SemaphorePermit;
 use super::api::BodyError;
 use super::failure::FailureReason;
 use super::hiding_key;
-use super::memory::Manner;
+use super::memory::ApplyMode;
 use super::template::CompleteError;
 use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Trouble;
-use crate::cluster::members::{Known, is_paused, is_to_fold};
-use crate::cluster::objects::{Mode, Parsed, Prepared};
+use crate::cluster::members::{Presence, is_paused, is_to_fold};
+use crate::cluster::objects::{Parsed, Prepared, RequestMode};
 use crate::cluster::owners::Owners;
 use crate::cluster::request::{Conflict, Failure};
 
@@ -90,13 +90,13 @@ impl StepError {
 }
 
 /// What annotations of an object ask for, Flux's own and ours.
-pub(in crate::sync) struct Wishes {
-    pub(in crate::sync) manner: Manner,
+pub(in crate::sync) struct ObjectAnnotations {
+    pub(in crate::sync) apply_mode: ApplyMode,
     pub(in crate::sync) force: bool,
     pub(in crate::sync) drift: Option<DriftMode>,
 }
 
-impl Wishes {
+impl ObjectAnnotations {
     pub(in crate::sync) fn of(value: &Value) -> Self {
         let annotation = |name: &str| {
             let annotations = value.pointer("/metadata/annotations");
@@ -116,33 +116,33 @@ impl Wishes {
                 .unwrap_or_else(|| label.unwrap_or_default().to_ascii_lowercase())
         };
         let ssa = flux("ssa");
-        let manner = match ssa.as_str() {
-            "merge" => Manner::Merge,
-            "ifnotpresent" => Manner::Once,
-            "ignore" => Manner::Never,
-            _ => Manner::Override,
+        let apply_mode = match ssa.as_str() {
+            "merge" => ApplyMode::Merge,
+            "ifnotpresent" => ApplyMode::Once,
+            "ignore" => ApplyMode::Never,
+            _ => ApplyMode::Override,
         };
         let off = flux("reconcile") == "disabled";
-        let manner = if off { Manner::Never } else { manner };
+        let apply_mode = if off { ApplyMode::Never } else { apply_mode };
         let drift = match annotation("flotilla.dev/drift").as_str() {
             "correct" => Some(DriftMode::Correct),
             "report" => Some(DriftMode::Report),
             "ignore" => Some(DriftMode::Ignore),
             _ => None,
         };
-        Self { manner, force: flux("force") == "enabled", drift }
+        Self { apply_mode, force: flux("force") == "enabled", drift }
     }
 }
 
 /// The apply of one object.
-pub(in crate::sync) struct One<'a> {
+pub(in crate::sync) struct ObjectApply<'a> {
     pub(in crate::sync) tools: &'a Tools,
     /// In the name of the unit's account.
     pub(in crate::sync) cluster: &'a Cluster,
     pub(in crate::sync) resource: &'a Resource,
     pub(in crate::sync) id: &'a ObjectId,
     pub(in crate::sync) prepared: &'a Prepared,
-    pub(in crate::sync) wishes: &'a Wishes,
+    pub(in crate::sync) annotations: &'a ObjectAnnotations,
     /// Fields that are left to others once the object is there.
     pub(in crate::sync) ignored: Vec<&'a str>,
     pub(in crate::sync) force: bool,
@@ -168,14 +168,14 @@ impl Applied {
     }
 }
 
-impl One<'_> {
+impl ObjectApply<'_> {
     /// Makes room for another before a long wait.
     pub(in crate::sync) fn leave_seat(&self) {
         drop(lock(&self.seat).take());
     }
 
     pub(in crate::sync) async fn apply(&self, cause: Cause, now: i64) -> Result<Applied, StepError> {
-        if self.wishes.manner == Manner::Never {
+        if self.annotations.apply_mode == ApplyMode::Never {
             let live = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             return Ok(Applied::as_found(live.unwrap_or_default()));
         }
@@ -185,13 +185,13 @@ impl One<'_> {
         // An owner that came, or was suspended and went on, counts as one that was there first.
         let respect = Owners::possible(&self.tools.cluster);
         let known = self.tools.members.get(self.id);
-        let paused = matches!(&known, Known::There(observed) if observed.paused);
+        let paused = matches!(&known, Presence::There(observed) if observed.paused);
         let mut body = self.prepared.body.clone();
-        if self.wishes.manner == Manner::Once || respect || paused || !self.ignored.is_empty() {
+        if self.annotations.apply_mode == ApplyMode::Once || respect || paused || !self.ignored.is_empty() {
             let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
             if let Some(Parsed { value, live }) = found {
                 self.respect(&live.metadata).await?;
-                if self.wishes.manner == Manner::Once || is_paused(&live.metadata) {
+                if self.annotations.apply_mode == ApplyMode::Once || is_paused(&live.metadata) {
                     return Ok(Applied::as_found(live));
                 }
                 body = self.yielding(&value)?;
@@ -218,7 +218,7 @@ impl One<'_> {
         let mut body = self.prepared.body.clone();
         if let Some(before) = &before {
             self.respect(&before.live.metadata).await?;
-            if self.wishes.manner == Manner::Once || is_paused(&before.live.metadata) {
+            if self.annotations.apply_mode == ApplyMode::Once || is_paused(&before.live.metadata) {
                 return Ok(Applied::as_found(before.live.clone()));
             }
             body = self.yielding(&before.value)?;
@@ -242,7 +242,7 @@ impl One<'_> {
             return Ok(Some(drift(Vec::new())));
         };
         let body = self.yielding(&found)?;
-        let wanted: Value = self.cluster.apply(self.resource, self.id, body, Mode::DryRun).await?;
+        let wanted: Value = self.cluster.apply(self.resource, self.id, body, RequestMode::DryRun).await?;
         let mut fields = diff::fields(&found, &wanted, hiding_key());
         fields.extend(diff::added_by_others(&wanted));
         Ok((!fields.is_empty()).then(|| drift(fields)))
@@ -264,8 +264,10 @@ impl One<'_> {
         body: Bytes,
         metadata: impl Fn(&T) -> &Metadata,
     ) -> Result<(T, Vec<Conflict>), StepError> {
-        match self.cluster.apply::<T>(self.resource, self.id, body.clone(), Mode::Polite).await {
-            Ok(applied) if self.wishes.manner != Manner::Override || !is_to_fold(metadata(&applied)) => {
+        match self.cluster.apply::<T>(self.resource, self.id, body.clone(), RequestMode::Polite).await {
+            Ok(applied)
+                if self.annotations.apply_mode != ApplyMode::Override || !is_to_fold(metadata(&applied)) =>
+            {
                 Ok((applied, Vec::new()))
             }
             Err(failure) if failure.conflicts().is_empty() && !failure.is_of_content() => Err(failure.into()),
@@ -288,7 +290,7 @@ impl One<'_> {
         metadata: impl Fn(&T) -> &Metadata,
     ) -> Result<(T, Vec<Conflict>), StepError> {
         let (mut applied, mut conflicts): (T, _) = self.apply_firmly(body.clone()).await?;
-        if self.wishes.manner != Manner::Override {
+        if self.annotations.apply_mode != ApplyMode::Override {
             return Ok((applied, conflicts));
         }
         for _ in 0..FOLD_ATTEMPTS {

@@ -11,11 +11,11 @@ use flotilla_core::live::Live;
 use flotilla_runtime::poll;
 use serde::de::DeserializeOwned;
 
-use super::{One, StepError};
+use super::{ObjectApply, StepError};
 use crate::cluster::members::{is_paused, says};
-use crate::cluster::objects::{Deleted, Mode, Parsed};
+use crate::cluster::objects::{Deleted, Parsed, RequestMode};
 use crate::cluster::request::{Conflict, Failure};
-use crate::sync::memory::Manner;
+use crate::sync::memory::ApplyMode;
 
 /// An object that is made anew is awaited so long to go.
 const RECREATE: Duration = Duration::from_secs(30);
@@ -32,13 +32,13 @@ enum Whose {
     AtPlaces,
 }
 
-impl One<'_> {
+impl ObjectApply<'_> {
     /// Applies by force; makes the object anew where it cannot be changed and may be. Also gives whose fields were taken.
     pub(super) async fn apply_firmly<T: DeserializeOwned>(
         &self,
         body: Bytes,
     ) -> Result<(T, Vec<Conflict>), StepError> {
-        match self.apply_making_way(body, Mode::Forced).await? {
+        match self.apply_making_way(body, RequestMode::Forced).await? {
             Ok(applied) => return Ok(applied),
             Err(failure) => self.may_recreate(failure).await?,
         }
@@ -60,26 +60,26 @@ impl One<'_> {
         }
         // Made anew it is all ours, ignored fields too.
         let body = self.prepared.body.clone();
-        Ok((self.cluster.apply(self.resource, self.id, body, Mode::Forced).await?, Vec::new()))
+        Ok((self.cluster.apply(self.resource, self.id, body, RequestMode::Forced).await?, Vec::new()))
     }
 
     /// Why the apply would leave the object as it is while others of its unit are changed, by a dry run. It may make others'
     /// fields ours on the way, and changes no content.
     pub(in crate::sync) async fn rehearse(&self) -> Result<(), StepError> {
         let mut body = self.prepared.body.clone();
-        if self.wishes.manner == Manner::Never {
+        if self.annotations.apply_mode == ApplyMode::Never {
             return Ok(());
         }
-        if self.wishes.manner == Manner::Once || !self.ignored.is_empty() {
+        if self.annotations.apply_mode == ApplyMode::Once || !self.ignored.is_empty() {
             let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
             if let Some(Parsed { value, live }) = found {
-                if self.wishes.manner == Manner::Once || is_paused(&live.metadata) {
+                if self.annotations.apply_mode == ApplyMode::Once || is_paused(&live.metadata) {
                     return Ok(());
                 }
                 body = self.yielding(&value)?;
             }
         }
-        match self.apply_making_way::<Live>(body, Mode::DryRun).await? {
+        match self.apply_making_way::<Live>(body, RequestMode::DryRun).await? {
             Ok(_) => Ok(()),
             Err(failure) => self.may_recreate(failure).await,
         }
@@ -91,14 +91,14 @@ impl One<'_> {
     async fn apply_making_way<T: DeserializeOwned>(
         &self,
         mut body: Bytes,
-        mode: Mode,
+        mode: RequestMode,
     ) -> Result<Result<(T, Vec<Conflict>), Failure>, StepError> {
         let mut taken = Vec::new();
         let mut refused = match self.cluster.apply(self.resource, self.id, body.clone(), mode).await {
             Err(failure) if failure.is_of_content() => failure,
             other => return Ok(Ok((other?, taken))),
         };
-        if self.wishes.manner != Manner::Override {
+        if self.annotations.apply_mode != ApplyMode::Override {
             return Ok(Err(refused));
         }
         for whose in [Whose::Folded, Whose::AtPlaces] {
@@ -149,7 +149,7 @@ impl One<'_> {
             None if failure.says_immutable() => return Err(StepError::Immutable(failure)),
             None => return Err(failure.into()),
         }
-        if !self.force && !self.wishes.force {
+        if !self.force && !self.annotations.force {
             // As Flux: it may be asked for in the cluster too.
             let found = self.cluster.fetch::<Live>(self.resource, self.id).await?;
             if !found.is_some_and(|live| says(&live.metadata, "force", "enabled")) {

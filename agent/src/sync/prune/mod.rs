@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::guard::{self, Approvals, Candidate, Departure, Leaves, Limits, Scope, Subject, Verdict};
+use flotilla_core::guard::{
+    self, Approvals, Candidate, Departure, Limits, PruneExtent, Scope, Subject, Verdict,
+};
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::Live;
 use flotilla_core::order::Leave;
@@ -34,7 +36,7 @@ pub(super) struct PruneJob {
     /// Each with the change that it left in.
     pub(super) candidates: Vec<(Member, Departure)>,
     pub(super) wanted: usize,
-    pub(super) leaves: Leaves,
+    pub(super) extent: PruneExtent,
     pub(super) allow_empty: bool,
     pub(super) cluster_empties: bool,
     pub(super) approvals: Approvals,
@@ -64,12 +66,12 @@ impl PruneJob {
         let leaving: BTreeSet<ObjectId> =
             self.candidates.iter().map(|(member, _)| member.object.id.clone()).collect();
         let found = futures::stream::iter(self.candidates.clone())
-            .map(|(member, left)| {
+            .map(|(member, departure)| {
                 let leaving = &leaving;
                 async move {
                     let _seat = tools.seat().await;
                     let found = Box::pin(look::look(tools, cluster, &member, leaving)).await;
-                    Candidate { member, left, found }
+                    Candidate { member, departure, found }
                 }
             })
             .buffered(AT_ONCE);
@@ -77,7 +79,7 @@ impl PruneJob {
         let scope = Scope {
             unit: &self.unit,
             wanted: self.wanted,
-            leaves: self.leaves.clone(),
+            extent: self.extent.clone(),
             allow_empty: self.allow_empty,
             cluster_empties: self.cluster_empties,
         };
@@ -95,7 +97,7 @@ impl PruneJob {
             }
         }
         let forgotten = outcome.forgotten.iter().map(|(id, _)| id.clone()).collect();
-        tools.book.unlist(&self.unit, &forgotten, false);
+        tools.inventory.unlist(&self.unit, &forgotten, false);
         for step in steps.into_values() {
             if !self.delete(tools, cluster, step, &mut outcome).await {
                 break;
@@ -134,7 +136,7 @@ impl PruneJob {
                 }
             }
         }
-        tools.book.unlist(&self.unit, &gone, false);
+        tools.inventory.unlist(&self.unit, &gone, false);
         complete
     }
 
@@ -156,7 +158,7 @@ impl PruneJob {
         let delete = cluster.delete(&resource, &object.id, uid, "Background");
         let deleted = match Box::pin(delete).await {
             // Where all of it is to be removed, the operator's word counts, and not the account's rights.
-            Err(failure) if failure.code() == 403 && self.leaves == Leaves::Everything => {
+            Err(failure) if failure.code() == 403 && self.extent == PruneExtent::Everything => {
                 let delete = tools.cluster.delete(&resource, &object.id, uid, "Background");
                 Box::pin(delete).await.map_err(text)?
             }

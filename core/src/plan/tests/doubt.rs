@@ -82,7 +82,7 @@ fn a_unit_is_removed_once_its_parent_has_applied_the_revision_without_it() {
                     world.present(&manifest("a", UnitSpec::default(), &[("x", 1)]));
                     world.present(&manifest("p", below(vec![]), &[("p", 1), ("x", 2)]));
                 }
-                Above::NeverApplied => _ = world.standings.remove(&unit("p")),
+                Above::NeverApplied => _ = world.unit_memories.remove(&unit("p")),
                 Above::Held => {
                     world.entries.insert(unit("p"), UnitEntry::Hold("bad".into()));
                 }
@@ -130,7 +130,7 @@ fn a_whole_branch_waits_for_the_unit_above_it() {
         world.present(&root(2, false));
         if !memory {
             // An agent that lost its memory knows from the inventory who was above.
-            world.standings.retain(|id, _| id.kind == UnitKind::Root);
+            world.unit_memories.retain(|id, _| id.kind == UnitKind::Root);
         }
         let refused = BTreeSet::from([id("root")]);
         world.settle(&refused);

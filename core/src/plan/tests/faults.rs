@@ -79,10 +79,10 @@ proptest! {
             for fault in &faults {
                 match fault {
                     Fault::Memory(Some(number)) => {
-                        world.standings.remove(&unit_of(number));
+                        world.unit_memories.remove(&unit_of(number));
                     }
                     Fault::Memory(None) => {
-                        world.standings.clear();
+                        world.unit_memories.clear();
                         world.applied.clear();
                     }
                     Fault::Blind => world.blind = true,
@@ -101,7 +101,7 @@ proptest! {
             }
             world.deleted.clear();
             let desired = world.desired();
-            let stop = prune_stop(&desired, &world.inventory, &world.standings, world.damage.as_deref());
+            let stop = prune_stop(&desired, &world.inventory, &world.unit_memories, world.damage.as_deref());
             let listed = world.inventory.clone();
             world.settle(&failing);
             for object in &world.deleted {

@@ -7,15 +7,16 @@ mod leaving;
 mod moves;
 mod properties;
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::Generation;
 use crate::guard::{
-    self, Approvals, Candidate, Departure, Found, Inside, Leaves, Limits, Scope, There, UnitDeparture,
+    self, Approvals, Candidate, Departure, Found, Inside, Limits, PruneExtent, Scope, There, UnitDeparture,
     Verdict,
 };
 use crate::order::{Links, broken_links};
 use crate::unit::UnitSpec;
-use std::collections::BTreeSet;
 
 fn unit(name: &str) -> UnitId {
     UnitId::kustomization("f", name)
@@ -44,7 +45,7 @@ fn manifest(name: &str, spec: UnitSpec, objects: &[(&str, u8)]) -> Arc<UnitManif
 struct World {
     entries: BTreeMap<UnitId, UnitEntry>,
     inventory: Inventory,
-    standings: BTreeMap<UnitId, Standing>,
+    unit_memories: BTreeMap<UnitId, UnitMemory>,
     there: BTreeMap<ObjectId, (String, bool)>,
     applied: BTreeMap<ObjectId, Digest>,
     uids: u64,
@@ -73,7 +74,7 @@ impl World {
     fn plan(&self, id: &UnitId) -> UnitPlan {
         let desired = self.desired();
         let resolve = ObjectId::clone;
-        let declared = Declared::of(&desired, &self.standings, &resolve);
+        let declared = Declared::of(&desired, &self.unit_memories, &resolve);
         let links = desired.all_present().map(|unit| {
             let UnitSpec { parent, depends_on, .. } = unit.spec.clone();
             (unit.id.clone(), Links { parent, depends_on, account: None })
@@ -83,9 +84,9 @@ impl World {
             desired: &desired,
             declared: &declared,
             inventory: &self.inventory,
-            standings: &self.standings,
+            unit_memories: &self.unit_memories,
             resolve: &resolve,
-            prune_stop: prune_stop(&desired, &self.inventory, &self.standings, self.damage.as_deref()),
+            prune_stop: prune_stop(&desired, &self.inventory, &self.unit_memories, self.damage.as_deref()),
             forbidden: &|unit, object| self.forbidden.contains(&(unit.clone(), object.clone())),
             broken: &broken,
             remove_all: false,
@@ -95,15 +96,17 @@ impl World {
                     .next()
                     .unwrap_or(Access::Allowed)
             },
-            shape: &|unit| crate::flux::shape(&desired, &self.standings, unit),
+            shape: &|unit| crate::flux::shape(&desired, &self.unit_memories, unit),
         };
-        plan(id, &situation, &|object| Sight {
+        plan(id, &situation, &|object| Observation {
             applied: self.applied.get(object).copied(),
             drift: None,
-            seen: match self.there.get(object) {
-                _ if self.blind => Seen::Unknown,
-                Some((uid, touched)) => Seen::There { uid: Uid::from(uid.clone()), touched: *touched },
-                None => Seen::Absent,
+            state: match self.there.get(object) {
+                _ if self.blind => ObservedState::Unknown,
+                Some((uid, touched)) => {
+                    ObservedState::There { uid: Uid::from(uid.clone()), touched: *touched }
+                }
+                None => ObservedState::Absent,
             },
         })
     }
@@ -130,17 +133,17 @@ impl World {
                 self.there.entry(step.object.id.clone()).or_insert((format!("u{}", self.uids), false));
             *touched = false;
             let uid = Uid::from(uid.clone());
-            self.applied.insert(step.object.id.clone(), step.stamp);
+            self.applied.insert(step.object.id.clone(), step.fingerprint);
             let unit = self.inventory.units.get_mut(&plan.unit).unwrap();
             unit.list(&Member { object: step.object.clone(), uid: Some(uid) });
         }
         if let Target::Desired(manifest) = &plan.target {
-            let standing = self.standings.entry(plan.unit.clone()).or_default();
-            standing.admitted = Some(manifest.spec_digest());
+            let unit_memory = self.unit_memories.entry(plan.unit.clone()).or_default();
+            unit_memory.admitted = Some(manifest.spec_digest());
             if complete {
-                changed |= standing.last.as_ref() != Some(manifest);
-                standing.last = Some(manifest.clone());
-                standing.ready = Some(manifest.digest());
+                changed |= unit_memory.last.as_ref() != Some(manifest);
+                unit_memory.last = Some(manifest.clone());
+                unit_memory.ready = Some(manifest.digest());
                 let UnitSpec { parent, depends_on, .. } = manifest.spec.clone();
                 self.inventory.units.entry(plan.unit.clone()).or_default().links =
                     Links { parent, depends_on, account: None };
@@ -160,7 +163,7 @@ impl World {
 
     fn prune(&mut self, plan: &UnitPlan) -> bool {
         let mut gone = BTreeSet::new();
-        let left = Departure { generation: Generation(1), wanted: 1 };
+        let departure = Departure { generation: Generation(1), wanted: 1 };
         let candidates: Vec<Candidate> = plan
             .leaving
             .iter()
@@ -177,20 +180,20 @@ impl World {
                         inside: Inside::NoContainer,
                     }),
                 };
-                Candidate { member: member.clone(), left, found }
+                Candidate { member: member.clone(), departure, found }
             })
             .collect();
         let scope = Scope {
             unit: &plan.unit,
             wanted: 1,
-            leaves: match plan.target {
-                Target::Removed(..) => Leaves::Unit(UnitDeparture {
+            extent: match plan.target {
+                Target::Removed(..) => PruneExtent::Unit(UnitDeparture {
                     approval: Digest::of(b"units"),
                     objects: 1,
                     of: 100,
                     moved: false,
                 }),
-                _ => Leaves::Objects,
+                _ => PruneExtent::Objects,
             },
             allow_empty: true,
             cluster_empties: false,
@@ -229,7 +232,7 @@ impl World {
 
     /// Plans and executes all units until nothing changes; panics if that does not end.
     fn settle(&mut self, failing: &BTreeSet<ObjectId>) {
-        note_suspensions(&self.desired(), &self.inventory, &mut self.standings);
+        note_suspensions(&self.desired(), &self.inventory, &mut self.unit_memories);
         for _ in 0..50 {
             let ids: BTreeSet<UnitId> =
                 self.entries.keys().chain(self.inventory.units.keys()).cloned().collect();

@@ -108,6 +108,7 @@ fn what_is_held_stops_the_pruning_of_those_it_may_take_from() {
     }
     // An inventory that is not whole stops all of it.
     let world = World::default();
-    let stop = prune_stop(&world.desired(), &world.inventory, &world.standings, Some("a shard is damaged"));
+    let stop =
+        prune_stop(&world.desired(), &world.inventory, &world.unit_memories, Some("a shard is damaged"));
     assert!(stop.why(Some(&of(&["a"]))).unwrap().contains("a shard is damaged"));
 }

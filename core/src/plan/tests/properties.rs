@@ -117,7 +117,7 @@ proptest! {
                 .flat_map(|unit| unit.members.keys().cloned()).collect();
             let foreign: Vec<ObjectId> = world.there.iter().filter(|(_, (uid, _))| uid == "foreign").map(|(id, _)| id.clone()).collect();
             let unlisted_foreign: Vec<ObjectId> = foreign.into_iter().filter(|id| !listed.contains(id)).collect();
-            let held = prune_stop(&world.desired(), &world.inventory, &world.standings, None).why(None);
+            let held = prune_stop(&world.desired(), &world.inventory, &world.unit_memories, None).why(None);
             // Ends, whatever fails.
             world.settle(&failing);
             let desired: BTreeSet<ObjectId> = world.desired().all_present()

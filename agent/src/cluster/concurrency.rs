@@ -7,7 +7,7 @@ use flotilla_runtime::lock;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(super) struct Pace {
+pub(super) struct ConcurrencyLimit {
     state: Mutex<State>,
     freed: Notify,
     most: f64,
@@ -23,9 +23,9 @@ struct State {
 }
 
 /// The right to one request.
-pub(super) struct Permit<'a>(&'a Pace);
+pub(super) struct Permit<'a>(&'a ConcurrencyLimit);
 
-impl Pace {
+impl ConcurrencyLimit {
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1) as f64;
         let state = State { limit: most, in_flight: 0, resume: None, cut: None };
@@ -93,24 +93,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_holds_halves_and_grows_back() {
-        let pace = Pace::new(4);
-        let held = [pace.enter().await, pace.enter().await, pace.enter().await, pace.enter().await];
-        assert!(tokio::time::timeout(Duration::from_secs(60), pace.enter()).await.is_err());
+        let limit = ConcurrencyLimit::new(4);
+        let held = [limit.enter().await, limit.enter().await, limit.enter().await, limit.enter().await];
+        assert!(tokio::time::timeout(Duration::from_secs(60), limit.enter()).await.is_err());
         drop(held);
-        pace.too_many(Duration::from_secs(5));
-        pace.too_many(Duration::from_secs(5));
+        limit.too_many(Duration::from_secs(5));
+        limit.too_many(Duration::from_secs(5));
         let start = Instant::now();
-        let held = [pace.enter().await, pace.enter().await];
+        let held = [limit.enter().await, limit.enter().await];
         assert!(start.elapsed() >= Duration::from_secs(5));
         assert!(
-            tokio::time::timeout(Duration::from_secs(60), pace.enter()).await.is_err(),
+            tokio::time::timeout(Duration::from_secs(60), limit.enter()).await.is_err(),
             "halved once, not twice"
         );
         for _ in 0..20 {
-            pace.went_well();
+            limit.went_well();
         }
-        let more = [pace.enter().await, pace.enter().await];
-        assert!(tokio::time::timeout(Duration::from_secs(60), pace.enter()).await.is_err());
+        let more = [limit.enter().await, limit.enter().await];
+        assert!(tokio::time::timeout(Duration::from_secs(60), limit.enter()).await.is_err());
         drop((held, more));
     }
 }

@@ -12,10 +12,10 @@ const WHY: &str = "was given back by `flotilla cluster adopt --undo` and is left
 
 impl Coordinator {
     /// Lets go of objects, and takes up those that were let go before and are not named any more.
-    pub(super) fn leave(&mut self, left: Arc<HashSet<ObjectId>>) {
-        let new: Vec<ObjectId> = left.difference(&self.left).cloned().collect();
-        let changed = new.len() != left.len() || left.len() != self.left.len();
-        self.left = left;
+    pub(super) fn relinquish(&mut self, relinquished: Arc<HashSet<ObjectId>>) {
+        let new: Vec<ObjectId> = relinquished.difference(&self.relinquished).cloned().collect();
+        let changed = new.len() != relinquished.len() || relinquished.len() != self.relinquished.len();
+        self.relinquished = relinquished;
         self.forget(new.iter());
         if changed {
             for id in self.all_units() {
@@ -24,38 +24,39 @@ impl Coordinator {
             }
         }
         self.releasing = Some(self.running.clone());
-        self.settle();
+        self.tell_released();
     }
 
     /// Takes what was given back out of a plan, and says so.
-    pub(super) fn spare(&self, mut plan: UnitPlan) -> UnitPlan {
-        if self.left.is_empty() {
+    pub(super) fn without_relinquished(&self, mut plan: UnitPlan) -> UnitPlan {
+        if self.relinquished.is_empty() {
             return plan;
         }
-        let (spared, apply) = plan.apply.into_iter().partition(|step| self.left.contains(&step.object.id));
+        let (relinquished, apply) =
+            plan.apply.into_iter().partition(|step| self.relinquished.contains(&step.object.id));
         plan.apply = apply;
-        plan.tolerated.retain(|step| !self.left.contains(&step.object.id));
-        let spared: Vec<ApplyStep> = spared;
-        plan.refused.extend(spared.into_iter().map(|step| (step.object.id, WHY.to_owned())));
+        plan.tolerated.retain(|step| !self.relinquished.contains(&step.object.id));
+        let relinquished: Vec<ApplyStep> = relinquished;
+        plan.refused.extend(relinquished.into_iter().map(|step| (step.object.id, WHY.to_owned())));
         plan
     }
 
     /// Work that was under way may have touched them once more.
-    pub(super) fn forget_left(&mut self, steps: &[ApplyStep]) {
-        if !self.left.is_empty() {
-            let left = self.left.clone();
-            self.forget(steps.iter().map(|step| &step.object.id).filter(|id| left.contains(*id)));
+    pub(super) fn drop_relinquished(&mut self, steps: &[ApplyStep]) {
+        if !self.relinquished.is_empty() {
+            let relinquished = self.relinquished.clone();
+            self.forget(steps.iter().map(|step| &step.object.id).filter(|id| relinquished.contains(*id)));
         }
     }
 
     fn forget<'a>(&mut self, ids: impl Iterator<Item = &'a ObjectId>) {
         let mut units = BTreeSet::new();
         for id in ids {
-            self.marks.remove(id);
+            self.last_applied.remove(id);
             let owners: Vec<UnitId> =
-                self.tools.book.view(|inventory| inventory.owners(id).cloned().collect());
+                self.tools.inventory.view(|inventory| inventory.owners(id).cloned().collect());
             for unit in owners {
-                self.tools.book.unlist(&unit, &[id.clone()].into(), false);
+                self.tools.inventory.unlist(&unit, &[id.clone()].into(), false);
                 units.insert(unit);
             }
         }
@@ -66,11 +67,11 @@ impl Coordinator {
     pub(super) fn released(&mut self, unit: &UnitId) {
         if let Some(units) = &mut self.releasing {
             units.remove(unit);
-            self.settle();
+            self.tell_released();
         }
     }
 
-    fn settle(&mut self) {
+    fn tell_released(&mut self) {
         if self.releasing.take_if(|units| units.is_empty()).is_some() {
             self.shared.released.send_modify(|()| {});
         }
