@@ -58,7 +58,7 @@ impl Clock {
     /// Sets a clock made by [`Clock::fixed`]; others take no notice.
     pub fn set(&self, now: SystemTime) {
         if let Some(fixed) = &self.0.fixed {
-            *lock(&fixed) = now;
+            *lock(fixed) = now;
         }
     }
 
@@ -83,7 +83,7 @@ impl Clock {
         let heard = *lock(&self.0.heard);
         let elapsed = heard.map_or(Duration::ZERO, |heard| heard.at.elapsed());
         let (system, passed) = match &self.0.fixed {
-            Some(fixed) => (*lock(&fixed), Duration::ZERO),
+            Some(fixed) => (*lock(fixed), Duration::ZERO),
             None => (SystemTime::now(), elapsed),
         };
         let said = heard.map_or(UNIX_EPOCH, |heard| heard.said + passed);
