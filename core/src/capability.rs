@@ -24,8 +24,12 @@ pub const MOVED: &str = "moved";
 /// It knows [`Removal::suspended`]: nothing of the unit is deleted.
 pub const LEFT_SUSPENDED: &str = "left-suspended";
 
+/// It answers questions about its cluster: see [`crate::question`]. One that cannot is asked nothing, and what only the
+/// cluster knows stays unknown.
+pub const QUESTIONS: &str = "questions";
+
 /// All of this version.
-const OURS: [&str; 3] = [AUTHORITY, MOVED, LEFT_SUSPENDED];
+const OURS: [&str; 4] = [AUTHORITY, MOVED, LEFT_SUSPENDED, QUESTIONS];
 
 /// More names, or longer ones, are no agent's.
 const MAX_NAMES: usize = 256;
@@ -57,6 +61,11 @@ impl Capabilities {
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
+    }
+
+    /// Whether this is among them.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
     }
 
     /// What is required and not among these.

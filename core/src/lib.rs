@@ -34,6 +34,7 @@ pub mod normalize;
 pub mod object;
 pub mod order;
 pub mod plan;
+pub mod question;
 pub mod report;
 pub mod source;
 pub mod template;

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod body;
 pub mod convert;
+pub mod question;
 pub mod redact;
 
 /// Generated from `proto/flotilla.v1.proto`; its comments are the specification.
