@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use engine_common::{Bench, at, client_of, config, namespace, unit};
 use flotilla_agent::sync::{RehearsedBody, Request};
+use flotilla_core::question::{Question, Reply};
 use flotilla_core::report::Phase;
 use flotilla_core::template::{Layer, Metadata, ObjectTemplate, ValuesKind, ValuesRef, Variables};
 use flotilla_core::unit::{ObjectEntry, SourceKindIn};
@@ -390,4 +391,40 @@ async fn sources_of_an_account_are_asked_for_like_its_objects() {
     bench.engine.request(Request::Reconcile { unit: None }).unwrap();
     bench.until_ready().await;
     assert!(bench.is_there(&at("ConfigMap", "team", "one")).await);
+}
+
+#[tokio::test]
+async fn what_is_asked_in_the_name_of_an_account_is_read_as_that_account() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+    let mut root = vec![namespace("team"), account("team", "deployer"), account("team", "other")];
+    root.push(team_config("team", "vars", "1"));
+    root.extend(grant("team", "reader", ("team", "deployer"), &rules));
+    bench.present("root", UnitSpec::default(), &root);
+    bench.publish();
+    bench.until_ready().await;
+    let ask = |kind, namespace: &str, name: &str| {
+        let account = (!name.is_empty()).then(|| format!("team/{name}").parse().unwrap());
+        Question::of(kind, namespace, "vars", account)
+    };
+    let there = Reply::Data([("value".to_owned(), "1".to_owned())].into());
+    let (map, secret) = (ValuesKind::ConfigMap, ValuesKind::Secret);
+    for (question, reply) in [
+        (ask(map, "team", ""), Some(there.clone())),
+        (ask(map, "team", "deployer"), Some(there)),
+        (ask(secret, "team", ""), Some(Reply::Absent)),
+        // Whether it is there is no business of who may not read it.
+        (ask(secret, "team", "deployer"), None),
+        (ask(map, "team", "other"), None),
+        (ask(map, "default", "deployer"), None),
+    ] {
+        let told = bench.engine.reply(&question).await;
+        match (&told, reply) {
+            (Reply::Refused(why), None) => {
+                let user = question.account.as_ref().unwrap().user();
+                assert!(why.contains(&user) && why.contains("cannot get"), "{why}");
+            }
+            (told, reply) => assert_eq!(Some(told), reply.as_ref(), "{question:?}"),
+        }
+    }
 }

@@ -154,10 +154,10 @@ impl Reply {
         match (self, before) {
             (Self::Failed(_), Some(known)) if !matches!(known, Self::Failed(_)) => None,
             (Self::Apis(mut now), Some(Self::Apis(before))) => {
-                for (version, kinds) in &before.served {
-                    if now.stale.contains(group_of(version)) && !now.served.contains_key(version) {
-                        now.served.insert(version.clone(), kinds.clone());
-                    }
+                let unknown =
+                    before.served.iter().filter(|(version, _)| now.stale.contains(group_of(version)));
+                for (version, kinds) in unknown {
+                    now.served.entry(version.clone()).or_default().extend(kinds.iter().cloned());
                 }
                 Some(Self::Apis(now))
             }
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_group_whose_server_is_away_serves_what_it_did() {
         let before = apis(&[("v1", &["Pod"]), ("a.io/v1", &["A"]), ("b.io/v1", &["B"])], &[]);
-        let now = apis(&[("v1", &["Pod", "Node"])], &["a.io"]);
+        let now = apis(&[("v1", &["Pod", "Node"]), ("a.io/v1", &[])], &["a.io"]);
         let known = apis(&[("v1", &["Pod", "Node"]), ("a.io/v1", &["A"])], &["a.io"]);
         assert_eq!(now.clone().after(Some(&before)), Some(known), "b.io is gone, a.io is not known to be");
         assert_eq!(now.clone().after(None), Some(now));

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use flotilla_core::{ObjectId, ObjectRef};
 use flotilla_runtime::lock;
-use http::Method;
-use kube::core::discovery::v2::ACCEPT_AGGREGATED_DISCOVERY_V2;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::request::{Call, Failure};
+use super::groups::Read;
+use super::request::Failure;
 use super::{Cluster, SYSTEM_NAMESPACE, path};
 
 /// An unknown kind makes us look again at most this often.
@@ -209,14 +207,7 @@ impl Cluster {
             return Ok(());
         }
         let mut read = Read::default();
-        for path in ["/api", "/apis"] {
-            let mut call = Call::new(Method::GET, path);
-            call.accept = ACCEPT_AGGREGATED_DISCOVERY_V2;
-            let groups: Groups = self.itself().ask(call).await?;
-            // Of an answer of another kind nothing could be read, and nothing would seem to be served.
-            if groups.kind != "APIGroupDiscoveryList" {
-                return Err(Failure::NoList("API groups by aggregated discovery".into()));
-            }
+        for groups in self.groups().await? {
             groups.collect(&mut read);
         }
         discovery.take(read);
@@ -255,99 +246,9 @@ impl Resource {
     }
 }
 
-/// What was read at once.
-#[derive(Default)]
-struct Read {
-    resources: Vec<Resource>,
-    unpatchable: Vec<Resource>,
-    stale: HashSet<String>,
-}
-
-// Of the answer, `APIGroupDiscoveryList`, only what is needed.
-
-#[derive(Deserialize)]
-struct Groups {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    items: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    #[serde(default)]
-    metadata: Name,
-    #[serde(default)]
-    versions: Vec<Version>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Name {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: String,
-    #[serde(default)]
-    freshness: String,
-    #[serde(default)]
-    resources: Vec<Served>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Served {
-    resource: String,
-    #[serde(default)]
-    response_kind: Option<Kind>,
-    #[serde(default)]
-    scope: String,
-    #[serde(default)]
-    verbs: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    #[serde(default)]
-    kind: String,
-}
-
-impl Groups {
-    fn collect(self, read: &mut Read) {
-        for group in self.items {
-            for version in group.versions {
-                if version.freshness == "Stale" {
-                    read.stale.insert(group.metadata.name.clone());
-                }
-                for served in version.resources {
-                    let Some(kind) = served.response_kind.filter(|kind| !kind.kind.is_empty()) else {
-                        continue;
-                    };
-                    let can = |verb: &str| served.verbs.iter().any(|served| served == verb);
-                    // What cannot be patched is no object that could be applied. What can only be read is drawn up for
-                    // who asks, as metrics are.
-                    let list = match (can("patch"), can("list") && (can("create") || can("delete"))) {
-                        (true, _) => &mut read.resources,
-                        (false, true) => &mut read.unpatchable,
-                        (false, false) => continue,
-                    };
-                    list.push(Resource {
-                        group: group.metadata.name.clone(),
-                        version: version.version.clone(),
-                        kind: kind.kind,
-                        plural: served.resource,
-                        namespaced: served.scope == "Namespaced",
-                    });
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::groups::Groups;
     use super::*;
     use serde_json::json;
 

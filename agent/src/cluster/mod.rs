@@ -17,6 +17,7 @@ mod concurrency;
 mod connect;
 pub(crate) mod discovery;
 pub(crate) mod events;
+mod groups;
 pub(crate) mod inventory;
 pub(crate) mod members;
 pub(crate) mod objects;

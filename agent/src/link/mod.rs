@@ -11,6 +11,8 @@
 //!
 //! The engine never waits for any of it: it starts from the disk, and the link joins when it can.
 
+mod answering;
+mod asked;
 mod channel;
 mod credentials;
 mod download;

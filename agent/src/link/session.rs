@@ -12,9 +12,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
+use flotilla_core::question::Question;
 use flotilla_core::{Capabilities, ClusterName, DesiredState, Digest, UnitId};
 use flotilla_proto::api::AdoptAction;
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
+use flotilla_proto::question::read_question;
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
 use flotilla_proto::v1::{Rehearse, ack::Level};
 use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
@@ -62,6 +64,8 @@ pub(crate) enum Effect {
     /// Bodies that the disk had lost are back.
     Repaired,
     Trust(v1::Trust),
+    /// All that the hub wants to know of the cluster, with the digests of the replies that it has.
+    Questions(Vec<(Question, Option<Digest>)>),
     /// The hub asks for something; [`Session::answer`] takes the outcome.
     Asked(u64, Asked),
 }
@@ -180,6 +184,7 @@ impl Session {
             Some(In::Manifest(manifest)) => self.take_manifest(manifest, contents),
             Some(In::Body(body)) => self.take_body(body, contents),
             Some(In::Trust(trust)) => Ok(vec![Effect::Trust(trust)]),
+            Some(In::Questions(questions)) => Ok(vec![self.take_questions(questions)]),
             Some(In::Request(request)) => Ok(self.take_request(request)),
             // Of a newer hub: it knows by our Hello that we do not know it.
             None => Ok(Vec::new()),
@@ -436,6 +441,19 @@ impl Session {
         self.pending = None;
         self.failures = 0;
         vec![Effect::Save(state)]
+    }
+
+    /// One that is not understood is answered so, and is no reason to leave the others.
+    fn take_questions(&mut self, v1::Questions { questions }: v1::Questions) -> Effect {
+        let mut wanted = Vec::with_capacity(questions.len());
+        for question in questions {
+            match read_question(&question) {
+                Ok(Some(read)) => wanted.push(read),
+                Ok(None) => self.send(Out::Reply(v1::Reply { question: Some(question), answer: None })),
+                Err(invalid) => tracing::warn!("the hub asks what cannot be: {invalid}"),
+            }
+        }
+        Effect::Questions(wanted)
     }
 
     fn take_request(&mut self, request: v1::Request) -> Vec<Effect> {

@@ -597,3 +597,22 @@ fn what_is_held_in_memory_is_said_to_be_and_again_when_it_is_durable() {
         acks.iter().map(|ack| (ack.level(), ack.generation, ack.in_memory, ack.message.as_str())).collect();
     assert_eq!(told, [(Level::Received, 3, true, "no space left"), (Level::Received, 3, false, "")]);
 }
+
+#[test]
+fn what_the_hub_wants_to_know_is_handed_on_and_what_nobody_knows_is_said_to_be_unknown() {
+    use flotilla_core::template::ValuesKind;
+    let (mut session, pack) = (Session::new(facts(), None), Pack::default());
+    let hello = session.next().unwrap().message;
+    assert!(matches!(hello, Some(Out::Hello(hello)) if hello.capabilities.contains(&"questions".to_owned())));
+    let (asked, have) = (Question::of(ValuesKind::Secret, "n", "x", None), Some(Digest::of(b"1")));
+    let wire = flotilla_proto::question::question(&asked, have);
+    let newer = v1::Question { subject: 99, ..wire.clone() };
+    let bad = v1::Question { name: "../x".into(), ..wire.clone() };
+    let questions = v1::Questions { questions: vec![newer.clone(), bad, wire] };
+    let message = v1::HubMessage { message: Some(In::Questions(questions)) };
+    let effects = session.receive(message, &pack).unwrap();
+    assert_eq!(effects, [Effect::Questions(vec![(asked, have)])]);
+    let said = session.next().unwrap().message;
+    assert_eq!(said, Some(Out::Reply(v1::Reply { question: Some(newer), answer: None })));
+    assert_eq!(session.next(), None);
+}

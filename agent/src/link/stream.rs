@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::Shared;
+use super::answering::Answering;
 use super::removal::REMOVED;
 use super::reporter::Reporter;
 use super::session::{Asked, Contents, Effect, ProtocolError, Session};
@@ -102,6 +103,7 @@ struct Stream<'a> {
     removing: VecDeque<(u64, Instant)>,
     /// Errands under way, with the requests that wait for them.
     errands: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
+    answering: Answering,
 }
 
 /// Runs a stream until `stop`, or until it breaks. `welcomed` is set once the hub took the agent in.
@@ -125,6 +127,7 @@ pub(super) async fn run(
         owes_units: false,
         removing: VecDeque::new(),
         errands: FuturesUnordered::new(),
+        answering: Answering::new(shared.engine.clone()),
     };
     let result = stream.run(channel, stop).await;
     *welcomed = stream.welcomed;
@@ -226,6 +229,9 @@ impl Stream<'_> {
                     self.session.send(Message::Heartbeat(v1::Heartbeat { now }));
                 }
                 _ = minute.tick() => self.session.minute(),
+                reply = self.answering.next(), if self.session.waiting() < BUSY => {
+                    self.session.send(Message::Reply(reply));
+                }
                 Some((request, result)) = self.errands.next(), if !self.errands.is_empty() => {
                     let (outcome, message) = match result {
                         Ok(answer) => (Outcome::Done, answer),
@@ -271,6 +277,7 @@ impl Stream<'_> {
                     .problems
                     .set("trust", format!("what the hub says of trust cannot be used: {}", chain(&error))),
             },
+            Effect::Questions(wanted) => self.answering.set(wanted),
             Effect::Asked(request, asked) => self.ask(request, asked).await,
         }
         true
@@ -368,7 +375,7 @@ fn next_report(last: Option<Instant>) -> Instant {
     last.map_or_else(Instant::now, |last| (last + REPORT_EVERY).max(Instant::now()))
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

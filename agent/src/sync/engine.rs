@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::adoption_record::{RecordError, relinquished};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::coordinator::Coordinator;
+use super::followed::Followed;
 use super::reasons::Reasons;
 use super::shared::{Changes, EngineError, Events, Run, Shared};
 use super::tools::Tools;
@@ -70,6 +71,7 @@ impl Engine {
                 away: watch::Sender::default(),
                 released: watch::Sender::default(),
                 approvals: Mutex::default(),
+                followed: Followed::default(),
                 output: Mutex::default(),
                 version: watch::channel(0).0,
             }),

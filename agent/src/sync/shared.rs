@@ -12,6 +12,7 @@ use flotilla_runtime::lock;
 use tokio::sync::{Notify, watch};
 
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
+use super::followed::Followed;
 use super::memory;
 use super::tools::Tools;
 
@@ -67,6 +68,8 @@ pub(super) struct Shared {
     /// Changes when nothing is under way any more for objects that are to be left alone.
     pub(super) released: watch::Sender<()>,
     pub(super) approvals: Mutex<Approvals>,
+    /// What is watched for whoever asked about it.
+    pub(super) followed: Followed,
     pub(super) output: Mutex<Output>,
     pub(super) version: watch::Sender<u64>,
 }

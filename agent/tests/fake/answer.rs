@@ -96,6 +96,11 @@ impl Call {
         self.query.contains_key("watch")
     }
 
+    /// Whether one object is asked for.
+    pub(super) fn is_read(&self) -> bool {
+        self.method == Method::GET && self.target().is_some_and(|(_, _, name)| !name.is_empty())
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.query.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default()
     }

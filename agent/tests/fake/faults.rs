@@ -34,6 +34,21 @@ pub struct Faults {
     random: StdRng,
     /// Of 100.
     percent: u32,
+    /// What each read of one object meets.
+    read: Option<Trouble>,
+}
+
+/// What may be wrong with the reads of single objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    Refused(u16),
+    /// As of something between that serves nothing there.
+    NoPage,
+    Hangs,
+    Slow,
+    Cut,
+    /// A page of another server.
+    Elsewhere,
 }
 
 impl Default for Faults {
@@ -46,7 +61,12 @@ impl Default for Faults {
 impl Faults {
     /// So many of 100 requests, which ones the seed says.
     pub fn new(seed: u64, percent: u32) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), percent }
+        Self { random: StdRng::seed_from_u64(seed), percent, read: None }
+    }
+
+    /// Each read of one object meets this, and nothing else fails.
+    pub fn reads(trouble: Trouble) -> Self {
+        Self { read: Some(trouble), ..Self::default() }
     }
 
     fn happens(&mut self) -> bool {
@@ -63,6 +83,18 @@ impl Faults {
     }
 
     pub(super) fn draw(&mut self, call: &Call) -> Option<Fault> {
+        if let Some(trouble) = self.read.filter(|_| call.is_read()) {
+            return Some(match trouble {
+                Trouble::Refused(code) => {
+                    Fault::Refuse(Answer::status(code, "Reason", "a fault on demand", None))
+                }
+                Trouble::NoPage => Fault::Refuse(Answer::text(404, "404 page not found\n")),
+                Trouble::Hangs => Fault::Hang,
+                Trouble::Slow => Fault::Slow(20),
+                Trouble::Cut => Fault::Cut,
+                Trouble::Elsewhere => Fault::Other(Answer::text(200, "<html>please log in</html>")),
+            });
+        }
         if !self.happens() {
             return None;
         }

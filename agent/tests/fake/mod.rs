@@ -7,6 +7,8 @@
 //! of fields, deletions with preconditions. It never says of its own accord that an object is not there which is: what lies
 //! so cannot be told from the truth.
 
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part of it")]
+
 mod answer;
 mod faults;
 
@@ -21,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use answer::is_ours;
-pub use faults::Faults;
+pub use faults::{Faults, Trouble};
 
 use faults::Fault;
 

@@ -303,6 +303,8 @@ impl Machine {
                 Ok(Some(Fact::Answer { request: answer.request, done, message }))
             }
             Some(Message::WantManifest(want)) => self.send_whole(&want, now).map(|()| None),
+            // Nothing is asked yet.
+            Some(Message::Reply(_)) => Ok(None),
             // A kind of a newer agent: nothing of ours.
             None => Ok(None),
         }

@@ -142,7 +142,7 @@ impl Coordinator {
             }
         }
         self.by_values.retain(|_, units| !units.is_empty());
-        for reference in self.by_values.keys() {
+        for reference in self.by_values.keys().chain(&*self.followed) {
             if let Some(resource) = discovery.any_version(&crate::sync::template::object_of(reference)) {
                 let how = How { resource, rules: None, whole: true };
                 subjects.insert(Subject::Values(reference.clone()), how);
@@ -207,6 +207,7 @@ impl Coordinator {
         }
         if self.discovery != self.tools.cluster.discovery().generation() {
             self.index();
+            self.shared.followed.served();
             if let Some(desired) = self.desired.clone() {
                 self.note_departures(&desired, None);
             }

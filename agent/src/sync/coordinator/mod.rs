@@ -55,6 +55,8 @@ pub(in crate::sync) struct Coordinator {
     by_object: HashMap<ObjectId, Vec<UnitId>>,
     /// Units with templates that take values from there.
     by_values: BTreeMap<ValuesRef, BTreeSet<UnitId>>,
+    /// What is watched for whoever asked about it.
+    followed: Arc<BTreeSet<ValuesRef>>,
     /// Objects to be compared by their content at the next occasion: see [`LastApplied::follow`].
     in_doubt: HashSet<ObjectId>,
     /// Values are taken from elsewhere than was indexed.
@@ -111,6 +113,7 @@ impl Coordinator {
             units: BTreeMap::new(),
             by_object: HashMap::new(),
             by_values: BTreeMap::new(),
+            followed: Arc::default(),
             in_doubt: HashSet::new(),
             stale: false,
             dependents: BTreeMap::new(),
@@ -187,6 +190,11 @@ impl Coordinator {
         }
         if let Some(relinquished) = relinquished {
             self.relinquish(relinquished);
+        }
+        let followed = self.shared.followed.wanted();
+        if self.followed != followed {
+            self.followed = followed;
+            self.stale = true;
         }
         for request in requests {
             match request {
@@ -302,6 +310,7 @@ impl Coordinator {
             self.rights_changed();
         }
         for reference in self.tools.values.take_changed() {
+            self.shared.followed.changed(&reference);
             for unit in self.by_values.get(&reference).into_iter().flatten() {
                 // What failed for want of it may do better now.
                 self.units.entry(unit.clone()).or_default().reset();
