@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_core::{ClusterName, Digest};
 use flotilla_hub::attempts::Attempts;
 use flotilla_hub::desired::Board;
-use flotilla_hub::fleet::{self, FleetConfig, FleetRepo, Patience, Releases, Worker};
+use flotilla_hub::fleet::{self, FleetConfig, FleetRepo, Patience, Releases, Ticks, Worker};
 use flotilla_hub::metrics::Metrics;
 use flotilla_hub::sources::{Library, SourceSettings, Vault};
 use flotilla_hub::store::{AuditRecord, ClusterRecord, DiskStore, Records, Store, SuspensionRecord};
@@ -351,8 +351,9 @@ async fn main() {
     hub.memory("fleet_memory_before");
     let store: &Arc<dyn Store> = hub.records.store();
     let facts = ["known/", "suspended/", "kubernetes/"].map(|prefix| store.watch(prefix)).to_vec();
+    let ticks = Ticks { facts, ..Ticks::default() };
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(fleet::run(worker, hub.fleet.clone(), facts, shutdown.clone()));
+    let running = tokio::spawn(fleet::run(worker, hub.fleet.clone(), ticks, shutdown.clone()));
 
     let first = hub.round().await;
     assert_eq!(first.published, hub.options.clusters, "the first round");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use flotilla_hub::attempts::Attempts;
-use flotilla_hub::fleet::{self, FleetConfig, Patience, Releases, Worker};
+use flotilla_hub::fleet::{self, FleetConfig, Patience, Releases, Ticks, Worker};
 use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::sources;
 use flotilla_hub::state::blocking;
@@ -158,20 +158,17 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let helm = blocking(move || Ok::<_, Error>(introduced(helm))).await?;
     let releases = Arc::new(Releases::open(&args.data.data, Box::new(helm), hub.vault.clone())?);
     // What a projection reads apart from Git.
-    let facts = vec![
-        store.watch("known/"),
-        store.watch("suspended/"),
-        store.watch("kubernetes/"),
-        store.watch(SECRETS),
-        hub.sources.changes(),
-        releases.changes(),
-    ];
+    let ticks = Ticks {
+        facts: ["known/", "suspended/", "kubernetes/"].map(|prefix| store.watch(prefix)).to_vec(),
+        secrets: vec![store.watch(SECRETS)],
+        others: vec![hub.sources.changes(), releases.changes()],
+    };
     let helm_loop = fleet::helm::run(releases.clone(), tasks.shutdown().clone());
     tasks.spawn("helm", Policy::ESSENTIAL, helm_loop);
     let sources = hub.sources.clone();
     let (board, ledger, metrics) = (hub.board.clone(), hub.records.clone(), hub.metrics.clone());
     let worker = Worker::new(config, repo, releases, sources, board, ledger, metrics);
-    let fleet_loop = fleet::run(worker, hub.fleet.clone(), facts, tasks.shutdown().clone());
+    let fleet_loop = fleet::run(worker, hub.fleet.clone(), ticks, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());
     tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);

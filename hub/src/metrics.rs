@@ -26,6 +26,8 @@ pub struct Metrics {
     pub renewals: Counter,
     /// Rounds of the fleet loop, builds that they could not take from memory, releases that were given to helm.
     pub rounds: Counter,
+    /// Clusters that rounds rendered, as something had changed that they are made from.
+    pub renders: Counter,
     pub builds: Counter,
     pub helm_runs: Counter,
     /// Requests without a good token.
@@ -44,6 +46,11 @@ impl Metrics {
             ("flotilla_enrolments", "Agents that joined", &self.enrolments),
             ("flotilla_renewals", "Certificates that were renewed", &self.renewals),
             ("flotilla_rounds", "Rounds of the fleet loop", &self.rounds),
+            (
+                "flotilla_cluster_renders",
+                "Clusters that rounds rendered, as something had changed for them",
+                &self.renders,
+            ),
             ("flotilla_builds", "Units that were built, not taken from memory", &self.builds),
             ("flotilla_helm_runs", "Releases that were given to helm", &self.helm_runs),
             (

@@ -12,6 +12,7 @@ use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 
 use crate::attempts::{self, Attempts, Input, Seen, Told};
 use crate::content::Content;
+use crate::footprint::Recorder;
 use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
 use crate::trace::{Remotes, Trace, Traced};
@@ -56,6 +57,9 @@ pub(crate) struct Reads<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) remotes: Remotes<'a>,
     pub(crate) telling: Telling<'a>,
+    pub(crate) recorder: Option<&'a Recorder>,
+    /// Whether `files` are the fleet repo's.
+    pub(crate) of_fleet: bool,
 }
 
 /// Who is told of work, and how it is called.
@@ -91,7 +95,7 @@ struct Remembered<T> {
 
 /// How many outcomes one request keeps: branches of a promotion, and a revert.
 const VERSIONS: usize = 4;
-/// Outcomes that so many rounds did not use are forgotten.
+/// Outcomes that so many rounds did not use, and that no cluster's render holds, are forgotten.
 const ROUNDS: u64 = 8;
 
 impl RenderCache {
@@ -110,7 +114,8 @@ impl RenderCache {
         let oldest = round.saturating_sub(ROUNDS);
         self.contents.forget(oldest);
         self.built.forget(oldest);
-        locked(&self.substituted).retain(|_, (round, _)| *round >= oldest);
+        let is_used = |outcome: &Outcome| outcome.as_ref().is_ok_and(|content| Arc::strong_count(content) > 1);
+        locked(&self.substituted).retain(|_, (round, outcome)| *round >= oldest || is_used(outcome));
         locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
     }
 
@@ -149,10 +154,14 @@ impl RenderCache {
         &self,
         request: Digest,
         telling: Telling<'_>,
+        recorder: Option<&Recorder>,
         make: impl FnOnce() -> Outcome,
     ) -> Outcome {
         let made = self.pure(&self.substituted, request, || telling.of(request, make));
-        made.unwrap_or_else(|problem| Err([problem].into()))
+        made.unwrap_or_else(|problem| {
+            recorder.inspect(|recorder| recorder.open());
+            Err([problem].into())
+        })
     }
 
     /// What [`RenderCache::substituted`] made before.
@@ -197,16 +206,17 @@ impl RenderCache {
         &self,
         table: &Table<T>,
         request: Digest,
-        Reads { files, remotes, telling }: Reads<'_>,
+        Reads { files, remotes, telling, recorder, of_fleet }: Reads<'_>,
         build: impl FnOnce(&Traced<'_>) -> Result<BuildResult<T>, ReadError>,
     ) -> Result<BuildResult<T>, ReadError> {
         let round = self.round.load(Ordering::Relaxed);
         let tree = files.entry(&TreePath::root())?.map(|entry| entry.id);
-        let candidates: Vec<(Arc<Trace>, Option<ContentId>)> = {
+        let mut candidates: Vec<(Arc<Trace>, Option<ContentId>)> = {
             let kept = locked(&table.kept);
             let versions = kept.get(&request).map(Vec::as_slice).unwrap_or_default();
             versions.iter().map(|v| (v.trace.clone(), v.seen_in)).collect()
         };
+        candidates.sort_by_key(|(_, seen_in)| tree.is_none() || *seen_in != tree);
         for (trace, seen_in) in candidates {
             let is_same = (tree.is_some() && seen_in == tree) || trace.holds_in(files)?;
             if is_same && trace.holds_outside(remotes) {
@@ -216,6 +226,7 @@ impl RenderCache {
                 {
                     hit.seen_in = tree;
                     hit.round = round;
+                    recorder.inspect(|recorder| recorder.build(of_fleet, &trace));
                     return Ok(hit.outcome.clone());
                 }
             }
@@ -224,7 +235,10 @@ impl RenderCache {
         let input = Input { what: (telling.what)(), key: request, is_same: &is_same };
         let attempt = match telling.attempts.begin(&input) {
             Ok(attempt) => attempt,
-            Err(reason) => return Ok(Err([(telling.problem)(reason)].into())),
+            Err(reason) => {
+                recorder.inspect(|recorder| recorder.open());
+                return Ok(Err([(telling.problem)(reason)].into()));
+            }
         };
         let told = Told::new(files, &*attempt);
         let remotes = |address: &str| {
@@ -238,7 +252,11 @@ impl RenderCache {
         let outcome = build(&traced)?;
         let trace = traced.into_trace().map(Arc::new);
         self.builds.fetch_add(1, Ordering::Relaxed);
-        let Some(trace) = trace else { return Ok(outcome) };
+        let Some(trace) = trace else {
+            recorder.inspect(|recorder| recorder.open());
+            return Ok(outcome);
+        };
+        recorder.inspect(|recorder| recorder.build(of_fleet, &trace));
         let mut kept = locked(&table.kept);
         let versions = kept.entry(request).or_default();
         if versions.len() == VERSIONS {
@@ -253,7 +271,7 @@ impl RenderCache {
 impl<T> Table<T> {
     fn forget(&self, oldest: u64) {
         locked(&self.kept).retain(|_, versions| {
-            versions.retain(|v| v.round >= oldest);
+            versions.retain(|v| v.round >= oldest || Arc::strong_count(&v.trace) > 1);
             !versions.is_empty()
         });
     }

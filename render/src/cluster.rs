@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::cache::RenderCache;
 use crate::content::Content;
 use crate::fleet::ClusterDefinition;
+use crate::footprint::Recorder;
 use crate::helm::{Asked, NothingRendered, Renders};
 use crate::source::{Artifact, RenderedSource, Sources};
 use crate::{checks, clashes, walk};
@@ -92,6 +93,8 @@ pub struct Inputs<'a> {
     /// The content that a unit last rendered to while it was not suspended. What it defines stands in where the unit
     /// does not render now, or is suspended.
     pub last_good: &'a dyn Fn(&UnitId) -> Option<Arc<Content>>,
+    /// Takes down what is read.
+    pub recorder: Option<&'a Recorder>,
 }
 
 impl<'a> Inputs<'a> {
@@ -114,6 +117,7 @@ impl<'a> Inputs<'a> {
             strict: true,
             suspended: &|_| false,
             last_good: &|_| None,
+            recorder: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::attempts::Attempts;
 use crate::budget::{Budget, Weight};
 use crate::cache::{Outcome, Reads, RenderCache, Telling};
 use crate::field::Places;
+use crate::footprint::Recorder;
 use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
 use crate::helm::{self, release::Release};
@@ -115,6 +116,7 @@ pub(crate) struct Recipe<'a> {
     pub(crate) interval: u32,
     pub(crate) budget: Budget,
     pub(crate) attempts: &'a dyn Attempts,
+    pub(crate) recorder: Option<&'a Recorder>,
     /// The unit that it is built for.
     pub(crate) unit: &'a UnitId,
 }
@@ -160,7 +162,8 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let what = || recipe.unit.to_string();
     let problem = |reason: String| recipe.problem(reason);
     let telling = Telling { attempts: recipe.attempts, what: &what, problem: &problem };
-    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling };
+    let (recorder, of_fleet) = (recipe.recorder, *recipe.source == fleet_source());
+    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling, recorder, of_fleet };
     let Some(variables) = recipe.variables else {
         return cache.content(key, reads, |files| {
             let output = build(files, recipe, &overlay::of(recipe.overlay))?;
@@ -186,8 +189,8 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     };
     let text = serde_json::to_vec(variables).expect("variables have a JSON text");
     let request = Digest::of_parts([&key.as_bytes()[..], built.digest().as_bytes(), &text]);
-    Ok(cache.substituted(request, telling, || {
-        let clusters = (*recipe.source == fleet_source()).then_some(recipe.clusters);
+    Ok(cache.substituted(request, telling, recorder, || {
+        let clusters = of_fleet.then_some(recipe.clusters);
         let mut sorter = Sorter::new(Places { sources: &[], prefix: &prefix }, clusters);
         sorter.budget = Some(recipe.budget);
         sorter.content.notices.extend(built.notices().cloned());

@@ -4,14 +4,15 @@
 //! more of a cluster, or names one whose root path is elsewhere. One that names no path has the folder `clusters/NAME`, or
 //! else the folder that it alone is defined in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use flotilla_core::ClusterName;
 use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::names::is_dns_label;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::DriftMode;
-use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
+use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Node;
 
 use crate::group::{Groups, Selector};
@@ -25,18 +26,30 @@ pub const API_VERSION: &str = "flotilla.dev/v1alpha1";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDefinition {
     pub name: ClusterName,
+    pub policy: ClusterPolicy,
+    pub root: ClusterRoot,
+}
+
+/// What counts as the newest commit says, whatever the cluster is rendered from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterPolicy {
     pub labels: BTreeMap<String, String>,
-    pub variables: BTreeMap<String, String>,
-    /// The root unit's path.
-    pub root: TreePath,
+    /// Whose secrets it has.
+    pub groups: Groups,
     pub drift: DriftMode,
     pub suspend: bool,
+}
+
+/// What a cluster is rendered from: as old as the files that are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterRoot {
+    /// The root unit's path.
+    pub path: TreePath,
+    pub variables: BTreeMap<String, String>,
     /// Put the variables into the root unit's objects too.
     pub substitute: bool,
     /// Whether a variable that is not set and has no default is an error; `None`: as elsewhere.
     pub strict_substitution: Option<bool>,
-    /// Whose secrets it has.
-    pub groups: Groups,
 }
 
 /// All clusters, and what is wrong with their definitions.
@@ -53,6 +66,49 @@ pub struct Fleet {
 /// # Errors
 /// Only if the tree itself cannot be read: then nothing is known, which is not the same as no cluster.
 pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError> {
+    discover_anew(files, folder, &mut Documents::default())
+}
+
+/// The documents of our own kinds in the commits of one repository: only what changed is read again.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// By file or folder in the folder of clusters.
+    found: HashMap<TreePath, (ContentId, Arc<[Found]>)>,
+}
+
+/// A file that may say something of clusters.
+#[derive(Debug)]
+struct Found {
+    file: TreePath,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Documents(Vec<Node>),
+    /// What stands there cannot be read as YAML.
+    Broken(Problem),
+    /// The file itself could not be read, which may pass.
+    Unread(Problem),
+}
+
+impl Found {
+    /// A file of this folder whose name is none.
+    fn unnamed(folder: &TreePath, why: &str) -> Self {
+        let content = Content::Broken(Problem::error(folder.to_string(), 0, why));
+        Self { file: folder.clone(), content }
+    }
+}
+
+/// As [`discover`], with the documents of an earlier commit.
+///
+/// # Errors
+/// As [`discover`].
+pub fn discover_anew(
+    files: &dyn Files,
+    folder: &TreePath,
+    documents: &mut Documents,
+) -> Result<Fleet, ReadError> {
     let mut fleet = Fleet::default();
     match files.entry(folder)? {
         Some(entry) if entry.kind == Kind::Folder => {}
@@ -63,6 +119,30 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
             return Ok(fleet);
         }
     }
+    let mut found = Vec::new();
+    let mut kept = HashMap::new();
+    for (name, entry) in files.list(folder)? {
+        let path = match folder.join(&name) {
+            Ok(path) => path,
+            Err(error) => {
+                found.push([Found::unnamed(folder, &error.to_string())].into());
+                continue;
+            }
+        };
+        let of_entry: Arc<[Found]> = match documents.found.remove(&path).filter(|(id, _)| *id == entry.id) {
+            Some((_, of_entry)) => of_entry,
+            None => {
+                let mut of_entry = Vec::new();
+                look(files, &path, entry, &mut of_entry)?;
+                of_entry.into()
+            }
+        };
+        if !of_entry.iter().any(|found| matches!(found.content, Content::Unread(_))) {
+            kept.insert(path, (entry.id, of_entry.clone()));
+        }
+        found.push(of_entry);
+    }
+    documents.found = kept;
     let mut scan = Scan {
         files,
         fleet: &mut fleet,
@@ -73,13 +153,13 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
         mistaken: Vec::new(),
         places: Vec::new(),
     };
-    scan.folder(folder)?;
+    found.iter().flat_map(|of_entry| of_entry.iter()).for_each(|found| scan.take(found));
     let roots = scan.roots(folder)?;
     let Scan { broken, mistaken, duplicate, groups, unclear, .. } = scan;
     for (name, root) in roots {
         match root {
             Ok(root) => {
-                fleet.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.root = root.clone());
+                fleet.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.root.path = root.clone());
             }
             Err(problem) => {
                 fleet.clusters.remove(&name);
@@ -121,28 +201,17 @@ pub fn discover(files: &dyn Files, folder: &TreePath) -> Result<Fleet, ReadError
     // A file that does not parse may hold a group.
     let unclear = unclear.or_else(|| broken.first().map(|(_, problem)| problem.to_string()));
     for cluster in fleet.clusters.values_mut() {
-        let of = groups.iter().filter(|(_, selector)| selector.matches(&cluster.labels));
-        cluster.groups = Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
+        let of = groups.iter().filter(|(_, selector)| selector.matches(&cluster.policy.labels));
+        cluster.policy.groups = Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
     }
     Ok(fleet)
 }
 
 impl ClusterDefinition {
     /// A cluster of which Git says nothing but its folder.
-    pub fn of_folder(name: ClusterName, root: TreePath) -> Self {
-        let (labels, variables) = (BTreeMap::new(), BTreeMap::new());
-        let (drift, groups) = (DriftMode::default(), Groups::default());
-        Self {
-            name,
-            labels,
-            variables,
-            root,
-            drift,
-            suspend: false,
-            substitute: false,
-            strict_substitution: None,
-            groups,
-        }
+    pub fn of_folder(name: ClusterName, path: TreePath) -> Self {
+        let root = ClusterRoot { path, ..ClusterRoot::default() };
+        Self { name, policy: ClusterPolicy::default(), root }
     }
 }
 
@@ -172,52 +241,58 @@ struct Place {
     has_path: bool,
 }
 
-impl Scan<'_> {
-    fn folder(&mut self, folder: &TreePath) -> Result<(), ReadError> {
-        for (name, entry) in self.files.list(folder)? {
-            let path = match folder.join(&name) {
-                Ok(path) => path,
-                Err(error) => {
-                    self.broken(folder, 0, 0, error.to_string());
-                    continue;
+/// Looks for documents of our kinds in a file, or in all files below a folder.
+fn look(files: &dyn Files, path: &TreePath, entry: Entry, found: &mut Vec<Found>) -> Result<(), ReadError> {
+    match entry.kind {
+        Kind::Folder => {
+            for (name, entry) in files.list(path)? {
+                match path.join(&name) {
+                    Ok(path) => look(files, &path, entry, found)?,
+                    Err(error) => found.push(Found::unnamed(path, &error.to_string())),
                 }
-            };
-            match entry.kind {
-                Kind::Folder => self.folder(&path)?,
-                Kind::File if name.ends_with(".yaml") || name.ends_with(".yml") => self.file(&path)?,
-                Kind::File | Kind::Symlink => {}
             }
         }
-        Ok(())
+        Kind::File if path.as_str().ends_with(".yaml") || path.as_str().ends_with(".yml") => {
+            let content = content(files, path);
+            found.extend(content.map(|content| Found { file: path.clone(), content }));
+        }
+        Kind::File | Kind::Symlink => {}
     }
+    Ok(())
+}
 
-    fn file(&mut self, path: &TreePath) -> Result<(), ReadError> {
-        let content = match self.files.read(path) {
-            Ok(content) => content,
-            Err(error) => {
-                let problem = Problem::error(path.to_string(), 0, error.reason);
-                self.broken.push((path.clone(), problem.clone()));
-                self.fleet.problems.push(problem);
-                return Ok(());
+/// `None`: nothing in it is of our kinds.
+fn content(files: &dyn Files, path: &TreePath) -> Option<Content> {
+    let content = match files.read(path) {
+        Ok(content) => content,
+        Err(error) => return Some(Content::Unread(Problem::error(path.to_string(), 0, error.reason))),
+    };
+    let text = String::from_utf8_lossy(&content);
+    // A document of our kinds cannot avoid the name of its group; what else is wrong with the file is for the unit to
+    // say that builds it.
+    if !text.contains(GROUP) {
+        return None;
+    }
+    Some(match flotilla_yaml::parse(&text) {
+        Ok(documents) => Content::Documents(documents),
+        Err(error) => {
+            let problem = Problem::error(path.to_string(), error.pos.line, error.message);
+            Content::Broken(Problem { column: error.pos.column, ..problem })
+        }
+    })
+}
+
+impl Scan<'_> {
+    fn take(&mut self, found: &Found) {
+        match &found.content {
+            Content::Documents(documents) => {
+                documents.iter().for_each(|document| self.document(&found.file, document));
             }
-        };
-        let text = String::from_utf8_lossy(&content);
-        // A document of our kinds cannot avoid the name of its group; what else is wrong with the file is for the
-        // unit to say that builds it.
-        if !text.contains(GROUP) {
-            return Ok(());
+            Content::Broken(problem) | Content::Unread(problem) => {
+                self.broken.push((found.file.clone(), problem.clone()));
+                self.fleet.problems.push(problem.clone());
+            }
         }
-        match flotilla_yaml::parse(&text) {
-            Ok(documents) => documents.iter().for_each(|document| self.document(path, document)),
-            Err(error) => self.broken(path, error.pos.line, error.pos.column, error.message),
-        }
-        Ok(())
-    }
-
-    fn broken(&mut self, path: &TreePath, line: u32, column: u32, message: String) {
-        let problem = Problem { column, ..Problem::error(path.to_string(), line, message) };
-        self.broken.push((path.clone(), problem.clone()));
-        self.fleet.problems.push(problem);
     }
 
     fn document(&mut self, path: &TreePath, document: &Node) {
@@ -375,14 +450,14 @@ fn cluster(
         let field = format!("spec.{key}");
         let value = &entry.value;
         let done = match key {
-            "labels" => strings(value).map(|labels| cluster.labels = labels),
+            "labels" => strings(value).map(|labels| cluster.policy.labels = labels),
             "variables" => strings(value).and_then(|variables| {
                 match variables.keys().find(|name| !is_variable_name(name)) {
                     Some(name) => {
                         Err(format!("'{name}' cannot name a variable: use letters, digits and '_'"))
                     }
                     None => {
-                        cluster.variables = variables;
+                        cluster.root.variables = variables;
                         Ok(())
                     }
                 }
@@ -392,17 +467,17 @@ fn cluster(
                 .filter(|text| !text.is_empty())
                 .ok_or_else(|| "must name a folder of the fleet repo".to_owned())
                 .and_then(|text| TreePath::from_root(text).map_err(|e| e.to_string()))
-                .map(|root| cluster.root = root),
+                .map(|path| cluster.root.path = path),
             "substitute" => {
                 let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
-                read.map(|substitute| cluster.substitute = substitute)
+                read.map(|substitute| cluster.root.substitute = substitute)
             }
             "strictSubstitution" => {
                 let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
-                read.map(|strict| cluster.strict_substitution = Some(strict))
+                read.map(|strict| cluster.root.strict_substitution = Some(strict))
             }
             "suspend" => {
-                value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.suspend = s)
+                value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.policy.suspend = s)
             }
             "drift" => match value.as_str() {
                 Some("correct") => Ok(DriftMode::Correct),
@@ -410,7 +485,7 @@ fn cluster(
                 Some("ignore") => Ok(DriftMode::Ignore),
                 _ => Err("must be correct, report or ignore".to_owned()),
             }
-            .map(|drift| cluster.drift = drift),
+            .map(|drift| cluster.policy.drift = drift),
             _ => Err("is no field of a Cluster; known are labels, variables, path, substitute, \
                      strictSubstitution, suspend and drift"
                 .to_owned()),

@@ -379,6 +379,9 @@ impl<'a> Registry<'a> {
             return done.clone();
         }
         let made = self.make(name, generator, lineage, depth);
+        if matches!(made, Err(Lookup::Unusable(_))) {
+            self.inputs.recorder.inspect(|recorder| recorder.open());
+        }
         // Where there are accounts, readers may be given different things.
         if !matches!(made, Err(Lookup::Undefined(_))) && self.makers.is_empty() {
             self.generated.insert(name.clone(), made.clone());
@@ -405,6 +408,9 @@ impl<'a> Registry<'a> {
                 Lookup::Found(artifact) => inputs.insert(input.alias.clone(), artifact),
                 other => return Err(other),
             };
+        }
+        if generator.inputs.iter().any(|input| input.source == fleet_source()) {
+            self.inputs.recorder.inspect(|recorder| recorder.reads_all());
         }
         let mut parts = vec![SourceSpec::Generator(generator.clone()).digest()];
         for (alias, input) in &inputs {

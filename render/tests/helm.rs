@@ -85,10 +85,8 @@ impl World {
     fn once(&self, files: &[(&str, String)]) -> ClusterRender {
         let clusters = TreePath::from_root("clusters").unwrap();
         let root = TreePath::from_root("clusters/x").unwrap();
-        let cluster = ClusterDefinition {
-            drift: self.drift,
-            ..ClusterDefinition::of_folder("x".parse().unwrap(), root)
-        };
+        let mut cluster = ClusterDefinition::of_folder("x".parse().unwrap(), root);
+        cluster.policy.drift = self.drift;
         let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
         let fleet = Artifact::new(Arc::new(files), "main@sha1:1", "fleet");
         self.cache.begin_round();

@@ -78,8 +78,10 @@ impl Snapshot {
     }
 
     pub(super) fn known(&self, hub: &Hub, name: &ClusterName) -> Known {
+        let facts = self.fleet.clusters.get(name).cloned();
         Known {
-            facts: self.fleet.clusters.get(name).cloned(),
+            place: self.fleet.place_of(facts.as_deref()),
+            facts,
             record: self.records.get(name).cloned(),
             view: hub.sessions.view(name),
             published: hub.board.current(name),
@@ -106,8 +108,11 @@ pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -
     }
     let (hub, cluster) = (hub.clone(), name.clone());
     let known = blocking(move || {
+        let fleet = hub.fleet.view();
+        let facts = fleet.clusters.get(&cluster).cloned();
         Ok::<_, StoreError>(Known {
-            facts: hub.fleet.view().clusters.get(&cluster).cloned(),
+            place: fleet.place_of(facts.as_deref()),
+            facts,
             record: hub.records.cluster(&cluster)?,
             view: hub.sessions.view(&cluster),
             published: hub.board.current(&cluster),

@@ -14,7 +14,7 @@ use flotilla_proto::redact::Redactor;
 use crate::desired::Published;
 use crate::session::ClusterView;
 use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
-use crate::view::ClusterFacts;
+use crate::view::{ClusterFacts, Place};
 
 /// The phase of a unit whose agent has spoken and is away.
 const UNKNOWN: &str = "Unknown";
@@ -24,7 +24,9 @@ const ATTENTION: usize = 20;
 /// All that is known of one cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    pub(crate) facts: Option<ClusterFacts>,
+    pub(crate) facts: Option<Arc<ClusterFacts>>,
+    /// Where it is rendered from.
+    pub(crate) place: Place,
     pub(crate) record: Option<ClusterRecord>,
     pub(crate) view: Option<Arc<ClusterView>>,
     pub(crate) published: Option<Published>,
@@ -102,7 +104,9 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
         shown.assigned = facts.assigned;
         shown.problems = facts.problems.iter().map(Into::into).collect();
         let runs = known.view.as_ref().and_then(|view| view.applied);
-        shown.commit = facts.ran.at(runs).map(|ran| ran.commit.to_string()).unwrap_or_default();
+        let ran = facts.ran.at(runs);
+        shown.commit =
+            ran.map(|ran| ran.commit.as_deref().unwrap_or(&known.place.commit).to_owned()).unwrap_or_default();
     }
     if let Some(record) = &known.record {
         // What Git says of a label counts.
@@ -240,20 +244,25 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
             shown.depends_on = facts.depends_on.iter().map(ToString::to_string).collect();
         }
         shown.path = facts.path.clone();
-        shown.wanted_commit = facts.commit.clone();
+        let wanted = facts.at.commit(&known.place.commit);
+        let revision = facts.revision.text(&known.place.branch, wanted);
+        shown.wanted_commit = wanted.to_owned();
         shown.source = facts.source.clone();
-        shown.wanted_revision = facts.revision.clone();
         if let Some(runs) = report.and_then(|report| report.applied) {
             let ran = facts.ran.at(Some(runs));
             // A unit that the hub holds runs what last rendered, if the agent had come to that.
             let is_last_good =
                 manifest.is_none() && report.is_some_and(|report| report.desired == Some(runs));
             (shown.commit, shown.revision) = match ran {
-                Some(ran) => (ran.commit.to_string(), ran.revision.to_string()),
-                None if is_last_good => (facts.commit.clone(), facts.revision.clone()),
+                Some(ran) => {
+                    let commit = ran.commit.as_deref().unwrap_or(wanted);
+                    (commit.to_owned(), ran.revision.text(&known.place.branch, commit))
+                }
+                None if is_last_good => (wanted.to_owned(), revision.clone()),
                 None => Default::default(),
             };
         }
+        shown.wanted_revision = revision;
         shown.problems = facts.problems.iter().map(Into::into).collect();
     }
     // What the hub says itself, it says whether the agent is there or not.

@@ -7,7 +7,7 @@ use flotilla_core::change::{self, Losses};
 use flotilla_core::{ClusterName, Digest};
 
 use super::cluster::ClusterError;
-use super::publish::Candidate;
+use super::decide::Candidate;
 use super::round::Worker;
 use crate::view::HeldChange;
 
@@ -34,7 +34,7 @@ pub(super) struct Changes {
 impl Worker {
     /// Publishes the states that remove units, or holds those units if it is too much of the fleet; what could not be
     /// published comes back.
-    pub(super) fn decide(&mut self, commit: &str) -> (Option<HeldChange>, Vec<(ClusterName, ClusterError)>) {
+    pub(super) fn judge(&mut self, commit: &str) -> (Option<HeldChange>, Vec<(ClusterName, ClusterError)>) {
         let is_over = self.changes.since.is_none_or(|since| since.elapsed() > TOGETHER);
         if self.changes.commit != commit || is_over {
             self.changes.removed.clear();
@@ -48,7 +48,7 @@ impl Worker {
         waiting.retain(|name, candidate| match self.shared.ledger.facts(name) {
             Ok(facts) => {
                 let is_good = facts.suspended == candidate.facts.suspended;
-                candidate.facts = facts;
+                candidate.facts = facts.into();
                 is_good
             }
             Err(error) => {
@@ -82,26 +82,30 @@ impl Worker {
             );
             HeldChange { digest, commit: commit.to_owned(), losses: losses.clone(), of: excess.of, why }
         });
+        let names: Vec<ClusterName> = waiting.keys().cloned().collect();
+        let mut publisher = self.publisher();
         for (name, mut candidate) in waiting {
             if held.is_some() {
                 candidate.hold(&losses[&name], HELD);
+                // It is judged again with each round.
+                publisher.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.from = None);
             }
-            if let Err(error) = self.publish(candidate) {
-                failed.push((name, error));
-            } else if held.is_none() {
-                self.changes.removed.entry(name.clone()).or_default().extend(losses[&name].iter().cloned());
+            publisher.publish(candidate);
+        }
+        publisher.flush();
+        let not_published = publisher.failed;
+        if held.is_none() {
+            for name in names.iter().filter(|name| !not_published.contains_key(name)) {
+                let removed = self.changes.removed.entry(name.clone()).or_default();
+                removed.extend(losses[name].iter().cloned());
             }
         }
+        failed.extend(not_published);
         if let Some(held) = held.as_ref().filter(|held| self.changes.told != Some(held.digest)) {
             tracing::warn!(commit, "{}", held.why);
             self.note_now("ChangeHeld", held.why.clone());
         }
         self.changes.told = held.as_ref().map(|held| held.digest);
         (held, failed)
-    }
-
-    fn publish(&mut self, candidate: Candidate) -> Result<(), ClusterError> {
-        let cluster = self.clusters.entry(candidate.cluster.clone()).or_default();
-        self.shared.publish(candidate, std::sync::Arc::make_mut(&mut cluster.remembered))
     }
 }

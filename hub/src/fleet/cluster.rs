@@ -1,5 +1,5 @@
 //! One cluster's render: what it is made from, and what comes of it. It changes nothing but what the cluster's sources are
-//! known to be, so that it can be given up at any moment; see [`super::publish`] for what follows.
+//! known to be, so that it can be given up at any moment; see [`super::decide`] for what follows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,9 @@ use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_render::helm::Asked;
 use flotilla_render::{
-    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, RenderedUnit, discover,
-    render_cluster, render_in_turns,
+    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Footprint, Held, Inputs, Recorder, RenderCache,
+    RenderedUnit, discover, render_cluster, render_in_turns,
 };
-use flotilla_source::Commit;
 
 use super::ledger::Facts;
 use super::releases::ClusterRenders;
@@ -23,7 +22,7 @@ use crate::attempts::{Attempts, Doing};
 use crate::desired::Board;
 use crate::desired::project::known_units;
 use crate::metrics::Metrics;
-use crate::sources::{ClusterSources, Library, Pinned};
+use crate::sources::{ClusterSources, Library, Pinned, SourcesRead};
 use crate::store::StoreError;
 use crate::view::Ran;
 
@@ -51,8 +50,8 @@ pub(super) struct Shared {
 pub(super) struct Remembered {
     pub(super) content: HashMap<UnitId, Arc<Content>>,
     /// The commits at which units last rendered, and what of that is on disk.
-    pub(super) commits: BTreeMap<UnitId, String>,
-    pub(super) noted: BTreeMap<UnitId, String>,
+    pub(super) commits: BTreeMap<UnitId, Arc<str>>,
+    pub(super) noted: BTreeMap<UnitId, Arc<str>>,
     pub(super) is_loaded: bool,
     /// What was published of the cluster, and of its units.
     pub(super) ran: Ran,
@@ -63,13 +62,19 @@ pub(super) struct Remembered {
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) cluster: ClusterDefinition,
-    pub(super) commit: Commit,
+    pub(super) commit: Arc<str>,
     /// Where its root is: repository, branch and folder. What left together with a change of it may have left by mistake.
     pub(super) root: String,
     pub(super) tree: Artifact,
     /// The fleet repo at the commits at which units last rendered that are not remembered.
     pub(super) older: BTreeMap<String, Artifact>,
     pub(super) remembered: Arc<Remembered>,
+    /// Its last render still holds if this is the same at the commit.
+    pub(super) if_same: Option<Arc<Read>>,
+    /// What is known of that, for all clusters of the round.
+    pub(super) held: Arc<Held>,
+    /// What people and its agent say.
+    pub(super) facts: Arc<Facts>,
     /// What the sources are at in this round.
     pub(super) pinned: Arc<Pinned>,
     /// The keys of what helm rendered for any cluster, as of this round; `None` where that is not known.
@@ -81,11 +86,25 @@ pub(super) struct Task {
 }
 
 /// What a cluster's render came to.
+pub(super) enum Made {
+    /// The same as before.
+    Same,
+    Anew(Box<Rendered>),
+}
+
 pub(super) struct Rendered {
     pub(super) render: ClusterRender,
-    pub(super) facts: Facts,
+    /// What it is made from.
+    pub(super) read: Read,
     /// What units last rendered to, read again from older commits.
     pub(super) recalled: HashMap<UnitId, Arc<Content>>,
+}
+
+/// What a render read: while that is the same, so is the render.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) footprint: Footprint,
+    pub(super) sources: SourcesRead,
 }
 
 /// Why a cluster could not be brought up to date. What it runs is kept.
@@ -106,15 +125,20 @@ pub(super) enum ClusterError {
 }
 
 impl Shared {
-    /// Renders a cluster.
-    pub(super) fn render(&self, task: &Task) -> Result<Rendered, ClusterError> {
-        let Task { cluster, remembered, .. } = task;
-        let doing = self.attempts.of(Some(&cluster.name), task.commit.id.as_str());
+    /// Renders a cluster, if that may come to something else.
+    pub(super) fn render(&self, task: &Task) -> Result<Made, ClusterError> {
+        if let Some(read) = &task.if_same
+            && read.footprint.holds_in(&task.stoppable(&task.tree), &self.cache, &task.held)?
+        {
+            return Ok(Made::Same);
+        }
+        self.metrics.renders.inc();
+        let Task { cluster, remembered, facts, .. } = task;
+        let doing = self.attempts.of(Some(&cluster.name), &task.commit);
         let tree = task.tree.files.entry(&TreePath::root())?;
         let tree = tree.map_or_else(|| Digest::of(b""), |tree| Digest::from(tree.id.0));
         let whole = doing.whole(tree).map_err(ClusterError::SetAside)?;
-        let facts = self.ledger.facts(&cluster.name)?;
-        let sources = ClusterSources::new(&self.sources, &task.pinned, &cluster.name, &cluster.groups);
+        let sources = ClusterSources::new(&self.sources, &task.pinned, &cluster.name, &cluster.policy.groups);
         let is_known = |key: Digest| {
             let known = task.known_renders.get_or_init(|| self.ledger.known_renders().ok());
             // Unknown is not absent.
@@ -140,7 +164,9 @@ impl Shared {
         let kube_version = facts.kubernetes.as_deref();
         let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();
         let tree = task.stoppable(&task.tree);
+        let recorder = Recorder::default();
         let inputs = Inputs {
+            recorder: Some(&recorder),
             renders: &renders,
             kube_version,
             suspended: &suspended,
@@ -169,7 +195,8 @@ impl Shared {
         if !task.is_ended.load(Ordering::Relaxed) {
             sources.settle(&render.sources);
         }
-        Ok(Rendered { render, facts, recalled })
+        let read = Read { footprint: recorder.taken(), sources: sources.read() };
+        Ok(Made::Anew(Rendered { render, read, recalled }.into()))
     }
 
     fn in_turns(
@@ -214,7 +241,7 @@ impl Shared {
         match render_cluster(&inputs, &then) {
             Ok(render) => {
                 let of_then =
-                    |id: &UnitId| task.remembered.commits.get(id).map(String::as_str) == Some(commit);
+                    |id: &UnitId| task.remembered.commits.get(id).map(|of| &**of) == Some(commit);
                 let units = render.units.into_iter().filter(|(id, _)| of_then(id));
                 units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))).collect()
             }

@@ -1,14 +1,14 @@
 //! Looking for the clusters of a commit, with a deadline: what a commit holds must not stop the rounds.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, ReadError};
 use flotilla_render::attempts::{Input, Seen, Told, is_same};
-use flotilla_render::{Artifact, Attempts as _, Fleet, Unavailable, discover};
+use flotilla_render::{Artifact, Attempts as _, Documents, Fleet, Unavailable, discover_anew};
 use flotilla_source::CommitId;
 
 use super::cluster::Shared;
@@ -43,6 +43,9 @@ pub(super) struct Discovery {
     shared: Arc<Shared>,
     patience: Duration,
     under_way: Option<(CommitId, mpsc::Receiver<Found>)>,
+    /// What there is to say of the last commit, where nothing was wrong.
+    last: Option<(CommitId, Arc<Fleet>)>,
+    documents: Arc<Mutex<Documents>>,
     /// Threads that search.
     searching: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -50,11 +53,23 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new(shared: Arc<Shared>, patience: Duration, stop: Arc<AtomicBool>) -> Self {
-        Self { shared, patience, under_way: None, searching: Arc::default(), stop }
+        let (searching, documents) = (Arc::default(), Arc::default());
+        Self { shared, patience, under_way: None, last: None, documents, searching, stop }
     }
 
     /// The clusters of a commit.
-    pub(super) fn find(&mut self, commit: &CommitId, tree: &Artifact) -> Result<Fleet, DiscoveryError> {
+    pub(super) fn find(&mut self, commit: &CommitId, tree: &Artifact) -> Result<Arc<Fleet>, DiscoveryError> {
+        if let Some((_, fleet)) = self.last.as_ref().filter(|(of, _)| of == commit) {
+            return Ok(fleet.clone());
+        }
+        let fleet = Arc::new(self.look(commit, tree)?);
+        // What could not be read may be readable the next time.
+        let is_whole = fleet.problems.is_empty() && fleet.unclear.is_empty();
+        self.last = is_whole.then(|| (commit.clone(), fleet.clone()));
+        Ok(fleet)
+    }
+
+    fn look(&mut self, commit: &CommitId, tree: &Artifact) -> Result<Fleet, DiscoveryError> {
         let found = match self.under_way.take().filter(|(of, _)| of == commit) {
             Some((_, found)) => found,
             None => self.search(commit, tree)?,
@@ -79,10 +94,10 @@ impl Discovery {
         }
         let (tell, found) = mpsc::channel();
         let (files, shared, searching) = (tree.files.clone(), self.shared.clone(), self.searching.clone());
-        let commit = commit.clone();
+        let (commit, documents) = (commit.clone(), self.documents.clone());
         searching.fetch_add(1, Ordering::Relaxed);
         let search = move || {
-            let fleet = caught(|| told(&shared, &commit, &*files));
+            let fleet = caught(|| told(&shared, &commit, &*files, &documents));
             searching.fetch_sub(1, Ordering::Relaxed);
             // Nobody may wait for it any more.
             let _ = tell.send(fleet);
@@ -94,12 +109,21 @@ impl Discovery {
 }
 
 /// Looks for clusters, marked as what is worked on.
-fn told(shared: &Shared, commit: &CommitId, files: &dyn Files) -> Result<Fleet, DiscoveryError> {
+fn told(
+    shared: &Shared,
+    commit: &CommitId,
+    files: &dyn Files,
+    documents: &Mutex<Documents>,
+) -> Result<Fleet, DiscoveryError> {
     let doing = shared.attempts.of(None, commit.as_str());
     let nothing = |_: &str| Err(Unavailable("is nothing that defines clusters".to_owned()));
     let is_same = |seen: &Seen| is_same(files, &nothing, seen);
     let key = Digest::of_parts([b"clusters", shared.clusters.as_str().as_bytes()]);
     let input = Input { what: "the definitions of the clusters".to_owned(), key, is_same: &is_same };
     let attempt = doing.begin(&input).map_err(DiscoveryError::SetAside)?;
-    Ok(discover(&Told::new(files, &*attempt), &shared.clusters)?)
+    // Another search that does not end must not be waited for.
+    let mut known = std::mem::take(&mut *documents.lock().unwrap_or_else(PoisonError::into_inner));
+    let fleet = discover_anew(&Told::new(files, &*attempt), &shared.clusters, &mut known);
+    *documents.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    Ok(fleet?)
 }

@@ -16,7 +16,7 @@ use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::sources::{Library, SourceSettings, Vault};
-use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, Store, StoreError, Txn};
+use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, Store, StoreError, Touched, Txn};
 
 /// What goes wrong where a file or folder is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,10 @@ impl Store for FaultyStore {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
         self.store.watch(prefix)
+    }
+
+    fn touched(&self, prefixes: &'static [&'static str]) -> Touched {
+        self.store.touched(prefixes)
     }
 }
 

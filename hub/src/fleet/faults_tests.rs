@@ -221,5 +221,13 @@ proptest! {
             };
             prop_assert!(is_as_wanted, "{name}: {child:?}, {entry:?}");
         }
+        // What was left alone as nothing had changed for it is what it would be rendered to.
+        let is_held = |entry: &UnitEntry| matches!(entry, UnitEntry::Hold(_));
+        if !published.state.units().values().any(is_held) {
+            run.worker = run.hub.restart();
+            run.worker.fetch_and_round();
+            let anew = run.hub.board.current(&cluster()).unwrap();
+            prop_assert_eq!(published.state.units(), anew.state.units());
+        }
     }
 }

@@ -7,7 +7,7 @@ use flotilla_core::ClusterName;
 use tokio_util::sync::CancellationToken;
 
 use super::fake::{FakeHub, FakeRepo, Fault, config_map, unit};
-use super::{Patience, Worker};
+use super::{Patience, Ticks, Worker};
 use crate::view::{Fleet, FleetView};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -139,7 +139,7 @@ async fn a_fetch_that_hangs_stops_neither_rounds_nor_the_end() {
     let hub = hub(Patience::default());
     let (fleet, stop) = (Arc::new(Fleet::new()), CancellationToken::new());
     let facts = vec![hub.records.store().watch("suspended/")];
-    let running = tokio::spawn(super::run(hub.worker(), fleet.clone(), facts, stop.clone()));
+    let running = tokio::spawn(super::run(hub.worker(), fleet.clone(), Ticks { facts, ..Ticks::default() }, stop.clone()));
     let mut changes = fleet.changes();
     let wait = async |fleet: &Fleet,
                       changes: &mut tokio::sync::watch::Receiver<u64>,
@@ -195,7 +195,7 @@ async fn the_loop_ends_though_a_render_spins() {
     let hub = hub(Patience { round: LONG, deadline: LONG });
     hub.repo.files.set("slow/a.yaml", Fault::Hangs);
     let (fleet, stop) = (Arc::new(Fleet::new()), CancellationToken::new());
-    let running = tokio::spawn(super::run(hub.worker(), fleet.clone(), Vec::new(), stop.clone()));
+    let running = tokio::spawn(super::run(hub.worker(), fleet.clone(), Ticks::default(), stop.clone()));
     let end = Instant::now() + LONG;
     while hub.shown("fast") == "nothing" {
         assert!(Instant::now() < end);

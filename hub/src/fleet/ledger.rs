@@ -1,4 +1,4 @@
-//! What the loop remembers across restarts, apart from Git.
+//! What the loop remembers across restarts, apart from Git: read at once for a cluster, noted for many at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
-use crate::store::{Records, StoreError};
+use crate::store::{ClusterNotes, Records, StoreError};
 
 /// What is on record of a cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// What people suspended.
     pub suspended: Suspended,
@@ -25,6 +25,8 @@ pub struct Facts {
     pub is_heard: bool,
     /// Whether it has an agent: without one nothing that was published can have arrived.
     pub has_agent: bool,
+    /// Where its root was when it last rendered: repository, branch and folder.
+    pub root: Option<String>,
 }
 
 /// The facts behind a projection, and where its results are noted. All functions block.
@@ -32,23 +34,16 @@ pub struct Facts {
 /// An error means that nothing is known: no function has a default for what it could not read.
 pub trait Ledger: Send + Sync {
     fn facts(&self, cluster: &ClusterName) -> Result<Facts, StoreError>;
-    /// Adds units that are about to be published.
-    fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError>;
+    /// The clusters of which facts may have changed since the last call.
+    fn changed(&self) -> BTreeSet<ClusterName>;
+    /// Notes what is about to be published for some clusters: for all of them, or for none.
+    fn note(&self, notes: &[(&ClusterName, &ClusterNotes)]) -> Result<(), StoreError>;
     /// The keys of what helm rendered for units of any cluster.
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError>;
     /// The next number of the fleet's sequence.
     fn next_generation(&self) -> Result<Generation, StoreError>;
-    /// Where the cluster's root was when it last rendered: repository, branch and folder.
-    fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError>;
-    fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError>;
-    fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError>;
     /// The commit at which each unit last rendered.
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError>;
-    fn set_last_good(
-        &self,
-        cluster: &ClusterName,
-        commits: BTreeMap<UnitId, String>,
-    ) -> Result<(), StoreError>;
 }
 
 impl Ledger for Records {
@@ -67,11 +62,16 @@ impl Ledger for Records {
             known: known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(),
             is_heard,
             has_agent: self.cluster(cluster)?.is_some(),
+            root: self.root(cluster)?,
         })
     }
 
-    fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
-        Records::add_known_units(self, cluster, units)
+    fn changed(&self) -> BTreeSet<ClusterName> {
+        self.changed_facts()
+    }
+
+    fn note(&self, notes: &[(&ClusterName, &ClusterNotes)]) -> Result<(), StoreError> {
+        self.note_published(notes)
     }
 
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
@@ -82,27 +82,7 @@ impl Ledger for Records {
         Records::next_generation(self)
     }
 
-    fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
-        Records::root(self, cluster)
-    }
-
-    fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError> {
-        Records::set_root(self, cluster, root)
-    }
-
-    fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError> {
-        Records::set_going(self, cluster, units)
-    }
-
     fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
         Records::last_good(self, cluster)
-    }
-
-    fn set_last_good(
-        &self,
-        cluster: &ClusterName,
-        commits: BTreeMap<UnitId, String>,
-    ) -> Result<(), StoreError> {
-        Records::set_last_good(self, cluster, commits)
     }
 }

@@ -51,11 +51,12 @@ struct Fleet {
     worker: Worker,
     published: BTreeMap<String, Generation>,
     builds: u64,
+    renders: u64,
 }
 
 impl Fleet {
-    /// The clusters that a round publishes a new state for, and how many builds it takes.
-    fn round(&mut self) -> (BTreeSet<String>, u64) {
+    /// The clusters that a round publishes a new state for, how many it renders, and how many builds that takes.
+    fn round(&mut self) -> (BTreeSet<String>, u64, u64) {
         let view = self.worker.fetch_and_round();
         assert!(view.problems.is_empty(), "{:?}", view.problems);
         assert_eq!(view.clusters.len(), CLUSTERS);
@@ -67,8 +68,9 @@ impl Fleet {
                 changed.insert(name(n));
             }
         }
-        let before = std::mem::replace(&mut self.builds, self.hub.metrics.builds.get());
-        (changed, self.builds - before)
+        let builds = std::mem::replace(&mut self.builds, self.hub.metrics.builds.get());
+        let renders = std::mem::replace(&mut self.renders, self.hub.metrics.renders.get());
+        (changed, self.renders - renders, self.builds - builds)
     }
 }
 
@@ -80,26 +82,33 @@ fn a_change_costs_what_it_touches_in_a_thousand_clusters() {
     (hub.patience.round, hub.patience.deadline) = (long, long);
     hub.repo.commit_tree(tree("one", None));
     let worker = hub.worker();
-    let mut fleet = Fleet { hub, worker, published: BTreeMap::new(), builds: 0 };
+    let mut fleet = Fleet { hub, worker, published: BTreeMap::new(), builds: 0, renders: 0 };
 
-    let (changed, builds) = fleet.round();
+    let (changed, _, builds) = fleet.round();
     assert_eq!(changed.len(), CLUSTERS);
     let once = CLUSTERS as u64 + 2;
     assert!((once..=once + 2 * twice()).contains(&builds), "each root, and each app once, not {builds}");
     assert_eq!(fleet.hub.shown("c0007"), "root 0, own 1, shared 1");
-    assert_eq!(fleet.round(), (BTreeSet::new(), 0), "nothing changed");
+    assert_eq!(fleet.round(), (BTreeSet::new(), 0, 0), "nothing changed");
 
     fleet.hub.repo.commit_tree(tree("two", None));
-    let (changed, builds) = fleet.round();
+    let (changed, _, builds) = fleet.round();
     assert_eq!(changed.len(), CLUSTERS);
     assert!((1..=1 + twice()).contains(&builds), "an app that all have: {builds}");
 
     fleet.hub.repo.commit_tree(tree("two", Some(7)));
-    assert_eq!(fleet.round(), ([name(7)].into(), 1), "one cluster's root");
+    assert_eq!(fleet.round(), ([name(7)].into(), 1, 1), "one cluster's root");
+
+    let mut labelled = tree("two", Some(7));
+    let file = labelled.get_mut(&format!("clusters/{}/cluster.yaml", name(9))).unwrap();
+    file.push_str("  labels: {ring: first}\n");
+    *file = file.replace("spec: {variables: {who: c0009}}", "spec:\n  variables: {who: c0009}");
+    fleet.hub.repo.commit_tree(labelled);
+    assert_eq!(fleet.round(), (BTreeSet::new(), 1, 1), "a label, in a file of the cluster's own root");
 
     let suspension = SuspensionRecord { by: "test".to_owned(), at: 1, reason: String::new() };
     let audit = AuditRecord::new(1, "test", "suspend", "c0500");
     let cluster = name(500).parse().unwrap();
     fleet.hub.records.suspend(&cluster, None, Some(&suspension), &audit).unwrap();
-    assert_eq!(fleet.round(), ([name(500)].into(), 0), "one cluster that people suspend");
+    assert_eq!(fleet.round(), ([name(500)].into(), 1, 0), "one cluster that people suspend");
 }

@@ -3,17 +3,19 @@
 //! ```text
 //!   poll ─┐     ┌─► fetch, beside rounds ─┐
 //!   wake ─┼─────┤                         ▼
-//!   facts ┘     └─► one round: discover ─► render each cluster ─► project ─► Board (sessions)
-//!                     what could not be read keeps its last good state  └──► view  (people)
+//!   ticks ┘     └─► one round: resolve ─► render what changed ─► decide ─► publish: Board (sessions)
+//!                     what could not be read keeps its last good state         └──► view  (people)
 //! ```
 //!
-//! Whatever wakes it, a round reads everything anew; `facts` (suspensions, what agents have) skip the fetch. Nothing that a
+//! Whatever wakes it, a round compares all with what it last read; `Ticks` (suspensions, what agents have) skip the fetch. Nothing that a
 //! round does is waited for without a bound: a fetch goes on beside rounds, a render has a deadline, helm has a queue.
 
 mod change;
 #[cfg(test)]
 mod change_tests;
 mod cluster;
+mod decide;
+mod dirty;
 mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -102,14 +104,35 @@ impl Fetching {
     }
 }
 
-/// Runs rounds until `shutdown`. `facts` tick when something other than Git changed that a projection reads.
+/// What ticks when something other than Git changed that a round reads.
+#[derive(Default)]
+pub struct Ticks {
+    /// What people and agents say of clusters: a round looks at those that it is about.
+    pub facts: Vec<watch::Receiver<u64>>,
+    /// Secrets that the hub keeps.
+    pub secrets: Vec<watch::Receiver<u64>>,
+    /// What was fetched, and what helm gave.
+    pub others: Vec<watch::Receiver<u64>>,
+}
+
+/// Takes the ticks that there were; whether there were any.
+fn taken(ticks: &mut [watch::Receiver<u64>]) -> bool {
+    let mut any = false;
+    for tick in ticks {
+        any |= tick.has_changed().unwrap_or(false);
+        tick.borrow_and_update();
+    }
+    any
+}
+
+/// Runs rounds until `shutdown`.
 ///
 /// # Errors
 /// Where the runtime lost a thread of the loop.
 pub async fn run(
     worker: Worker,
     fleet: Arc<Fleet>,
-    facts: Vec<watch::Receiver<u64>>,
+    ticks: Ticks,
     shutdown: CancellationToken,
 ) -> Result<(), LoopError> {
     let mut worker = worker.with_pulse(fleet.pulse());
@@ -117,7 +140,8 @@ pub async fn run(
     let poll = worker.poll_interval();
     let stop = worker.stop();
     let mut wakes = fleet.wakes();
-    let mut facts: Vec<_> = facts.into_iter().chain([worker.late()]).collect();
+    let Ticks { mut facts, mut secrets, mut others } = ticks;
+    others.push(worker.late());
     let mut fetching: Option<Fetching> = None;
     let mut is_due = true;
     let mut next_poll = Instant::now();
@@ -150,11 +174,13 @@ pub async fn run(
                 }
             }
         }
-        facts.iter_mut().for_each(|fact| {
-            fact.borrow_and_update();
-        });
+        taken(&mut facts);
+        let secrets_changed = taken(&mut secrets);
+        if taken(&mut others) || secrets_changed || served.is_some() {
+            worker.wake(secrets_changed);
+        }
         let mut round = tokio::task::spawn_blocking(move || {
-            let view = caught(|| worker.round());
+            let view = caught(|| worker.go_round());
             (worker, view)
         });
         let done = tokio::select! {
@@ -176,7 +202,9 @@ pub async fn run(
             continue;
         }
 
-        let changed = futures::future::select_all(facts.iter_mut().map(|fact| Box::pin(changed(fact))));
+        let changed = futures::future::select_all(
+            facts.iter_mut().chain(&mut secrets).chain(&mut others).map(|tick| Box::pin(changed(tick))),
+        );
         let now = Instant::now();
         let deadline =
             fetching.as_ref().map(|fetching| fetching.since + FETCH_DEADLINE).filter(|at| *at > now);

@@ -21,7 +21,7 @@ use flotilla_core::ClusterName;
 use flotilla_runtime::tasks::panic_message;
 use tokio::sync::watch;
 
-use super::cluster::{ClusterError, Rendered, Shared, Task};
+use super::cluster::{ClusterError, Made, Shared, Task};
 
 /// While so many renders go on that nobody waits for any more, no others are begun.
 const MOST_LATE: usize = 16;
@@ -48,7 +48,7 @@ impl Default for Patience {
 /// A render that is over.
 pub(super) struct Done {
     pub(super) task: Task,
-    pub(super) rendered: Result<Rendered, ClusterError>,
+    pub(super) made: Result<Made, ClusterError>,
     /// No round waited for it any more.
     pub(super) is_late: bool,
 }
@@ -114,9 +114,9 @@ impl Renderers {
         finished
     }
 
-    /// Renders clusters, and hands over each as it is done. What takes longer than a round waits is left for later rounds;
-    /// the tasks that found no place come back.
-    pub(super) fn render(&mut self, tasks: Vec<Task>, mut over: impl FnMut(Done)) -> Vec<Task> {
+    /// Renders clusters, and hands over each as it is done; `None`: it may be a while until the next is. What takes longer than
+    /// a round waits is left for later rounds; the tasks that found no place come back.
+    pub(super) fn render(&mut self, tasks: Vec<Task>, mut over: impl FnMut(Option<Done>)) -> Vec<Task> {
         let mut tasks = VecDeque::from(tasks);
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -131,12 +131,15 @@ impl Renderers {
             let waited_for = self.running.len() - late;
             if waited_for == 0 {
                 // Some may have ended just when they were given up.
-                self.finished().into_iter().for_each(&mut over);
+                self.finished().into_iter().map(Some).for_each(&mut over);
                 return tasks.into();
             }
-            if let Ok(done) = self.done.recv_timeout(self.next_look()) {
-                let done = self.take(done);
-                over(done);
+            match self.done.recv_timeout(self.next_look()) {
+                Ok(done) => {
+                    let done = self.take(done);
+                    over(Some(done));
+                }
+                Err(_) => over(None),
             }
         }
     }
@@ -192,9 +195,9 @@ impl Renderers {
             loop {
                 let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok((shared, task, is_late)) = job else { return };
-                let rendered = caught(|| shared.render(&task)).unwrap_or_else(|panic| Err(panic.into()));
+                let made = caught(|| shared.render(&task)).unwrap_or_else(|panic| Err(panic.into()));
                 drop(shared);
-                if done.send(Done { task, rendered, is_late: false }).is_err() {
+                if done.send(Done { task, made, is_late: false }).is_err() {
                     return;
                 }
                 if is_late.load(Ordering::Relaxed) {
@@ -214,11 +217,11 @@ impl Renderers {
         let Some(running) = running else { return done };
         let is_late = running.is_late.load(Ordering::Relaxed);
         if running.is_ended.load(Ordering::Relaxed)
-            && !matches!(done.rendered, Err(ClusterError::Panicked(_)))
+            && !matches!(done.made, Err(ClusterError::Panicked(_)))
         {
             // What was read after it was told to end is not whole.
-            let rendered = Err(ClusterError::Ended(self.patience.deadline.as_secs()));
-            return Done { rendered, is_late, ..done };
+            let made = Err(ClusterError::Ended(self.patience.deadline.as_secs()));
+            return Done { made, is_late, ..done };
         }
         Done { is_late, ..done }
     }

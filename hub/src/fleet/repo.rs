@@ -108,19 +108,19 @@ impl Repo {
     /// The fleet repo at older commits, as far as they can still be read; `known` are those that were opened already.
     pub(super) fn older<'a>(
         &self,
-        commits: impl Iterator<Item = &'a String>,
+        commits: impl Iterator<Item = &'a str>,
         known: &mut BTreeMap<String, Option<Artifact>>,
     ) -> BTreeMap<String, Artifact> {
         let mut older = BTreeMap::new();
         for commit in commits {
-            let tree = known.entry(commit.clone()).or_insert_with(|| {
+            let tree = known.entry(commit.to_owned()).or_insert_with(|| {
                 let id = commit.parse().ok()?;
                 let opened = self.artifact(&id);
                 opened
                     .inspect_err(|error| tracing::warn!(commit, "cannot look into an older commit: {error}"))
                     .ok()
             });
-            older.extend(tree.clone().map(|tree| (commit.clone(), tree)));
+            older.extend(tree.clone().map(|tree| (commit.to_owned(), tree)));
         }
         older
     }

@@ -1,9 +1,13 @@
-//! One round: discover, render, project, publish. Blocking.
+//! One round: resolve, render, decide, publish. Blocking.
 //!
 //! ```text
-//!   Repo ── fetched ──► head: commit and tree ──► discover ──► a task for each cluster ──► Renderers (threads)
-//!                                                                                             │ as each is done
-//!   view ◄── facts of all clusters ◄── published, or kept as it is with a problem ◄───────────┘
+//!   resolve   what all see: the newest commit, its clusters, what sources are at
+//!      │
+//!   render    the clusters of which anything changed (`dirty`), on threads (`renderers`)
+//!      │ as each is done
+//!   decide    what it should run, by what people and agents say (`decide`), and whether all together lose too much (`change`)
+//!      │
+//!   publish   noted on disk, then on the board (`publish`) ──► view: what all clusters are like
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,26 +17,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::change::ChangeBudget;
 use flotilla_core::report::Problem;
-use flotilla_core::{ClusterName, Digest};
+use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api;
-use flotilla_render::{Artifact, Budget, Fleet, RenderCache};
+use flotilla_render::{Artifact, Budget, ClusterDefinition, Fleet, Held, RenderCache};
 use flotilla_runtime::tasks::chain;
-use flotilla_source::{Commit, FetchError};
+use flotilla_source::FetchError;
 use tokio::sync::watch;
 
 use super::change::Changes;
 use super::cluster::{ClusterError, Remembered, Shared, Task};
+use super::dirty::{From, Known, Look, Woken};
 use super::discovery::{Discovery, DiscoveryError};
-use super::renderers::{Done, Patience, Renderers, caught};
+use super::publish::Publisher;
+use super::renderers::{Done, Patience, Renderers};
 use super::repo::{Fetched, FleetRepo, Head, Repo};
-use super::{Ledger, Releases};
+use super::{Facts, Ledger, Releases};
 use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::sources::{Library, Pinned, SourceEvent};
-use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -69,28 +74,43 @@ pub struct Worker {
     pub(super) changes: Changes,
     pub(super) change_budget: ChangeBudget,
     pulse: Arc<Pulse>,
+    /// What no round has looked at yet.
+    woken: Woken,
+    secrets_changed: bool,
 }
 
 /// What the loop knows of one cluster.
 #[derive(Default)]
 pub(super) struct Cluster {
     pub(super) remembered: Arc<Remembered>,
-    facts: ClusterFacts,
-}
-
-impl Cluster {
-    fn facts(&self) -> ClusterFacts {
-        // What was published, though it may have been held back until all clusters were rendered.
-        ClusterFacts { ran: self.remembered.ran.clone(), ..self.facts.clone() }
-    }
+    /// What is on record of it; `None`: to be read.
+    pub(super) facts: Option<Arc<Facts>>,
+    /// What its render is from; `None`: to be rendered.
+    pub(super) from: Option<From>,
+    /// The newest commit that comes to what it is rendered to, and the one that came to what it was before.
+    pub(super) at: Arc<str>,
+    pub(super) until: Arc<str>,
+    /// It is being rendered, from what has changed since.
+    pub(super) is_stale: bool,
+    /// What people see.
+    pub(super) shown: Arc<ClusterFacts>,
 }
 
 /// How long a round waits for helm, all its clusters together. What takes longer comes with a later round.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What the clusters of one round are rendered from.
+struct Resolved {
+    commit: Arc<str>,
+    tree: Artifact,
+    fleet: Arc<Fleet>,
+    /// What the sources are at.
+    pinned: Arc<Pinned>,
+}
+
 /// A commit that cannot be looked into.
 #[derive(Debug, thiserror::Error)]
-enum SnapshotError {
+enum ResolveError {
     #[error("{0}")]
     Unread(String),
     #[error(transparent)]
@@ -147,6 +167,8 @@ impl Worker {
             changes: Changes::default(),
             change_budget: config.change_budget,
             pulse: Arc::default(),
+            woken: Woken::ByAnything,
+            secrets_changed: false,
         }
     }
 
@@ -242,14 +264,28 @@ impl Worker {
         self.round()
     }
 
+    /// There is more to look at than facts about clusters.
+    pub(super) fn wake(&mut self, secrets_changed: bool) {
+        self.woken = Woken::ByAnything;
+        self.secrets_changed |= secrets_changed;
+    }
+
+    /// Goes round once, whatever has changed.
+    #[cfg(test)]
+    pub(crate) fn round(&mut self) -> FleetView {
+        self.wake(true);
+        self.go_round()
+    }
+
     /// Goes round once. Whatever fails keeps what it had, and says so in the view.
-    pub fn round(&mut self) -> FleetView {
+    pub(super) fn go_round(&mut self) -> FleetView {
         self.pulse.begin();
         let mut view = FleetView { sources: vec![self.source.clone()], ..FleetView::default() };
-        for done in self.renderers.finished() {
-            self.take(done);
-        }
-        if let Some(commit) = self.head.as_ref().map(|head| head.commit.clone()) {
+        let finished = self.renderers.finished();
+        self.take(finished);
+        let mut is_resolved = false;
+        if let Some(head) = &self.head {
+            let commit = head.commit.clone();
             view.snapshot = Some(api::Commit {
                 id: commit.id.as_str().to_owned(),
                 branch: self.source.reference.clone(),
@@ -257,48 +293,66 @@ impl Worker {
                 subject: commit.subject.clone(),
                 at: commit.time.as_second(),
             });
-            match self.snapshot(&commit, &mut view) {
-                Ok(()) => self.forget(&view),
+            match self.resolve() {
+                Ok(resolved) => {
+                    is_resolved = true;
+                    self.go_through(&resolved, &mut view);
+                    self.forget(&view);
+                }
                 Err(error) => {
                     self.changes.waiting.clear();
                     tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
                     view.problems.push(Problem::error("", 0, chain(&error)));
+                    self.clusters.values_mut().for_each(|cluster| cluster.fall_behind(commit.id.as_str()));
                 }
             }
         }
-        for (name, cluster) in &self.clusters {
-            view.clusters.entry(name.clone()).or_insert_with(|| {
-                let problem = Problem::error(
-                    "",
-                    0,
-                    "the fleet repo no longer defines this cluster; what it runs is kept",
-                );
-                ClusterFacts { assigned: false, problems: vec![problem], ..cluster.facts() }
-            });
+        for (name, cluster) in &mut self.clusters {
+            if !view.clusters.contains_key(name) {
+                // Of what cannot be read, nobody knows what it defines.
+                if is_resolved {
+                    cluster.leave_git();
+                }
+                view.clusters.insert(name.clone(), cluster.shown.clone());
+            }
         }
         self.pulse.end(self.renderers.overdue().len());
         view
     }
 
-    fn snapshot(&mut self, commit: &Commit, view: &mut FleetView) -> Result<(), SnapshotError> {
+    /// What all clusters of this round are rendered from.
+    fn resolve(&mut self) -> Result<Resolved, ResolveError> {
+        let tree = self.tree()?;
+        let Some(head) = &self.head else { return Err(ResolveError::Unread("no commit was fetched yet".into())) };
+        let fleet = self.discovery.find(&head.commit.id, &tree)?;
+        self.pulse.tick();
+        Ok(Resolved { commit: head.commit.id.as_str().into(), tree, fleet, pinned: Arc::default() })
+    }
+
+    /// Renders what has to be, and publishes what comes of it.
+    fn go_through(&mut self, resolved: &Resolved, view: &mut FleetView) {
+        let Resolved { commit, fleet, .. } = resolved;
         let shared = self.shared.clone();
         let builds = shared.cache.builds();
         shared.metrics.rounds.inc();
-        let tree = self.tree()?;
-        let fleet = self.discovery.find(&commit.id, &tree)?;
-        self.pulse.tick();
         view.problems.extend(fleet.problems.iter().cloned());
-        shared.cache.begin_round();
-        shared.releases.begin_round();
-        let tasks = self.tasks(&fleet, commit, &tree);
+        // Whoever waits for helm is among the clusters then.
+        let is_whole = self.woken == Woken::ByAnything;
+        if is_whole {
+            shared.releases.begin_round();
+        }
+        let tasks = self.tasks(resolved);
+        if !tasks.is_empty() {
+            shared.cache.begin_round();
+        }
         let unplaced = self.render(tasks);
         for task in unplaced {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
-            self.keep(&task.cluster.name, vec![Problem::error("", 0, message)]);
+            self.keep(&task.cluster.name, commit, vec![Problem::error("", 0, message)]);
         }
         // What is kept is kept whole: nothing goes that was rendered for it before.
         self.changes.waiting.retain(|name, _| fleet.clusters.contains_key(name));
-        let (held, failed) = self.decide(commit.id.as_str());
+        let (held, failed) = self.judge(commit);
         view.problems.extend(held.iter().map(|held| Problem::error("", 0, held.why.clone())));
         view.held_change = held;
         for (name, error) in failed {
@@ -309,21 +363,22 @@ impl Worker {
                 "has been rendered for {} s; what it runs is kept until that is done, and the others go on",
                 since.as_secs()
             );
-            self.keep(&name, vec![Problem::error("", 0, message)]);
+            self.keep(&name, commit, vec![Problem::error("", 0, message)]);
         }
         // Clusters whose definition could not be read keep what is published.
         for (name, problems) in &fleet.unclear {
-            self.keep(name, problems.clone());
+            self.keep(name, commit, problems.clone());
         }
         for name in fleet.clusters.keys().chain(fleet.unclear.keys()) {
-            view.clusters.extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.facts())));
+            view.clusters.extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.shown.clone())));
         }
         shared.metrics.builds.inc_by(shared.cache.builds() - builds);
-        shared.releases.end_round();
-        shared.releases.sweep(|| self.used_renders(), SystemTime::now());
+        if is_whole {
+            shared.releases.end_round();
+            shared.releases.sweep(|| self.used_renders(), SystemTime::now());
+        }
         // Those that Git no longer defines keep what they run, and nobody renders them.
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
-        Ok(())
     }
 
     /// Forgets the clusters that neither Git nor the store has any more: deleted ones, and those that no agent ever joined
@@ -342,48 +397,68 @@ impl Worker {
     }
 
     /// The fleet repo at the commit that is rendered; one that could not be read is tried again.
-    fn tree(&mut self) -> Result<Artifact, SnapshotError> {
+    fn tree(&mut self) -> Result<Artifact, ResolveError> {
         let (Some(head), repo) = (&mut self.head, &self.repo) else {
-            return Err(SnapshotError::Unread("no commit was fetched yet".to_owned()));
+            return Err(ResolveError::Unread("no commit was fetched yet".to_owned()));
         };
         if let (Err(_), Some(repo)) = (&head.tree, repo) {
             head.tree = repo.artifact(&head.commit.id);
         }
         match &head.tree {
             Ok(tree) => Ok(tree.clone()),
-            Err(error) => Err(SnapshotError::Unread(chain(error))),
+            Err(error) => Err(ResolveError::Unread(chain(error))),
         }
     }
 
-    /// What is to be rendered: all clusters but those that are still being rendered.
-    fn tasks(&mut self, fleet: &Fleet, commit: &Commit, tree: &Artifact) -> Vec<Task> {
-        let pinned = Arc::<Pinned>::default();
+    /// What is to be rendered: the clusters of which anything changed, but those that are still being rendered.
+    fn tasks(&mut self, resolved: &Resolved) -> Vec<Task> {
+        let Resolved { commit, tree, fleet, pinned } = resolved;
+        let shared = self.shared.clone();
+        for name in shared.ledger.changed() {
+            self.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.facts = None);
+        }
+        let (woken, secrets_changed) = (self.woken, self.secrets_changed);
+        (self.woken, self.secrets_changed) = (Woken::ByFacts, false);
+        let held = Arc::<Held>::default();
+        let look = Look { shared: &shared, woken, secrets_changed, commit, pinned };
         let known_renders = Arc::<OnceLock<Option<BTreeSet<Digest>>>>::default();
         let helm_until = Instant::now() + PATIENCE;
         let under_way = self.renderers.overdue();
         let mut opened = BTreeMap::new();
         let mut tasks = Vec::new();
-        for (name, definition) in fleet.clusters.iter().filter(|(name, _)| !under_way.contains_key(*name)) {
-            let remembered = match self.remembered(name) {
-                Ok(remembered) => remembered,
+        for (name, definition) in &fleet.clusters {
+            if under_way.contains_key(name) {
+                self.clusters.entry(name.clone()).or_default().is_stale |= secrets_changed;
+                continue;
+            }
+            if !self.clusters.contains_key(name) {
+                self.clusters.insert(name.clone(), Cluster::default());
+            }
+            let Some(cluster) = self.clusters.get_mut(name) else { continue };
+            let (facts, if_same) = match cluster.look_at(&look, definition) {
+                Ok((_, Known::Same)) => continue,
+                Ok((facts, Known::IfSame(read))) => (facts, Some(read)),
+                Ok((facts, Known::Nothing)) => (facts, None),
                 Err(error) => {
-                    self.failed(name, &error.into());
+                    self.failed(name, &error);
                     continue;
                 }
             };
+            let remembered = cluster.remembered.clone();
             let forgotten = remembered.commits.iter().filter(|(id, _)| !remembered.content.contains_key(id));
-            let forgotten: BTreeSet<&String> = forgotten.map(|(_, commit)| commit).collect();
+            let forgotten: BTreeSet<&str> = forgotten.map(|(_, commit)| &**commit).collect();
             let older = self.repo.as_ref().map(|repo| repo.older(forgotten.into_iter(), &mut opened));
+            let root = &definition.root.path;
             tasks.push(Task {
                 cluster: definition.clone(),
                 commit: commit.clone(),
-                root: format!(
-                    "{} {} {}/{}",
-                    self.source.url, self.source.reference, self.path, definition.root
-                ),
+                root: format!("{} {} {}/{}", self.source.url, self.source.reference, self.path, root),
                 tree: tree.clone(),
                 older: older.unwrap_or_default(),
                 remembered,
+                if_same,
+                held: held.clone(),
+                facts,
                 pinned: pinned.clone(),
                 known_renders: known_renders.clone(),
                 helm_until,
@@ -393,36 +468,37 @@ impl Worker {
         tasks
     }
 
-    fn remembered(&mut self, name: &ClusterName) -> Result<Arc<Remembered>, StoreError> {
-        let cluster = self.clusters.entry(name.clone()).or_default();
-        if !cluster.remembered.is_loaded {
-            let commits = self.shared.ledger.last_good(name)?;
-            let noted = commits.clone();
-            cluster.remembered =
-                Arc::new(Remembered { commits, noted, is_loaded: true, ..Remembered::default() });
-        }
-        Ok(cluster.remembered.clone())
+    pub(super) fn publisher(&mut self) -> Publisher<'_> {
+        let Self { shared, clusters, changes, .. } = self;
+        Publisher { shared, clusters, changes, batch: Vec::new(), failed: BTreeMap::new() }
     }
 
     /// Renders and publishes; the tasks that found no place come back.
     fn render(&mut self, tasks: Vec<Task>) -> Vec<Task> {
-        // Results are taken in between: nobody waits for all clusters to see one.
-        let mut done = Vec::new();
         let Self { renderers, shared, clusters, changes, pulse, .. } = self;
-        let unplaced = renderers.render(tasks, |one| {
-            pulse.tick();
-            done.extend(publish(shared, clusters, changes, one));
+        let mut publisher =
+            Publisher { shared, clusters, changes, batch: Vec::new(), failed: BTreeMap::new() };
+        // Results are taken in between: nobody waits for all clusters to see one.
+        let unplaced = renderers.render(tasks, |done| match done {
+            Some(done) => {
+                pulse.tick();
+                publisher.take(done);
+            }
+            None => publisher.flush(),
         });
-        for (name, error) in done {
+        publisher.flush();
+        for (name, error) in publisher.failed {
             self.failed(&name, &error);
         }
         unplaced
     }
 
-    /// Takes the result of a render that no round waited for.
-    fn take(&mut self, done: Done) {
-        let Self { shared, clusters, changes, .. } = self;
-        if let Some((name, error)) = publish(shared, clusters, changes, done) {
+    /// Takes the results of renders that no round waited for.
+    fn take(&mut self, finished: Vec<Done>) {
+        let mut publisher = self.publisher();
+        finished.into_iter().for_each(|done| publisher.take(done));
+        publisher.flush();
+        for (name, error) in publisher.failed {
             self.failed(&name, &error);
         }
     }
@@ -431,12 +507,21 @@ impl Worker {
         let message = chain(error);
         tracing::warn!(cluster = name.as_str(), "{message}");
         self.changes.waiting.remove(name);
-        self.keep(name, vec![Problem::error("", 0, message)]);
+        let commit: Arc<str> = self.head.as_ref().map_or("", |head| head.commit.id.as_str()).into();
+        self.keep(name, &commit, vec![Problem::error("", 0, message)]);
+        // Only another attempt tells whether it is well again.
+        let cluster = self.clusters.entry(name.clone()).or_default();
+        (cluster.from, cluster.facts) = (None, None);
     }
 
-    fn keep(&mut self, name: &ClusterName, problems: Vec<Problem>) {
+    /// Shows a cluster as one that keeps what it runs.
+    fn keep(&mut self, name: &ClusterName, commit: &str, problems: Vec<Problem>) {
         let cluster = self.clusters.entry(name.clone()).or_default();
-        cluster.facts = std::mem::take(&mut cluster.facts).kept(problems);
+        cluster.fall_behind(commit);
+        if !cluster.shown.assigned || cluster.shown.problems != problems {
+            let shown = Arc::make_mut(&mut cluster.shown);
+            (shown.assigned, shown.problems) = (true, problems);
+        }
     }
 
     /// The keys of helm's renders that anybody may still run; `None` where that is not known.
@@ -452,46 +537,77 @@ impl Worker {
     }
 }
 
-/// Publishes one cluster's render, or leaves that to the end of the round if it removes units; an error keeps what the
-/// cluster runs.
-fn publish(
-    shared: &Shared,
-    clusters: &mut HashMap<ClusterName, Cluster>,
-    changes: &mut Changes,
-    Done { mut task, rendered, is_late }: Done,
-) -> Option<(ClusterName, ClusterError)> {
-    let name = task.cluster.name.clone();
-    let cluster = clusters.entry(name.clone()).or_default();
-    let facts = caught(|| -> Result<Option<ClusterFacts>, ClusterError> {
-        let mut rendered = rendered?;
-        if is_late {
-            // The agent and people may have said other things meanwhile.
-            let facts = shared.ledger.facts(&name)?;
-            if facts.suspended != rendered.facts.suspended {
-                return Ok(None);
-            }
-            rendered.facts = facts;
+impl Cluster {
+    /// Its facts, and what is known of its render.
+    fn look_at(
+        &mut self,
+        look: &Look<'_>,
+        definition: &ClusterDefinition,
+    ) -> Result<(Arc<Facts>, Known), ClusterError> {
+        let (ledger, name) = (&look.shared.ledger, &definition.name);
+        if !self.remembered.is_loaded {
+            let commits: BTreeMap<UnitId, Arc<str>> =
+                ledger.last_good(name)?.into_iter().map(|(id, commit)| (id, commit.into())).collect();
+            let noted = commits.clone();
+            self.remembered =
+                Arc::new(Remembered { commits, noted, is_loaded: true, ..Remembered::default() });
         }
-        // Else it would be copied.
-        task.remembered = Arc::default();
-        let remembered = Arc::make_mut(&mut cluster.remembered);
-        let (facts, candidate) = shared.candidate(&task, rendered, remembered)?;
-        if candidate.losses().is_empty() {
-            changes.waiting.remove(&name);
-            shared.publish(candidate, remembered)?;
-        } else {
-            changes.waiting.insert(name.clone(), candidate);
+        let facts = match &self.facts {
+            Some(facts) => facts.clone(),
+            None => self.facts.insert(Arc::new(ledger.facts(name)?)).clone(),
+        };
+        let known = self.from.as_ref().map_or(Known::Nothing, |from| look.at(from, definition, &facts));
+        match &known {
+            Known::Same => self.is_well(definition),
+            Known::IfSame(_) => self.from.iter_mut().for_each(|from| from.definition = definition.clone()),
+            // Until it is rendered again, nothing is.
+            Known::Nothing => self.from = None,
         }
-        Ok(Some(facts))
-    });
-    let facts = facts.unwrap_or_else(|panic| Err(panic.into()));
-    match facts {
-        Ok(Some(facts)) => {
-            cluster.facts = facts;
-            None
+        Ok((facts, known))
+    }
+
+    /// Its render comes to the same at a newer commit.
+    pub(super) fn is_still(&mut self, commit: &Arc<str>) {
+        let Some(from) = &mut self.from else { return };
+        from.commit = commit.clone();
+        self.at = commit.clone();
+        let definition = from.definition.clone();
+        self.is_well(&definition);
+    }
+
+    /// Shows it as one that is rendered from the newest commit.
+    fn is_well(&mut self, definition: &ClusterDefinition) {
+        let labels = &definition.policy.labels;
+        let ClusterFacts { assigned, problems, behind, labels: shown, .. } = &*self.shown;
+        if !assigned || !problems.is_empty() || behind.is_some() || shown != labels {
+            let shown = Arc::make_mut(&mut self.shown);
+            shown.labels.clone_from(labels);
+            (shown.assigned, shown.behind) = (true, None);
+            shown.problems.clear();
         }
-        Ok(None) => None,
-        Err(error) => Some((name, error)),
+    }
+
+    /// Shows it as one that is not rendered from the newest commit, if it is not.
+    fn fall_behind(&mut self, newest: &str) {
+        let behind = (&*self.at != newest).then(|| self.at.clone());
+        if self.shown.behind != behind {
+            Arc::make_mut(&mut self.shown).behind = behind;
+        }
+    }
+
+    /// Shows it as one that no commit defines any more.
+    fn leave_git(&mut self) {
+        const GONE: &str = "the fleet repo no longer defines this cluster; what it runs is kept";
+        let is_shown =
+            !self.shown.assigned && self.shown.problems.first().is_some_and(|problem| problem.message == GONE);
+        if !is_shown {
+            let at = self.at.clone();
+            let shown = Arc::make_mut(&mut self.shown);
+            (shown.assigned, shown.behind) = (false, Some(at));
+            shown.problems = vec![Problem::error("", 0, GONE)];
+        }
+        // It may come back to another agent.
+        self.from = None;
     }
 }
 

@@ -34,6 +34,16 @@ pub struct ClusterSources<'a> {
     defined: Mutex<BTreeMap<SourceId, Source>>,
     /// What builds asked for outside of their sources, each as often as the one that is in the greatest hurry.
     remotes: Mutex<BTreeMap<SourceId, Source>>,
+    read: Mutex<SourcesRead>,
+}
+
+/// What a render read of sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourcesRead {
+    /// The revisions that were used, by what was fetched; `None`: there was nothing to use.
+    pub(crate) used: BTreeMap<Digest, Option<String>>,
+    /// Whether secrets were looked for.
+    pub(crate) secrets: bool,
 }
 
 impl<'a> ClusterSources<'a> {
@@ -44,7 +54,23 @@ impl<'a> ClusterSources<'a> {
         groups: &'a Groups,
     ) -> Self {
         let defined = Mutex::new(library.defined(cluster));
-        Self { library, pinned, cluster, groups, defined, remotes: Mutex::default() }
+        Self { library, pinned, cluster, groups, defined, remotes: Mutex::default(), read: Mutex::default() }
+    }
+
+    /// What was read so far.
+    pub fn read(&self) -> SourcesRead {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn content_of(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
+        let content = self.library.content(self.pinned, self.cluster, source, wanted);
+        let revision = content.as_ref().ok().map(|content| content.revision.clone());
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // A suspended one stays at what it was.
+        if !source.suspend || revision.is_none() {
+            read.used.insert(wanted.key(), revision);
+        }
+        content
     }
 
     /// Tells the library what this cluster's render defined.
@@ -89,7 +115,7 @@ impl<'a> ClusterSources<'a> {
             Ok(wanted) => {
                 let key = wanted.key();
                 // What nobody reads is fetched as well, as by Flux.
-                drop(self.library.content(self.pinned, self.cluster, source, &wanted));
+                drop(self.content_of(source, &wanted));
                 demand(Some(key), None)
             }
         }
@@ -162,6 +188,7 @@ impl<'a> ClusterSources<'a> {
 
     /// A mounted secret wins over a stored one, whatever their scopes.
     fn find_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).secrets = true;
         let (mounted, vault) = (self.library.mounted.as_ref(), self.library.vault.as_ref());
         let find = |scopes: &[Scope]| -> Result<Option<Secret>, String> {
             let found = mounted.map(|mounted| mounted.find(scopes, namespace, name)).transpose();
@@ -198,7 +225,7 @@ impl<'a> ClusterSources<'a> {
             return self.chart_of_tree(chart, depth);
         }
         let wanted = self.wanted(source)?;
-        let own = self.library.content(self.pinned, self.cluster, source, &wanted)?;
+        let own = self.content_of(source, &wanted)?;
         match &source.spec {
             SourceSpec::Git(git) if !git.include.is_empty() => self.with_included(git, own, depth),
             _ => Ok(own),

@@ -13,7 +13,7 @@ use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::SourceSettings;
+use super::{SourceSettings, SourcesRead};
 use super::events::{SourceEvent, SourceEvents};
 use super::pace::{RETRY_MOST, jittered, retry_after};
 use super::secrets::MountedSecrets;
@@ -21,6 +21,8 @@ use super::vault::Vault;
 
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+const GONE: &str = "is not fetched yet";
 
 /// All sources of all clusters. Shared by the fleet loop, the fetch loop and the API.
 pub struct Library {
@@ -176,6 +178,20 @@ impl Library {
         let content = pinned.first(key, || slot.answer())?;
         inner.seen.insert(seen, content.clone());
         Ok(content)
+    }
+
+    /// Whether what a render read of sources is still what there is, as this round sees it.
+    pub(crate) fn is_same(&self, pinned: &Pinned, read: &SourcesRead) -> bool {
+        let inner = self.lock();
+        read.used.iter().all(|(key, revision)| {
+            let now = pinned.first(*key, || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer));
+            now.ok().map(|content| content.revision) == *revision
+        })
+    }
+
+    /// Whether secrets may change without a tick.
+    pub(crate) fn has_mounted(&self) -> bool {
+        self.mounted.is_some()
     }
 
     /// What a cluster's last render defined, by name.

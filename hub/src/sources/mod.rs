@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use flotilla_core::source::SourceId;
 use flotilla_source::flux::Policy;
 
-pub use cluster::ClusterSources;
+pub use cluster::{ClusterSources, SourcesRead};
 pub use events::{SourceEvent, SourceEvents};
 pub use library::{Library, Pinned};
 pub use run::run;

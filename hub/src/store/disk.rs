@@ -21,7 +21,7 @@ use redb::{
 };
 use tokio::sync::watch;
 
-use super::{Outcome, Store, StoreError, Txn, Watchers};
+use super::{Outcome, Store, StoreError, Touched, Txn, Watchers};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 const FILE: &str = "records.redb";
@@ -245,9 +245,14 @@ impl Store for DiskStore {
         let answer = lock(&waiting.answer).take();
         let outcome = match answer {
             Some(Ok(outcome)) => outcome,
-            Some(Err(source)) => return Err(StoreError::Io { attempt: "write", source }),
+            Some(Err(source)) => {
+                // It may be on disk all the same.
+                self.watchers.notify(&txn.writes);
+                return Err(StoreError::Io { attempt: "write", source });
+            }
             // Whoever wrote for this one panicked: what became of it is not known.
             None => {
+                self.watchers.notify(&txn.writes);
                 let source = std::io::Error::other("the write was given up");
                 return Err(StoreError::Io { attempt: "write", source: Arc::new(source.into()) });
             }
@@ -260,6 +265,10 @@ impl Store for DiskStore {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
         self.watchers.subscribe(prefix)
+    }
+
+    fn touched(&self, prefixes: &'static [&'static str]) -> Touched {
+        self.watchers.gather(prefixes)
     }
 }
 

@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
-use super::{MemoryStore, Outcome, Store, StoreError, Txn};
+use super::{MemoryStore, Outcome, Store, StoreError, Touched, Txn};
 
 /// What goes wrong with an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
         self.inner.watch(prefix)
+    }
+
+    fn touched(&self, prefixes: &'static [&'static str]) -> Touched {
+        self.inner.touched(prefixes)
     }
 }
 

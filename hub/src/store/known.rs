@@ -36,18 +36,6 @@ impl Records {
         .map(|_| ())
     }
 
-    /// Adds units, in place of those of the same identity.
-    pub fn add_known_units(&self, cluster: &ClusterName, units: &[KnownUnit]) -> Result<(), StoreError> {
-        let ids: BTreeSet<&UnitId> = units.iter().map(|unit| &unit.id).collect();
-        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
-            let mut known = record.unwrap_or_default();
-            known.units.retain(|old| !ids.contains(&old.id));
-            known.units.extend(units.iter().map(KnownUnitRecord::from));
-            Some(known)
-        })
-        .map(|_| ())
-    }
-
     /// A unit that left Git while Git suspended it is suspended no more.
     pub(super) fn resume_known(&self, cluster: &ClusterName, unit: &UnitId) -> Result<(), StoreError> {
         self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
@@ -140,12 +128,6 @@ impl Records {
         Ok(going.unwrap_or_default().units)
     }
 
-    pub fn set_going(&self, cluster: &ClusterName, units: &BTreeSet<UnitId>) -> Result<(), StoreError> {
-        let going = Going { units: units.clone() };
-        let write = |_: Option<Going>| (!units.is_empty()).then(|| going.clone());
-        self.set(&format!("going/{cluster}"), None, write).map(|_| ())
-    }
-
     /// Lets units of many clusters go, as somebody approved: all of them, with the line that says who, or none.
     pub fn approve_change(&self, losses: &Losses, audit: &AuditRecord) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
@@ -172,23 +154,9 @@ impl Records {
         Ok(root.map(|root| root.at))
     }
 
-    pub fn set_root(&self, cluster: &ClusterName, root: &str) -> Result<(), StoreError> {
-        let root = Root { at: root.to_owned() };
-        self.set(&format!("root/{cluster}"), None, |_| Some(root.clone())).map(|_| ())
-    }
-
     /// The commit at which each unit of a cluster last rendered.
     pub fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
         let good: Option<LastGood> = self.read(&format!("lastgood/{cluster}"))?;
         Ok(good.unwrap_or_default().commits)
-    }
-
-    pub fn set_last_good(
-        &self,
-        cluster: &ClusterName,
-        commits: BTreeMap<UnitId, String>,
-    ) -> Result<(), StoreError> {
-        let good = LastGood { commits };
-        self.set(&format!("lastgood/{cluster}"), None, |_| Some(good.clone())).map(|_| ())
     }
 }

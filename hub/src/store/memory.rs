@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{Outcome, Store, StoreError, Txn, Watchers};
+use super::{Outcome, Store, StoreError, Touched, Txn, Watchers};
 
 /// Lives as long as the process.
 #[derive(Debug, Default)]
@@ -49,5 +49,9 @@ impl Store for MemoryStore {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
         self.watchers.subscribe(prefix)
+    }
+
+    fn touched(&self, prefixes: &'static [&'static str]) -> Touched {
+        self.watchers.gather(prefixes)
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod faulty;
 mod generations;
 mod known;
 mod memory;
+mod published;
 mod records;
 pub mod secrets;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod suite;
 mod tokens;
 mod types;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,7 @@ pub use audit::AUDIT;
 pub use disk::DiskStore;
 pub use generations::MAX_RAISE;
 pub use memory::MemoryStore;
+pub use published::ClusterNotes;
 pub use records::{Records, UpdateError};
 pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
@@ -121,8 +124,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Makes all writes if all comparisons hold, durably before it returns.
     fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError>;
 
-    /// Ticks after a transaction wrote a key that begins with `prefix`.
+    /// Ticks after a transaction wrote a key that begins with `prefix`, or may have.
     fn watch(&self, prefix: &str) -> watch::Receiver<u64>;
+
+    /// Gathers the keys with one of these prefixes that a transaction wrote, or may have.
+    fn touched(&self, prefixes: &'static [&'static str]) -> Touched;
 
     /// Takes or extends the lease `name` for `holder` until `until` (seconds since 1970), if nobody else holds
     /// it at `now`. Answers whether `holder` has it.
@@ -147,13 +153,30 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 }
 
+/// Keys that were written since they were last taken.
+#[derive(Debug, Clone, Default)]
+pub struct Touched {
+    prefixes: &'static [&'static str],
+    keys: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Touched {
+    /// Those since the last time.
+    pub fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Who watches which prefix.
 #[derive(Debug, Default)]
-struct Watchers(Mutex<Vec<(String, watch::Sender<u64>)>>);
+struct Watchers {
+    ticks: Mutex<Vec<(String, watch::Sender<u64>)>>,
+    touched: Mutex<Vec<Touched>>,
+}
 
 impl Watchers {
     fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
-        let mut watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.retain(|(_, sender)| sender.receiver_count() > 0);
         if let Some((_, sender)) = watchers.iter().find(|(watched, _)| watched == prefix) {
             return sender.subscribe();
@@ -163,8 +186,21 @@ impl Watchers {
         receiver
     }
 
+    fn gather(&self, prefixes: &'static [&'static str]) -> Touched {
+        let touched = Touched { prefixes, keys: Arc::default() };
+        let mut gathering = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        gathering.retain(|other| Arc::strong_count(&other.keys) > 1);
+        gathering.push(touched.clone());
+        touched
+    }
+
     fn notify(&self, writes: &[Write]) {
-        for (prefix, sender) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        for Touched { prefixes, keys } in &*self.touched.lock().unwrap_or_else(PoisonError::into_inner) {
+            let is_meant = |write: &&Write| prefixes.iter().any(|prefix| write.key.starts_with(prefix));
+            let written = writes.iter().filter(is_meant).map(|write| write.key.clone());
+            keys.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
+        }
+        for (prefix, sender) in &*self.ticks.lock().unwrap_or_else(PoisonError::into_inner) {
             if writes.iter().any(|write| write.key.starts_with(prefix.as_str())) {
                 sender.send_modify(|count| *count += 1);
             }

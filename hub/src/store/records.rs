@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::generations::Block;
+use super::published::FACTS;
 use super::{
     ApprovalRecord, AuditRecord, ClusterRecord, History, HistoryRecord, Outcome, RestoreRecord, Store,
-    StoreError, SuspensionRecord, Suspensions, Txn, VERSION,
+    StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
 };
 
 /// How many lines the audit log keeps.
@@ -30,6 +31,8 @@ pub struct Records {
     next_audit: Mutex<u64>,
     /// No line before this one is kept.
     pub(super) oldest_audit: Mutex<u64>,
+    /// Of clusters, for the fleet loop.
+    pub(super) facts: Touched,
 }
 
 /// A change that was not made.
@@ -95,7 +98,8 @@ impl Records {
         let next_audit = Mutex::new(next_audit(&*store)?);
         let oldest_audit = Mutex::new(0);
         let generations = Mutex::new(Block::load(&*store)?);
-        Ok(Self { store, generations, next_audit, oldest_audit })
+        let facts = store.touched(FACTS);
+        Ok(Self { store, generations, next_audit, oldest_audit, facts })
     }
 
     /// The store below, for backups and watches.

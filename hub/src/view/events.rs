@@ -2,7 +2,7 @@
 //! The newest of it, in memory.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, UnitId};
@@ -50,6 +50,9 @@ pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<HubE
     events.extend(difference(&old.problems, &new.problems, at, None, None));
     for (name, facts) in &new.clusters {
         let before = old.clusters.get(name);
+        if before.is_some_and(|before| Arc::ptr_eq(before, facts)) {
+            continue;
+        }
         let cluster = Some(name);
         let of_cluster = before.map_or(&[][..], |facts| &facts.problems);
         let mut here: Vec<HubEvent> =
@@ -105,7 +108,7 @@ mod tests {
             (id, UnitFacts { problems: of(texts), ..UnitFacts::default() })
         });
         let facts = ClusterFacts { units: units.collect(), ..ClusterFacts::default() };
-        FleetView { clusters: [("c".parse().unwrap(), facts)].into(), ..FleetView::default() }
+        FleetView { clusters: [("c".parse().unwrap(), facts.into())].into(), ..FleetView::default() }
     }
 
     #[test]

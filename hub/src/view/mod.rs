@@ -35,7 +35,8 @@ pub struct FleetView {
     pub sources: Vec<api::Source>,
     /// Problems of no cluster in particular.
     pub problems: Vec<Problem>,
-    pub clusters: BTreeMap<ClusterName, ClusterFacts>,
+    /// Shared with the view before where nothing changed.
+    pub clusters: BTreeMap<ClusterName, Arc<ClusterFacts>>,
     /// A change of which a part is not published until somebody approves it.
     pub held_change: Option<HeldChange>,
 }
@@ -54,7 +55,7 @@ pub struct HeldChange {
 }
 
 /// What Git says of one cluster.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     pub variables: BTreeMap<String, String>,
@@ -70,28 +71,77 @@ pub struct ClusterFacts {
     pub sources: BTreeMap<SourceId, SourceFacts>,
     /// The newest states that were published for it.
     pub ran: Ran,
+    /// The commit that it is rendered from, where that is not the view's: it could not be rendered from that one yet.
+    pub behind: Option<Arc<str>>,
 }
 
 /// What Git says of one source.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFacts {
     pub defined_by: UnitId,
     pub object: Object,
 }
 
+/// The commit that a unit's content is from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum At {
+    /// The one that its cluster is rendered from.
+    #[default]
+    Cluster,
+    /// An older one: it is held or suspended.
+    Older(Arc<str>),
+    Unknown,
+}
+
+impl At {
+    /// The commit; `cluster` is the one that the unit's cluster is rendered from.
+    pub fn commit<'a>(&'a self, cluster: &'a str) -> &'a str {
+        match self {
+            Self::Cluster => cluster,
+            Self::Older(commit) => commit,
+            Self::Unknown => "",
+        }
+    }
+}
+
+/// The revision of a unit's source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revision {
+    /// Its source is the fleet repo: the commit says it.
+    Fleet,
+    /// As Flux writes it; empty where it is not known.
+    Of(Arc<str>),
+}
+
+impl Default for Revision {
+    fn default() -> Self {
+        Self::Of("".into())
+    }
+}
+
+impl Revision {
+    /// As Flux writes it; `branch` is the fleet repo's.
+    pub fn text(&self, branch: &str, commit: &str) -> String {
+        match self {
+            Self::Fleet if commit.is_empty() => String::new(),
+            Self::Fleet => format!("{branch}@sha1:{commit}"),
+            Self::Of(text) => text.to_string(),
+        }
+    }
+}
+
 /// What Git and people say of one unit.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitFacts {
     pub problems: Vec<Problem>,
     /// Path of its content in the source.
     pub path: String,
     pub parent: Option<UnitId>,
     pub depends_on: Vec<UnitId>,
-    /// The commit that its content is from.
-    pub commit: String,
+    pub at: At,
     /// Where its files are, and the revision they have; empty where they cannot be used.
     pub source: String,
-    pub revision: String,
+    pub revision: Revision,
     /// The Flux object that defines it.
     pub object: Option<Object>,
     pub suspended: bool,
@@ -103,10 +153,10 @@ pub struct UnitFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Was {
     pub digest: Digest,
-    /// The newest commit that came to it.
-    pub commit: Arc<str>,
-    /// The revision of its source; empty for a cluster as a whole.
-    pub revision: Arc<str>,
+    /// The newest commit that came to it; `None`: the one that the unit or cluster is rendered from.
+    pub commit: Option<Arc<str>>,
+    /// The revision of a unit's source.
+    pub revision: Revision,
 }
 
 /// The newest digests that were published, so that an agent's word on what it runs is a commit for people. Only in memory: of
@@ -118,14 +168,18 @@ impl Ran {
     /// So many are remembered.
     const KEPT: usize = 4;
 
-    /// Takes what is published now.
-    pub fn note(&mut self, was: Was) {
+    /// Takes what is published now. What was until now is of the commit `until`.
+    pub fn note(&mut self, was: Was, until: &Arc<str>) {
+        for other in self.0.iter_mut().filter(|other| other.digest != was.digest) {
+            other.commit.get_or_insert_with(|| until.clone());
+        }
         match self.0.iter_mut().find(|known| known.digest == was.digest) {
             Some(known) => *known = was,
             None => {
                 self.0.push(was);
                 let over = self.0.len().saturating_sub(Self::KEPT);
                 self.0.drain(..over);
+                self.0.shrink_to_fit();
             }
         }
     }
@@ -134,6 +188,23 @@ impl Ran {
     pub fn at(&self, digest: Option<Digest>) -> Option<&Was> {
         self.0.iter().find(|was| Some(was.digest) == digest)
     }
+}
+
+impl FleetView {
+    /// The commit that a cluster is rendered from, and the branch of the fleet repo; empty where there is none.
+    pub fn place_of(&self, cluster: Option<&ClusterFacts>) -> Place {
+        let newest = self.snapshot.as_ref();
+        let behind = cluster.and_then(|facts| facts.behind.as_ref()).map(ToString::to_string);
+        let commit = behind.or_else(|| newest.map(|commit| commit.id.clone())).unwrap_or_default();
+        Place { commit, branch: newest.map(|commit| commit.branch.clone()).unwrap_or_default() }
+    }
+}
+
+/// Where in the fleet repo a cluster is rendered from.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    pub commit: String,
+    pub branch: String,
 }
 
 /// The slot between the fleet loop and everybody else.

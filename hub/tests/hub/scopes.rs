@@ -64,7 +64,7 @@ async fn fleet() -> TestHub {
             groups: [group.to_owned()].into(),
             ..Default::default()
         };
-        clusters.insert(name.parse().unwrap(), facts);
+        clusters.insert(name.parse().unwrap(), Arc::new(facts));
     }
     let commit = api::Commit { id: "c0ffee".into(), subject: "hidden subject".into(), ..Default::default() };
     let source = |name: &str, clusters: &[&str]| api::Source {

@@ -68,5 +68,5 @@ pub(crate) fn content(
         None => return Some(Err("what helm rendered is not there any more".to_owned())),
     };
     let made = || manifests::content(release, &text).map(Into::into).map_err(Into::into);
-    Some(Ok((content, cache.substituted(id, telling, made))))
+    Some(Ok((content, cache.substituted(id, telling, None, made))))
 }

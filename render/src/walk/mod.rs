@@ -124,6 +124,7 @@ fn walk_once<'a>(
     reserved: Reserved,
 ) -> Result<Walk<'a>, ReadError> {
     let fleet = inputs.cache.packed(inputs.fleet, None)?;
+    inputs.recorder.inspect(|recorder| recorder.packed(None));
     let registry = Registry::new(inputs, fleet, reserved.sources.clone());
     let mut walk = Walk {
         inputs,
@@ -160,13 +161,13 @@ impl Walk<'_> {
 
     fn root(&mut self) -> Result<(), ReadError> {
         let spec =
-            UnitSpec { interval: 600, timeout: 300, suspend: self.cluster.suspend, ..UnitSpec::default() };
+            UnitSpec { interval: 600, timeout: 300, suspend: self.cluster.policy.suspend, ..UnitSpec::default() };
         let mut definition = Definition {
             id: UnitId::root(),
             spec,
             drift: None,
             source: fleet_source(),
-            path: self.cluster.root.clone(),
+            path: self.cluster.root.path.clone(),
             overlay: Node::map(),
             release: None,
             post_build: None,
@@ -201,6 +202,7 @@ impl Walk<'_> {
                 own::ignore_of_fleet(&content).filter(|text| ignored.as_deref() != Some(*text))
             {
                 fleet = self.inputs.cache.packed(self.inputs.fleet, Some(text))?;
+                self.inputs.recorder.inspect(|recorder| recorder.packed(Some(text)));
                 self.registry.tree = fleet.clone();
                 ignored = Some(text.to_owned());
                 outcome = self.build(&definition, &fleet, &variables)?;
@@ -224,7 +226,7 @@ impl Walk<'_> {
                 break;
             };
             // A Kustomization that names the path it stands in speaks of this very unit.
-            let suspend = self.cluster.suspend || own.spec.suspend;
+            let suspend = self.cluster.policy.suspend || own.spec.suspend;
             let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
             let next = Definition { id: UnitId::root(), spec, ..own };
             // Its own ConfigMaps are in the cluster once it is applied.
@@ -293,6 +295,7 @@ impl Walk<'_> {
                 None
             }
             Lookup::Unusable(reason) => {
+                self.open();
                 let problem =
                     self.place(&pending.definition, reason).field(source_field(&pending.definition));
                 self.held(pending, vec![problem]);
@@ -330,6 +333,7 @@ impl Walk<'_> {
         let outcome = match outcome {
             Err(error) if *source != fleet_source() => {
                 // One source's clone is damaged: that is its units' problem.
+                self.open();
                 let problem = self.place(&pending.definition, format!("{source}: {error}"));
                 self.held(pending, vec![problem]);
                 return Ok(());
@@ -367,10 +371,18 @@ impl Walk<'_> {
             interval: definition.spec.interval,
             budget: self.inputs.budget,
             attempts: self.inputs.attempts,
+            recorder: self.inputs.recorder,
             unit: &definition.id,
         };
-        caught(|| content::render(self.inputs.cache, &recipe))
-            .unwrap_or_else(|message| Ok(Err([self.place(definition, message)].into())))
+        caught(|| content::render(self.inputs.cache, &recipe)).unwrap_or_else(|message| {
+            self.open();
+            Ok(Err([self.place(definition, message)].into()))
+        })
+    }
+
+    /// Only another render tells whether what is missing now is still missing.
+    fn open(&self) {
+        self.inputs.recorder.inspect(|recorder| recorder.open());
     }
 
     fn place(&self, definition: &Definition, message: String) -> Problem {
@@ -408,7 +420,7 @@ impl Walk<'_> {
         let last = if suspended { (self.inputs.last_good)(id) } else { None };
         let mut spec = pending.definition.spec.clone();
         spec.parent = pending.parent.clone();
-        spec.drift = pending.definition.drift.unwrap_or(spec.drift.max(self.cluster.drift));
+        spec.drift = pending.definition.drift.unwrap_or(spec.drift.max(self.cluster.policy.drift));
         spec.service_account = self.account(&pending);
         spec.authority = self.authority(&pending);
         if spec.wait {

@@ -13,7 +13,7 @@ use crate::content::{Content, Definition};
 use crate::helm::names::{ApiVersion, KubeVersion};
 use crate::helm::release::ABSENT;
 use crate::helm::{self, Asked, Capabilities, Config, Owner, Planned, TemplateRequest};
-use crate::source::{Artifact, Unavailable};
+use crate::source::{Artifact, Unavailable, fleet_source};
 use crate::values::is_loose;
 
 impl Walk<'_> {
@@ -26,6 +26,7 @@ impl Walk<'_> {
         let capabilities = match capabilities {
             Ok(capabilities) => capabilities,
             Err(message) => {
+                self.open();
                 let problem = self.place(&pending.definition, message.clone());
                 self.held(pending, vec![problem]);
                 return Ok(());
@@ -33,6 +34,9 @@ impl Walk<'_> {
         };
         let Some((mut pending, artifact)) = self.artifact(pending) else { return Ok(()) };
         let Some(release) = pending.definition.release.clone() else { return Ok(()) };
+        if pending.definition.source == fleet_source() {
+            self.inputs.recorder.inspect(|recorder| recorder.reads_all());
+        }
         let id = pending.definition.id.clone();
         let owner = Owner { cluster: self.cluster.name.clone(), unit: id.clone() };
         let config = |secret: bool, name: &str| self.config(secret, &id.namespace, name);
@@ -43,11 +47,13 @@ impl Walk<'_> {
         let planned = match telling.of(plan_of(&pending.definition, &artifact), || caught(plan)) {
             Ok(Ok(planned)) => planned,
             Ok(Err(message)) => {
+                self.open();
                 let problem = self.place(&pending.definition, message);
                 self.held(pending, vec![problem]);
                 return Ok(());
             }
             Err(problem) => {
+                self.open();
                 self.held(pending, vec![problem]);
                 return Ok(());
             }
@@ -98,6 +104,9 @@ impl Walk<'_> {
                 Ok(Ok(Content { notices, ..Content::default() }.into()))
             }
         };
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.open();
+        }
         self.built(pending, &artifact, outcome)
     }
 

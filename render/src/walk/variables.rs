@@ -18,7 +18,7 @@ pub(super) enum NoVariables {
 impl Walk<'_> {
     /// Whether a variable that is not set and has no default is an error.
     pub(super) fn is_strict(&self) -> bool {
-        self.cluster.strict_substitution.or(self.lockdown.strict).unwrap_or(self.inputs.strict)
+        self.cluster.root.strict_substitution.or(self.lockdown.strict).unwrap_or(self.inputs.strict)
     }
 
     /// The first ConfigMap that a unit takes variables from and that nothing has put out yet.
@@ -40,7 +40,7 @@ impl Walk<'_> {
         let nothing = PostBuild::default();
         let post_build = match &definition.post_build {
             Some(post_build) => post_build,
-            None if root && self.cluster.substitute => &nothing,
+            None if root && self.cluster.root.substitute => &nothing,
             None => return Ok(None),
         };
         let wrong = |field: &str, message: String| {
@@ -49,7 +49,7 @@ impl Walk<'_> {
         let namespace = definition.id.home();
         let mut variables =
             Variables { layers: Vec::new(), always: post_build.always, lenient: !self.is_strict() };
-        variables.add(self.cluster.variables.clone()).map_err(|message| wrong("substitute", message))?;
+        variables.add(self.cluster.root.variables.clone()).map_err(|message| wrong("substitute", message))?;
         for SubstituteFrom { kind, name, optional } in &post_build.from {
             let known = if *kind == ValuesKind::ConfigMap { maps.get(namespace, name) } else { None };
             match known {

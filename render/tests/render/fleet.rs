@@ -37,7 +37,7 @@ fn folders_and_cluster_objects_define_clusters() {
     assert_eq!(names, ["east", "shared", "west"]);
     let east = &fleet.clusters[&"east".parse().unwrap()];
     assert_eq!(
-        (east.root.as_str(), east.drift, east.labels["env"].as_str()),
+        (east.root.path.as_str(), east.policy.drift, east.policy.labels["env"].as_str()),
         ("clusters/shared", DriftMode::Report, "prod")
     );
     assert_eq!(problems(&fleet), [] as [&str; 0]);
@@ -133,7 +133,7 @@ fn a_cluster_without_a_path_never_has_the_folder_of_all_clusters() {
         let files: Vec<(&str, &str)> = others.chain([(*file, text.as_str())]).collect();
         let fleet = found(&files);
         let east = "east".parse().unwrap();
-        let root = fleet.clusters.get(&east).map(|cluster| cluster.root.to_string());
+        let root = fleet.clusters.get(&east).map(|cluster| cluster.root.path.to_string());
         let problem = fleet.unclear.get(&east).map(|problems| problems[0].message.clone());
         assert_eq!(root.or(problem).as_deref(), Some(*expected), "{file}");
     }
@@ -283,7 +283,7 @@ fn groups_select_clusters_and_what_cannot_be_read_leaves_them_unclear() {
             ("clusters/west/a.yaml", "a: 1"),
             ("clusters/groups.yaml", &all.join("---\n")),
         ]);
-        let of = |name: &str| fleet.clusters[&name.parse().unwrap()].groups.clone();
+        let of = |name: &str| fleet.clusters[&name.parse().unwrap()].policy.groups.clone();
         let names = |name: &str| of(name).of.into_iter().collect::<Vec<_>>().join(" ");
         (names("east"), names("west"), of("west").unclear, problems(&fleet))
     };

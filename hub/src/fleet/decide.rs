@@ -1,0 +1,239 @@
+//! From one cluster's render to what it should run, what is noted of that, and what people see of it. Pure: nothing is read
+//! or written, so that it can be done again whenever what people or agents say has changed.
+//!
+//! ```text
+//!   render, facts ──► candidate ── removes nothing ─────────────────► publish
+//!                              └── removes units ──► change (judged with those of all clusters) ──► publish, or held
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use flotilla_core::desired::{Hold, HoldCode};
+use flotilla_core::{ClusterName, Digest, Object, UnitEntry, UnitId};
+use flotilla_render::source::fleet_source;
+use flotilla_render::{ClusterRender, RenderedUnit};
+
+use super::cluster::{Remembered, Rendered, Task, is_kept};
+use super::ledger::Facts;
+use crate::desired::project::{known_of, known_units, moved, project, withhold};
+use crate::desired::{KnownUnit, Published};
+use crate::store::ClusterNotes;
+use crate::view::{At, ClusterFacts, Revision, SourceFacts, UnitFacts, Was};
+
+/// What a cluster should run, before the change is judged.
+pub(super) struct Candidate {
+    pub(super) cluster: ClusterName,
+    pub(super) commit: Arc<str>,
+    pub(super) units: BTreeMap<UnitId, UnitEntry>,
+    pub(super) bodies: HashMap<Digest, Object>,
+    /// The units that the cluster will have.
+    pub(super) known: Vec<KnownUnit>,
+    /// What else is noted before it is published.
+    pub(super) notes: ClusterNotes,
+    pub(super) facts: Arc<Facts>,
+}
+
+/// What people saw of a cluster until now, and the newest commit of which that was true.
+pub(super) struct Before<'a> {
+    pub(super) shown: &'a ClusterFacts,
+    pub(super) at: &'a Arc<str>,
+}
+
+/// What a cluster should run by its render, and what people see of it. `published` is what it was told last.
+pub(super) fn decide(
+    task: &Task,
+    rendered: Rendered,
+    facts: Arc<Facts>,
+    published: Option<&Published>,
+    before: Before<'_>,
+    remembered: &mut Remembered,
+) -> (ClusterFacts, Candidate) {
+    let Rendered { render, recalled, .. } = rendered;
+    let (name, commit) = (&task.cluster.name, &task.commit);
+    for (id, content) in recalled {
+        remembered.content.entry(id).or_insert(content);
+    }
+    for (id, rendered) in &render.units {
+        if rendered.suspended && remembered.content.contains_key(id) {
+            continue;
+        }
+        if let Some(unit) = &rendered.unit {
+            remembered.content.insert(id.clone(), unit.content.clone());
+            remembered.commits.insert(id.clone(), commit.clone());
+        }
+    }
+    let mut known = facts.known.clone();
+    // What was published may have arrived, whatever the agent last said.
+    let published = published.iter().filter(|_| facts.has_agent);
+    for unit in published.flat_map(|published| known_units(published.state.units())) {
+        known.entry(unit.id.clone()).or_insert(unit);
+    }
+    let mut notes = ClusterNotes::default();
+    // A new root counts from when it renders: until then the old one's units stand in.
+    let renders = render.units.get(&UnitId::root()).is_some_and(|root| !is_kept(root));
+    if facts.root.as_ref() != Some(&task.root) && renders {
+        let unsettled = if facts.root.is_some() { moved(&mut known, &render) } else { Vec::new() };
+        notes.known = if facts.has_agent { unsettled } else { Vec::new() };
+        notes.root = Some(task.root.clone());
+    }
+    let (mut units, bodies) = project(&render, &known, &facts.suspended);
+    // Before an agent has said what it can do, nothing is sent to it.
+    if let Some(capabilities) = facts.capabilities.as_ref().filter(|_| facts.has_agent) {
+        withhold(&mut units, capabilities);
+    }
+    remembered.content.retain(|id, _| units.contains_key(id));
+    remembered.commits.retain(|id, _| units.contains_key(id));
+    let known = known_of(&render, &units).collect();
+    note_ran(task, &render, &units, &before, remembered);
+    let shown = shown(task, &render, remembered, &|id| facts.suspended.covers(id));
+    let (cluster, commit) = (name.clone(), commit.clone());
+    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts })
+}
+
+impl Candidate {
+    /// The units that this would remove with their objects, and that nothing removed before. Those that wait for an approval
+    /// in their cluster anyway are not among them.
+    pub(super) fn losses(&self) -> BTreeSet<UnitId> {
+        let is_lost = |(id, entry): &(&UnitId, &UnitEntry)| match entry {
+            UnitEntry::Removed(removal) => {
+                removal.deletes() && !removal.moved && !self.facts.going.contains(*id)
+            }
+            UnitEntry::Present(_) | UnitEntry::Hold(_) => false,
+        };
+        if !self.facts.has_agent {
+            return BTreeSet::new();
+        }
+        self.units.iter().filter(is_lost).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The same, but that these units stay as they are.
+    pub(super) fn hold(&mut self, units: &BTreeSet<UnitId>, text: &str) {
+        for id in units {
+            let hold = Hold { code: HoldCode::ChangeHeld, ..Hold::from(text) };
+            self.units.insert(id.clone(), UnitEntry::Hold(hold));
+        }
+    }
+
+    /// What has to be on record before an agent may see it.
+    pub(super) fn take_notes(&mut self) -> ClusterNotes {
+        let mut notes = std::mem::take(&mut self.notes);
+        if !self.facts.has_agent {
+            return notes;
+        }
+        let known = std::mem::take(&mut self.known);
+        let new = known.into_iter().filter(|unit| self.facts.known.get(&unit.id) != Some(unit));
+        let new: Vec<KnownUnit> = new.collect();
+        notes.known.retain(|unit| !new.iter().any(|new| new.id == unit.id));
+        notes.known.extend(new);
+        let goes = |id: &UnitId, entry: &UnitEntry| match entry {
+            UnitEntry::Removed(_) => true,
+            // Approved, and not yet to be removed.
+            UnitEntry::Hold(_) => self.facts.going.contains(id),
+            UnitEntry::Present(_) => false,
+        };
+        let going: BTreeSet<UnitId> =
+            self.units.iter().filter(|(id, entry)| goes(id, entry)).map(|(id, _)| id.clone()).collect();
+        notes.going = (going != self.facts.going).then_some(going);
+        notes
+    }
+}
+
+impl Facts {
+    /// With what was just noted.
+    pub(super) fn with(&self, notes: &ClusterNotes) -> Self {
+        let mut facts = self.clone();
+        facts.known.extend(notes.known.iter().map(|unit| (unit.id.clone(), unit.clone())));
+        facts.going = notes.going.clone().unwrap_or(facts.going);
+        facts.root = notes.root.clone().or(facts.root);
+        facts
+    }
+}
+
+/// Remembers which commits and revisions the digests of units are.
+fn note_ran(
+    task: &Task,
+    render: &ClusterRender,
+    units: &BTreeMap<UnitId, UnitEntry>,
+    before: &Before<'_>,
+    remembered: &mut Remembered,
+) {
+    remembered.ran_units.retain(|id, _| units.contains_key(id));
+    for (id, entry) in units {
+        let (UnitEntry::Present(manifest), Some(rendered)) = (entry, render.units.get(id)) else { continue };
+        let (at, revision) = of_content(id, rendered, remembered);
+        let digest = manifest.digest();
+        let ran = remembered.ran_units.get(id);
+        let mut was = Was { digest, commit: None, revision };
+        if is_kept(rendered) {
+            if ran.is_some_and(|ran| ran.at(Some(digest)).is_some()) {
+                continue;
+            }
+            // Of a source that has gone on since, nobody knows any more which revision it was.
+            if was.revision != Revision::Fleet {
+                was.revision = Revision::default();
+            }
+            was.commit = Some(at.commit(&task.commit).into());
+        } else if ran.and_then(|ran| ran.at(Some(digest))) == Some(&was) {
+            continue;
+        }
+        // Until now it was of the commit that people were shown.
+        let until = before.shown.units.get(id).map_or(&At::Unknown, |unit| &unit.at);
+        let until: Arc<str> = until.commit(before.at).into();
+        remembered.ran_units.entry(id.clone()).or_default().note(was, &until);
+    }
+}
+
+/// The commit and the revision that a unit's content is from: older ones where it is held or suspended.
+fn of_content(id: &UnitId, rendered: &RenderedUnit, remembered: &Remembered) -> (At, Revision) {
+    let at = match remembered.commits.get(id) {
+        _ if !is_kept(rendered) => At::Cluster,
+        Some(commit) => At::Older(commit.clone()),
+        None => At::Unknown,
+    };
+    let is_fleet = rendered.source == fleet_source() && !rendered.revision.is_empty();
+    let revision = if is_fleet { Revision::Fleet } else { Revision::Of(rendered.revision.as_str().into()) };
+    (at, revision)
+}
+
+/// What people see of it.
+fn shown(
+    task: &Task,
+    render: &ClusterRender,
+    remembered: &Remembered,
+    suspended: &dyn Fn(&UnitId) -> bool,
+) -> ClusterFacts {
+    let units = render.units.iter().map(|(id, rendered)| {
+        let (at, revision) = of_content(id, rendered, remembered);
+        let unit = UnitFacts {
+            problems: rendered.problems.clone(),
+            path: rendered.path.to_string(),
+            parent: rendered.parent.clone(),
+            depends_on: rendered.depends_on.clone(),
+            at,
+            source: rendered.source.to_string(),
+            revision,
+            object: rendered.object.clone(),
+            suspended: suspended(id),
+            ran: remembered.ran_units.get(id).cloned().unwrap_or_default(),
+        };
+        (id.clone(), unit)
+    });
+    let sources = render.sources.iter().filter_map(|(id, source)| {
+        let facts = SourceFacts { defined_by: source.defined_by.clone(), object: source.object.clone()? };
+        Some((id.clone(), facts))
+    });
+    let cluster = &task.cluster;
+    ClusterFacts {
+        labels: cluster.policy.labels.clone(),
+        groups: cluster.policy.groups.of.clone(),
+        variables: cluster.root.variables.clone(),
+        root: cluster.root.path.to_string(),
+        assigned: true,
+        problems: Vec::new(),
+        units: units.collect(),
+        sources: sources.collect(),
+        ran: remembered.ran.clone(),
+        behind: None,
+    }
+}

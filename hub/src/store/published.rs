@@ -1,0 +1,91 @@
+//! What is noted of clusters before anything is published for them: for many of them with one sync of the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::{ClusterName, UnitId};
+
+use super::records::{ATTEMPTS, decode, encode};
+use super::{Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root, StoreError, Txn};
+use crate::desired::KnownUnit;
+
+/// The records that are of facts about one cluster, for the fleet loop.
+pub(super) const FACTS: &[&str] = &["suspended/", "known/", "kubernetes/", "going/", "cluster/", "root/"];
+
+/// What is noted of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterNotes {
+    /// Units that are about to be published, in place of those of the same identity.
+    pub known: Vec<KnownUnit>,
+    /// Where its root is, if that is another place than before.
+    pub root: Option<String>,
+    /// The units whose removal goes on, if these are others than before.
+    pub going: Option<BTreeSet<UnitId>>,
+    /// The commit at which each unit last rendered, if that is worth a note.
+    pub last_good: Option<BTreeMap<UnitId, String>>,
+}
+
+impl ClusterNotes {
+    /// Whether there is nothing to note.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Records {
+    /// The clusters of which facts may have been written since the last call.
+    pub fn changed_facts(&self) -> BTreeSet<ClusterName> {
+        let keys = self.facts.take().into_iter();
+        keys.filter_map(|key| key.split_once('/').and_then(|(_, name)| name.parse().ok())).collect()
+    }
+
+    /// Notes all of it, or nothing.
+    pub fn note_published(&self, notes: &[(&ClusterName, &ClusterNotes)]) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let mut txn = Txn::default();
+            for (cluster, notes) in notes {
+                self.put_notes(cluster, notes, &mut txn)?;
+            }
+            if txn.writes.is_empty() || self.commit(txn, None)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended("what is about to be published".to_owned()))
+    }
+
+    fn put_notes(
+        &self,
+        cluster: &ClusterName,
+        notes: &ClusterNotes,
+        txn: &mut Txn,
+    ) -> Result<(), StoreError> {
+        if !notes.known.is_empty() {
+            let key = format!("known/{cluster}");
+            let old = self.store.get(&key)?;
+            let known = old.as_ref().map(|bytes| decode::<KnownUnits>(&key, bytes)).transpose()?;
+            let mut known = known.unwrap_or_default();
+            let ids: BTreeSet<&UnitId> = notes.known.iter().map(|unit| &unit.id).collect();
+            known.units.retain(|unit| !ids.contains(&unit.id));
+            known.units.extend(notes.known.iter().map(KnownUnitRecord::from));
+            txn.expect(&key, old);
+            txn.put(&key, encode(&known));
+        }
+        if let Some(going) = &notes.going {
+            let key = format!("going/{cluster}");
+            let old = self.store.get(&key)?;
+            txn.expect(&key, old);
+            if going.is_empty() {
+                txn.remove(&key);
+            } else {
+                txn.put(&key, encode(&Going { units: going.clone() }));
+            }
+        }
+        // Nobody else writes these.
+        if let Some(at) = &notes.root {
+            txn.put(format!("root/{cluster}"), encode(&Root { at: at.clone() }));
+        }
+        if let Some(commits) = &notes.last_good {
+            txn.put(format!("lastgood/{cluster}"), encode(&LastGood { commits: commits.clone() }));
+        }
+        Ok(())
+    }
+}
