@@ -114,7 +114,8 @@ impl RenderCache {
         let oldest = round.saturating_sub(ROUNDS);
         self.contents.forget(oldest);
         self.built.forget(oldest);
-        let is_used = |outcome: &Outcome| outcome.as_ref().is_ok_and(|content| Arc::strong_count(content) > 1);
+        let is_used =
+            |outcome: &Outcome| outcome.as_ref().is_ok_and(|content| Arc::strong_count(content) > 1);
         locked(&self.substituted).retain(|_, (round, outcome)| *round >= oldest || is_used(outcome));
         locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
     }

@@ -159,7 +159,11 @@ pub fn discover_anew(
     for (name, root) in roots {
         match root {
             Ok(root) => {
-                fleet.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.root.path = root.clone());
+                fleet
+                    .clusters
+                    .get_mut(&name)
+                    .into_iter()
+                    .for_each(|cluster| cluster.root.path = root.clone());
             }
             Err(problem) => {
                 fleet.clusters.remove(&name);
@@ -202,7 +206,8 @@ pub fn discover_anew(
     let unclear = unclear.or_else(|| broken.first().map(|(_, problem)| problem.to_string()));
     for cluster in fleet.clusters.values_mut() {
         let of = groups.iter().filter(|(_, selector)| selector.matches(&cluster.policy.labels));
-        cluster.policy.groups = Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
+        cluster.policy.groups =
+            Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
     }
     Ok(fleet)
 }
@@ -476,9 +481,10 @@ fn cluster(
                 let read = value.as_bool().ok_or_else(|| "must be true or false".to_owned());
                 read.map(|strict| cluster.root.strict_substitution = Some(strict))
             }
-            "suspend" => {
-                value.as_bool().ok_or_else(|| "must be true or false".to_owned()).map(|s| cluster.policy.suspend = s)
-            }
+            "suspend" => value
+                .as_bool()
+                .ok_or_else(|| "must be true or false".to_owned())
+                .map(|s| cluster.policy.suspend = s),
             "drift" => match value.as_str() {
                 Some("correct") => Ok(DriftMode::Correct),
                 Some("report") => Ok(DriftMode::Report),

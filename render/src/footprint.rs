@@ -92,7 +92,11 @@ impl Recorder {
     pub(crate) fn build(&self, of_fleet: bool, trace: &Arc<Trace>) {
         self.with(|footprint| {
             let (ignore, trace) = (footprint.ignore.clone(), trace.clone());
-            if of_fleet { footprint.builds.push(Build { ignore, trace }) } else { footprint.others.push(trace) }
+            if of_fleet {
+                footprint.builds.push(Build { ignore, trace })
+            } else {
+                footprint.others.push(trace)
+            }
         });
     }
 
@@ -108,7 +112,9 @@ impl Recorder {
     /// What was read so far.
     pub fn taken(&self) -> Footprint {
         let mut footprint = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        footprint.builds.sort_by(|a, b| address(&a.trace).cmp(&address(&b.trace)).then(a.ignore.cmp(&b.ignore)));
+        footprint
+            .builds
+            .sort_by(|a, b| address(&a.trace).cmp(&address(&b.trace)).then(a.ignore.cmp(&b.ignore)));
         footprint.builds.dedup_by(|a, b| Arc::ptr_eq(&a.trace, &b.trace) && a.ignore == b.ignore);
         footprint.others.sort_by_key(address);
         footprint.others.dedup_by(|a, b| Arc::ptr_eq(a, b));

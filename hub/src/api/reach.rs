@@ -129,7 +129,10 @@ mod tests {
         };
         let clusters_of = [("a", facts(&["west"])), ("b", facts(&["east"])), ("c", facts(&[]))];
         let fleet = FleetView {
-            clusters: clusters_of.into_iter().map(|(name, facts)| (name.parse().unwrap(), facts.into())).collect(),
+            clusters: clusters_of
+                .into_iter()
+                .map(|(name, facts)| (name.parse().unwrap(), facts.into()))
+                .collect(),
             ..Default::default()
         };
         let scope = Scope { clusters: list(clusters), groups: list(groups), namespaces: list(namespaces) };

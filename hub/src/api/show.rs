@@ -105,8 +105,9 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
         shown.problems = facts.problems.iter().map(Into::into).collect();
         let runs = known.view.as_ref().and_then(|view| view.applied);
         let ran = facts.ran.at(runs);
-        shown.commit =
-            ran.map(|ran| ran.commit.as_deref().unwrap_or(&known.place.commit).to_owned()).unwrap_or_default();
+        shown.commit = ran
+            .map(|ran| ran.commit.as_deref().unwrap_or(&known.place.commit).to_owned())
+            .unwrap_or_default();
     }
     if let Some(record) = &known.record {
         // What Git says of a label counts.

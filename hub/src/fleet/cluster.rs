@@ -10,8 +10,8 @@ use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_render::helm::Asked;
 use flotilla_render::{
-    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Footprint, Held, Inputs, Recorder, RenderCache,
-    RenderedUnit, discover, render_cluster, render_in_turns,
+    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Footprint, Held, Inputs, Recorder,
+    RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
 };
 
 use super::ledger::Facts;
@@ -240,8 +240,7 @@ impl Shared {
         };
         match render_cluster(&inputs, &then) {
             Ok(render) => {
-                let of_then =
-                    |id: &UnitId| task.remembered.commits.get(id).map(|of| &**of) == Some(commit);
+                let of_then = |id: &UnitId| task.remembered.commits.get(id).map(|of| &**of) == Some(commit);
                 let units = render.units.into_iter().filter(|(id, _)| of_then(id));
                 units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))).collect()
             }

@@ -16,7 +16,9 @@ use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::sources::{Library, SourceSettings, Vault};
-use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, Store, StoreError, Touched, Txn};
+use crate::store::{
+    AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, Store, StoreError, Touched, Txn,
+};
 
 /// What goes wrong where a file or folder is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

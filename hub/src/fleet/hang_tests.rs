@@ -139,7 +139,12 @@ async fn a_fetch_that_hangs_stops_neither_rounds_nor_the_end() {
     let hub = hub(Patience::default());
     let (fleet, stop) = (Arc::new(Fleet::new()), CancellationToken::new());
     let facts = vec![hub.records.store().watch("suspended/")];
-    let running = tokio::spawn(super::run(hub.worker(), fleet.clone(), Ticks { facts, ..Ticks::default() }, stop.clone()));
+    let running = tokio::spawn(super::run(
+        hub.worker(),
+        fleet.clone(),
+        Ticks { facts, ..Ticks::default() },
+        stop.clone(),
+    ));
     let mut changes = fleet.changes();
     let wait = async |fleet: &Fleet,
                       changes: &mut tokio::sync::watch::Receiver<u64>,

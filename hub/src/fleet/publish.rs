@@ -9,8 +9,8 @@ use flotilla_core::{ClusterName, DesiredState};
 use super::change::Changes;
 use super::cluster::{ClusterError, Made, Shared};
 use super::decide::{Before, Candidate, decide};
-use super::renderers::{Done, caught};
 use super::dirty::From;
+use super::renderers::{Done, caught};
 use super::round::Cluster;
 use crate::desired::Published;
 use crate::store::ClusterNotes;
@@ -99,8 +99,7 @@ impl Publisher<'_> {
     /// Publishes what still waits for others.
     pub(super) fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        let prepared: Vec<Prepared> =
-            batch.into_iter().map(|candidate| self.prepare(candidate)).collect();
+        let prepared: Vec<Prepared> = batch.into_iter().map(|candidate| self.prepare(candidate)).collect();
         let notes = |prepared: &Prepared| (!prepared.notes.is_empty()).then_some(());
         let all: Vec<_> = prepared
             .iter()

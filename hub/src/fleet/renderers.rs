@@ -216,9 +216,7 @@ impl Renderers {
         let running = self.running.remove(&done.task.cluster.name);
         let Some(running) = running else { return done };
         let is_late = running.is_late.load(Ordering::Relaxed);
-        if running.is_ended.load(Ordering::Relaxed)
-            && !matches!(done.made, Err(ClusterError::Panicked(_)))
-        {
+        if running.is_ended.load(Ordering::Relaxed) && !matches!(done.made, Err(ClusterError::Panicked(_))) {
             // What was read after it was told to end is not whole.
             let made = Err(ClusterError::Ended(self.patience.deadline.as_secs()));
             return Done { made, is_late, ..done };

@@ -323,7 +323,9 @@ impl Worker {
     /// What all clusters of this round are rendered from.
     fn resolve(&mut self) -> Result<Resolved, ResolveError> {
         let tree = self.tree()?;
-        let Some(head) = &self.head else { return Err(ResolveError::Unread("no commit was fetched yet".into())) };
+        let Some(head) = &self.head else {
+            return Err(ResolveError::Unread("no commit was fetched yet".into()));
+        };
         let fleet = self.discovery.find(&head.commit.id, &tree)?;
         self.pulse.tick();
         Ok(Resolved { commit: head.commit.id.as_str().into(), tree, fleet, pinned: Arc::default() })
@@ -370,7 +372,8 @@ impl Worker {
             self.keep(name, commit, problems.clone());
         }
         for name in fleet.clusters.keys().chain(fleet.unclear.keys()) {
-            view.clusters.extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.shown.clone())));
+            view.clusters
+                .extend(self.clusters.get(name).map(|cluster| (name.clone(), cluster.shown.clone())));
         }
         shared.metrics.builds.inc_by(shared.cache.builds() - builds);
         if is_whole {
@@ -598,8 +601,8 @@ impl Cluster {
     /// Shows it as one that no commit defines any more.
     fn leave_git(&mut self) {
         const GONE: &str = "the fleet repo no longer defines this cluster; what it runs is kept";
-        let is_shown =
-            !self.shown.assigned && self.shown.problems.first().is_some_and(|problem| problem.message == GONE);
+        let is_shown = !self.shown.assigned
+            && self.shown.problems.first().is_some_and(|problem| problem.message == GONE);
         if !is_shown {
             let at = self.at.clone();
             let shown = Arc::make_mut(&mut self.shown);

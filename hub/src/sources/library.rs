@@ -13,11 +13,11 @@ use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::{SourceSettings, SourcesRead};
 use super::events::{SourceEvent, SourceEvents};
 use super::pace::{RETRY_MOST, jittered, retry_after};
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
+use super::{SourceSettings, SourcesRead};
 
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -184,7 +184,8 @@ impl Library {
     pub(crate) fn is_same(&self, pinned: &Pinned, read: &SourcesRead) -> bool {
         let inner = self.lock();
         read.used.iter().all(|(key, revision)| {
-            let now = pinned.first(*key, || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer));
+            let now =
+                pinned.first(*key, || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer));
             now.ok().map(|content| content.revision) == *revision
         })
     }

@@ -160,8 +160,12 @@ impl Walk<'_> {
     }
 
     fn root(&mut self) -> Result<(), ReadError> {
-        let spec =
-            UnitSpec { interval: 600, timeout: 300, suspend: self.cluster.policy.suspend, ..UnitSpec::default() };
+        let spec = UnitSpec {
+            interval: 600,
+            timeout: 300,
+            suspend: self.cluster.policy.suspend,
+            ..UnitSpec::default()
+        };
         let mut definition = Definition {
             id: UnitId::root(),
             spec,

@@ -25,7 +25,8 @@ impl Walk<'_> {
     /// unit of the root's own path, is read from, where the root defines it.
     pub(super) fn alias_in(&self, root: &Content) -> Option<SourceId> {
         let id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
-        let own = root.children.iter().find(|child| child.id == id && child.path == self.cluster.root.path)?;
+        let own =
+            root.children.iter().find(|child| child.id == id && child.path == self.cluster.root.path)?;
         let defined = root.sources.iter().any(|definition| definition.source.id == own.source);
         (defined && own.source != fleet_source()).then(|| own.source.clone())
     }
