@@ -50,9 +50,11 @@ pub struct Held(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     packed: HashMap<Option<Arc<str>>, Artifact>,
-    /// By the address of a trace, which is kept so that no other gets it.
-    traces: HashMap<(usize, Option<Arc<str>>), (Arc<Trace>, bool)>,
+    traces: HashMap<Key, (Arc<Trace>, bool)>,
 }
+
+/// The address of a trace, which is kept so that no other gets it, and what is left out of the tree.
+type Key = (usize, Option<Arc<str>>);
 
 impl Held {
     fn with<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
