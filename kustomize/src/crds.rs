@@ -14,6 +14,9 @@ const DEPTH: usize = 20;
 /// Reads a file of `crds`: a mapping of type names to `{Schema: …}`.
 pub(crate) fn read(document: &Node, work: &Work) -> Res<Config> {
     let mut config = Config::default();
+    if document.is_null() {
+        return Ok(config);
+    }
     let Some(types) = document.as_map() else {
         return Err(Fail::new("unable to parse open API definition: a mapping of type names is needed")
             .at(document.pos));

@@ -114,7 +114,7 @@ fn mismatch(node: &Node, wanted: &str) -> Fail {
 /// YAML 1.1's other booleans, which the kustomization file's reader knows and the resources' does not.
 fn is_old_bool(node: &Node) -> bool {
     let text = node.text().unwrap_or_default();
-    if node.style != Style::Plain || text.len() > 3 {
+    if node.style != Style::Plain || node.tag().is_some() || text.len() > 3 {
         return false;
     }
     ["y", "n", "yes", "no", "on", "off"].iter().any(|word| {
@@ -139,6 +139,10 @@ pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
         Kind::String | Kind::Timestamp if is_old_bool(node) => {
             let message = "json: cannot unmarshal bool into a field of type string";
             Err(not_string(Fail::new(message).at(node.pos)))
+        }
+        Kind::String if node.tag() == Some("!!binary") => {
+            let decoded = node.to_json().map_err(|e| Fail::new(e.message).at(e.pos))?;
+            Ok(decoded.as_str().unwrap_or_default().to_owned())
         }
         Kind::String | Kind::Timestamp => Ok(text.to_owned()),
         Kind::Bool | Kind::Int | Kind::Float => Err(not_string(mismatch(node, "string"))),
@@ -179,7 +183,7 @@ pub(crate) fn boolean(node: &Node) -> Res<bool> {
 
 pub(crate) fn int(node: &Node) -> Res<i64> {
     // A float without fraction is an integer in JSON, through which kustomize reads it.
-    let whole = |value: f64| (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64);
+    let whole = |value: f64| (value.fract() == 0.0 && value.abs() < i64::MAX as f64).then_some(value as i64);
     let is_float = node.as_scalar().is_some_and(|s| s.kind() == Kind::Float);
     match if is_float { node.as_f64().and_then(whole) } else { node.as_i64() } {
         Some(value) => Ok(value),

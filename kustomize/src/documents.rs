@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use flotilla_yaml::{Node, Options, ParseError, Pos};
+use flotilla_yaml::{Node, Options, ParseError, Pos, Schema};
 
 use crate::error::{Fail, Res, fail};
 use crate::load::Context;
@@ -35,6 +35,7 @@ fn resource(cx: &mut Context, part: &str, source: u32, lines_above: u32) -> Res<
         lines_above,
         skip_comments: !has_schemas,
         drop_quoted_merge_keys: true,
+        schema: Schema::Kustomize,
         ..Default::default()
     };
     let document = first(cx, part.strip_prefix('\u{feff}').unwrap_or(part), &options)?;
@@ -79,10 +80,14 @@ pub(crate) fn first(cx: &mut Context, text: &str, options: &Options) -> Res<Node
     cx.work.spend_read(std::slice::from_ref(&first.document)).map_err(|e| e.at(at_file))?;
     if let Some(rest) = first.rest {
         let place = cx.place(Pos { source: options.source, ..rest });
-        cx.notices.push(format!(
+        let notice = format!(
             "{place}what follows the end of the first document is left out, as kustomize does; a line with --- begins \
              another document"
-        ));
+        );
+        // A patch that is no object is read once more as operations.
+        if cx.notices.last() != Some(&notice) {
+            cx.notices.push(notice);
+        }
     }
     Ok(first.document)
 }

@@ -161,8 +161,9 @@ fn env_lines(file: &Loaded) -> Res<Vec<(String, String, u32)>> {
             .hint("a value that is no text has to be a file of its own, named by files")
     })?;
     let mut result = Vec::new();
-    for (n, line) in text.lines().enumerate() {
-        let line = line.trim_start();
+    for (n, line) in text.split_terminator('\n').enumerate() {
+        // The carriage return at the end of the last line goes too where no line feed follows.
+        let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }

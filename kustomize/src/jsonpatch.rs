@@ -36,9 +36,11 @@ enum Kind {
 const APPLY: usize = 30;
 
 impl JsonPatch {
-    /// Reads the first document of a patch: a list of operations.
-    pub(crate) fn read(documents: &[Node]) -> Res<Self> {
-        let Some(document) = documents.first() else { return Ok(Self { ops: Vec::new() }) };
+    /// Reads a list of operations; null is an empty one.
+    pub(crate) fn read(document: &Node) -> Res<Self> {
+        if document.is_null() {
+            return Ok(Self { ops: Vec::new() });
+        }
         let Some(list) = document.as_seq() else {
             let kind = if document.is_map() { "object" } else { "string" };
             return fail!("json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch: a list of operations is needed")
@@ -86,7 +88,7 @@ impl JsonPatch {
 /// Gives scalars the form and the quotes that they have after a way through JSON, as kustomize sends a patched object
 /// there and back. Later patches take the quotes over. `in_brackets`: a missing value is an empty string there.
 fn normalise(node: &mut Node, in_brackets: bool) -> Res<()> {
-    let is_foreign = |n: &Node| n.as_scalar().is_some_and(|s| !is_json(s));
+    let is_foreign = |n: &Node| n.as_scalar().is_some_and(|s| !is_json(s)) || n.tag().is_some();
     if !node.any(&|n| n.typing != Typing::Apparent || is_foreign(n) || other_style(n).is_some()) {
         return Ok(());
     }
@@ -97,7 +99,7 @@ fn normalise(node: &mut Node, in_brackets: bool) -> Res<()> {
         Value::Scalar(scalar) => {
             if in_brackets && scalar.kind() == flotilla_yaml::Kind::Null && scalar.text().is_empty() {
                 *node = Node::string("").at_pos(node.pos);
-            } else if is_open || !is_json(scalar) {
+            } else if is_open || !is_json(scalar) || node.tag().is_some() {
                 let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
                 let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
                 *node = Node::from_json(&json).at_pos(node.pos);

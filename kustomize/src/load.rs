@@ -335,7 +335,7 @@ impl Loaded {
         parsed.map_err(|e| self.malformed(e))
     }
 
-    fn malformed(&self, e: Fail) -> Fail {
+    pub(crate) fn malformed(&self, e: Fail) -> Fail {
         Fail { message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path), ..e }
     }
 

@@ -170,7 +170,7 @@ impl Resource {
         let Some(annotations) = self.node.at(&["metadata", "annotations"]).and_then(Node::as_map) else {
             return;
         };
-        if annotations.values().all(|v| v.link().is_none() && v.as_str().is_some()) {
+        if annotations.values().all(|v| v.link().is_none() && v.tag().is_none() && v.as_str().is_some()) {
             return;
         }
         let annotations = self.node.at_mut(&["metadata", "annotations"]).and_then(Node::as_map_mut);

@@ -178,12 +178,14 @@ fn replace_in(
 
 /// A value that is all there is.
 fn alone(value: &Node) -> Node {
-    let is_float = value.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Float);
-    let node = match value.as_f64().filter(|_| is_float) {
-        Some(float) => Node::plain(float.to_string()),
-        None => Node::new(value.value.clone()),
+    let scalar = value.as_scalar();
+    let node = match scalar.map(Scalar::kind) {
+        Some(Kind::Float) => value.as_f64().map(|float| Node::plain(float.to_string())),
+        // Zeros in front make no octal number of it.
+        Some(Kind::Int) => scalar.and_then(|scalar| scalar.text().parse::<i64>().ok()).map(Node::from),
+        _ => None,
     };
-    node.at_pos(value.pos)
+    node.unwrap_or_else(|| Node::new(value.value.clone())).at_pos(value.pos)
 }
 
 /// A value in the middle of a text, where Go writes large floats with an exponent.

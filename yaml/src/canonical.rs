@@ -144,6 +144,7 @@ fn scalar_text<'a>(
     scalar: &'a Scalar,
     flow: bool,
 ) -> Result<(Cow<'a, str>, Style), JsonError> {
+    json::check_tag(node, scalar, Schema::Kustomize)?;
     let text = match scalar.kind() {
         Kind::Null => "null".into(),
         Kind::Bool => if scalar.as_bool() == Some(true) { "true" } else { "false" }.into(),

@@ -198,12 +198,26 @@ fn scalar_to_json(node: &Node, scalar: &Scalar, schema: Schema, flow: bool) -> R
     {
         return Ok(Json::Bool(value));
     }
+    check_tag(node, scalar, schema)?;
     Ok(match scalar.kind() {
         Kind::Null => Json::Null,
         Kind::Bool => Json::Bool(scalar.as_bool() == Some(true)),
         Kind::Int | Kind::Float => number_to_json(node, scalar)?,
         Kind::String | Kind::Timestamp => Json::String(string_text(node, scalar, schema, flow)?.into_owned()),
     })
+}
+
+/// Refuses a value that its tag does not fit.
+pub(crate) fn check_tag(node: &Node, scalar: &Scalar, schema: Schema) -> Result<(), JsonError> {
+    match node.tag() {
+        Some(tag) if !scalar.fits(schema) => Err(fail(node, misfit(scalar.text(), tag))),
+        _ => Ok(()),
+    }
+}
+
+/// What is said of a value that its tag does not fit.
+pub(crate) fn misfit(text: &str, tag: &str) -> String {
+    format!("cannot decode `{text}` as a {tag}; take the tag away, or correct the value")
 }
 
 /// The boolean that only the Kubernetes schema sees: `yes` and the like, unquoted and without a tag.

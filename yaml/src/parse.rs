@@ -6,6 +6,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::build::Builder;
 use crate::node::{Node, Pos};
+use crate::scalar::Schema;
 use crate::text;
 
 /// Collections deeper than this are never read, so that walking a tree cannot overflow a stack.
@@ -34,6 +35,10 @@ pub struct Options {
     pub limits: Limits,
     /// The caller's number for the text, put into every [`Pos`].
     pub source: u32,
+    /// Whose readers the text is for, which tells what its tags do. To [`Schema::Kubernetes`] `!` puts quotes around a value,
+    /// and a value that its tag does not fit (`!!int x`) is an error. [`Schema::Kustomize`] passes over `!`, and refuses such
+    /// a value only where it is used: where the tree is written or made JSON.
+    pub schema: Schema,
     /// Leaves out comments, which spares time and memory where nobody will write the text again.
     pub skip_comments: bool,
     /// Lets the last of several equal keys win, in the place of the first, instead of refusing them. kustomize and

@@ -90,13 +90,18 @@ impl Scalar {
         Self { text: smol_str::format_smolstr!("{value}"), kind: Kind::Int }
     }
 
-    /// A kind that a tag gives to a text; `None` if the text cannot be read so.
-    pub(crate) fn tagged(text: SmolStr, kind: Kind) -> Option<Self> {
-        let fits = match (resolve(&text), kind) {
+    /// A kind that a tag gives to a text, which may not [fit](Self::fits) it.
+    pub(crate) fn tagged(text: impl Into<SmolStr>, kind: Kind) -> Self {
+        Self { text: text.into(), kind }
+    }
+
+    /// Whether the text can be read as the kind, which a tag may have given to any text.
+    pub fn fits(&self, schema: Schema) -> bool {
+        match (resolve(&self.text), self.kind) {
             (_, Kind::String) | (Kind::Int, Kind::Float) => true,
+            (Kind::String, Kind::Bool) if schema == Schema::Kubernetes => old_bool(&self.text).is_some(),
             (natural, kind) => natural == kind,
-        };
-        fits.then_some(Self { text, kind })
+        }
     }
 
     pub fn text(&self) -> &str {
@@ -108,7 +113,9 @@ impl Scalar {
     }
 
     pub fn as_bool(&self) -> Option<bool> {
-        (self.kind == Kind::Bool).then(|| matches!(self.text.as_bytes().first(), Some(b't' | b'T')))
+        (self.kind == Kind::Bool).then(|| {
+            matches!(self.text.as_bytes().first(), Some(b't' | b'T')) || old_bool(&self.text) == Some(true)
+        })
     }
 
     /// An integer that fits, in any notation.

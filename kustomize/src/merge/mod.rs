@@ -197,6 +197,7 @@ impl Merger<'_> {
             }
             let written_null = patch.is_none() && entry.value.is_null() && entry.value.text() != Some("");
             let (quoted, link) = (is_quoted(&entry.value), entry.value.link().cloned());
+            let tagged = entry.value.tag().is_some();
             let style = entry.value.style;
             let was_empty = match &entry.value.value {
                 Value::Map(map) => map.is_empty(),
@@ -213,6 +214,7 @@ impl Merger<'_> {
                     (false, style) if style != Style::Flow => Style::Plain,
                     (_, style) => style,
                 };
+                settle_tag(&mut value, tagged);
                 if quoted
                     && value.tag().is_none()
                     && value.as_scalar().is_some_and(|s| s.kind() != Kind::String)
@@ -297,6 +299,28 @@ impl Merger<'_> {
                 _ => true,
             },
         })
+    }
+}
+
+/// That a tag is written is part of the style that a value takes over: its own, whatever that is, or none if it goes
+/// without saying.
+fn settle_tag(value: &mut Node, written: bool) {
+    let Some(scalar) = value.as_scalar() else { return };
+    let kind = scalar.kind();
+    let own = match kind {
+        Kind::Null => "!!null",
+        Kind::Bool => "!!bool",
+        Kind::Int => "!!int",
+        Kind::Float => "!!float",
+        Kind::Timestamp => "!!timestamp",
+        Kind::String => "!!str",
+    };
+    let goes_without = value.tag() == Some(own)
+        && (kind == Kind::String || Scalar::plain(scalar.text()).kind() == kind);
+    match (written, value.tag()) {
+        (true, None) => value.set_tag(Some(own.into())),
+        (false, Some(_)) if goes_without => value.set_tag(None),
+        _ => {}
     }
 }
 

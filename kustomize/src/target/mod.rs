@@ -12,6 +12,8 @@ mod transformers;
 
 use std::sync::Arc;
 
+use flotilla_yaml::Pos;
+
 use crate::config::Config;
 use crate::crds;
 use crate::decode::Text;
@@ -134,7 +136,11 @@ impl<'a> Target<'a> {
             (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
                 .map_err(|e: Fail| e.at(version.pos)),
             (Some(file), None) => {
-                cx.schema = Arc::new(Schema::read(&file.document(cx)?, cx.builtin_is_known)?);
+                let named = |e: Fail| {
+                    e.at(Pos { source: file.source, line: 1, column: 1 }).field("openapi.path")
+                };
+                let document = file.document(cx).map_err(named)?;
+                cx.schema = Arc::new(Schema::read(&document, cx.builtin_is_known).map_err(named)?);
                 cx.schema_is_set = true;
                 Ok(())
             }

@@ -82,7 +82,8 @@ pub(crate) fn set_replicas(map: &mut ResMap, replica: &Replica, specs: &[FieldSp
                 }
                 let count = Scalar::int(replica.count);
                 let style = node.style;
-                let quoted = is_quoted(node);
+                // A tag says what it is, whatever the quotes.
+                let quoted = is_quoted(node) && node.tag().is_none();
                 let scalar = if quoted { Scalar::string(count.text()) } else { count };
                 *node = Node::from(scalar).at_pos(replica.pos).with_style(style);
                 node.typing = if quoted { Typing::NotString } else { Typing::Apparent };

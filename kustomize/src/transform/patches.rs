@@ -1,12 +1,14 @@
 //! Patches: finding what they are for, and applying them.
 
-use flotilla_yaml::{Node, Pos};
+use std::borrow::Cow;
+
+use flotilla_yaml::{Node, Options, Pos};
 
 use crate::decode::Text;
 use crate::documents;
 use crate::error::{Fail, Res, fail};
 use crate::jsonpatch::JsonPatch;
-use crate::load::{Context, Loader};
+use crate::load::{Context, Loaded, Loader};
 use crate::merge::strategic_merge;
 use crate::node_ops::{map_under, put_string, text};
 use crate::notes;
@@ -58,54 +60,104 @@ pub(crate) fn load<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> R
 
 fn load_unplaced<'a>(cx: &mut Context, loader: &Loader, entry: &'a Patch) -> Res<LoadedPatch<'a>> {
     let (path, patch) = (&entry.path.text, entry.patch.text.trim());
-    let (documents, name) = match (path.is_empty(), patch.is_empty()) {
+    let (source, name) = match (path.is_empty(), patch.is_empty()) {
         (true, true) => {
             return fail!("must specify one of patch and path in the entry of patches")
                 .map_err(|e: Fail| e.hint("patch is for its text, path for its file"));
         }
         (false, false) => return fail!("patch and path can't be set at the same time"),
-        (true, false) => {
-            let documents =
-                json_text(patch, entry.patch.pos).and_then(|()| inline(cx, &entry.patch.trim_end()));
-            (documents, format!("[patch: {patch:?}]"))
-        }
+        (true, false) => (Source::Inline(entry.patch.trim_end()), format!("[patch: {patch:?}]")),
         (false, true) => {
             let words = format!("failed to get the patch file from path({path})");
             let loaded = loader.load(cx, &entry.path).map_err(|e| e.field("path").context(words))?;
-            let place = Pos { source: loaded.source, line: 1, column: 1 };
-            let documents = loaded.text().and_then(|text| json_text(&text, place));
-            (documents.and_then(|()| loaded.documents(cx)), format!("[path: {path:?}]"))
+            (Source::File(loaded), format!("[path: {path:?}]"))
         }
     };
-    let failed = |e: Fail| {
+    let mut read = || -> Res<Kind> {
+        if source.is_list()? {
+            return source.operations(cx).map(Kind::Json);
+        }
+        match source.documents(cx) {
+            Ok(documents) if !documents.first().is_some_and(Node::is_seq) => {
+                let mut patches = resmap::resources(cx, documents)?;
+                for patch in &mut patches {
+                    patch.allow_name_change = entry.allow_name_change;
+                    patch.allow_kind_change = entry.allow_kind_change;
+                }
+                Ok(Kind::Merge(patches))
+            }
+            Ok(_) => source.operations(cx).map(Kind::Json),
+            // What cannot be read as an object may still be a list of operations, below a directive for one.
+            Err(error) => source.operations(cx).map(Kind::Json).map_err(|_| error),
+        }
+    };
+    let kind = read().map_err(|e| {
         let why = e.message.clone();
         Fail { message: format!("unable to parse SM or JSON patch from {name}: {why}"), ..e }
-    };
-    let documents = documents.map_err(failed)?;
-    let is_json = documents.first().is_some_and(Node::is_seq);
-    let kind = if is_json {
-        Kind::Json(JsonPatch::read(&documents).map_err(failed)?)
-    } else {
-        let mut patches = resmap::resources(cx, documents).map_err(failed)?;
-        for patch in &mut patches {
-            patch.allow_name_change = entry.allow_name_change;
-            patch.allow_kind_change = entry.allow_kind_change;
-        }
-        Kind::Merge(patches)
-    };
+    })?;
     Ok(LoadedPatch { entry, kind, name })
 }
 
-/// A JSON patch that begins with a bracket has to be JSON; YAML's way to write a list in brackets is refused.
-fn json_text(text: &str, pos: Pos) -> Res<()> {
-    if !text.starts_with('[') {
-        return Ok(());
+/// Where the text of a patch stands.
+enum Source {
+    /// In the kustomization file.
+    Inline(Text),
+    File(Loaded),
+}
+
+impl Source {
+    fn text(&self) -> Res<Cow<'_, str>> {
+        match self {
+            Self::Inline(text) => Ok(Cow::Borrowed(&text.text)),
+            Self::File(file) => file.text(),
+        }
     }
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(_) => Ok(()),
-        Err(error) => fail!("a patch that begins with [ has to be JSON: {error}").map_err(|e: Fail| {
-            e.at(pos).hint("put quotes around keys and texts, or write the operations as - op: add")
-        }),
+
+    /// Whether the text can be nothing but a list.
+    fn is_list(&self) -> Res<bool> {
+        let text = self.text()?;
+        let text = text.trim_start();
+        Ok(text.starts_with('[') || text.starts_with("- "))
+    }
+
+    /// The documents of a text of objects.
+    fn documents(&self, cx: &mut Context) -> Res<Vec<Node>> {
+        match self {
+            Self::Inline(text) => inline(cx, text),
+            Self::File(file) => file.documents(cx),
+        }
+    }
+
+    /// A JSON patch: the first document of the text, though it be empty; of equal keys the last one counts. One that begins with a bracket has to be JSON;
+    /// YAML's way to write a list in brackets is refused.
+    fn operations(&self, cx: &mut Context) -> Res<JsonPatch> {
+        let text = self.text()?;
+        if text.trim_start().starts_with('[')
+            && let Err(error) = serde_json::from_str::<serde_json::Value>(&text)
+        {
+            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let pos = Pos { line: number(error.line()), column: number(error.column()), ..Pos::default() };
+            let pos = match self {
+                Self::Inline(text) => text.inside(pos),
+                Self::File(file) => Pos { source: file.source, ..pos },
+            };
+            return fail!("a patch that begins with [ has to be JSON: {error}").map_err(|e: Fail| {
+                e.at(pos).hint("put quotes around keys and texts, or write the operations as - op: add")
+            });
+        }
+        let source = match self {
+            Self::Inline(text) => text.pos.source,
+            Self::File(file) => file.source,
+        };
+        let options = Options { skip_comments: true, last_key_wins: true, source, ..Options::default() };
+        let mut document = documents::first(cx, &text, &options).map_err(|e| match self {
+            Self::Inline(text) => Fail { pos: text.inside(e.pos), ..e },
+            Self::File(file) => file.malformed(e),
+        })?;
+        if let Self::Inline(text) = self {
+            restamp(&mut document, text);
+        }
+        JsonPatch::read(&document)
     }
 }
 
@@ -188,20 +240,13 @@ pub(crate) fn apply_json6902(cx: &mut Context, loader: &Loader, map: &mut ResMap
             _ => return fail!("must specify the target name").map_err(|e: Fail| e.field("target.name")),
         };
         let (path, patch) = (&entry.path.text, entry.patch.text.as_str());
-        let documents = match (path.is_empty(), patch.is_empty()) {
+        let source = match (path.is_empty(), patch.is_empty()) {
             (true, true) => return fail!("empty file path and empty jsonOp"),
             (false, false) => return fail!("must specify a file path or jsonOp, not both"),
-            (true, false) => {
-                json_text(patch, entry.patch.pos)?;
-                inline(cx, &entry.patch)?
-            }
-            (false, true) => {
-                let loaded = loader.load(cx, &entry.path)?;
-                json_text(&loaded.text()?, Pos { source: loaded.source, line: 1, column: 1 })?;
-                loaded.documents(cx)?
-            }
+            (true, false) => Source::Inline(entry.patch.clone()),
+            (false, true) => Source::File(loader.load(cx, &entry.path)?),
         };
-        let patch = JsonPatch::read(&documents)?;
+        let patch = source.operations(cx)?;
         if patch.is_empty() {
             return fail!("patch appears to be empty; file={path}, JsonOp={patch}", patch = entry.patch.text);
         }

@@ -11,7 +11,8 @@ use crate::collections::{Entry, Map, Seq};
 use crate::comments::{self, Pending};
 use crate::node::{Node, Pos, Style, Value};
 use crate::parse::{Options, ParseError, pos};
-use crate::scalar::{Kind, Scalar};
+use crate::json::misfit;
+use crate::scalar::{Kind, Scalar, Schema};
 use crate::text::OLD_BREAKS;
 
 /// Mappings with more entries than this look up keys by hash.
@@ -150,14 +151,25 @@ impl Builder {
         if !matches!(style, Style::SingleQuoted | Style::DoubleQuoted) {
             self.check_breaks(text, at)?;
         }
-        let tag = tag.map(short_tag).filter(|tag| tag != "!");
-        let kind = tag.as_deref().map(|tag| tagged_kind(tag, text));
-        let scalar = match kind {
+        let schema = self.options.schema;
+        let tag = tag.map(short_tag);
+        let is_bare = tag.as_deref() == Some("!");
+        let tag = tag.filter(|_| !is_bare);
+        let style = if is_bare && style == Style::Plain && schema == Schema::Kubernetes {
+            Style::DoubleQuoted
+        } else {
+            style
+        };
+        let scalar = match tag.as_deref() {
             None if style == Style::Plain => Scalar::plain(text),
             None => Scalar::string(text),
-            Some(kind) => Scalar::tagged(text.into(), kind).ok_or_else(|| {
-                fail(at, format!("cannot decode `{text}` as a {}", tag.as_deref().unwrap_or_default()))
-            })?,
+            Some(tag) => {
+                let scalar = Scalar::tagged(text, tagged_kind(tag, text));
+                if schema == Schema::Kubernetes && !scalar.fits(schema) {
+                    return Err(fail(at, misfit(text, tag)));
+                }
+                scalar
+            }
         };
         let mut node = Node::from(scalar).at_pos(at).with_style(style);
         node.set_tag(tag);
