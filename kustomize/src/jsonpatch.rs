@@ -1,6 +1,6 @@
 //! JSON patches (RFC 6902), with the words of the library that kustomize uses.
 
-use flotilla_yaml::{Node, Pos, Style, Typing, Value};
+use flotilla_yaml::{Node, Pos, Schema, Style, Typing, Value};
 
 use crate::error::{Fail, Res, fail};
 use crate::node_ops::place_like;
@@ -71,6 +71,7 @@ impl JsonPatch {
         // All of it is looked at in the end, and much is made anew.
         work.spend_value(document, 0)?;
         work.spend(APPLY)?;
+        check_tags(document)?;
         let mut result = document.clone().refolded();
         for op in &self.ops {
             op.apply(&mut result, work).map_err(|e| {
@@ -83,6 +84,16 @@ impl JsonPatch {
         *document = result.through_json_numbers();
         Ok(())
     }
+}
+
+/// Refuses an object with a value that its tag does not fit, as all of it goes through JSON.
+fn check_tags(object: &Node) -> Res<()> {
+    let is_misfit =
+        |n: &Node| n.tag().is_some() && n.as_scalar().is_some_and(|scalar| !scalar.fits(Schema::Kustomize));
+    if !object.any(&is_misfit) {
+        return Ok(());
+    }
+    object.to_json_as(Schema::Kustomize).map(drop).map_err(|e| Fail::new(e.message).at(e.pos))
 }
 
 /// Gives scalars the form and the quotes that they have after a way through JSON, as kustomize sends a patched object
@@ -100,7 +111,7 @@ fn normalise(node: &mut Node, in_brackets: bool) -> Res<()> {
             if in_brackets && scalar.kind() == flotilla_yaml::Kind::Null && scalar.text().is_empty() {
                 *node = Node::string("").at_pos(node.pos);
             } else if is_open || !is_json(scalar) || node.tag().is_some() {
-                let json = node.to_json_as(flotilla_yaml::Schema::Kustomize);
+                let json = node.to_json_as(Schema::Kustomize);
                 let json = json.map_err(|e| Fail::new(e.message).at(e.pos))?;
                 *node = Node::from_json(&json).at_pos(node.pos);
             }
