@@ -64,9 +64,11 @@ impl Schema {
     /// `builtin`, the built-in types are there too and go before those of the same name in the document.
     pub(crate) fn read(document: &Node, builtin: bool) -> Res<Schema> {
         let Some(definitions) = document.get("definitions").and_then(Node::as_map) else {
-            return Err(Fail::new("invalid schema file: there are no 'definitions' in it, by which lists are merged")
-                .at(document.pos)
-                .hint("name an OpenAPI document, as `kustomize openapi fetch` prints it"));
+            return Err(Fail::new(
+                "invalid schema file: there are no 'definitions' in it, by which lists are merged",
+            )
+            .at(document.pos)
+            .hint("name an OpenAPI document, as `kustomize openapi fetch` prints it"));
         };
         let mut schema = if builtin { read_table(include_str!("merge_keys.txt")) } else { Schema::default() };
         let first = schema.types.len();

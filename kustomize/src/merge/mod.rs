@@ -315,8 +315,8 @@ fn settle_tag(value: &mut Node, written: bool) {
         Kind::Timestamp => "!!timestamp",
         Kind::String => "!!str",
     };
-    let goes_without = value.tag() == Some(own)
-        && (kind == Kind::String || Scalar::plain(scalar.text()).kind() == kind);
+    let goes_without =
+        value.tag() == Some(own) && (kind == Kind::String || Scalar::plain(scalar.text()).kind() == kind);
     match (written, value.tag()) {
         (true, None) => value.set_tag(Some(own.into())),
         (false, Some(_)) if goes_without => value.set_tag(None),

@@ -136,9 +136,8 @@ impl<'a> Target<'a> {
             (Some(_), Some(version)) => fail!("builtin version and custom schema provided, cannot use both")
                 .map_err(|e: Fail| e.at(version.pos)),
             (Some(file), None) => {
-                let named = |e: Fail| {
-                    e.at(Pos { source: file.source, line: 1, column: 1 }).field("openapi.path")
-                };
+                let named =
+                    |e: Fail| e.at(Pos { source: file.source, line: 1, column: 1 }).field("openapi.path");
                 let document = file.document(cx).map_err(named)?;
                 cx.schema = Arc::new(Schema::read(&document, cx.builtin_is_known).map_err(named)?);
                 cx.schema_is_set = true;

@@ -9,9 +9,9 @@ use smol_str::SmolStr;
 
 use crate::collections::{Entry, Map, Seq};
 use crate::comments::{self, Pending};
+use crate::json::misfit;
 use crate::node::{Node, Pos, Style, Value};
 use crate::parse::{Options, ParseError, pos};
-use crate::json::misfit;
 use crate::scalar::{Kind, Scalar, Schema};
 use crate::text::OLD_BREAKS;
 
