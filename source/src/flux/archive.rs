@@ -5,7 +5,7 @@
 //! DIR/tree-DIGEST   the files; the one before stays for whoever still reads it
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,15 +28,17 @@ pub(super) struct State {
     pub(super) known: String,
 }
 
-/// A source's folder with one revision in it.
+/// A source's folder with its revisions: the newest, the one before, and those that somebody still uses.
 pub(super) struct Store {
     dir: PathBuf,
     limits: SourceLimits,
+    /// Revisions that are used; `None`: nobody knows, and none goes.
+    used: Option<BTreeSet<String>>,
 }
 
 impl Store {
     pub(super) fn new(dir: PathBuf, limits: SourceLimits) -> Self {
-        Self { dir, limits }
+        Self { dir, limits, used: None }
     }
 
     /// What is there from before a restart; whatever cannot be read is fetched again.
@@ -47,13 +49,45 @@ impl Store {
         Some((state, files))
     }
 
+    /// An older revision that is still there.
+    pub(super) fn at(&self, revision: &str) -> Option<Arc<dyn Files>> {
+        self.open(&folder_of(revision)).ok()
+    }
+
+    /// From now on these are used: others go.
+    ///
+    /// # Errors
+    /// Where something that is to go cannot be removed.
+    pub(super) fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        self.used = Some(used.clone());
+        let newest = self.recall().map(|(state, _)| state.folder);
+        // The one before may still be read.
+        if newest.is_some() { self.collect(|folder| Some(folder) == newest.as_deref()) } else { Ok(()) }
+    }
+
+    /// Removes what nobody uses, apart from what `stays`.
+    fn collect(&self, stays: impl Fn(&str) -> bool) -> Result<(), SourceError> {
+        let Some(used) = &self.used else { return Ok(()) };
+        let used: HashSet<String> = used.iter().map(|revision| folder_of(revision)).collect();
+        let disk = |path: PathBuf| move |source| SourceError::Disk { path, source };
+        for entry in fs::read_dir(&self.dir).map_err(disk(self.dir.clone()))? {
+            let entry = entry.map_err(disk(self.dir.clone()))?;
+            let name = entry.file_name();
+            let name = name.to_str().filter(|name| name.starts_with("tree-"));
+            if name.is_some_and(|name| !used.contains(name) && !stays(name)) {
+                fs::remove_dir_all(entry.path()).map_err(disk(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn open(&self, folder: &str) -> Result<Arc<dyn Files>, SourceError> {
         let path = self.dir.join(folder);
         let files = FolderFiles::open(&path, self.limits.file_bytes);
         Ok(Arc::new(files.map_err(|source| SourceError::Disk { path, source })?))
     }
 
-    /// Makes a revision out of whatever `fill` writes, and forgets all but the one before.
+    /// Makes a revision out of whatever `fill` writes, and forgets what nobody uses but the one before.
     pub(super) fn put(
         &self,
         revision: String,
@@ -71,18 +105,11 @@ impl Store {
             Tree { root: new.clone(), limits: self.limits, files: 0, bytes: 0, folders: HashSet::new() };
         fill(&mut tree)?;
         let before = self.recall().map(|(state, _)| state.folder);
-        let folder = format!("tree-{}", Digest::of(revision.as_bytes()));
-        for entry in fs::read_dir(&self.dir).map_err(disk(&self.dir))? {
-            let entry = entry.map_err(disk(&self.dir))?;
-            let name = entry.file_name();
-            let is_old = name
-                .to_str()
-                .is_some_and(|name| name.starts_with("tree-") && Some(name) != before.as_deref());
-            if is_old || name.to_str() == Some(folder.as_str()) {
-                fs::remove_dir_all(entry.path()).map_err(disk(&entry.path()))?;
-            }
-        }
+        let folder = folder_of(&revision);
+        self.collect(|name| Some(name) == before.as_deref())?;
         let place = self.dir.join(&folder);
+        // The same revision again, whose content may differ where a server lies: what is new counts.
+        folder::remove(&place).map_err(disk(&place))?;
         fs::rename(&new, &place).map_err(disk(&place))?;
         let state = State { revision, folder, known };
         self.write(&state)?;
@@ -105,6 +132,10 @@ impl Store {
         let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|source| SourceError::Disk { path, source })
     }
+}
+
+fn folder_of(revision: &str) -> String {
+    format!("tree-{}", Digest::of(revision.as_bytes()))
 }
 
 /// Unpacks an archive into a folder, which is there and empty.
@@ -318,7 +349,9 @@ mod tests {
     fn archives_become_trees_within_limits() {
         let dir = tempfile::tempdir().unwrap();
         let limits = SourceLimits { file_bytes: 100, bytes: 20, files: 2 };
-        let store = Store::new(dir.path().join("s"), limits);
+        let mut store = Store::new(dir.path().join("s"), limits);
+        store.keep(&BTreeSet::new()).unwrap();
+        let store = store;
         let put = |revision: &str, archive: &[u8]| {
             store.put(revision.into(), "known".into(), |tree| tree.unpack(archive)).map(|(_, files)| files)
         };
@@ -351,5 +384,29 @@ mod tests {
         assert_eq!(&*store.recall().unwrap().1.read(&path).unwrap(), b"new");
         put("4", &good).unwrap();
         assert!(before.read(&path).is_err(), "two revisions are kept");
+    }
+
+    #[test]
+    fn what_is_used_stays_and_what_nobody_knows_of_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::new(dir.path().join("s"), SourceLimits::default());
+        let put = |store: &Store, revision: &str| {
+            let tree = tar(&[("a", revision)]);
+            store.put(revision.into(), "".into(), |to| to.unpack(&tree)).map(|_| ()).unwrap();
+        };
+        let there = |store: &Store| -> String {
+            let is_there = |revision: &&str| store.at(revision).is_some();
+            ["1", "2", "3", "4", "5"].into_iter().filter(is_there).collect()
+        };
+        ["1", "2", "3"].into_iter().for_each(|revision| put(&store, revision));
+        assert_eq!(there(&store), "123", "as after a start: nobody has said yet what is used");
+        store.keep(&["1".to_owned()].into()).unwrap();
+        assert_eq!(there(&store), "13");
+        ["4", "5"].into_iter().for_each(|revision| put(&store, revision));
+        assert_eq!(there(&store), "145", "and the one before");
+        let path = TreePath::from_root("a").unwrap();
+        assert_eq!(&*store.at("1").unwrap().read(&path).unwrap(), b"1");
+        store.keep(&BTreeSet::new()).unwrap();
+        assert_eq!(there(&store), "5");
     }
 }

@@ -1,5 +1,6 @@
 //! `GitRepository`
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,18 @@ impl GitSource {
 
     pub(super) fn last(&self) -> Option<Fetched> {
         self.last.as_ref().map(|(_, fetched)| fetched.clone())
+    }
+
+    pub(super) fn at(&self, revision: &str) -> Option<Fetched> {
+        let (_, commit) = revision.rsplit_once("sha1:")?;
+        let files = self.files(self.repo.as_ref()?, &commit.parse().ok()?, &AtomicBool::new(false)).ok()?;
+        Some(Fetched { files, revision: revision.to_owned() })
+    }
+
+    pub(super) fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        let commits = used.iter().filter_map(|revision| revision.rsplit_once("sha1:")?.1.parse().ok());
+        let commits: BTreeSet<CommitId> = commits.collect();
+        Ok(self.repo.as_mut().map_or(Ok(()), |repo| repo.keep(&commits))?)
     }
 
     pub(super) fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {

@@ -1,6 +1,7 @@
 //! `HelmRepository` and `HelmChart`: an index by HTTP, or a registry; the chart by the digest that the index gives.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,6 +50,11 @@ impl IndexSource {
         self.known.as_ref().map(|(_, fetched)| fetched.clone())
     }
 
+    /// An index has no content of its own.
+    pub(super) fn at(&self, revision: &str) -> Fetched {
+        Fetched { files: Arc::new(MemoryFiles::default()), revision: revision.to_owned() }
+    }
+
     pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {
         let access = Access::new(&self.repository, &self.secrets, &self.policy, self.timeout)?;
         let etag = self.known.as_ref().map(|(etag, _)| etag.as_str()).filter(|etag| !etag.is_empty());
@@ -94,6 +100,15 @@ impl ChartSource {
 
     pub(super) fn last(&self) -> Option<Fetched> {
         self.last.clone().map(fetched)
+    }
+
+    pub(super) fn at(&self, revision: &str) -> Option<Fetched> {
+        let files = self.store.at(revision)?;
+        Some(Fetched { files, revision: revision.to_owned() })
+    }
+
+    pub(super) fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        self.store.keep(used)
     }
 
     pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {

@@ -17,6 +17,7 @@ mod oci;
 mod remote;
 mod secret;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,6 +231,34 @@ impl Fetcher {
             Kind::Index(source) => source.last(),
             Kind::Chart(source) => source.last(),
             Kind::Remote(source) => source.last(),
+        }
+    }
+
+    /// What was fetched at an older revision, if it is still there.
+    pub fn at(&self, revision: &str) -> Option<Fetched> {
+        match &self.kind {
+            Kind::Git(source) => source.at(revision),
+            Kind::Oci(source) => source.at(revision),
+            Kind::Bucket(source) => source.at(revision),
+            Kind::Index(source) => Some(source.at(revision)),
+            Kind::Chart(source) => source.at(revision),
+            Kind::Remote(source) => source.at(revision),
+        }
+    }
+
+    /// Keeps these revisions beside the newest and the one before, whatever is fetched; what nobody uses goes. Until it is
+    /// called, nothing goes.
+    ///
+    /// # Errors
+    /// Where something cannot be kept or removed.
+    pub fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        match &mut self.kind {
+            Kind::Git(source) => source.keep(used),
+            Kind::Oci(source) => source.keep(used),
+            Kind::Bucket(source) => source.keep(used),
+            Kind::Index(_) => Ok(()),
+            Kind::Chart(source) => source.keep(used),
+            Kind::Remote(source) => source.keep(used),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `OCIRepository`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,15 @@ impl OciSource {
         // What is left out is found at each start anew.
         let (state, files) = self.last.clone()?;
         Some(fetched((state, self.seen(files).ok()?)))
+    }
+
+    pub(super) fn at(&self, revision: &str) -> Option<Fetched> {
+        let files = self.store.at(revision)?;
+        Some(Fetched { files: self.seen(files).ok()?, revision: revision.to_owned() })
+    }
+
+    pub(super) fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        self.store.keep(used)
     }
 
     pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {

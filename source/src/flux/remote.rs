@@ -6,6 +6,7 @@
 //! DIR/file/…          the text that was fetched last, where it is one
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,21 @@ impl RemoteSource {
 
     pub(super) fn last(&self) -> Option<Fetched> {
         self.last.clone()
+    }
+
+    pub(super) fn at(&self, revision: &str) -> Option<Fetched> {
+        let files = match revision.strip_prefix(COMMIT) {
+            Some(commit) => {
+                let commit: CommitId = commit.parse().ok()?;
+                self.remotes.recall(&self.url.parse().ok()?, &commit, &self.dir)?.files
+            }
+            None => self.store.at(revision)?,
+        };
+        Some(Fetched { files, revision: revision.to_owned() })
+    }
+
+    pub(super) fn keep(&mut self, used: &BTreeSet<String>) -> Result<(), SourceError> {
+        self.store.keep(used)
     }
 
     pub(super) fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {

@@ -1,5 +1,6 @@
 //! One bare clone on disk: opened, checked, read.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use super::files::{Objects, TreeCache};
 
 /// Where the fetched branch ends, whatever its name: one fixed ref, so that names never clash.
 pub(super) const TIP: &str = "refs/flotilla/tip";
+
+/// The refs of commits that are to stay readable, each by its id.
+const KEEP: &str = "refs/flotilla/keep";
 
 /// Packs that pile up, one a fetch, before a new clone makes one of them again.
 const PACKS: usize = 500;
@@ -63,6 +67,39 @@ impl LocalClone {
         tip.try_id().map(gix::Id::detach)
     }
 
+    /// The commits that are to stay readable, whatever the branch does.
+    pub(super) fn kept(&self) -> io::Result<BTreeSet<ObjectId>> {
+        let mut kept = BTreeSet::new();
+        let entries = match fs::read_dir(self.dir.join(KEEP)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
+            entries => entries?,
+        };
+        for entry in entries {
+            kept.extend(ObjectId::from_hex(entry?.file_name().as_encoded_bytes()).ok());
+        }
+        Ok(kept)
+    }
+
+    /// Keeps commits by refs of ours, so that no other program takes their objects away.
+    pub(super) fn keep(&self, commits: &BTreeSet<ObjectId>) -> io::Result<()> {
+        let folder = self.dir.join(KEEP);
+        let before = self.kept()?;
+        for id in before.difference(commits) {
+            fs::remove_file(folder.join(id.to_string()))?;
+        }
+        for id in commits.difference(&before) {
+            fs::create_dir_all(&folder)?;
+            let (new, place) = (folder.join(format!("{id}.lock")), folder.join(id.to_string()));
+            fs::write(&new, format!("{id}\n")).and_then(|()| fs::rename(&new, &place))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit is here.
+    pub(super) fn has(&self, id: &ObjectId) -> bool {
+        self.objects.commit(id).is_ok_and(|commit| commit.is_some())
+    }
+
     /// A reader found an object missing or unreadable.
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
@@ -100,7 +137,7 @@ impl LocalClone {
                 fs::remove_file(entry.path())?;
             }
         }
-        for folder in [dir.to_owned(), dir.join("refs/flotilla")] {
+        for folder in [dir.to_owned(), dir.join("refs/flotilla"), dir.join(KEEP)] {
             let Ok(entries) = fs::read_dir(folder) else { continue };
             for entry in entries {
                 let path = entry?.path();

@@ -2,15 +2,18 @@
 //!
 //! For the fleet the clone holds the whole history of the one branch, without tags: the commits that clusters still run
 //! must stay readable, also after the clone was lost and made anew; and fleet repositories are text, where history is
-//! small. What a forced push drops stays until the next new clone. Other sources have their newest commit only.
+//! small. What a forced push drops stays while it is kept ([`GitRepo::keep`]), else until the next new clone. Other sources
+//! have their newest commit, and those that are kept.
 //!
 //! ```text
 //! DIR/lock       held while the process lives
 //! DIR/origin     which repository and branch the clone is of
 //! DIR/clone-N    the clone in use; a new one is made beside it and takes its place once it is complete.
-//!                The one before stays until the next change of place, for whoever still reads it.
+//!                The one before stays until the next change of place, for whoever still reads it; any one stays while
+//!                it has a commit that is kept (refs/flotilla/keep) and that the one in use has not.
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -101,6 +104,8 @@ pub struct GitRepo {
     config: Vec<String>,
     trees: Arc<TreeCache>,
     clone: Option<LocalClone>,
+    /// Others, by number, that have what is kept and the one in use has not.
+    older: BTreeMap<u64, LocalClone>,
     number: u64,
     /// A commit that makes even a new clone too large: not to be tried again at each fetch.
     too_large: Option<ObjectId>,
@@ -126,9 +131,10 @@ impl GitRepo {
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
         let mut repo =
-            Self { dir, spec, config, trees, clone: None, number, too_large: None, asks: true, lock };
-        repo.remove_all_but(number).map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
+            Self { dir, spec, config, trees, clone: None, older: BTreeMap::new(), number, too_large: None, asks: true, lock };
         repo.clone = repo.usable_clone();
+        let cleaned = repo.find_older().and_then(|()| repo.remove_others());
+        cleaned.map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
         Ok(repo)
     }
 
@@ -158,11 +164,61 @@ impl GitRepo {
         self.dir.join(format!("clone-{number}"))
     }
 
-    fn remove_all_but(&self, kept: u64) -> io::Result<()> {
-        for number in clones(&self.dir)?.into_iter().filter(|number| *number != kept) {
+    /// Other clones that have what is kept.
+    fn find_older(&mut self) -> io::Result<()> {
+        // One that is damaged may still have what is kept.
+        let is_other = |number: &u64| *number != self.number || self.clone.is_none();
+        for number in clones(&self.dir)?.into_iter().filter(is_other) {
+            // What cannot be opened has nothing to give.
+            let dir = self.clone_dir(number);
+            let Ok(clone) = LocalClone::open(&dir, &self.config, self.trees.clone()) else { continue };
+            if self.is_needed(&clone)? {
+                self.older.insert(number, clone);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a clone has a commit that is kept, and that the one in use has not.
+    fn is_needed(&self, other: &LocalClone) -> io::Result<bool> {
+        let lacks = |id: &ObjectId| !self.clone.as_ref().is_some_and(|clone| clone.has(id));
+        Ok(other.kept()?.iter().any(|id| lacks(id) && other.has(id)))
+    }
+
+    fn remove_others(&self) -> io::Result<()> {
+        let is_other = |number: &u64| *number != self.number && !self.older.contains_key(number);
+        for number in clones(&self.dir)?.into_iter().filter(is_other) {
             fs::remove_dir_all(self.clone_dir(number))?;
         }
         folder::remove(&self.dir.join("new"))
+    }
+
+    /// Keeps these commits readable, whatever the branch does and however often the clone is made anew; others are not
+    /// kept any longer.
+    ///
+    /// # Errors
+    /// Where that cannot be noted.
+    pub fn keep(&mut self, commits: &BTreeSet<CommitId>) -> Result<(), OpenError> {
+        let wanted: BTreeSet<ObjectId> = commits.iter().map(CommitId::object).collect();
+        let note = || -> io::Result<()> {
+            for clone in self.clone.iter().chain(self.older.values()) {
+                let here = wanted.iter().filter(|id| clone.has(id)).copied().collect();
+                clone.keep(&here)?;
+            }
+            Ok(())
+        };
+        note().map_err(|source| OpenError::Folder { path: self.dir.clone(), source })?;
+        let mut older = std::mem::take(&mut self.older);
+        let failed = |source| OpenError::Folder { path: self.dir.clone(), source };
+        let mut needed = BTreeMap::new();
+        while let Some((number, clone)) = older.pop_last() {
+            if self.is_needed(&clone).map_err(failed)? {
+                needed.insert(number, clone);
+            }
+        }
+        // The folders of the others go with the next change of place: somebody may still read there.
+        self.older = needed;
+        Ok(())
     }
 
     pub fn spec(&self) -> &GitSpec {
@@ -238,7 +294,8 @@ impl GitRepo {
         drop(fresh);
         let place = self.clone_dir(self.number + 1);
         let take_place = || -> io::Result<()> {
-            for number in clones(&self.dir)?.into_iter().filter(|number| *number != self.number) {
+            let is_old = |number: &u64| *number != self.number && !self.older.contains_key(number);
+            for number in clones(&self.dir)?.into_iter().filter(is_old) {
                 fs::remove_dir_all(self.clone_dir(number))?;
             }
             fs::write(self.dir.join("origin"), self.origin())?;
@@ -249,9 +306,22 @@ impl GitRepo {
         let clone = LocalClone::open(&place, &self.config, self.trees.clone())
             .map_err(|error| corrupt(error.to_string()))?;
         let commit = self.describe(&clone, received.tip).map_err(corrupt)?;
+        let before = self.clone.replace(clone);
+        if let Some(before) = before {
+            self.carry_over(&before).map_err(|e| disk(e.to_string()))?;
+            if self.is_needed(&before).map_err(|e| disk(e.to_string()))? {
+                self.older.insert(self.number, before);
+            }
+        }
         self.number += 1;
-        self.clone = Some(clone);
         Ok(commit)
+    }
+
+    /// What is kept in the clone before is kept in the new one, where that has it.
+    fn carry_over(&self, before: &LocalClone) -> io::Result<()> {
+        let Some(clone) = &self.clone else { return Ok(()) };
+        let kept = before.kept()?.into_iter().filter(|id| clone.has(id)).collect();
+        clone.keep(&kept)
     }
 
     /// The newest commit that was fetched, before a restart too; `None` where nothing was yet.
@@ -277,8 +347,11 @@ impl GitRepo {
             reason,
         };
         let not_fetched = || CommitError::NotFetched { url: self.spec.url.to_string(), id: id.clone() };
-        let clone = self.clone.as_ref().ok_or_else(not_fetched)?;
-        let content = clone.objects().commit(&id.object()).map_err(unreadable)?.ok_or_else(not_fetched)?;
+        let newest = self.clone.as_ref().ok_or_else(not_fetched)?;
+        let object = id.object();
+        let older = || self.older.values().rev().find(|clone| clone.has(&object));
+        let clone = if newest.has(&object) { newest } else { older().unwrap_or(newest) };
+        let content = clone.objects().commit(&object).map_err(unreadable)?.ok_or_else(not_fetched)?;
         let (commit, root) = parse_commit(id.object(), &content).map_err(unreadable)?;
         clone.objects().check_tree(&root).map_err(unreadable)?;
         Ok((commit, GitFiles::new(clone.objects().clone(), root, self.spec.limits.file_bytes)))

@@ -28,6 +28,45 @@ fn packs(cache: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What is kept is readable after a forced push, in a new clone and after a restart; what is not kept goes.
+#[test]
+fn kept_commits_outlive_their_branch_and_their_clone() -> Result<()> {
+    let tmp = tempfile::tempdir()?;
+    let remote = Remote::empty(tmp.path().join("remote"))?;
+    let mut repo = GitRepo::open(tmp.path().join("cache"), remote.spec())?;
+    let [dropped, kept] = [remote.put("a", "1")?, remote.put("a", "2")?];
+    fetch(&mut repo)?;
+    repo.keep(&[kept.clone()].into())?;
+    remote.git(&["checkout", "-q", "--orphan", "other"])?;
+    let forced = remote.put("a", "3")?;
+    remote.git(&["branch", "-M", "main"])?;
+    assert_eq!(fetch(&mut repo)?, forced);
+    // So many packs that the clone is made anew, twice.
+    for clone in 1..=2 {
+        let packs = tmp.path().join(format!("cache/clone-{clone}/objects/pack"));
+        (0..=500).try_for_each(|n| fs::write(packs.join(format!("x{n}.pack")), ""))?;
+        assert_eq!(fetch(&mut repo)?, forced);
+        assert_eq!((read(&repo, &kept, "a")?, read(&repo, &forced, "a")?), ("2".into(), "3".into()));
+    }
+    drop(repo);
+    let mut repo = GitRepo::open(tmp.path().join("cache"), remote.spec())?;
+    assert_eq!(read(&repo, &kept, "a")?, "2", "after a restart");
+    // Whoever keeps another one too does not lose it.
+    repo.keep(&[kept.clone(), forced.clone()].into())?;
+    assert_eq!(read(&repo, &kept, "a")?, "2");
+    repo.keep(&[forced.clone()].into())?;
+    drop(repo);
+    let repo = GitRepo::open(tmp.path().join("cache"), remote.spec())?;
+    assert_eq!(read(&repo, &forced, "a")?, "3");
+    for gone in [kept, dropped] {
+        assert!(matches!(repo.tree(&gone), Err(CommitError::NotFetched { .. })), "{gone}");
+    }
+    let clones = fs::read_dir(tmp.path().join("cache"))?.flatten();
+    let clones = clones.filter(|entry| entry.file_name().to_string_lossy().starts_with("clone-"));
+    assert_eq!(clones.count(), 1);
+    Ok(())
+}
+
 #[test]
 fn a_branch_is_cloned_then_followed_and_older_commits_stay() -> Result<()> {
     let tmp = tempfile::tempdir()?;
