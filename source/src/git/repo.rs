@@ -130,8 +130,18 @@ impl GitRepo {
         let config = transport::config(&spec.limits);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
-        let mut repo =
-            Self { dir, spec, config, trees, clone: None, older: BTreeMap::new(), number, too_large: None, asks: true, lock };
+        let mut repo = Self {
+            dir,
+            spec,
+            config,
+            trees,
+            clone: None,
+            older: BTreeMap::new(),
+            number,
+            too_large: None,
+            asks: true,
+            lock,
+        };
         repo.clone = repo.usable_clone();
         let cleaned = repo.find_older().and_then(|()| repo.remove_others());
         cleaned.map_err(|source| OpenError::Folder { path: repo.dir.clone(), source })?;
