@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,6 +26,13 @@ type artifact struct {
 	folder string
 	// Whether a file in it may hold a schema of its own.
 	hasSchemas bool
+	// What was built, by what it was built from.
+	memory map[string]built
+}
+
+type built struct {
+	objects []*unstructured.Unstructured
+	err     error
 }
 
 func newArtifact(tree string) (*artifact, error) {
@@ -41,7 +49,7 @@ func newArtifact(tree string) (*artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &artifact{folder: folder}
+	made := &artifact{folder: folder, memory: map[string]built{}}
 	matcher := sourceignore.NewDefaultMatcher(patterns, domain)
 	err = filepath.WalkDir(tree, func(at string, entry fs.DirEntry, err error) error {
 		if err != nil || at == tree {
@@ -70,8 +78,22 @@ func newArtifact(tree string) (*artifact, error) {
 
 func (a *artifact) remove() { _ = os.RemoveAll(a.folder) }
 
-// build does what kustomize-controller does between a fetched artifact and its apply.
+// build is what kustomize-controller does between a fetched artifact and its apply; rounds that ask for the same again
+// get it from memory.
 func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*unstructured.Unstructured, error) {
+	asked, err := json.Marshal([]any{object.Object, known.namedBy(object)})
+	if err != nil {
+		return nil, err
+	}
+	done, found := a.memory[string(asked)]
+	if !found {
+		done.objects, done.err = a.buildAnew(object, known)
+		a.memory[string(asked)] = done
+	}
+	return done.objects, done.err
+}
+
+func (a *artifact) buildAnew(object *unstructured.Unstructured, known *objects) ([]*unstructured.Unstructured, error) {
 	folder, err := securejoin.SecureJoin(a.folder, specPath(object))
 	if err != nil {
 		return nil, err
@@ -84,13 +106,13 @@ func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*
 		return nil, err
 	}
 	defer func() { _ = kustomize.CleanDirectory(folder, action) }()
-	built, err := a.run(folder)
+	resources, err := a.run(folder)
 	if err != nil {
 		return nil, err
 	}
 	_, substitutes := nested(object, "spec", "postBuild")
 	strategy, _, _ := unstructured.NestedString(object.Object, "spec", "postBuild", "substituteStrategy")
-	for _, resource := range built.Resources() {
+	for _, resource := range resources.Resources() {
 		if resource.GetName() == "" || resource.GetKind() == "" || resource.GetApiVersion() == "" {
 			return nil, fmt.Errorf("failed to decode Kubernetes apiVersion, kind and name from: %v", resource.String())
 		}
@@ -103,12 +125,12 @@ func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*
 			return nil, err
 		}
 		if changed != nil {
-			if _, err := built.Replace(resource); err != nil {
+			if _, err := resources.Replace(resource); err != nil {
 				return nil, err
 			}
 		}
 	}
-	text, err := built.AsYaml()
+	text, err := resources.AsYaml()
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +146,7 @@ func (a *artifact) build(object *unstructured.Unstructured, known *objects) ([]*
 
 // run is kustomize.SecureBuild, but for what that does around each build: loading the schema of Kubernetes anew takes
 // longer than all else together, and makes a difference only where a kustomization has `openapi`.
-func (a *artifact) run(folder string) (built resmap.ResMap, err error) {
+func (a *artifact) run(folder string) (resources resmap.ResMap, err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			err = fmt.Errorf("recovered from kustomize build panic: %v", panicked)

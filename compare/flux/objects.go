@@ -30,6 +30,24 @@ func (o *objects) add(rendered []*unstructured.Unstructured) {
 	}
 }
 
+// namedBy gives the data of those that a Kustomization takes variables from.
+func (o *objects) namedBy(object *unstructured.Unstructured) []any {
+	from, _ := nested(object, "spec", "postBuild", "substituteFrom")
+	references, _ := from.([]any)
+	named := []any{}
+	for _, reference := range references {
+		reference, _ := reference.(map[string]any)
+		kind, _, _ := unstructured.NestedString(reference, "kind")
+		called, _, _ := unstructured.NestedString(reference, "name")
+		if found := o.all[name(kind, object.GetNamespace(), called)]; found != nil {
+			named = append(named, found.Object)
+		} else {
+			named = append(named, nil)
+		}
+	}
+	return named
+}
+
 func (o *objects) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	kind := "ConfigMap"
 	if _, is := into.(*corev1.Secret); is {
