@@ -39,6 +39,48 @@ pub fn print_documents(nodes: &[Node]) -> Result<String, JsonError> {
     write_documents(nodes, Writer::Print)
 }
 
+impl Node {
+    /// The node as who reads the output of kustomize has it (see [`print_documents`]): a next line (U+0085) is folded.
+    ///
+    /// # Errors
+    /// For control characters from U+007F on, and a next line in a key.
+    pub fn printed(self) -> Result<Self, JsonError> {
+        let is_odd = |node: &Node| node.text().is_some_and(has_odd_characters) || node.tag() == Some("!!binary");
+        if self.any(&is_odd) { printed(self, false) } else { Ok(self) }
+    }
+}
+
+/// Whether a text may hold a next line or a control character from U+007F on: by what those begin with in UTF-8.
+fn has_odd_characters(text: &str) -> bool {
+    text.bytes().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xef))
+}
+
+/// `flow` says that the node stands between brackets.
+fn printed(mut node: Node, flow: bool) -> Result<Node, JsonError> {
+    let inner_flow = flow || node.style == Style::Flow;
+    if let Some(scalar) = node.as_scalar().filter(|scalar| scalar.kind() == Kind::String) {
+        let printed = printed_text(&node, json::string_text(&node, scalar, Schema::Kustomize, flow)?)?;
+        let other = (*printed != *scalar.text()).then(|| Node::string(&*printed).at_pos(node.pos));
+        return Ok(other.unwrap_or(node));
+    }
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => {
+            *seq = seq.iter().cloned().map(|item| printed(item, inner_flow)).collect::<Result<_, _>>()?;
+        }
+        Value::Map(map) => {
+            map.iter().try_for_each(|entry| {
+                printed_text(&entry.key, entry.key.text().unwrap_or_default().into())?;
+                printed_key(&entry.key)
+            })?;
+            for value in map.values_mut() {
+                *value = printed(std::mem::replace(value, Node::null()), inner_flow)?;
+            }
+        }
+    }
+    Ok(node)
+}
+
 fn write_documents(nodes: &[Node], writer: Writer) -> Result<String, JsonError> {
     let mut emitter = Emitter::new(WIDTH, writer);
     for (i, node) in nodes.iter().enumerate() {
@@ -118,9 +160,8 @@ fn sorted<'a>(
         .map(|entry| {
             let key = json::key_text(&entry.key, Schema::Kustomize, root)?;
             let read = through_json(writer, &entry.key, key)?;
-            if writer == Writer::Print && entry.key.text().is_some_and(|key| key.contains(NEXT_LINE)) {
-                let message = "a key cannot hold a U+0085, which ends a line".to_owned();
-                return Err(JsonError { pos: entry.key.pos, message });
+            if writer == Writer::Print {
+                printed_key(&entry.key)?;
             }
             Ok((read, entry))
         })
@@ -171,12 +212,21 @@ fn scalar_text<'a>(
     Ok((text, Style::Plain))
 }
 
+fn through_json<'a>(writer: Writer, node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
+    if writer == Writer::Print { printed_text(node, text) } else { Ok(text) }
+}
+
+fn printed_key(key: &Node) -> Result<(), JsonError> {
+    if key.text().is_some_and(|key| key.contains(NEXT_LINE)) {
+        let message = "a key cannot hold a U+0085, which ends a line".to_owned();
+        return Err(JsonError { pos: key.pos, message });
+    }
+    Ok(())
+}
+
 /// A text as it is read from JSON by a YAML library, on which kustomize's output goes through it: some characters are
 /// refused, and next line (U+0085) is a line break, which is folded between quotes.
-fn through_json<'a>(writer: Writer, node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
-    if writer != Writer::Print {
-        return Ok(text);
-    }
+fn printed_text<'a>(node: &Node, text: Cow<'a, str>) -> Result<Cow<'a, str>, JsonError> {
     if let Some(at) = first_forbidden(&text)
         && let Some(c) = text[at..].chars().next().filter(|c| u32::from(*c) >= 0x7f)
     {

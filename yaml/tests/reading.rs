@@ -80,6 +80,32 @@ fn scalars_mean_what_gos_libraries_read() {
 }
 
 #[test]
+fn what_is_printed_is_read_as_go_reads_it() {
+    let long = "k: >\n  a\u{a0}\n   b\n  c\n";
+    for (text, expected) in [
+        (r#"k: "a\u0085b""#, Ok(json!({"k": "a b"}))),
+        (r#"k: "a \N b\nc""#, Ok(json!({"k": "a b\nc"}))),
+        (r#"k: ["\Na\N\Nb\N"]"#, Ok(json!({"k": [" a\nb "]}))),
+        (r#"k: "a\Lb\Pé\xa0\ufeff\a""#, Ok(json!({"k": "a\u{2028}b\u{2029}é\u{a0}\u{feff}\u{7}"}))),
+        (r#"{k: {x: "a\x7f"}}"#, Err("there is a U+007F in the text")),
+        (r#"k: "\x81""#, Err("there is a U+0081 in the text")),
+        (r#"k: "\ufffe""#, Err("there is a U+FFFE in the text")),
+        (r#""a\x7f": x"#, Err("there is a U+007F in the text")),
+        (r#""a\N": x"#, Err("a key cannot hold a U+0085")),
+        ("k: !!binary w4ViCg==", Ok(json!({"k": "Åb\n"}))),
+        ("k: !!binary YcKFYg==", Ok(json!({"k": "a b"}))),
+        (long, Ok(read(long).to_json_as(Schema::Kustomize).expect("JSON"))),
+    ] {
+        let found = read(text).printed().map(|node| node.to_json_as(Schema::Kustomize).expect("JSON"));
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
+            (Err(error), Err(expected)) => assert!(error.message.contains(expected), "{text}: {error}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+    }
+}
+
+#[test]
 fn numbers_are_printed_as_kustomize_does() {
     for (text, printed) in [
         ("1.0", "1"),
