@@ -11,6 +11,7 @@
 //! a template is said beside its body, in the unit's manifest: a body that only claims to be one is refused, for whoever
 //! writes an object could have the agent read for them what they may not.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use flotilla_yaml::{Kind, Node};
@@ -116,11 +117,12 @@ impl Variables {
         Known::NotSet
     }
 
-    /// What is put in for a variable; `None` where that is an error. What the cluster may set counts as not set.
+    /// What is put in for a variable; `None` where that is an error, or nobody but the cluster knows.
     pub fn value(&self, name: &str) -> Option<&str> {
         match self.lookup(name) {
             Known::Value(value) => Some(value),
-            Known::Perhaps(_) | Known::NotSet => self.lenient.then_some(""),
+            Known::Perhaps(_) => None,
+            Known::NotSet => self.lenient.then_some(""),
         }
     }
 
@@ -159,10 +161,10 @@ impl Variables {
         Ok(done)
     }
 
-    /// Substitutes in the text of one document, and reads it. Variables that the cluster may set count as not set.
+    /// Substitutes in the text of one document, and reads it.
     ///
     /// # Errors
-    /// Where the text cannot be substituted, or is no document afterwards.
+    /// Where the text cannot be substituted, or is no document afterwards; where it has a variable that the cluster may set.
     pub fn substitute(&self, text: &str) -> Result<Node, TemplateError> {
         self.substitute_within(text, &mut Work::new(envsubst::WORK))
     }
@@ -174,7 +176,18 @@ impl Variables {
     pub fn substitute_within(&self, text: &str, work: &mut Work) -> Result<Node, TemplateError> {
         let substitutes = self.substitutes();
         let text = if substitutes {
-            envsubst::Template::parse(text)?.expand_within(&|name| self.value(name), work)?
+            let unknown = Cell::new(None);
+            let value = |name: &str| {
+                if let Known::Perhaps(place) = self.lookup(name) {
+                    unknown.set(Some(place));
+                }
+                self.value(name)
+            };
+            let expanded = envsubst::Template::parse(text)?.expand_within(&value, work);
+            if let Some(place) = unknown.get() {
+                return Err(TemplateError::Unknown(place.clone()));
+            }
+            expanded?
         } else {
             text.to_owned()
         };
@@ -221,6 +234,8 @@ pub enum TemplateError {
     Substitution(#[from] envsubst::Error),
     #[error("after substitution: {0}")]
     NoDocument(String),
+    #[error("{0}, which may set a variable, is known to the cluster only")]
+    Unknown(ValuesRef),
     #[error("{0}, which variables are taken from, does not exist")]
     NotFound(ValuesRef),
     #[error("{reference}: {message}")]
@@ -273,7 +288,8 @@ impl Metadata {
                 return;
             };
             let map = metadata.entry(field).or_insert_with(|| json!({}));
-            if !map.is_object() {
+            // Flux reads a mapping with anything but texts in it as none.
+            if !map.as_object().is_some_and(|map| map.values().all(Value::is_string)) {
                 *map = json!({});
             }
             for (key, value) in pairs {
@@ -436,6 +452,19 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_cluster_knows_has_no_value_before_it_was_asked() {
+        for lenient in [false, true] {
+            let all = Variables { lenient, ..variables() };
+            assert_eq!((all.value("fleet"), all.value("region")), (None, Some("inline")));
+            for text in ["a: ${fleet}", "a: ${fleet:-default}", "a: ${region:-${size}}"] {
+                let error = all.substitute(text).unwrap_err().to_string();
+                assert!(error.ends_with("which may set a variable, is known to the cluster only"), "{text}: {error}");
+            }
+            assert!(all.substitute("a: ${region}").is_ok());
+        }
+    }
+
+    #[test]
     fn a_template_travels_as_an_object_and_becomes_one() {
         let object = template().object();
         assert_eq!(object.id().to_string(), "ConfigMap d/x");
@@ -508,6 +537,24 @@ mod tests {
             renamed.complete(&found).unwrap_err().to_string(),
             "substitution turned ConfigMap d/x into ConfigMap d/1y: kind, name and namespace must not depend on the cluster"
         );
+    }
+
+    #[test]
+    fn metadata_is_set_over_what_flux_reads() {
+        let metadata = Metadata { labels: values(&[("team", "x")]), ..Metadata::default() };
+        for (labels, expected) in [
+            (json!({"a": "b", "team": "y"}), json!({"a": "b", "team": "x"})),
+            (json!({"a": "b", "n": 1}), json!({"team": "x"})),
+            (json!({"a": {"b": "c"}}), json!({"team": "x"})),
+            (json!({"a": null}), json!({"team": "x"})),
+            (json!(null), json!({"team": "x"})),
+            (json!(["a"]), json!({"team": "x"})),
+        ] {
+            let mut object = json!({"metadata": {"labels": labels, "annotations": {"n": 1}}});
+            metadata.set(&mut object);
+            let annotations = json!({"n": 1});
+            assert_eq!(object, json!({"metadata": {"labels": expected, "annotations": annotations}}), "{labels}");
+        }
     }
 
     #[test]
