@@ -46,6 +46,16 @@ pub(crate) enum Unknown {
     /// Fields are passed over and scalars become the text that Go gives to their value, as where Flux's generator reads a
     /// kustomization (`sigs.k8s.io/yaml`) to write it anew.
     Convert,
+    /// Fields are passed over, and a scalar where a string belongs is an error: below a field of an embedded struct of Go,
+    /// whose types that generator does not find.
+    Embedded,
+}
+
+impl Unknown {
+    /// The same below a field that stands in an embedded struct.
+    pub(crate) fn embedded(self) -> Self {
+        if self == Self::Convert { Self::Embedded } else { self }
+    }
 }
 
 /// The known fields of an object with their values, in the order of the text; nulls are left out.

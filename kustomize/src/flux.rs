@@ -149,7 +149,9 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
             }
             let metadata = map_under(&mut resource.node, "metadata")?;
             let node = metadata.get_or_insert_with(field, flotilla_yaml::Node::map);
-            if !node.is_map() {
+            // Flux reads a mapping with anything but texts in it as none.
+            let is_text = |node: &flotilla_yaml::Node| node.as_str().is_some();
+            if !node.as_map().is_some_and(|map| map.iter().all(|entry| is_text(&entry.value))) {
                 *node = flotilla_yaml::Node::map();
             }
             let map = node.as_map_mut().expect("made above");
@@ -193,8 +195,9 @@ fn generated(files: &dyn Files, root: &TreePath) -> Res<Kustomization> {
     let prefix = if root.is_root() { 0 } else { root.as_str().len() + 1 };
     let resources: Vec<Text> =
         paths.iter().map(|p| Text::new(&p.as_str()[prefix..], Pos::default())).collect();
-    // Without resources Flux writes a namespace, so that there is something to build.
-    let mut kustomization = Kustomization { resources, ..Kustomization::default() };
+    // Without resources Flux writes this namespace, so that there is something to build: components may fill it.
+    let namespace = Text::new(if resources.is_empty() { "_placeholder" } else { "" }, Pos::default());
+    let mut kustomization = Kustomization { resources, namespace, ..Kustomization::default() };
     kustomization.kind.text = "Kustomization".into();
     Ok(kustomization)
 }

@@ -129,6 +129,61 @@ fn what_kustomize_alone_refuses_is_taken_with_a_notice() {
 }
 
 #[test]
+fn what_flux_does_not_convert_is_refused() {
+    for (fields, refused) in [
+        ("configMapGenerator: [{name: 5}]", true),
+        ("configMapGenerator: [{name: a, behavior: yes}]", true),
+        ("configMapGenerator: [{name: a, options: {labels: {a: y}}}]", true),
+        ("secretGenerator: [{name: a, type: 5}]", false),
+        ("generatorOptions: {labels: {a: y}}", false),
+        ("patches: [{target: {kind: true}, patch: '- {op: remove, path: /x}'}]", true),
+        ("patches: [{target: {kind: X, labelSelector: yes}, patch: '- {op: remove, path: /x}'}]", false),
+        ("labels: [{pairs: {a: b}, fields: [{path: x, kind: 5}]}]", true),
+        ("replacements: [{source: {kind: ConfigMap, name: 5}, targets: []}]", true),
+        ("namePrefix: 5", false),
+    ] {
+        let tree = MemoryFiles::new([
+            ("app/kustomization.yaml", format!("resources: [web.yaml]\nnote: x\n{fields}\n").as_str()),
+            ("app/web.yaml", WEB),
+        ]);
+        let result = build_flux(&tree, &path("app"), &FluxOverlay::default(), &Answers::new());
+        assert_eq!(result.is_err(), refused, "{fields}: {:?}", result.err());
+    }
+}
+
+#[test]
+fn a_file_that_is_read_loosely_is_read_whole() {
+    let tree = MemoryFiles::new([
+        ("app/kustomization.yaml", "note: x\nconfigMapGenerator: [{name: a, env: a.env}]\n"),
+        ("app/a.env", "A=1\n"),
+    ]);
+    let output = build_flux(&tree, &path("app"), &FluxOverlay::default(), &Answers::new()).unwrap();
+    let text = flotilla_yaml::write_canonical(&output.documents[0].node).unwrap();
+    assert!(text.contains("A: \"1\""), "{text}");
+}
+
+#[test]
+fn a_folder_without_resources_has_flux_placeholder_for_a_namespace() {
+    let tree = MemoryFiles::new([
+        ("app/README.md", "nothing"),
+        (
+            "part/kustomization.yaml",
+            "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nconfigMapGenerator: [{name: a}]\n",
+        ),
+    ]);
+    for (namespace, expected) in [(None, "namespace: _placeholder\n"), (Some("shop"), "namespace: shop\n")] {
+        let overlay = FluxOverlay {
+            components: vec!["../part".into()],
+            target_namespace: namespace.map(str::to_owned),
+            ..FluxOverlay::default()
+        };
+        let output = build_flux(&tree, &path("app"), &overlay, &Answers::new()).unwrap();
+        let text = flotilla_yaml::write_canonical(&output.documents[0].node).unwrap();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn only_the_file_of_the_path_is_read_loosely() {
     let tree = MemoryFiles::new([
         ("app/kustomization.yaml", "resources: [base]\n"),

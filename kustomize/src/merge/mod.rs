@@ -185,6 +185,10 @@ impl Merger<'_> {
         };
         let map = dest.as_map_mut().expect("a mapping by now");
         let entries = std::mem::take(map.entries_mut());
+        if let Some(odd) = entries.iter().chain(patch_map.iter()).find(|entry| !entry.key.is_scalar()) {
+            let message = "wrong node kind: expected ScalarNode for a key";
+            return Err(Fail::new(message).at(odd.key.pos).hint("put quotes around the key"));
+        }
         let mut result = Map::with_capacity(entries.len() + patch_map.len());
         for mut entry in entries {
             let at =

@@ -87,12 +87,14 @@ impl GeneratorArgs {
             "metadata",
         ];
         let (mut env, mut name_of_plugin, mut namespace_of_plugin) = (None, String::new(), String::new());
-        each(node, &known[..if u == Unknown::Refuse { 9 } else { 10 }], u, |name, n| {
+        let is_plugin = u == Unknown::Ignore;
+        let (kind_of_secret, u) = (u, u.embedded());
+        each(node, &known[..if is_plugin { 10 } else { 9 }], u, |name, n| {
             match name {
                 "name" => g.name = string(n, u)?,
                 "namespace" => g.namespace = string(n, u)?,
                 "behavior" => g.behavior = string(n, u)?,
-                "type" => g.secret_type = string(n, u)?,
+                "type" => g.secret_type = string(n, kind_of_secret)?,
                 "literals" => g.literals = texts(n, u)?,
                 "files" => g.files = texts(n, u)?,
                 "envs" => g.envs = texts(n, u)?,
@@ -108,7 +110,7 @@ impl GeneratorArgs {
             Ok(())
         })?;
         // A generator that is a file of its own knows no `env`.
-        g.envs.extend(env.filter(|e| !e.text.is_empty() && u == Unknown::Refuse));
+        g.envs.extend(env.filter(|e| !e.text.is_empty() && !is_plugin));
         if g.name.is_empty() {
             g.name = name_of_plugin;
         }

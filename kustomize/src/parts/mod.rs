@@ -144,9 +144,9 @@ impl FieldSpec {
         let (mut gvk, mut path, mut create) = (Gvk::default(), String::new(), false);
         each(node, &["group", "version", "kind", "path", "create"], u, |name, n| {
             match name {
-                "group" => gvk.group = string(n, u)?.into(),
-                "version" => gvk.version = string(n, u)?.into(),
-                "kind" => gvk.kind = string(n, u)?.into(),
+                "group" => gvk.group = string(n, u.embedded())?.into(),
+                "version" => gvk.version = string(n, u.embedded())?.into(),
+                "kind" => gvk.kind = string(n, u.embedded())?.into(),
                 "path" => path = string(n, u)?,
                 _ => create = boolean(n)?,
             }

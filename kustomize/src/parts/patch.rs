@@ -61,7 +61,8 @@ impl Selector {
         let mut s = Self::default();
         let known = ["group", "version", "kind", "name", "namespace", "annotationSelector", "labelSelector"];
         each(node, &known, u, |name, n| {
-            let value = string(n, u)?;
+            let is_own = name.ends_with("Selector");
+            let value = string(n, if is_own { u } else { u.embedded() })?;
             *match name {
                 "group" => &mut s.group,
                 "version" => &mut s.version,

@@ -57,9 +57,10 @@ impl ReplacementField {
     pub(crate) fn read(node: &Node, u: Unknown) -> Res<Self> {
         let mut r = Self::default();
         r.replacement.pos = node.pos;
+        let (own, u) = (u, u.embedded());
         each(node, &["path", "source", "sourceValue", "targets"], u, |name, n| {
             match name {
-                "path" => r.path = text(n, u)?,
+                "path" => r.path = text(n, own)?,
                 "source" => r.replacement.source = Some(Source::read(n, u)?),
                 "sourceValue" => {
                     string(n, Unknown::Ignore)?;
