@@ -1,10 +1,12 @@
 //! What is being worked on, told to whoever has to know it after the process has died over it: a stack that overflows
 //! and memory that is not there end a process without a word.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::Digest;
-use flotilla_kustomize::files::{ContentId, Entry, Files, ReadError, TreePath};
+use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use serde::{Deserialize, Serialize};
 
 use crate::trace::Remotes;
@@ -72,43 +74,62 @@ fn digest(id: ContentId) -> Digest {
     Digest::from(id.0)
 }
 
-/// Files that tell an attempt what is looked at. Before it is: what is read may be what kills.
+/// Files that tell an attempt what is looked at, and remember it. Before it is: what is read may be what kills.
 pub struct Told<'a> {
     files: &'a dyn Files,
     attempt: &'a dyn Attempt,
+    seen: Mutex<BTreeMap<TreePath, Option<ContentId>>>,
+    failed: AtomicBool,
 }
 
 impl<'a> Told<'a> {
     pub fn new(files: &'a dyn Files, attempt: &'a dyn Attempt) -> Self {
-        Self { files, attempt }
+        Self { files, attempt, seen: Mutex::default(), failed: AtomicBool::new(false) }
     }
 
-    fn tell(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        let entry = self.files.entry(path)?;
-        let id = entry.as_ref().map(|entry| digest(entry.id));
-        self.attempt.saw(Seen::File { path: path.as_str().to_owned(), id });
-        Ok(entry)
+    /// Each path that was looked at, and the id of what stood there (`None`: nothing did). A folder that was listed counts
+    /// with everything below it. `None` if something could not be read: then that is not all.
+    pub(crate) fn into_seen(self) -> Option<Vec<(TreePath, Option<ContentId>)>> {
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (!self.failed.into_inner()).then(|| seen.into_iter().collect())
+    }
+
+    fn watched<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    fn saw(&self, path: &TreePath, entry: Option<Entry>) {
+        let id = entry.map(|entry| entry.id);
+        self.attempt.saw(Seen::File { path: path.as_str().to_owned(), id: id.map(digest) });
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), id);
+    }
+
+    /// What stands at a path, which is looked into next.
+    fn look(&self, path: &TreePath) -> Result<(), ReadError> {
+        let entry = self.watched(self.files.entry(path))?;
+        self.saw(path, entry);
+        Ok(())
     }
 }
 
 impl Files for Told<'_> {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        let entry = self.files.entry(path)?;
-        // What is below a folder was not looked at yet.
-        if !entry.as_ref().is_some_and(|entry| entry.kind == flotilla_kustomize::files::Kind::Folder) {
-            let id = entry.as_ref().map(|entry| digest(entry.id));
-            self.attempt.saw(Seen::File { path: path.as_str().to_owned(), id });
+        let entry = self.watched(self.files.entry(path))?;
+        // What is below a folder was not looked at yet: only that it is one.
+        if !entry.as_ref().is_some_and(|entry| entry.kind == Kind::Folder) {
+            self.saw(path, entry);
         }
         Ok(entry)
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        self.tell(path)?;
-        self.files.read(path)
+        self.look(path)?;
+        self.watched(self.files.read(path))
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
-        self.tell(folder)?;
-        self.files.list(folder)
+        self.look(folder)?;
+        self.watched(self.files.list(folder))
     }
 }

@@ -10,7 +10,7 @@ use flotilla_core::report::Problem;
 use flotilla_kustomize::files::{ContentId, Files, ReadError, TreePath};
 use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 
-use crate::attempts::{self, Attempts, Input, Seen, Told};
+use crate::attempts::{self, Attempts, Input, Seen};
 use crate::content::Content;
 use crate::footprint::Recorder;
 use crate::source::{Artifact, Unavailable};
@@ -241,15 +241,7 @@ impl RenderCache {
                 return Ok(Err([(telling.problem)(reason)].into()));
             }
         };
-        let told = Told::new(files, &*attempt);
-        let remotes = |address: &str| {
-            let found = remotes(address);
-            if let Ok(found) = &found {
-                attempt.saw(Seen::Outside { address: address.to_owned(), id: found.id });
-            }
-            found
-        };
-        let traced = Traced::new(&told, &remotes);
+        let traced = Traced::new(files, remotes, &*attempt);
         let outcome = build(&traced)?;
         let trace = traced.into_trace().map(Arc::new);
         self.builds.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
-use flotilla_yaml::{Node, Schema};
+use flotilla_yaml::{JsonError, Node, Schema};
 
 use crate::attempts::Attempts;
 use crate::budget::{Budget, Weight};
@@ -22,7 +22,7 @@ use crate::flux::{self, Role};
 use crate::footprint::Recorder;
 use crate::helm::{self, release::Release};
 use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
-use crate::substitute::{Built, Done};
+use crate::substitute::{Built, Done, Names};
 use crate::trace::Traced;
 use crate::{encrypted, overlay};
 
@@ -195,13 +195,18 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
         sorter.budget = Some(recipe.budget);
         sorter.content.notices.extend(built.notices().cloned());
         let mut work = Work::new(SUBSTITUTION);
+        let mut names = Names::default();
         for document in built.documents() {
             if sorter.is_exceeded {
                 break;
             }
             match document.substitute(variables, &metadata, &mut work) {
-                Ok(Done::Document(node)) => sorter.document(&node, document.at.clone()),
+                Ok(Done::Document(node)) => {
+                    sorter.problems.extend(names.take(&node, &document.at));
+                    sorter.document(&node, document.at.clone());
+                }
                 Ok(Done::Template(object)) => {
+                    sorter.problems.extend(names.take(&Node::from_json(&object.value()), &document.at));
                     if sorter.has_room(&object, &document.at) {
                         sorter.object(object, document.at.clone());
                     }
@@ -232,7 +237,7 @@ fn build(
     for _ in 0..ROUNDS {
         let needs = match flotilla_kustomize::build_flux_within(files, recipe.path, overlay, &answers, limits)
         {
-            Ok(output) => return Ok(Ok(output)),
+            Ok(output) => return Ok(printed(output, recipe).map_err(|problem| vec![problem])),
             Err(BuildError::Failed(error)) => return failed(recipe.failed(&error)),
             Err(BuildError::Needs(needs)) => needs,
         };
@@ -263,6 +268,20 @@ fn build(
         "refers to more than {MOST_REMOTES} remote bases and files, or to {ROUNDS} behind each other"
     );
     failed(recipe.problem(message))
+}
+
+/// The documents as Flux has them, which reads what kustomize prints.
+fn printed(mut output: Output, recipe: &Recipe<'_>) -> Result<Output, Problem> {
+    let prefix = prefix(recipe.source);
+    for document in &mut output.documents {
+        let node = std::mem::replace(&mut document.node, Node::null()).printed();
+        document.node = node.map_err(|error| {
+            let places = Places { sources: &output.sources, prefix: &prefix };
+            let at = (places.file(document.origin.file.as_ref()), document.origin.line);
+            places.problem(error.into(), &at)
+        })?;
+    }
+    Ok(output)
 }
 
 fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
@@ -345,10 +364,9 @@ impl<'a> Sorter<'a> {
     /// Takes a document that stands at `at` (file and line).
     pub(crate) fn document(&mut self, node: &Node, at: (String, u32)) {
         let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
-        let object = node.to_json_as(self.schema).map_err(|e| {
-            let wrong = crate::field::Wrong { pos: e.pos, field: String::new(), message: e.message };
-            self.places.problem(wrong, &at)
-        });
+        let places = self.places;
+        let wrong = |error: JsonError| places.problem(error.into(), &at);
+        let object = node.to_json_as(self.schema).map_err(wrong);
         let object = match object.and_then(|json| Object::new(&json).map_err(|e| problem(e.to_string()))) {
             Ok(object) => object,
             Err(problem) => return self.problems.push(problem),
@@ -369,8 +387,12 @@ impl<'a> Sorter<'a> {
         }
         // As the API server would give it back to Flux.
         let read = match role {
-            Role::Kustomization | Role::HelmRelease | Role::Source(_) => node.as_read(self.schema).ok(),
-            Role::Object | Role::Ignored | Role::Ours => None,
+            Role::Kustomization | Role::HelmRelease | Role::Source(_) => node.as_read(self.schema).map(Some),
+            Role::Object | Role::Ignored | Role::Ours => Ok(None),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return self.problems.push(wrong(error)),
         };
         let node = read.as_ref().unwrap_or(node);
         let content = &mut self.content;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use flotilla_core::report::Problem;
 use flotilla_kustomize::files::TreePath;
-use flotilla_yaml::{Node, Pos};
+use flotilla_yaml::{JsonError, Node, Pos};
 
 use crate::duration;
 
@@ -18,7 +18,14 @@ pub(crate) struct Wrong {
     pub(crate) message: String,
 }
 
+impl From<JsonError> for Wrong {
+    fn from(JsonError { pos, message }: JsonError) -> Self {
+        Self { pos, field: String::new(), message }
+    }
+}
+
 /// Where nodes stand: the files of a build, as they are shown.
+#[derive(Clone, Copy)]
 pub(crate) struct Places<'a> {
     pub(crate) sources: &'a [TreePath],
     /// Put before each path: the source, where it is not the fleet repo.

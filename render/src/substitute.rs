@@ -1,6 +1,8 @@
 //! What stands between a build and its objects where variables are put in: the text of each document, as Flux
 //! substitutes in it, which all clusters share.
 
+use std::collections::HashMap;
+
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Metadata, ObjectTemplate, ValuesRef, Variables};
@@ -42,6 +44,24 @@ pub(crate) enum Done {
     Ignored(String),
 }
 
+/// Who has which name after substitution: before it, the build has seen to that.
+#[derive(Default)]
+pub(crate) struct Names<'a>(HashMap<[String; 4], &'a (String, u32)>);
+
+impl<'a> Names<'a> {
+    /// Notes the name of a document; a problem if another one has it.
+    pub(crate) fn take(&mut self, node: &Node, at: &'a (String, u32)) -> Option<Problem> {
+        let text = |path: &[&str]| node.at(path).and_then(Node::text).unwrap_or_default().to_owned();
+        let namespace = Some(text(&["metadata", "namespace"])).filter(|text| !text.is_empty());
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        let [version, kind, name] = [&["apiVersion"][..], &["kind"], &["metadata", "name"]].map(text);
+        let message = format!("post build: the variables name two objects {kind} {name}");
+        let (file, line) = self.0.insert([version, kind, namespace, name], at)?;
+        let message = format!("{message}; the other one is at {file}:{line}");
+        Some(Problem::error(at.0.clone(), at.1, message))
+    }
+}
+
 impl Built {
     pub(crate) fn new(output: &Output, prefix: &str, budget: &Budget) -> Result<Self, Problem> {
         let mut weight = Weight::default();
@@ -49,11 +69,8 @@ impl Built {
         let mut documents = Vec::with_capacity(output.documents.len());
         for document in &output.documents {
             let at = (places.file(document.origin.file.as_ref()), document.origin.line);
-            let text = flotilla_yaml::write_canonical(&document.node).map_err(|error| {
-                let wrong =
-                    crate::field::Wrong { pos: error.pos, field: String::new(), message: error.message };
-                places.problem(wrong, &at)
-            })?;
+            let text = flotilla_yaml::write_canonical(&document.node)
+                .map_err(|error| places.problem(error.into(), &at))?;
             weight.add(text.len());
             weight.check(budget).map_err(|message| Problem::error(at.0.clone(), at.1, message))?;
             let opted_out = ["labels", "annotations"].iter().any(|field| {

@@ -9,6 +9,7 @@ use flotilla_core::Digest;
 use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::{ContentId, Entry, Files, ReadError, TreePath};
 
+use crate::attempts::{Attempt, Seen, Told};
 use crate::source::{RemoteBase, Unavailable};
 
 /// Remote bases and files by their addresses.
@@ -23,69 +24,50 @@ pub(crate) struct Trace {
     remotes: Vec<(String, Digest)>,
 }
 
-/// Files that remember what was asked of them.
+/// Files that remember what was asked of them, and what stands outside of them.
 pub(crate) struct Traced<'a> {
-    files: &'a dyn Files,
+    files: Told<'a>,
+    attempt: &'a dyn Attempt,
     remotes: Remotes<'a>,
-    seen: Mutex<BTreeMap<TreePath, Option<ContentId>>>,
     fetched: Mutex<BTreeMap<String, Digest>>,
-    failed: AtomicBool,
+    lacks: AtomicBool,
 }
 
 impl<'a> Traced<'a> {
-    pub(crate) fn new(files: &'a dyn Files, remotes: Remotes<'a>) -> Self {
-        let (seen, fetched) = (Mutex::default(), Mutex::default());
-        Self { files, remotes, seen, fetched, failed: AtomicBool::new(false) }
+    pub(crate) fn new(files: &'a dyn Files, remotes: Remotes<'a>, attempt: &'a dyn Attempt) -> Self {
+        let (files, fetched) = (Told::new(files, attempt), Mutex::default());
+        Self { files, attempt, remotes, fetched, lacks: AtomicBool::new(false) }
     }
 
     /// What was seen; `None` if something could not be read or had, for then the build did not see all.
     pub(crate) fn into_trace(self) -> Option<Trace> {
-        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let fetched = self.fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let trace = Trace { paths: seen.into_iter().collect(), remotes: fetched.into_iter().collect() };
-        (!self.failed.into_inner()).then_some(trace)
+        let paths = self.files.into_seen()?;
+        (!self.lacks.into_inner()).then(|| Trace { paths, remotes: fetched.into_iter().collect() })
     }
 
     /// What stands at an address outside of the files.
     pub(crate) fn remote(&self, address: &str) -> Result<Answer, Unavailable> {
         let found = (self.remotes)(address);
-        self.failed.fetch_or(found.is_err(), Ordering::Relaxed);
+        self.lacks.fetch_or(found.is_err(), Ordering::Relaxed);
         let RemoteBase { answer, id } = found?;
+        self.attempt.saw(Seen::Outside { address: address.to_owned(), id });
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned(), id);
         Ok(answer)
-    }
-
-    fn watched<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
-        result
-    }
-
-    fn note(&self, path: &TreePath, id: Option<ContentId>) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), id);
     }
 }
 
 impl Files for Traced<'_> {
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
-        let entry = self.watched(self.files.entry(path))?;
-        // What is below a folder was not looked at yet: only that it is one.
-        match entry {
-            Some(entry) if entry.kind == flotilla_kustomize::files::Kind::Folder => {}
-            other => self.note(path, other.map(|e| e.id)),
-        }
-        Ok(entry)
+        self.files.entry(path)
     }
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
-        let content = self.watched(self.files.read(path))?;
-        self.note(path, self.files.entry(path)?.map(|e| e.id));
-        Ok(content)
+        self.files.read(path)
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {
-        let entries = self.watched(self.files.list(folder))?;
-        self.note(folder, self.files.entry(folder)?.map(|e| e.id));
-        Ok(entries)
+        self.files.list(folder)
     }
 }
 

@@ -47,9 +47,13 @@ pub(crate) fn unknown(group: &str, version: &str, kind: &str) -> Option<String> 
 const OPERATOR: &str = "fluxcd.controlplane.io";
 const OF_OPERATOR: [&str; 4] = ["FluxInstance", "FluxReport", "ResourceSet", "ResourceSetInputProvider"];
 
+/// The group of kustomize's own files, which Flux leaves out where they are among a unit's resources.
+const KUSTOMIZE: &str = "kustomize.config.k8s.io";
+
 /// What is said of an object of a kind that we know and do not act on.
 pub(crate) fn ignored(group: &str, kind: &str, namespace: &str, name: &str) -> String {
-    let object = format!("{kind} {namespace}/{name}");
+    let object =
+        if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
     match (group, kind) {
         (OPERATOR, "ResourceSet") => format!(
             "{object} is not applied, and nothing that the Flux Operator would make of it is known here: write those objects \
@@ -61,6 +65,7 @@ pub(crate) fn ignored(group: &str, kind: &str, namespace: &str, name: &str) -> S
         (OPERATOR, _) => {
             format!("{object} is not applied: it speaks of Flux itself, whose work is done here")
         }
+        (KUSTOMIZE, _) => format!("{object} is not applied: it says how a folder is built, and is no object of a cluster"),
         _ => format!("{object} is not acted on yet"),
     }
 }
@@ -78,6 +83,7 @@ pub fn role(group: &str, kind: &str) -> Role {
             Role::Ignored
         }
         (OPERATOR, kind) if OF_OPERATOR.contains(&kind) => Role::Ignored,
+        (KUSTOMIZE, kind) if kind.eq_ignore_ascii_case("Kustomization") => Role::Ignored,
         (crate::fleet::GROUP, _) => Role::Ours,
         _ => Role::Object,
     }

@@ -2,6 +2,7 @@
 
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
+use flotilla_yaml::Options;
 use serde_json::{Map, Value};
 
 use super::release::{Release, ValuesFrom};
@@ -35,7 +36,7 @@ pub(crate) enum Planned {
 }
 
 /// The charts that install Flux, as the folders that they are packed in are named.
-const OF_FLUX: [&str; 2] = ["flux-operator", "flux-instance"];
+const OF_FLUX: [&str; 3] = ["flux-operator", "flux-instance", "flux2"];
 
 /// Plans one release. `config` looks up a ConfigMap (or Secret: `true`) of the release's own namespace.
 ///
@@ -191,12 +192,44 @@ fn describe(from: &ValuesFrom) -> String {
     format!("{}/{}", if from.secret { "Secret" } else { "ConfigMap" }, from.name)
 }
 
-/// The mapping that a text is, or the line and the words of what is wrong.
+/// The mapping that a text is, or the line and the words of what is wrong. As helm, which takes the last of equal keys, and
+/// the first document.
 fn yaml_map(text: &str) -> Result<Map<String, Value>, (u32, String)> {
-    let documents = flotilla_yaml::parse(text).map_err(|error| (error.pos.line, error.to_string()))?;
-    let Some(node) = documents.first().filter(|node| !node.is_null()) else { return Ok(Map::new()) };
+    let options = Options { last_key_wins: true, skip_comments: true, ..Options::default() };
+    let first = flotilla_yaml::parse_first(text, &options);
+    let node = first.map_err(|error| (error.pos.line, error.to_string()))?.document;
+    if node.is_null() {
+        return Ok(Map::new());
+    }
     match node.to_json().map_err(|error| (error.pos.line, error.message))? {
         Value::Object(map) => Ok(map),
         _ => Err((1, "must be a mapping".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_values_is_what_helm_reads() {
+        for (text, expected) in [
+            ("a: 1\na: 2\n", json!({"a": 2})),
+            ("a: {x: 1, y: 1}\nb: 1\n\"a\": {x: 2}\n", json!({"a": {"x": 2}, "b": 1})),
+            ("{\"a\": 1}{\"b\": 2}", json!({"a": 1})),
+            ("{a: 1} x", json!({"a": 1})),
+            ("a: 1\n---\nb: 2\n", json!({"a": 1})),
+            ("a: 1\n...\nb: [", json!({"a": 1})),
+            ("", json!({})),
+            ("# nothing\n", json!({})),
+            ("~", json!({})),
+        ] {
+            assert_eq!(yaml_map(text).map(Value::Object), Ok(expected), "{text}");
+        }
+        for text in ["text", "[1]", "a: [", "1: x\n\"1\": y\n", "~: x"] {
+            yaml_map(text).unwrap_err();
+        }
     }
 }

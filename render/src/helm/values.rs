@@ -139,9 +139,8 @@ fn double(number: Number) -> Number {
     let is_exact = number.as_i64().is_some_and(|whole| whole.unsigned_abs() <= EXACT);
     let Some(float) = number.as_f64().filter(|_| !is_exact && !number.is_f64()) else { return number };
     // Written by Rust as by Go: zeros stand for the digits that do not matter.
-    let digits = float.to_string();
-    let whole = digits.parse::<u64>().map(Number::from).or_else(|_| digits.parse::<i64>().map(Number::from));
-    whole.ok().or_else(|| Number::from_f64(float)).unwrap_or(number)
+    let whole = float.to_string().parse().ok().and_then(Number::from_i128);
+    whole.or_else(|| Number::from_f64(float)).unwrap_or(number)
 }
 
 fn plain_map(fields: &Fields) -> Map<String, Value> {

@@ -40,7 +40,7 @@ use variables::NoVariables;
 /// How deep units may nest.
 const DEPTH: usize = 16;
 /// How often the root is built anew because its output says something else of itself.
-const SELF_REFERENCES: usize = 4;
+const SELF_REFERENCES: usize = 8;
 
 /// A unit that is defined and not rendered yet.
 struct Pending {
@@ -90,6 +90,8 @@ struct Walk<'a> {
     /// What should have been reserved: whoever may define everything defines it too, and came later.
     overruled: BTreeSet<UnitId>,
     spent: Spent,
+    /// The Kustomization by which the cluster's own Flux applies the root, as the root defines it.
+    own: Option<UnitId>,
     /// By which source the cluster's own Flux knows the fleet repo, where that is not the usual one.
     fleet_alias: Option<SourceId>,
 }
@@ -144,6 +146,7 @@ fn walk_once<'a>(
         reserved,
         overruled: BTreeSet::new(),
         spent: Spent::default(),
+        own: None,
         fleet_alias: None,
     };
     walk.root()?;
@@ -198,10 +201,20 @@ impl Walk<'_> {
                 (variables, outcome) = (lenient, other);
             }
         }
-        for _ in 0..SELF_REFERENCES {
-            let Ok(content) = outcome.clone() else { break };
+        let mut builds = 0;
+        while let Ok(content) = outcome.clone() {
+            builds += 1;
+            if builds > SELF_REFERENCES {
+                let message = format!(
+                    "what the root says of itself (its own Kustomization, its variables, spec.ignore of its source) was \
+                     another thing in each of {SELF_REFERENCES} builds; write it so that it does not depend on itself"
+                );
+                outcome = Err([self.place(&definition, message)].into());
+                break;
+            }
             self.fleet_alias = self.alias_in(&content);
             let content = self.at_home(&content);
+            self.own = self.own_in(&content);
             if let Some(text) =
                 own::ignore_of_fleet(&content).filter(|text| ignored.as_deref() != Some(*text))
             {
@@ -226,6 +239,7 @@ impl Walk<'_> {
                 {
                     variables = after;
                     outcome = self.build(&definition, &fleet, &variables)?;
+                    continue;
                 }
                 break;
             };
@@ -523,6 +537,12 @@ impl Walk<'_> {
                     vec![place(format!("units nest deeper than {DEPTH} levels"))],
                 );
             } else {
+                let mut child = child.clone();
+                // The root is applied before what it defines.
+                let is_said = |dependency: &UnitId| {
+                    self.own.as_ref() != Some(dependency) || child.spec.ready_exprs.contains_key(dependency)
+                };
+                child.spec.depends_on.retain(is_said);
                 let pending = Pending {
                     definition: child.clone(),
                     parent: Some(id.clone()),
@@ -560,11 +580,7 @@ impl Walk<'_> {
 
     /// Whether a definition in a unit's output is that unit.
     fn is_itself(&self, unit: &Definition, child: &Definition) -> bool {
-        child.id == unit.id
-            || (unit.id.kind == UnitKind::Root
-                && child.path == unit.path
-                && child.source == fleet_source()
-                && (child.id.namespace.as_str(), child.id.name.as_str()) == FLEET_UNIT)
+        child.id == unit.id || (unit.id.kind == UnitKind::Root && self.own.as_ref() == Some(&child.id))
     }
 
     /// Notes a unit that is held because of its definition. Of too many of them nothing is noted: they are held all the

@@ -7,7 +7,7 @@ use flotilla_core::UnitId;
 use flotilla_core::source::{SourceId, SourceSpec};
 
 use super::Walk;
-use crate::content::Content;
+use crate::content::{Content, Definition};
 use crate::flux::FLEET_UNIT;
 use crate::source::fleet_source;
 
@@ -29,6 +29,19 @@ impl Walk<'_> {
             root.children.iter().find(|child| child.id == id && child.path == self.cluster.root.path)?;
         let defined = root.sources.iter().any(|definition| definition.source.id == own.source);
         (defined && own.source != fleet_source()).then(|| own.source.clone())
+    }
+
+    /// The Kustomization of the root's own path in its output: `flux-system`, or the only one, whatever its name.
+    pub(super) fn own_in(&self, root: &Content) -> Option<UnitId> {
+        let is_of_root = |child: &&Definition| {
+            child.release.is_none() && child.path == self.cluster.root && child.source == fleet_source()
+        };
+        let all: Vec<&UnitId> = root.children.iter().filter(is_of_root).map(|child| &child.id).collect();
+        let usual = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
+        match all[..] {
+            [only] => Some(only.clone()),
+            _ => all.into_iter().find(|id| **id == usual).cloned(),
+        }
     }
 
     /// The output of a unit of the fleet repo, with the usual name in place of the other one.

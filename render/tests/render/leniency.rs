@@ -129,3 +129,43 @@ fn the_fleet_repo_may_have_another_name_in_the_cluster() {
     elsewhere.retain(|(path, _)| *path != "clusters/x/map.yaml");
     assert!(shown(&world.render(&elsewhere)).iter().any(|unit| unit.starts_with("app: held")));
 }
+
+#[test]
+fn texts_are_what_flux_reads_of_what_kustomize_prints() {
+    let world = World::new(&[]);
+    for post_build in ["", "  postBuild: {substitute: {a: b}}\n"] {
+        let files = |text: &str| {
+            [
+                ("clusters/x/a.yaml", unit("app", FLEET, &format!("  path: ./app\n{post_build}"))),
+                ("app/a.yaml", format!("{}data: {{k: \"{text}\"}}\n", config_map("a"))),
+            ]
+        };
+        for (written, read) in [("a\\Nb", "a b"), ("a \\N\\N b", r"a\nb"), ("a\\u2028é\\xa0b", "a\u{2028}é\u{a0}b")] {
+            let render = world.render(&files(written));
+            let (_, app) = render.units.iter().find(|(id, _)| id.name == "app").unwrap();
+            let body = app.unit.as_ref().unwrap().content.objects[0].body();
+            let body = String::from_utf8_lossy(body);
+            assert!(body.contains(&format!(r#""k":"{read}""#)), "{written}: {body}");
+        }
+        let shown = world.shown(&files("a\\x7fb"));
+        assert_eq!(
+            shown[1], "app: held app/a.yaml:4:11: control characters are not allowed: there is a U+007F in the text",
+            "{post_build}"
+        );
+    }
+}
+
+#[test]
+fn kustomizes_own_files_are_no_objects() {
+    let stray = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nmetadata: {name: stray}\n";
+    let files = [
+        ("clusters/x/a.yaml", unit("app", FLEET, "  path: ./app\n")),
+        ("app/a.yaml", config_map("a")),
+        ("app/options.yaml", stray.to_owned()),
+    ];
+    assert_eq!(
+        World::new(&[]).shown(&files)[1],
+        "app: 1 app/options.yaml:1: Kustomization stray is not applied: it says how a folder is built, and is no object of a \
+         cluster"
+    );
+}

@@ -328,3 +328,64 @@ fn clusters_share_the_build_and_not_the_values() {
     assert_eq!(value("us"), json!("us"));
     assert_eq!(world.cache.builds(), builds + 1, "the root's file changed, the apps' did not");
 }
+
+#[test]
+fn variables_do_not_name_two_objects_the_same() {
+    let named = |first: &str, second: &str| {
+        rendered(&[
+            apps("{substitute: {env: prod}}"),
+            ("apps/a.yaml", map(first, "{a: b}")),
+            ("apps/b.yaml", map(second, "{a: b}")),
+        ])
+    };
+    assert_eq!(
+        named("'${env}-m'", "prod-m"),
+        Err("apps/b.yaml:1: post build: the variables name two objects ConfigMap prod-m; the other one is at apps/a.yaml:1"
+            .into())
+    );
+    assert!(named("prod-m", "'${none:=prod}-m'").is_err());
+    assert_eq!(named("'${env}-m'", "'${env}-n'").unwrap().len(), 2);
+    let other_namespace = map("prod-m", "{a: b}").replace("flux-system", "elsewhere");
+    let files = [apps("{substitute: {env: prod}}"), ("apps/a.yaml", map("'${env}-m'", "{}")), ("apps/b.yaml", other_namespace)];
+    assert_eq!(rendered(&files).unwrap().len(), 2);
+}
+
+#[test]
+fn a_root_that_says_something_else_of_itself_in_each_build_is_held() {
+    let files = |value: &str| {
+        let own = format!("  path: clusters/x\n  postBuild: {{substitute: {{a: '{value}'}}}}\n");
+        [
+            ("clusters/x/own.yaml", unit("flux-system", FLEET, &own)),
+            ("clusters/x/m.yaml", map("m", "{a: '${a:-none}'}")),
+        ]
+    };
+    assert_eq!(World::new(&[]).shown(&files("x")), ["root: 1"]);
+    assert_eq!(World::new(&[]).shown(&files("${a:-x}")), ["root: 1"]);
+    let shown = World::new(&[]).shown(&files("${a:-x}y"));
+    assert!(shown[0].contains("was another thing in each of 8 builds"), "{shown:?}");
+}
+
+#[test]
+fn the_roots_own_kustomization_may_have_any_name() {
+    let files = |name: &str, more: &str| {
+        let own = "  path: clusters/x\n  postBuild: {substitute: {region: us}}\n";
+        [
+            ("clusters/x/own.yaml", unit(name, FLEET, own)),
+            ("clusters/x/m.yaml", map("'m-${region:-none}'", "{}")),
+            ("clusters/x/app.yaml", unit("app", FLEET, &format!("  path: app\n  dependsOn: [{{name: {name}}}]\n"))),
+            ("clusters/x/more.yaml", more.to_owned()),
+            ("app/m.yaml", map("app", "{}")),
+        ]
+    };
+    for name in ["flux-system", "prod"] {
+        let render = World::new(&[]).render(&files(name, ""));
+        assert_eq!(shown(&render), ["root: 1", "app: 1"]);
+        let root = render.units[&UnitId::root()].unit.as_ref().unwrap();
+        assert_eq!(root.content.objects[0].id().name, "m-us");
+    }
+    // Of two, neither is known to be it.
+    let again = unit("again", FLEET, "  path: clusters/x\n");
+    let render = World::new(&[]).render(&files("prod", &again));
+    let root = render.units[&UnitId::root()].unit.as_ref().unwrap();
+    assert_eq!(root.content.objects[0].id().name, "m-${region:-none}");
+}
