@@ -35,7 +35,8 @@ type built struct {
 	err     error
 }
 
-func newArtifact(tree string) (*artifact, error) {
+// ignored are further patterns, of the source's spec.
+func newArtifact(tree, ignored string) (*artifact, error) {
 	tree, err := filepath.Abs(tree)
 	if err != nil {
 		return nil, err
@@ -49,6 +50,7 @@ func newArtifact(tree string) (*artifact, error) {
 	if err != nil {
 		return nil, err
 	}
+	patterns = append(patterns, sourceignore.ReadPatterns(strings.NewReader(ignored), domain)...)
 	made := &artifact{folder: folder, memory: map[string]built{}}
 	matcher := sourceignore.NewDefaultMatcher(patterns, domain)
 	err = filepath.WalkDir(tree, func(at string, entry fs.DirEntry, err error) error {

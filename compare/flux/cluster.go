@@ -48,14 +48,45 @@ func (o *outcome) same(other *outcome) bool {
 	})
 }
 
-// cluster renders the units of one cluster until what they render no longer changes.
+// cluster renders the units of one cluster until what they render no longer changes, and what the source leaves out.
 func cluster(tree, root string) (*outcome, error) {
-	fleet, err := newArtifact(tree)
+	ignored := ""
+	for range maxRounds {
+		done, err := clusterOf(tree, root, ignored)
+		if err != nil {
+			return nil, err
+		}
+		next := ignoredBy(done)
+		if next == ignored {
+			return done, nil
+		}
+		ignored = next
+	}
+	return nil, fmt.Errorf("what the source leaves out does not settle in %d rounds", maxRounds)
+}
+
+// ignoredBy gives spec.ignore of the fleet's own source, as the root defines it.
+func ignoredBy(done *outcome) string {
+	for _, object := range done.Units[fleetNamespace+"/"+fleetName].Objects {
+		if key(object) == "source.toolkit.fluxcd.io/GitRepository/"+fleetNamespace+"/"+fleetName {
+			text, _, _ := unstructured.NestedString(object.Object, "spec", "ignore")
+			return text
+		}
+	}
+	return ""
+}
+
+func clusterOf(tree, root, ignored string) (*outcome, error) {
+	fleet, err := newArtifact(tree, ignored)
 	if err != nil {
 		return nil, err
 	}
 	defer fleet.remove()
+	// What the root takes its own variables from is there before it is: a person has put it there.
 	known := newObjects()
+	if bare, err := fleet.build(bareRoot(root), known); err == nil {
+		known.add(bare)
+	}
 	var last *outcome
 	for range maxRounds {
 		next := fleet.round(root, known)

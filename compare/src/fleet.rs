@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flotilla_core::template::{Found, ObjectTemplate, ValuesKind, ValuesRef};
 use flotilla_core::{Object, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::Asked;
 use flotilla_render::{
-    Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
+    Artifact, ClusterDefinition, ClusterRender, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
 };
 use serde_json::{Number, Value};
 
 use crate::flux::Flux;
-use crate::random;
 use crate::tree::Tree;
 use crate::verdict::{Outcome, Verdict, first_difference};
 
@@ -32,16 +34,15 @@ pub struct Rendered {
     pub releases: BTreeMap<String, Result<Value, String>>,
 }
 
-/// The fleet of a seed through both: what Flux made of it, and what differs.
+/// A fleet through both: what Flux made of it, and what differs.
 ///
 /// # Errors
 /// If Flux cannot be run, or the tree cannot be written.
-pub fn compare(flux: &mut Flux, seed: u64) -> Result<(Rendered, Vec<String>)> {
-    let tree = random::fleet::fleet(seed);
+pub fn compare(flux: &mut Flux, tree: &Tree) -> Result<(Rendered, Vec<String>)> {
     let folder = tempfile::tempdir().context("make a folder for a fleet")?;
     tree.write(folder.path())?;
-    let theirs = flux.render(folder.path(), &tree.root).with_context(|| format!("seed {seed}"))?;
-    let differences = differences(&rendered(&tree)?, &theirs);
+    let theirs = flux.render(folder.path(), &tree.root)?;
+    let differences = differences(&rendered(tree)?, &theirs);
     Ok((theirs, differences))
 }
 
@@ -58,6 +59,7 @@ pub fn rendered(tree: &Tree) -> Result<Rendered> {
     let inputs = Inputs { kube_version: Some("v1.36.3"), ..Inputs::new(&fleet, &clusters, &cache, &sources) };
     let render = render_cluster(&inputs, &cluster)?;
     let mut out = Rendered::default();
+    let found = in_the_cluster(&render);
     for (id, unit) in &render.units {
         let name = match id.kind {
             UnitKind::Root => "flux-system/flux-system".to_owned(),
@@ -66,7 +68,7 @@ pub fn rendered(tree: &Tree) -> Result<Rendered> {
         if id.kind == UnitKind::HelmRelease {
             out.releases.insert(name, Err(reasons(unit)));
         } else {
-            out.units.insert(name, objects(unit));
+            out.units.insert(name, objects(unit, &found));
         }
     }
     // Those that wait for helm have their values.
@@ -86,7 +88,47 @@ fn reasons(unit: &RenderedUnit) -> String {
         .join("; ")
 }
 
-fn objects(unit: &RenderedUnit) -> Result<Vec<Value>, String> {
+/// The ConfigMaps and Secrets that an agent finds once everything is applied. Those that stand in templates are not among
+/// them.
+fn in_the_cluster(render: &ClusterRender) -> Found {
+    let mut found = Found::new();
+    let contents = render.units.values().filter_map(|unit| unit.unit.as_ref()).map(|unit| &unit.content);
+    for object in contents.flat_map(|content| &content.objects) {
+        let id = object.id();
+        let kind = match (&*id.group, &*id.kind) {
+            ("", "ConfigMap") => ValuesKind::ConfigMap,
+            ("", "Secret") => ValuesKind::Secret,
+            _ => continue,
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let decoded = |value: &Value| String::from_utf8(BASE64.decode(value.as_str()?).ok()?).ok();
+        let value = object.value();
+        let fields: [(&str, &dyn Fn(&Value) -> Option<String>); 2] = match kind {
+            ValuesKind::ConfigMap => [("data", &text), ("", &text)],
+            ValuesKind::Secret => [("data", &decoded), ("stringData", &text)],
+        };
+        let all = fields.iter().flat_map(|(field, read)| {
+            let pairs = value.get(field).and_then(Value::as_object).into_iter().flatten();
+            pairs.filter_map(|(key, value)| Some((key.clone(), read(value)?)))
+        });
+        let reference = ValuesRef { kind, namespace: id.namespace.clone(), name: id.name.clone() };
+        found.insert(reference, Some(all.collect()));
+    }
+    found
+}
+
+/// An object as it is once the agent has completed it.
+fn completed(object: &Object, found: &Found) -> Result<Value, String> {
+    let Some(template) = ObjectTemplate::of(object) else { return Ok(object.value()) };
+    let template = template.map_err(|error| error.to_string())?;
+    let mut all = found.clone();
+    for place in template.needs() {
+        all.entry(place.clone()).or_default();
+    }
+    template.complete(&all).map(|object| object.value()).map_err(|error| error.to_string())
+}
+
+fn objects(unit: &RenderedUnit, found: &Found) -> Result<Vec<Value>, String> {
     let Some(done) = &unit.unit else { return Err(reasons(unit)) };
     let content = &done.content;
     let broken = content.broken_children.values().chain(content.broken_sources.values()).flatten();
@@ -95,7 +137,8 @@ fn objects(unit: &RenderedUnit) -> Result<Vec<Value>, String> {
     }
     let children = content.children.iter().filter_map(|child| child.object.as_ref());
     let sources = content.sources.iter().filter_map(|source| source.object.as_ref());
-    Ok(content.objects.iter().chain(children).chain(sources).map(Object::value).collect())
+    let objects = content.objects.iter().map(|object| completed(object, found));
+    objects.chain(children.chain(sources).map(|object| Ok(object.value()))).collect()
 }
 
 /// What differs, a line for each unit and release; empty if nothing does.
@@ -140,8 +183,10 @@ const SHOWN: usize = 160;
 /// Where two outcomes part. A line holds a whole object, so only what is around that place is shown.
 fn parting(ours: &Outcome, flux: &Outcome) -> String {
     let (Ok(mine), Ok(theirs)) = (ours, flux) else { return first_difference(ours, flux) };
-    let lines = mine.lines().zip(theirs.lines()).find(|(mine, theirs)| mine != theirs);
-    let (mine, theirs) = lines.unwrap_or((mine, theirs));
+    // Lines are sorted: what only one of them has may stand anywhere.
+    let (all_mine, all_theirs): (BTreeSet<&str>, BTreeSet<&str>) = (mine.lines().collect(), theirs.lines().collect());
+    let mine = all_mine.difference(&all_theirs).next().copied().unwrap_or_default();
+    let theirs = all_theirs.difference(&all_mine).next().copied().unwrap_or_default();
     let same = mine.chars().zip(theirs.chars()).take_while(|(mine, theirs)| mine == theirs).count();
     let from = |text: &str| text.chars().skip(same.saturating_sub(SHOWN / 4)).take(SHOWN).collect::<String>();
     format!("'{}' here, '{}' there", from(mine), from(theirs))

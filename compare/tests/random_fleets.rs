@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use flotilla_compare::fleet;
+use flotilla_compare::fleet as compared;
 use flotilla_compare::flux::{Flux, flux_or_skip};
+use flotilla_compare::random::fleet::fleet;
 
 /// As many as take some seconds.
 const SEEDS: Range<u64> = 0..60;
@@ -16,7 +17,7 @@ fn random_fleets_render_the_same() {
     let (mut wrong, mut units, mut failing) = (Vec::new(), 0, 0);
     for seed in SEEDS {
         let (theirs, differences) =
-            fleet::compare(&mut flux, seed).unwrap_or_else(|error| panic!("{error:#}"));
+            compared::compare(&mut flux, &fleet(seed)).unwrap_or_else(|error| panic!("{seed}: {error:#}"));
         units += theirs.units.len() + theirs.releases.len();
         failing += theirs.units.values().filter(|unit| unit.is_err()).count();
         wrong.extend(differences.into_iter().map(|line| format!("{seed} {line}")));

@@ -1,7 +1,7 @@
 //! Random fleet repositories with one cluster, each the same for its seed everywhere and for ever.
 //!
 //! ```text
-//!   clusters/prod   the root: variables, Kustomizations, perhaps its own; values of releases
+//!   clusters/prod   the root: variables, Kustomizations, perhaps its own and its source's; values of releases
 //!   apps/NAME       what the Kustomizations name: folders to scan, bases and overlays, units that define units
 //!   charts/demo     a chart, so that releases need no fetch
 //! ```
@@ -11,8 +11,12 @@
 use super::rng::Rng;
 use crate::tree::{Content, Tree};
 
+mod folders;
+mod objects;
 mod releases;
+mod roots;
 mod units;
+mod variables;
 
 /// What is being made.
 pub(super) struct Maker {
@@ -40,32 +44,31 @@ impl Maker {
         self.serial += 1;
         format!("{stem}{}", self.serial)
     }
+
+    /// One of the texts, so often.
+    fn maybe(&mut self, percent: u64, texts: &[&str]) -> String {
+        if self.rng.chance(percent) { (*self.rng.pick(texts)).to_owned() } else { String::new() }
+    }
 }
+
+/// The root path of the cluster.
+pub const ROOT: &str = "clusters/prod";
 
 /// The fleet repository of a seed; its root is the cluster's path.
 pub fn fleet(seed: u64) -> Tree {
-    let tree = Tree { root: "clusters/prod".to_owned(), ..Tree::default() };
+    let tree = Tree { root: ROOT.to_owned(), ..Tree::default() };
     let mut maker = Maker { rng: Rng::new(seed), tree, serial: 0, has_random_tree: false };
     maker.file("charts/demo/Chart.yaml", "apiVersion: v2\nname: demo\nversion: 1.0.0\n");
     maker.file("charts/demo/templates/x.yaml", "");
-    units::variables(&mut maker);
-    units::root(&mut maker);
+    variables::objects(&mut maker);
+    let scope = roots::root(&mut maker);
     for _ in 0..maker.rng.between(1, 4) {
-        units::unit(&mut maker, "clusters/prod/units.yaml", 0);
+        units::unit(&mut maker, "clusters/prod/units.yaml", scope, 0);
     }
     for _ in 0..maker.rng.below(4) {
-        releases::release(&mut maker);
+        releases::release(&mut maker, "clusters/prod/releases.yaml", scope);
     }
-    if maker.rng.chance(25) {
-        let rules = [
-            "*.tmp.yaml\n",
-            "/apps/*/drafts/\n",
-            "/*\n!/apps/\n!/clusters\n!/charts\n*.tmp.yaml\n",
-            "# none\n\n",
-        ];
-        let text = *maker.rng.pick(&rules);
-        maker.file(".sourceignore", text);
-    }
+    roots::ignored(&mut maker);
     maker.tree
 }
 

@@ -2,6 +2,7 @@
 //! are kept.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use anyhow::{Context, Result};
 use flotilla_compare::fleet::{self, Rendered};
 use flotilla_compare::flux::{self, Flux};
 use flotilla_compare::gobuild::printed;
+use flotilla_compare::tree::Tree;
 use flotilla_compare::{random, seeds};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How many fleets that differ are kept at most.
 const KEPT: usize = 200;
@@ -43,7 +45,7 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let counts = Mutex::new(Counts::default());
     let each = |flux: &mut Flux, seed| {
-        let (theirs, differences) = fleet::compare(flux, seed)?;
+        let (theirs, differences) = fleet::compare(flux, &random::fleet::fleet(seed)).with_context(|| format!("seed {seed}"))?;
         counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
         Ok(())
     };
@@ -62,6 +64,26 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
             },
         })
     );
+    Ok(())
+}
+
+/// Compares the cluster `clusters/prod` of each folder, as fleets are kept that differ.
+pub(crate) fn run_trees(folders: &[PathBuf]) -> Result<()> {
+    let program = flux::find_or_build(&mut printed(|line: &str| eprintln!("flux: {line}")))?;
+    let mut flux = Flux::start(&program)?;
+    for folder in folders {
+        let tree = Tree::read(folder, random::fleet::ROOT)?;
+        let (theirs, differences) = fleet::compare(&mut flux, &tree)?;
+        for (id, unit) in &theirs.units {
+            let outcome = unit.as_ref().map_or_else(Clone::clone, |all| format!("{} objects", all.len()));
+            println!("{}: {id}: {outcome}", folder.display());
+        }
+        for (id, release) in &theirs.releases {
+            let outcome = release.as_ref().map_or_else(Clone::clone, Value::to_string);
+            println!("{}: release {id}: {outcome}", folder.display());
+        }
+        differences.iter().for_each(|line| println!("{}: DIFFERS: {line}", folder.display()));
+    }
     Ok(())
 }
 

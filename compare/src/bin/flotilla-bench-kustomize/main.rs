@@ -1,5 +1,6 @@
-//! `flotilla-bench-kustomize [kustomize] [kustomize-diff] [flux-diff] [--seconds N] [--seed N] [--repeats N]`: our kustomize
-//! build against the real one, and whole fleets against Flux's own packages. Figures go to stdout, a JSON object a line; what is being done goes to stderr.
+//! `flotilla-bench-kustomize [kustomize] [kustomize-diff] [flux-diff] [--seconds N] [--seed N] [--repeats N] [--tree
+//! FOLDER]`: our kustomize build against the real one, and whole fleets against Flux's own packages. Figures go to stdout, a
+//! JSON object a line; what is being done goes to stderr.
 
 mod diff;
 mod figure;
@@ -7,6 +8,7 @@ mod flux_diff;
 mod rebuild;
 mod speed;
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -23,11 +25,14 @@ struct Options {
     /// `None`: a new one each time.
     seed: Option<u64>,
     repeats: usize,
+    /// Fleets of which `flux-diff` compares the cluster `clusters/prod`, in place of random ones.
+    trees: Vec<PathBuf>,
 }
 
 impl Options {
     fn read(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut options = Self { names: Vec::new(), seconds: 60, seed: None, repeats: 200 };
+        let mut options =
+            Self { names: Vec::new(), seconds: 60, seed: None, repeats: 200, trees: Vec::new() };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut number = || -> Result<u64> {
@@ -38,9 +43,10 @@ impl Options {
                 "--seconds" => options.seconds = number()?,
                 "--seed" => options.seed = Some(number()?),
                 "--repeats" => options.repeats = usize::try_from(number()?.max(1)).context("--repeats")?,
+                "--tree" => options.trees.push(args.next().context("--tree wants a folder")?.into()),
                 name if NAMES.contains(&name) => options.names.push(arg),
                 other => bail!(
-                    "no benchmark '{other}'; there are: {}; options: --seconds N, --seed N, --repeats N",
+                    "no benchmark '{other}'; there are: {}; options: --seconds N, --seed N, --repeats N, --tree FOLDER",
                     NAMES.join(", ")
                 ),
             }
@@ -63,6 +69,7 @@ fn main() -> Result<()> {
         eprintln!("== {name}");
         match name.as_str() {
             "kustomize-diff" => diff::run(&real()?, options.seconds, first),
+            "flux-diff" if !options.trees.is_empty() => flux_diff::run_trees(&options.trees),
             "flux-diff" => flux_diff::run(options.seconds, first),
             _ => speed::run(&real()?, options.repeats)
                 .and_then(|()| rebuild::run(options.repeats.div_ceil(10))),
@@ -85,7 +92,7 @@ mod tests {
             (&["kustomize-diff".to_owned()][..], 5, Some(7))
         );
         assert_eq!(read("").unwrap().names, NAMES);
-        for wrong in ["kustomise", "--seed", "--seconds x"] {
+        for wrong in ["kustomise", "--seed", "--seconds x", "--tree"] {
             read(wrong).unwrap_err();
         }
     }
