@@ -672,14 +672,22 @@ fn the_namespace_in_git_counts() {
 
 #[test]
 fn charts_that_install_flux_are_left_out() {
-    let spec = "  chart:\n    spec: {chart: ./charts/flux-operator, sourceRef: {kind: GitRepository, name: flux-system, \
-                namespace: flux-system}}\n";
-    let mut all = files(spec, "");
-    all.push(("charts/flux-operator/Chart.yaml", "name: flux-operator\n".to_owned()));
-    let (render, asked) = World::default().render(&all, config_map);
-    assert!(asked.is_empty() && unit(&render).content.objects.is_empty());
-    let notice = &render.units[&web()].problems[0];
-    assert!(notice.notice && notice.message.contains("Flux's own"), "{notice:?}");
+    for (chart, path) in [
+        ("flux-operator", "charts/flux-operator/Chart.yaml"),
+        ("flux-instance", "charts/flux-instance/Chart.yaml"),
+        ("flux2", "charts/flux2/Chart.yaml"),
+    ] {
+        let spec = format!(
+            "  chart:\n    spec: {{chart: ./charts/{chart}, sourceRef: {{kind: GitRepository, name: flux-system, namespace: \
+             flux-system}}}}\n"
+        );
+        let mut all = files(&spec, "");
+        all.push((path, format!("name: {chart}\n")));
+        let (render, asked) = World::default().render(&all, config_map);
+        assert!(asked.is_empty() && unit(&render).content.objects.is_empty(), "{chart}");
+        let notice = &render.units[&web()].problems[0];
+        assert!(notice.notice && notice.message.contains("Flux's own"), "{notice:?}");
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `flux-diff`: random fleet repositories through our renderer and Flux's own packages for some time; those that differ
 //! are kept.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use flotilla_compare::campaign::kind_of_error;
 use flotilla_compare::fleet::{self, Rendered};
 use flotilla_compare::flux::{self, Flux};
 use flotilla_compare::gobuild::printed;
@@ -22,7 +24,8 @@ struct Counts {
     fleets: u64,
     units: usize,
     releases: usize,
-    fail_in_flux: usize,
+    /// Units that fail in Flux, by the kind of its error.
+    fail_in_flux: BTreeMap<String, usize>,
     /// By seed, what differs.
     found: Vec<(u64, Vec<String>)>,
 }
@@ -32,7 +35,9 @@ impl Counts {
         self.fleets += 1;
         self.units += flux.units.len();
         self.releases += flux.releases.len();
-        self.fail_in_flux += flux.units.values().filter(|unit| unit.is_err()).count();
+        for error in flux.units.values().filter_map(|unit| unit.as_ref().err()) {
+            *self.fail_in_flux.entry(kind_of_error(error)).or_default() += 1;
+        }
         if !differences.is_empty() {
             self.found.push((seed, differences));
         }
@@ -59,7 +64,8 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
             "name": "flux_diff", "value": counts.fleets, "unit": "fleets",
             "details": {
                 "first_seed": first, "units": counts.units, "releases": counts.releases,
-                "units_that_fail_in_flux": counts.fail_in_flux, "fleets_that_differ": counts.found.len(),
+                "units_that_fail_in_flux": counts.fail_in_flux.values().sum::<usize>(),
+                "why": counts.fail_in_flux, "fleets_that_differ": counts.found.len(),
                 "kept_in": folder,
             },
         })

@@ -118,7 +118,7 @@ pub(super) enum Scope {
 
 /// An expression for a text.
 pub(super) fn expression(maker: &mut Maker, scope: Scope) -> &'static str {
-    if maker.rng.chance(1) {
+    if maker.rng.below(400) == 0 {
         return maker.rng.word(&ODD);
     }
     if scope != Scope::Nothing && maker.rng.chance(70) { maker.rng.word(&OF_VALUES) } else { maker.rng.word(&FREE) }
