@@ -11,7 +11,8 @@ use flotilla_core::{Object, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::Asked;
 use flotilla_render::{
-    Artifact, ClusterDefinition, ClusterRender, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
+    Artifact, ClusterDefinition, ClusterRender, Inputs, NothingFetched, RenderCache, RenderedUnit,
+    render_cluster,
 };
 use serde_json::{Number, Value};
 
@@ -184,7 +185,8 @@ const SHOWN: usize = 160;
 fn parting(ours: &Outcome, flux: &Outcome) -> String {
     let (Ok(mine), Ok(theirs)) = (ours, flux) else { return first_difference(ours, flux) };
     // Lines are sorted: what only one of them has may stand anywhere.
-    let (all_mine, all_theirs): (BTreeSet<&str>, BTreeSet<&str>) = (mine.lines().collect(), theirs.lines().collect());
+    let (all_mine, all_theirs): (BTreeSet<&str>, BTreeSet<&str>) =
+        (mine.lines().collect(), theirs.lines().collect());
     let mine = all_mine.difference(&all_theirs).next().copied().unwrap_or_default();
     let theirs = all_theirs.difference(&all_mine).next().copied().unwrap_or_default();
     let same = mine.chars().zip(theirs.chars()).take_while(|(mine, theirs)| mine == theirs).count();

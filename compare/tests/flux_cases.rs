@@ -84,7 +84,10 @@ fn texts_of_objects() {
             let units = files.entry("clusters/prod/units.yaml".into()).or_default();
             units.push_str(&kustomization(&name, &format!("apps/{name}"), more));
             let case = cases.len();
-            files.insert(format!("apps/{name}/a.yaml"), config_map(case, "a", &format!("data:\n  k: {text}\n")));
+            files.insert(
+                format!("apps/{name}/a.yaml"),
+                config_map(case, "a", &format!("data:\n  k: {text}\n")),
+            );
             cases.push((format!("flux-system/{name}"), *expected));
         }
     }
@@ -97,7 +100,9 @@ fn objects_and_fields() {
     let substitute = "  postBuild: {substitute: {A: x, E: '', N: '5', Q: 'a: b'}}\n";
     let metadata = "  commonMetadata: {labels: {team: x}, annotations: {n: y}}\n";
     let labelled = |labels: &str| {
-        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: NS, labels: {labels}, annotations: {{q: w}}}}\n")
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: NS, labels: {labels}, annotations: {{q: w}}}}\n"
+        )
     };
     let data = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: NS}\ndata: {k: '${A:=d}', j: $${B}}\n";
     let two = |first: &str, second: &str| {
@@ -107,7 +112,9 @@ fn objects_and_fields() {
         )
     };
     let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: NS}}\n";
-    let stray = format!("{data}---\napiVersion: kustomize.config.k8s.io/v1alpha1\nkind: KUSTOMIZATION\nmetadata: {{name: a}}\n");
+    let stray = format!(
+        "{data}---\napiVersion: kustomize.config.k8s.io/v1alpha1\nkind: KUSTOMIZATION\nmetadata: {{name: a}}\n"
+    );
     let cases: Vec<(&str, String, Verdict)> = vec![
         (substitute, two("'${A}-m'", "x-m"), Refuses),
         (substitute, two("x-m", "'${NONE:=x}-m'"), Refuses),
@@ -120,8 +127,16 @@ fn objects_and_fields() {
         ("  postBuild: {}\n", data.to_owned(), Takes),
         ("  postBuild: {substitute: {}}\n", data.to_owned(), Takes),
         ("  postBuild: {substituteStrategy: Always}\n", data.to_owned(), Takes),
-        ("  postBuild: {substituteFrom: [{kind: ConfigMap, name: nope, optional: true}]}\n", data.to_owned(), Takes),
-        ("  postBuild: {substituteFrom: [{kind: Secret, name: nope, optional: true}]}\n", data.to_owned(), Takes),
+        (
+            "  postBuild: {substituteFrom: [{kind: ConfigMap, name: nope, optional: true}]}\n",
+            data.to_owned(),
+            Takes,
+        ),
+        (
+            "  postBuild: {substituteFrom: [{kind: Secret, name: nope, optional: true}]}\n",
+            data.to_owned(),
+            Takes,
+        ),
         ("  postBuild: {substituteFrom: [{kind: ConfigMap, name: nope}]}\n", data.to_owned(), Refuses),
         ("  postBuild: {substituteFrom: [{kind: Secret, name: secret}]}\n", data.to_owned(), Takes),
         ("  postBuild: {substitute: {A: \"a\\r\\nb\"}}\n", data.to_owned(), Takes),

@@ -458,7 +458,10 @@ mod tests {
             assert_eq!((all.value("fleet"), all.value("region")), (None, Some("inline")));
             for text in ["a: ${fleet}", "a: ${fleet:-default}", "a: ${region:-${size}}"] {
                 let error = all.substitute(text).unwrap_err().to_string();
-                assert!(error.ends_with("which may set a variable, is known to the cluster only"), "{text}: {error}");
+                assert!(
+                    error.ends_with("which may set a variable, is known to the cluster only"),
+                    "{text}: {error}"
+                );
             }
             assert!(all.substitute("a: ${region}").is_ok());
         }
@@ -553,7 +556,11 @@ mod tests {
             let mut object = json!({"metadata": {"labels": labels, "annotations": {"n": 1}}});
             metadata.set(&mut object);
             let annotations = json!({"n": 1});
-            assert_eq!(object, json!({"metadata": {"labels": expected, "annotations": annotations}}), "{labels}");
+            assert_eq!(
+                object,
+                json!({"metadata": {"labels": expected, "annotations": annotations}}),
+                "{labels}"
+            );
         }
     }
 

@@ -45,7 +45,8 @@ impl Node {
     /// # Errors
     /// For control characters from U+007F on, and a next line in a key.
     pub fn printed(self) -> Result<Self, JsonError> {
-        let is_odd = |node: &Node| node.text().is_some_and(has_odd_characters) || node.tag() == Some("!!binary");
+        let is_odd =
+            |node: &Node| node.text().is_some_and(has_odd_characters) || node.tag() == Some("!!binary");
         if self.any(&is_odd) { printed(self, false) } else { Ok(self) }
     }
 }

@@ -65,7 +65,9 @@ pub(crate) fn ignored(group: &str, kind: &str, namespace: &str, name: &str) -> S
         (OPERATOR, _) => {
             format!("{object} is not applied: it speaks of Flux itself, whose work is done here")
         }
-        (KUSTOMIZE, _) => format!("{object} is not applied: it says how a folder is built, and is no object of a cluster"),
+        (KUSTOMIZE, _) => {
+            format!("{object} is not applied: it says how a folder is built, and is no object of a cluster")
+        }
         _ => format!("{object} is not acted on yet"),
     }
 }

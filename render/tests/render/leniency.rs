@@ -140,7 +140,9 @@ fn texts_are_what_flux_reads_of_what_kustomize_prints() {
                 ("app/a.yaml", format!("{}data: {{k: \"{text}\"}}\n", config_map("a"))),
             ]
         };
-        for (written, read) in [("a\\Nb", "a b"), ("a \\N\\N b", r"a\nb"), ("a\\u2028é\\xa0b", "a\u{2028}é\u{a0}b")] {
+        for (written, read) in
+            [("a\\Nb", "a b"), ("a \\N\\N b", r"a\nb"), ("a\\u2028é\\xa0b", "a\u{2028}é\u{a0}b")]
+        {
             let render = world.render(&files(written));
             let (_, app) = render.units.iter().find(|(id, _)| id.name == "app").unwrap();
             let body = app.unit.as_ref().unwrap().content.objects[0].body();
@@ -149,7 +151,8 @@ fn texts_are_what_flux_reads_of_what_kustomize_prints() {
         }
         let shown = world.shown(&files("a\\x7fb"));
         assert_eq!(
-            shown[1], "app: held app/a.yaml:4:11: control characters are not allowed: there is a U+007F in the text",
+            shown[1],
+            "app: held app/a.yaml:4:11: control characters are not allowed: there is a U+007F in the text",
             "{post_build}"
         );
     }

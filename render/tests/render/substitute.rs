@@ -346,7 +346,11 @@ fn variables_do_not_name_two_objects_the_same() {
     assert!(named("prod-m", "'${none:=prod}-m'").is_err());
     assert_eq!(named("'${env}-m'", "'${env}-n'").unwrap().len(), 2);
     let other_namespace = map("prod-m", "{a: b}").replace("flux-system", "elsewhere");
-    let files = [apps("{substitute: {env: prod}}"), ("apps/a.yaml", map("'${env}-m'", "{}")), ("apps/b.yaml", other_namespace)];
+    let files = [
+        apps("{substitute: {env: prod}}"),
+        ("apps/a.yaml", map("'${env}-m'", "{}")),
+        ("apps/b.yaml", other_namespace),
+    ];
     assert_eq!(rendered(&files).unwrap().len(), 2);
 }
 
@@ -372,7 +376,10 @@ fn the_roots_own_kustomization_may_have_any_name() {
         [
             ("clusters/x/own.yaml", unit(name, FLEET, own)),
             ("clusters/x/m.yaml", map("'m-${region:-none}'", "{}")),
-            ("clusters/x/app.yaml", unit("app", FLEET, &format!("  path: app\n  dependsOn: [{{name: {name}}}]\n"))),
+            (
+                "clusters/x/app.yaml",
+                unit("app", FLEET, &format!("  path: app\n  dependsOn: [{{name: {name}}}]\n")),
+            ),
             ("clusters/x/more.yaml", more.to_owned()),
             ("app/m.yaml", map("app", "{}")),
         ]

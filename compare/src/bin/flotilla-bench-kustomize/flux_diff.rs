@@ -50,7 +50,8 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let counts = Mutex::new(Counts::default());
     let each = |flux: &mut Flux, seed| {
-        let (theirs, differences) = fleet::compare(flux, &random::fleet::fleet(seed)).with_context(|| format!("seed {seed}"))?;
+        let (theirs, differences) =
+            fleet::compare(flux, &random::fleet::fleet(seed)).with_context(|| format!("seed {seed}"))?;
         counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
         Ok(())
     };

@@ -104,11 +104,16 @@ fn overlaid(maker: &mut Maker, folder: &str, scope: Scope) {
     text += &maker.maybe(30, &["namePrefix: o-\n", "nameSuffix: -o\n"]);
     text += &maker.maybe(
         40,
-        &["labels: [{pairs: {layer: top}, includeTemplates: true}]\n", "commonLabels: {layer: top}\n", "commonAnnotations: \
-           {layer: '${LAYER:-top}'}\n"],
+        &[
+            "labels: [{pairs: {layer: top}, includeTemplates: true}]\n",
+            "commonLabels: {layer: top}\n",
+            "commonAnnotations: \
+           {layer: '${LAYER:-top}'}\n",
+        ],
     );
     text += &maker.maybe(30, &["images: [{name: nginx, newTag: overlay}]\n"]);
-    text += &maker.maybe(20, &["replicas: []\n", "buildMetadata: [originAnnotations, transformerAnnotations]\n"]);
+    text +=
+        &maker.maybe(20, &["replicas: []\n", "buildMetadata: [originAnnotations, transformerAnnotations]\n"]);
     text += &maker.maybe(
         40,
         &[
@@ -153,22 +158,35 @@ fn kustomized(maker: &mut Maker, folder: &str, scope: Scope) {
     text += &maker.maybe(15, &["buildMetadata: [originAnnotations]\n", "buildMetadata: [managedByLabel]\n"]);
     text += &maker.maybe(
         15,
-        &["commonAnnotations: {from: file}\n", "labels: [{pairs: {from: file}}]\n", "commonLabels: {from: '${FROM:-file}'}\n"],
+        &[
+            "commonAnnotations: {from: file}\n",
+            "labels: [{pairs: {from: file}}]\n",
+            "commonLabels: {from: '${FROM:-file}'}\n",
+        ],
     );
     if is_own_path {
         text += &maker.maybe(10, &["ressources: [x.yaml]\n", "myNote: hello\n", "x-anchor: {a: 1}\n"]);
         text += &maker.maybe(
             10,
-            &["namePrefix: 12\n", "commonLabels: {a: yes, b: 1.50, c: 0x10}\n", "nameSuffix: true\n", "nameprefix: low-\n"],
+            &[
+                "namePrefix: 12\n",
+                "commonLabels: {a: yes, b: 1.50, c: 0x10}\n",
+                "nameSuffix: true\n",
+                "nameprefix: low-\n",
+            ],
         );
     }
     if maker.rng.chance(30) {
         let name = maker.name("generated-");
         text += &match maker.rng.below(3) {
-            0 => format!("configMapGenerator:\n- {{name: {name}, literals: [a=b, 'host=${{DOMAIN:=none}}']}}\n"),
+            0 => format!(
+                "configMapGenerator:\n- {{name: {name}, literals: [a=b, 'host=${{DOMAIN:=none}}']}}\n"
+            ),
             1 => {
                 maker.file(format!("{folder}/data.env"), "A=1\n# no\nB=${ENV:=x} y\n");
-                format!("configMapGenerator: [{{name: {name}, envs: [data.env], files: [data.env, 'k=data.env']}}]\n")
+                format!(
+                    "configMapGenerator: [{{name: {name}, envs: [data.env], files: [data.env, 'k=data.env']}}]\n"
+                )
             }
             _ => format!("secretGenerator:\n- {{name: {name}, literals: ['p=${{ENV:=x}}'], type: Opaque}}\n"),
         };

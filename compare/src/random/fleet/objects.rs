@@ -8,7 +8,9 @@ use crate::random::rng::Rng;
 use crate::random::value::{Style, documents};
 
 pub(super) fn config_map(name: &str, namespace: &str, data: &str) -> String {
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n{data}")
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n{data}"
+    )
 }
 
 /// Some objects in a file.
@@ -49,11 +51,16 @@ pub(super) fn objects(maker: &mut Maker, file: &str, scope: Scope) {
     }
     if maker.rng.chance(30) {
         let (name, value) = (maker.name("secret-"), expression(maker, scope));
-        let field = *maker.rng.pick(&["stringData: {v: 'VALUE', n: '1'}", "data: {v: VkFMVUU=}\nstringData: {w: \"VALUE\"}"]);
+        let field = *maker
+            .rng
+            .pick(&["stringData: {v: 'VALUE', n: '1'}", "data: {v: VkFMVUU=}\nstringData: {w: \"VALUE\"}"]);
         let field = field.replace("VALUE", value);
-        maker.add(file, &format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\n{field}\n"
-        ));
+        maker.add(
+            file,
+            &format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\n{field}\n"
+            ),
+        );
     }
     // Names that depend on variables, which sometimes name two objects the same.
     if scope != Scope::Secret && maker.rng.chance(20) {
@@ -72,7 +79,8 @@ pub(super) fn objects(maker: &mut Maker, file: &str, scope: Scope) {
         let text = documents(&[object.value], &mut style);
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         // A folder with a kustomization names its files.
-        if !folder.ends_with("/er") && !maker.tree.files.contains_key(&format!("{folder}/kustomization.yaml")) {
+        if !folder.ends_with("/er") && !maker.tree.files.contains_key(&format!("{folder}/kustomization.yaml"))
+        {
             maker.file(format!("{folder}/{}.yaml", maker.serial), text);
         }
     }

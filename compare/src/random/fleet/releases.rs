@@ -169,9 +169,12 @@ fn source(maker: &mut Maker, file: &str, key: &str, text: &str) -> (&'static str
     let data = serde_json::json!({ key: text });
     let exists = maker.rng.chance(97);
     if exists {
-        maker.add(file, &format!(
-            "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n{field}: {data}\n"
-        ));
+        maker.add(
+            file,
+            &format!(
+                "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n{field}: {data}\n"
+            ),
+        );
     }
     (kind, name, exists)
 }

@@ -59,7 +59,10 @@ pub(super) fn root(maker: &mut Maker) -> Scope {
             &["patches:\n- target: {kind: Kustomization, name: flux-system}\n  patch: |\n    - {op: add, path: /spec/commonMetadata, \
                value: {labels: {bootstrapped: 'yes'}}}\n"],
         );
-        maker.file("clusters/prod/flux-system/kustomization.yaml", format!("resources: [gotk-sync.yaml]\n{patch}"));
+        maker.file(
+            "clusters/prod/flux-system/kustomization.yaml",
+            format!("resources: [gotk-sync.yaml]\n{patch}"),
+        );
     }
     scope
 }

@@ -18,8 +18,16 @@ pub(super) fn unit(maker: &mut Maker, file: &str, scope: Scope, depth: usize) {
     let folder = format!("apps/{name}");
     let (more, inner) = overlay(maker, &folder, scope);
     let path = folders::folder(maker, &folder, inner, depth);
-    let mut form =
-        *maker.rng.pick(&["./PATH", "PATH", "/PATH", "./PATH/", "../PATH", "./x/../PATH", "PATH//", "../../../PATH/."]);
+    let mut form = *maker.rng.pick(&[
+        "./PATH",
+        "PATH",
+        "/PATH",
+        "./PATH/",
+        "../PATH",
+        "./x/../PATH",
+        "PATH//",
+        "../../../PATH/.",
+    ]);
     if scope == Scope::Known && maker.rng.chance(20) {
         form = "./${NO_FOLDER:-PATH}";
     }
@@ -109,7 +117,8 @@ fn overlay(maker: &mut Maker, folder: &str, outer: Scope) -> (String, Scope) {
             "  buildMetadata: []\n",
         ],
     );
-    text += &maker.maybe(10, &["  wait: true\n  timeout: 2m\n", "  force: true\n", "  deletionPolicy: Orphan\n"]);
+    text +=
+        &maker.maybe(10, &["  wait: true\n  timeout: 2m\n", "  force: true\n", "  deletionPolicy: Orphan\n"]);
     if maker.rng.chance(20) {
         text += &components(maker, folder);
     }
@@ -135,7 +144,10 @@ fn components(maker: &mut Maker, folder: &str) -> String {
     ]);
     maker.file(
         format!("apps/{name}/kustomization.yaml"),
-        format!("apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n{}", fields.replace("VALUE", value).replace("NAME", &name)),
+        format!(
+            "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n{}",
+            fields.replace("VALUE", value).replace("NAME", &name)
+        ),
     );
     format!("  components: [../{name}, ../../apps/nowhere]\n  ignoreMissingComponents: true\n")
 }

@@ -121,7 +121,11 @@ pub(super) fn expression(maker: &mut Maker, scope: Scope) -> &'static str {
     if maker.rng.below(400) == 0 {
         return maker.rng.word(&ODD);
     }
-    if scope != Scope::Nothing && maker.rng.chance(70) { maker.rng.word(&OF_VALUES) } else { maker.rng.word(&FREE) }
+    if scope != Scope::Nothing && maker.rng.chance(70) {
+        maker.rng.word(&OF_VALUES)
+    } else {
+        maker.rng.word(&FREE)
+    }
 }
 
 /// The ConfigMaps and the Secret with variables, as the root defines them.
@@ -142,7 +146,11 @@ pub(super) fn objects(maker: &mut Maker) {
     maker.add(file, &object("ConfigMap", "more", "data", &some));
     let secret = lines(maker, 40);
     maker.add(file, &object("Secret", "secrets", "stringData", &secret));
-    maker.add(file, &object("Secret", "encoded", "data", "  ENV: cHJvZDI=\n  NUM: NA==\n").replace("LAST: x", "LAST: eA=="));
+    maker.add(
+        file,
+        &object("Secret", "encoded", "data", "  ENV: cHJvZDI=\n  NUM: NA==\n")
+            .replace("LAST: x", "LAST: eA=="),
+    );
 }
 
 /// The fields of `spec.postBuild` below it, and what a text may use then.
@@ -161,11 +169,20 @@ pub(super) fn post_build(maker: &mut Maker) -> (String, Scope) {
         let (from, known) = *maker.rng.pick(&[
             ("{kind: ConfigMap, name: variables}", Scope::Known),
             ("{kind: ConfigMap, name: variables}, {kind: ConfigMap, name: more}", Scope::Known),
-            ("{kind: ConfigMap, name: more}, {kind: ConfigMap, name: variables, optional: true}", Scope::Known),
+            (
+                "{kind: ConfigMap, name: more}, {kind: ConfigMap, name: variables, optional: true}",
+                Scope::Known,
+            ),
             ("{kind: ConfigMap, name: variables}, {kind: Secret, name: secrets}", Scope::Secret),
             ("{kind: Secret, name: encoded}, {kind: ConfigMap, name: variables}", Scope::Secret),
-            ("{kind: ConfigMap, name: variables}, {kind: Secret, name: nowhere, optional: true}", Scope::Secret),
-            ("{kind: ConfigMap, name: variables}, {kind: ConfigMap, name: nowhere, optional: true}", Scope::Secret),
+            (
+                "{kind: ConfigMap, name: variables}, {kind: Secret, name: nowhere, optional: true}",
+                Scope::Secret,
+            ),
+            (
+                "{kind: ConfigMap, name: variables}, {kind: ConfigMap, name: nowhere, optional: true}",
+                Scope::Secret,
+            ),
         ]);
         text += &format!("    substituteFrom: [{from}]\n");
         scope = known;
