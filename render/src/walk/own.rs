@@ -34,7 +34,7 @@ impl Walk<'_> {
     /// The Kustomization of the root's own path in its output: `flux-system`, or the only one, whatever its name.
     pub(super) fn own_in(&self, root: &Content) -> Option<UnitId> {
         let is_of_root = |child: &&Definition| {
-            child.release.is_none() && child.path == self.cluster.root && child.source == fleet_source()
+            child.release.is_none() && child.path == self.cluster.root.path && child.source == fleet_source()
         };
         let all: Vec<&UnitId> = root.children.iter().filter(is_of_root).map(|child| &child.id).collect();
         let usual = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
