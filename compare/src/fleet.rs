@@ -101,19 +101,21 @@ fn in_the_cluster(render: &ClusterRender) -> Found {
             ("", "Secret") => ValuesKind::Secret,
             _ => continue,
         };
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let decoded = |value: &Value| String::from_utf8(BASE64.decode(value.as_str()?).ok()?).ok();
         let value = object.value();
-        let fields: [(&str, &dyn Fn(&Value) -> Option<String>); 2] = match kind {
-            ValuesKind::ConfigMap => [("data", &text), ("", &text)],
-            ValuesKind::Secret => [("data", &decoded), ("stringData", &text)],
-        };
-        let all = fields.iter().flat_map(|(field, read)| {
+        let texts = |field: &str| {
             let pairs = value.get(field).and_then(Value::as_object).into_iter().flatten();
-            pairs.filter_map(|(key, value)| Some((key.clone(), read(value)?)))
-        });
+            pairs
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect::<Vec<_>>()
+        };
+        let mut data = texts("data");
+        if kind == ValuesKind::Secret {
+            let decoded = |text: String| String::from_utf8(BASE64.decode(text).ok()?).ok();
+            data = data.into_iter().filter_map(|(key, text)| Some((key, decoded(text)?))).collect();
+            data.extend(texts("stringData"));
+        }
         let reference = ValuesRef { kind, namespace: id.namespace.clone(), name: id.name.clone() };
-        found.insert(reference, Some(all.collect()));
+        found.insert(reference, Some(data.into_iter().collect()));
     }
     found
 }
