@@ -392,3 +392,55 @@ async fn a_lost_inventory_is_written_again() {
     bench.publish();
     bench.until_gone(&at("ConfigMap", "default", "c0")).await;
 }
+
+/// A root that is at another place of Git than the one that was applied: what the new one lacks, its own objects and units,
+/// waits for an approval, also at an agent that lost its disk meanwhile and of a hub that knows nothing of the move.
+#[tokio::test]
+async fn what_leaves_with_another_root_waits_for_an_approval() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let root = |place: &str| UnitSpec { place: Some(Digest::of(place.as_bytes())), ..UnitSpec::default() };
+    let child = || UnitSpec { parent: Some(unit("root")), ..UnitSpec::default() };
+    let objects = |names: &[&str]| names.iter().map(|name| config(name, "1")).collect::<Vec<_>>();
+    let many = objects(&["m0", "m1", "m2", "m3", "m4", "m5"]);
+    // As an agent of an older version leaves it, which knows no places.
+    bench.present("root", UnitSpec::default(), &objects(&["r", "early", "usual", "lost"]));
+    bench.present("a", child(), &many);
+    bench.present("b", child(), &objects(&["b"]));
+    bench.publish();
+    bench.until_ready().await;
+    bench.present("root", root("one"), &objects(&["r", "usual", "lost"]));
+    bench.publish();
+    let why = "left with a change of the cluster's root, source or branch";
+    let keeps = |name: &'static str| {
+        move |report: &UnitReport| {
+            report.kept.len() == 1 && report.kept[0].object.name == name && report.kept[0].why.contains(why)
+        }
+    };
+    let early = bench.until("root", keeps("early")).await.kept;
+    bench.engine.request(Request::Approve { digest: early[0].approval }).unwrap();
+    bench.until_gone(&at("ConfigMap", "default", "early")).await;
+
+    bench.present("root", root("one"), &objects(&["r", "lost"]));
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "usual")).await;
+
+    bench.stop_engine().await;
+    bench.disk.forget_everything();
+    bench.present("root", root("two"), &objects(&["r"]));
+    bench.remove("b");
+    bench.start_engine();
+    let lost = bench.until("root", keeps("lost")).await.kept;
+    let unit = bench.until("b", keeps("b")).await.kept;
+    // It stays so after a restart, and at the next commit of the new root.
+    bench.restart().await;
+    bench.present("root", root("two"), &objects(&["r", "more"]));
+    bench.publish();
+    bench.until("root", |report| report.kept == lost && report.phase == Phase::Ready).await;
+    bench.until("b", |report| report.kept == unit).await;
+    for approval in [lost[0].approval, unit[0].approval] {
+        bench.engine.request(Request::Approve { digest: approval }).unwrap();
+    }
+    bench.until_gone(&at("ConfigMap", "default", "lost")).await;
+    bench.until_gone(&at("ConfigMap", "default", "b")).await;
+    bench.until_ready().await;
+}

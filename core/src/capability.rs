@@ -23,13 +23,16 @@ pub const AUTHORITY: &str = "authority";
 pub const MOVED: &str = "moved";
 /// It knows [`Removal::suspended`]: nothing of the unit is deleted.
 pub const LEFT_SUSPENDED: &str = "left-suspended";
+/// It knows [`UnitSpec::place`]: what leaves together with another place of the root waits for an approval. Required where the
+/// hub sees that the root has moved, and not by every root that has a place.
+pub const PLACE: &str = "place";
 
 /// It answers questions about its cluster: see [`crate::question`]. One that cannot is asked nothing, and what only the
 /// cluster knows stays unknown.
 pub const QUESTIONS: &str = "questions";
 
 /// All of this version.
-const OURS: [&str; 4] = [AUTHORITY, MOVED, LEFT_SUSPENDED, QUESTIONS];
+const OURS: [&str; 5] = [AUTHORITY, MOVED, LEFT_SUSPENDED, PLACE, QUESTIONS];
 
 /// More names, or longer ones, are no agent's.
 const MAX_NAMES: usize = 256;

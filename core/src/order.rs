@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::digest::Digest;
 use crate::object::ObjectId;
 use crate::unit::ServiceAccount;
 use crate::unit::UnitId;
@@ -96,6 +97,8 @@ pub struct Links {
     pub depends_on: Vec<UnitId>,
     /// The account that the unit ran as last, under which its objects are removed.
     pub account: Option<ServiceAccount>,
+    /// See [`crate::UnitSpec::place`].
+    pub place: Option<Digest>,
 }
 
 /// What is wrong with the links of these units, in words, by unit: a dependency or parent that is not there, or a
@@ -197,7 +200,12 @@ mod tests {
                 let parent = (!parent.is_empty()).then(|| unit(parent));
                 (
                     unit(name),
-                    Links { parent, depends_on: deps.iter().map(|d| unit(d)).collect(), account: None },
+                    Links {
+                        parent,
+                        depends_on: deps.iter().map(|d| unit(d)).collect(),
+                        account: None,
+                        place: None,
+                    },
                 )
             })
             .collect()

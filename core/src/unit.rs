@@ -313,6 +313,10 @@ pub struct UnitSpec {
     /// Whose word the unit's output is: which of two units an object belongs to, and whose objects may have moved to it.
     #[serde(default, skip_serializing_if = "Authority::is_fleet")]
     pub authority: Authority,
+    /// Of a root: a digest of where it is, by repository, branch and folder. What leaves together with another one may have left
+    /// by mistake, and waits for an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Digest>,
     /// What whoever applies the unit has to know of, as [`crate::capability`] names it. It follows from the other fields, so
     /// [`UnitManifest::new`] sets it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -377,6 +381,7 @@ impl Default for UnitSpec {
             defines: Vec::new(),
             templates: Vec::new(),
             authority: Authority::Fleet,
+            place: None,
             requires: BTreeSet::new(),
         }
     }

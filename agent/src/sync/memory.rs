@@ -159,6 +159,8 @@ struct DepartureLine {
     id: IdLine,
     generation: u64,
     wanted: usize,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    moved: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -242,10 +244,11 @@ pub(crate) fn write<'a>(
         expiry: last_applied.expiry,
         ended: last_applied.ended.clone(),
     });
-    let departures = departures.iter().map(|(id, Departure { generation, wanted })| DepartureLine {
+    let departures = departures.iter().map(|(id, Departure { generation, wanted, moved })| DepartureLine {
         id: id.into(),
         generation: generation.0,
         wanted,
+        moved,
     });
     let spec = unit_memory.last.as_ref().map(|last| String::from_utf8_lossy(last.spec_bytes()).into_owned());
     let record = Record {
@@ -305,7 +308,8 @@ pub(crate) fn read(unit: &UnitId, text: &[u8]) -> Option<StoredUnit> {
         last_applied.insert(line.id.into(), one);
     }
     let departure = |line: DepartureLine| {
-        (line.id.into(), Departure { generation: Generation(line.generation), wanted: line.wanted })
+        let DepartureLine { id, generation, wanted, moved } = line;
+        (id.into(), Departure { generation: Generation(generation), wanted, moved })
     };
     let departures = record.departures.into_iter().map(departure).collect();
     let unit_memory = UnitMemory { last, admitted, ready: None, suspended: record.suspended };
@@ -410,7 +414,7 @@ mod tests {
             expiry: Expiry::Again,
             ended: Some("BackoffLimitExceeded".into()),
         };
-        let departure = Departure { generation: Generation(7), wanted: 3 };
+        let departure = Departure { generation: Generation(7), wanted: 3, moved: true };
         let departures: Departures =
             [(ObjectId::new("", "Secret", "n", "y"), departure)].into_iter().collect();
         let removal = UnitDeparture { approval: Digest::of(b"r"), objects: 3, of: 9, moved: true };

@@ -20,6 +20,8 @@ pub struct Departure {
     pub generation: Generation,
     /// How many objects that state wants of the unit.
     pub wanted: usize,
+    /// The cluster's root, source or branch changed with it.
+    pub moved: bool,
 }
 
 /// What left a unit and may not be gone yet.

@@ -205,17 +205,18 @@ impl Stop {
 
 fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: Limits) -> Vec<Stop> {
     let is_removal = scope.extent != PruneExtent::Objects;
-    // By change: how many objects the unit had before it, and what really goes of those that left.
-    let mut changes: BTreeMap<Generation, (usize, BTreeSet<ObjectId>)> = BTreeMap::new();
+    // Of what left, what really goes.
+    let mut changes: BTreeMap<Generation, Change> = BTreeMap::new();
     for (Candidate { member, departure, .. }, verdict) in candidates.iter().zip(verdicts) {
-        let (had, leaving) =
-            changes.entry(departure.generation).or_insert((departure.wanted, BTreeSet::new()));
-        *had += 1;
+        let new = || Change { had: departure.wanted, moved: false, leaving: BTreeSet::new() };
+        let change = changes.entry(departure.generation).or_insert_with(new);
+        change.had += 1;
+        change.moved |= departure.moved;
         if !matches!(verdict, Verdict::Forget(_)) {
-            leaving.insert(member.object.id.clone());
+            change.leaving.insert(member.object.id.clone());
         }
     }
-    changes.retain(|_, (_, leaving)| !leaving.is_empty());
+    changes.retain(|_, change| !change.leaving.is_empty());
     let empties = if scope.cluster_empties {
         Some("the whole cluster would fall to zero objects".to_owned())
     } else if !is_removal && scope.wanted == 0 && !scope.allow_empty {
@@ -225,21 +226,35 @@ fn stops(scope: &Scope, candidates: &[Candidate], verdicts: &[Verdict], limits: 
         None
     };
     if let Some(why) = empties {
-        let leaving: BTreeSet<ObjectId> = changes.into_values().flat_map(|(_, leaving)| leaving).collect();
+        let leaving: BTreeSet<ObjectId> = changes.into_values().flat_map(|change| change.leaving).collect();
         return if leaving.is_empty() { Vec::new() } else { vec![Stop::many(scope.unit, why, leaving)] };
     }
-    if is_removal || scope.wanted == 0 {
+    if is_removal {
         return Vec::new();
     }
-    let too_many = |(had, leaving): (usize, BTreeSet<ObjectId>)| {
+    let asks = |Change { had, moved, leaving }| {
         let count = leaving.len();
-        let is_much = count >= limits.floor && count as f64 > limits.share * had as f64;
-        let percent = (limits.share * 100.0).round();
-        let why =
-            || format!("{count} of the unit's {had} objects would go, more than {percent} % in one change");
-        is_much.then(|| Stop::many(scope.unit, why(), leaving))
+        let is_much = scope.wanted > 0 && count >= limits.floor && count as f64 > limits.share * had as f64;
+        let why = if moved {
+            "left with a change of the cluster's root, source or branch".to_owned()
+        } else if is_much {
+            let percent = (limits.share * 100.0).round();
+            format!("{count} of the unit's {had} objects would go, more than {percent} % in one change")
+        } else {
+            return None;
+        };
+        Some(Stop::many(scope.unit, why, leaving))
     };
-    changes.into_values().filter_map(too_many).collect()
+    changes.into_values().filter_map(asks).collect()
+}
+
+/// What left in one change.
+struct Change {
+    /// How many objects the unit had before it.
+    had: usize,
+    /// See [`Departure::moved`].
+    moved: bool,
+    leaving: BTreeSet<ObjectId>,
 }
 
 /// What is said of an object by itself.

@@ -99,7 +99,8 @@ impl Agent {
         }
         let declared: BTreeSet<ObjectId> = self.desired.iter().copied().map(id).collect();
         absent.retain(|absent| !declared.contains(absent));
-        let now = Departure { generation: Generation(self.generation), wanted: self.desired.len() };
+        let (generation, wanted) = (Generation(self.generation), self.desired.len());
+        let now = Departure { generation, wanted, moved: false };
         self.departures.note(now, absent);
     }
 

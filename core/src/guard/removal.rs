@@ -30,9 +30,11 @@ pub struct UnitDeparture {
 }
 
 /// Notes which units a state removes with their objects, each with those that leave in the same state. What another unit
-/// declares does not leave. The units for which that is new or over.
+/// declares does not leave. `root_moved`: the root is not where it was before this state. The units for which that is new or
+/// over.
 pub fn note_removals(
     desired: &DesiredState,
+    root_moved: bool,
     inventory: &Inventory,
     is_declared: &dyn Fn(&ObjectId) -> bool,
     noted: &mut BTreeMap<UnitId, UnitDeparture>,
@@ -61,7 +63,7 @@ pub fn note_removals(
     let names = new.iter().map(ToString::to_string).chain(leaving.iter().map(ToString::to_string));
     let approval = approval("units", &UnitId::root(), names);
     for id in new {
-        let moved = removal(&id).is_some_and(|removal| removal.moved);
+        let moved = root_moved || removal(&id).is_some_and(|removal| removal.moved);
         let departure = UnitDeparture { approval, objects: leaving.len(), of: all.len(), moved };
         noted.insert(id.clone(), departure);
         changed.push(id);

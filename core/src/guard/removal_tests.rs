@@ -186,8 +186,9 @@ fn units_that_left_together_are_told_when_their_state_is_taken() {
     let prune = Removal { prune: true, ..Removal::default() };
     let mut noted = BTreeMap::new();
     let nobody = |_: &ObjectId| false;
-    let note =
-        |state: &DesiredState, noted: &mut BTreeMap<_, _>| note_removals(state, &all, &nobody, noted).len();
+    let note = |state: &DesiredState, noted: &mut BTreeMap<_, _>| {
+        note_removals(state, false, &all, &nobody, noted).len()
+    };
     // Of `e` nothing is left.
     assert_eq!(note(&state(&["a", "b", "e"], prune), &mut noted), 2);
     let first = noted[&unit("a")].clone();
@@ -204,7 +205,7 @@ fn units_that_left_together_are_told_when_their_state_is_taken() {
     assert!(noted.is_empty());
     // What others declare does not leave with its unit.
     let declared = |id: &ObjectId| id.name != "c0";
-    assert_eq!(note_removals(&state(&["a"], prune), &all, &declared, &mut noted).len(), 1);
+    assert_eq!(note_removals(&state(&["a"], prune), false, &all, &declared, &mut noted).len(), 1);
     assert_eq!(noted[&unit("a")].objects, 1);
     // A change of the root may be known later.
     assert_eq!(note(&state(&["a"], Removal { moved: true, ..prune }), &mut noted), 1);

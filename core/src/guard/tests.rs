@@ -8,7 +8,7 @@ pub(super) fn member(kind: &str, name: &str, uid: Option<&str>) -> Member {
 
 /// What left with the state of this generation, which wants so many objects.
 pub(super) fn departure(generation: u64, wanted: usize) -> Departure {
-    Departure { generation: Generation(generation), wanted }
+    Departure { generation: Generation(generation), wanted, moved: false }
 }
 
 /// ConfigMaps that are there, by number, and left together.
@@ -150,6 +150,29 @@ fn many_at_once_need_one_approval_for_exactly_those() {
     assert!(!kept(1, 9, &Scope { cluster_empties: true, ..base }, &none).is_empty());
 }
 
+/// What left with a move of the root waits, however little it is; what left before or later does not wait with it.
+#[test]
+fn what_left_with_another_root_needs_an_approval() {
+    let unit = UnitId::root();
+    let moved = |departure| Departure { moved: true, ..departure };
+    for (wanted, allow_empty) in [(9, false), (9, true), (0, true)] {
+        let scope = Scope { wanted, allow_empty, ..scope(&unit) };
+        let [before, with, after] = [departure(1, 9), moved(departure(2, 9)), departure(3, 9)];
+        let all = [leaving(0..1, before), leaving(1..2, with), leaving(2..3, after)].concat();
+        let said = judge(&scope, &all, &Approvals::default(), LIMITS);
+        let [Verdict::Delete(_), Verdict::Keep(waits), Verdict::Delete(_)] = &said.verdicts[..] else {
+            panic!("{:?}", said.verdicts)
+        };
+        assert_eq!(waits.why, "left with a change of the cluster's root, source or branch");
+        assert!(kept(&scope, &all, &given(waits.approval)).iter().all(Option::is_none));
+        let everything = Scope { extent: PruneExtent::Everything, ..scope };
+        assert!(
+            kept(&everything, &all, &Approvals::default()).iter().all(Option::is_none),
+            "by the operator's word"
+        );
+    }
+}
+
 #[test]
 fn each_change_is_judged_by_itself() {
     let unit = UnitId::kustomization("f", "x");
@@ -224,8 +247,8 @@ fn an_object_left_in_the_first_state_without_it() {
     ] {
         assert_eq!(departures.note(departure(generation, wanted), set(absent)), changed, "{generation}");
         let said = departures.iter();
-        let said =
-            said.map(|(id, Departure { generation, wanted })| format!("{}@{generation}/{wanted}", id.name));
+        let said = said
+            .map(|(id, Departure { generation, wanted, .. })| format!("{}@{generation}/{wanted}", id.name));
         assert_eq!(said.collect::<Vec<_>>().join(" "), expected, "{generation}");
         let again: Departures = departures.iter().map(|(id, departure)| (id.clone(), departure)).collect();
         assert_eq!(again, departures);

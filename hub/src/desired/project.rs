@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use flotilla_core::capability::PLACE;
 use flotilla_core::desired::{Hold, HoldCode, Removal};
 use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_proto::convert::cut;
@@ -30,11 +31,12 @@ impl Suspended {
 /// The units of a cluster's desired state, and the bodies of all objects in it.
 pub type Projection = (BTreeMap<UnitId, UnitEntry>, HashMap<Digest, Object>);
 
-/// Projects a cluster's render. `known` are the units that the cluster has, or may have.
+/// Projects a cluster's render. `known` are the units that the cluster has, or may have; `place` is where its root is.
 pub fn project(
     render: &ClusterRender,
     known: &BTreeMap<UnitId, KnownUnit>,
     suspended: &Suspended,
+    place: Digest,
 ) -> Projection {
     let mut units = BTreeMap::new();
     let mut bodies = HashMap::new();
@@ -46,8 +48,11 @@ pub fn project(
             }
             Some(unit) => {
                 bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
-                UnitEntry::Present(if suspended.covers(id) && !unit.manifest.spec.suspend {
-                    let spec = UnitSpec { suspend: true, ..unit.manifest.spec.clone() };
+                let is_root = *id == UnitId::root();
+                let suspend = suspended.covers(id) || unit.manifest.spec.suspend;
+                UnitEntry::Present(if is_root || suspend != unit.manifest.spec.suspend {
+                    let place = is_root.then_some(place);
+                    let spec = UnitSpec { suspend, place, ..unit.manifest.spec.clone() };
                     Arc::new(UnitManifest::new(id.clone(), spec, unit.manifest.objects.clone()))
                 } else {
                     unit.manifest.clone()
@@ -72,9 +77,11 @@ pub fn project(
 }
 
 /// Holds what the cluster's agent must not be sent, as it would pass over a part of it that forbids something.
-pub fn withhold(units: &mut BTreeMap<UnitId, UnitEntry>, agent: &Capabilities) {
-    for entry in units.values_mut() {
-        let lacking: Vec<&str> = agent.lacks(entry.requires()).into_iter().collect();
+/// `root_moved`: so does a root that is not where it was.
+pub fn withhold(units: &mut BTreeMap<UnitId, UnitEntry>, agent: &Capabilities, root_moved: bool) {
+    for (id, entry) in units {
+        let of_root = (root_moved && *id == UnitId::root()).then_some(PLACE);
+        let lacking: Vec<&str> = agent.lacks(entry.requires().chain(of_root)).into_iter().collect();
         if lacking.is_empty() {
             continue;
         }
@@ -219,6 +226,10 @@ mod tests {
         render_cluster(&Inputs::new(&fleet, &clusters, &cache, &sources), &cluster).unwrap()
     }
 
+    fn place() -> Digest {
+        Digest::of(b"fleet main clusters/x")
+    }
+
     fn known(units: &[(&str, &str)]) -> BTreeMap<UnitId, KnownUnit> {
         let units = units.iter().map(|(id, parent)| {
             let (id, parent) = (id.parse::<UnitId>().unwrap(), parent.parse().ok());
@@ -250,7 +261,7 @@ mod tests {
         let good =
             render(&[("clusters/x/app.yaml", child("app", "apps", "")), ("apps/a.yaml", config_map("a"))]);
         assert_eq!(
-            shown(&project(&good, &known, &Suspended::default())),
+            shown(&project(&good, &known, &Suspended::default(), place())),
             [
                 "root present 0",
                 "kustomization/a/below removed true",
@@ -260,10 +271,10 @@ mod tests {
             ]
         );
         let broken = render(&[("clusters/x/app.yaml", "a: [".to_owned())]);
-        let entries = project(&broken, &known, &Suspended::default()).0;
+        let entries = project(&broken, &known, &Suspended::default(), place()).0;
         assert!(entries.values().all(|entry| matches!(entry, UnitEntry::Hold(_))), "{entries:?}");
         let by_hand = Suspended { whole: true, ..Suspended::default() };
-        let entries = project(&good, &known, &by_hand).0;
+        let entries = project(&good, &known, &by_hand, place()).0;
         assert!(!entries.values().any(|entry| matches!(entry, UnitEntry::Removed(_))), "{entries:?}");
     }
 
@@ -295,7 +306,7 @@ mod tests {
                 known.get_mut(&full(in_git)).unwrap().removal.suspended = true;
             }
             let units = if by_hand.is_empty() { BTreeSet::new() } else { [full(by_hand)].into() };
-            let shown = shown(&project(&good, &known, &Suspended { whole, units }));
+            let shown = shown(&project(&good, &known, &Suspended { whole, units }, place()));
             for (id, expected) in [(&id_up, up), (&id_down, down)] {
                 let line = shown.iter().find(|line| line.starts_with(id.as_str())).unwrap();
                 let (line, what) = (line.as_str(), format!("{id} {expected}"));
@@ -337,11 +348,36 @@ mod tests {
             ];
             assert!(files[0].1 != app || files[1].1 != release, "{from}");
             let render = render(&files);
-            let shown = shown(&project(&render, &known, &Suspended::default()));
+            let shown = shown(&project(&render, &known, &Suspended::default(), place()));
             assert!(!shown.iter().any(|line| line.contains("removed")), "{to}: {shown:?}");
             let problems = render.units.values().flat_map(|unit| &unit.problems).map(ToString::to_string);
             let problems: Vec<String> = problems.collect();
             assert!(problems.iter().any(|problem| problem.contains(said)), "{to}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn the_root_says_where_it_is_and_moves_only_to_an_agent_that_asks_for_what_it_leaves() {
+        let render =
+            render(&[("clusters/x/app.yaml", child("app", "apps", "")), ("apps/a.yaml", config_map("a"))]);
+        let at = |place| project(&render, &BTreeMap::new(), &Suspended::default(), place).0;
+        let place_of = |units: &BTreeMap<UnitId, UnitEntry>, id: &UnitId| match &units[id] {
+            UnitEntry::Present(unit) => unit.spec.place,
+            other => panic!("{other:?}"),
+        };
+        let (units, app) = (at(place()), "flux-system/app".parse().unwrap());
+        assert_eq!((place_of(&units, &UnitId::root()), place_of(&units, &app)), (Some(place()), None));
+        let other = at(Digest::of(b"fleet main clusters/y"));
+        assert_eq!(units[&app], other[&app], "the others are the same");
+        for (agent, moved, held) in [
+            (Capabilities::ours(), true, false),
+            (Capabilities::default(), true, true),
+            (Capabilities::default(), false, false),
+        ] {
+            let mut units = units.clone();
+            withhold(&mut units, &agent, moved);
+            let root = &units[&UnitId::root()];
+            assert_eq!(matches!(root, UnitEntry::Hold(hold) if hold.code == HoldCode::AgentTooOld), held);
         }
     }
 
@@ -354,7 +390,7 @@ mod tests {
         ];
         let render = render(&files);
         let by_hand = Suspended { whole: true, ..Suspended::default() };
-        let units = project(&render, &BTreeMap::new(), &by_hand).0;
+        let units = project(&render, &BTreeMap::new(), &by_hand, place()).0;
         let known = known_of(&render, &units).map(|unit| (unit.id.name.clone(), unit.removal.suspended));
         let known: Vec<(String, bool)> = known.collect();
         assert_eq!(known, [("".into(), false), ("a".into(), true), ("b".into(), false)]);
@@ -370,7 +406,7 @@ mod tests {
             ("apps/c/c.yaml", config_map("c")),
         ];
         assert_eq!(
-            shown(&project(&render(&files), &BTreeMap::new(), &Suspended::default())),
+            shown(&project(&render(&files), &BTreeMap::new(), &Suspended::default(), place())),
             [
                 "root present 0",
                 "kustomization/flux-system/a present 1",
@@ -389,7 +425,7 @@ mod tests {
         let files = [("clusters/x/team.yaml", tenant), ("clusters/x/b.yaml", child("b", "apps/nowhere", ""))];
         let known =
             known(&[("team-a/below", "team-a/team"), ("team-a/deeper", "team-a/below"), ("a/orphan", "")]);
-        let entries = project(&render(&files), &known, &Suspended::default()).0;
+        let entries = project(&render(&files), &known, &Suspended::default(), place()).0;
         let reach = |id: &str| match &entries[&id.parse().unwrap()] {
             UnitEntry::Hold(hold) => hold.authority.to_string(),
             other => format!("{other:?}"),
@@ -409,7 +445,7 @@ mod tests {
     fn suspension_by_hand_changes_the_unit_and_nothing_else() {
         let files = [("clusters/x/a.yaml", child("a", "apps/a", "")), ("apps/a/a.yaml", config_map("a"))];
         let by_hand = Suspended { units: ["flux-system/a".parse().unwrap()].into(), ..Suspended::default() };
-        let projection = project(&render(&files), &BTreeMap::new(), &by_hand);
+        let projection = project(&render(&files), &BTreeMap::new(), &by_hand, place());
         assert_eq!(shown(&projection), ["root present 0", "kustomization/flux-system/a suspended"]);
         assert_eq!(projection.1.len(), 1);
     }
@@ -472,7 +508,7 @@ mod tests {
                 units: if root_suspended { [UnitId::root()].into() } else { BTreeSet::new() },
                 whole: false,
             };
-            let entries = project(&render(&named), &known, &by_hand).0;
+            let entries = project(&render(&named), &known, &by_hand, place()).0;
             for (n, state) in children.iter().enumerate() {
                 let id: UnitId = ids[n].parse().unwrap();
                 let entry = entries.get(&id);

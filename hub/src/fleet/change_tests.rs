@@ -2,9 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_core::change::Losses;
+use flotilla_core::{UnitEntry, UnitId};
+
 use super::fake::{FakeHub, FakeRepo, Fault, Tree, config_map, unit};
 use super::{Patience, Worker};
-use crate::store::AuditRecord;
+use crate::store::faulty::Plan;
+use crate::store::{AuditRecord, SuspensionRecord};
 use crate::view::HeldChange;
 
 const APPS: usize = 10;
@@ -134,4 +138,156 @@ fn a_change_in_parts_is_one_change() {
     let all: Vec<[usize; 3]> = (0..5).map(|n| counts(&hub, &format!("c{n}"))).collect();
     let removed: usize = all.iter().map(|[_, _, removed]| removed).sum();
     assert!(removed < 20, "{all:?}");
+}
+
+fn app(n: usize) -> UnitId {
+    UnitId::kustomization("flux-system", format!("app-{n}"))
+}
+
+/// The units of a cluster that are removed with their objects.
+fn deleted(hub: &FakeHub, cluster: &str) -> Vec<UnitId> {
+    let state = hub.board.current(&cluster.parse().unwrap()).unwrap().state.clone();
+    let goes = |entry: &UnitEntry| matches!(entry, UnitEntry::Removed(removal) if removal.deletes());
+    state.units().iter().filter(|(_, entry)| goes(entry)).map(|(id, _)| id.clone()).collect()
+}
+
+/// What people say between the render of a cluster and the end of the round counts for what it would remove.
+#[test]
+fn what_waits_for_the_end_of_the_round_goes_by_what_was_said_meanwhile() {
+    type Act = fn(&FakeHub) -> Box<dyn FnOnce() + Send>;
+    let suspend = |hub: &FakeHub, unit: Option<UnitId>| -> Box<dyn FnOnce() + Send> {
+        let records = hub.records.clone();
+        Box::new(move || {
+            let suspension = SuspensionRecord { by: "ann".to_owned(), at: 1, reason: String::new() };
+            let audit = AuditRecord::new(1, "ann", "suspend", "c0");
+            records.suspend(&"c0".parse().unwrap(), unit.as_ref(), Some(&suspension), &audit).unwrap();
+        })
+    };
+    let nothing: Act = |_| Box::new(|| {});
+    let fails: Act = |hub| {
+        let store = hub.store.clone();
+        Box::new(move || store.plan(Plan { gone: true, ..Plan::default() }))
+    };
+    let acts: [(&str, Box<dyn Fn(&FakeHub) -> Box<dyn FnOnce() + Send>>, bool, bool); 4] = [
+        ("nothing is said", Box::new(nothing), true, true),
+        ("the store fails", Box::new(fails), false, true),
+        ("the cluster is suspended", Box::new(move |hub| suspend(hub, None)), false, false),
+        ("the unit is suspended", Box::new(move |hub| suspend(hub, Some(app(9)))), false, false),
+    ];
+    for (name, act, goes_at_once, goes_later) in acts {
+        let (hub, mut worker) = fleet(2);
+        worker.round();
+        hub.repo.commit_tree({
+            let mut less = tree(2, 0..APPS);
+            less.remove("clusters/c0/app-9.yaml");
+            less
+        });
+        // What is known of the cluster is read again before anything of it goes.
+        hub.store.meanwhile("suspended/c0", 0, act(&hub));
+        worker.fetch_and_round();
+        assert_eq!(deleted(&hub, "c0") == [app(9)], goes_at_once, "{name}: {}", hub.shown("c0"));
+        hub.store.plan(Plan::default());
+        worker.round();
+        assert_eq!(deleted(&hub, "c0") == [app(9)], goes_later, "{name}: {}", hub.shown("c0"));
+        assert_eq!(deleted(&hub, "c1"), [], "{name}");
+    }
+
+    // Approved in the round that would have held it.
+    let (hub, mut worker) = fleet(4);
+    worker.round();
+    hub.repo.commit_tree(tree(4, 0..3));
+    let losses: Losses =
+        (0..4).map(|n| (format!("c{n}").parse().unwrap(), (3..APPS).map(app).collect())).collect();
+    let records = hub.records.clone();
+    hub.store.meanwhile("suspended/c0", 0, move || {
+        records.approve_change(&losses, &AuditRecord::new(1, "ann", "change.approve", "x")).unwrap();
+    });
+    assert_eq!(worker.fetch_and_round().held_change, None);
+    assert_eq!(counts(&hub, "c3"), [4, 0, 7]);
+}
+
+/// A render that no round waited for counts for its own commit: if the next one cannot be rendered in time, or the cluster
+/// is kept for another reason, what only the older one left out stays.
+#[test]
+fn what_comes_late_removes_nothing_that_a_newer_commit_may_want() {
+    let slow = |apps: std::ops::Range<usize>, data: &str| {
+        let mut tree = tree(1, apps);
+        tree.insert("clusters/c0/slow.yaml".to_owned(), unit("slow", "slow"));
+        tree.insert("slow/a.yaml".to_owned(), config_map(data));
+        tree
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    for (name, newer, fault) in [
+        ("the next render is late too", slow(0..APPS, "three"), Some(("slow", Fault::Hangs))),
+        ("the next render fails", slow(0..APPS, "three"), Some(("clusters/c0/app-9", Fault::Fails))),
+        ("the next render panics", slow(0..APPS, "three"), Some(("clusters/c0/app-9", Fault::Panics))),
+        ("the cluster left Git", tree(0, 0..0), None),
+        (
+            "its definition cannot be read",
+            {
+                let mut tree = slow(0..APPS, "three");
+                tree.insert("clusters/c0.yaml".to_owned(), "kind: Cluster\nmetadata: {name: c0".to_owned());
+                tree
+            },
+            None,
+        ),
+    ] {
+        let mut hub = FakeHub::new(FakeRepo::default());
+        hub.enrol("c0");
+        hub.repo.commit_tree(slow(0..APPS, "one"));
+        hub.worker().fetch_and_round();
+        let long = Duration::from_secs(60);
+        hub.patience = Patience { round: Duration::from_millis(200), deadline: long };
+        let mut worker = hub.worker();
+        let mut late = worker.late();
+        hub.repo.commit_tree(slow(0..APPS - 1, "two"));
+        hub.repo.files.set("slow", Fault::Hangs);
+        worker.fetch_and_round();
+        hub.repo.files.heal();
+        while !late.has_changed().unwrap() {
+            assert!(Instant::now() < end, "{name}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        late.mark_unchanged();
+        hub.repo.commit_tree(newer);
+        if let Some((path, fault)) = fault {
+            hub.repo.files.set(path, fault);
+        }
+        worker.fetch_and_round();
+        hub.repo.files.heal();
+        assert_eq!(deleted(&hub, "c0"), [], "{name}: {}", hub.shown("c0"));
+    }
+}
+
+/// A hub that lost what it had knows nothing of units that left Git meanwhile until the agent says so: they are not named, which
+/// an agent holds. What it then says of them decides, with the guards of the agent and of the change.
+#[test]
+fn a_hub_that_lost_its_data_removes_nothing_that_it_cannot_know() {
+    let (hub, _) = fleet(1);
+    let had = hub.records.known(&"c0".parse().unwrap()).unwrap().0;
+    assert!(had.iter().any(|unit| unit.id == app(9)), "{had:?}");
+    for (name, told, gone) in [
+        ("the agent has not said what it has", None, None),
+        ("it says so", Some(had.clone()), Some(app(9))),
+        (
+            "it does not know what defined its units",
+            {
+                let lost = had.iter().cloned().map(|unit| crate::desired::KnownUnit { parent: None, ..unit });
+                Some(lost.collect::<Vec<_>>())
+            },
+            None,
+        ),
+    ] {
+        let new = FakeHub::new(hub.repo.clone());
+        new.enrol("c0");
+        new.repo.commit_tree(tree(1, 0..APPS - 1));
+        let mut worker = new.worker();
+        worker.fetch_and_round();
+        assert!(!new.shown("c0").contains("removed"), "{name}: {}", new.shown("c0"));
+        if let Some(told) = told {
+            new.records.set_known_units(&"c0".parse().unwrap(), &told, Some(1)).unwrap();
+        }
+        worker.round();
+        assert_eq!(deleted(&new, "c0"), gone.into_iter().collect::<Vec<_>>(), "{name}: {}", new.shown("c0"));
+    }
 }

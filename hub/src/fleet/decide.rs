@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use flotilla_core::capability::PLACE;
 use flotilla_core::desired::{Hold, HoldCode};
-use flotilla_core::{ClusterName, Digest, Object, UnitEntry, UnitId};
+use flotilla_core::{Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
 use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
@@ -72,15 +73,22 @@ pub(super) fn decide(
     let mut notes = ClusterNotes::default();
     // A new root counts from when it renders: until then the old one's units stand in.
     let renders = render.units.get(&UnitId::root()).is_some_and(|root| !is_kept(root));
-    if facts.root.as_ref() != Some(&task.root) && renders {
-        let unsettled = if facts.root.is_some() { moved(&mut known, &render) } else { Vec::new() };
+    let is_new = renders && facts.root.as_ref() != Some(&task.root);
+    let root_moved = is_new && facts.root.is_some();
+    if root_moved {
+        let unsettled = moved(&mut known, &render);
         notes.known = if facts.has_agent { unsettled } else { Vec::new() };
+    }
+    // An agent that would not ask for what the root itself has left behind does not get to the new one.
+    let asks = |capabilities: &Capabilities| capabilities.lacks([PLACE]).is_empty();
+    if is_new && (!root_moved || !facts.has_agent || facts.capabilities.as_ref().is_some_and(asks)) {
         notes.root = Some(task.root.clone());
     }
-    let (mut units, bodies) = project(&render, &known, &facts.suspended);
+    let place = Digest::of(task.root.as_bytes());
+    let (mut units, bodies) = project(&render, &known, &facts.suspended, place);
     // Before an agent has said what it can do, nothing is sent to it.
     if let Some(capabilities) = facts.capabilities.as_ref().filter(|_| facts.has_agent) {
-        withhold(&mut units, capabilities);
+        withhold(&mut units, capabilities, root_moved);
     }
     remembered.content.retain(|id, _| units.contains_key(id));
     remembered.commits.retain(|id, _| units.contains_key(id));

@@ -1,24 +1,22 @@
-//! A fleet repo, its files and a store that do what a test says: fail, panic, hang.
+//! A fleet repo and its files that do what a test says (fail, panic, hang), and a fleet loop over them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_kustomize::files::{Entry, Files, MemoryFiles, ReadError, TreePath};
 use flotilla_render::helm::{Limits, Program};
 use flotilla_source::{Commit, CommitError, CommitId, FetchError};
-use tokio::sync::watch;
 
 use super::{FleetConfig, FleetRepo, Patience, Releases, Worker};
 use crate::attempts::Attempts;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::sources::{Library, SourceSettings, Vault};
-use crate::store::{
-    AuditRecord, ClusterRecord, MemoryStore, Outcome, Records, Store, StoreError, Touched, Txn,
-};
+use crate::store::faulty::FaultyStore;
+use crate::store::{AuditRecord, ClusterRecord, MemoryStore, Records};
 
 /// What goes wrong where a file or folder is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,63 +146,6 @@ impl FleetRepo for FakeRepo {
     }
 }
 
-/// A store of which a share of the accesses fails, by a sequence that a seed begins.
-#[derive(Debug, Default)]
-pub(crate) struct FaultyStore {
-    store: MemoryStore,
-    sequence: AtomicU64,
-    /// Of 256.
-    share: AtomicU64,
-}
-
-impl FaultyStore {
-    pub(crate) fn fail(&self, seed: u64, share: u8) {
-        self.sequence.store(seed | 1, Ordering::SeqCst);
-        self.share.store(u64::from(share), Ordering::SeqCst);
-    }
-
-    fn draw(&self) -> bool {
-        let step = |x: u64| {
-            let x = x ^ (x << 13);
-            let x = x ^ (x >> 7);
-            Some(x ^ (x << 17))
-        };
-        let drawn = self.sequence.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).unwrap();
-        (drawn >> 24) % 256 < self.share.load(Ordering::SeqCst)
-    }
-
-    fn failed(key: &str) -> StoreError {
-        StoreError::Contended(format!("{key} (the test's fault)"))
-    }
-}
-
-impl Store for FaultyStore {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        if self.draw() { Err(Self::failed(key)) } else { self.store.get(key) }
-    }
-
-    fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        if self.draw() { Err(Self::failed(prefix)) } else { self.store.scan(prefix) }
-    }
-
-    /// What failed may have been written or not.
-    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        if self.draw() {
-            return Err(Self::failed("a transaction"));
-        }
-        let done = self.store.txn(txn)?;
-        if self.draw() { Err(Self::failed("an answer")) } else { Ok(done) }
-    }
-
-    fn watch(&self, prefix: &str) -> watch::Receiver<u64> {
-        self.store.watch(prefix)
-    }
-
-    fn touched(&self, prefixes: &'static [&'static str]) -> Touched {
-        self.store.touched(prefixes)
-    }
-}
-
 /// A hub's fleet loop over them.
 pub(crate) struct FakeHub {
     folder: tempfile::TempDir,
@@ -220,7 +161,7 @@ pub(crate) struct FakeHub {
 
 impl FakeHub {
     pub(crate) fn new(repo: FakeRepo) -> Self {
-        let store = Arc::<FaultyStore>::default();
+        let store = Arc::new(FaultyStore::new(MemoryStore::default(), 1));
         let records = Arc::new(Records::open(store.clone()).unwrap());
         let (folder, board) = (tempfile::tempdir().unwrap(), Arc::new(Board::new()));
         let (patience, metrics) = (Patience::default(), Metrics::default());

@@ -29,8 +29,8 @@ struct CommitPlan {
 #[derive(Debug, Clone)]
 enum Step {
     Commit(CommitPlan),
-    /// A share of 256 of all accesses to the store fails.
-    Store(u64, u8),
+    /// Of 100 accesses to the store, so many fail before they are done, and so many after.
+    Store(u64, u32),
     Files(&'static str, Fault),
     Git(&'static str),
     Heal,
@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
     const PATHS: &[&str] = &["", "clusters", "clusters/x", "clusters/x/u0", "apps", "apps/u0", "apps/u1/"];
     prop_oneof![
         4 => commit().prop_map(Step::Commit),
-        2 => (any::<u64>(), 0u8..120).prop_map(|(seed, share)| Step::Store(seed, share)),
+        2 => (any::<u64>(), 0u32..24).prop_map(|(seed, percent)| Step::Store(seed, percent)),
         2 => (prop::sample::select(PATHS), prop_oneof![4 => Just(Fault::Fails), 1 => Just(Fault::Panics)])
             .prop_map(|(path, fault)| Step::Files(path, fault)),
         1 => prop::sample::select(&["fetch", "tree"][..]).prop_map(Step::Git),
@@ -136,7 +136,7 @@ impl Run {
                 self.hub.repo.commit_tree(plan.tree());
                 self.plans.push(plan);
             }
-            Step::Store(seed, share) => self.hub.store.fail(seed, share),
+            Step::Store(seed, percent) => self.hub.store.fail(seed, percent),
             Step::Files(path, fault) => self.hub.repo.files.set(path, fault),
             Step::Git(what) => self.hub.repo.git.set(what, Fault::Fails),
             Step::Heal => self.heal(),

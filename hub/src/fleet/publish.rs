@@ -48,6 +48,9 @@ impl Publisher<'_> {
                 Made::Anew(rendered) => *rendered,
                 Made::Same => {
                     cluster.is_still(&task.commit);
+                    if let Some(waiting) = self.changes.waiting.get_mut(&name) {
+                        waiting.commit = task.commit.clone();
+                    }
                     return Ok(None);
                 }
             };

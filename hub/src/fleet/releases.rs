@@ -46,6 +46,9 @@ const SWEEP: Duration = Duration::from_secs(3600);
 const MARK: Duration = Duration::from_secs(24 * 3600);
 /// What nobody used for so long is removed. A revert within that time gets the same passwords back.
 const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// And not before this process found for so long that nobody uses it: the machine's clock may jump by years, and right after
+/// a start not all that is used is known.
+const SEEN_UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// Kept manifests, and the helm that makes more.
 pub struct Releases {
@@ -77,6 +80,8 @@ struct Inner {
     /// Of those that wait or failed, which this round has asked for.
     wanted: BTreeSet<Digest>,
     swept: Option<Instant>,
+    /// Since when what nobody uses is known to be unused.
+    unused: HashMap<Digest, Instant>,
 }
 
 struct Failure {
@@ -257,23 +262,32 @@ impl Releases {
     }
 
     /// Now and then removes what nobody has used for long. `used` says what somebody may still use; where it does not
-    /// know, nothing goes. Blocking.
-    pub(super) fn sweep(&self, used: impl FnOnce() -> Option<BTreeSet<Digest>>, now: SystemTime) {
+    /// know, nothing goes. `now` is by the machine's clock, which files go by, and `at` by the one that never jumps. Blocking.
+    pub(super) fn sweep(
+        &self,
+        used: impl FnOnce() -> Option<BTreeSet<Digest>>,
+        now: SystemTime,
+        at: Instant,
+    ) {
         let mut inner = self.lock();
-        if inner.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+        if inner.swept.is_some_and(|last| at.duration_since(last) < SWEEP) {
             return;
         }
-        inner.swept = Some(Instant::now());
+        inner.swept = Some(at);
         drop(inner);
-        let Some(used) = used() else { return };
+        let Some(used) = used() else {
+            self.lock().unused.clear();
+            return;
+        };
+        self.lock().unused.retain(|key, _| !used.contains(key));
         match files::list(&self.folder) {
-            Ok(paths) => paths.iter().for_each(|path| self.sweep_one(path, &used, now)),
+            Ok(paths) => paths.iter().for_each(|path| self.sweep_one(path, &used, now, at)),
             Err(error) => tracing::warn!("{}", chain(&error)),
         }
     }
 
     /// A file's time is when it was last known to be used, to the day.
-    fn sweep_one(&self, path: &std::path::Path, used: &BTreeSet<Digest>, now: SystemTime) {
+    fn sweep_one(&self, path: &std::path::Path, used: &BTreeSet<Digest>, now: SystemTime, at: Instant) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let Some(key) = name.strip_suffix(SUFFIX).and_then(|key| key.parse::<Digest>().ok()) else { return };
         let result = (|| -> std::io::Result<()> {
@@ -282,9 +296,14 @@ impl Releases {
                 if age > MARK {
                     std::fs::File::open(path)?.set_modified(now)?;
                 }
-            } else if age > KEPT_UNUSED {
-                self.lock().contents.remove(&key);
+                return Ok(());
+            }
+            let since = *self.lock().unused.entry(key).or_insert(at);
+            if age > KEPT_UNUSED && at.duration_since(since) >= SEEN_UNUSED {
                 std::fs::remove_file(path)?;
+                let mut inner = self.lock();
+                inner.contents.remove(&key);
+                inner.unused.remove(&key);
                 tracing::info!(%key, "removed what helm rendered: nothing has used it for long");
             }
             Ok(())

@@ -231,23 +231,29 @@ fn what_nobody_uses_goes_after_a_while_and_nothing_goes_that_may_be_used() {
     let releases = bench.open();
     ask(&releases, &["used", "unused"]);
     work(&releases);
-    let now = SystemTime::now();
+    let (now, begun) = (SystemTime::now(), Instant::now());
     let there = |name: &str| releases.path(key(name)).exists();
-    let sweep = |after: Duration, used: Option<BTreeSet<Digest>>| {
-        releases.lock().swept = None;
-        releases.sweep(|| used, now + after);
+    // After so long by the machine's clock, and so long by the one that never jumps.
+    let sweep = |after: Duration, lasted: Duration, used: Option<BTreeSet<Digest>>| {
+        releases.sweep(|| used, now + after, begun + lasted);
     };
     let used = || Some(BTreeSet::from([key("used")]));
-    sweep(KEPT_UNUSED / 2, used());
+    let days = |count: u32| SEEN_UNUSED * count;
+    sweep(KEPT_UNUSED / 2, days(1), used());
     assert!(there("used") && there("unused"), "there is a time of grace");
-    sweep(KEPT_UNUSED * 2, None);
-    assert!(there("used") && there("unused"), "nobody knows what is used");
-    sweep(KEPT_UNUSED * 2, used());
+    // The clock jumps by years.
+    sweep(KEPT_UNUSED * 40, days(1) + SWEEP, used());
+    assert!(there("used") && there("unused"), "it was not seen unused for long");
+    sweep(KEPT_UNUSED * 40, days(2), None);
+    sweep(KEPT_UNUSED * 40, days(3), used());
+    assert!(there("used") && there("unused"), "nobody knew what is used");
+    sweep(KEPT_UNUSED * 2, days(4), used());
     assert!(there("used") && !there("unused"));
-    // What was used is marked, so its own time begins when it is no longer.
-    sweep(KEPT_UNUSED * 2 + KEPT_UNUSED / 2, Some(BTreeSet::new()));
-    assert!(there("used"));
-    sweep(KEPT_UNUSED * 4, Some(BTreeSet::new()));
+    // What was used is marked, so its own time begins when it is no longer; here the clock had gone back meanwhile.
+    sweep(KEPT_UNUSED * 2 + KEPT_UNUSED / 2, days(5), Some(BTreeSet::new()));
+    sweep(KEPT_UNUSED * 4, days(6), Some(BTreeSet::new()));
+    assert!(there("used"), "marked by a clock that was years ahead");
+    sweep(KEPT_UNUSED * 42, days(7), Some(BTreeSet::new()));
     assert!(!there("used"));
 
     let mut asked = false;
@@ -257,6 +263,7 @@ fn what_nobody_uses_goes_after_a_while_and_nothing_goes_that_may_be_used() {
             None
         },
         now,
+        begun + days(7) + SWEEP / 2,
     );
     assert!(!asked, "once in a while only");
 }

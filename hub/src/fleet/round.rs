@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::change::Changes;
 use super::cluster::{ClusterError, Remembered, Shared, Task};
+use super::decide::Candidate;
 use super::dirty::{From, Known, Look, Woken};
 use super::discovery::{Discovery, DiscoveryError};
 use super::publish::Publisher;
@@ -300,7 +301,7 @@ impl Worker {
                     self.forget(&view);
                 }
                 Err(error) => {
-                    self.changes.waiting.clear();
+                    self.drop_waiting(|_, _| false);
                     tracing::warn!(commit = commit.id.as_str(), "{}", chain(&error));
                     view.problems.push(Problem::error("", 0, chain(&error)));
                     self.clusters.values_mut().for_each(|cluster| cluster.fall_behind(commit.id.as_str()));
@@ -352,8 +353,9 @@ impl Worker {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
             self.keep(&task.cluster.name, commit, vec![Problem::error("", 0, message)]);
         }
-        // What is kept is kept whole: nothing goes that was rendered for it before.
-        self.changes.waiting.retain(|name, _| fleet.clusters.contains_key(name));
+        // What is kept is kept whole: nothing goes that was rendered for it before. Nor does what an older commit left out, of a
+        // cluster that comes too late for this one.
+        self.drop_waiting(|name, candidate| fleet.clusters.contains_key(name) && candidate.commit == *commit);
         let (held, failed) = self.judge(commit);
         view.problems.extend(held.iter().map(|held| Problem::error("", 0, held.why.clone())));
         view.held_change = held;
@@ -378,7 +380,7 @@ impl Worker {
         shared.metrics.builds.inc_by(shared.cache.builds() - builds);
         if is_whole {
             shared.releases.end_round();
-            shared.releases.sweep(|| self.used_renders(), SystemTime::now());
+            shared.releases.sweep(|| self.used_renders(), SystemTime::now(), Instant::now());
         }
         // Those that Git no longer defines keep what they run, and nobody renders them.
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
@@ -504,6 +506,19 @@ impl Worker {
         for (name, error) in publisher.failed {
             self.failed(&name, &error);
         }
+    }
+
+    /// Drops what was to be published at the end of the round, of clusters that it is not good for any more: they are looked at
+    /// anew.
+    fn drop_waiting(&mut self, is_good: impl Fn(&ClusterName, &Candidate) -> bool) {
+        let Self { changes, clusters, .. } = self;
+        changes.waiting.retain(|name, candidate| {
+            let stays = is_good(name, candidate);
+            if !stays && let Some(cluster) = clusters.get_mut(name) {
+                cluster.from = None;
+            }
+            stays
+        });
     }
 
     fn failed(&mut self, name: &ClusterName, error: &ClusterError) {

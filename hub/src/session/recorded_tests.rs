@@ -111,7 +111,7 @@ fn an_agent_of_1_2_goes_on_and_is_sent_nothing_that_it_would_pass_over() {
     machine.publish(published(&units), 1);
     assert!(next(&mut machine).is_none(), "a state that was made for another agent is not sent");
 
-    withhold(&mut units, &able);
+    withhold(&mut units, &able, false);
     let state = published(&units);
     let root = state.state.digest();
     machine.publish(state, 1);

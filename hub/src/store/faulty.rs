@@ -45,6 +45,20 @@ struct State {
     operations: u64,
     /// Faults that happened.
     faults: u64,
+    meanwhile: Option<Meanwhile>,
+}
+
+/// What somebody else does between two reads of a caller.
+struct Meanwhile {
+    prefix: String,
+    skip: usize,
+    act: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "before {} is read", self.prefix)
+    }
 }
 
 /// See the module.
@@ -58,7 +72,8 @@ impl<S: Store> FaultyStore<S> {
     /// Without a fault, until a plan is set.
     pub(crate) fn new(inner: S, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self { inner, state: Mutex::new(State { plan: Plan::default(), random, operations: 0, faults: 0 }) }
+        let (plan, operations, faults, meanwhile) = (Plan::default(), 0, 0, None);
+        Self { inner, state: Mutex::new(State { plan, random, operations, faults, meanwhile }) }
     }
 
     /// From now on these operations fail.
@@ -66,6 +81,17 @@ impl<S: Store> FaultyStore<S> {
         let mut state = self.state();
         state.plan = plan;
         state.operations = 0;
+    }
+
+    /// From now on so many of 100 operations fail before they are done, and so many after; which ones, the seed decides.
+    pub(crate) fn fail(&self, seed: u64, percent: u32) {
+        self.plan(Plan { percent, ..Plan::default() });
+        self.state().random = StdRng::seed_from_u64(seed);
+    }
+
+    /// Somebody else does this right before a key that begins so is read, once `skip` such reads were made.
+    pub(crate) fn meanwhile(&self, prefix: &str, skip: usize, act: impl FnOnce() + Send + 'static) {
+        self.state().meanwhile = Some(Meanwhile { prefix: prefix.to_owned(), skip, act: Box::new(act) });
     }
 
     /// How many operations failed or were slow so far.
@@ -80,6 +106,21 @@ impl<S: Store> FaultyStore<S> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others act whose turn it is. They use the store too, so nothing is locked meanwhile.
+    fn others(&self, key: &str) {
+        let mut state = self.state();
+        let Some(meanwhile) = state.meanwhile.as_mut().filter(|it| key.starts_with(&it.prefix)) else {
+            return;
+        };
+        if meanwhile.skip > 0 {
+            meanwhile.skip -= 1;
+            return;
+        }
+        let meanwhile = state.meanwhile.take();
+        drop(state);
+        meanwhile.into_iter().for_each(|meanwhile| (meanwhile.act)());
     }
 
     fn next(&self) -> Option<Fault> {
@@ -125,10 +166,12 @@ impl<S: Store> FaultyStore<S> {
 
 impl<S: Store> Store for FaultyStore<S> {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.others(key);
         self.with("read", || self.inner.get(key))
     }
 
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.others(prefix);
         self.with("read", || self.inner.scan(prefix))
     }
 

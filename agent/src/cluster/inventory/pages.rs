@@ -41,6 +41,8 @@ pub(super) struct Line {
     pub(super) depends_on: Vec<UnitId>,
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<Digest>,
 }
 
 /// One ConfigMap; its lines are those of the inventory whose place it is.
@@ -133,6 +135,7 @@ pub(super) fn line_of(unit: &UnitId, member: &Member) -> Line {
         parent: None,
         depends_on: Vec::new(),
         account: None,
+        place: None,
     }
 }
 
@@ -150,6 +153,7 @@ pub(super) fn unit_line(unit: &UnitId, links: &Links) -> Line {
         parent,
         depends_on,
         account: links.account.as_ref().map(ToString::to_string),
+        place: links.place,
     }
 }
 
@@ -216,10 +220,12 @@ impl Pages {
         let unit = self.inventory.units.entry(line.u.clone()).or_default();
         let place = match object {
             None => {
+                let place = line.place;
                 // An account that cannot be read is not the agent itself.
                 match line.account.as_deref().map(str::parse).transpose() {
                     Ok(account) => {
-                        unit.links = Links { parent: line.parent, depends_on: line.depends_on, account };
+                        let (parent, depends_on) = (line.parent, line.depends_on);
+                        unit.links = Links { parent, depends_on, account, place };
                     }
                     Err(error) => self.damage = Some(format!("the account of {}: {error}", line.u)),
                 }

@@ -45,6 +45,7 @@ fn what_is_written_reads_back_and_lines_stay_in_their_part() {
         parent: Some(UnitId::root()),
         depends_on: vec![UnitId::kustomization("a", "b")],
         account: Some("web/deployer".parse().unwrap()),
+        place: Some(flotilla_core::Digest::of(b"fleet main clusters/one")),
     };
     one.list(&unit, Some(&links), (0..9000).map(|i| member(&format!("object-{i:05}"), None)));
     assert_eq!(one.pages().parts.len(), 2, "it takes more than one part");

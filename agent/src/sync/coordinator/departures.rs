@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use flotilla_core::guard::{self, Departure};
-use flotilla_core::{DesiredState, ObjectId};
+use flotilla_core::inventory::Inventory;
+use flotilla_core::{DesiredState, ObjectId, UnitId};
 
 use super::Coordinator;
 
@@ -14,6 +15,8 @@ impl Coordinator {
         let discovery = self.tools.cluster.discovery();
         let is_declared = |id: &ObjectId| self.declared.owner(id).is_some();
         let mut changed = Vec::new();
+        // For as long as the state is desired: once it is applied, the inventory says where the new root is.
+        self.root_moved |= self.tools.inventory.view(|inventory| root_moved(desired, inventory));
         for manifest in desired.all_present() {
             let id = &manifest.id;
             let state = self.units.entry(id.clone()).or_default();
@@ -29,14 +32,17 @@ impl Coordinator {
                 let known = state.departures.iter().map(|(id, _)| id.clone());
                 absent.extend(more.chain(known).filter(|id| !is_declared(id)));
             }
-            let now = Departure { generation: desired.generation, wanted: manifest.objects.len() };
+            // Another root says nothing of what left a unit that it defines all the same.
+            let moved = self.root_moved && *id == UnitId::root();
+            let now = Departure { generation: desired.generation, wanted: manifest.objects.len(), moved };
             if state.departures.note(now, absent) {
                 changed.push(id.clone());
             }
         }
         // Lost, all that left would count as one change.
-        for id in changed.iter().filter(|id| self.unit_memories.contains_key(*id)) {
-            self.store(id);
+        for id in changed {
+            let has_left = self.units.get(&id).is_some_and(|state| state.departures.iter().next().is_some());
+            self.keep_note(&id, has_left);
         }
     }
 
@@ -44,14 +50,32 @@ impl Coordinator {
     pub(super) fn note_removals(&mut self, desired: &DesiredState) {
         let is_declared = |id: &ObjectId| self.declared.owner(id).is_some();
         let removals = &mut self.removals;
-        let changed = self
-            .tools
-            .inventory
-            .view(|inventory| guard::note_removals(desired, inventory, &is_declared, removals));
+        let changed = self.tools.inventory.view(|inventory| {
+            guard::note_removals(desired, self.root_moved, inventory, &is_declared, removals)
+        });
         // Lost, the units that are still there by then would count as the whole change.
-        for id in changed.iter().filter(|id| self.unit_memories.contains_key(*id)) {
-            self.store(id);
+        for id in changed {
+            let is_noted = self.removals.contains_key(&id);
+            self.keep_note(&id, is_noted);
         }
         self.settle_unit_approvals();
     }
+
+    /// Has what was noted of a unit remembered, also of one of which nothing else is, as after a loss of the disk.
+    fn keep_note(&mut self, unit: &UnitId, is_noted: bool) {
+        if is_noted {
+            self.unit_memories.entry(unit.clone()).or_default();
+        }
+        if self.unit_memories.contains_key(unit) {
+            self.store(unit);
+        }
+    }
+}
+
+/// Whether the root is another one than the one that was last applied here, or may be: nobody knows where one was that an
+/// agent of an older version applied.
+fn root_moved(desired: &DesiredState, inventory: &Inventory) -> bool {
+    let place = desired.present(&UnitId::root()).and_then(|root| root.spec.place);
+    let listed = inventory.units.get(&UnitId::root());
+    place.is_some() && listed.is_some_and(|listed| listed.links.place != place)
 }

@@ -66,6 +66,8 @@ pub(in crate::sync) struct Coordinator {
     dirty: BTreeSet<UnitId>,
     /// Units that left Git, with the change that they left in.
     pub(in crate::sync) removals: BTreeMap<UnitId, UnitDeparture>,
+    /// The root that is desired is not where the one was that was applied before.
+    root_moved: bool,
     remove_all: bool,
     /// The API server is away, which is told once.
     away: bool,
@@ -119,6 +121,7 @@ impl Coordinator {
             dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
             removals: BTreeMap::new(),
+            root_moved: false,
             remove_all: false,
             away: false,
             relinquished: Arc::default(),
@@ -270,6 +273,7 @@ impl Coordinator {
             }
         }
         self.index();
+        self.root_moved = false;
         self.note_departures(&desired, old.as_deref());
         self.note_removals(&desired);
         self.dirty.extend(self.all_units());
@@ -425,5 +429,5 @@ pub(in crate::sync) fn links_of(
     account: Option<&ServiceAccount>,
 ) -> Links {
     let (parent, depends_on) = (unit.spec.parent.clone(), unit.spec.depends_on.clone());
-    Links { parent, depends_on, account: account.cloned() }
+    Links { parent, depends_on, account: account.cloned(), place: unit.spec.place }
 }

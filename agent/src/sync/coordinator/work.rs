@@ -135,7 +135,8 @@ impl Coordinator {
         if changed { self.opened_by(&id) } else { BTreeSet::new() }
     }
 
-    /// Lists what is ours by our memory and in no unit's list: the inventory was deleted while this agent was away.
+    /// Lists what is ours by our memory and in no unit's list: the inventory was deleted while this agent was away. And where
+    /// the root is, of one that an agent of an older version applied.
     fn list_again(&self, manifest: &flotilla_core::UnitManifest) {
         let discovery = self.tools.cluster.discovery();
         let ours = manifest.objects.iter().filter_map(|entry| {
@@ -149,11 +150,12 @@ impl Coordinator {
             let own = inventory.units.get(&manifest.id).is_some_and(|unit| unit.members.contains_key(id));
             !own && !self.relinquished.contains(id) && inventory.owners(id).next().is_none()
         };
-        let lost: Vec<Member> = self
-            .tools
-            .inventory
-            .view(|inventory| ours.filter(|member| is_unlisted(inventory, member)).collect());
-        if !lost.is_empty() {
+        let (lost, is_elsewhere): (Vec<Member>, bool) = self.tools.inventory.view(|inventory| {
+            let listed = inventory.units.get(&manifest.id);
+            let is_elsewhere = listed.is_some_and(|listed| listed.links.place != manifest.spec.place);
+            (ours.filter(|member| is_unlisted(inventory, member)).collect(), is_elsewhere)
+        });
+        if is_elsewhere || !lost.is_empty() {
             tracing::info!(unit = %manifest.id, objects = lost.len(), "lists again what its inventory lost");
             let links = links_of(manifest, manifest.spec.service_account.as_ref());
             self.tools.inventory.list(&manifest.id, Some(&links), lost);
@@ -237,7 +239,8 @@ impl Coordinator {
         };
         let empties = !self.remove_all
             && desired.all_present().all(|unit| unit.objects.is_empty() && !unit.spec.allow_empty);
-        let now = Departure { generation: desired.generation, wanted };
+        let moved = self.root_moved && *id == UnitId::root();
+        let now = Departure { generation: desired.generation, wanted, moved };
         let departure = |member: &Member| state.departures.get(&member.object.id).unwrap_or(now);
         let candidates = judge.into_iter().map(|member| (departure(&member), member));
         let candidates = candidates.map(|(departure, member)| (member, departure)).collect();

@@ -77,7 +77,7 @@ impl World {
         let declared = Declared::of(&desired, &self.unit_memories, &resolve);
         let links = desired.all_present().map(|unit| {
             let UnitSpec { parent, depends_on, .. } = unit.spec.clone();
-            (unit.id.clone(), Links { parent, depends_on, account: None })
+            (unit.id.clone(), Links { parent, depends_on, ..Links::default() })
         });
         let broken = broken_links(&links.collect(), |id| desired.units().contains_key(id));
         let situation = Situation {
@@ -146,7 +146,7 @@ impl World {
                 unit_memory.ready = Some(manifest.digest());
                 let UnitSpec { parent, depends_on, .. } = manifest.spec.clone();
                 self.inventory.units.entry(plan.unit.clone()).or_default().links =
-                    Links { parent, depends_on, account: None };
+                    Links { parent, depends_on, ..Links::default() };
             }
         }
         if complete {
@@ -163,7 +163,7 @@ impl World {
 
     fn prune(&mut self, plan: &UnitPlan) -> bool {
         let mut gone = BTreeSet::new();
-        let departure = Departure { generation: Generation(1), wanted: 1 };
+        let departure = Departure { generation: Generation(1), wanted: 1, moved: false };
         let candidates: Vec<Candidate> = plan
             .leaving
             .iter()
