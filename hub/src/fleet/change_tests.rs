@@ -154,8 +154,9 @@ fn deleted(hub: &FakeHub, cluster: &str) -> Vec<UnitId> {
 /// What people say between the render of a cluster and the end of the round counts for what it would remove.
 #[test]
 fn what_waits_for_the_end_of_the_round_goes_by_what_was_said_meanwhile() {
-    type Act = fn(&FakeHub) -> Box<dyn FnOnce() + Send>;
-    let suspend = |hub: &FakeHub, unit: Option<UnitId>| -> Box<dyn FnOnce() + Send> {
+    type Act = Box<dyn FnOnce() + Send>;
+    type MakeAct = Box<dyn Fn(&FakeHub) -> Act>;
+    let suspend = |hub: &FakeHub, unit: Option<UnitId>| -> Act {
         let records = hub.records.clone();
         Box::new(move || {
             let suspension = SuspensionRecord { by: "ann".to_owned(), at: 1, reason: String::new() };
@@ -163,13 +164,12 @@ fn what_waits_for_the_end_of_the_round_goes_by_what_was_said_meanwhile() {
             records.suspend(&"c0".parse().unwrap(), unit.as_ref(), Some(&suspension), &audit).unwrap();
         })
     };
-    let nothing: Act = |_| Box::new(|| {});
-    let fails: Act = |hub| {
+    let fails = |hub: &FakeHub| -> Act {
         let store = hub.store.clone();
         Box::new(move || store.plan(Plan { gone: true, ..Plan::default() }))
     };
-    let acts: [(&str, Box<dyn Fn(&FakeHub) -> Box<dyn FnOnce() + Send>>, bool, bool); 4] = [
-        ("nothing is said", Box::new(nothing), true, true),
+    let acts: [(&str, MakeAct, bool, bool); 4] = [
+        ("nothing is said", Box::new(|_| Box::new(|| {})), true, true),
         ("the store fails", Box::new(fails), false, true),
         ("the cluster is suspended", Box::new(move |hub| suspend(hub, None)), false, false),
         ("the unit is suspended", Box::new(move |hub| suspend(hub, Some(app(9)))), false, false),
