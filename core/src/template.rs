@@ -140,6 +140,23 @@ impl Variables {
     /// # Errors
     /// Where something that is not optional was not found, or names what no variable can be named.
     pub fn completed(&self, found: &Found) -> Result<Self, TemplateError> {
+        let missing = self.needs().find(|reference| !found.contains_key(reference));
+        missing.map_or_else(|| self.with(found), |reference| Err(TemplateError::NotFound(reference.clone())))
+    }
+
+    /// Where values are to be looked up.
+    pub fn needs(&self) -> impl Iterator<Item = &ValuesRef> {
+        self.layers.iter().filter_map(|layer| match layer {
+            Layer::From { reference, .. } => Some(reference),
+            Layer::Values(_) => None,
+        })
+    }
+
+    /// The variables with what was found so far: what was not looked at stays open.
+    ///
+    /// # Errors
+    /// As [`completed`](Self::completed).
+    pub fn with(&self, found: &Found) -> Result<Self, TemplateError> {
         let Self { layers: _, always, lenient } = *self;
         let mut done = Self { layers: Vec::with_capacity(self.layers.len()), always, lenient };
         for layer in &self.layers {
@@ -154,7 +171,8 @@ impl Variables {
                         })?;
                     }
                     Some(None) if *optional => {}
-                    _ => return Err(TemplateError::NotFound(reference.clone())),
+                    Some(None) => return Err(TemplateError::NotFound(reference.clone())),
+                    None => done.layers.push(layer.clone()),
                 },
             }
         }
@@ -334,10 +352,7 @@ impl ObjectTemplate {
 
     /// Where values are to be looked up.
     pub fn needs(&self) -> impl Iterator<Item = &ValuesRef> {
-        self.content.variables.layers.iter().filter_map(|layer| match layer {
-            Layer::From { reference, .. } => Some(reference),
-            Layer::Values(_) => None,
-        })
+        self.content.variables.needs()
     }
 
     /// Where values are to be looked up, for a unit whose ConfigMaps and Secrets are in this namespace.

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::authority::Authority;
+use flotilla_core::question::Question;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::UnitManifest;
 use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
+use crate::ask::{Ask, NobodyToAsk};
 use crate::attempts::{Attempts, Untold};
 use crate::budget::Budget;
 use crate::cache::RenderCache;
@@ -58,6 +60,8 @@ pub struct ClusterRender {
     pub sources: BTreeMap<SourceId, RenderedSource>,
     /// Releases that helm has to render first, by key: their units are held until it has.
     pub requests: BTreeMap<Digest, Asked>,
+    /// What it asked of the cluster, whether that was answered or not.
+    pub questions: BTreeSet<Question>,
 }
 
 impl ClusterRender {
@@ -86,6 +90,8 @@ pub struct Inputs<'a> {
     pub renders: &'a dyn Renders,
     /// The version of the cluster's Kubernetes, as `v1.36.3`. Releases are held while it is not known.
     pub kube_version: Option<&'a str>,
+    /// Whom to ask what only the cluster knows.
+    pub ask: &'a dyn Ask,
     /// A variable that is not set and has no default is an error, where neither the cluster nor its Flux says otherwise.
     pub strict: bool,
     /// What people suspended by hand.
@@ -114,6 +120,7 @@ impl<'a> Inputs<'a> {
             sources,
             renders: &NothingRendered,
             kube_version: None,
+            ask: &NobodyToAsk,
             strict: true,
             suspended: &|_| false,
             last_good: &|_| None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::template::{Metadata, ValuesKind, Variables};
+use flotilla_core::template::{Metadata, ValuesKind};
 use flotilla_core::unit::DriftMode;
 use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId, UnitSpec};
@@ -22,7 +22,7 @@ use crate::flux::{self, Role};
 use crate::footprint::Recorder;
 use crate::helm::{self, release::Release};
 use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
-use crate::substitute::{Built, Done, Names};
+use crate::substitute::{Built, Done, Names, UnitVariables};
 use crate::trace::Traced;
 use crate::{encrypted, overlay};
 
@@ -105,7 +105,7 @@ pub(crate) struct Recipe<'a> {
     pub(crate) path: &'a TreePath,
     pub(crate) overlay: &'a Node,
     /// What is put in after the build, if anything is.
-    pub(crate) variables: Option<&'a Variables>,
+    pub(crate) variables: Option<&'a UnitVariables>,
     /// The folder of cluster definitions, where objects of our own kinds may stand.
     pub(crate) clusters: &'a TreePath,
     /// The cluster's Flux allows nothing from outside of a source.

@@ -14,6 +14,7 @@
 //!
 //! A broken thing stays one: problems are values beside what could be rendered, never a reason to stop.
 
+pub mod ask;
 pub mod attempts;
 pub mod budget;
 pub mod cache;
@@ -42,6 +43,7 @@ mod unpack;
 mod values;
 mod walk;
 
+pub use ask::{Ask, NobodyToAsk, Told};
 pub use attempts::{Attempt, Attempts};
 pub use budget::Budget;
 pub use cache::RenderCache;

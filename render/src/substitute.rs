@@ -1,7 +1,7 @@
 //! What stands between a build and its objects where variables are put in: the text of each document, as Flux
 //! substitutes in it, which all clusters share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
@@ -10,6 +10,7 @@ use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
 use flotilla_kustomize::Output;
 use flotilla_yaml::Node;
+use serde::Serialize;
 
 use crate::budget::{Budget, Weight};
 use crate::field::Places;
@@ -62,6 +63,30 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The variables of a unit, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(crate) struct UnitVariables {
+    /// Without what stands in the cluster: the agent looks that up.
+    pub(crate) open: Variables,
+    /// With what the agent told of that.
+    pub(crate) told: Variables,
+    /// Why that is not known of a ConfigMap, by its name.
+    pub(crate) unknown: BTreeMap<String, String>,
+}
+
+/// What is no template.
+enum Left {
+    /// The hub has to know the values.
+    ToTheHub,
+    Wrong(Box<Problem>),
+}
+
+impl From<Problem> for Left {
+    fn from(problem: Problem) -> Self {
+        Self::Wrong(Box::new(problem))
+    }
+}
+
 impl Built {
     pub(crate) fn new(output: &Output, prefix: &str, budget: &Budget) -> Result<Self, Problem> {
         let mut weight = Weight::default();
@@ -106,15 +131,33 @@ impl BuiltDocument {
     /// What it costs is taken from `work`.
     pub(crate) fn substitute(
         &self,
-        variables: &Variables,
+        variables: &UnitVariables,
         metadata: &Metadata,
         work: &mut Work,
     ) -> Result<Done, Problem> {
-        let nothing = Variables::default();
+        let nothing = UnitVariables::default();
         let variables = if self.opted_out { &nothing } else { variables };
-        if let Some((name, place)) = self.unknown(&self.text, variables)? {
-            return self.template(name, place, variables, metadata);
+        let Some(first) = self.unknown(&self.text, &variables.open)? else {
+            return self.document(&variables.open, metadata, work);
+        };
+        // The agent completes it with what the cluster has at that moment, hub or no hub. What the hub itself reads, or
+        // goes by, it takes from what the agent last told.
+        match self.template(first, &variables.open, metadata, None) {
+            Ok(done) => return Ok(done),
+            Err(Left::Wrong(problem)) => return Err(*problem),
+            Err(Left::ToTheHub) => {}
         }
+        let Some(first) = self.unknown(&self.text, &variables.told)? else {
+            return self.document(&variables.told, metadata, work);
+        };
+        let template = self.template(first, &variables.told, metadata, Some(&variables.unknown));
+        template.map_err(|left| match left {
+            Left::Wrong(problem) => *problem,
+            Left::ToTheHub => self.problem("it cannot be completed in the cluster"),
+        })
+    }
+
+    fn document(&self, variables: &Variables, metadata: &Metadata, work: &mut Work) -> Result<Done, Problem> {
         let mut node = variables.substitute_within(&self.text, work).map_err(|error| self.problem(error))?;
         if !metadata.is_empty() {
             let mut value = node.to_json().map_err(|error| self.problem(error.message))?;
@@ -141,15 +184,23 @@ impl BuiltDocument {
         Ok(unknown)
     }
 
+    /// The document as a template; `first` is a variable that is open in it. `unknown`: why the hub does not know what it
+    /// needs to know; without, that is asked for by [`Left::ToTheHub`].
     fn template(
         &self,
-        name: String,
-        place: &ValuesRef,
+        first: (String, &ValuesRef),
         variables: &Variables,
         metadata: &Metadata,
-    ) -> Result<Done, Problem> {
-        let only = |name: &str, place: &ValuesRef, what: &str| {
-            self.problem(format!("${{{name}}} is known to the cluster only ({place}); {what}"))
+        unknown: Option<&BTreeMap<String, String>>,
+    ) -> Result<Done, Left> {
+        let only = |name: &str, place: &ValuesRef, what: &str| match unknown {
+            None => Left::ToTheHub,
+            Some(unknown) => {
+                let place = place.to_string();
+                let why = unknown.get(&place).map(|why| format!(": {why}")).unwrap_or_default();
+                self.problem(format!("${{{name}}} is known to the cluster only ({place}{why}); {what}"))
+                    .into()
+            }
         };
         let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
         let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
@@ -160,7 +211,7 @@ impl BuiltDocument {
             let (namespace, name) = (written(&["metadata", "namespace"]), written(&["metadata", "name"]));
             return Ok(Done::Ignored(flux::ignored(group, kind, namespace, name)));
         }
-        let field = |path: &[&str]| -> Result<String, Problem> {
+        let field = |path: &[&str]| -> Result<String, Left> {
             let text = written(path);
             match self.unknown(text, variables)? {
                 Some((name, place)) => Err(only(
@@ -172,27 +223,27 @@ impl BuiltDocument {
                 None => {
                     let expanded = envsubst::Template::parse(text)
                         .and_then(|text| text.expand(&|name| variables.value(name)));
-                    expanded.map_err(|error| self.problem(error))
+                    expanded.map_err(|error| self.problem(error).into())
                 }
             }
         };
         let (version, kind) = (field(&["apiVersion"])?, field(&["kind"])?);
         let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
         if let Some(why) = flux::unknown(group, version, &kind) {
-            return Err(self.problem(why));
+            return Err(self.problem(why).into());
         }
         if flux::role(group, &kind) != Role::Object {
             let what = format!(
                 "a {kind} is read at the hub: set it by spec.postBuild.substitute or in a ConfigMap of the fleet repo"
             );
-            return Err(only(&name, place, &what));
+            return Err(only(&first.0, first.1, &what));
         }
         let (namespace, name) = (field(&["metadata", "namespace"])?, field(&["metadata", "name"])?);
         if kind.is_empty() || version.is_empty() || name.is_empty() {
-            return Err(self.problem("an object needs apiVersion, kind and metadata.name"));
+            return Err(self.problem("an object needs apiVersion, kind and metadata.name").into());
         }
         if crate::encrypted::is_encrypted(node) {
-            return Err(self.problem("it is encrypted by SOPS, which is not supported yet"));
+            return Err(self.problem("it is encrypted by SOPS, which is not supported yet").into());
         }
         let value = node.to_json().map_err(|error| self.problem(error.message))?;
         refuse_reserved(&value).map_err(|error| self.problem(error))?;

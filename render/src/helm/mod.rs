@@ -29,7 +29,7 @@ pub use request::{
     TemplateRequest,
 };
 
-pub(crate) use plan::{Config, Planned, plan};
+pub(crate) use plan::{Config, Planned, describe, keep, plan};
 
 use flotilla_core::Digest;
 

@@ -1,5 +1,7 @@
 //! From a release, its chart's source and what the cluster is given, to what helm is asked.
 
+use std::collections::BTreeSet;
+
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Options;
@@ -19,6 +21,10 @@ pub(crate) enum Config {
     NotHere,
     /// It may be there, and cannot be read.
     Unknown(String),
+    /// Nobody has it, the cluster included.
+    Absent,
+    /// The cluster has this Secret, with these keys; what is under them is known only there.
+    Keys(BTreeSet<String>),
 }
 
 /// What is to be done for a release.
@@ -38,7 +44,7 @@ pub(crate) enum Planned {
 /// The charts that install Flux, as the folders that they are packed in are named.
 const OF_FLUX: [&str; 3] = ["flux-operator", "flux-instance", "flux2"];
 
-/// Plans one release. `config` looks up a ConfigMap (or Secret: `true`) of the release's own namespace.
+/// Plans one release. `config` looks up what an entry of `valuesFrom` names in the release's own namespace.
 ///
 /// # Errors
 /// Where the chart's files cannot be read.
@@ -47,7 +53,7 @@ pub(crate) fn plan(
     artifact: &Artifact,
     capabilities: &Capabilities,
     owner: Owner,
-    config: &dyn Fn(bool, &str) -> Config,
+    config: &dyn Fn(&ValuesFrom) -> Config,
 ) -> Result<Planned, ReadError> {
     let files = &*artifact.files;
     let Some((path, digest)) = chart_in(files, &release.chart)? else {
@@ -150,12 +156,28 @@ fn take(
     all: &mut Values,
     release: &Release,
     from: &ValuesFrom,
-    config: &dyn Fn(bool, &str) -> Config,
+    config: &dyn Fn(&ValuesFrom) -> Config,
 ) -> Result<(), Refused> {
     let what = describe(from);
-    let data = match config(from.secret, &from.name) {
+    let data = match config(from) {
         Config::Found(data) => data,
         Config::Unknown(why) => return Err(Refused::Wrong(format!("{what}: {why}"))),
+        Config::Absent if from.optional => return Ok(()),
+        Config::Absent => {
+            let message = format!("{what} is neither in Git nor in the cluster{}", keep(from.secret));
+            return Err(Refused::Wrong(message));
+        }
+        Config::Keys(keys) if !keys.contains(&from.key) && from.optional => return Ok(()),
+        Config::Keys(keys) if !keys.contains(&from.key) => {
+            return Err(Refused::Wrong(format!("{what} of the cluster has no key '{}'", from.key)));
+        }
+        Config::Keys(_) => {
+            let message = format!(
+                "{what} is in the cluster, and what is in it is known only there{}",
+                keep(from.secret)
+            );
+            return Err(Refused::Wrong(message));
+        }
         Config::NotHere if from.optional && release.absent.contains(&what) => return Ok(()),
         Config::NotHere => return Err(Refused::NotHere(what)),
     };
@@ -187,8 +209,16 @@ fn take(
     Ok(())
 }
 
+/// What to do about values that the hub lacks, of a Secret or a ConfigMap.
+pub(crate) fn keep(secret: bool) -> &'static str {
+    match secret {
+        true => "; `flotilla secret create generic` keeps one at the hub",
+        false => "; put it into Git",
+    }
+}
+
 /// As `Secret/NAME`, which is how authors name it too.
-fn describe(from: &ValuesFrom) -> String {
+pub(crate) fn describe(from: &ValuesFrom) -> String {
     format!("{}/{}", if from.secret { "Secret" } else { "ConfigMap" }, from.name)
 }
 

@@ -1,6 +1,7 @@
 //! From a cluster's root to all its units, breadth first. A unit waits in the queue until something that is rendered
 //! defines its source; what still waits when nothing else can go on names what is missing.
 
+mod asking;
 pub(crate) mod authority;
 mod budget;
 mod namespaces;
@@ -11,14 +12,15 @@ mod sources;
 mod turns;
 mod variables;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use flotilla_core::authority::Authority;
+use flotilla_core::question::Question;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::template::Variables;
 use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
 use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::{ReadError, TreePath};
@@ -33,7 +35,9 @@ use crate::flux::components::Lockdown;
 use crate::helm::Asked;
 use crate::registry::{Lineage, Lookup, Reader, Registry};
 use crate::source::{Artifact, fleet_source};
+use crate::substitute::UnitVariables;
 use crate::values::ConfigMaps;
+use asking::Asker;
 use budget::Spent;
 use variables::NoVariables;
 
@@ -94,6 +98,8 @@ struct Walk<'a> {
     own: Option<UnitId>,
     /// By which source the cluster's own Flux knows the fleet repo, where that is not the usual one.
     fleet_alias: Option<SourceId>,
+    /// What was asked of the cluster; with the namespace, where a unit asked that reaches some only.
+    asked: RefCell<BTreeMap<Question, Option<String>>>,
 }
 
 /// Names that whoever is bounded to some namespaces does not get, as somebody who is not bounded defines them: that one
@@ -148,6 +154,7 @@ fn walk_once<'a>(
         spent: Spent::default(),
         own: None,
         fleet_alias: None,
+        asked: RefCell::default(),
     };
     walk.root()?;
     walk.finish()?;
@@ -159,7 +166,8 @@ impl Walk<'_> {
         self.share_namespaces();
         self.note_sources();
         let (sources, requests) = (self.registry.into_sources(), self.requests);
-        ClusterRender { units: self.units, sources, requests }
+        let questions = self.asked.into_inner().into_keys().collect();
+        ClusterRender { units: self.units, sources, requests, questions }
     }
 
     fn root(&mut self) -> Result<(), ReadError> {
@@ -188,12 +196,12 @@ impl Walk<'_> {
         let mut ignored: Option<String> = None;
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
         let nothing = ConfigMaps::default();
-        let mut variables = self.variables(&definition, &nothing, true);
+        let mut variables = self.variables(&definition, &nothing, true, &self.root_asker(&definition));
         let mut outcome = self.build(&definition, &fleet, &variables)?;
         if outcome.is_err() && self.is_strict() && matches!(variables, Ok(Some(_))) {
             // What its own controllers are told may be what it needs.
             self.lockdown.strict = Some(false);
-            let lenient = self.variables(&definition, &nothing, true);
+            let lenient = self.variables(&definition, &nothing, true, &self.root_asker(&definition));
             let other = self.build(&definition, &fleet, &lenient)?;
             self.lockdown = Lockdown::default();
             let is_told = |content: &Arc<Content>| Lockdown::of(&content.controllers).0.strict == Some(false);
@@ -233,7 +241,7 @@ impl Walk<'_> {
             }
             let own = content.children.iter().find(|child| self.is_itself(&definition, child));
             let Some(own) = own.cloned() else {
-                let after = self.variables(&definition, &nothing, true);
+                let after = self.variables(&definition, &nothing, true, &self.root_asker(&definition));
                 if self.lockdown.no_remote_bases != unlocked.no_remote_bases
                     || after.as_ref().ok() != variables.as_ref().ok()
                 {
@@ -250,7 +258,7 @@ impl Walk<'_> {
             // Its own ConfigMaps are in the cluster once it is applied.
             let mut maps = ConfigMaps::default();
             maps.add(&content, &Authority::Fleet);
-            let values = self.variables(&next, &maps, true);
+            let values = self.variables(&next, &maps, true, &self.root_asker(&next));
             let same = next.overlay == definition.overlay
                 && self.lockdown == unlocked
                 && values.as_ref().ok() == variables.as_ref().ok();
@@ -287,7 +295,12 @@ impl Walk<'_> {
             return Ok(());
         }
         if let Some((pending, artifact)) = self.artifact(pending) {
-            let variables = self.variables(&pending.definition, &self.values, pending.values_final);
+            let variables = self.variables(
+                &pending.definition,
+                &self.values,
+                pending.values_final,
+                &self.asker(&pending),
+            );
             if matches!(variables, Err(NoVariables::NotYet)) {
                 self.waiting.push((pending, Waits::Values));
                 return Ok(());
@@ -369,7 +382,7 @@ impl Walk<'_> {
         &self,
         definition: &Definition,
         artifact: &Artifact,
-        variables: &Result<Option<Variables>, NoVariables>,
+        variables: &Result<Option<UnitVariables>, NoVariables>,
     ) -> Result<Outcome, ReadError> {
         let variables = match variables {
             Ok(variables) => variables.as_ref(),
@@ -465,16 +478,30 @@ impl Walk<'_> {
         pending.definition.spec.suspend || (self.inputs.suspended)(&pending.definition.id)
     }
 
-    /// Whom a unit is applied as: whom it names, whom Flux's flags name, or whom its parent is applied as.
+    /// In whose name a unit asks something of the cluster.
+    fn asker(&self, pending: &Pending) -> Asker {
+        Asker { account: self.account(pending), authority: self.authority(pending) }
+    }
+
+    fn root_asker(&self, root: &Definition) -> Asker {
+        Asker { account: self.account_of(root, None), authority: Authority::Fleet }
+    }
+
+    /// Whom a unit is applied as.
     fn account(&self, pending: &Pending) -> Option<ServiceAccount> {
-        let Definition { id, service_account, .. } = &pending.definition;
+        self.account_of(&pending.definition, pending.parent_account.as_ref())
+    }
+
+    /// Whom it names, whom Flux's flags name, or whom its parent is applied as.
+    fn account_of(&self, definition: &Definition, parent: Option<&ServiceAccount>) -> Option<ServiceAccount> {
+        let Definition { id, service_account, .. } = definition;
         let own = |name: &str| ServiceAccount { namespace: id.home().to_owned(), name: name.to_owned() };
         // A root that no Kustomization speaks of is the hub's own.
-        let is_ours = id.kind == UnitKind::Root && pending.definition.file.is_empty();
+        let is_ours = id.kind == UnitKind::Root && definition.file.is_empty();
         match (service_account, self.lockdown.account(id.kind)) {
             (Some(name), _) => Some(own(name)),
             (None, Some(name)) if !is_ours => Some(own(name)),
-            (None, _) => pending.parent_account.clone(),
+            (None, _) => parent.cloned(),
         }
     }
 

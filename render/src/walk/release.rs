@@ -1,30 +1,36 @@
 //! The releases of a cluster: planned from what its units render, rendered from what helm gave.
 
+use std::collections::BTreeMap;
+
+use flotilla_core::question::Reply;
 use flotilla_core::report::Problem;
+use flotilla_core::template::{ValuesKind, ValuesRef};
 use flotilla_core::unit::{Render, ServiceAccount};
 use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::files::ReadError;
 use serde_json::Value;
 
+use super::asking::{Asker, unknown};
 use super::{Pending, Walk, caught};
+use crate::ask::Told;
 use crate::cache::{Outcome, Telling};
 use crate::config;
 use crate::content::{Content, Definition};
 use crate::helm::names::{ApiVersion, KubeVersion};
-use crate::helm::release::ABSENT;
+use crate::helm::release::{ABSENT, ValuesFrom};
 use crate::helm::{self, Asked, Capabilities, Config, Owner, Planned, TemplateRequest};
 use crate::source::{Artifact, Unavailable, fleet_source};
-use crate::values::is_loose;
+use crate::values::{applied, is_loose};
 
 impl Walk<'_> {
     /// Renders a release from what helm has given, or asks for it.
     pub(super) fn release(
         &mut self,
         pending: Pending,
-        capabilities: &Result<Capabilities, String>,
+        capabilities: &Result<Known, String>,
     ) -> Result<(), ReadError> {
-        let capabilities = match capabilities {
-            Ok(capabilities) => capabilities,
+        let Known { capabilities, unknown } = match capabilities {
+            Ok(known) => known,
             Err(message) => {
                 self.open();
                 let problem = self.place(&pending.definition, message.clone());
@@ -39,7 +45,12 @@ impl Walk<'_> {
         }
         let id = pending.definition.id.clone();
         let owner = Owner { cluster: self.cluster.name.clone(), unit: id.clone() };
-        let config = |secret: bool, name: &str| self.config(secret, &id.namespace, name);
+        let asker = self.asker(&pending);
+        let config = |from: &ValuesFrom| {
+            // What the author says of it is not asked.
+            let is_absent = from.optional && release.absent.contains(&helm::describe(from));
+            self.config(from, &id.namespace, (!is_absent).then_some(&asker))
+        };
         let what = || id.to_string();
         let problem = |reason: String| self.place(&pending.definition, reason);
         let telling = Telling { attempts: self.inputs.attempts, what: &what, problem: &problem };
@@ -84,9 +95,10 @@ impl Walk<'_> {
                         Ok(Err([self.place(&pending.definition, reason)].into()))
                     }
                     None => {
-                        let message = match self.waits_for(&pending) {
-                            Some(other) => format!("comes after {other}, which is not rendered yet"),
-                            None => {
+                        let message = match (self.waits_for(&pending), unknown) {
+                            (Some(other), _) => format!("comes after {other}, which is not rendered yet"),
+                            (None, Some(unknown)) => unknown.clone(),
+                            (None, None) => {
                                 let unit = pending.definition.id.clone();
                                 self.requests.insert(key, Asked { unit, request: *request });
                                 "helm has not rendered the release yet".to_owned()
@@ -141,11 +153,19 @@ impl Walk<'_> {
 
     /// A ConfigMap, or a Secret, that a unit of this cluster renders, or rendered when it last could; else a Secret that
     /// the hub keeps.
-    fn config(&self, secret: bool, namespace: &str, name: &str) -> Config {
-        let kind = if secret { "Secret" } else { "ConfigMap" };
+    fn config(&self, from: &ValuesFrom, namespace: &str, asker: Option<&Asker>) -> Config {
+        let ValuesFrom { secret, name, .. } = from;
+        let (kind, values) = match secret {
+            true => ("Secret", ValuesKind::Secret),
+            false => ("ConfigMap", ValuesKind::ConfigMap),
+        };
+        let told = || {
+            let reference = ValuesRef { kind: values, namespace: namespace.to_owned(), name: name.clone() };
+            asker.map_or(Told::Nobody, |asker| self.ask(&reference, asker))
+        };
         let is_it = |object: &&Object| {
             let id = object.id();
-            id.is("", kind) && id.name == name && id.namespace == namespace
+            id.is("", kind) && id.name == *name && id.namespace == namespace
         };
         // What a unit puts out that it may not have is another one's, or nobody's.
         let may_have =
@@ -157,19 +177,16 @@ impl Walk<'_> {
         let contents = settled.chain(waiting);
         let object = contents.filter_map(|content| content.objects.iter().find(is_it).cloned()).next();
         match object {
-            Some(object) if is_loose(&object) => {
-                return Config::Unknown(
-                    "is completed or changed in the cluster, and only known there".to_owned(),
-                );
-            }
+            Some(object) if is_loose(&object) => return loose(&object, told),
             Some(object) => return Config::Found(config::data(&object.value())),
             None => {}
         }
-        if !secret {
-            return Config::NotHere;
-        }
-        match self.inputs.sources.secret(namespace, name) {
-            Ok(None) => Config::NotHere,
+        let stored = match secret {
+            true => self.inputs.sources.secret(namespace, name),
+            false => Ok(None),
+        };
+        match stored {
+            Ok(None) => of_cluster(&told()),
             Err(Unavailable(why)) => Config::Unknown(why),
             Ok(Some(data)) => {
                 Config::Found(data.into_iter().map(|(key, value)| (key, config::text(value))).collect())
@@ -177,13 +194,13 @@ impl Walk<'_> {
         }
     }
 
-    /// What the cluster's Kubernetes is, the APIs that all have, and those that its own units bring: of units that the
-    /// fleet itself has, and of those that are applied as `account`, so that no tenant decides what another's charts
-    /// find.
+    /// What the cluster's Kubernetes is, the APIs that it serves (those that all have, where nobody can be asked), and those
+    /// that its own units bring: of units that the fleet itself has, and of those that are applied as `account`, so that
+    /// what a tenant has in Git decides nothing for another's charts.
     ///
     /// # Errors
-    /// Why that is not known.
-    pub(super) fn capabilities(&self, account: Option<&ServiceAccount>) -> Result<Capabilities, String> {
+    /// Why nothing is known.
+    pub(super) fn capabilities(&self, account: Option<&ServiceAccount>) -> Result<Known, String> {
         let Some(version) = self.inputs.kube_version else {
             return Err(
                 "the version of the cluster's Kubernetes is not known until its agent connects".to_owned()
@@ -208,11 +225,76 @@ impl Walk<'_> {
             definitions.flat_map(|object| served(&object.value())).collect::<Vec<_>>()
         });
         let of_units = of_units.take(MAX_APIS);
-        let mut api_versions: Vec<ApiVersion> = of_units.chain(helm::builtin::kinds()).collect();
+        let told = self.ask_apis();
+        let not_known = |why: &str| Some(format!("the APIs that the cluster serves are not known: {why}"));
+        let mut unknown = None;
+        let of_cluster: Vec<ApiVersion> = match &told {
+            Told::Nobody => helm::builtin::kinds().collect(),
+            Told::NotYet => {
+                unknown = not_known("its agent has not told them yet");
+                Vec::new()
+            }
+            Told::Reply(reply) => match &**reply {
+                // A name that no chart could ask for is none.
+                Reply::Apis(apis) => apis.names().filter_map(|name| name.parse().ok()).collect(),
+                Reply::Refused(why) | Reply::Failed(why) => {
+                    unknown = not_known(why);
+                    Vec::new()
+                }
+                Reply::Absent | Reply::Data(_) | Reply::Keys(_) => {
+                    unknown = not_known("its agent gives another answer than was asked for");
+                    Vec::new()
+                }
+            },
+        };
+        let mut api_versions: Vec<ApiVersion> = of_units.chain(of_cluster).collect();
         api_versions.sort();
         api_versions.dedup();
-        Ok(Capabilities { kube_version, api_versions })
+        Ok(Known { capabilities: Capabilities { kube_version, api_versions }, unknown })
     }
+}
+
+/// What charts are told of the cluster.
+pub(super) struct Known {
+    capabilities: Capabilities,
+    /// Why the APIs are not known. A release that was rendered before needs them no more.
+    unknown: Option<String>,
+}
+
+/// What the agent told, as values.
+fn of_cluster(told: &Told) -> Config {
+    match told {
+        Told::Nobody => Config::NotHere,
+        Told::NotYet => Config::Unknown(unknown(told).unwrap_or_default()),
+        Told::Reply(reply) => match &**reply {
+            Reply::Absent => Config::Absent,
+            Reply::Data(data) => Config::Found(taken(data)),
+            Reply::Keys(keys) => Config::Keys(keys.clone()),
+            Reply::Apis(_) | Reply::Refused(_) | Reply::Failed(_) => {
+                Config::Unknown(unknown(told).unwrap_or_default())
+            }
+        },
+    }
+}
+
+/// What becomes in the cluster of an object that a unit puts out.
+fn loose(own: &Object, told: impl FnOnce() -> Told) -> Config {
+    let only_there = || "is completed or changed in the cluster, and only known there".to_owned();
+    if own.id().kind == "Secret" {
+        return Config::Unknown(only_there());
+    }
+    let there = match of_cluster(&told()) {
+        Config::Found(there) => Some(there),
+        Config::Absent => None,
+        Config::Unknown(why) => return Config::Unknown(format!("{}: {why}", only_there())),
+        Config::NotHere | Config::Keys(_) => return Config::Unknown(only_there()),
+    };
+    let own_data = if own.is_template() { config::Data::new() } else { config::data(&own.value()) };
+    applied(own, own_data, there).map_or_else(Config::Unknown, Config::Found)
+}
+
+fn taken(data: &BTreeMap<String, String>) -> config::Data {
+    data.iter().map(|(key, value)| (key.clone(), Ok(value.clone()))).collect()
 }
 
 /// What planning a release is a function of, as far as that is in its definition and its chart.
@@ -226,10 +308,7 @@ fn plan_of(definition: &Definition, artifact: &Artifact) -> Digest {
 
 /// Why values that are in neither Git nor the hub hold a release. `what` is `Secret/NAME` or `ConfigMap/NAME`.
 fn not_here(what: &str, optional: bool) -> String {
-    let keep = match what.starts_with("Secret") {
-        true => "; `flotilla secret create generic` keeps one at the hub",
-        false => "; put it into Git",
-    };
+    let keep = helm::keep(what.starts_with("Secret"));
     let absent = match optional {
         true => format!(", or say by the annotation {ABSENT}: {what} that no cluster has it"),
         false => String::new(),

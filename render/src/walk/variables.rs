@@ -1,12 +1,18 @@
 //! The variables of a unit: the cluster's own, those of ConfigMaps, and those that its definition sets.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use flotilla_core::UnitKind;
+use flotilla_core::question::Reply;
 use flotilla_core::report::Problem;
-use flotilla_core::template::{Layer, ValuesKind, ValuesRef, Variables};
+use flotilla_core::template::{Found, Layer, ValuesKind, ValuesRef, Variables};
 
 use super::Walk;
+use super::asking::{Asker, unknown};
+use crate::ask::Told;
 use crate::content::{Definition, PostBuild, SubstituteFrom};
 use crate::encrypted::is_encrypted_value;
+use crate::substitute::UnitVariables;
 use crate::values::ConfigMaps;
 
 /// Why variables cannot be put together.
@@ -35,7 +41,8 @@ impl Walk<'_> {
         definition: &Definition,
         maps: &ConfigMaps,
         is_final: bool,
-    ) -> Result<Option<Variables>, NoVariables> {
+        asker: &Asker,
+    ) -> Result<Option<UnitVariables>, NoVariables> {
         let root = definition.id.kind == UnitKind::Root;
         let nothing = PostBuild::default();
         let post_build = match &definition.post_build {
@@ -75,6 +82,38 @@ impl Walk<'_> {
             return Err(wrong("substitute", message.to_owned()));
         }
         variables.add(post_build.substitute.clone()).map_err(|message| wrong("substitute", message))?;
-        Ok(Some(variables))
+        Ok(Some(self.told(variables, maps, asker)))
+    }
+
+    /// Adds what the agent tells of the ConfigMaps that only the cluster has as a whole.
+    fn told(&self, open: Variables, maps: &ConfigMaps, asker: &Asker) -> UnitVariables {
+        let mut variables = UnitVariables { told: open.clone(), open, unknown: BTreeMap::new() };
+        let maps_of_cluster = variables.open.needs().filter(|at| at.kind == ValuesKind::ConfigMap);
+        for reference in maps_of_cluster.cloned().collect::<BTreeSet<ValuesRef>>() {
+            let told = self.ask(&reference, asker);
+            let there = match &told {
+                Told::Reply(reply) => match &**reply {
+                    Reply::Data(data) => Some(data.clone()),
+                    _ => None,
+                },
+                Told::Nobody | Told::NotYet => None,
+            };
+            let data = match unknown(&told) {
+                Some(why) => Err(why),
+                None => maps.applied(&reference.namespace, &reference.name, there),
+            };
+            let taken = data.and_then(|data| {
+                if data.iter().flat_map(|data| data.values()).any(|value| is_encrypted_value(value)) {
+                    return Err("is encrypted by SOPS, which is not supported yet".to_owned());
+                }
+                let found = Found::from([(reference.clone(), data)]);
+                variables.told.with(&found).map_err(|error| error.to_string())
+            });
+            match taken {
+                Ok(told) => variables.told = told,
+                Err(why) => drop(variables.unknown.insert(reference.to_string(), why)),
+            }
+        }
+        variables
     }
 }

@@ -1,5 +1,6 @@
 //! The renderer seen from outside.
 
+mod ask;
 mod boundary;
 mod budget;
 mod coverage;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::UnitId;
+use flotilla_core::question::{Question, Reply};
 use flotilla_core::source::{Source, SourceId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::{
-    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Unavailable,
-    discover, render_cluster,
+    Artifact, Ask, Budget, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, Sources, Told,
+    Unavailable, discover, render_cluster,
 };
 
 /// Answers by the name of the source, and notes who was asked for.
@@ -59,18 +60,29 @@ pub(crate) fn config_map(name: &str) -> String {
 pub(crate) const FLEET: &str = "{kind: GitRepository, name: flux-system, namespace: flux-system}";
 pub(crate) const TEAM: &str = "{kind: GitRepository, name: team}";
 
+/// What the cluster's agent has answered; none where there is no agent that could.
+pub(crate) struct Agent(pub(crate) Option<BTreeMap<Question, Reply>>);
+
+impl Ask for Agent {
+    fn ask(&self, question: &Question) -> Told {
+        let Some(replies) = &self.0 else { return Told::Nobody };
+        replies.get(question).map_or(Told::NotYet, |reply| Told::Reply(Arc::new(reply.clone())))
+    }
+}
+
 pub(crate) struct World {
     pub(crate) fetched: Fetched,
     pub(crate) cache: RenderCache,
     pub(crate) last_good: BTreeMap<UnitId, Arc<Content>>,
     pub(crate) budget: Budget,
+    pub(crate) agent: Agent,
 }
 
 impl World {
     pub(crate) fn new(trees: &[(&'static str, Artifact)]) -> Self {
         let fetched = Fetched { trees: trees.iter().cloned().collect(), ..Fetched::default() };
         let (last_good, budget) = (BTreeMap::new(), Budget::default());
-        Self { fetched, cache: RenderCache::new(), last_good, budget }
+        Self { fetched, cache: RenderCache::new(), last_good, budget, agent: Agent(None) }
     }
 
     pub(crate) fn render(&self, files: &[(&str, String)]) -> ClusterRender {
@@ -90,7 +102,8 @@ impl World {
         let cluster = found.clusters.get(&folder.name).unwrap_or(&folder).clone();
         let last_good = |id: &UnitId| self.last_good.get(id).cloned();
         let budget = self.budget;
-        let inputs = Inputs { budget, ..Inputs::new(&fleet, &clusters, &self.cache, &self.fetched) };
+        let inputs =
+            Inputs { budget, ask: &self.agent, ..Inputs::new(&fleet, &clusters, &self.cache, &self.fetched) };
         render_cluster(&Inputs { last_good: &last_good, kube_version: Some("v1.36.3"), ..inputs }, &cluster)
             .unwrap()
     }
