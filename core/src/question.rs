@@ -125,7 +125,7 @@ impl Reply {
                 let count = served.len() + kinds + stale.len();
                 let mut names =
                     served.iter().flat_map(|(version, kinds)| kinds.iter().chain([version])).chain(stale);
-                (count > MAX_APIS || names.any(is_long)).then(|| {
+                (count > MAX_APIS || size > MAX_DATA || names.any(is_long)).then(|| {
                     format!("are {count} APIs, more than {MAX_APIS}, or have names that are too long")
                 })
             }
@@ -144,7 +144,8 @@ impl Reply {
                 .flat_map(|(version, kinds)| kinds.iter().chain([version]))
                 .map(String::len)
                 .sum(),
-            Self::Refused(why) | Self::Failed(why) => why.len(),
+            // For people, and short.
+            Self::Refused(_) | Self::Failed(_) => 0,
         }
     }
 

@@ -159,7 +159,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let releases = Arc::new(Releases::open(&args.data.data, Box::new(helm), hub.vault.clone())?);
     // What a projection reads apart from Git.
     let ticks = Ticks {
-        facts: ["known/", "suspended/", "kubernetes/"].map(|prefix| store.watch(prefix)).to_vec(),
+        facts: ["known/", "suspended/", "kubernetes/", "told/"].map(|prefix| store.watch(prefix)).to_vec(),
         secrets: vec![store.watch(SECRETS)],
         others: vec![hub.sources.changes(), releases.changes()],
     };

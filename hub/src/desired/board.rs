@@ -3,10 +3,11 @@
 //! A slow reader skips to the newest: each cluster has one `watch` slot, and a slot changes only when the
 //! state's digest does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_core::desired::Removal;
+use flotilla_core::question::Question;
 use flotilla_core::unit::Render;
 use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitId};
 use tokio::sync::watch;
@@ -33,7 +34,11 @@ pub struct KnownUnit {
 #[derive(Debug, Default)]
 pub struct Board {
     slots: Mutex<BTreeMap<ClusterName, watch::Sender<Option<Published>>>>,
+    questions: Mutex<BTreeMap<ClusterName, watch::Sender<Questions>>>,
 }
+
+/// What the agent is asked; `None`: the cluster was not rendered yet.
+pub type Questions = Option<Arc<BTreeSet<Question>>>;
 
 impl Board {
     pub fn new() -> Self {
@@ -78,8 +83,32 @@ impl Board {
         });
     }
 
+    /// Asks the cluster's agent all of this, and nothing else any more; readers wake only if that is something else.
+    pub fn ask(&self, cluster: &ClusterName, questions: BTreeSet<Question>) {
+        self.asked(cluster, |slot| {
+            slot.send_if_modified(|asked| {
+                let is_new = asked.as_deref() != Some(&questions);
+                if is_new {
+                    *asked = Some(Arc::new(questions));
+                }
+                is_new
+            })
+        });
+    }
+
+    /// Watches what a cluster's agent is asked.
+    pub fn questions(&self, cluster: &ClusterName) -> watch::Receiver<Questions> {
+        self.asked(cluster, watch::Sender::subscribe)
+    }
+
+    fn asked<T>(&self, cluster: &ClusterName, use_it: impl FnOnce(&watch::Sender<Questions>) -> T) -> T {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(questions.entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)))
+    }
+
     /// Publishes nothing for the cluster any more.
     pub fn forget(&self, cluster: &ClusterName) {
+        self.asked(cluster, |slot| drop(slot.send_replace(None)));
         self.slot(cluster, |slot| drop(slot.send_replace(None)));
     }
 

@@ -14,6 +14,7 @@ use flotilla_render::{
     RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
 };
 
+use super::asking::Asking;
 use super::ledger::Facts;
 use super::releases::ClusterRenders;
 use super::renderers::Panicked;
@@ -165,8 +166,10 @@ impl Shared {
         let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();
         let tree = task.stoppable(&task.tree);
         let recorder = Recorder::default();
+        let asking = Asking { ledger: &*self.ledger, cluster: &cluster.name, facts, recorder: &recorder };
         let inputs = Inputs {
             recorder: Some(&recorder),
+            ask: &asking,
             renders: &renders,
             kube_version,
             suspended: &suspended,
@@ -183,7 +186,8 @@ impl Shared {
         if render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id)) {
             // After a restart: what such units last were stands in older commits.
             for (commit, older) in &task.older {
-                let found = self.recall(task, commit, &task.stoppable(older), &sources, &renders, &doing);
+                let older = task.stoppable(older);
+                let found = self.recall(task, commit, &older, &sources, &renders, &asking, &doing);
                 found.into_iter().for_each(|(id, content)| {
                     recalled.entry(id).or_insert(content);
                 });
@@ -220,6 +224,7 @@ impl Shared {
         tree: &Artifact,
         sources: &ClusterSources<'_>,
         renders: &ClusterRenders<'_>,
+        asking: &Asking<'_>,
         doing: &Doing<'_>,
     ) -> HashMap<UnitId, Arc<Content>> {
         let name = &task.cluster.name;
@@ -233,6 +238,7 @@ impl Shared {
         let Some(then) = then else { return HashMap::new() };
         let inputs = Inputs {
             renders,
+            ask: asking,
             budget: self.budget,
             strict: self.strict,
             attempts: doing,

@@ -6,6 +6,8 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use flotilla_core::desired::Removal;
+use flotilla_core::question::{Apis, Question, Reply};
+use flotilla_core::template::ValuesKind;
 use flotilla_core::unit::Render;
 use flotilla_core::{Capabilities, Digest, UnitEntry, UnitId};
 use flotilla_render::helm::{Helm, HelmError, Manifests, TemplateRequest};
@@ -125,6 +127,8 @@ fn bench(releases: &[&str]) -> Bench {
         bench.commit(&[(&format!("clusters/x/{name}.yaml"), Some(&release(name, "")))]);
     }
     bench.records.note_agent(&cluster(), "v1.36.3", &Capabilities::ours()).unwrap();
+    let apis = Reply::Apis(Apis::default());
+    bench.records.note_reply(&cluster(), &Question::apis(), &apis, 1).unwrap();
     bench.enrol("x");
     bench.records.note_heard(&cluster(), 1).unwrap();
     bench
@@ -232,5 +236,44 @@ async fn after_a_restore_helm_waits_for_what_the_agent_says() {
     let mut world = World::new(bench);
     world.round();
     assert!(world.shown("web").unwrap_err().contains("is lost"), "{:?}", world.shown("web"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_cluster_has_is_asked_of_its_agent_and_stays_known_while_that_is_away() {
+    let from = "  valuesFrom: [{kind: ConfigMap, name: local, valuesKey: v, optional: true}]\n";
+    let files = bench(&[]);
+    files.commit(&[("clusters/x/web.yaml", Some(&release("web", from)))]);
+    let asked = Question::of(ValuesKind::ConfigMap, "apps", "local", None);
+    let mut world = World::new(files);
+    world.round();
+    assert!(world.shown("web").unwrap_err().contains("until its agent answers"), "{:?}", world.shown("web"));
+    let questions = world.bench.board.questions(&cluster()).borrow().clone().unwrap();
+    assert_eq!(*questions, [asked.clone(), Question::apis()].into());
+
+    let tell =
+        |world: &World, reply: Reply| world.bench.records.note_reply(&cluster(), &asked, &reply, 2).unwrap();
+    tell(&world, Reply::Absent);
+    world.until(|world| world.shown("web").is_ok());
+    let without = world.shown("web");
+    tell(&world, Reply::Data([("v".to_owned(), "a: 1".to_owned())].into()));
+    world.until(|world| world.shown("web").is_ok() && world.shown("web") != without);
+    let with = world.shown("web");
+    tell(&world, Reply::Failed("500".into()));
+    world.round();
+    assert_eq!(world.shown("web"), with, "a failure takes nothing away");
+    tell(&world, Reply::Refused("no rights".into()));
+    world.round();
+    assert!(world.shown("web").unwrap_err().contains("no rights"), "{:?}", world.shown("web"));
+    tell(&world, Reply::Data([("v".to_owned(), "a: 1".to_owned())].into()));
+
+    // The hub is started anew, and no agent is there.
+    let mut world = World::new(world.end().await);
+    world.until(|world| world.shown("web") == with);
+    // What nobody asks about any more is forgotten.
+    world.bench.commit(&[("clusters/x/web.yaml", Some(&release("web", "")))]);
+    world.until(|world| world.shown("web") == without);
+    let kept: Vec<Digest> = world.bench.records.replies(&cluster()).unwrap().into_keys().collect();
+    assert_eq!(kept, [Question::apis().digest()]);
     world.end().await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_core::question::{Question, Reply};
 use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::KnownUnit;
@@ -27,6 +28,8 @@ pub struct Facts {
     pub has_agent: bool,
     /// Where its root was when it last rendered: repository, branch and folder.
     pub root: Option<String>,
+    /// What its agent answered about it: the digests of replies by those of questions.
+    pub told: BTreeMap<Digest, Digest>,
 }
 
 /// The facts behind a projection, and where its results are noted. All functions block.
@@ -34,6 +37,10 @@ pub struct Facts {
 /// An error means that nothing is known: no function has a default for what it could not read.
 pub trait Ledger: Send + Sync {
     fn facts(&self, cluster: &ClusterName) -> Result<Facts, StoreError>;
+    /// What the agent answered; `None`: nothing yet.
+    fn reply(&self, cluster: &ClusterName, question: &Question) -> Result<Option<Reply>, StoreError>;
+    /// Forgets the replies to all questions but these.
+    fn forget_replies(&self, cluster: &ClusterName, asked: &BTreeSet<Question>) -> Result<(), StoreError>;
     /// The clusters of which facts may have changed since the last call.
     fn changed(&self) -> BTreeSet<ClusterName>;
     /// Notes what is about to be published for some clusters: for all of them, or for none.
@@ -63,7 +70,16 @@ impl Ledger for Records {
             is_heard,
             has_agent: self.cluster(cluster)?.is_some(),
             root: self.root(cluster)?,
+            told: self.replies(cluster)?,
         })
+    }
+
+    fn reply(&self, cluster: &ClusterName, question: &Question) -> Result<Option<Reply>, StoreError> {
+        Records::reply(self, cluster, question)
+    }
+
+    fn forget_replies(&self, cluster: &ClusterName, asked: &BTreeSet<Question>) -> Result<(), StoreError> {
+        Records::forget_replies(self, cluster, asked)
     }
 
     fn changed(&self) -> BTreeSet<ClusterName> {

@@ -10,6 +10,7 @@
 //! Whatever wakes it, a round compares all with what it last read; `Ticks` (suspensions, what agents have) skip the fetch. Nothing that a
 //! round does is waited for without a bound: a fetch goes on beside rounds, a render has a deadline, helm has a queue.
 
+mod asking;
 mod change;
 #[cfg(test)]
 mod change_tests;

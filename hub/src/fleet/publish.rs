@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use flotilla_core::{ClusterName, DesiredState};
 
+use super::asking::has_old_replies;
 use super::change::Changes;
 use super::cluster::{ClusterError, Made, Shared};
 use super::decide::{Before, Candidate, decide};
@@ -67,6 +68,10 @@ impl Publisher<'_> {
             // Else it would be copied.
             task.remembered = Arc::default();
             let remembered = Arc::make_mut(&mut cluster.remembered);
+            if has_old_replies(&facts, &rendered.render) {
+                shared.ledger.forget_replies(&name, &rendered.render.questions)?;
+            }
+            shared.board.ask(&name, std::mem::take(&mut rendered.render.questions));
             let read = Arc::new(std::mem::take(&mut rendered.read));
             let current = shared.board.current(&name);
             cluster.until = std::mem::replace(&mut cluster.at, task.commit.clone());

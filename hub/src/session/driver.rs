@@ -183,6 +183,8 @@ impl Live {
         let hub = self.hub.clone();
         let mut board = hub.board.subscribe(&self.cluster);
         board.mark_changed();
+        let mut questions = hub.board.questions(&self.cluster);
+        questions.mark_changed();
         let mut trust = hub.authority.trust();
         trust.mark_changed();
         self.deliver_approvals().await?;
@@ -223,6 +225,14 @@ impl Live {
                         let now = self.elapsed();
                         self.leaving.publish(&published.state);
                         self.machine.publish(published, now);
+                    }
+                }
+                Ok(()) = questions.changed() => {
+                    let asked = questions.borrow_and_update().clone();
+                    if let Some(asked) = asked {
+                        let (cluster, records) = (self.cluster.clone(), hub.records.clone());
+                        let known = blocking(move || records.replies(&cluster)).await?;
+                        self.machine.ask(asked, |question| known.get(&question.digest()).copied());
                     }
                 }
                 Ok(()) = trust.changed() => {
@@ -289,6 +299,11 @@ impl Live {
                 hub.metrics.reports.inc();
                 self.forget_gone(&report).await?;
                 hub.sessions.note(&self.cluster, self.id, |view| view.report(*report));
+            }
+            Fact::Reply(question, reply) => {
+                let (cluster, records, now) = (self.cluster.clone(), hub.records.clone(), hub.now());
+                // The fleet loop watches this.
+                blocking(move || records.note_reply(&cluster, &question, &reply, now)).await?;
             }
             Fact::Answer { request, done, message } => {
                 if let Some(digest) = self.approvals.remove(&request)

@@ -9,15 +9,18 @@
 //! ```
 //! One manifest is in flight at a time; what is published meanwhile waits, and only the newest is sent then.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use flotilla_core::capability::QUESTIONS;
 use flotilla_core::desired::Removal;
+use flotilla_core::question::{Question, Reply};
 use flotilla_core::report::{Event, UnitReport};
 use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, Digest, Generation, UnitId, UnitKind, UnitManifest};
 use flotilla_proto::body::{self, Encoded};
 use flotilla_proto::convert::{self, Invalid};
+use flotilla_proto::question::{self, read_reply};
 use flotilla_proto::v1::{self, agent_message, hub_message, request};
 
 use super::delta::{self, Base};
@@ -43,6 +46,8 @@ pub(crate) enum Fact {
     Units(Vec<HaveUnit>),
     Ack(AckFact),
     Report(Box<ReportFact>),
+    /// What the agent says of its cluster.
+    Reply(Question, Reply),
     /// The agent answered a request.
     Answer {
         request: u64,
@@ -141,6 +146,8 @@ pub(crate) struct Machine {
     pieces: VecDeque<v1::Body>,
     needs: VecDeque<(Digest, Option<Digest>)>,
     next_request: u64,
+    /// What the agent was asked about its cluster.
+    questions: Arc<BTreeSet<Question>>,
 }
 
 impl Machine {
@@ -168,6 +175,7 @@ impl Machine {
             pieces: VecDeque::new(),
             needs: VecDeque::new(),
             next_request: 1,
+            questions: Arc::default(),
         };
         if ask_units {
             machine.ask_units();
@@ -202,6 +210,22 @@ impl Machine {
     pub(crate) fn push_trust(&mut self, trust: v1::Trust) {
         self.control.retain(|message| !matches!(message, hub_message::Message::Trust(_)));
         self.control.push_back(hub_message::Message::Trust(trust));
+    }
+
+    /// Asks the agent about its cluster: all of this, and nothing that was asked before. `have` is the digest of the reply
+    /// that is known. Who cannot answer is asked nothing.
+    pub(crate) fn ask(
+        &mut self,
+        questions: Arc<BTreeSet<Question>>,
+        have: impl Fn(&Question) -> Option<Digest>,
+    ) {
+        if !self.agent.capabilities.has(QUESTIONS) || self.questions.is_empty() && questions.is_empty() {
+            return;
+        }
+        let asked = questions.iter().map(|asked| question::question(asked, have(asked))).collect();
+        self.questions = questions;
+        self.control.retain(|message| !matches!(message, hub_message::Message::Questions(_)));
+        self.control.push_back(hub_message::Message::Questions(v1::Questions { questions: asked }));
     }
 
     /// Whether there is room for another request.
@@ -303,8 +327,12 @@ impl Machine {
                 Ok(Some(Fact::Answer { request: answer.request, done, message }))
             }
             Some(Message::WantManifest(want)) => self.send_whole(&want, now).map(|()| None),
-            // Nothing is asked yet.
-            Some(Message::Reply(_)) => Ok(None),
+            Some(Message::Reply(reply)) => {
+                let (question, reply) = read_reply(reply)?;
+                let is_asked = self.questions.contains(&question);
+                // What was asked before may have been on its way.
+                Ok(is_asked.then_some(Fact::Reply(question, reply)))
+            }
             // A kind of a newer agent: nothing of ours.
             None => Ok(None),
         }

@@ -17,6 +17,8 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
+mod questions_tests;
+#[cfg(test)]
 mod recorded_tests;
 mod registry;
 mod service;

@@ -83,6 +83,7 @@ fn an_agent_of_1_2_goes_on_and_is_sent_nothing_that_it_would_pass_over() {
             Fact::Ack(_) => "ack",
             Fact::Report(_) => "report",
             Fact::Answer { .. } => "answer",
+            Fact::Reply(..) => "reply",
         })
         .collect();
     assert_eq!(kinds, ["units", "ack", "report", "ack", "answer"]);
@@ -91,6 +92,9 @@ fn an_agent_of_1_2_goes_on_and_is_sent_nothing_that_it_would_pass_over() {
     let Fact::Report(report) = &facts[2] else { panic!() };
     assert!(report.invalid.is_none() && report.units.len() == 1 && report.events.len() == 1, "{report:?}");
     while next(&mut machine).is_some() {}
+    let questions = [flotilla_core::question::Question::apis()].into();
+    machine.ask(Arc::new(questions), |_| None);
+    assert!(next(&mut machine).is_none(), "it could not answer, and is asked nothing");
 
     let unit = |name: &str| UnitId::kustomization("team-a", name);
     let present = |name: &str, authority| {

@@ -17,6 +17,7 @@ mod known;
 mod memory;
 mod published;
 mod records;
+mod replies;
 pub mod secrets;
 #[cfg(test)]
 mod suite;

@@ -9,7 +9,8 @@ use super::{Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root
 use crate::desired::KnownUnit;
 
 /// The records that are of facts about one cluster, for the fleet loop.
-pub(super) const FACTS: &[&str] = &["suspended/", "known/", "kubernetes/", "going/", "cluster/", "root/"];
+pub(super) const FACTS: &[&str] =
+    &["suspended/", "known/", "kubernetes/", "going/", "cluster/", "root/", "told/"];
 
 /// What is noted of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -246,6 +246,7 @@ impl Records {
         for prefix in ["known", "kubernetes", "root", "lastgood", "going", "suspended", "history"] {
             txn.remove(format!("{prefix}/{name}"));
         }
+        self.remove_replies(name, &mut txn)?;
         for (key, _) in self.store.scan(&format!("approval/{name}/"))? {
             txn.remove(key);
         }

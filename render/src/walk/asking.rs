@@ -11,9 +11,9 @@ use super::Walk;
 use crate::ask::Told;
 
 /// Questions of one cluster, all together.
-const ALL: usize = 4_000;
+const ALL: usize = 2_500;
 /// Of those whose units reach some namespaces only, together; and about one namespace.
-const OF_TENANTS: usize = 2_000;
+const OF_TENANTS: usize = 1_500;
 const OF_NAMESPACE: usize = 200;
 
 /// Who asks.
