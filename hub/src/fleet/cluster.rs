@@ -187,7 +187,7 @@ impl Shared {
             // After a restart: what such units last were stands in older commits.
             for (commit, older) in &task.older {
                 let older = task.stoppable(older);
-                let found = self.recall(task, commit, &older, &sources, &renders, &asking, &doing);
+                let found = self.recall(task, commit, &older, &inputs);
                 found.into_iter().for_each(|(id, content)| {
                     recalled.entry(id).or_insert(content);
                 });
@@ -222,10 +222,7 @@ impl Shared {
         task: &Task,
         commit: &str,
         tree: &Artifact,
-        sources: &ClusterSources<'_>,
-        renders: &ClusterRenders<'_>,
-        asking: &Asking<'_>,
-        doing: &Doing<'_>,
+        now: &Inputs<'_>,
     ) -> HashMap<UnitId, Arc<Content>> {
         let name = &task.cluster.name;
         let then = match discover(&*tree.files, &self.clusters) {
@@ -237,12 +234,12 @@ impl Shared {
         };
         let Some(then) = then else { return HashMap::new() };
         let inputs = Inputs {
-            renders,
-            ask: asking,
+            renders: now.renders,
+            ask: now.ask,
             budget: self.budget,
             strict: self.strict,
-            attempts: doing,
-            ..Inputs::new(tree, &self.clusters, &self.cache, sources)
+            attempts: now.attempts,
+            ..Inputs::new(tree, &self.clusters, &self.cache, now.sources)
         };
         match render_cluster(&inputs, &then) {
             Ok(render) => {
