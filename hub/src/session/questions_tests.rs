@@ -43,7 +43,7 @@ fn the_newest_questions_are_asked_with_what_is_known_and_only_their_replies_coun
     machine.ask(all(&[]), |_| None);
     assert_eq!(next(&mut machine), None, "nothing to ask");
     let (a, b, known) = (secret("a"), secret("b"), Digest::of(b"known"));
-    machine.ask(all(&[a.clone()]), |_| None);
+    machine.ask(all(std::slice::from_ref(&a)), |_| None);
     machine.ask(all(&[a.clone(), b.clone()]), |question| (*question == b).then_some(known));
     let asked = [question::question(&a, None), question::question(&b, Some(known))].to_vec();
     assert_eq!(next(&mut machine), Some(hub_message::Message::Questions(v1::Questions { questions: asked })));
