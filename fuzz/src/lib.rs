@@ -30,6 +30,34 @@ pub fn parts(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
+/// What a text of the table stands for: `\xFF` is a byte, `\u{85}` a character, `\r`, `\t`, `\\`; a `\` at a line's end joins
+/// lines. What is no escape stands for itself.
+pub fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let mut buffer = [0; 4];
+        let byte = after.strip_prefix('x').and_then(|after| {
+            let (digits, after) = (after.get(..2)?, after.get(2..)?);
+            Some((vec![u8::from_str_radix(digits, 16).ok()?], after))
+        });
+        let mut character = || {
+            let (code, after) = after.strip_prefix("u{")?.split_once('}')?;
+            let c = u32::from_str_radix(code, 16).ok().and_then(char::from_u32)?;
+            Some((c.encode_utf8(&mut buffer).as_bytes().to_vec(), after))
+        };
+        let short = [("r", &b"\r"[..]), ("t", b"\t"), ("\\", b"\\"), ("\n", b"")];
+        let short = short.iter().find_map(|(name, means)| Some((means.to_vec(), after.strip_prefix(name)?)));
+        let (means, next) =
+            byte.or_else(&mut character).or(short).unwrap_or_else(|| (b"\\".to_vec(), after));
+        bytes.extend(means);
+        rest = next;
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
 /// The files of a text in the format of `kustomize/tests/table`: `-- PATH` before each.
 pub fn files(text: &str) -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = Vec::new();

@@ -1,9 +1,9 @@
-//! A whole tree in the format of `kustomize/tests/table`: `-- PATH` before each file, `-- build FOLDER` where it is not
-//! the root that is built. Those files are the seeds.
+//! A whole tree in the format of `kustomize/tests/table`: `-- PATH` before each file, `-- PATH (escaped)` where it is no
+//! plain text, `-- build FOLDER` where it is not the root that is built. Those files are the seeds.
 
 #![no_main]
 
-use flotilla_fuzz::on_thread;
+use flotilla_fuzz::{on_thread, unescape};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_kustomize::{Options, build};
 use libfuzzer_sys::fuzz_target;
@@ -29,6 +29,10 @@ fn run(bytes: &[u8]) {
                 }
             }
         }
+        let files = files.into_iter().map(|(path, content)| match path.strip_suffix(" (escaped)") {
+            Some(path) => (path, unescape(&content)),
+            None => (path, content.into_bytes()),
+        });
         let Ok(root) = TreePath::root().join(root) else { continue };
         let options = Options { helm: true, ..Options::default() };
         if let Ok(output) = build(&MemoryFiles::new(files), &root, &options) {

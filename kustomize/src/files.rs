@@ -211,6 +211,10 @@ pub trait Files: Send + Sync {
     fn absolute(&self, _path: &str) -> Option<TreePath> {
         None
     }
+    /// A path as messages name it. Where the tree is the whole of this machine's disk, that is with a slash in front.
+    fn shown(&self, path: &TreePath) -> String {
+        path.to_string()
+    }
 }
 
 /// A tree in memory, for tests and for generated content. The ids of all files and folders are made with it.

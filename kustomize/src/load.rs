@@ -98,6 +98,10 @@ impl Tree<'_> {
         }
     }
 
+    fn shown(&self, path: &TreePath) -> String {
+        self.files().shown(path)
+    }
+
     fn name(&self) -> &str {
         match self {
             Tree::Own(_) => "",
@@ -126,6 +130,8 @@ pub(crate) struct Loader<'a> {
 
 /// A file that was read.
 pub(crate) struct Loaded {
+    /// As the kustomization names it.
+    name: String,
     pub(crate) path: TreePath,
     pub(crate) source: u32,
     pub(crate) bytes: Arc<[u8]>,
@@ -155,11 +161,13 @@ impl<'a> Loader<'a> {
                     missing = parent;
                 }
                 fail!(
-                    "must build at directory: not a valid directory: '{root}' doesn't exist ({missing}: no such file or directory)"
+                    "must build at directory: not a valid directory: '{}' doesn't exist ({}: no such file or directory)",
+                    tree.shown(&root),
+                    tree.shown(&missing)
                 )
                 .map_err(|e: Fail| e.hint(MISSING))
             }
-            Some(_) => fail!("must build at directory: '{root}': file is not directory"),
+            Some(_) => fail!("must build at directory: '{}': file is not directory", tree.shown(&root)),
         }
     }
 
@@ -181,7 +189,7 @@ impl<'a> Loader<'a> {
         Ok(match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
             Some(Kind::Folder) => Found::Folder,
             Some(Kind::File) => Found::File,
-            Some(Kind::Symlink) => return Err(symlink(&resolved)),
+            Some(Kind::Symlink) => return Err(symlink(&self.tree.shown(&resolved))),
             None => Found::Missing,
         })
     }
@@ -200,7 +208,7 @@ impl<'a> Loader<'a> {
                         .map_err(|e| Fail::new(e.to_string()))?;
                     cx.work.spend_bytes(text.len())?;
                     let source = cx.source(&name);
-                    Ok(Loaded { source, path: name, bytes: text.as_bytes().into() })
+                    Ok(Loaded { source, name: path.to_owned(), path: name, bytes: text.as_bytes().into() })
                 }
                 Some(Answer::Tree { .. }) => fail!("'{path}' is a folder, where a file is needed"),
                 None => fail!("'{path}' has to be fetched"),
@@ -209,14 +217,18 @@ impl<'a> Loader<'a> {
         let resolved = self.resolve(path)?;
         match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
             None => {
-                return fail!("{resolved}: no such file or directory").map_err(|e: Fail| e.hint(MISSING));
+                return fail!("{}: no such file or directory", self.tree.shown(&resolved))
+                    .map_err(|e: Fail| e.hint(MISSING));
             }
-            Some(Kind::Folder) => return fail!("{resolved}: is a directory, where a file is needed"),
-            Some(Kind::Symlink) => return Err(symlink(&resolved)),
+            Some(Kind::Folder) => {
+                return fail!("{}: is a directory, where a file is needed", self.tree.shown(&resolved));
+            }
+            Some(Kind::Symlink) => return Err(symlink(&self.tree.shown(&resolved))),
             Some(Kind::File) => {}
         }
         if self.restrict && !resolved.is_within(&self.root) {
-            return fail!("security; file '{resolved}' is not in or below '{}'", self.root)
+            let (file, root) = (self.tree.shown(&resolved), self.tree.shown(&self.root));
+            return fail!("security; file '{file}' is not in or below '{root}'")
                 .map_err(|e: Fail| e.hint("move it there, or build with the load restrictor off"));
         }
         let source = cx.source(&self.tree.call(&resolved));
@@ -224,7 +236,7 @@ impl<'a> Loader<'a> {
         let here = |error| Fail::from(error).at(Pos { source, ..Pos::default() });
         let bytes = self.tree.files().read(&resolved).map_err(here)?;
         cx.work.spend_bytes(bytes.len()).map_err(|e| e.at(Pos { source, ..Pos::default() }))?;
-        Ok(Loaded { source, path: resolved, bytes })
+        Ok(Loaded { source, name: path.to_owned(), path: resolved, bytes })
     }
 
     /// Enters a folder.
@@ -238,7 +250,9 @@ impl<'a> Loader<'a> {
             for (tree, visited) in self.visited.iter().rev() {
                 if tree == self.tree.name() && visited.is_within(&root) {
                     return fail!(
-                        "cycle detected: candidate root '{root}' contains visited root '{visited}'"
+                        "cycle detected: candidate root '{}' contains visited root '{}'",
+                        self.tree.shown(&root),
+                        self.tree.shown(visited)
                     )
                     .map_err(|e: Fail| e.hint("take this entry out, or the one that led here"));
                 }
@@ -264,12 +278,12 @@ impl<'a> Loader<'a> {
     /// Notes the way to a folder that is entered from here.
     fn behind(&self, mut loader: Loader<'a>) -> Res<Loader<'a>> {
         if self.visited.len() >= MAX_CHAIN {
-            let first = self.visited.first().map(|(_, root)| root.to_string()).unwrap_or_default();
+            let first = self.visited.first().map(|(_, root)| self.tree.shown(root)).unwrap_or_default();
             return fail!(
                 "'{}' is the last of {MAX_CHAIN} kustomizations that each name the next one, beginning with '{first}'; \
                  it names '{}', which is too many",
-                self.root,
-                loader.root
+                self.tree.shown(&self.root),
+                self.tree.shown(&loader.root)
             )
             .map_err(|e: Fail| e.hint("name what is at the end of the chain directly"));
         }
@@ -281,7 +295,7 @@ impl<'a> Loader<'a> {
 /// What to do about a path that names nothing.
 pub(crate) const MISSING: &str = "correct the path, or add it";
 
-fn symlink(path: &TreePath) -> Fail {
+fn symlink(path: &str) -> Fail {
     Fail::new(format!("'{path}' is a symlink; symlinks are not followed"))
         .hint("put the file itself there, or name the one that it leads to")
 }
@@ -297,18 +311,18 @@ impl Loader<'_> {
             let path = self.resolve(name)?;
             match self.tree.files().entry(&path)?.map(|e| e.kind) {
                 Some(Kind::File) => found.push(name),
-                Some(Kind::Symlink) => return Err(symlink(&path)),
+                Some(Kind::Symlink) => return Err(symlink(&self.tree.shown(&path))),
                 Some(Kind::Folder) | None => {}
             }
         }
         match found[..] {
             [] => fail!(
                 "unable to find one of 'kustomization.yaml', 'kustomization.yml' or 'Kustomization' in directory '{}'",
-                self.root
+                self.tree.shown(&self.root)
             )
             .map_err(|e: Fail| e.hint("a folder is named for its kustomization; name files one by one")),
             [name] => self.load_unplaced(cx, name),
-            _ => fail!("Found multiple kustomization files under: {}\n", self.root)
+            _ => fail!("Found multiple kustomization files under: {}\n", self.tree.shown(&self.root))
                 .map_err(|e: Fail| e.hint(format!("keep one of {}", found.join(", ")))),
         }
     }
@@ -318,7 +332,7 @@ impl Loaded {
     pub(crate) fn text(&self) -> Res<Cow<'_, str>> {
         flotilla_yaml::decode(&self.bytes).map_err(|e| {
             let pos = Pos { source: self.source, ..e.pos };
-            Fail::new(format!("{} cannot be read: {}", self.path, e.message)).at(pos)
+            Fail::new(format!("{} cannot be read: {}", self.name, e.message)).at(pos)
         })
     }
 
@@ -336,7 +350,7 @@ impl Loaded {
     }
 
     pub(crate) fn malformed(&self, e: Fail) -> Fail {
-        Fail { message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.path), ..e }
+        Fail { message: format!("MalformedYAMLError: yaml: {} in File: {}", e.message, self.name), ..e }
     }
 
     /// The document of a kustomization file; null for an empty one. Of a key that stands twice the last one counts.

@@ -95,7 +95,12 @@ fn value(map: &ResMap, var: &Var) -> Res<Node> {
             Ok(Node::plain(node.text().unwrap_or_default()).at_pos(node.pos))
         }
         // What has no type of its own in kustomize is a text.
-        Ok(Some(node)) if node.as_scalar().is_some_and(|s| s.kind() == Kind::Timestamp) => Ok(as_text(node)),
+        Ok(Some(node))
+            if node.typing == Typing::Open
+                || node.as_scalar().is_some_and(|s| s.kind() == Kind::Timestamp) =>
+        {
+            Ok(as_text(node))
+        }
         Ok(Some(node)) => match typed(node) {
             Some(value) => Ok(value),
             None => failed(format!(
@@ -112,7 +117,7 @@ fn value(map: &ResMap, var: &Var) -> Res<Node> {
 /// A value as kustomize holds it: numbers and booleans as Go's `strconv` reads and writes them. `None` where it refuses.
 fn typed(node: &Node) -> Option<Node> {
     let text = node.text().unwrap_or_default();
-    let value = match node.as_scalar().filter(|_| node.tag().is_none()).map(Scalar::kind) {
+    let value = match node.as_scalar().map(Scalar::kind) {
         Some(Kind::Int) => Node::plain(text.parse::<i64>().ok()?.to_string()),
         Some(Kind::Float) => text.parse::<f64>().ok().map(|_| node.clone())?,
         Some(Kind::Bool) => Node::plain(text.to_ascii_lowercase()),
@@ -178,14 +183,12 @@ fn replace_in(
 
 /// A value that is all there is.
 fn alone(value: &Node) -> Node {
-    let scalar = value.as_scalar();
-    let node = match scalar.map(Scalar::kind) {
-        Some(Kind::Float) => value.as_f64().map(|float| Node::plain(float.to_string())),
-        // Zeros in front make no octal number of it.
-        Some(Kind::Int) => scalar.and_then(|scalar| scalar.text().parse::<i64>().ok()).map(Node::from),
-        _ => None,
+    let is_float = value.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Float);
+    let node = match value.as_f64().filter(|_| is_float) {
+        Some(float) => Node::plain(float.to_string()),
+        None => Node::new(value.value.clone()),
     };
-    node.unwrap_or_else(|| Node::new(value.value.clone())).at_pos(value.pos)
+    node.at_pos(value.pos)
 }
 
 /// A value in the middle of a text, where Go writes large floats with an exponent.

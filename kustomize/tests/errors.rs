@@ -254,7 +254,7 @@ const CASES: &[Case] = &[
                  g: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n",
             ),
         ],
-        "app/a.yaml:5:29: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 5: aliases add more than 100000 nodes in File: app/a.yaml; write less by alias",
+        "app/a.yaml:5:29: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 5: aliases add more than 100000 nodes in File: a.yaml; write less by alias",
     ),
     (
         "deep nesting",
@@ -265,17 +265,17 @@ const CASES: &[Case] = &[
                 "a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
             ),
         ],
-        "app/a.yaml:1:105: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 1: nested deeper than 100 levels in File: app/a.yaml; nothing that Kubernetes reads is nested so deep",
+        "app/a.yaml:1:105: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 1: nested deeper than 100 levels in File: a.yaml; nothing that Kubernetes reads is nested so deep",
     ),
     (
         "key that stands twice",
         &[(APP, "resources: [a.yaml]\n"), ("app/a.yaml", "kind: A\nkind: B\n")],
-        "app/a.yaml:2:1: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 2: mapping key \"kind\" already defined at line 1 in File: app/a.yaml; keep one of them",
+        "app/a.yaml:2:1: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 2: mapping key \"kind\" already defined at line 1 in File: a.yaml; keep one of them",
     ),
     (
         "no YAML",
         &[(APP, "resources: [a.yaml]\n"), ("app/a.yaml", "kind: A\n  b: c\n")],
-        "app/a.yaml:2:4: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 2: mapping values are not allowed in this context in File: app/a.yaml; quote the text if it is a value with ': ' in it",
+        "app/a.yaml:2:4: resources[0]: accumulating resources: accumulating resources from 'a.yaml': MalformedYAMLError: yaml: line 2: mapping values are not allowed in this context in File: a.yaml; quote the text if it is a value with ': ' in it",
     ),
     (
         "no name",

@@ -249,7 +249,13 @@ fn mend(error: &ScanError, builder: &Builder, text: &str) -> Option<Mend> {
     let start = text.get(..at)?.rfind('\n').map_or(0, |at| at + 1);
     let indentation =
         &text[start..text[start..].find(|c| !matches!(c, ' ' | '\t')).map_or(text.len(), |n| start + n)];
-    (builder.is_in_flow() && indentation.contains('\t')).then_some(Mend::Tabs { start })
+    if !indentation.contains('\t') {
+        return None;
+    }
+    // The builder may not have heard yet of a bracket that stands around the line: the parser reads ahead.
+    let after_opening = || text[..start].trim_end().ends_with(['[', '{']);
+    let before_closing = || text[start + indentation.len()..].starts_with([']', '}']);
+    (builder.is_in_flow() || after_opening() || before_closing()).then_some(Mend::Tabs { start })
 }
 
 /// Whether a block scalar runs into the end of a text that has no line break there: then it has none either, though

@@ -17,6 +17,10 @@ pub(super) struct Disk;
 const LARGEST: u64 = 50 << 20;
 
 impl Files for Disk {
+    fn shown(&self, path: &TreePath) -> String {
+        absolute(path).display().to_string()
+    }
+
     fn entry(&self, path: &TreePath) -> Result<Option<Entry>, ReadError> {
         let path_on_disk = absolute(path);
         let metadata = match std::fs::symlink_metadata(&path_on_disk) {

@@ -155,12 +155,17 @@ fn build(terminal: Terminal, args: &BuildArgs) -> Result<Code, Error> {
     let place = |file: &TreePath| place(&root, file);
     let built = needs.build(&root, &options).map_err(|error| failed(&args.folder, error, &place))?;
     for notice in &built.notices {
-        terminal.warn(notice);
+        let file = built.sources.iter().find(|file| notice.starts_with(&format!("{file}:")));
+        let rest = file.map(|file| format!("{}{}", place(file), &notice[file.to_string().len()..]));
+        terminal.warn(rest.as_ref().unwrap_or(notice));
     }
     let text = |documents: &Output| -> Result<String, Error> {
         let failed = || Error::new(Code::Input, format!("cannot write what {} builds to", args.folder));
         match args.origins {
-            None => documents.to_yaml().map_err(|error| failed().because(error)),
+            None => documents.to_yaml().map_err(|mut error| {
+                let at = position(&mut error, &place);
+                failed().because(format!("{at}{error}"))
+            }),
             Some(form) => origins::text(documents, form, &place).map_err(|error| failed().because(error)),
         }
     };
@@ -252,12 +257,17 @@ fn failed(folder: &str, error: needs::NeedError, place: &dyn Fn(&TreePath) -> St
     let attempt = format!("cannot build {folder}");
     match error {
         needs::NeedError::Build(BuildError::Failed(mut error)) => {
-            let file = error.file.take().map(|file| place(&file));
-            let numbers = [error.line, error.column].into_iter().take_while(|n| *n > 0);
-            let line: String = numbers.map(|n| format!(":{n}")).collect();
-            let place = file.map(|file| format!("{file}{line}: ")).unwrap_or_default();
-            Error::new(Code::Input, format!("{attempt}: {place}{error}"))
+            let at = position(&mut error, place);
+            Error::new(Code::Input, format!("{attempt}: {at}{error}"))
         }
         other => Error::new(Code::Input, attempt).because(other),
     }
+}
+
+/// Takes the file out of an error, and says where it is in words of this machine.
+fn position(error: &mut flotilla_kustomize::Error, place: &dyn Fn(&TreePath) -> String) -> String {
+    let Some(file) = error.file.take() else { return String::new() };
+    let numbers = [error.line, error.column].into_iter().take_while(|n| *n > 0);
+    let line: String = numbers.map(|n| format!(":{n}")).collect();
+    format!("{}{line}: ", place(&file))
 }
