@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flotilla_core::template::{Found, ObjectTemplate, ValuesKind, ValuesRef};
-use flotilla_core::{Object, UnitKind};
+use flotilla_core::{Object, UnitId, UnitKind};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::Asked;
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Inputs, NothingFetched, RenderCache, RenderedUnit,
     render_cluster,
 };
+use flotilla_yaml::{Kind, Scalar};
 use serde_json::{Number, Value};
 
 use crate::flux::Flux;
@@ -23,10 +24,41 @@ use crate::verdict::{Outcome, Verdict, first_difference};
 /// The folder of clusters in the trees that are compared.
 const CLUSTERS: &str = "clusters";
 
-/// Where kustomize trips over its own work: a text in place of a number keeps the number's tag, a block that begins with
-/// an empty line and a tab is written so that it cannot be read.
-const KNOWN_FAILURES: [&str; 2] =
-    ["cannot decode !!str", "found a tab character where an indentation space is expected"];
+/// What only Flux refuses, as kustomize trips over its own work: what it is, words of its error, and what our objects (a line
+/// of JSON each) then hold. See docs/kustomize.md, "What still differs".
+type Refused = (&'static str, &'static str, fn(&str) -> bool);
+const REFUSED_THERE: [Refused; 5] = [
+    ("a text in place of a number", "cannot decode !!str", |_| true),
+    ("a reference to what has no name", "no 'name' field in node", |_| true),
+    (
+        "a block that begins with an empty line and a tab",
+        "found a tab character where an indentation space is expected",
+        |ours| ours.contains("\\t"),
+    ),
+    ("a line separator in a key of JSON", "did not find expected ',' or '}' in File: ", |ours| {
+        ours.contains(['\u{2028}', '\u{2029}'])
+    }),
+    ("a key of labels that is no text", "unsupported type: map[interface {}]interface {}", has_odd_key),
+];
+
+/// Whether labels or annotations have a key that YAML reads as something else than a text.
+fn has_odd_key(ours: &str) -> bool {
+    let objects = ours.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_odd = |key: &String| Scalar::plain(key.as_str()).kind() != Kind::String;
+    objects.into_iter().any(|object| {
+        let fields = ["/metadata/labels", "/metadata/annotations"].map(|at| object.pointer(at));
+        fields.iter().flatten().filter_map(|field| field.as_object()).any(|map| map.keys().any(is_odd))
+    })
+}
+
+/// How a fleet compares.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Compared {
+    /// What differs, a line for each unit and release.
+    pub differences: Vec<String>,
+    /// What only Flux refuses, and why that is known.
+    pub refused_there: Vec<&'static str>,
+}
 
 /// What a cluster comes to, by `NAMESPACE/NAME`: objects of Flux's kinds are among those of the unit that defines them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,12 +71,12 @@ pub struct Rendered {
 ///
 /// # Errors
 /// If Flux cannot be run, or the tree cannot be written.
-pub fn compare(flux: &mut Flux, tree: &Tree) -> Result<(Rendered, Vec<String>)> {
+pub fn compare(flux: &mut Flux, tree: &Tree) -> Result<(Rendered, Compared)> {
     let folder = tempfile::tempdir().context("make a folder for a fleet")?;
     tree.write(folder.path())?;
     let theirs = flux.render(folder.path(), &tree.root)?;
-    let differences = differences(&rendered(tree)?, &theirs);
-    Ok((theirs, differences))
+    let compared = compared(&rendered(tree)?, &theirs);
+    Ok((theirs, compared))
 }
 
 /// Renders the cluster whose root path is the tree's root.
@@ -61,7 +93,18 @@ pub fn rendered(tree: &Tree) -> Result<Rendered> {
     let render = render_cluster(&inputs, &cluster)?;
     let mut out = Rendered::default();
     let found = in_the_cluster(&render);
-    for (id, unit) in &render.units {
+    // What an agent cannot complete it does not apply, and nothing below it begins.
+    let mut stuck: BTreeSet<UnitId> = BTreeSet::new();
+    let is_stuck = |unit: &RenderedUnit| unit.unit.is_some() && objects(unit, &found).is_err();
+    stuck.extend(render.units.iter().filter(|(_, unit)| is_stuck(unit)).map(|(id, _)| id.clone()));
+    let is_below = |unit: &RenderedUnit| {
+        let mut above = unit.parent.as_ref();
+        while let Some(id) = above.filter(|id| !stuck.contains(*id)) {
+            above = render.units.get(id).and_then(|unit| unit.parent.as_ref());
+        }
+        above.is_some()
+    };
+    for (id, unit) in render.units.iter().filter(|(_, unit)| !is_below(unit)) {
         let name = match id.kind {
             UnitKind::Root => "flux-system/flux-system".to_owned(),
             _ => format!("{}/{}", id.namespace, id.name),
@@ -75,7 +118,7 @@ pub fn rendered(tree: &Tree) -> Result<Rendered> {
     // Those that wait for helm have their values.
     for Asked { request, .. } in render.requests.values() {
         let name = format!("{}/{}", request.namespace, request.name);
-        out.releases.insert(name, Ok(Value::Object(request.values.clone())));
+        out.releases.entry(name).and_modify(|values| *values = Ok(Value::Object(request.values.clone())));
     }
     Ok(out)
 }
@@ -144,16 +187,19 @@ fn objects(unit: &RenderedUnit, found: &Found) -> Result<Vec<Value>, String> {
     objects.chain(children.chain(sources).map(|object| Ok(object.value()))).collect()
 }
 
-/// What differs, a line for each unit and release; empty if nothing does.
-pub fn differences(ours: &Rendered, flux: &Rendered) -> Vec<String> {
-    let mut all = Vec::new();
+/// Compares what was rendered with what Flux made.
+pub fn compared(ours: &Rendered, flux: &Rendered) -> Compared {
+    let mut all = Compared::default();
     let mut compare = |id: &str, ours: Outcome, flux: Outcome| {
-        if flux.as_ref().is_err_and(|error| KNOWN_FAILURES.iter().any(|known| error.contains(known))) {
-            return;
+        if let (Ok(ours), Err(error)) = (&ours, &flux)
+            && let Some((known, ..)) =
+                REFUSED_THERE.iter().find(|(_, words, holds)| error.contains(words) && holds(ours))
+        {
+            return all.refused_there.push(known);
         }
         let verdict = Verdict::of(&ours, &flux);
         if !verdict.agrees() {
-            all.push(format!("{id} {}: {}", verdict.name(), parting(&ours, &flux)));
+            all.differences.push(format!("{id} {}: {}", verdict.name(), parting(&ours, &flux)));
         }
     };
     let missing = || Err("is not there".to_owned());

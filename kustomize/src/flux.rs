@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::Pos;
+use flotilla_yaml::{Pos, Schema};
 
 use crate::decode::{Text, Unknown};
 use crate::error::{BuildError, Fail, Res, fail};
@@ -152,6 +152,9 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
             // Flux reads a mapping with anything but texts in it as none.
             let is_text = |node: &flotilla_yaml::Node| node.as_str().is_some();
             if !node.as_map().is_some_and(|map| map.iter().all(|entry| is_text(&entry.value))) {
+                // It has to be one that can be printed, all the same.
+                let printed = node.clone().printed().and_then(|node| node.to_json_as(Schema::Kustomize));
+                printed.map_err(|error| Fail::new(error.message).at(error.pos))?;
                 *node = flotilla_yaml::Node::map();
             }
             let map = node.as_map_mut().expect("made above");

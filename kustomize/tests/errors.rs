@@ -46,6 +46,14 @@ const CASES: &[Case] = &[
         "app/kustomization.yaml:2:6: commonLabels.a: invalid Kustomization: json: cannot unmarshal number into a field of type string; put quotes around 1",
     ),
     (
+        "key that is a mapping, under a patch",
+        &[
+            (APP, "resources: [a.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: y}}'\n"),
+            ("app/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  k: {{ .Values.x }}\n"),
+        ],
+        "app/a.yaml:5:7: wrong node kind: expected ScalarNode for a key; put quotes around the key",
+    ),
+    (
         "missing file",
         &[(APP, "resources:\n- a.yaml\n")],
         "app/kustomization.yaml:2:3: resources[0]: accumulating resources: accumulating resources from 'a.yaml': app/a.yaml: no such file or directory; correct the path, or add it",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use flotilla_compare::campaign::kind_of_error;
-use flotilla_compare::fleet::{self, Rendered};
+use flotilla_compare::fleet::{self, Compared, Rendered};
 use flotilla_compare::flux::{self, Flux};
 use flotilla_compare::gobuild::printed;
 use flotilla_compare::tree::Tree;
@@ -26,20 +26,25 @@ struct Counts {
     releases: usize,
     /// Units that fail in Flux, by the kind of its error.
     fail_in_flux: BTreeMap<String, usize>,
+    /// Units that only Flux refuses, for reasons that are known.
+    refused_there: BTreeMap<&'static str, usize>,
     /// By seed, what differs.
     found: Vec<(u64, Vec<String>)>,
 }
 
 impl Counts {
-    fn add(&mut self, seed: u64, flux: &Rendered, differences: Vec<String>) {
+    fn add(&mut self, seed: u64, flux: &Rendered, compared: Compared) {
         self.fleets += 1;
         self.units += flux.units.len();
         self.releases += flux.releases.len();
         for error in flux.units.values().filter_map(|unit| unit.as_ref().err()) {
             *self.fail_in_flux.entry(kind_of_error(error)).or_default() += 1;
         }
-        if !differences.is_empty() {
-            self.found.push((seed, differences));
+        for known in compared.refused_there {
+            *self.refused_there.entry(known).or_default() += 1;
+        }
+        if !compared.differences.is_empty() {
+            self.found.push((seed, compared.differences));
         }
     }
 }
@@ -50,9 +55,9 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let counts = Mutex::new(Counts::default());
     let each = |flux: &mut Flux, seed| {
-        let (theirs, differences) =
+        let (theirs, compared) =
             fleet::compare(flux, &random::fleet::fleet(seed)).with_context(|| format!("seed {seed}"))?;
-        counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, differences);
+        counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed, &theirs, compared);
         Ok(())
     };
     seeds::run(first..u64::MAX, Some(deadline), &|| Flux::start(&program), &each)?;
@@ -66,7 +71,7 @@ pub(crate) fn run(seconds: u64, first: u64) -> Result<()> {
             "details": {
                 "first_seed": first, "units": counts.units, "releases": counts.releases,
                 "units_that_fail_in_flux": counts.fail_in_flux.values().sum::<usize>(),
-                "why": counts.fail_in_flux, "fleets_that_differ": counts.found.len(),
+                "why": counts.fail_in_flux, "only_flux_refuses": counts.refused_there, "fleets_that_differ": counts.found.len(),
                 "kept_in": folder,
             },
         })
@@ -80,7 +85,7 @@ pub(crate) fn run_trees(folders: &[PathBuf]) -> Result<()> {
     let mut flux = Flux::start(&program)?;
     for folder in folders {
         let tree = Tree::read(folder, random::fleet::ROOT)?;
-        let (theirs, differences) = fleet::compare(&mut flux, &tree)?;
+        let (theirs, compared) = fleet::compare(&mut flux, &tree)?;
         for (id, unit) in &theirs.units {
             let outcome = unit.as_ref().map_or_else(Clone::clone, |all| format!("{} objects", all.len()));
             println!("{}: {id}: {outcome}", folder.display());
@@ -89,7 +94,7 @@ pub(crate) fn run_trees(folders: &[PathBuf]) -> Result<()> {
             let outcome = release.as_ref().map_or_else(Clone::clone, Value::to_string);
             println!("{}: release {id}: {outcome}", folder.display());
         }
-        differences.iter().for_each(|line| println!("{}: DIFFERS: {line}", folder.display()));
+        compared.differences.iter().for_each(|line| println!("{}: DIFFERS: {line}", folder.display()));
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ pub(super) fn objects(maker: &mut Maker) {
     let file = "clusters/prod/variables.yaml";
     let all = lines(maker, 100);
     maker.add(file, &object("ConfigMap", "variables", "data", &all));
-    let some = lines(maker, 30) + "  ENV: more\n";
+    let some = lines(maker, 30).replace("  ENV: prod\n", "") + "  ENV: more\n";
     maker.add(file, &object("ConfigMap", "more", "data", &some));
     let secret = lines(maker, 40);
     maker.add(file, &object("Secret", "secrets", "stringData", &secret));
