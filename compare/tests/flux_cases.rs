@@ -42,6 +42,7 @@ fn compare(files: &Files, cases: &[(String, Verdict)]) {
     let tree = Tree { files, root: "clusters/prod".to_owned() };
     let (theirs, compared) = fleet::compare(&mut flux, &tree).unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(compared, fleet::Compared::default());
+    let mut others = Vec::new();
     for (name, expected) in cases {
         let refused = match (theirs.units.get(name), theirs.releases.get(name)) {
             (Some(unit), _) => unit.as_ref().err(),
@@ -49,8 +50,9 @@ fn compare(files: &Files, cases: &[(String, Verdict)]) {
             (None, None) => panic!("{name} is not there"),
         };
         let found = if refused.is_some() { Refuses } else { Takes };
-        assert_eq!(found, *expected, "{name}: {refused:?}");
+        others.extend((found != *expected).then(|| format!("{name}: {found:?}: {refused:?}")));
     }
+    assert!(others.is_empty(), "Flux does otherwise:\n{}", others.join("\n"));
 }
 
 /// Texts of a ConfigMap's data, with and without substitution.
@@ -104,7 +106,7 @@ fn objects_and_fields() {
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: NS, labels: {labels}, annotations: {{q: w}}}}\n"
         )
     };
-    let data = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: NS}\ndata: {k: '${A:=d}', j: $${B}}\n";
+    let data = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: NS}\ndata: {k: '${A:=d}', j: '$${B}'}\n";
     let two = |first: &str, second: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {first}, namespace: NS}}\n---\napiVersion: v1\nkind: \
@@ -119,7 +121,7 @@ fn objects_and_fields() {
         (substitute, two("'${A}-m'", "x-m"), Refuses),
         (substitute, two("x-m", "'${NONE:=x}-m'"), Refuses),
         (substitute, two("'${A}-m'", "'${A}-n'"), Takes),
-        (substitute, two("a${N}", "'b${N}'"), Takes),
+        (substitute, two("'a${N}'", "'b${N}'"), Takes),
         (substitute, two("${Q}", "b"), Refuses),
         (substitute, labelled("{kustomize.toolkit.fluxcd.io/substitute: disabled, l: '${NONE}'}"), Takes),
         (substitute, labelled("{kustomize.toolkit.fluxcd.io/substitute: Disabled, l: '${NONE}'}"), Refuses),
@@ -139,7 +141,7 @@ fn objects_and_fields() {
         ),
         ("  postBuild: {substituteFrom: [{kind: ConfigMap, name: nope}]}\n", data.to_owned(), Refuses),
         ("  postBuild: {substituteFrom: [{kind: Secret, name: secret}]}\n", data.to_owned(), Takes),
-        ("  postBuild: {substitute: {A: \"a\\r\\nb\"}}\n", data.to_owned(), Takes),
+        ("  postBuild: {substitute: {A: \"a\\r\\nb\"}}\n", data.to_owned(), Refuses),
         (metadata, labelled("{a: b, team: y}"), Takes),
         (metadata, labelled("{a: {b: c}}"), Takes),
         (metadata, labelled("[a]"), Takes),
@@ -151,7 +153,7 @@ fn objects_and_fields() {
         ("", "---\n---\n# c\n---\n".to_owned() + data, Takes),
     ];
     let (mut files, mut expected) = (Files::new(), Vec::new());
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: secret, namespace: flux-system}\nstringData: {A: 's: \"q\"'}\n";
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: secret, namespace: flux-system}\nstringData: {A: secret}\n";
     files.insert("clusters/prod/secret.yaml".into(), secret.into());
     for (number, (more, objects, takes)) in cases.iter().enumerate() {
         let name = format!("unit-{number}");

@@ -16,8 +16,8 @@ fn random_fleets_render_the_same() {
     let mut flux = Flux::start(&program).expect("it starts");
     let (mut wrong, mut units, mut failing) = (Vec::new(), 0, 0);
     for seed in SEEDS {
-        let (theirs, compared) =
-            fleet::compare(&mut flux, &random::fleet::fleet(seed)).unwrap_or_else(|error| panic!("{seed}: {error:#}"));
+        let (theirs, compared) = fleet::compare(&mut flux, &random::fleet::fleet(seed))
+            .unwrap_or_else(|error| panic!("{seed}: {error:#}"));
         units += theirs.units.len() + theirs.releases.len();
         failing += theirs.units.values().filter(|unit| unit.is_err()).count();
         wrong.extend(compared.differences.into_iter().map(|line| format!("{seed} {line}")));

@@ -48,10 +48,16 @@ const CASES: &[Case] = &[
     (
         "key that is a mapping, under a patch",
         &[
-            (APP, "resources: [a.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: y}}'\n"),
-            ("app/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  k: {{ .Values.x }}\n"),
+            (
+                APP,
+                "resources: [a.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: '{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: y}}'\n",
+            ),
+            (
+                "app/a.yaml",
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  k: {{ .Values.x }}\n",
+            ),
         ],
-        "app/a.yaml:5:7: wrong node kind: expected ScalarNode for a key; put quotes around the key",
+        "app/a.yaml:5:7: patches[0]: wrong node kind: expected ScalarNode for a key; put quotes around the key",
     ),
     (
         "missing file",
