@@ -28,7 +28,7 @@ const CLUSTERS: &str = "clusters";
 /// of JSON each) then hold. See docs/kustomize.md, "What still differs".
 type Refused = (&'static str, &'static str, fn(&str) -> bool);
 const REFUSED_THERE: [Refused; 5] = [
-    ("a text in place of a number", "cannot decode !!str", |_| true),
+    ("a text or nothing in place of a number", "yaml: cannot decode !!", |_| true),
     ("a reference to what has no name", "no 'name' field in node", |_| true),
     (
         "a block that begins with an empty line and a tab",

@@ -129,6 +129,9 @@ fn objects_and_fields() {
         ("  postBuild: {}\n", data.to_owned(), Takes),
         ("  postBuild: {substitute: {}}\n", data.to_owned(), Takes),
         ("  postBuild: {substituteStrategy: Always}\n", data.to_owned(), Takes),
+        ("  postBuild: {substitute: {}}\n", data.replace("${A:=d}", "${A!x} ${ b"), Takes),
+        (substitute, data.replace("A:=d", "A!x"), Refuses),
+        (substitute, data.to_owned() + "n: 9223372036854775807\nm: 12345678901234567\n", Takes),
         (
             "  postBuild: {substituteFrom: [{kind: ConfigMap, name: nope, optional: true}]}\n",
             data.to_owned(),

@@ -238,7 +238,8 @@ fn round_integers(node: &mut Node) {
     } else if node.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Int)
         && let Some(value) = node.as_f64().filter(|value| value.abs() >= EXACT && value.abs() < 1e21)
     {
-        *node = Node::plain(format!("{value:.0}")).at_pos(node.pos);
+        // With as few digits as tell it apart, and zeros for the rest: as Go writes it.
+        *node = Node::plain(value.to_string()).at_pos(node.pos);
     }
 }
 
@@ -414,10 +415,10 @@ mod tests {
     #[test]
     fn large_integers_become_what_a_double_holds_where_something_is_substituted() {
         let text =
-            "a: 12345678901234567\nb: 9007199254740993\nc: [-9007199254740993]\nd: '12345678901234567'\n";
+            "a: 12345678901234567\nb: 9007199254740993\nc: [-9007199254740993]\nd: '12345678901234567'\ne: 9223372036854775807\n";
         let number = |variables: &Variables| variables.substitute(text).unwrap().to_json().unwrap();
         let rounded = json!({"a": 12345678901234568_i64, "b": 9007199254740992_i64, "c": [-9007199254740992_i64],
-                             "d": "12345678901234567"});
+                             "d": "12345678901234567", "e": 9223372036854776000_u64});
         assert_eq!(number(&variables()), rounded);
         assert_eq!(number(&Variables::default())["a"], json!(12345678901234567_i64));
     }

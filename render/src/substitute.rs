@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
-use flotilla_core::template::{Known, Metadata, ObjectTemplate, ValuesRef, Variables};
+use flotilla_core::template::{Known, Layer, Metadata, ObjectTemplate, ValuesRef, Variables};
 use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
 use flotilla_kustomize::Output;
@@ -173,7 +173,8 @@ impl BuiltDocument {
         text: &str,
         variables: &'v Variables,
     ) -> Result<Option<(String, &'v ValuesRef)>, Problem> {
-        if variables.layers.is_empty() || !text.contains("${") {
+        let asks = |layer: &Layer| matches!(layer, Layer::From { .. });
+        if !variables.layers.iter().any(asks) || !text.contains("${") {
             return Ok(None);
         }
         let template = envsubst::Template::parse(text).map_err(|error| self.problem(error))?;

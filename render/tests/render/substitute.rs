@@ -119,6 +119,7 @@ fn what_is_not_set_is_an_error_or_nothing_as_the_cluster_or_its_flux_says() {
 #[test]
 fn nothing_is_substituted_where_nobody_asks() {
     assert_eq!(data("{}", "{a: '${x:-d}'}", &[]), Ok(json!({"a": "${x:-d}"})));
+    assert_eq!(data("{substitute: {}}", "{a: '${x!y} ${ z'}", &[]), Ok(json!({"a": "${x!y} ${ z"})));
     assert_eq!(data("{substituteStrategy: Always}", "{a: '${x:-d}'}", &[]), Ok(json!({"a": "d"})));
     let no_post_build = [
         ("clusters/x/apps.yaml", unit("apps", FLEET, "  path: apps\n")),

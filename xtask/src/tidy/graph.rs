@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("agent", &["core", "proto", "runtime"]),
     ("cli", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
     // Never shipped: our build against the real one.
-    ("compare", &["core", "kustomize", "leftout", "render"]),
+    ("compare", &["core", "kustomize", "leftout", "render", "yaml"]),
     ("leftout", &[]),
     (
         "tests",
