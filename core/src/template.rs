@@ -414,8 +414,7 @@ mod tests {
 
     #[test]
     fn large_integers_become_what_a_double_holds_where_something_is_substituted() {
-        let text =
-            "a: 12345678901234567\nb: 9007199254740993\nc: [-9007199254740993]\nd: '12345678901234567'\ne: 9223372036854775807\n";
+        let text = "a: 12345678901234567\nb: 9007199254740993\nc: [-9007199254740993]\nd: '12345678901234567'\ne: 9223372036854775807\n";
         let number = |variables: &Variables| variables.substitute(text).unwrap().to_json().unwrap();
         let rounded = json!({"a": 12345678901234568_i64, "b": 9007199254740992_i64, "c": [-9007199254740992_i64],
                              "d": "12345678901234567", "e": 9223372036854776000_u64});
@@ -426,7 +425,11 @@ mod tests {
     #[test]
     fn what_is_not_set_is_an_error_or_nothing_as_the_unit_says() {
         let text = "a: '${missing}'\nb: '${#missing}'\nc: ${missing:-x}\nd: '${missing/a/b}'\n";
-        let strict = variables();
+        let found = Found::from([
+            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[]))),
+            (reference(ValuesKind::Secret, "more"), None),
+        ]);
+        let strict = variables().completed(&found).unwrap();
         assert!(strict.substitute(text).unwrap_err().to_string().contains("missing"));
         let lenient = Variables { lenient: true, ..strict };
         let expected = json!({"a": "", "b": "0", "c": "x", "d": ""});
@@ -436,11 +439,7 @@ mod tests {
         assert_eq!(sent["lenient"], json!(true));
         assert_eq!(serde_json::from_value::<Variables>(sent).unwrap(), lenient);
         assert_eq!(serde_json::to_value(variables()).unwrap().get("lenient"), None);
-        let found = Found::from([
-            (reference(ValuesKind::ConfigMap, "vars"), Some(values(&[]))),
-            (reference(ValuesKind::Secret, "more"), None),
-        ]);
-        assert!(lenient.completed(&found).unwrap().lenient);
+        assert!(Variables { lenient: true, ..variables() }.completed(&found).unwrap().lenient);
     }
 
     fn template() -> ObjectTemplate {
