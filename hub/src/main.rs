@@ -170,7 +170,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let worker = Worker::new(config, repo, releases, sources, board, ledger, metrics);
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), ticks, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
-    let fetch_loop = sources::run(hub.sources.clone(), tasks.shutdown().clone());
+    let fetch_loop = sources::run(hub.sources.clone(), attempts.clone(), tasks.shutdown().clone());
     tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);
     let report = tasks.run(signals, GRACE).await;
     attempts.close();

@@ -10,6 +10,8 @@ use tar::{Archive, EntryType};
 const LIMIT: u64 = 100 << 20;
 /// And how many they may be.
 const FILES: usize = 50_000;
+/// Bytes of what an archive notes of one file: its long name, its times.
+const NOTES: u64 = 64 << 10;
 
 /// Whether the name is that of an archive.
 pub(crate) fn is_archive(name: &str) -> bool {
@@ -27,12 +29,21 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
     let mut files = Vec::new();
     // Entries without content take room too.
     let unzipped = MultiGzDecoder::new(packed).take(2 * LIMIT);
-    for entry in Archive::new(unzipped).entries().map_err(wrong)? {
+    // Raw, as the names that stand in entries of their own would be read whole, however long they are.
+    let mut name = None;
+    for entry in Archive::new(unzipped).entries().map_err(wrong)?.raw(true) {
         let mut entry = entry.map_err(wrong)?;
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
+            name = long_name(&mut entry).map_err(wrong)?.or(name);
+            continue;
+        }
+        let long = name.take();
         if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = long.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let name = String::from_utf8_lossy(&name).into_owned();
         let path = TreePath::from_root(name.trim_start_matches("./")).map_err(|error| error.to_string())?;
         let mut content = Vec::new();
         (&mut entry).take(left + 1).read_to_end(&mut content).map_err(wrong)?;
@@ -45,4 +56,71 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
         files.push((path, content));
     }
     Ok(files)
+}
+/// The name of the next entry, where this one holds it: a long name, or other notes of a file.
+pub(crate) fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Vec<u8>>> {
+    if entry.size() > NOTES {
+        let message = format!("what is noted of a file has {} bytes, more than {NOTES}", entry.size());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let kind = entry.header().entry_type();
+    if kind.is_gnu_longlink() {
+        return Ok(None);
+    }
+    let mut notes = Vec::new();
+    entry.read_to_end(&mut notes)?;
+    if !kind.is_pax_local_extensions() {
+        notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
+        return Ok(Some(notes));
+    }
+    for note in tar::PaxExtensions::new(&notes) {
+        let note = note?;
+        if note.key_bytes() == b"path" {
+            return Ok(Some(note.value_bytes().to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    /// One file, whose name stands in an entry of its own.
+    fn packed(kind: EntryType, notes: &[u8]) -> Vec<u8> {
+        let mut tar = Builder::new(Vec::new());
+        for (kind, content) in [(kind, notes), (EntryType::Regular, &b"x"[..])] {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_path("short").unwrap();
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        }
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&tar.into_inner().unwrap()).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn long_names_are_read_within_a_bound() {
+        let name = format!("{}/f", "d".repeat(200));
+        let pax = format!("{} path={name}\n", name.len() + 10);
+        for packed in [
+            packed(EntryType::GNULongName, format!("{name}\0").as_bytes()),
+            packed(EntryType::XHeader, pax.as_bytes()),
+        ] {
+            let files = unpacked(&packed).unwrap();
+            assert_eq!((files.len(), files[0].0.as_str(), &files[0].1[..]), (1, name.as_str(), &b"x"[..]));
+        }
+        for kind in [EntryType::GNULongName, EntryType::XHeader] {
+            let error = unpacked(&packed(kind, &vec![b'x'; NOTES as usize + 1])).unwrap_err();
+            assert!(error.contains("what is noted of a file has 65537 bytes"), "{error}");
+        }
+    }
 }

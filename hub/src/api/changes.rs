@@ -8,12 +8,10 @@ use flotilla_proto::api::{Done, HeldChange, Page, RemovedUnits};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done};
-use super::error::{ApiError, Name};
+use super::error::{ApiError, Name, digest_prefix};
 use crate::state::{Hub, blocking};
 use crate::view;
 
-/// The fewest digits that name a change.
-const SHORTEST: usize = 8;
 /// Units that are listed of one change.
 const LISTED: usize = 5_000;
 
@@ -48,12 +46,7 @@ pub(super) async fn approve(
     Extension(caller): Extension<Caller>,
     Name(wanted): Name<String>,
 ) -> Answer<Done> {
-    let wanted = wanted.to_ascii_lowercase();
-    if !(SHORTEST..=64).contains(&wanted.len()) || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(ApiError::bad_request(format!(
-            "a change is named by {SHORTEST} to 64 hexadecimal digits of its digest"
-        )));
-    }
+    let wanted = digest_prefix("a change", &wanted)?;
     let view = hub.fleet.view();
     let Some(change) =
         view.held_change.as_ref().filter(|change| change.digest.to_string().starts_with(&wanted))

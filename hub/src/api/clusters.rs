@@ -20,7 +20,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::error::{ApiError, Body, Name, Params};
+use super::error::{ApiError, Body, Name, Params, digest_prefix};
 use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
@@ -39,8 +39,6 @@ pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to remove everything.
 const PRUNE_LIMIT: Duration = Duration::from_secs(600);
 const MAX_REASON: usize = 1_000;
-/// The fewest digits that name an approval.
-const SHORTEST_APPROVAL: usize = 8;
 
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -472,12 +470,7 @@ pub(super) async fn approve(
     Body(body): Body<Approve>,
 ) -> Answer<Done> {
     enrolled(&hub, &caller, &name).await?;
-    let wanted = body.approval.to_ascii_lowercase();
-    if !(SHORTEST_APPROVAL..=64).contains(&wanted.len()) || !wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(ApiError::bad_request(format!(
-            "`approval` is not a digest of {SHORTEST_APPROVAL} to 64 hexadecimal digits"
-        )));
-    }
+    let wanted = digest_prefix("an approval", &body.approval)?;
     let view = hub.sessions.view(&name).unwrap_or_default();
     let reach = caller.reach(&hub);
     let units = view.units.values().filter(|unit| reach.unit(&name, &unit.unit));

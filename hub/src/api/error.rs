@@ -130,3 +130,35 @@ where
         text.parse().map(Self).map_err(|error: T::Err| ApiError::bad_request(error.to_string()))
     }
 }
+
+/// The fewest digits that name a digest.
+const SHORTEST: usize = 8;
+
+/// The digits by which people name something that has a digest.
+pub(super) fn digest_prefix(what: &str, text: &str) -> Result<String, ApiError> {
+    let digits = text.to_ascii_lowercase();
+    if (SHORTEST..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(digits);
+    }
+    let named = format!("{what} is named by {SHORTEST} to 64 hexadecimal digits of its digest");
+    Err(ApiError::bad_request(named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_named_by_enough_of_its_digits() {
+        for (text, expected) in [
+            ("0123456789AB", Some("0123456789ab")),
+            ("0123456", None),
+            ("0123456g", None),
+            ("", None),
+            (&"a".repeat(64), Some(&*"a".repeat(64))),
+            (&"a".repeat(65), None),
+        ] {
+            assert_eq!(digest_prefix("a change", text).ok().as_deref(), expected, "{text}");
+        }
+    }
+}

@@ -178,6 +178,18 @@ impl Attempts {
         }
     }
 
+    /// Decodes what a source sent.
+    ///
+    /// # Errors
+    /// Why it is set aside: nothing is done with it.
+    pub(crate) fn decode(&self, source: &str, content: Digest, work: &mut dyn FnMut()) -> Result<(), String> {
+        let doing = self.of(None, &content.short());
+        let key = Digest::of_parts([b"received", &content.as_bytes()[..]]);
+        let _attempt = doing.begin(&Input { what: source.to_owned(), key, is_same: &|_| true })?;
+        work();
+        Ok(())
+    }
+
     fn mark(&self, n: usize) -> PathBuf {
         self.folder.join(format!("{MARK}{n}"))
     }
@@ -225,7 +237,7 @@ impl Attempts {
         let for_whom = (cluster.cloned(), input.what.clone());
         locked(&self.refused).entry(for_whom).or_default().insert(input.key);
         Some(format!(
-            "set aside: the hub died twice while it worked on this, the last time at commit {}; what runs is kept until \
+            "set aside: the hub died twice while it worked on this, the last time at revision {}; what runs is kept until \
              something that was read for it changes, or whoever operates the fleet asks for another attempt by `{again}`",
             aside.mark.commit
         ))

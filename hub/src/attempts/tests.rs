@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use flotilla_core::UnitId;
+use flotilla_core::{Digest, UnitId};
 
 use super::{FOLDER, MARK};
 use crate::fleet::fake::{FakeHub, FakeRepo, Fault, config_map, unit};
@@ -62,9 +62,38 @@ async fn child() {
     worker.attempts().close();
 }
 
+/// The hub that dies over what a source sent: it decodes two archives, as often as it is asked.
+#[test]
+#[ignore = "is started by the tests below"]
+fn child_that_decodes() {
+    let var = |name: &str| std::env::var(name).unwrap_or_default();
+    let attempts = super::Attempts::open(Path::new(&var(DATA))).unwrap();
+    let decode = |content: &str| {
+        let mut work = || {
+            if content == var(DEADLY) {
+                std::process::abort();
+            }
+            println!("{content}: decoded");
+        };
+        let done = attempts.decode("oci://example.com/app", Digest::of(content.as_bytes()), &mut work);
+        done.unwrap_or_else(|reason| println!("{content}: {reason}"));
+    };
+    if !var(RETRY).is_empty() {
+        decode("bad");
+        assert!(attempts.retry(None, None).unwrap());
+    }
+    decode("bad");
+    decode("good");
+    attempts.close();
+}
+
 fn run(data: &Path, env: &[(&str, &str)]) -> Output {
+    run_as("child", data, env)
+}
+
+fn run_as(test: &str, data: &Path, env: &[(&str, &str)]) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["attempts::tests::child", "--exact", "--ignored", "--nocapture"]);
+    child.args([&format!("attempts::tests::{test}"), "--exact", "--ignored", "--nocapture"]);
     child.env(DATA, data).envs(env.iter().copied()).output().unwrap()
 }
 
@@ -125,6 +154,22 @@ fn a_unit_that_the_hub_dies_over_is_set_aside_and_everything_else_is_served() {
     holds(&lives(data.path(), &[deadly]), &OTHERS);
     holds(&lives(data.path(), &[(RETRY, "yes")]), &ALL);
     holds(&lives(data.path(), &[]), &ALL);
+}
+
+#[test]
+fn what_a_source_sent_is_set_aside_where_the_hub_dies_over_it_twice() {
+    let data = tempfile::tempdir().unwrap();
+    let said = |env: &[(&str, &str)]| said(&run_as("child_that_decodes", data.path(), env));
+    let deadly = (DEADLY, "bad");
+    for _ in 0..2 {
+        let output = run_as("child_that_decodes", data.path(), &[deadly]);
+        assert_eq!(output.status.code(), None, "{output:?}");
+    }
+    let third = said(&[deadly]);
+    holds(&third, &["bad: set aside: the hub died twice", "`flotilla reconcile`", "good: decoded"]);
+    // A person asks for another attempt, and it is well.
+    holds(&said(&[(RETRY, "yes")]), &["bad: decoded", "good: decoded"]);
+    holds(&said(&[]), &["bad: decoded"]);
 }
 
 #[test]

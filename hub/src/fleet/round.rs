@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use flotilla_core::change::ChangeBudget;
 use flotilla_core::report::Problem;
@@ -39,6 +39,7 @@ use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::sources::{Library, Pinned, SourceEvent};
+use crate::state::unix_now;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -627,8 +628,4 @@ impl Cluster {
         // It may come back to another agent.
         self.from = None;
     }
-}
-
-fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -1,6 +1,6 @@
 //! Joining and renewing: what an agent must show, and what it gets. Blocking, without a network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
@@ -144,10 +144,10 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     issue(hub, &csr, &cluster)
 }
 
-/// Which Kubernetes cluster joined under which name, by its uid. A hint: the record of that name decides. Read from the store
-/// once, as thousands of agents may join at the same time.
+/// Which Kubernetes cluster joined under which names, by its uid: under more than one, where all but one were revoked. A hint:
+/// the records of those names decide. Read from the store once, as thousands of agents may join at the same time.
 #[derive(Debug, Default)]
-pub struct Joined(Mutex<Option<HashMap<String, ClusterName>>>);
+pub struct Joined(Mutex<Option<HashMap<String, BTreeSet<ClusterName>>>>);
 
 impl Joined {
     /// The other name under which this uid has joined, if that may connect.
@@ -155,19 +155,26 @@ impl Joined {
         let found = {
             let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if names.is_none() {
-                let records = hub.records.clusters()?.into_iter();
-                *names = Some(records.map(|(name, record)| (record.uid, name)).collect());
+                let mut all: HashMap<String, BTreeSet<ClusterName>> = HashMap::new();
+                for (name, record) in hub.records.clusters()? {
+                    all.entry(record.uid).or_default().insert(name);
+                }
+                *names = Some(all);
             }
-            names.as_ref().and_then(|names| names.get(uid)).filter(|name| *name != cluster).cloned()
+            names.as_ref().and_then(|names| names.get(uid)).cloned().unwrap_or_default()
         };
-        let Some(name) = found else { return Ok(None) };
-        let record = hub.records.cluster(&name)?;
-        Ok(record.filter(|record| record.uid == uid && record.revoked_at.is_none()).map(|_| name))
+        for name in found.into_iter().filter(|name| name != cluster) {
+            let record = hub.records.cluster(&name)?;
+            if record.is_some_and(|record| record.uid == uid && record.revoked_at.is_none()) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     fn note(&self, cluster: &ClusterName, uid: &str) {
         if let Some(names) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            names.insert(uid.to_owned(), cluster.clone());
+            names.entry(uid.to_owned()).or_default().insert(cluster.clone());
         }
     }
 }

@@ -110,6 +110,8 @@ pub(crate) struct Asked {
 /// A fetch to be done.
 pub(super) struct Job {
     pub(super) key: Digest,
+    /// For people.
+    pub(super) source: String,
     pub(super) fetcher: Fetcher,
 }
 
@@ -286,7 +288,8 @@ impl Library {
             match slot.fetcher.take() {
                 Some(fetcher) => {
                     slot.is_running = true;
-                    jobs.push(Job { key: *key, fetcher });
+                    let source = address(&slot.wanted.spec);
+                    jobs.push(Job { key: *key, source, fetcher });
                 }
                 None => {
                     slot.attempts += 1;

@@ -3,15 +3,17 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use flotilla_core::Digest;
-use flotilla_source::flux::{Fetched, Fetcher, SourceError};
+use flotilla_source::flux::{Decode, Fetched, Fetcher, SourceError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Library;
 use super::library::Job;
+use crate::attempts::Attempts;
+use crate::state::unix_now;
 
 /// Fetches at one time.
 const AT_ONCE: usize = 8;
@@ -22,8 +24,12 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 type Done = (Digest, Option<Fetcher>, Result<Fetched, SourceError>);
 
-/// Fetches what is due until `shutdown`, then stops what is under way.
-pub async fn run(library: Arc<Library>, shutdown: CancellationToken) -> Result<(), tokio::task::JoinError> {
+/// Fetches what is due until `shutdown`, then stops what is under way. What is received is marked while it is decoded.
+pub async fn run(
+    library: Arc<Library>,
+    attempts: Arc<Attempts>,
+    shutdown: CancellationToken,
+) -> Result<(), tokio::task::JoinError> {
     let cancel = Arc::new(AtomicBool::new(false));
     let mut running: JoinSet<Done> = JoinSet::new();
     let mut wishes = library.wishes();
@@ -35,8 +41,8 @@ pub async fn run(library: Arc<Library>, shutdown: CancellationToken) -> Result<(
         // Opening a source reads the disk.
         let (jobs, next) = tokio::task::spawn_blocking(move || shared.due(Instant::now(), free)).await?;
         for job in jobs {
-            let cancel = cancel.clone();
-            running.spawn_blocking(move || fetch(job, &cancel));
+            let (attempts, cancel) = (attempts.clone(), cancel.clone());
+            running.spawn_blocking(move || fetch(job, &attempts, &cancel));
         }
         if swept.elapsed() > SWEEP {
             swept = Instant::now();
@@ -60,11 +66,24 @@ pub async fn run(library: Arc<Library>, shutdown: CancellationToken) -> Result<(
     Ok(())
 }
 
-fn fetch(job: Job, cancel: &AtomicBool) -> Done {
-    let Job { key, mut fetcher } = job;
+/// What a source sent is decoded under a mark.
+struct Marked<'a> {
+    attempts: &'a Attempts,
+    source: String,
+}
+
+impl Decode for Marked<'_> {
+    fn decode(&self, content: Digest, work: &mut dyn FnMut()) -> Result<(), String> {
+        self.attempts.decode(&self.source, content, work)
+    }
+}
+
+fn fetch(job: Job, attempts: &Attempts, cancel: &AtomicBool) -> Done {
+    let Job { key, source, mut fetcher } = job;
+    let marked = Marked { attempts, source };
     // One source that makes a fetcher panic must not take the others along.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let result = fetcher.fetch(cancel);
+        let result = fetcher.fetch_told(cancel, &marked);
         (fetcher, result)
     }));
     match caught {
@@ -78,8 +97,7 @@ fn fetch(job: Job, cancel: &AtomicBool) -> Done {
 }
 
 fn finish(library: &Library, (key, fetcher, result): Done) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    library.done(key, fetcher, result, now);
+    library.done(key, fetcher, result, unix_now());
 }
 
 fn remove(folder: &std::path::Path) {

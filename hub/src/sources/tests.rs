@@ -155,7 +155,7 @@ async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
     worker.fetch_and_round();
     assert_eq!(bench.app("x"), "held", "before anything is fetched");
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "1").await;
     let shown = library.view();
     let [source] = &shown[..] else { panic!("{shown:?}") };
@@ -224,7 +224,7 @@ async fn why_a_source_is_not_used() {
     // Nothing of this machine is allowed.
     let library = bench.library(|settings| settings.policy.reach = Reach::Public(Vec::new()));
     let mut worker = bench.worker(&library);
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || message(&library, "plain").contains("--allow-source file://")).await;
     assert_eq!(bench.app("plain"), "held");
     assert!(message(&library, "signed").contains("--allow-unverified"), "{:?}", library.view());
@@ -245,7 +245,7 @@ async fn why_a_source_is_not_used() {
         settings.secrets = Some(bench.path("mounted"));
     });
     let mut worker = bench.worker(&library);
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || ["plain", "signed", "secret"].iter().all(|name| bench.app(name) == "1"))
         .await;
     assert_eq!(bench.app("suspended"), "held", "it was never fetched, and is not to be");
@@ -272,7 +272,7 @@ async fn a_repository_includes_folders_of_others() {
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || bench.app("x") == "2").await;
     let first = bench.board.current(&"x".parse().unwrap()).unwrap().state.digest();
     let two = format!("{}---\n{}", map("a"), map("b"));
@@ -340,7 +340,7 @@ async fn all_clusters_of_a_round_see_a_source_at_one_revision() {
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || library.view().iter().any(|source| source.ready)).await;
     let (x, y): (ClusterName, ClusterName) = ("x".parse().unwrap(), "y".parse().unwrap());
     let source = library.defined(&x).into_values().next().unwrap();
@@ -371,7 +371,7 @@ async fn a_chart_in_a_repository_has_its_version_or_the_revision_too() {
     let library = bench.library(|_| {});
     let mut worker = bench.worker(&library);
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || library.view().iter().any(|source| source.ready)).await;
     let cluster = "x".parse().unwrap();
     let content = |reconcile| {
@@ -423,7 +423,7 @@ async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
     worker.fetch_and_round();
     assert_eq!(bench.app("x"), "held", "before it is fetched");
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     until(&mut worker, &library, || bench.app("x") == "1").await;
     let [shown] = &library.view()[..] else { panic!("{:?}", library.view()) };
     assert_eq!(
@@ -474,7 +474,7 @@ async fn a_remote_base_is_followed_and_the_last_good_one_kept() {
     let library = bench.library(|settings| settings.policy.reach = Reach::Public(Vec::new()));
     let mut worker = bench.worker(&library);
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let fetching = tokio::spawn(run(library.clone(), shutdown.clone()));
+    let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
     let refused =
         || library.view().iter().any(|source| source.message.contains("--allow-source file:///srv/x"));
     until(&mut worker, &library, refused).await;

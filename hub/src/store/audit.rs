@@ -53,20 +53,22 @@ impl Records {
     /// Removes the oldest lines that are from before a time, at most so many: a clock that is wrong for an hour shall not
     /// cost the whole log. How many were removed.
     pub fn expire_audit(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        let mut removed = 0;
-        for sequence in self.audit_begin()..self.audit_end() {
-            let line = self.audit_line(sequence)?;
-            if removed == most || line.as_ref().is_some_and(|line| line.at >= before) {
-                break;
-            }
-            if line.is_some() {
-                let mut txn = Txn::default();
-                txn.remove(audit_key(sequence));
-                self.commit(txn, None).map(|_| ())?;
+        let (mut txn, mut removed) = (Txn::default(), 0);
+        let mut oldest = self.audit_begin();
+        while oldest < self.audit_end() && removed < most {
+            if let Some(line) = self.audit_line(oldest)? {
+                if line.at >= before {
+                    break;
+                }
+                txn.remove(audit_key(oldest));
                 removed += 1;
             }
-            *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner) = sequence + 1;
+            oldest += 1;
         }
+        if removed > 0 {
+            self.commit(txn, None).map(|_| ())?;
+        }
+        *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
         Ok(removed)
     }
 
@@ -87,7 +89,7 @@ impl Records {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::MemoryStore;
+    use super::super::{MemoryStore, Store};
     use super::*;
 
     #[test]
@@ -121,12 +123,18 @@ mod tests {
             assert_eq!(records.expire_audit(before, most).unwrap(), removed, "{before}");
             assert_eq!(kept(&records), oldest, "{before}");
         }
+        // A transaction for all that end at once.
+        let written = store.watch("audit/");
+        let before = *written.borrow();
+        (11..15).for_each(|at| records.audit(&AuditRecord::new(at, "ann", "test", at)).unwrap());
+        assert_eq!((records.expire_audit(15, 9).unwrap(), kept(&records)), (4, None));
+        assert_eq!(*written.borrow() - before, 5);
         // The count goes on, also after a restart that finds some lines only.
         records.audit(&AuditRecord::new(10, "ann", "test", 10)).unwrap();
-        assert_eq!(kept(&records), Some(10));
+        assert_eq!(kept(&records), Some(14));
         let again = Records::open(store).unwrap();
         assert_eq!(again.audit_before(u64::MAX, 5).unwrap().len(), 1);
-        assert_eq!(again.audit_after(0, 5).unwrap().1[0].0, 10);
+        assert_eq!(again.audit_after(0, 5).unwrap().1[0].0, 14);
         assert_eq!(again.expire_audit(11, 5).unwrap(), 1);
         assert_eq!(kept(&again), None);
     }

@@ -85,18 +85,19 @@ fn audit_sequence(key: &str) -> Result<u64, StoreError> {
     number.and_then(|number| number.parse().ok()).ok_or_else(|| StoreError::Key(key.as_bytes().to_vec()))
 }
 
-/// The sequence number of the next audit line. A line whose number cannot be read is an error: counting from anywhere
-/// else could come to one that is taken.
-fn next_audit(store: &dyn Store) -> Result<u64, StoreError> {
-    let last = store.scan("audit/")?.pop();
-    last.map_or(Ok(0), |(key, _)| Ok(audit_sequence(&key)?.saturating_add(1)))
+/// The sequence numbers of the oldest audit line and of the next one. A line whose number cannot be read is an error: counting
+/// from anywhere else could come to one that is taken.
+fn audit_range(store: &dyn Store) -> Result<(u64, u64), StoreError> {
+    let lines = store.scan("audit/")?;
+    let (Some((first, _)), Some((last, _))) = (lines.first(), lines.last()) else { return Ok((0, 0)) };
+    Ok((audit_sequence(first)?, audit_sequence(last)?.saturating_add(1)))
 }
 
 impl Records {
     /// Over a store, at its first use or a later one.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let next_audit = Mutex::new(next_audit(&*store)?);
-        let oldest_audit = Mutex::new(0);
+        let (oldest, next) = audit_range(&*store)?;
+        let (oldest_audit, next_audit) = (Mutex::new(oldest), Mutex::new(next));
         let generations = Mutex::new(Block::load(&*store)?);
         let facts = store.touched(FACTS);
         Ok(Self { store, generations, next_audit, oldest_audit, facts })
@@ -148,7 +149,7 @@ impl Records {
             if self.store.get(&key)?.is_none() {
                 return Ok(Outcome::Conflict);
             }
-            *next = next_audit(&*self.store)?;
+            *next = audit_range(&*self.store)?.1;
         }
         Err(StoreError::Contended("the audit log".to_owned()))
     }

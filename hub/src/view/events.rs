@@ -80,14 +80,13 @@ fn difference(
     cluster: Option<&ClusterName>,
     unit: Option<&UnitId>,
 ) -> Option<HubEvent> {
-    let errors = |problems: &[Problem]| -> Vec<String> {
-        problems.iter().filter(|problem| !problem.notice).map(ToString::to_string).collect()
-    };
-    let (old, new) = (errors(old), errors(new));
-    let (warning, reason, message) = match new.first() {
-        _ if old == new => return None,
-        Some(first) => match new.len() - 1 {
-            0 => (true, "BuildFailed", first.clone()),
+    fn errors(problems: &[Problem]) -> impl Iterator<Item = &Problem> {
+        problems.iter().filter(|problem| !problem.notice)
+    }
+    let (warning, reason, message) = match errors(new).next() {
+        _ if errors(old).eq(errors(new)) => return None,
+        Some(first) => match errors(new).count() - 1 {
+            0 => (true, "BuildFailed", first.to_string()),
             more => (true, "BuildFailed", format!("{first} (and {more} more)")),
         },
         None => (false, "BuildSucceeded", "what was wrong is right again".to_owned()),

@@ -10,7 +10,6 @@ mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use flotilla_core::change::Losses;
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::attempts::Attempts;
 use crate::pulse::Pulse;
+use crate::state::unix_now;
 pub use events::HubEvent;
 use events::{Events, differences};
 
@@ -311,10 +311,6 @@ impl Fleet {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.served.subscribe().wait_for(|served| *served >= ticket).await;
     }
-}
-
-fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, MAX_FOLDERS, TreePath};
 use serde::{Deserialize, Serialize};
 
+use super::decode::{Decode, Untold, decoded};
 use super::{Fetched, SourceError, SourceLimits};
 use crate::folder::{self, FolderFiles};
 
@@ -144,7 +145,7 @@ fn folder_of(revision: &str) -> String {
 /// Where it is no archive, leads out of the folder, or is more than the limits allow. What was unpacked before stays.
 pub fn unpack(folder: &Path, limits: SourceLimits, archive: &[u8]) -> Result<(), SourceError> {
     let mut tree = Tree { root: folder.to_owned(), limits, files: 0, bytes: 0, folders: HashSet::new() };
-    tree.unpack(archive)
+    tree.unpack(archive, &Untold)
 }
 
 /// A folder that is filled, within limits.
@@ -190,7 +191,11 @@ impl Tree {
     }
 
     /// Adds what a tar archive holds, compressed by gzip or not. Links and devices are left out, as by Flux.
-    pub(super) fn unpack(&mut self, archive: &[u8]) -> Result<(), SourceError> {
+    pub(super) fn unpack(&mut self, archive: &[u8], told: &dyn Decode) -> Result<(), SourceError> {
+        decoded(told, archive, || self.unpack_whole(archive))
+    }
+
+    fn unpack_whole(&mut self, archive: &[u8]) -> Result<(), SourceError> {
         let wrong = |error: io::Error| SourceError::Wrong(format!("its archive cannot be read: {error}"));
         let is_gzip = archive.starts_with(&[0x1f, 0x8b]);
         let reader: Box<dyn Read> =
@@ -340,7 +345,8 @@ mod tests {
         header.set_cksum();
         pax.append(&header, &b"x"[..]).unwrap();
         for (n, archive) in [long_named(&name), pax.into_inner().unwrap()].iter().enumerate() {
-            let (_, files) = store.put(n.to_string(), "".into(), |tree| tree.unpack(archive)).unwrap();
+            let (_, files) =
+                store.put(n.to_string(), "".into(), |tree| tree.unpack(archive, &Untold)).unwrap();
             assert_eq!(&*files.read(&TreePath::from_root(&name).unwrap()).unwrap(), b"x");
         }
     }
@@ -353,7 +359,9 @@ mod tests {
         store.keep(&BTreeSet::new()).unwrap();
         let store = store;
         let put = |revision: &str, archive: &[u8]| {
-            store.put(revision.into(), "known".into(), |tree| tree.unpack(archive)).map(|(_, files)| files)
+            store
+                .put(revision.into(), "known".into(), |tree| tree.unpack(archive, &Untold))
+                .map(|(_, files)| files)
         };
         let good = tar(&[("./a/b.yaml", "b"), ("/c.yaml", "c")]);
         for archive in [good.clone(), gzip(&good)] {

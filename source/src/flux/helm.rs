@@ -13,6 +13,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::archive::{State, Store, fetched};
+use super::decode::{Decode, decoded};
 use super::oci::repository;
 use super::{Fetched, Policy, Secrets, SourceError};
 use crate::http::{Conditional, Http, Tls, is_in_clear, parse_url, shown};
@@ -55,7 +56,7 @@ impl IndexSource {
         Fetched { files: Arc::new(MemoryFiles::default()), revision: revision.to_owned() }
     }
 
-    pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {
+    pub(super) fn fetch(&mut self, told: &dyn Decode) -> Result<Fetched, SourceError> {
         let access = Access::new(&self.repository, &self.secrets, &self.policy, self.timeout)?;
         let etag = self.known.as_ref().map(|(etag, _)| etag.as_str()).filter(|etag| !etag.is_empty());
         let (bytes, etag) = match (access.index(etag)?, &self.known) {
@@ -65,7 +66,7 @@ impl IndexSource {
             }
             (Conditional::Body { bytes, etag }, _) => (bytes, etag.unwrap_or_default()),
         };
-        read_index(&access, &bytes, |_| ())?;
+        decoded(told, &bytes, || read_index(&access, &bytes, |_| ()))?;
         let files: Arc<dyn Files> = Arc::new(MemoryFiles::default());
         let fetched = Fetched { files, revision: sha256(&bytes) };
         self.known = Some((etag, fetched.clone()));
@@ -111,16 +112,16 @@ impl ChartSource {
         self.store.keep(used)
     }
 
-    pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {
+    pub(super) fn fetch(&mut self, told: &dyn Decode) -> Result<Fetched, SourceError> {
         let put = match self.repository.url.scheme() {
-            Scheme::Oci => self.fetch_by_registry()?,
-            _ => self.fetch_by_index()?,
+            Scheme::Oci => self.fetch_by_registry(told)?,
+            _ => self.fetch_by_index(told)?,
         };
         self.last = Some(put.clone());
         Ok(fetched(put))
     }
 
-    fn fetch_by_index(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
+    fn fetch_by_index(&self, told: &dyn Decode) -> Result<(State, Arc<dyn Files>), SourceError> {
         let access = Access::new(&self.repository, &self.secrets, &self.policy, self.timeout)?;
         // What is known is the index's ETag and the chart's digest, a space between them.
         let (etag, digest) = self
@@ -136,7 +137,9 @@ impl ChartSource {
             }
             (Conditional::Body { bytes, etag }, _) => (bytes, etag.unwrap_or_default()),
         };
-        let versions = read_index(&access, &bytes, |index| versions(index, &self.chart.chart))?;
+        let versions = decoded(told, &bytes, || {
+            read_index(&access, &bytes, |index| versions(index, &self.chart.chart))
+        })?;
         let names: Vec<&str> = versions.iter().map(|entry| entry.version.as_str()).collect();
         let version = self.choose(&names, &access.shown())?;
         let Some(entry) = versions.iter().find(|entry| entry.version == version) else {
@@ -161,10 +164,10 @@ impl ChartSource {
                 access.shown()
             )));
         }
-        self.store.put(entry.version.clone(), known, |tree| tree.unpack(&bytes))
+        self.store.put(entry.version.clone(), known, |tree| tree.unpack(&bytes, told))
     }
 
-    fn fetch_by_registry(&self) -> Result<(State, Arc<dyn Files>), SourceError> {
+    fn fetch_by_registry(&self, told: &dyn Decode) -> Result<(State, Arc<dyn Files>), SourceError> {
         let base = self.repository.url.rest().trim_end_matches('/');
         let address = format!("{base}/{}", self.chart.chart);
         let mut registry =
@@ -194,7 +197,7 @@ impl ChartSource {
             ))
         };
         let blob = registry.blob(&layer.ok_or_else(none)?.digest, self.policy.limits.bytes)?;
-        self.store.put(version, digest, |tree| tree.unpack(&blob))
+        self.store.put(version, digest, |tree| tree.unpack(&blob, told))
     }
 
     /// The version that is asked for: exactly, or the newest in a range.

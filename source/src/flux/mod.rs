@@ -10,6 +10,7 @@
 
 mod archive;
 mod bucket;
+mod decode;
 mod git;
 mod github;
 mod helm;
@@ -38,6 +39,7 @@ use crate::remote::RemoteError;
 use crate::s3::S3Error;
 
 pub use archive::unpack;
+pub use decode::{Decode, Untold};
 pub use remote::answer;
 pub use secret::{Secret, SecretError};
 
@@ -267,12 +269,20 @@ impl Fetcher {
     /// # Errors
     /// Where it cannot be had. What was fetched last stays.
     pub fn fetch(&mut self, cancel: &AtomicBool) -> Result<Fetched, SourceError> {
+        self.fetch_told(cancel, &Untold)
+    }
+
+    /// The same; `told` is told of archives and indexes before they are decoded.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`]; and where what was received is set aside.
+    pub fn fetch_told(&mut self, cancel: &AtomicBool, told: &dyn Decode) -> Result<Fetched, SourceError> {
         match &mut self.kind {
             Kind::Git(source) => source.fetch(cancel),
-            Kind::Oci(source) => source.fetch(),
+            Kind::Oci(source) => source.fetch(told),
             Kind::Bucket(source) => source.fetch(),
-            Kind::Index(source) => source.fetch(),
-            Kind::Chart(source) => source.fetch(),
+            Kind::Index(source) => source.fetch(told),
+            Kind::Chart(source) => source.fetch(told),
             Kind::Remote(source) => source.fetch(cancel),
         }
     }

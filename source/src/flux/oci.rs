@@ -11,6 +11,7 @@ use flotilla_kustomize::ignore::Ignored;
 use flotilla_select::Regexp;
 
 use super::archive::{State, Store, fetched};
+use super::decode::Decode;
 use super::{Fetched, Policy, Secret, Secrets, SourceError};
 use crate::http::{Http, Tls, proxy};
 use crate::oci::{Repository, credentials};
@@ -53,7 +54,7 @@ impl OciSource {
         self.store.keep(used)
     }
 
-    pub(super) fn fetch(&mut self) -> Result<Fetched, SourceError> {
+    pub(super) fn fetch(&mut self, told: &dyn Decode) -> Result<Fetched, SourceError> {
         let mut repository = repository(
             self.wanted.url.rest(),
             self.wanted.insecure,
@@ -86,7 +87,7 @@ impl OciSource {
             )));
         };
         let blob = repository.blob(&layer.digest, self.policy.limits.bytes)?;
-        let put = self.store.put(revision(&digest), digest, |tree| tree.unpack(&blob))?;
+        let put = self.store.put(revision(&digest), digest, |tree| tree.unpack(&blob, told))?;
         self.last = Some(put.clone());
         let (state, files) = put;
         Ok(fetched((state, self.seen(files)?)))

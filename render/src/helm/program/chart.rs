@@ -20,6 +20,7 @@ use super::super::draws;
 use super::super::lookup::without_lookup;
 use super::super::request::HelmError;
 use super::super::schema;
+use crate::unpack::long_name;
 
 /// How deep archives may stand in each other.
 const ARCHIVES: u32 = 8;
@@ -118,10 +119,18 @@ impl Pass {
         let mut names = BTreeSet::new();
         // Entries without content take time too.
         let unzipped = MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
-        for entry in Archive::new(unzipped).entries().map_err(wrong)? {
+        // Raw, as the names that stand in entries of their own would be read whole, however long they are.
+        let mut long = None;
+        for entry in Archive::new(unzipped).entries().map_err(wrong)?.raw(true) {
             let mut entry = entry.map_err(wrong)?;
+            let kind = entry.header().entry_type();
+            if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
+                long = long_name(&mut entry).map_err(wrong)?.or(long);
+                continue;
+            }
             let refused = |what: &str, name: &str| HelmError::Chart(format!("{shown}: {what}: {name:?}"));
-            let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|error| {
+            let name = long.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+            let name = String::from_utf8(name).map_err(|error| {
                 refused("a name is not UTF-8", &String::from_utf8_lossy(error.as_bytes()))
             })?;
             match entry.header().entry_type() {

@@ -134,3 +134,15 @@ fn a_file_is_to_us_what_it_is_to_helm() {
         assert_eq!(Role::of(path), expected, "{path}");
     }
 }
+
+#[test]
+fn names_in_entries_of_their_own_are_bounded() {
+    let name = format!("x/templates/{}.yaml", "n".repeat(150));
+    let long = packed_as(&[("l", name.as_bytes(), b'L'), ("x/short", b"a: b", b'0')]);
+    assert_eq!(files(&anew(&long, 1 << 20, 100).unwrap()), [(name, b"a: b".to_vec())]);
+    for kind in [b'L', b'K', b'x'] {
+        let packed = packed_as(&[("l", &[b'x'; 70_000], kind), ("x/a", b"", b'0')]);
+        let error = anew(&packed, 1 << 20, 100).unwrap_err().to_string();
+        assert!(error.contains("what is noted of a file has 70000 bytes"), "{error}");
+    }
+}
