@@ -400,7 +400,7 @@ mod tests {
         let mut store = Store::new(dir.path().join("s"), SourceLimits::default());
         let put = |store: &Store, revision: &str| {
             let tree = tar(&[("a", revision)]);
-            store.put(revision.into(), "".into(), |to| to.unpack(&tree)).map(|_| ()).unwrap();
+            store.put(revision.into(), "".into(), |to| to.unpack(&tree, &Untold)).map(|_| ()).unwrap();
         };
         let there = |store: &Store| -> String {
             let is_there = |revision: &&str| store.at(revision).is_some();
