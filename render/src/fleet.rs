@@ -16,6 +16,7 @@ use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePa
 use flotilla_yaml::Node;
 
 use crate::group::{Groups, Selector};
+use crate::policy::{FleetPolicy, PolicyRead};
 
 /// The API group of our own kinds.
 pub const GROUP: &str = "flotilla.dev";
@@ -58,6 +59,8 @@ pub struct Fleet {
     pub clusters: BTreeMap<ClusterName, ClusterDefinition>,
     /// Clusters that exist, but whose definition could not be read: what they run is kept.
     pub unclear: BTreeMap<ClusterName, Vec<Problem>>,
+    /// How much a change may take away.
+    pub policy: PolicyRead,
     pub problems: Vec<Problem>,
 }
 
@@ -152,10 +155,11 @@ pub fn discover_anew(
         unclear: None,
         mistaken: Vec::new(),
         places: Vec::new(),
+        policy: PolicyRead::Absent,
     };
     found.iter().flat_map(|of_entry| of_entry.iter()).for_each(|found| scan.take(found));
     let roots = scan.roots(folder)?;
-    let Scan { broken, mistaken, duplicate, groups, unclear, .. } = scan;
+    let Scan { broken, mistaken, duplicate, groups, unclear, policy, .. } = scan;
     for (name, root) in roots {
         match root {
             Ok(root) => {
@@ -209,6 +213,15 @@ pub fn discover_anew(
         cluster.policy.groups =
             Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
     }
+    // Nor does a file that does not parse say that there is no policy.
+    fleet.policy = match policy {
+        PolicyRead::Read(policy) => {
+            let clusters = fleet.clusters.iter().map(|(name, cluster)| (name, &cluster.policy.labels));
+            PolicyRead::Read(policy.of(clusters))
+        }
+        PolicyRead::Absent if !broken.is_empty() => PolicyRead::Unclear,
+        policy => policy,
+    };
     Ok(fleet)
 }
 
@@ -232,6 +245,7 @@ struct Scan<'a> {
     mistaken: Vec<(ClusterName, Problem)>,
     /// Where each `Cluster` object stands.
     places: Vec<Place>,
+    policy: PolicyRead,
 }
 
 /// Root paths, or why there is none to take.
@@ -310,14 +324,15 @@ impl Scan<'_> {
         match (text(&["apiVersion"]), text(&["kind"])) {
             (API_VERSION, "Cluster") => {}
             (API_VERSION, "ClusterGroup") => return self.group(path, document),
+            (API_VERSION, "FleetPolicy") => return self.policy(path, document),
             (API_VERSION, kind @ ("Pipeline" | "Tenant")) => {
                 self.fleet.problems.push(problem(format!("{kind} objects are not acted on yet")).as_notice());
                 return;
             }
             (version, kind) => {
                 let message = format!(
-                    "'{kind}' in {version} is not a kind that Flotilla knows; it knows Cluster and ClusterGroup in \
-                     {API_VERSION}"
+                    "'{kind}' in {version} is not a kind that Flotilla knows; it knows Cluster, ClusterGroup and \
+                     FleetPolicy in {API_VERSION}"
                 );
                 // It may have been meant to say more of a cluster than its folder does.
                 self.mistaken(path, text(&["metadata", "name"]), problem(message));
@@ -383,6 +398,24 @@ impl Scan<'_> {
             roots.push((name, root));
         }
         Ok(roots)
+    }
+
+    /// The fleet has one policy: of two nobody knows which is meant.
+    fn policy(&mut self, path: &TreePath, document: &Node) {
+        let is_first = self.policy == PolicyRead::Absent;
+        self.policy = match FleetPolicy::read(path, document) {
+            Ok(policy) if is_first => PolicyRead::Read(policy),
+            Ok(_) => {
+                let message = "the fleet has another FleetPolicy; keep one of them. The one that was in force before stays";
+                let line = document.pos.line;
+                self.fleet.problems.push(Problem::error(path.to_string(), line, message));
+                PolicyRead::Unclear
+            }
+            Err(problems) => {
+                self.fleet.problems.extend(problems);
+                PolicyRead::Unclear
+            }
+        };
     }
 
     /// A group is known by its selector; what else it may say is not acted on yet.

@@ -66,6 +66,11 @@ impl Selector {
         Ok(Self(requirements))
     }
 
+    /// Whether it asks for nothing.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|Requirement { label, test }| match (test, labels.get(label)) {
             (Test::In(values), value) => value.is_some_and(|value| values.contains(value)),

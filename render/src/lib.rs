@@ -35,6 +35,7 @@ pub mod helm;
 mod lint;
 mod overlay;
 mod pattern;
+mod policy;
 mod registry;
 pub mod source;
 mod substitute;
@@ -53,4 +54,5 @@ pub use fleet::{ClusterDefinition, ClusterPolicy, ClusterRoot, Documents, Fleet,
 pub use footprint::{Footprint, Held, Recorder};
 pub use group::Groups;
 pub use lint::check_object;
+pub use policy::{FleetPolicy, PolicyRead};
 pub use source::{Artifact, NothingFetched, RemoteBase, RenderedSource, Sources, Unavailable};
