@@ -85,6 +85,8 @@ pub enum HoldCode {
     ParentHeld,
     /// The change that removes it is held until somebody approves that.
     ChangeHeld,
+    /// The change by which it loses objects is held until somebody approves that.
+    LossHeld,
     /// The cluster's agent is too old for what it requires.
     AgentTooOld,
     /// A reason of another version.
@@ -92,8 +94,14 @@ pub enum HoldCode {
 }
 
 impl HoldCode {
-    const KNOWN: [Self; 5] =
-        [Self::NotRendered, Self::NoParent, Self::ParentHeld, Self::ChangeHeld, Self::AgentTooOld];
+    const KNOWN: [Self; 6] = [
+        Self::NotRendered,
+        Self::NoParent,
+        Self::ParentHeld,
+        Self::ChangeHeld,
+        Self::LossHeld,
+        Self::AgentTooOld,
+    ];
 
     pub fn as_str(&self) -> &str {
         match self {
@@ -101,6 +109,7 @@ impl HoldCode {
             Self::NoParent => "nothing says which unit defined it",
             Self::ParentHeld => "the unit that defined it is held",
             Self::ChangeHeld => "its removal waits for an approval of the change",
+            Self::LossHeld => "losing objects waits for an approval of the change",
             Self::AgentTooOld => "needs a newer agent: upgrade the agent",
             Self::Other(words) => words,
         }

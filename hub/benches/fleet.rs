@@ -181,7 +181,7 @@ impl Hub {
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
             strict: true,
-            change_budget: flotilla_core::change::ChangeBudget::default(),
+            change_policy: flotilla_core::change::Policy::default(),
             attempts: Attempts::open(folder).expect("a folder for attempts"),
         };
         let fetching = Arc::<AtomicU64>::default();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::budget::BudgetArgs;
 use clap::{Args, Parser, Subcommand};
-use flotilla_core::change::ChangeBudget;
+use flotilla_core::change::{Limit, Policy};
 use flotilla_core::source::SourceId;
 use flotilla_hub::audit::export::ExportOptions;
 use flotilla_hub::serve::Options;
@@ -120,13 +120,21 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "FLOTILLA_CLUSTER_TIMEOUT", default_value = "120", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) cluster_timeout: u64,
-    /// Removing more than this share of the fleet's units by one change, in several clusters, needs an approval
+    /// A change that removes more than --change-units and more than this share of the fleet's units, in several clusters, needs
+    /// an approval. A FleetPolicy in the fleet repo goes before this and the next three
     #[arg(long, env = "FLOTILLA_CHANGE_SHARE", default_value = "20", value_name = "PERCENT",
           value_parser = clap::value_parser!(u8).range(0..=100))]
     change_share: u8,
-    /// A change that removes fewer units than this in the whole fleet needs no such approval
+    /// So many units a change may remove in the whole fleet without such an approval
     #[arg(long, env = "FLOTILLA_CHANGE_UNITS", default_value = "20", value_name = "NUMBER")]
-    change_units: usize,
+    change_units: u32,
+    /// As --change-share, of the fleet's objects
+    #[arg(long, env = "FLOTILLA_CHANGE_OBJECTS_SHARE", default_value = "20", value_name = "PERCENT",
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    change_objects_share: u8,
+    /// As --change-units, of the fleet's objects
+    #[arg(long, env = "FLOTILLA_CHANGE_OBJECTS", default_value = "50", value_name = "NUMBER")]
+    change_objects: u32,
     /// User for https; the password comes from a file
     #[arg(long, env = "FLOTILLA_GIT_USERNAME", value_name = "NAME", requires = "git_password_file")]
     git_username: Option<String>,
@@ -221,9 +229,13 @@ pub(crate) enum ArgsError {
 }
 
 impl RunArgs {
-    /// How much of the fleet a change may remove without an approval.
-    pub(crate) fn change_budget(&self) -> ChangeBudget {
-        ChangeBudget { share: f64::from(self.change_share) / 100.0, units: self.change_units }
+    /// How much of the fleet a change may take away without an approval.
+    pub(crate) fn change_policy(&self) -> Policy {
+        Policy {
+            units: Limit { max: self.change_units as usize, share: self.change_share },
+            objects: Limit { max: self.change_objects as usize, share: self.change_objects_share },
+            ..Policy::default()
+        }
     }
 
     /// Reads the credentials' files.

@@ -147,7 +147,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
         patience: Patience { deadline: Duration::from_secs(args.cluster_timeout), ..Patience::default() },
         budget: args.budget.budget(),
         strict: args.strict_substitution,
-        change_budget: args.change_budget(),
+        change_policy: args.change_policy(),
         attempts: attempts.clone(),
     };
     let clone = args.data.data.join(flotilla_hub::store::backup::REPO_FOLDER);

@@ -2,7 +2,7 @@
 
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{
-    Adopt, Adoption, Approve, AuditEntry, Cluster, Definition, Done, Event, HeldChange, HiddenSecrets,
+    Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, HiddenSecrets,
     HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile,
     ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree,
     Unit, WhoAmI,
@@ -138,8 +138,8 @@ impl Client {
         .await
     }
 
-    /// Changes that wait for an approval.
-    pub(crate) async fn changes(&self) -> Result<Vec<HeldChange>, Error> {
+    /// What the newest commit takes away.
+    pub(crate) async fn changes(&self) -> Result<Vec<ChangeFinding>, Error> {
         self.list("read the changes", "changes", &[], None).await
     }
 

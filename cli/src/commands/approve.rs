@@ -17,7 +17,8 @@ pub(crate) struct ApproveArgs {
     /// nothing else in the cluster begins with them
     #[arg(value_name = "DIGEST", value_parser = digest, required_unless_present = "change")]
     digest: Option<String>,
-    /// Let the units go that a change of the whole fleet removes, by the digest that `flotilla get changes` shows
+    /// Let exactly the units and objects go that a change of the whole fleet takes away, by the digest that `flotilla get
+    /// changes` shows
     #[arg(long, value_name = "DIGEST", value_parser = digest, conflicts_with_all = ["cluster", "digest"])]
     change: Option<String>,
 }

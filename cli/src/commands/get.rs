@@ -70,7 +70,7 @@ pub(crate) enum GetCommand {
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Changes that would remove too much of the fleet, and wait for an approval
+    /// What the newest commit takes away from the clusters, and what of that waits for an approval
     #[command(visible_alias = "change")]
     Changes {
         #[command(flatten)]
@@ -169,7 +169,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
             show(context, &client, &list, "HelmReleases", fetch).await
         }
         GetCommand::Changes { list } => {
-            show(context, &client, &list, "changes that wait for an approval", async || {
+            show(context, &client, &list, "changes that take away much", async || {
                 client.changes().await
             })
             .await

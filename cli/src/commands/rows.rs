@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_proto::api::{
-    Attention, Cluster, Event, HeldChange, RemovedUnits, SecretInfo, Source, Token, Unit,
+    Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit,
 };
 use serde::Serialize;
 
@@ -369,36 +369,43 @@ impl Row for Event {
     }
 }
 
-impl Row for HeldChange {
+impl Row for ChangeFinding {
     fn headers(wide: bool) -> &'static [&'static str] {
         if wide {
-            &["DIGEST", "COMMIT", "CLUSTERS", "REMOVES", "OF", "UNITS"]
+            &["SEVERITY", "WHAT", "CLUSTERS", "DIGEST", "COMMIT", "FIRST", "UNITS"]
         } else {
-            &["DIGEST", "COMMIT", "CLUSTERS", "REMOVES", "OF"]
+            &["SEVERITY", "WHAT", "CLUSTERS", "DIGEST", "FIRST"]
         }
     }
 
     fn cells(&self, wide: bool, _: i64) -> Vec<Cell> {
-        let digest = self.digest.get(..12).unwrap_or(&self.digest).to_owned();
+        let tone = if self.severity == "info" { Tone::Faint } else { Tone::Warn };
+        let clusters = match &self.clusters[..] {
+            [one] => one.clone(),
+            all => all.len().to_string(),
+        };
+        let first = self.names.iter().take(if wide { self.names.len() } else { 1 });
+        let first = first.map(String::as_str).collect::<Vec<_>>().join(", ");
         let mut cells: Vec<Cell> = vec![
-            digest.into(),
-            short(&self.commit).to_owned().into(),
-            self.removes.len().to_string().into(),
-            Cell::new(self.units.to_string()).tone(Tone::Warn),
-            self.of.to_string().into(),
+            Cell::new(&self.severity).tone(tone),
+            Cell::new(&self.message),
+            clusters.into(),
+            self.digest.get(..12).unwrap_or(&self.digest).to_owned().into(),
         ];
+        cells.extend(wide.then(|| short(&self.commit).to_owned().into()));
+        cells.push(first.into());
         if wide {
-            let of = |removed: &RemovedUnits| {
-                let units = removed.units.iter();
-                units.map(|unit| format!("{}: {unit}", removed.cluster)).collect::<Vec<_>>()
+            let unit = |held: &HeldUnit| match (held.removed, held.objects) {
+                (true, _) => format!("{}: {} goes", held.cluster, held.unit),
+                (false, objects) => format!("{}: {} loses {objects}", held.cluster, held.unit),
             };
-            cells.push(self.removes.iter().flat_map(of).collect::<Vec<_>>().join(", ").into());
+            cells.push(self.held.iter().map(unit).collect::<Vec<_>>().join(", ").into());
         }
         cells
     }
 
     fn key(&self) -> String {
-        format!("change {}", self.digest)
+        format!("change {} {} {}", self.commit, self.finding, self.message)
     }
 }
 

@@ -173,17 +173,23 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
         message: "m".into(),
     };
     hub.list("events?cluster=staging", [event(at + 1, true, "ApplyFailed"), event(at, false, "Applied")]);
-    let removes = vec![RemovedUnits { cluster: "staging".into(), units: vec!["kustomization/f/web".into()] }];
+    let (stop, info) = (DIGEST.to_owned(), String::new());
+    let finding = |severity: &str, digest: String, message: &str, clusters: &[&str], names: &[&str]| ChangeFinding {
+        severity: severity.into(),
+        digest,
+        commit: "c0ffee0123456789".into(),
+        message: message.into(),
+        clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..ChangeFinding::default()
+    };
+    let first = ["a: kustomization/f/web", "b: kustomization/f/web"];
     hub.list(
         "changes",
-        [HeldChange {
-            digest: DIGEST.into(),
-            commit: "c0ffee0123456789".into(),
-            removes,
-            units: 28,
-            of: 45,
-            ..HeldChange::default()
-        }],
+        [
+            finding("stop", stop, "28 of 45 units are removed", &["a", "b"], &first),
+            finding("info", info, "2 of 90 objects are removed", &["staging"], &[]),
+        ],
     );
     hub.list(
         "audit",
@@ -227,8 +233,9 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
         ),
         (
             &["get", "changes"],
-            "DIGEST         COMMIT         CLUSTERS   REMOVES   OF\n\
-             001122334455   c0ffee012345   1          28        45\n",
+            "SEVERITY   WHAT                          CLUSTERS   DIGEST         FIRST\n\
+             stop       28 of 45 units are removed    2          001122334455   a: kustomization/f/web\n\
+             info       2 of 90 objects are removed   staging    -              -\n",
         ),
         (
             &["audit"],

@@ -60,6 +60,8 @@ pub struct Finding {
     pub clusters: BTreeSet<ClusterName>,
     /// The first of what is not published yet, as `CLUSTER: NAME`.
     pub names: Vec<String>,
+    /// The units that must stay as they are, by cluster, where it is a stop.
+    pub held: BTreeMap<ClusterName, BTreeSet<UnitId>>,
 }
 
 /// How large the fleet is, without clusters that are exempt.
@@ -73,8 +75,13 @@ pub struct FleetSize {
 pub struct Judged {
     /// The gravest first.
     pub findings: Vec<Finding>,
-    /// The units that must stay as they are, by cluster.
-    pub held: BTreeMap<ClusterName, BTreeSet<UnitId>>,
+}
+
+impl Judged {
+    /// The units of a cluster that must stay as they are.
+    pub fn held(&self, cluster: &ClusterName) -> BTreeSet<UnitId> {
+        self.findings.iter().filter_map(|finding| finding.held.get(cluster)).flatten().cloned().collect()
+    }
 }
 
 /// How many names a finding has.
@@ -105,13 +112,7 @@ pub fn judge(losses: &Losses, before: &Tallies, of: FleetSize, policy: &Policy) 
     let bench = Bench { losses, tallies, of, policy };
     let mut judged = Judged::default();
     for lint in bench.lints() {
-        let Some(finding) = bench.finding(lint) else { continue };
-        if finding.severity == Severity::Stop {
-            for (name, id, _) in bench.concerned(&finding.lint) {
-                judged.held.entry(name.clone()).or_default().insert(id.clone());
-            }
-        }
-        judged.findings.push(finding);
+        judged.findings.extend(bench.finding(lint));
     }
     judged.findings.sort_by(|a, b| b.severity.cmp(&a.severity));
     judged
@@ -184,7 +185,11 @@ impl<'a> Bench<'a> {
         };
         let names = self.names(&lint);
         let clusters = counts.into_keys().cloned().collect();
-        Some(Finding { lint, severity, count, of, clusters, names })
+        let mut held: BTreeMap<ClusterName, BTreeSet<UnitId>> = BTreeMap::new();
+        for (name, id, _) in self.concerned(&lint).filter(|_| severity == Severity::Stop) {
+            held.entry(name.clone()).or_default().insert(id.clone());
+        }
+        Some(Finding { lint, severity, count, of, clusters, names, held })
     }
 
     /// The units that lose what a lint is about, of what waits.

@@ -97,7 +97,7 @@ impl Hub {
         let judged = judge(&losses, &self.before, of, policy);
         let mut held = Losses::new();
         for (name, mut units) in candidates {
-            let ids = judged.held.get(&name).cloned().unwrap_or_default();
+            let ids = judged.held(&name);
             for id in &ids {
                 units.insert(id.clone(), UnitEntry::Hold(Hold::from("waits")));
             }
@@ -134,6 +134,8 @@ fn all(git: &Cluster) -> BTreeSet<ObjectId> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     /// Commits come one after the other as one change, each cut into parts; nobody approves anything.
     #[test]
     fn nothing_beyond_the_policy_goes_without_an_approval(

@@ -1,46 +1,60 @@
-//! Changes that wait for an approval before anything of them is published.
+//! What the newest commit takes away from the fleet, and what of that waits for an approval before it is published.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_proto::api::{Done, HeldChange, Page, RemovedUnits};
+use flotilla_core::change::{Finding, Severity};
+use flotilla_proto::api::{ChangeFinding, Done, HeldUnit, Page};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done};
 use super::error::{ApiError, Name, digest_prefix};
 use crate::state::{Hub, blocking};
-use crate::view;
+use crate::view::{Change, HeldChange};
 
-/// Units that are listed of one change.
+/// Units that are listed of one finding, and objects of one unit.
 const LISTED: usize = 5_000;
+const OBJECTS: usize = 100;
 
-fn shown(change: &view::HeldChange) -> HeldChange {
-    let mut room = LISTED;
-    let mut removes = Vec::new();
-    for (cluster, units) in &change.losses {
-        let units: Vec<String> = units.iter().take(room).map(ToString::to_string).collect();
-        room -= units.len();
-        if !units.is_empty() {
-            removes.push(RemovedUnits { cluster: cluster.to_string(), units });
-        }
-    }
-    HeldChange {
-        digest: change.digest.to_string(),
+fn shown(change: &Change, finding: &Finding) -> ChangeFinding {
+    let held = change.held.as_ref().filter(|_| finding.severity == Severity::Stop);
+    ChangeFinding {
+        severity: finding.severity.as_str().to_owned(),
+        digest: held.map(|held| held.digest.to_string()).unwrap_or_default(),
         commit: change.commit.clone(),
-        removes,
-        units: change.losses.values().map(|units| units.len() as u64).sum(),
-        of: change.of as u64,
-        message: change.why.clone(),
+        finding: finding.lint.code().to_owned(),
+        count: finding.count as u64,
+        of: finding.of.map(|of| of as u64),
+        clusters: finding.clusters.iter().map(ToString::to_string).collect(),
+        names: finding.names.clone(),
+        message: finding.to_string(),
+        held: held.into_iter().flat_map(|held| units(held, finding)).take(LISTED).collect(),
     }
 }
 
-pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<HeldChange>> {
-    let items = hub.fleet.view().held_change.iter().map(shown).collect();
-    Ok(Json(Page { items, next: None }))
+/// The units that wait because of a finding.
+fn units<'a>(held: &'a HeldChange, finding: &'a Finding) -> impl Iterator<Item = HeldUnit> + 'a {
+    let all = finding.held.iter().flat_map(|(cluster, ids)| ids.iter().map(move |id| (cluster, id)));
+    all.filter_map(|(cluster, id)| {
+        let loss = held.losses.get(cluster)?.units.get(id)?;
+        Some(HeldUnit {
+            cluster: cluster.to_string(),
+            unit: id.to_string(),
+            removed: loss.removed,
+            objects: loss.objects.len() as u64,
+            first: loss.objects.iter().take(OBJECTS).map(ToString::to_string).collect(),
+        })
+    })
 }
 
-/// Lets exactly those units go that the change was held for.
+pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<ChangeFinding>> {
+    let view = hub.fleet.view();
+    let findings = view.change.iter().flat_map(|change| change.findings.iter().map(|one| shown(change, one)));
+    Ok(Json(Page { items: findings.collect(), next: None }))
+}
+
+/// Lets exactly those units and objects go that the change was held for.
 pub(super) async fn approve(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
@@ -48,17 +62,18 @@ pub(super) async fn approve(
 ) -> Answer<Done> {
     let wanted = digest_prefix("a change", &wanted)?;
     let view = hub.fleet.view();
-    let Some(change) =
-        view.held_change.as_ref().filter(|change| change.digest.to_string().starts_with(&wanted))
-    else {
+    let change = view.change.as_ref().and_then(|change| Some((change, change.held.as_ref()?)));
+    let Some((change, held)) = change.filter(|(_, held)| held.digest.to_string().starts_with(&wanted)) else {
         let hint = "`flotilla get changes` shows what waits for an approval now";
         return Err(ApiError::not_found(format!("no change {wanted} waits for an approval")).hint(hint));
     };
-    let shown = shown(change);
-    let detail = format!("{} of {} units, commit {}", shown.units, shown.of, shown.commit);
-    let audit = caller.audit(&hub, "change.approve", change.digest).detail(detail);
-    let (shared, losses) = (hub.clone(), change.losses.clone());
+    let removed: usize = held.losses.values().map(|loss| loss.removed().count()).sum();
+    let objects: usize = held.losses.values().map(|loss| loss.objects().len()).sum();
+    let what = format!("{removed} units and {objects} objects of {} clusters", held.losses.len());
+    let audit = caller.audit(&hub, "change.approve", held.digest);
+    let audit = audit.detail(format!("{what}, commit {}", change.commit));
+    let (shared, losses) = (hub.clone(), held.losses.clone());
     blocking(move || shared.records.approve_change(&losses, &audit)).await?;
     hub.fleet.wake();
-    Ok(done(format!("approved: {} units may go", shown.units)))
+    Ok(done(format!("approved: {what} may go")))
 }

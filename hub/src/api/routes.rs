@@ -102,8 +102,8 @@ pub(super) fn routes() -> Vec<Route> {
             bound: Bound::Fleet,
             ..read(
                 "/api/v1/changes",
-                "Changes that wait for an approval before they are published",
-                page::<api::HeldChange>(),
+                "What the newest commit takes away, and what of it waits for an approval",
+                page::<api::ChangeFinding>(),
                 get(changes::list),
             )
         },
@@ -112,7 +112,7 @@ pub(super) fn routes() -> Vec<Route> {
             ..write(
                 "/api/v1/changes/{digest}/approve",
                 Role::Approve,
-                "Let the units go that a change removes",
+                "Let exactly the units and objects go that a change was held for",
                 None,
                 done(),
                 post(changes::approve),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use flotilla_core::change::Severity;
 use flotilla_proto::api::{AttentionReason, Cluster, Problem};
 use http::{StatusCode, header};
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -22,6 +23,7 @@ use super::error::ApiError;
 use super::fleet::of_fleet;
 use super::{show, sources};
 use crate::state::Hub;
+use crate::view::Change;
 
 /// The process serves.
 pub(super) async fn healthz() -> &'static str {
@@ -130,6 +132,30 @@ fn ports(hub: &Hub, registry: &mut Registry) {
     );
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: String,
+}
+
+/// What the newest commit takes away.
+fn of_change(change: Option<&Change>, registry: &mut Registry) {
+    let findings = Family::<SeverityLabel, Gauge>::default();
+    for severity in [Severity::Info, Severity::Warning, Severity::Stop] {
+        let all = change.iter().flat_map(|change| &change.findings);
+        let count = all.filter(|finding| finding.severity == severity).count();
+        let label = SeverityLabel { severity: severity.as_str().to_owned() };
+        findings.get_or_create(&label).set(count as i64);
+    }
+    registry.register("flotilla_change_findings", "What the newest commit takes away, by severity", findings);
+    let held = change.and_then(|change| change.held.as_ref());
+    let losses = || held.iter().flat_map(|held| held.losses.values());
+    let (units, objects) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    units.set(losses().map(|loss| loss.units.len()).sum::<usize>() as i64);
+    objects.set(losses().map(|loss| loss.objects().len()).sum::<usize>() as i64);
+    registry.register("flotilla_change_held_units", "Units that wait for an approval of the change", units);
+    registry.register("flotilla_change_held_objects", "Objects that go with that approval", objects);
+}
+
 pub(super) async fn metrics(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
@@ -185,6 +211,7 @@ pub(super) async fn metrics(
     let failing = Gauge::<i64>::default();
     failing.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
     registry.register("flotilla_sources_failing", "Sources that could not be read", failing);
+    of_change(snapshot.fleet.change.as_ref(), &mut registry);
     let told = hub.fleet.pulse().told();
     for (name, help, value) in [
         (

@@ -1,50 +1,95 @@
 //! The guard on the change: what all clusters together would lose by a round is judged before any of it is published.
+//!
+//! ```text
+//!   waiting candidates ─┐                         ┌─► published: noted first, so that later parts count with it
+//!   taken before ───────┼─► core::change::judge ──┤
+//!   policy in force ────┘                         └─► held: those units stay as they are until somebody approves it
+//! ```
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_core::change::{self, Losses};
+use flotilla_core::change::{
+    self, Finding, FleetSize, InForce, Losses, Policy, Severity, Tallies, Tally,
+};
+use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest};
+use flotilla_render::PolicyRead;
 
 use super::cluster::ClusterError;
 use super::decide::Candidate;
 use super::round::Worker;
-use crate::view::HeldChange;
+use crate::store::{ChangeRecord, StoreError};
+use crate::view::{Change, HeldChange};
 
-/// What people are told of each unit. It says nothing of other clusters, which not everybody may see.
-const HELD: &str = "would be removed, and stays: the change would remove too much of the fleet at once, and waits for an \
-                    approval (`flotilla get changes`)";
-
-/// For so long the removals of one commit count together.
+/// For so long the losses of one commit count together.
 const TOGETHER: Duration = Duration::from_secs(3_600);
 
 /// What waits for the end of the round, and what was let go before.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// States that remove units.
+    /// States that take something away.
     pub(super) waiting: BTreeMap<ClusterName, Candidate>,
-    /// What the commit removed so far: clusters that come later count with those before.
-    removed: Losses,
-    commit: String,
-    since: Option<Instant>,
-    /// The change that people were told of last.
+    /// What is on disk of the policy and of what the commit took before; `None`: not read yet.
+    record: Option<ChangeRecord>,
+    /// The change that people were told of last, and the warnings.
     told: Option<Digest>,
+    warned: Vec<String>,
 }
 
+type Failed = Vec<(ClusterName, ClusterError)>;
+
 impl Worker {
-    /// Publishes the states that remove units, or holds those units if it is too much of the fleet; what could not be
-    /// published comes back.
-    pub(super) fn judge(&mut self, commit: &str) -> (Option<HeldChange>, Vec<(ClusterName, ClusterError)>) {
-        let is_over = self.changes.since.is_none_or(|since| since.elapsed() > TOGETHER);
-        if self.changes.commit != commit || is_over {
-            self.changes.removed.clear();
-            self.changes.since = Some(Instant::now());
-            commit.clone_into(&mut self.changes.commit);
-        }
+    /// Publishes the states that take something away, or holds the units that would lose too much of the fleet; what could
+    /// not be published comes back.
+    pub(super) fn judge(&mut self, commit: &str, read: &PolicyRead) -> (Option<Change>, Failed) {
         let mut waiting = std::mem::take(&mut self.changes.waiting);
-        let mut failed = Vec::new();
-        // People may have said other things since it was rendered: what they suspended is rendered anew, what they approved
-        // counts.
+        let mut failed = self.refresh(&mut waiting);
+        let mut record = match self.record(commit) {
+            Ok(record) => record,
+            Err(error) => return (None, failed_with(failed, waiting, error)),
+        };
+        let read = read.over(&self.change_policy);
+        let policy = record.in_force.judging(commit, read.as_ref());
+        let losses: Losses =
+            waiting.iter().map(|(name, candidate)| (name.clone(), candidate.loss())).collect();
+        let judged = change::judge(&losses, &record.taken, self.size(&waiting, &policy), &policy);
+        let mut held = Losses::new();
+        for (name, candidate) in &mut waiting {
+            let units = judged.held(name);
+            if !units.is_empty() {
+                held.insert(name.clone(), losses[name].only(&units));
+            }
+            candidate.hold(&units);
+            let released = losses[name].without(&units);
+            let tally = Tally::from(&released);
+            if !tally.is_empty() {
+                if record.taken.is_empty() {
+                    record.since = unix_now();
+                }
+                let before = record.taken.remove(name).unwrap_or_default();
+                record.taken.insert(name.clone(), before.and(&tally));
+            }
+            candidate.released = released.units;
+        }
+        record.in_force.settle(commit, read.as_ref(), !held.is_empty());
+        if self.changes.record.as_ref() != Some(&record) {
+            // Before anything of it is published: after a stop in between, it counts.
+            if let Err(error) = self.shared.ledger.set_change(&record) {
+                return (None, failed_with(failed, waiting, error));
+            }
+            self.changes.record = Some(record);
+        }
+        failed.extend(self.release(waiting, &held));
+        let change = self.tell(commit, judged.findings, held);
+        (change, failed)
+    }
+
+    /// People may have said other things since it was rendered: what they suspended is rendered anew, what they approved
+    /// counts.
+    fn refresh(&self, waiting: &mut BTreeMap<ClusterName, Candidate>) -> Failed {
+        let mut failed = Failed::new();
         waiting.retain(|name, candidate| match self.shared.ledger.facts(name) {
             Ok(facts) => {
                 let is_good = facts.suspended == candidate.facts.suspended;
@@ -56,56 +101,96 @@ impl Worker {
                 false
             }
         });
-        if waiting.is_empty() {
-            self.changes.told = None;
-            return (None, failed);
+        failed
+    }
+
+    /// What is remembered, as it counts for this commit now.
+    fn record(&mut self, commit: &str) -> Result<ChangeRecord, StoreError> {
+        if self.changes.record.is_none() {
+            self.changes.record = self.shared.ledger.change()?;
         }
-        let losses: Losses =
-            waiting.iter().map(|(name, candidate)| (name.clone(), candidate.losses())).collect();
-        let published = |name: &ClusterName| {
-            self.shared.board.current(name).map_or(0, |published| published.state.units().len())
+        let now = unix_now();
+        let started = |in_force| ChangeRecord {
+            in_force,
+            commit: commit.to_owned(),
+            since: now,
+            taken: Tallies::new(),
         };
-        let of = self.clusters.keys().map(|name| match waiting.get(name) {
-            Some(candidate) => candidate.units.len(),
-            None => published(name),
-        });
-        let excess = change::judge(&losses, &self.changes.removed, of.sum(), self.change_budget);
-        let held = excess.map(|excess| {
-            let digest = change::digest(&losses);
-            let why = format!(
-                "the change would remove {} of the fleet's {} units, in {} clusters; nothing of that is removed until somebody \
-                 approves it: `flotilla get changes`, `flotilla approve --change {}`",
-                excess.units,
-                excess.of,
-                excess.clusters,
-                digest.short()
-            );
-            HeldChange { digest, commit: commit.to_owned(), losses: losses.clone(), of: excess.of, why }
-        });
-        let names: Vec<ClusterName> = waiting.keys().cloned().collect();
+        let Some(record) = self.changes.record.clone() else {
+            return Ok(started(InForce::new(self.change_policy.clone())));
+        };
+        let age = u64::try_from(now.saturating_sub(record.since)).unwrap_or_default();
+        let is_same = record.commit == commit && !record.taken.is_empty() && age <= TOGETHER.as_secs();
+        let since = if record.commit == commit && record.taken.is_empty() { record.since } else { now };
+        Ok(if is_same { record } else { ChangeRecord { since, ..started(record.in_force) } })
+    }
+
+    /// How large the fleet is without the clusters that do not count.
+    fn size(&self, waiting: &BTreeMap<ClusterName, Candidate>, policy: &Policy) -> FleetSize {
+        let mut size = FleetSize::default();
+        for (name, cluster) in self.clusters.iter().filter(|(name, _)| !policy.exempt.contains(*name)) {
+            size.units += match waiting.get(name) {
+                Some(candidate) => candidate.units.len(),
+                None => self.shared.board.current(name).map_or(0, |published| published.state.units().len()),
+            };
+            let facts = waiting.get(name).map(|candidate| &candidate.facts).or(cluster.facts.as_ref());
+            size.objects += facts.map_or(0, |facts| facts.declared.objects());
+        }
+        size
+    }
+
+    fn release(&mut self, waiting: BTreeMap<ClusterName, Candidate>, held: &Losses) -> Failed {
         let mut publisher = self.publisher();
-        for (name, mut candidate) in waiting {
-            if held.is_some() {
-                candidate.hold(&losses[&name], HELD);
+        for (name, candidate) in waiting {
+            if held.contains_key(&name) {
                 // It is judged again with each round.
                 publisher.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.from = None);
             }
             publisher.publish(candidate);
         }
         publisher.flush();
-        let not_published = publisher.failed;
-        if held.is_none() {
-            for name in names.iter().filter(|name| !not_published.contains_key(name)) {
-                let removed = self.changes.removed.entry(name.clone()).or_default();
-                removed.extend(losses[name].iter().cloned());
-            }
-        }
-        failed.extend(not_published);
+        publisher.failed.into_iter().collect()
+    }
+
+    /// What people see of the change. Each thing is an event once.
+    fn tell(&mut self, commit: &str, findings: Vec<Finding>, held: Losses) -> Option<Change> {
+        let clusters = |count: usize| if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
+        let of = |severity: Severity| {
+            let of = findings.iter().filter(move |finding| finding.severity == severity);
+            let texts = of.map(|finding| format!("{finding}, in {}", clusters(finding.clusters.len())));
+            texts.collect::<Vec<String>>()
+        };
+        let held = (!held.is_empty()).then(|| {
+            let digest = change::digest(&held);
+            let why = format!(
+                "{}: nothing of that happens until somebody approves it: `flotilla get changes`, `flotilla approve --change {}`",
+                of(Severity::Stop).join("; "),
+                digest.short()
+            );
+            HeldChange { digest, losses: held, why }
+        });
+        let warnings = of(Severity::Warning);
         if let Some(held) = held.as_ref().filter(|held| self.changes.told != Some(held.digest)) {
             tracing::warn!(commit, "{}", held.why);
             self.note_now("ChangeHeld", held.why.clone());
         }
+        if !warnings.is_empty() && self.changes.warned != warnings {
+            self.note_now("ChangeWarning", warnings.join("; "));
+        }
         self.changes.told = held.as_ref().map(|held| held.digest);
-        (held, failed)
+        let is_told = held.is_some() || !warnings.is_empty();
+        self.changes.warned = warnings;
+        is_told.then(|| Change { commit: commit.to_owned(), findings, held })
     }
+}
+
+/// All that waits, too.
+fn failed_with(mut failed: Failed, waiting: BTreeMap<ClusterName, Candidate>, error: StoreError) -> Failed {
+    let error = Arc::new(error);
+    failed.extend(waiting.into_keys().map(|name| (name, ClusterError::Change(error.clone()))));
+    failed
+}
+
+fn unix_now() -> Timestamp {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -115,6 +115,8 @@ pub(super) enum ClusterError {
     Read(#[from] ReadError),
     #[error("the hub's store failed")]
     Store(#[from] StoreError),
+    #[error("what the change took away before cannot be read or noted, so nothing more of it is published")]
+    Change(#[source] Arc<StoreError>),
     #[error(transparent)]
     Panicked(#[from] Panicked),
     #[error(

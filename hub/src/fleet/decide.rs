@@ -2,14 +2,15 @@
 //! or written, so that it can be done again whenever what people or agents say has changed.
 //!
 //! ```text
-//!   render, facts ──► candidate ── removes nothing ─────────────────► publish
-//!                              └── removes units ──► change (judged with those of all clusters) ──► publish, or held
+//!   render, facts ──► candidate ── loses nothing ─────────────────► publish
+//!                              └── loses something ──► change (judged with those of all clusters) ──► publish, or held
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flotilla_core::capability::PLACE;
+use flotilla_core::change::{Loss, UnitLoss};
 use flotilla_core::desired::{Hold, HoldCode};
 use flotilla_core::{Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
 use flotilla_render::source::fleet_source;
@@ -33,7 +34,17 @@ pub(super) struct Candidate {
     /// What else is noted before it is published.
     pub(super) notes: ClusterNotes,
     pub(super) facts: Arc<Facts>,
+    /// Where the cluster's root is: repository, branch and folder.
+    pub(super) root: String,
+    /// What it loses and may, once that is judged.
+    pub(super) released: BTreeMap<UnitId, UnitLoss>,
 }
+
+/// What people are told of a unit that is held for the change. It says nothing of other clusters, which not everybody may see.
+const REMOVED: &str = "would be removed, and stays: the change would take away too much of the fleet at once, and waits for an \
+                       approval (`flotilla get changes`)";
+const LOSES: &str = "would lose objects, and stays as it is: the change would take away too much of the fleet at once, and \
+                     waits for an approval (`flotilla get changes`)";
 
 /// What people saw of a cluster until now, and the newest commit of which that was true.
 pub(super) struct Before<'a> {
@@ -96,31 +107,38 @@ pub(super) fn decide(
     note_ran(task, &render, &units, &before, remembered);
     let shown = shown(task, &render, remembered, &|id| facts.suspended.covers(id));
     let (cluster, commit) = (name.clone(), commit.clone());
-    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts })
+    // Until a new root renders, it is the old one's units that are projected.
+    let root = notes.root.clone().or_else(|| facts.root.clone()).unwrap_or_default();
+    let released = BTreeMap::new();
+    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts, root, released })
 }
 
 impl Candidate {
-    /// The units that this would remove with their objects, and that nothing removed before. Those that wait for an approval
-    /// in their cluster anyway are not among them.
-    pub(super) fn losses(&self) -> BTreeSet<UnitId> {
-        let is_lost = |(id, entry): &(&UnitId, &UnitEntry)| match entry {
-            UnitEntry::Removed(removal) => {
-                removal.deletes() && !removal.moved && !self.facts.going.contains(*id)
-            }
-            UnitEntry::Present(_) | UnitEntry::Hold(_) => false,
-        };
+    /// What the cluster would lose by this, apart from what is approved or gone already. What waits for an approval in the
+    /// cluster anyway is not among it.
+    pub(super) fn loss(&self) -> Loss {
         if !self.facts.has_agent {
-            return BTreeSet::new();
+            return Loss::default();
         }
-        self.units.iter().filter(is_lost).map(|(id, _)| id.clone()).collect()
+        let Facts { declared, going, known, .. } = &*self.facts;
+        let mut loss = declared.lost(&self.units, &self.root, going);
+        loss.note_lifted(&self.units, |id| known.get(id).map(|unit| unit.removal));
+        loss
     }
 
     /// The same, but that these units stay as they are.
-    pub(super) fn hold(&mut self, units: &BTreeSet<UnitId>, text: &str) {
+    pub(super) fn hold(&mut self, units: &BTreeSet<UnitId>) {
         for id in units {
-            let hold = Hold { code: HoldCode::ChangeHeld, ..Hold::from(text) };
+            let hold = match self.units.get(id) {
+                Some(UnitEntry::Present(unit)) => {
+                    let authority = unit.spec.authority.clone();
+                    Hold { code: HoldCode::LossHeld, authority, ..Hold::from(LOSES) }
+                }
+                _ => Hold { code: HoldCode::ChangeHeld, ..Hold::from(REMOVED) },
+            };
             self.units.insert(id.clone(), UnitEntry::Hold(hold));
         }
+        self.known.retain(|unit| !units.contains(&unit.id));
     }
 
     /// What has to be on record before an agent may see it.
@@ -134,15 +152,13 @@ impl Candidate {
         let new: Vec<KnownUnit> = new.collect();
         notes.known.retain(|unit| !new.iter().any(|new| new.id == unit.id));
         notes.known.extend(new);
-        let goes = |id: &UnitId, entry: &UnitEntry| match entry {
-            UnitEntry::Removed(_) => true,
-            // Approved, and not yet to be removed.
-            UnitEntry::Hold(_) => self.facts.going.contains(id),
-            UnitEntry::Present(_) => false,
-        };
-        let going: BTreeSet<UnitId> =
-            self.units.iter().filter(|(id, entry)| goes(id, entry)).map(|(id, _)| id.clone()).collect();
-        notes.going = (going != self.facts.going).then_some(going);
+        let Facts { declared, going, .. } = &*self.facts;
+        let (was, declared) = (declared, declared.after(&self.units, &self.root));
+        let mut settled = going.clone();
+        settled.add(&self.released);
+        declared.settle(&self.units, &mut settled);
+        notes.going = (settled != *going).then_some(settled);
+        notes.declared = (declared != **was).then(|| Arc::new(declared));
         notes
     }
 }
@@ -153,6 +169,7 @@ impl Facts {
         let mut facts = self.clone();
         facts.known.extend(notes.known.iter().map(|unit| (unit.id.clone(), unit.clone())));
         facts.going = notes.going.clone().unwrap_or(facts.going);
+        facts.declared = notes.declared.clone().unwrap_or(facts.declared);
         facts.root = notes.root.clone().or(facts.root);
         facts
     }

@@ -197,7 +197,7 @@ impl FakeHub {
             patience: self.patience,
             budget: flotilla_render::Budget::default(),
             strict: true,
-            change_budget: flotilla_core::change::ChangeBudget::default(),
+            change_policy: flotilla_core::change::Policy::default(),
             attempts: Attempts::open(&self.data).unwrap(),
         };
         let (board, ledger) = (self.board.clone(), self.records.clone());

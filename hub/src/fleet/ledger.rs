@@ -1,13 +1,15 @@
 //! What the loop remembers across restarts, apart from Git: read at once for a cluster, noted for many at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use flotilla_core::change::{Declared, Going};
 use flotilla_core::question::{Question, Reply};
 use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
-use crate::store::{ClusterNotes, Records, StoreError};
+use crate::store::{ChangeRecord, ClusterNotes, Records, StoreError};
 
 /// What is on record of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +20,10 @@ pub struct Facts {
     pub kubernetes: Option<String>,
     /// What its agent can do; `None`: it has never said.
     pub capabilities: Option<Capabilities>,
-    /// Units whose removal was published or approved.
-    pub going: BTreeSet<UnitId>,
+    /// Units and objects whose loss was published or approved.
+    pub going: Going,
+    /// The objects that it was told to run.
+    pub declared: Arc<Declared>,
     /// Units that it has, or may have received.
     pub known: BTreeMap<UnitId, KnownUnit>,
     /// Whether its agent has said what it has: else it may run what this hub does not know of.
@@ -47,6 +51,9 @@ pub trait Ledger: Send + Sync {
     fn note(&self, notes: &[(&ClusterName, &ClusterNotes)]) -> Result<(), StoreError>;
     /// The keys of what helm rendered for units of any cluster.
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError>;
+    /// What the guard on the change remembers; `None`: it never judged one.
+    fn change(&self) -> Result<Option<ChangeRecord>, StoreError>;
+    fn set_change(&self, change: &ChangeRecord) -> Result<(), StoreError>;
     /// The next number of the fleet's sequence.
     fn next_generation(&self) -> Result<Generation, StoreError>;
     /// The commit at which each unit last rendered.
@@ -66,6 +73,7 @@ impl Ledger for Records {
             kubernetes: self.kubernetes_version(cluster)?,
             capabilities: self.capabilities(cluster)?,
             going: self.going(cluster)?,
+            declared: Arc::new(self.declared(cluster)?),
             known: known.into_iter().map(|unit| (unit.id.clone(), unit)).collect(),
             is_heard,
             has_agent: self.cluster(cluster)?.is_some(),
@@ -92,6 +100,14 @@ impl Ledger for Records {
 
     fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
         Records::known_renders(self)
+    }
+
+    fn change(&self) -> Result<Option<ChangeRecord>, StoreError> {
+        Records::change(self)
+    }
+
+    fn set_change(&self, change: &ChangeRecord) -> Result<(), StoreError> {
+        Records::set_change(self, change)
     }
 
     fn next_generation(&self) -> Result<Generation, StoreError> {

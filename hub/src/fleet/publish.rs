@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use flotilla_core::change::Tally;
 use flotilla_core::{ClusterName, DesiredState};
 
 use super::asking::has_old_replies;
@@ -39,7 +40,7 @@ struct Prepared {
 }
 
 impl Publisher<'_> {
-    /// Takes one cluster's render. What removes units waits for the end of the round; an error keeps what the cluster runs.
+    /// Takes one cluster's render. What takes something away waits for the end of the round; an error keeps what the cluster runs.
     pub(super) fn take(&mut self, Done { mut task, made, is_late }: Done) {
         let name = task.cluster.name.clone();
         let cluster = self.clusters.entry(name.clone()).or_default();
@@ -86,7 +87,7 @@ impl Publisher<'_> {
             Ok(Some(candidate))
         });
         match candidate.unwrap_or_else(|panic| Err(panic.into())) {
-            Ok(Some(candidate)) if candidate.losses().is_empty() => {
+            Ok(Some(candidate)) if Tally::from(&candidate.loss()).is_empty() => {
                 self.changes.waiting.remove(&name);
                 self.publish(candidate);
             }

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use flotilla_core::change::ChangeBudget;
+use flotilla_core::change::Policy;
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::TreePath;
@@ -54,8 +54,8 @@ pub struct FleetConfig {
     pub budget: Budget,
     /// See [`flotilla_render::Inputs::strict`].
     pub strict: bool,
-    /// How much of the fleet a change may remove without an approval.
-    pub change_budget: ChangeBudget,
+    /// How much of the fleet a change may take away without an approval, where the fleet repo does not say.
+    pub change_policy: Policy,
     pub attempts: Arc<Attempts>,
 }
 
@@ -74,7 +74,7 @@ pub struct Worker {
     source: api::Source,
     pub(super) clusters: HashMap<ClusterName, Cluster>,
     pub(super) changes: Changes,
-    pub(super) change_budget: ChangeBudget,
+    pub(super) change_policy: Policy,
     pulse: Arc<Pulse>,
     /// What no round has looked at yet.
     woken: Woken,
@@ -167,7 +167,7 @@ impl Worker {
             source,
             clusters: HashMap::new(),
             changes: Changes::default(),
-            change_budget: config.change_budget,
+            change_policy: config.change_policy,
             pulse: Arc::default(),
             woken: Woken::ByAnything,
             secrets_changed: false,
@@ -357,9 +357,10 @@ impl Worker {
         // What is kept is kept whole: nothing goes that was rendered for it before. Nor does what an older commit left out, of a
         // cluster that comes too late for this one.
         self.drop_waiting(|name, candidate| fleet.clusters.contains_key(name) && candidate.commit == *commit);
-        let (held, failed) = self.judge(commit);
-        view.problems.extend(held.iter().map(|held| Problem::error("", 0, held.why.clone())));
-        view.held_change = held;
+        let (change, failed) = self.judge(commit, &fleet.policy);
+        let held = change.iter().filter_map(|change| change.held.as_ref());
+        view.problems.extend(held.map(|held| Problem::error("", 0, held.why.clone())));
+        view.change = change;
         for (name, error) in failed {
             self.failed(&name, &error);
         }

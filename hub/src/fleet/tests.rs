@@ -89,7 +89,7 @@ impl Bench {
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
             strict: true,
-            change_budget: flotilla_core::change::ChangeBudget::default(),
+            change_policy: flotilla_core::change::Policy::default(),
             attempts: crate::attempts::Attempts::open(self.folder.path()).unwrap(),
         };
         let sources = self.folder.path().join("sources");

@@ -80,7 +80,7 @@ impl Bench {
             patience: Patience::default(),
             budget: flotilla_render::Budget::default(),
             strict: true,
-            change_budget: flotilla_core::change::ChangeBudget::default(),
+            change_policy: flotilla_core::change::Policy::default(),
             attempts: crate::attempts::Attempts::open(self.folder.path()).unwrap(),
         };
         let helm = Program::new("helm", Limits::default());

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::change::Losses;
+use flotilla_core::change::{self, Declared, Losses};
 use flotilla_core::report::Timestamp;
 use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
 use super::records::{ATTEMPTS, decode, encode};
 use super::{
-    AuditRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Outcome, Records, Root,
+    AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Outcome, Records, Root,
     StoreError, Txn,
 };
 use crate::desired::KnownUnit;
+
+/// What the guard on the change remembers.
+const CHANGE: &str = "change";
 
 impl Records {
     /// The units that the agent last said it has; `None`: it has never said.
@@ -122,24 +125,42 @@ impl Records {
         self.set(&key, None, |_| Some(told.clone())).map(|_| ())
     }
 
-    /// The units whose removal was published or approved.
-    pub fn going(&self, cluster: &ClusterName) -> Result<BTreeSet<UnitId>, StoreError> {
-        let going: Option<Going> = self.read(&format!("going/{cluster}"))?;
-        Ok(going.unwrap_or_default().units)
+    /// The units and objects whose loss was published or approved.
+    pub fn going(&self, cluster: &ClusterName) -> Result<change::Going, StoreError> {
+        let key = format!("going/{cluster}");
+        let going: Going = self.read(&key)?.unwrap_or_default();
+        going.try_into().map_err(|source| StoreError::Text { key, source })
     }
 
-    /// Lets units of many clusters go, as somebody approved: all of them, with the line that says who, or none.
+    /// The objects that a cluster was told to run.
+    pub fn declared(&self, cluster: &ClusterName) -> Result<Declared, StoreError> {
+        let key = format!("declared/{cluster}");
+        let declared: DeclaredRecord = self.read(&key)?.unwrap_or_default();
+        declared.try_into().map_err(|source| StoreError::Text { key, source })
+    }
+
+    /// What the guard on the change remembers; `None`: it never judged one.
+    pub fn change(&self) -> Result<Option<ChangeRecord>, StoreError> {
+        self.read(CHANGE)
+    }
+
+    pub fn set_change(&self, change: &ChangeRecord) -> Result<(), StoreError> {
+        self.set(CHANGE, None, |_: Option<ChangeRecord>| Some(change.clone())).map(|_| ())
+    }
+
+    /// Lets units and objects of many clusters go, as somebody approved: all of them, with the line that says who, or none.
     pub fn approve_change(&self, losses: &Losses, audit: &AuditRecord) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             let mut txn = Txn::default();
-            for (cluster, units) in losses {
+            for (cluster, loss) in losses {
                 let key = format!("going/{cluster}");
                 let old = self.store.get(&key)?;
                 let going = old.as_ref().map(|bytes| decode::<Going>(&key, bytes)).transpose()?;
-                let mut going = going.unwrap_or_default();
-                going.units.extend(units.iter().cloned());
+                let going = change::Going::try_from(going.unwrap_or_default());
+                let mut going = going.map_err(|source| StoreError::Text { key: key.clone(), source })?;
+                going.add(&loss.units);
                 txn.expect(&key, old);
-                txn.put(&key, encode(&going));
+                txn.put(&key, encode(&Going::from(&going)));
             }
             if self.commit(txn, Some(audit))? == Outcome::Committed {
                 return Ok(());

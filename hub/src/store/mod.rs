@@ -104,6 +104,8 @@ pub enum StoreError {
     Io { attempt: &'static str, source: Arc<redb::Error> },
     #[error("the record {key} cannot be read")]
     Record { key: String, source: serde_json::Error },
+    #[error("the record {key} cannot be read")]
+    Text { key: String, source: InvalidText },
     #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]
     Newer { key: String, version: u32, known: u32 },
     #[error("the key {0:?} of the store is no text")]

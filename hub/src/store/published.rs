@@ -1,11 +1,13 @@
 //! What is noted of clusters before anything is published for them: for many of them with one sync of the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use flotilla_core::change::{self, Declared};
 use flotilla_core::{ClusterName, UnitId};
 
 use super::records::{ATTEMPTS, decode, encode};
-use super::{Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root, StoreError, Txn};
+use super::{DeclaredRecord, Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root, StoreError, Txn};
 use crate::desired::KnownUnit;
 
 /// The records that are of facts about one cluster, for the fleet loop.
@@ -19,8 +21,10 @@ pub struct ClusterNotes {
     pub known: Vec<KnownUnit>,
     /// Where its root is, if that is another place than before.
     pub root: Option<String>,
-    /// The units whose removal goes on, if these are others than before.
-    pub going: Option<BTreeSet<UnitId>>,
+    /// The units and objects that may go, if these are others than before.
+    pub going: Option<change::Going>,
+    /// The objects that it is told to run, if these are others than before.
+    pub declared: Option<Arc<Declared>>,
     /// The commit at which each unit last rendered, if that is worth a note.
     pub last_good: Option<BTreeMap<UnitId, String>>,
 }
@@ -74,15 +78,18 @@ impl Records {
             let key = format!("going/{cluster}");
             let old = self.store.get(&key)?;
             txn.expect(&key, old);
-            if going.is_empty() {
+            if *going == change::Going::default() {
                 txn.remove(&key);
             } else {
-                txn.put(&key, encode(&Going { units: going.clone() }));
+                txn.put(&key, encode(&Going::from(going)));
             }
         }
         // Nobody else writes these.
         if let Some(at) = &notes.root {
             txn.put(format!("root/{cluster}"), encode(&Root { at: at.clone() }));
+        }
+        if let Some(declared) = &notes.declared {
+            txn.put(format!("declared/{cluster}"), encode(&DeclaredRecord::from(&**declared)));
         }
         if let Some(commits) = &notes.last_good {
             txn.put(format!("lastgood/{cluster}"), encode(&LastGood { commits: commits.clone() }));

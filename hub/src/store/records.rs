@@ -244,7 +244,7 @@ impl Records {
     pub fn forget_cluster(&self, name: &ClusterName, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut txn = Txn::default();
         txn.remove(cluster_key(name));
-        for prefix in ["known", "kubernetes", "root", "lastgood", "going", "suspended", "history"] {
+        for prefix in ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"] {
             txn.remove(format!("{prefix}/{name}"));
         }
         self.remove_replies(name, &mut txn)?;

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_core::change::{self, Declared, InForce, Tallies};
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
-use flotilla_core::{Capabilities, UnitId};
+use flotilla_core::{Capabilities, ObjectId, UnitId};
 use flotilla_proto::api::{AuditEntry, Role, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +179,81 @@ pub struct Root {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Going {
     pub units: BTreeSet<UnitId>,
+    /// Objects that units lose and that are still there, as [`object_text`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub objects: BTreeSet<String>,
+}
+
+impl From<&change::Going> for Going {
+    fn from(going: &change::Going) -> Self {
+        Self { units: going.units.clone(), objects: going.objects.iter().map(object_text).collect() }
+    }
+}
+
+impl TryFrom<Going> for change::Going {
+    type Error = InvalidText;
+
+    fn try_from(record: Going) -> Result<Self, InvalidText> {
+        let objects = record.objects.iter().map(|text| object_of(text));
+        Ok(Self { units: record.units, objects: objects.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Which objects a cluster was told to run: identities alone, no content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredRecord {
+    /// Where the cluster's root was.
+    pub root: String,
+    /// By unit, as [`object_text`].
+    pub units: BTreeMap<UnitId, Vec<String>>,
+}
+
+impl From<&Declared> for DeclaredRecord {
+    fn from(declared: &Declared) -> Self {
+        let units = declared.units();
+        let units = units.map(|(id, objects)| (id.clone(), objects.iter().map(object_text).collect()));
+        Self { root: declared.root().to_owned(), units: units.collect() }
+    }
+}
+
+impl TryFrom<DeclaredRecord> for Declared {
+    type Error = InvalidText;
+
+    fn try_from(DeclaredRecord { root, units }: DeclaredRecord) -> Result<Self, InvalidText> {
+        let objects = |texts: Vec<String>| texts.iter().map(|text| object_of(text)).collect::<Result<_, _>>();
+        let units = units.into_iter().map(|(id, texts)| Ok((id, objects(texts)?)));
+        Ok(Self::new(root, units.collect::<Result<_, _>>()?))
+    }
+}
+
+/// A text in a record that names no object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' names no object: expected GROUP/KIND/NAMESPACE/NAME")]
+pub struct InvalidText(String);
+
+/// `GROUP/KIND/NAMESPACE/NAME`; none of them has a slash, but perhaps the last.
+fn object_text(object: &ObjectId) -> String {
+    [&object.group, &object.kind, &object.namespace, &object.name].map(String::as_str).join("/")
+}
+
+fn object_of(text: &str) -> Result<ObjectId, InvalidText> {
+    let parts: Vec<&str> = text.splitn(4, '/').collect();
+    let [group, kind, namespace, name] = parts[..] else { return Err(InvalidText(text.to_owned())) };
+    Ok(ObjectId::new(group, kind, namespace, name))
+}
+
+/// What the guard on the change remembers: the policy, and what one commit took from clusters already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeRecord {
+    pub in_force: InForce,
+    #[serde(default)]
+    pub commit: String,
+    /// Since when that counts together.
+    #[serde(default)]
+    pub since: Timestamp,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: Tallies,
 }
 
 /// The Kubernetes of a cluster and what its agent can do, as that last said.

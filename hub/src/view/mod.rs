@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use flotilla_core::change::Losses;
+use flotilla_core::change::{Finding, Losses};
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::{ClusterName, Digest, Object, UnitId};
@@ -37,19 +37,26 @@ pub struct FleetView {
     pub problems: Vec<Problem>,
     /// Shared with the view before where nothing changed.
     pub clusters: BTreeMap<ClusterName, Arc<ClusterFacts>>,
-    /// A change of which a part is not published until somebody approves it.
-    pub held_change: Option<HeldChange>,
+    /// What the newest commit takes away, if that is worth a word.
+    pub change: Option<Change>,
 }
 
-/// A change that would remove too much of the fleet.
+/// What a commit takes away from all clusters together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub commit: String,
+    /// The gravest first.
+    pub findings: Vec<Finding>,
+    /// What is not published until somebody approves it.
+    pub held: Option<HeldChange>,
+}
+
+/// The part of a change that waits for an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldChange {
-    /// Of what it would remove: what an approval names.
+    /// Of what clusters would lose: what an approval names.
     pub digest: Digest,
-    pub commit: String,
     pub losses: Losses,
-    /// The units of the fleet.
-    pub of: usize,
     /// For people.
     pub why: String,
 }

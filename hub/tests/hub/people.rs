@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flotilla_core::UnitId;
-use flotilla_core::change::{self, Losses};
+use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Tallies, UnitLoss};
+use flotilla_core::{ObjectId, UnitId};
 use flotilla_hub::store::backup;
-use flotilla_hub::view::{FleetView, HeldChange};
+use flotilla_hub::view::{Change, FleetView, HeldChange};
 use flotilla_proto::api::Role;
 use flotilla_runtime::tls::Clock;
 use http::{Method, StatusCode};
@@ -61,30 +61,36 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
 async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
     let hub = TestHub::start().await;
     let unit = UnitId::kustomization("web", "app");
-    let losses: Losses =
-        ["production", "staging"].map(|name| (name.parse().unwrap(), [unit.clone()].into())).into();
-    let held = HeldChange {
-        digest: change::digest(&losses),
-        commit: "c0ffee".into(),
-        losses,
-        of: 4,
-        why: "half of the fleet".into(),
-    };
+    let object = ObjectId::new("", "ConfigMap", "web", "settings");
+    let loss = UnitLoss { removed: true, objects: [object.clone()].into(), ..UnitLoss::default() };
+    let loss = Loss { units: [(unit.clone(), loss)].into(), of: 2, ..Loss::default() };
+    let losses: Losses = ["production", "staging"].map(|name| (name.parse().unwrap(), loss.clone())).into();
+    let policy = Policy { units: Limit { max: 0, share: 0 }, ..Policy::default() };
+    let of = FleetSize { units: 4, objects: 4 };
+    let findings = change::judge(&losses, &Tallies::new(), of, &policy).findings;
+    let held = HeldChange { digest: change::digest(&losses), losses, why: "half of the fleet".into() };
     let digest = held.digest.to_string();
-    let view = || FleetView { held_change: Some(held.clone()), ..FleetView::default() };
+    let change = Change { commit: "c0ffee".into(), findings, held: Some(held) };
+    let view = || FleetView { change: Some(change.clone()), ..FleetView::default() };
     hub.hub().fleet.publish(view());
-    let shown = &hub.get("/api/v1/changes").await["items"][0];
+    let shown = &hub.get("/api/v1/changes").await["items"];
+    assert_eq!((&shown[0]["severity"], &shown[0]["digest"]), (&json!("stop"), &json!(digest)));
+    assert_eq!((&shown[0]["count"], &shown[0]["of"]), (&json!(2), &json!(4)));
     assert_eq!(
-        (shown["digest"].as_str(), &shown["units"], &shown["of"]),
-        (Some(&*digest), &json!(2), &json!(4))
+        shown[0]["names"],
+        json!(["production: kustomization/web/app", "staging: kustomization/web/app"])
     );
-    assert_eq!(
-        shown["removes"],
-        json!([
-            {"cluster": "production", "units": ["kustomization/web/app"]},
-            {"cluster": "staging", "units": ["kustomization/web/app"]},
-        ])
-    );
+    let waits = |cluster: &str| {
+        json!({
+            "cluster": cluster, "unit": "kustomization/web/app", "removed": true, "objects": 1,
+            "first": ["ConfigMap web/settings"],
+        })
+    };
+    assert_eq!(shown[0]["held"], json!([waits("production"), waits("staging")]));
+    assert_eq!((&shown[1]["severity"], &shown[1]["digest"]), (&json!("info"), &json!("")));
+    let metrics = hub.ask_bytes(Some(&hub.admin()), Method::GET, "/metrics", Value::Null).await.1;
+    let metrics = String::from_utf8_lossy(&metrics);
+    assert!(metrics.contains("flotilla_change_held_objects 2"), "{metrics}");
     let going = |cluster: &str| hub.hub().records.going(&cluster.parse().unwrap()).unwrap();
     let approve = async |digest: &str| {
         let path = format!("/api/v1/changes/{digest}/approve");
@@ -92,9 +98,10 @@ async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
     };
     assert_eq!(approve("0011223344").await, StatusCode::NOT_FOUND);
     assert_eq!(approve("root").await, StatusCode::BAD_REQUEST);
-    assert!(going("staging").is_empty());
+    assert_eq!(going("staging"), Going::default());
     assert_eq!(approve(&digest[..12]).await, StatusCode::OK);
-    assert_eq!((going("staging"), going("production")), ([unit.clone()].into(), [unit].into()));
+    let may_go = Going { units: [unit].into(), objects: [object].into() };
+    assert_eq!((going("staging"), going("production")), (may_go.clone(), may_go));
     let audit = hub.get("/api/v1/audit").await.to_string();
     assert!(audit.contains("change.approve") && audit.contains(&digest), "{audit}");
     hub.hub().fleet.publish(FleetView::default());

@@ -251,27 +251,44 @@ pub struct HistoryEntry {
     pub healthy_at: Option<i64>,
 }
 
-/// A change that would remove too much of the fleet: nothing of that is published until somebody approves it.
+/// One thing that the newest commit takes away from all clusters together. What is beyond the fleet's policy is not published
+/// until somebody approves it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct HeldChange {
-    /// What an approval names: exactly these units of these clusters.
+pub struct ChangeFinding {
+    /// `info`, `warning`, or `stop`: what it is about waits for an approval.
+    pub severity: String,
+    /// What an approval names: that exactly the units and objects of all findings that stop may go. Empty where nothing of
+    /// this one waits.
     pub digest: String,
     /// The commit of the fleet repo that makes the change.
     pub commit: String,
-    /// What it would remove, by cluster.
-    pub removes: Vec<RemovedUnits>,
-    /// How many units that is, those that are left out of `removes` too, because there are too many.
-    pub units: u64,
-    /// The units of the fleet.
-    pub of: u64,
+    /// `UnitsRemoved`, `ObjectsRemoved`, `KindRemoved`, `KindMissed`, `UnitsEmptied`, `ClustersEmptied`, `RootMoved`,
+    /// `PruningBegun` or `Resumed`.
+    pub finding: String,
+    /// How many units, objects or clusters.
+    pub count: u64,
+    /// Of how many in the fleet, where that is judged.
+    pub of: Option<u64>,
+    pub clusters: Vec<String>,
+    /// The first of what is not published yet, as `CLUSTER: NAME`.
+    pub names: Vec<String>,
+    /// The same in words.
     pub message: String,
+    /// The units that wait because of it, 5,000 at most.
+    pub held: Vec<HeldUnit>,
 }
 
-/// Units of one cluster.
+/// A unit that stays as it is until the change is approved.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RemovedUnits {
+pub struct HeldUnit {
     pub cluster: String,
-    pub units: Vec<String>,
+    pub unit: String,
+    /// The unit itself would go.
+    pub removed: bool,
+    /// How many objects would go.
+    pub objects: u64,
+    /// The first of them, 100 at most.
+    pub first: Vec<String>,
 }

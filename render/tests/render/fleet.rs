@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use flotilla_core::UnitId;
+use flotilla_core::change::{KindName, Limit, Policy};
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::{
-    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
+    Artifact, ClusterRender, Fleet, Inputs, NothingFetched, PolicyRead, RenderCache, discover, render_cluster,
 };
 
 fn clusters() -> TreePath {
@@ -76,8 +77,8 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
         (
             CLUSTER.replace("Cluster", "Klaster"),
             false,
-            "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is not a kind that Flotilla knows; it knows Cluster \
-             and ClusterGroup in flotilla.dev/v1alpha1",
+            "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is not a kind that Flotilla knows; it knows Cluster, \
+             ClusterGroup and FleetPolicy in flotilla.dev/v1alpha1",
         ),
     ] {
         let fleet = found(&[("clusters/f.yaml", &content)]);
@@ -309,5 +310,80 @@ fn groups_select_clusters_and_what_cannot_be_read_leaves_them_unclear() {
         assert_eq!(east, "all prod");
         assert!(unclear.as_ref().is_some_and(|why| why.starts_with(expected)), "{unclear:?}");
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{problems:?}");
+    }
+}
+
+const POLICY: &str = "apiVersion: flotilla.dev/v1alpha1\nkind: FleetPolicy\nmetadata: {name: fleet}\nspec:\n";
+
+fn labelled(name: &str, env: &str) -> String {
+    CLUSTER.replace("east", name) + &format!("  path: clusters/{name}\n  labels: {{env: {env}}}\n")
+}
+
+#[test]
+fn a_fleet_policy_says_what_a_change_may_take() {
+    let policy = format!(
+        "{POLICY}  maxUnits: 5\n  maxUnitsShare: 10%\n  maxObjectsShare: 0%\n  maxClusterObjects: 3\n  protect:\n  - \
+         {{group: acme.dev, kind: Database}}\n  - {{kind: Namespace, max: 2}}\n  exempt: {{matchLabels: {{env: dev}}}}\n"
+    );
+    let (east, west) = (labelled("east", "dev"), labelled("west", "prod"));
+    let fleet = found(&[
+        ("clusters/policy.yaml", &policy),
+        ("clusters/east.yaml", &east),
+        ("clusters/west.yaml", &west),
+    ]);
+    assert_eq!(problems(&fleet), [] as [&str; 0]);
+    let defaults = Policy::default();
+    let mut expected = Policy {
+        units: Limit { max: 5, share: 10 },
+        objects: Limit { share: 0, ..defaults.objects },
+        cluster: Limit { max: 3, ..defaults.cluster },
+        exempt: ["east".parse().unwrap()].into(),
+        ..defaults.clone()
+    };
+    expected.protected.insert(KindName::new("acme.dev", "Database"), 0);
+    expected.protected.insert(KindName::new("", "Namespace"), 2);
+    assert_eq!(fleet.policy.over(&defaults), Some(expected));
+    assert_eq!(found(&[("clusters/east.yaml", &east)]).policy.over(&defaults), Some(defaults));
+}
+
+#[test]
+fn a_fleet_policy_that_is_wrong_is_said_by_line_and_not_taken() {
+    const KNOWN: &str = "maxUnits, maxUnitsShare, maxObjects, maxObjectsShare, maxClusterObjects, maxClusterShare, protect, \
+                         exempt";
+    for (spec, expected) in [
+        ("  maxUnits: many\n", "5:13: spec.maxUnits: must be a number, 0 or more".to_owned()),
+        ("  maxUnits: -1\n", "5:13: spec.maxUnits: must be a number, 0 or more".to_owned()),
+        ("  maxUnitsShare: 20\n", "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned()),
+        ("  maxUnitsShare: 120%\n", "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned()),
+        ("  maxUnit: 5\n", format!("5:12: spec.maxUnit: is no field of a FleetPolicy; known are {KNOWN}")),
+        (
+            "  protect:\n  - {kind: namespace}\n",
+            "6:12: spec.protect[0].kind: 'namespace' names no kind: expected KIND, or KIND.GROUP".to_owned(),
+        ),
+        ("  protect:\n  - {group: apps}\n", "6:5: spec.protect[0].kind: is missing".to_owned()),
+        (
+            "  protect: [{kind: Secret}, {kind: Secret, max: 4}]\n",
+            "5:29: spec.protect[1]: Secret is listed twice; keep one of them".to_owned(),
+        ),
+        ("  exempt: {}\n", "5:11: spec.exempt: would exempt every cluster; select some by their labels".to_owned()),
+        ("  exempt: {labels: {a: b}}\n", "5:11: spec.exempt.labels: is no field of a selector".to_owned()),
+    ] {
+        let text = format!("{POLICY}{spec}");
+        let fleet = found(&[("clusters/policy.yaml", &text), ("clusters/east/a.yaml", "a: 1")]);
+        assert_eq!(problems(&fleet), [format!("clusters/policy.yaml:{expected}")], "{spec}");
+        assert_eq!(fleet.policy, PolicyRead::Unclear, "{spec}");
+        assert_eq!(fleet.clusters.len(), 1, "clusters go on");
+    }
+    let misspelt = POLICY.replace("spec:", "spce: {maxUnits: 5}");
+    let broken = format!("{POLICY}  maxUnits: [\n");
+    let good = format!("{POLICY}  maxUnits: 5\n");
+    for files in [
+        &[("clusters/policy.yaml", misspelt.as_str())][..],
+        &[("clusters/policy.yaml", &broken)],
+        &[("clusters/a.yaml", &good), ("clusters/b.yaml", &good)],
+        &[("clusters/policy.yaml", &good.replace("FleetPolicy", "FleetPolcy"))],
+    ] {
+        let fleet = found(files);
+        assert_eq!((fleet.policy.clone(), problems(&fleet).len()), (PolicyRead::Unclear, 1), "{files:?}: {:?}", problems(&fleet));
     }
 }
