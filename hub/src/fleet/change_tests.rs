@@ -171,12 +171,12 @@ fn fleet_of(tree: Tree) -> (FakeHub, Worker) {
 
 #[test]
 fn objects_of_units_that_stay_go_with_an_approval_only() {
-    let (mut hub, mut worker) = fleet_of(maps(3, 30, NAMESPACE));
+    let (mut hub, _) = fleet_of(maps(3, 30, NAMESPACE));
     assert_eq!(hub.shown("c1"), "root 0, maps 31, other 2");
     let less = maps(3, 2, &(NAMESPACE.to_owned() + "---\n" + &config_map("new")));
     hub.repo.commit_tree(less);
     // The hub is away meanwhile, and has rendered nothing when the commit comes.
-    worker = hub.restart();
+    let mut worker = hub.restart();
     let first = held(worker.fetch_and_round()).expect("84 of 99 objects");
     assert!(first.why.starts_with("84 of 99 objects are removed, in 3 clusters"), "{}", first.why);
     assert_eq!(hub.shown("c1"), "root 0, maps held, other 3", "what else the commit says is done");

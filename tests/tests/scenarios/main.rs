@@ -5,6 +5,7 @@
 mod adoption;
 mod approval;
 mod bad_input;
+mod change;
 mod clocks;
 mod demo;
 mod deploy;
