@@ -68,9 +68,14 @@ impl Declared {
                 if objects.is_empty() {
                     continue;
                 }
-                let emptied = matches!(&units[id], UnitEntry::Present(unit)
-                    if unit.objects.is_empty() && !unit.spec.allow_empty);
-                loss.units.insert(id.clone(), UnitLoss { removed: false, emptied, objects });
+                let (emptied, bounded) = match &units[id] {
+                    UnitEntry::Present(unit) => (
+                        unit.objects.is_empty() && !unit.spec.allow_empty,
+                        !unit.spec.authority.is_fleet(),
+                    ),
+                    UnitEntry::Hold(_) | UnitEntry::Removed(_) => (false, false),
+                };
+                loss.units.insert(id.clone(), UnitLoss { removed: false, emptied, bounded, objects });
             }
         }
         for (id, entry) in units {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{KindName, Limit, Loss, Losses, Policy, Tallies, Tally, UnitLoss};
+use super::{KindName, Limit, Loss, Losses, Policy, Taken, Tallies, Tally, UnitLoss};
 use crate::names::ClusterName;
 use crate::unit::UnitId;
 
@@ -98,18 +98,15 @@ const MISSED: [(&str, &str); 6] = [
 ];
 
 /// Judges what clusters lose by what is about to be published, together with what the same change took from them before.
-pub fn judge(losses: &Losses, before: &Tallies, of: FleetSize, policy: &Policy) -> Judged {
+/// What tenants take from themselves can hold up their own units, and none of the fleet repo.
+pub fn judge(losses: &Losses, before: &Taken, of: FleetSize, policy: &Policy) -> Judged {
     let counts = |name: &&ClusterName| !policy.exempt.contains(*name);
     let losses: BTreeMap<&ClusterName, &Loss> = losses.iter().filter(|(name, _)| counts(name)).collect();
-    let mut tallies: BTreeMap<&ClusterName, Tally> = BTreeMap::new();
-    for (name, tally) in before.iter().filter(|(name, _)| counts(name)) {
-        tallies.insert(name, tally.clone());
-    }
-    for (name, loss) in &losses {
-        let tally = tallies.remove(name).unwrap_or_default().and(&Tally::from(*loss));
-        tallies.insert(name, tally);
-    }
-    let bench = Bench { losses, tallies, of, policy };
+    let mut taken = before.clone();
+    losses.iter().for_each(|(name, loss)| taken.add(name, loss));
+    let Taken { all, own } = &mut taken;
+    [all, own].into_iter().for_each(|tallies| tallies.retain(|name, _| counts(&name)));
+    let bench = Bench { losses, taken, of, policy };
     let mut judged = Judged::default();
     for lint in bench.lints() {
         judged.findings.extend(bench.finding(lint));
@@ -121,7 +118,7 @@ pub fn judge(losses: &Losses, before: &Tallies, of: FleetSize, policy: &Policy) 
 struct Bench<'a> {
     losses: BTreeMap<&'a ClusterName, &'a Loss>,
     /// With what waits.
-    tallies: BTreeMap<&'a ClusterName, Tally>,
+    taken: Taken,
     of: FleetSize,
     policy: &'a Policy,
 }
@@ -157,18 +154,42 @@ impl<'a> Bench<'a> {
     }
 
     fn finding(&self, lint: Lint) -> Option<Finding> {
-        let counts = self.tallies.iter().map(|(name, tally)| (*name, self.count(&lint, tally)));
-        let counts: BTreeMap<&ClusterName, usize> = counts.filter(|(_, count)| *count > 0).collect();
+        let counts = self.counts(&lint, &self.taken.all);
         let count = counts.values().sum::<usize>();
         if count == 0 {
             return None;
         }
+        let (mut severity, of) = self.severity(&lint, &counts);
+        let names = self.names(&lint);
+        let mut held: BTreeMap<ClusterName, BTreeSet<UnitId>> = BTreeMap::new();
+        if severity == Severity::Stop {
+            let own = self.severity(&lint, &self.counts(&lint, &self.taken.own)).0 == Severity::Stop;
+            for (name, id, _) in self.concerned(&lint).filter(|(_, _, unit)| own || unit.bounded) {
+                held.entry(name.clone()).or_default().insert(id.clone());
+            }
+            if held.is_empty() {
+                severity = Severity::Warning;
+            }
+        }
+        let clusters = counts.into_keys().cloned().collect();
+        Some(Finding { lint, severity, count, of, clusters, names, held })
+    }
+
+    /// How much each cluster counts for a lint, if it does.
+    fn counts<'t>(&self, lint: &Lint, tallies: &'t Tallies) -> BTreeMap<&'t ClusterName, usize> {
+        let counts = tallies.iter().map(|(name, tally)| (name, self.count(lint, tally)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// How grave that is, and of how many it is judged.
+    fn severity(&self, lint: &Lint, counts: &BTreeMap<&ClusterName, usize>) -> (Severity, Option<usize>) {
+        let count = counts.values().sum::<usize>();
         // What one cluster loses alone is left to its agent's guards.
         let many = counts.len() > 1;
         let FleetSize { units, objects } = self.of;
         let beyond = |limit: Limit, of: usize, severity| if many && limit.is_beyond(count, of) { severity } else { Severity::Info };
         let if_many = |severity, else_| if many { severity } else { else_ };
-        let (severity, of) = match &lint {
+        match lint {
             Lint::UnitsRemoved => (beyond(self.policy.units, units, Severity::Stop), Some(units)),
             Lint::ObjectsRemoved => (beyond(self.policy.objects, objects, Severity::Stop), Some(objects)),
             Lint::KindRemoved(kind) => {
@@ -182,20 +203,13 @@ impl<'a> Bench<'a> {
             Lint::PruningBegun | Lint::Resumed => {
                 (beyond(self.policy.units, units, Severity::Warning), Some(units))
             }
-        };
-        let names = self.names(&lint);
-        let clusters = counts.into_keys().cloned().collect();
-        let mut held: BTreeMap<ClusterName, BTreeSet<UnitId>> = BTreeMap::new();
-        for (name, id, _) in self.concerned(&lint).filter(|_| severity == Severity::Stop) {
-            held.entry(name.clone()).or_default().insert(id.clone());
         }
-        Some(Finding { lint, severity, count, of, clusters, names, held })
     }
 
     /// The units that lose what a lint is about, of what waits.
     fn concerned(&self, lint: &Lint) -> impl Iterator<Item = (&'a ClusterName, &'a UnitId, &'a UnitLoss)> {
         let all = self.losses.iter().filter(|(name, _)| match lint {
-            Lint::ClustersEmptied | Lint::RootMoved => self.count(lint, &self.tallies[**name]) > 0,
+            Lint::ClustersEmptied | Lint::RootMoved => self.taken.all.get(**name).is_some_and(|tally| self.count(lint, tally) > 0),
             _ => true,
         });
         let all = all.flat_map(|(name, loss)| loss.units.iter().map(|(id, unit)| (*name, id, unit)));

@@ -39,8 +39,35 @@ pub struct UnitLoss {
     pub removed: bool,
     /// It falls to zero objects, and its author did not allow that.
     pub emptied: bool,
+    /// What it has is not the fleet repo's word: a tenant's.
+    pub bounded: bool,
     /// Objects that no unit of the cluster declares any more.
     pub objects: BTreeSet<ObjectId>,
+}
+
+/// What clusters lost already by the same change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Taken {
+    pub all: Tallies,
+    /// By the fleet repo's own word: what tenants take from themselves holds up nobody else.
+    pub own: Tallies,
+}
+
+impl Taken {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Counts what a cluster loses.
+    pub fn add(&mut self, cluster: &ClusterName, loss: &Loss) {
+        for (tallies, tally) in [(&mut self.all, Tally::from(loss)), (&mut self.own, Tally::from(&loss.own()))] {
+            if !tally.is_empty() {
+                let before = tallies.remove(cluster).unwrap_or_default();
+                tallies.insert(cluster.clone(), before.and(&tally));
+            }
+        }
+    }
 }
 
 /// What may go whatever else does: its loss was published, or approved.
@@ -92,6 +119,33 @@ impl Loss {
             self.pruning.extend((unit.spec.prune && !was.prune).then(|| id.clone()));
             self.resumed.extend((was.suspended && !unit.spec.suspend).then(|| id.clone()));
         }
+    }
+
+    /// Notes whose word the units are that go: nobody's reaches further than that of what defined it. `parents` are those
+    /// of units that were known.
+    pub fn note_bounded(
+        &mut self,
+        units: &BTreeMap<UnitId, UnitEntry>,
+        parents: impl Fn(&UnitId) -> Option<UnitId>,
+    ) {
+        /// Units nest much less deep.
+        const GENERATIONS: usize = 64;
+        for (id, loss) in self.units.iter_mut().filter(|(_, loss)| loss.removed) {
+            let above = std::iter::successors(parents(id), |above| parents(above)).take(GENERATIONS);
+            let authority = above.filter_map(|above| match units.get(&above)? {
+                UnitEntry::Present(unit) => Some(&unit.spec.authority),
+                UnitEntry::Hold(hold) => Some(&hold.authority),
+                UnitEntry::Removed(_) => None,
+            });
+            loss.bounded = authority.into_iter().next().is_some_and(|authority| !authority.is_fleet());
+        }
+    }
+
+    /// The part of it that is the fleet repo's own word.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        let units = self.units.iter().filter(|(_, loss)| !loss.bounded);
+        Self { units: units.map(|(id, loss)| (id.clone(), loss.clone())).collect(), ..self.clone() }
     }
 
     /// The objects that are lost. One that several units had counts once.
@@ -181,7 +235,7 @@ impl Tally {
 pub fn digest(losses: &Losses) -> Digest {
     let mut parts: Vec<String> = Vec::new();
     for (cluster, loss) in losses {
-        for (id, UnitLoss { removed, emptied: _, objects }) in &loss.units {
+        for (id, UnitLoss { removed, objects, .. }) in &loss.units {
             let fate = if *removed { "removed" } else { "present" };
             parts.extend([cluster.to_string(), id.to_string(), fate.to_owned(), objects.len().to_string()]);
             for object in objects {

@@ -23,5 +23,5 @@ mod tests;
 pub use declared::Declared;
 pub use judge::{Finding, FleetSize, Judged, Lint, Severity, judge};
 pub use kind::{InvalidKind, KindName};
-pub use loss::{Going, Loss, Losses, Tallies, Tally, UnitLoss, digest};
+pub use loss::{Going, Loss, Losses, Taken, Tallies, Tally, UnitLoss, digest};
 pub use policy::{InForce, Limit, Next, Policy};

@@ -161,7 +161,8 @@ fn losses(each: &[(usize, &str)]) -> Losses {
                 None => vec![object(text)],
             });
             loss.moved |= how == "moved";
-            let unit = UnitLoss { removed: how == "removed", emptied: how == "emptied", objects: objects.collect() };
+            let (removed, emptied, bounded) = (how == "removed", how == "emptied", how == "tenant");
+            let unit = UnitLoss { removed, emptied, bounded, objects: objects.collect() };
             loss.units.insert(id(name), unit);
         }
         (cluster(n), loss)
@@ -228,7 +229,7 @@ fn severity_is_by_kind_and_by_number() {
         ),
         (&[(100, "a removed; b removed"), (100, "a removed")], &["info 3 of 100 units are removed"], 0),
     ] {
-        let judged = judge(&losses(each), &Tallies::new(), of, &Policy::default());
+        let judged = judge(&losses(each), &Taken::default(), of, &Policy::default());
         assert_eq!(found(&judged), expected, "{each:?}");
         assert_eq!(waiting(&judged), held, "{each:?}");
     }
@@ -251,9 +252,43 @@ fn what_is_much_of_the_fleets_units_needs_an_approval() {
         let texts: Vec<String> = each.iter().map(|n| removed(*n)).collect();
         let each: Vec<(usize, &str)> = texts.iter().map(|text| (100, text.as_str())).collect();
         let of = FleetSize { units: of, objects: 0 };
-        let judged = judge(&losses(&each), &Tallies::new(), of, &Policy::default());
+        let judged = judge(&losses(&each), &Taken::default(), of, &Policy::default());
         assert_eq!(waiting(&judged) > 0, is_beyond, "{} of {of:?}", each.len());
     }
+}
+
+/// What a tenant takes from himself, in any part of the change, holds up nobody else.
+#[test]
+fn a_tenant_cannot_have_units_of_the_fleet_repo_wait() {
+    let of = FleetSize { units: 100, objects: 400 };
+    let policy = Policy::default();
+    let both = losses(&[(500, "a: x; t tenant: ConfigMap*90"), (500, "a: x; t tenant: ConfigMap*90")]);
+    let judged = judge(&both, &Taken::default(), of, &policy);
+    assert_eq!(found(&judged), ["stop 182 of 400 objects are removed"]);
+    assert_eq!(judged.held(&cluster(0)), [id("t")].into());
+    // Within the limits, and then the fleet repo loses some.
+    let mut taken = Taken::default();
+    let little = losses(&[(500, "t tenant: ConfigMap*40"), (500, "t tenant: ConfigMap*40")]);
+    little.iter().for_each(|(name, loss)| taken.add(name, loss));
+    let own = losses(&[(500, "a: ConfigMap*10"), (500, "a: ConfigMap*10")]);
+    let judged = judge(&own, &taken, of, &policy);
+    assert_eq!((found(&judged), waiting(&judged)), (vec!["warning 100 of 400 objects are removed".to_owned()], 0));
+    // What the fleet repo says of tenants counts with its own.
+    let more = losses(&[(500, "a: ConfigMap*50; t tenant: x"), (500, "a: ConfigMap*45; t tenant: x")]);
+    assert_eq!(waiting(&judge(&more, &Taken::default(), of, &policy)), 4);
+}
+
+#[test]
+fn a_unit_that_goes_is_of_the_word_of_what_defined_it() {
+    let tenant = UnitSpec { authority: crate::Authority::Namespaces(["web".to_owned()].into()), ..UnitSpec::default() };
+    let mut next = units("a removed; b removed; c removed");
+    next.insert(id("team"), present("team", tenant, &[]));
+    next.insert(UnitId::root(), present("root", UnitSpec::default(), &[]));
+    let mut loss = Declared::default().lost(&next, "", &Going::default());
+    let parents = [("a", id("team")), ("b", id("a")), ("c", UnitId::root())];
+    loss.note_bounded(&next, |unit| parents.iter().find(|(name, _)| id(name) == *unit).map(|(_, id)| id.clone()));
+    let bounded: Vec<bool> = loss.units.values().map(|loss| loss.bounded).collect();
+    assert_eq!(bounded, [true, true, false]);
 }
 
 #[test]
@@ -261,7 +296,7 @@ fn exempt_clusters_neither_count_nor_wait() {
     let of = FleetSize { units: 10, objects: 10 };
     let each = losses(&[(10, "a: Namespace/n"), (10, "a: Namespace/n")]);
     let policy = Policy { exempt: [cluster(1)].into(), ..Policy::default() };
-    let judged = judge(&each, &Tallies::new(), of, &policy);
+    let judged = judge(&each, &Taken::default(), of, &policy);
     assert_eq!(waiting(&judged), 0, "{judged:?}");
     assert_eq!(judged.findings[0].clusters, [cluster(0)].into());
 }
@@ -270,7 +305,7 @@ fn exempt_clusters_neither_count_nor_wait() {
 fn a_finding_names_the_first() {
     let of = FleetSize { units: 10, objects: 10 };
     let each = losses(&[(10, "a: ConfigMap*4 Namespace/n"), (10, "b: Namespace/n")]);
-    let judged = judge(&each, &Tallies::new(), of, &Policy::default());
+    let judged = judge(&each, &Taken::default(), of, &Policy::default());
     let names: Vec<&[String]> = judged.findings.iter().map(|finding| &*finding.names).collect();
     assert_eq!(names[0], ["c0: Namespace web/n", "c1: Namespace web/n"]);
     assert_eq!(names[1].len(), 5);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_core::change::{
-    self, Finding, FleetSize, InForce, Losses, Policy, Severity, Tallies, Tally,
+    self, Finding, FleetSize, InForce, Losses, Policy, Severity, Taken,
 };
 use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest};
@@ -63,14 +63,10 @@ impl Worker {
             }
             candidate.hold(&units);
             let released = losses[name].without(&units);
-            let tally = Tally::from(&released);
-            if !tally.is_empty() {
-                if record.taken.is_empty() {
-                    record.since = unix_now();
-                }
-                let before = record.taken.remove(name).unwrap_or_default();
-                record.taken.insert(name.clone(), before.and(&tally));
+            if record.taken.is_empty() {
+                record.since = unix_now();
             }
+            record.taken.add(name, &released);
             candidate.released = released.units;
         }
         record.in_force.settle(commit, read.as_ref(), !held.is_empty());
@@ -114,7 +110,7 @@ impl Worker {
             in_force,
             commit: commit.to_owned(),
             since: now,
-            taken: Tallies::new(),
+            taken: Taken::default(),
         };
         let Some(record) = self.changes.record.clone() else {
             return Ok(started(InForce::new(self.change_policy.clone())));

@@ -129,8 +129,8 @@ fn a_change_in_parts_is_one_change() {
     let long = Duration::from_secs(60);
     hub.patience = Patience { round: Duration::from_millis(300), deadline: long };
     let mut worker = hub.worker();
-    // Twenty units of sixty, of which three clusters lose twelve at first.
-    hub.repo.commit_tree(slow(APPS - 4, "two"));
+    // 25 units of sixty, of which three clusters lose fifteen at first.
+    hub.repo.commit_tree(slow(APPS - 5, "two"));
     hub.repo.files.set("slow-3", Fault::Hangs);
     hub.repo.files.set("slow-4", Fault::Hangs);
     worker.fetch_and_round();
@@ -252,7 +252,7 @@ fn what_was_taken_counts_after_a_restart() {
     hub.repo.commit_tree(maps(3, 25, ""));
     assert_eq!(held(worker.fetch_and_round()), None, "15 objects");
     let record: ChangeRecord = hub.records.change().unwrap().unwrap();
-    assert_eq!((record.commit.as_str(), record.taken.len()), (commit.as_str(), 3));
+    assert_eq!((record.commit.as_str(), record.taken.all.len()), (commit.as_str(), 3));
     worker = hub.restart();
     worker.fetch_and_round();
     let after = hub.records.change().unwrap().unwrap();

@@ -122,6 +122,7 @@ impl Candidate {
         }
         let Facts { declared, going, known, .. } = &*self.facts;
         let mut loss = declared.lost(&self.units, &self.root, going);
+        loss.note_bounded(&self.units, |id| known.get(id).and_then(|unit| unit.parent.clone()));
         loss.note_lifted(&self.units, |id| known.get(id).map(|unit| unit.removal));
         loss
     }

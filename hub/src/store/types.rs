@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::change::{self, Declared, InForce, Tallies};
+use flotilla_core::change::{self, Declared, InForce, Taken};
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
@@ -252,8 +252,8 @@ pub struct ChangeRecord {
     /// Since when that counts together.
     #[serde(default)]
     pub since: Timestamp,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub taken: Tallies,
+    #[serde(default, skip_serializing_if = "Taken::is_empty")]
+    pub taken: Taken,
 }
 
 /// The Kubernetes of a cluster and what its agent can do, as that last said.

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Tallies, UnitLoss};
+use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Taken, UnitLoss};
 use flotilla_core::{ObjectId, UnitId};
 use flotilla_hub::store::backup;
 use flotilla_hub::view::{Change, FleetView, HeldChange};
@@ -67,7 +67,7 @@ async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
     let losses: Losses = ["production", "staging"].map(|name| (name.parse().unwrap(), loss.clone())).into();
     let policy = Policy { units: Limit { max: 0, share: 0 }, ..Policy::default() };
     let of = FleetSize { units: 4, objects: 4 };
-    let findings = change::judge(&losses, &Tallies::new(), of, &policy).findings;
+    let findings = change::judge(&losses, &Taken::default(), of, &policy).findings;
     let held = HeldChange { digest: change::digest(&losses), losses, why: "half of the fleet".into() };
     let digest = held.digest.to_string();
     let change = Change { commit: "c0ffee".into(), findings, held: Some(held) };
