@@ -7,7 +7,9 @@
 //! The uid comes before the engine: a copy of an agent's disk in another cluster must not touch anything there. An
 //! agent that has joined does not wait for it before it calls the hub.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,17 +186,24 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     let link = Arc::new(link);
     link.look_for_removal();
 
+    // Until shutdown, or until somebody deletes the cluster at the hub: then nobody works here any more.
+    let work = stop.child_token();
+    if link.is_deleted() {
+        work.cancel();
+    }
     // The cluster is what the agent is for: without the engine the process ends and is started anew.
-    let run = run_engine(client, identity, enrolment, engine, link.clone(), problems, stop.clone());
-    tasks.spawn("engine", Policy::ESSENTIAL, run);
-    // Both go on by themselves whatever the hub does; an end would be a fault of ours.
+    let run = run_engine(client, identity, enrolment, engine, link.clone(), problems, work.clone());
+    tasks.spawn("engine", Policy::ESSENTIAL, then_wait(run, stop.clone()));
+    // These go on by themselves whatever the hub does; an end would be a fault of ours.
     let essential = Policy { on_shutdown: OnShutdown::Wait, ..Policy::ESSENTIAL };
-    tasks.spawn("link", essential, link::run(link.clone(), stop.clone()));
-    tasks.spawn("renewal", essential, link::keep_renewed(link.clone(), stop.clone()));
-    tasks.spawn("removal", essential, link::keep_looking_for_removal(link.clone(), stop.clone()));
-    tasks.spawn("adoptions", essential, link::keep_adopting(link.clone(), stop.clone()));
-    tasks.spawn("looks", essential, link::keep_looking(link.clone(), stop.clone()));
-    tasks.spawn("saving", essential, link::keep_saved(link, stop.clone()));
+    let spawn = |name, task: Work| tasks.spawn(name, essential, then_wait(task, stop.clone()));
+    spawn("link", Box::pin(link::run(link.clone(), work.clone())));
+    spawn("renewal", Box::pin(link::keep_renewed(link.clone(), work.clone())));
+    spawn("removal", Box::pin(link::keep_looking_for_removal(link.clone(), work.clone())));
+    spawn("adoptions", Box::pin(link::keep_adopting(link.clone(), work.clone())));
+    spawn("looks", Box::pin(link::keep_looking(link.clone(), work.clone())));
+    spawn("saving", Box::pin(link::keep_saved(link.clone(), work.clone())));
+    spawn("deletion", Box::pin(link::end_when_deleted(link, work)));
     // What was applied last is worth a sync at the end; a failure costs an apply at the next start.
     let at_end = Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Wait };
     let stop = stop.clone();
@@ -202,6 +211,15 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
         stop.cancelled().await;
         disk.memory.flush()
     });
+    Ok(())
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+/// A task that ends well before shutdown has nothing to do any more.
+async fn then_wait<E>(task: impl Future<Output = Result<(), E>>, stop: CancellationToken) -> Result<(), E> {
+    task.await?;
+    stop.cancelled().await;
     Ok(())
 }
 

@@ -37,6 +37,12 @@ pub fn check_protocol(protocol: Option<&v1::Protocol>, other: &'static str) -> R
     Err(convert::Invalid::new("protocol", reason))
 }
 
+/// The trailer of a refusal that says for machines why, as `flotilla.v1.proto` lists it.
+pub const REFUSAL: &str = "flotilla-refusal";
+
+/// The refusal of an agent whose cluster was deleted at the hub.
+pub const DELETED: &str = "deleted";
+
 /// The largest message that either side sends or takes, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 

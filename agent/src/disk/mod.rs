@@ -20,7 +20,7 @@ mod seal;
 pub use bodies::{BodyStore, NoRoom};
 pub use identity::{Enrolment, IdentityError, IdentityFiles};
 pub use memory::MemoryStore;
-pub use removal::RemovalError;
+pub use removal::{Ending, RemovalError};
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -120,15 +120,21 @@ impl Disk {
     /// Forgets what should run, as everything is to be removed from the cluster; that outlives a restart, so that
     /// nothing is applied again. Blocking.
     pub fn forget_desired(&self, cluster: &ClusterName) -> Result<(), FileError> {
-        removal::write(&self.removed, cluster)?;
+        removal::write(&self.removed, Ending::Removal, cluster)?;
         self.desired.remove()
     }
 
-    /// Whether everything was to be removed from the cluster. Blocking.
+    /// Notes that the cluster was deleted at the hub; that outlives a restart. What it ran stays on the disk, for an agent
+    /// that joins anew. Blocking.
+    pub fn note_deletion(&self, cluster: &ClusterName) -> Result<(), FileError> {
+        removal::write(&self.removed, Ending::Deletion, cluster)
+    }
+
+    /// Why the agent's work in the cluster is over, if it is. Blocking.
     ///
     /// # Errors
     /// If that cannot be told: then nothing is deleted, and nothing applied.
-    pub fn is_removed(&self, cluster: &ClusterName) -> Result<bool, RemovalError> {
+    pub fn ending(&self, cluster: &ClusterName) -> Result<Option<Ending>, RemovalError> {
         removal::read(&self.removed, cluster)
     }
 
@@ -178,13 +184,13 @@ mod tests {
             assert_eq!(disk.bodies.body(digest).unwrap(), body);
         }
         let cluster = &state.cluster;
-        assert!(!disk.is_removed(cluster).unwrap());
+        assert_eq!(disk.ending(cluster).unwrap(), None);
         disk.forget_desired(cluster).unwrap();
         drop(disk);
         let disk = Disk::open(&path, Problems::default()).unwrap();
-        assert_eq!((disk.desired(), disk.is_removed(cluster).unwrap()), (None, true));
+        assert_eq!((disk.desired(), disk.ending(cluster).unwrap()), (None, Some(Ending::Removal)));
         disk.take_up_again().unwrap();
-        assert!(!disk.is_removed(cluster).unwrap());
+        assert_eq!(disk.ending(cluster).unwrap(), None);
     }
 
     #[test]

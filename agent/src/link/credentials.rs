@@ -22,6 +22,7 @@ use flotilla_runtime::tls::{
 use tokio::sync::{Notify, watch};
 
 use super::channel::{self, ChannelError};
+use super::stream::says_deleted;
 use crate::disk::{Enrolment, IdentityError, IdentityFiles};
 use crate::problems::Problems;
 
@@ -38,6 +39,9 @@ pub enum CredentialsError {
     /// The hub says no: a used or expired token, a revoked cluster, another cluster under this name.
     #[error("the hub refuses: {0}")]
     Refused(String),
+    /// Somebody deleted the cluster at the hub.
+    #[error("the hub refuses: {0}")]
+    Deleted(String),
     #[error("the hub does not answer as it should: {0}")]
     Call(String),
     #[error("what the hub answered cannot be used: {0}")]
@@ -53,12 +57,15 @@ pub enum CredentialsError {
 impl CredentialsError {
     /// Whether asking again soon is in vain.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::Deleted(_))
     }
 
     fn of(status: &tonic::Status) -> Self {
         use tonic::Code;
         let message = status.message().to_owned();
+        if says_deleted(status) {
+            return Self::Deleted(message);
+        }
         match status.code() {
             Code::PermissionDenied
             | Code::Unauthenticated

@@ -30,7 +30,7 @@ pub(crate) mod testing;
 pub use channel::ChannelError;
 pub use credentials::{Credentials, CredentialsError, enrol};
 pub use errands::{keep_adopting, keep_looking};
-pub use removal::keep_looking_for_removal;
+pub use removal::{end_when_deleted, keep_looking_for_removal};
 pub use session::Facts;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -84,7 +84,7 @@ pub struct Shared {
     /// The version of Kubernetes; empty until the cluster was asked who it is.
     kubernetes: watch::Sender<String>,
     errands: errands::Errands,
-    /// Whether everything was removed from the cluster on request.
+    /// Whether everything was removed from the cluster on request, or the cluster was deleted at the hub.
     removal: watch::Sender<Removal>,
 }
 
@@ -226,6 +226,13 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(),
         let wait = match result {
             // Stopped to come back at once: for a new certificate.
             Ok(()) => continue,
+            Err(
+                LinkError::Stream(StreamError::Deleted(why))
+                | LinkError::Renewal(CredentialsError::Deleted(why)),
+            ) => {
+                shared.end(&why).await;
+                return Ok(());
+            }
             Err(LinkError::Stream(StreamError::Refused(why))) => {
                 shared
                     .problems
@@ -371,6 +378,7 @@ pub async fn keep_renewed(shared: Arc<Shared>, shutdown: CancellationToken) -> R
     let (mut retry, mut refused) = (RENEW, REFUSED);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             () = shared.credentials.renewal_due() => {}
         }
@@ -380,6 +388,10 @@ pub async fn keep_renewed(shared: Arc<Shared>, shutdown: CancellationToken) -> R
                 (retry, refused) = (RENEW, REFUSED);
                 // A certificate whose renewal is due at once must not make a busy loop.
                 Duration::from_secs(1)
+            }
+            Err(CredentialsError::Deleted(why)) => {
+                shared.end(&why).await;
+                return Ok(());
             }
             Err(error) => {
                 shared

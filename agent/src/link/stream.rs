@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use super::Shared;
 use super::answering::Answering;
-use super::removal::REMOVED;
+use super::removal::{self, REMOVED, Removing};
 use super::reporter::Reporter;
 use super::session::{Asked, Contents, Effect, ProtocolError, Session};
 use crate::disk::BodyStore;
@@ -47,6 +47,8 @@ pub(crate) enum StreamError {
     /// The hub says no: revoked, another cluster under this name, a certificate that it does not take.
     #[error("the hub refuses: {0}")]
     Refused(String),
+    #[error("the hub refuses: {0}")]
+    Deleted(String),
     #[error("the stream with the hub broke: {0}")]
     Broken(String),
     #[error("the hub ended the stream")]
@@ -57,9 +59,18 @@ pub(crate) enum StreamError {
     Protocol(#[from] ProtocolError),
 }
 
+/// Whether the hub refuses because somebody deleted the cluster.
+pub(super) fn says_deleted(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied
+        && status.metadata().get(flotilla_proto::REFUSAL).is_some_and(|why| why == flotilla_proto::DELETED)
+}
+
 impl StreamError {
     fn of(status: &Status) -> Self {
         let message = status.message().to_owned();
+        if says_deleted(status) {
+            return Self::Deleted(message);
+        }
         match status.code() {
             Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
                 Self::Refused(message)
@@ -100,7 +111,7 @@ struct Stream<'a> {
     /// The hub was told of units before the engine had read the inventory.
     owes_units: bool,
     /// Requests for the removal of everything that wait for its end.
-    removing: VecDeque<(u64, Instant)>,
+    removing: VecDeque<Removing>,
     /// Errands under way, with the requests that wait for them.
     errands: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
     answering: Answering,
@@ -323,12 +334,12 @@ impl Stream<'_> {
                 Err(busy) => self.session.answer(request, Outcome::Failed, busy),
             },
             Asked::RemoveAll => {
+                let events = self.shared.engine.events(u64::MAX).next;
                 if let Err(message) = self.shared.remove_all().await {
                     return self.session.answer(request, Outcome::Failed, message);
                 }
                 self.session.close(REMOVED);
-                // Answered when the engine has no unit left; even if there is none, once it has looked.
-                self.removing.push_back((request, Instant::now() + Duration::from_secs(2)));
+                self.removing.push_back(Removing::new(request, events, Instant::now()));
             }
         }
     }
@@ -358,14 +369,16 @@ impl Stream<'_> {
         if self.removing.is_empty() {
             return None;
         }
-        let left = engine.changes(0).reports.len();
-        let now = Instant::now();
-        while let Some((request, earliest)) = self.removing.front().copied()
-            && left == 0
-            && now >= earliest
+        let (left, now) = (engine.changes(0).reports, Instant::now());
+        while let Some(removing) = self.removing.front_mut()
+            && let Some(over) = removing.over(&left, now)
         {
+            let (outcome, message) = match over {
+                Ok(()) => (Outcome::Done, removal::stays(&engine.events(removing.events))),
+                Err(why) => (Outcome::Failed, why),
+            };
+            self.session.answer(removing.request, outcome, message);
             self.removing.pop_front();
-            self.session.answer(request, Outcome::Done, "everything is removed");
         }
         (!self.removing.is_empty()).then(|| now + Duration::from_secs(1))
     }

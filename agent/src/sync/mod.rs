@@ -42,6 +42,9 @@ use std::sync::LazyLock;
 
 use flotilla_core::diff::Key;
 
+/// The event of an object that stays in the cluster and is ours no more.
+pub(crate) const RELEASED: &str = "Released";
+
 /// What digests of hidden values are made with; another at each start, and told to nobody.
 fn hiding_key() -> &'static Key {
     static KEY: LazyLock<Key> = LazyLock::new(rand::random);

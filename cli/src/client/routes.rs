@@ -170,7 +170,7 @@ impl Client {
             .await
     }
 
-    /// Forgets the cluster; its objects stay.
+    /// Deletes the cluster at the hub; its objects stay.
     pub(crate) async fn delete_cluster(&self, name: &ClusterName) -> Result<Done, Error> {
         self.send(&format!("delete cluster {name}"), Method::DELETE, &cluster(name, ""), NO_BODY, ANSWER)
             .await

@@ -1,10 +1,12 @@
 //! `flotilla cluster`
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{ConnectionState, NewJoinToken, Prune};
+use flotilla_proto::api::{ConnectionState, NewJoinToken, Prune, Tree, TreeUnit};
+use serde::Serialize;
 
 use super::adopt::{self, AdoptArgs};
 use super::{rows, status};
@@ -13,9 +15,9 @@ use crate::args::{self, OutputArgs};
 use crate::client::Client;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::output::date;
+use crate::output::{clean, date};
 
-/// Let clusters in, look at them, cut them off, forget them
+/// Let clusters in, look at them, cut them off, delete them
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     Token(TokenArgs),
@@ -55,10 +57,10 @@ pub(crate) struct TokenArgs {
     output: OutputArgs,
 }
 
-/// Forget a cluster; its objects stay
+/// Delete a cluster at the hub; its objects stay
 ///
-/// The agent is cut off, what it manages goes on running. A cluster that Git defines stays in the list, without an
-/// agent.
+/// Its agent ends its work: it applies, corrects and deletes nothing any more, and needs a new join token to come back. What it
+/// managed goes on running and is listed. A cluster that Git defines stays in the list, without an agent.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// Name of the cluster
@@ -69,6 +71,8 @@ pub(crate) struct DeleteArgs {
     /// The cluster's name once more, in place of the question that --prune asks
     #[arg(long, value_name = "NAME", requires = "prune")]
     confirm: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Code, Error> {
@@ -111,18 +115,56 @@ async fn token(context: &Context, client: &Client, args: TokenArgs) -> Result<Co
     Ok(Code::Done)
 }
 
-async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<Code, Error> {
-    let DeleteArgs { cluster: name, prune, confirm } = args;
-    if prune {
-        let cluster = client.cluster(&name).await?;
-        if cluster.connection != ConnectionState::Connected {
-            let state = cluster.connection.as_str();
-            return Err(Error::new(Code::Refused, format!("cannot prune cluster {name}: its agent is {state}"))
-                .hint("only its agent can delete objects; without --prune the cluster is forgotten and its objects stay"));
+/// What a unit had in a cluster that is deleted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Had {
+    unit: String,
+    /// How many objects; of a unit that is held more than are named.
+    count: u32,
+    objects: Vec<String>,
+}
+
+fn had(tree: &Tree) -> Vec<Had> {
+    let units = tree.units.iter().filter(|unit| unit.unit.objects > 0);
+    let had = units.map(|TreeUnit { unit, objects }| {
+        let objects: BTreeSet<String> = objects.iter().map(|object| object.object.to_string()).collect();
+        let objects: Vec<String> = objects.into_iter().collect();
+        Had { unit: unit.unit.clone(), count: unit.objects.max(objects.len() as u32), objects }
+    });
+    had.collect()
+}
+
+fn listed(had: &[Had], heading: &str, wide: bool) -> String {
+    if had.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("{heading}:\n");
+    for Had { unit, count, objects } in had {
+        let s = if *count == 1 { "" } else { "s" };
+        out += &format!("  {}: {count} object{s}\n", clean(unit));
+        for object in objects.iter().filter(|_| wide) {
+            out += &format!("    {}\n", clean(object));
         }
+    }
+    out
+}
+
+async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<Code, Error> {
+    let DeleteArgs { cluster: name, prune, confirm, output } = args;
+    let tree = client.tree(&name).await?;
+    let had = had(&tree);
+    let show = |heading: &str| context.terminal.show(output.output, &had, |wide| listed(&had, heading, wide));
+    if prune {
+        if tree.cluster.connection != ConnectionState::Connected {
+            let state = tree.cluster.connection.as_str();
+            return Err(Error::new(Code::Refused, format!("cannot prune cluster {name}: its agent is {state}"))
+                .hint("only its agent can delete objects; without --prune the cluster is deleted at the hub and its objects stay"));
+        }
+        show(&format!("what is deleted from cluster {name}"))?;
         let confirm = match confirm {
             Some(confirm) => confirm,
-            None => ask(context, &name, cluster.objects)?,
+            None => ask(context, &name, tree.cluster.objects)?,
         };
         if confirm != name.as_str() {
             return Err(Error::usage(format!("'{confirm}' is not the cluster's name: nothing was deleted")));
@@ -131,18 +173,21 @@ async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<
         context.terminal.note(&super::said(&done, &format!("the objects of cluster {name} are deleted")));
     }
     let done = client.delete_cluster(&name).await?;
-    context.terminal.note(&super::said(&done, &format!("cluster {name} is forgotten")));
-    context.terminal.note(what_stays(prune));
+    if !prune {
+        show(&format!("what stays in cluster {name}"))?;
+    }
+    context.terminal.note(&super::said(&done, &format!("cluster {name} is deleted")));
+    context.terminal.note(what_is_left_to_do(prune));
     Ok(Code::Done)
 }
 
 /// The hub has no way to the cluster any more: what is left to do is done there.
-fn what_stays(pruned: bool) -> &'static str {
+fn what_is_left_to_do(pruned: bool) -> &'static str {
     if pruned {
         "its agent has nothing to do any more: remove it from the cluster, with the namespace flotilla-system"
     } else {
-        "its agent goes on keeping what runs there as it is, until you remove the agent (kubectl delete, or stop its service); \
-         the objects stay then too, with their labels and the namespace flotilla-system"
+        "the objects keep their labels; remove the agent from the cluster (delete its Deployment, or stop its service), \
+         then the namespace flotilla-system"
     }
 }
 

@@ -15,11 +15,15 @@ fn token(mut more: Value) -> Value {
     more
 }
 
+/// A cluster without units.
+fn tree_of(name: &str, connection: ConnectionState) -> Tree {
+    Tree { cluster: cluster(name, connection, SyncState::InSync), units: vec![] }
+}
+
 #[tokio::test]
 async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
-    let connected = cluster("edge", ConnectionState::Connected, SyncState::InSync);
-    hub.get("clusters/edge", &connected);
+    hub.get("clusters/edge/tree", tree_of("edge", ConnectionState::Connected));
     let done = Done { message: "so be it".into() };
     for path in [
         "POST clusters/edge/suspend",
@@ -172,28 +176,47 @@ async fn an_adoption_is_shown_and_done_only_when_that_is_said() -> anyhow::Resul
     Ok(())
 }
 
-/// The hub cannot end what an agent does once it has forgotten it, so people are told what is left to do.
 #[tokio::test]
-async fn who_deletes_a_cluster_is_told_what_stays() -> anyhow::Result<()> {
+async fn who_deletes_a_cluster_is_told_what_stays_and_what_goes() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
-    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
+    let object = |name: &str| TreeObject {
+        object: ObjectId { kind: "ConfigMap".into(), namespace: "web".into(), name: name.into(), ..ObjectId::default() },
+        ..TreeObject::default()
+    };
+    let unit = |name: &str, objects: u32| Unit { unit: name.into(), objects, ..Unit::default() };
+    let tree = Tree {
+        cluster: cluster("edge", ConnectionState::Connected, SyncState::InSync),
+        units: vec![
+            TreeUnit { unit: unit("root", 0), objects: vec![] },
+            TreeUnit { unit: unit("kustomization/web/app", 2), objects: vec![object("b"), object("a")] },
+            // A unit that is held: nobody names its objects.
+            TreeUnit { unit: unit("kustomization/web/held", 1), objects: vec![] },
+        ],
+    };
+    hub.get("clusters/edge/tree", tree);
     let done = |message: &str| Done { message: message.into() };
     hub.on("POST clusters/edge/prune", 200, done("everything is removed"));
-    hub.on("DELETE clusters/edge", 200, done("cluster edge is forgotten"));
+    hub.on("DELETE clusters/edge", 200, done("cluster edge is deleted; its agent ends its work now"));
+    let units = "  kustomization/web/app: 2 objects\n  kustomization/web/held: 1 object\n";
     let kept = hub.run(&["cluster", "delete", "edge"]).await?;
-    assert_eq!(kept.code, 0, "{kept:?}");
-    assert!(kept.stderr.contains("until you remove the agent"), "{kept:?}");
+    assert_eq!((kept.code, kept.stdout), (0, format!("what stays in cluster edge:\n{units}")));
+    assert!(kept.stderr.contains("its agent ends its work now"), "{}", kept.stderr);
+    let wide = hub.run(&["cluster", "delete", "edge", "-o", "wide"]).await?;
+    assert!(wide.stdout.contains("2 objects\n    ConfigMap web/a\n    ConfigMap web/b\n"), "{}", wide.stdout);
+    let json = hub.run(&["cluster", "delete", "edge", "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    assert_eq!(json[0]["objects"], json!(["ConfigMap web/a", "ConfigMap web/b"]));
     let pruned = hub.run(&["cluster", "delete", "edge", "--prune", "--confirm", "edge"]).await?;
-    assert!(pruned.stderr.contains("its agent has nothing to do any more"), "{pruned:?}");
-    assert!(!pruned.stderr.contains("stay"), "{pruned:?}");
+    assert_eq!(pruned.stdout, format!("what is deleted from cluster edge:\n{units}"));
+    assert!(pruned.stderr.contains("everything is removed\n"), "{}", pruned.stderr);
     Ok(())
 }
 
 #[tokio::test]
 async fn pruning_a_cluster_needs_its_agent_and_its_name() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
-    hub.get("clusters/edge", cluster("edge", ConnectionState::Connected, SyncState::InSync));
-    hub.get("clusters/away", cluster("away", ConnectionState::Disconnected, SyncState::InSync));
+    hub.get("clusters/edge/tree", tree_of("edge", ConnectionState::Connected));
+    hub.get("clusters/away/tree", tree_of("away", ConnectionState::Disconnected));
     for (args, code, says) in [
         (&["cluster", "delete", "edge", "--prune"][..], 2, "--confirm edge"),
         (&["cluster", "delete", "edge", "--prune", "--confirm", "egde"], 2, "nothing was deleted"),

@@ -264,11 +264,14 @@ enum Judged {
     Asks(Uid, String),
 }
 
+/// Why an object that is not there any more leaves the inventory.
+pub const GONE: &str = "is gone";
+
 fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {
     let forget = |why: &str| Judged::Verdict(Verdict::Forget(why.to_owned()));
     let later = |why: &String| Judged::Verdict(Verdict::Later(why.clone()));
     let there = match found {
-        Found::Gone => return forget("is gone"),
+        Found::Gone => return forget(GONE),
         Found::Unconfirmed => return forget("was never seen to be applied, and nobody here may look at it"),
         Found::Unknown(why) => return later(why),
         Found::There(there) => there,

@@ -9,7 +9,7 @@ use axum::{Extension, Json};
 use flotilla_core::report::Kept;
 use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::api::{
-    Approve, Cluster, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, Manifests,
+    Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, Manifests,
     NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
 };
 use flotilla_proto::convert;
@@ -24,7 +24,7 @@ use super::error::{ApiError, Body, Name, Params, digest_prefix};
 use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
-use crate::session::EndReason;
+use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
 use crate::store::{
     ApprovalRecord, ClusterRecord, JoinTokenRecord, StoreError, SuspensionRecord, Suspensions,
@@ -364,10 +364,14 @@ pub(super) async fn delete(
 ) -> Answer<Done> {
     let known = known(&hub, &caller, &name).await?;
     if known.record.is_none() && !known.invited {
-        return Err(ApiError::conflict(format!(
-            "cluster {name} is not enrolled: there is nothing to delete"
-        ))
-        .hint("a cluster that Git names is removed from the fleet repo"));
+        let error = format!("cluster {name} is not enrolled: there is no agent to delete");
+        let hint = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
+            true => "Git defines it: remove its folder, or its Cluster object, from the fleet repo",
+            false => "Git does not define it either: it leaves the list with the next commit that the hub reads",
+        };
+        // There may be an entry that nothing stands behind any more.
+        hub.fleet.wake();
+        return Err(ApiError::conflict(error).hint(hint));
     }
     caller.may_write(&hub)?;
     let audit = caller.audit(&hub, "cluster.delete", &name);
@@ -376,7 +380,24 @@ pub(super) async fn delete(
     hub.sessions.forget(&name);
     // Where Git does not define it either, the next round forgets it.
     hub.fleet.wake();
-    Ok(done(format!("cluster {name} is forgotten")))
+    Ok(done(deleted(&name, &known)))
+}
+
+/// What becomes of a deleted cluster.
+fn deleted(name: &ClusterName, known: &Known) -> String {
+    let agent = match known.connection() {
+        ConnectionState::Connected => "its agent ends its work now",
+        ConnectionState::Disconnected | ConnectionState::Revoked => {
+            "its agent is away: it goes on keeping what runs there as it is, and ends its work when it reaches the hub the \
+             next time"
+        }
+        _ => "no agent had joined as it",
+    };
+    let git = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
+        true => "; Git still defines it, so it stays in the list, without an agent",
+        false => "",
+    };
+    format!("cluster {name} is deleted; {agent}{git}")
 }
 
 pub(super) async fn prune(
@@ -394,14 +415,21 @@ pub(super) async fn prune(
     let shared = hub.clone();
     blocking(move || shared.records.audit(&audit)).await?;
     let kind = request::Kind::RemoveAll(v1::RemoveAll { confirm: name.to_string() });
-    let answered = hub.sessions.request(&name, kind, PRUNE_LIMIT).await?;
+    let answered = hub.sessions.request(&name, kind, PRUNE_LIMIT).await.map_err(|error| match error {
+        RequestError::Timeout(_) | RequestError::Ended => ApiError::from(error).hint(format!(
+            "the agent goes on with the removal: `flotilla get units --cluster {name}` shows what is left; ask again when \
+             nothing is"
+        )),
+        error => error.into(),
+    })?;
     if !answered.done {
-        return Err(ApiError::conflict(format!(
-            "the agent of {name} did not remove all: {}",
-            answered.message
-        )));
+        return Err(ApiError::conflict(format!("the agent of {name} did not remove all: {}", answered.message))
+            .hint(format!(
+                "`flotilla approve {name} APPROVAL` lets one go; `flotilla status {name}` shows what is left, and \
+                 `flotilla cluster delete {name} --prune` goes on"
+            )));
     }
-    Ok(done(format!("everything that Flotilla managed in {name} is removed")))
+    Ok(done(format!("in cluster {name} {}", answered.message)))
 }
 
 pub(super) async fn suspend(

@@ -255,7 +255,7 @@ pub(super) fn routes() -> Vec<Route> {
             ..write(
                 "/api/v1/clusters/{cluster}",
                 Role::Admin,
-                "Forget a cluster; its objects stay",
+                "Delete a cluster at the hub: its agent ends its work, its objects stay",
                 None,
                 done(),
                 delete(clusters::delete),

@@ -44,6 +44,18 @@ impl Known {
     pub(crate) fn sees(&self, unit: &UnitId) -> bool {
         self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&unit.namespace))
     }
+
+    pub(crate) fn connection(&self) -> ConnectionState {
+        match &self.record {
+            Some(record) if record.revoked_at.is_some() => ConnectionState::Revoked,
+            Some(_) if self.view.as_ref().is_some_and(|view| view.connected_since.is_some()) => {
+                ConnectionState::Connected
+            }
+            Some(_) => ConnectionState::Disconnected,
+            None if self.invited => ConnectionState::Invited,
+            None => ConnectionState::NotEnrolled,
+        }
+    }
 }
 
 fn suspension(record: &SuspensionRecord) -> Suspension {
@@ -87,7 +99,7 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
     let units = units(name, known);
     let mut shown = Cluster {
         name: name.to_string(),
-        connection: connection(known),
+        connection: known.connection(),
         sync: sync(known, &units),
         desired: known.published.as_ref().map(|published| desired(published, &known.redactor)),
         suspended: known.suspensions.cluster.as_ref().map(suspension),
@@ -153,18 +165,6 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
     let attention = super::attention::of_cluster(&shown, &units);
     shown.problem_count = attention.iter().filter(|it| !it.notice).count() as u32;
     (shown, attention)
-}
-
-fn connection(known: &Known) -> ConnectionState {
-    match &known.record {
-        Some(record) if record.revoked_at.is_some() => ConnectionState::Revoked,
-        Some(_) if known.view.as_ref().is_some_and(|view| view.connected_since.is_some()) => {
-            ConnectionState::Connected
-        }
-        Some(_) => ConnectionState::Disconnected,
-        None if known.invited => ConnectionState::Invited,
-        None => ConnectionState::NotEnrolled,
-    }
 }
 
 fn sync(known: &Known, units: &[Unit]) -> SyncState {

@@ -67,7 +67,9 @@ impl SessionError {
                 Status::aborted("another agent opened a session for this cluster")
             }
             Self::Ended(EndReason::Revoked) => Status::permission_denied("this cluster was revoked"),
-            Self::Ended(EndReason::Deleted) => Status::permission_denied("this cluster was deleted"),
+            Self::Ended(EndReason::Deleted) => {
+                super::enrolment::deleted("this cluster was deleted at the hub".into())
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ use flotilla_core::report::Timestamp;
 use flotilla_proto::v1;
 use flotilla_runtime::tls::{Csr, PeerIdentity, TlsError};
 use flotilla_runtime::token::TokenSecret;
-use tonic::Status;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
 
 use crate::state::Hub;
 use crate::store::{AuditRecord, ClusterRecord, EnrolError, StoreError};
@@ -46,7 +47,9 @@ pub(super) enum Refusal {
     NotRenewed(String),
     #[error("cluster {0} is not enrolled here: it was deleted, or never joined; join again with a new token")]
     NotEnrolled(ClusterName),
-    #[error("cluster {0} was revoked")]
+    #[error("cluster {0} was deleted at the hub; a new join token takes it up again")]
+    Deleted(String),
+    #[error("cluster {0} was revoked; a new join token (with --replace) lets its agent come back")]
     Revoked(ClusterName),
     #[error("the key is not the one that was enrolled for cluster {0}: another agent took its place")]
     OtherKey(ClusterName),
@@ -80,6 +83,7 @@ impl Refusal {
             Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
             Self::Csr(_) | Self::Secret | Self::Text(_) | Self::Name(_) => Status::invalid_argument(text),
             Self::NoCertificate => Status::unauthenticated(text),
+            Self::Deleted(_) => deleted(text),
             Self::Enrol(_)
             | Self::NotEnrolled(_)
             | Self::NotRenewed(_)
@@ -90,6 +94,13 @@ impl Refusal {
             | Self::OtherCluster(_) => Status::permission_denied(text),
         }
     }
+}
+
+/// The refusal that ends an agent's work.
+pub(super) fn deleted(text: String) -> Status {
+    let mut trailers = MetadataMap::new();
+    trailers.insert(flotilla_proto::REFUSAL, MetadataValue::from_static(flotilla_proto::DELETED));
+    Status::with_metadata(Code::PermissionDenied, text, trailers)
 }
 
 fn text(what: &'static str, value: &str) -> Result<(), Refusal> {
@@ -192,6 +203,8 @@ pub(super) fn prove(hub: &Hub, request: &v1::RenewRequest) -> Result<Proof, Refu
     let not_renewed = || Refusal::NotRenewed(name.clone());
     let cluster: ClusterName = request.cluster.parse().map_err(|_| Refusal::Name(name.clone()))?;
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
+    // Who holds the key may know.
+    was_deleted(hub, &csr.public_key())?;
     let record = hub.records.cluster(&cluster)?.ok_or_else(not_renewed)?;
     match check(&record, &cluster, &csr.public_key(), &request.cluster_uid) {
         Ok(()) => {}
@@ -231,12 +244,21 @@ fn issue(hub: &Hub, csr: &Csr, cluster: &ClusterName) -> Result<v1::Credentials,
 pub(super) fn admit(hub: &Hub, peer: &PeerIdentity, uid: &str) -> Result<ClusterName, Refusal> {
     text("cluster_uid", uid)?;
     let cluster: ClusterName = peer.cluster.parse().map_err(|_| Refusal::Name(peer.cluster.clone()))?;
+    was_deleted(hub, &peer.certificate.public_key)?;
     let record = match hub.records.cluster(&cluster)? {
         Some(record) => record,
         None => adopt(hub, &cluster, peer, uid)?,
     };
     check(&record, &cluster, &peer.certificate.public_key, uid)?;
     Ok(cluster)
+}
+
+/// Refuses the agent of a cluster that was deleted, though another may have its name by now.
+fn was_deleted(hub: &Hub, key: &[u8]) -> Result<(), Refusal> {
+    match hub.records.deleted(&STANDARD.encode(key))? {
+        Some(deleted) => Err(Refusal::Deleted(deleted.cluster)),
+        None => Ok(()),
+    }
 }
 
 fn check(record: &ClusterRecord, cluster: &ClusterName, key: &[u8], uid: &str) -> Result<(), Refusal> {

@@ -11,14 +11,18 @@ use serde::{Deserialize, Serialize};
 use super::generations::Block;
 use super::published::FACTS;
 use super::{
-    ApprovalRecord, AuditRecord, ClusterRecord, History, HistoryRecord, Outcome, RestoreRecord, Store,
-    StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
+    ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome, RestoreRecord,
+    Store, StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
 };
 
 /// How many lines the audit log keeps.
 const AUDIT_LINES: u64 = 200_000;
 /// How many states the history of a cluster keeps.
 const HISTORY_STATES: usize = 20;
+/// Where agents of deleted clusters are kept, and for how long, in seconds: one that is away for longer is refused like a
+/// stranger.
+const DELETED: &str = "deleted/";
+const DELETED_FOR: Timestamp = 400 * 24 * 3600;
 /// How often a change is tried again when somebody else wrote the same record.
 pub(super) const ATTEMPTS: usize = 100;
 
@@ -73,6 +77,10 @@ pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
 
 pub(super) fn cluster_key(name: &ClusterName) -> String {
     format!("cluster/{name}")
+}
+
+pub(super) fn deleted_key(public_key: &str) -> String {
+    format!("{DELETED}{}", Digest::of(public_key.as_bytes()))
 }
 
 pub(super) fn audit_key(sequence: u64) -> String {
@@ -240,24 +248,46 @@ impl Records {
         Ok(self.commit(txn, Some(audit))? == Outcome::Committed)
     }
 
-    /// Forgets everything about a cluster, its join tokens too.
+    /// Forgets everything about a cluster, its join tokens too, but that its agent is to be told.
     pub fn forget_cluster(&self, name: &ClusterName, audit: &AuditRecord) -> Result<(), StoreError> {
-        let mut txn = Txn::default();
-        txn.remove(cluster_key(name));
-        for prefix in ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"] {
-            txn.remove(format!("{prefix}/{name}"));
-        }
-        self.remove_replies(name, &mut txn)?;
-        for (key, _) in self.store.scan(&format!("approval/{name}/"))? {
-            txn.remove(key);
-        }
-        for (hash, token) in self.join_tokens()? {
-            if token.cluster == name.as_str() {
-                txn.remove(format!("join/{hash}"));
+        let key = cluster_key(name);
+        loop {
+            let mut txn = Txn::default();
+            for (agent, record) in self.list::<DeletedRecord>(DELETED)? {
+                if record.at < audit.at - DELETED_FOR {
+                    txn.remove(format!("{DELETED}{agent}"));
+                }
+            }
+            // Of the agent that is enrolled now, not of one whose place another takes in this moment.
+            let old = self.store.get(&key)?;
+            if let Some(bytes) = &old {
+                let record: ClusterRecord = decode(&key, bytes)?;
+                let deleted = DeletedRecord { cluster: name.to_string(), at: audit.at };
+                txn.put(deleted_key(&record.public_key), encode(&deleted));
+            }
+            txn.expect(&key, old);
+            txn.remove(&key);
+            for prefix in ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"] {
+                txn.remove(format!("{prefix}/{name}"));
+            }
+            self.remove_replies(name, &mut txn)?;
+            for (key, _) in self.store.scan(&format!("approval/{name}/"))? {
+                txn.remove(key);
+            }
+            for (hash, token) in self.join_tokens()? {
+                if token.cluster == name.as_str() {
+                    txn.remove(format!("join/{hash}"));
+                }
+            }
+            if self.commit(txn, Some(audit))? == Outcome::Committed {
+                return Ok(());
             }
         }
-        // Without comparisons it cannot conflict.
-        self.commit(txn, Some(audit)).map(|_| ())
+    }
+
+    /// The cluster whose deletion ended the work of the agent with this key, if there was one.
+    pub fn deleted(&self, public_key: &str) -> Result<Option<DeletedRecord>, StoreError> {
+        self.read(&deleted_key(public_key))
     }
 
     fn by_cluster<T: DeserializeOwned>(&self, prefix: &str) -> Result<BTreeMap<ClusterName, T>, StoreError> {

@@ -7,7 +7,7 @@ use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::token::SecretHash;
 
-use super::records::{Records, cluster_key, encode};
+use super::records::{Records, cluster_key, deleted_key, encode};
 use super::{
     ApiTokenRecord, AuditRecord, ClusterRecord, JoinTokenRecord, Outcome, StoreError, TokenUse, TokenUsed,
     Txn, UpdateError,
@@ -139,6 +139,8 @@ impl Records {
             txn.expect(&key, old_bytes);
             txn.put(&token_key, encode(&token));
             txn.put(&key, encode(&new));
+            // Its key may be the one that it had before its cluster was deleted.
+            txn.remove(deleted_key(public_key));
             let audit = AuditRecord::new(now, format!("agent/{name}"), "cluster.enrol", &name)
                 .detail(format!("with a token of {}", token.created_by));
             if self.commit(txn, Some(&audit))? == Outcome::Committed {

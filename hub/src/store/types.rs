@@ -50,6 +50,13 @@ pub struct Certificate {
     pub ca: String,
 }
 
+/// An agent whose cluster somebody deleted, by the digest of its public key: it is told so when it calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRecord {
+    pub cluster: String,
+    pub at: Timestamp,
+}
+
 /// A join token, by the hash of its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

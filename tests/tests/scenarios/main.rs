@@ -7,6 +7,7 @@ mod approval;
 mod bad_input;
 mod change;
 mod clocks;
+mod deletion;
 mod demo;
 mod deploy;
 mod disk;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use flotilla_core::guard;
 use flotilla_core::plan::{Access, Claim, Target, UnitPlan};
 use flotilla_core::report::{Event, FieldDrift, Finding, Kept, Phase};
 use flotilla_core::{ObjectId, UnitId};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Coordinator, Outcome, RBAC, Work};
 use crate::cluster::request::Failure;
+use crate::sync::RELEASED;
 use crate::sync::apply::ApplyOutcome;
 use crate::sync::failure::FailureReason;
 use crate::sync::prune::PruneOutcome;
@@ -167,7 +169,8 @@ impl Coordinator {
             self.event(unit, Some(id), false, "Pruned", "deleted, as nothing names it any more".into());
         }
         for (id, why) in done.forgotten {
-            self.event(unit, Some(id), false, "Released", why);
+            let reason = if why == guard::GONE { "Gone" } else { RELEASED };
+            self.event(unit, Some(id), false, reason, why);
         }
         let state = self.units.entry(unit.clone()).or_default();
         let known: HashSet<_> = state.kept.iter().map(|kept| (&kept.object, kept.approval)).collect();
