@@ -22,6 +22,8 @@ mod exit;
 mod offline;
 mod output;
 #[cfg(test)]
+mod hints;
+#[cfg(test)]
 mod reference;
 
 use std::process::ExitCode;

@@ -269,8 +269,7 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(),
 
 /// What to do where a hub answers that is not the one that this agent joined.
 const OTHER_HUB: &str = "another hub answers there, or this one was set up anew without its data: restore the hub from \
-                         its backup, or make a token with `flotilla cluster token NAME` and start the agent with it and \
-                         an empty --state folder";
+                         its backup, or make a token with `flotilla cluster token NAME` and start the agent with it";
 
 impl LinkError {
     fn is_unknown_ca(&self) -> bool {

@@ -63,8 +63,8 @@ pub(super) enum Refusal {
     )]
     OtherCluster(ClusterName),
     #[error(
-        "this Kubernetes cluster has joined as {other} already, and two agents would work against each other; end that \
-         agent and delete it with `flotilla cluster delete {other}` before it joins as {cluster}"
+        "this Kubernetes cluster has joined as {other} already, and two agents would work against each other; \
+         `flotilla cluster delete {other}` ends that one's work, then this one may join as {cluster}"
     )]
     JoinedAs { cluster: ClusterName, other: ClusterName },
     #[error("a client certificate is needed, and none was shown")]

@@ -106,31 +106,30 @@ impl ObjectAnnotations {
                 .unwrap_or_default()
                 .to_ascii_lowercase()
         };
-        // As Flux: its words may stand in a label too.
-        let flux = |word: &str| {
+        // As Flux: its words may stand in a label too, and either counts.
+        let says = |word: &str, wanted: &str| {
             let name = format!("kustomize.toolkit.fluxcd.io/{word}");
-            let label =
-                value.pointer("/metadata/labels").and_then(|all| all.get(&name)).and_then(Value::as_str);
-            Some(annotation(&name))
-                .filter(|text| !text.is_empty())
-                .unwrap_or_else(|| label.unwrap_or_default().to_ascii_lowercase())
+            ["/metadata/annotations", "/metadata/labels"].iter().any(|place| {
+                let found = value.pointer(place).and_then(|all| all.get(&name)).and_then(Value::as_str);
+                found.is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+            })
         };
-        let ssa = flux("ssa");
-        let apply_mode = match ssa.as_str() {
-            "merge" => ApplyMode::Merge,
-            "ifnotpresent" => ApplyMode::Once,
-            "ignore" => ApplyMode::Never,
-            _ => ApplyMode::Override,
+        let apply_mode = if says("reconcile", "disabled") || says("ssa", "ignore") {
+            ApplyMode::Never
+        } else if says("ssa", "ifnotpresent") {
+            ApplyMode::Once
+        } else if says("ssa", "merge") {
+            ApplyMode::Merge
+        } else {
+            ApplyMode::Override
         };
-        let off = flux("reconcile") == "disabled";
-        let apply_mode = if off { ApplyMode::Never } else { apply_mode };
         let drift = match annotation("flotilla.dev/drift").as_str() {
             "correct" => Some(DriftMode::Correct),
             "report" => Some(DriftMode::Report),
             "ignore" => Some(DriftMode::Ignore),
             _ => None,
         };
-        Self { apply_mode, force: flux("force") == "enabled", drift }
+        Self { apply_mode, force: says("force", "enabled"), drift }
     }
 }
 
