@@ -102,23 +102,27 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make folder", path))?;
     // First, so that nobody can put anything in the place of what is looked at next.
-    close_to_others(path)?;
+    if let Some(mode) = close_to_others(path)? {
+        tracing::warn!("{} was open to other users (mode {mode:04o}); it is closed to them now", path.display());
+    }
     for entry in list(path)? {
         if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
             remove(&entry)?;
         } else {
+            // Nobody could reach it through a folder that was closed.
             close_to_others(&entry)?;
         }
     }
     Ok(())
 }
 
-/// Takes from a file or folder what its group and others may do with it. Links stay as they are.
-fn close_to_others(path: &Path) -> Result<(), FileError> {
+/// Takes from a file or folder what its group and others may do with it; gives the mode that it had, if that is less now.
+/// Links stay as they are.
+fn close_to_others(path: &Path) -> Result<Option<u32>, FileError> {
     let about = fs::symlink_metadata(path).map_err(FileError::of("look at", path))?;
     let mode = about.permissions().mode() & 0o7777;
     if about.is_symlink() || mode & 0o077 == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let closed = fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700));
     closed.map_err(|source| {
@@ -128,8 +132,7 @@ fn close_to_others(path: &Path) -> Result<(), FileError> {
         );
         FileError::of("keep private", path)(io::Error::new(source.kind(), reason))
     })?;
-    tracing::warn!("{} was open to other users (mode {mode:04o}); it is closed to them now", path.display());
-    Ok(())
+    Ok(Some(mode))
 }
 
 /// The paths in a folder, sorted. Blocking.

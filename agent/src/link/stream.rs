@@ -191,7 +191,8 @@ impl Stream<'_> {
                                 break;
                             }
                         }
-                        if self.session.has_taken() {
+                        // A removal of nothing is answered too.
+                        if self.session.has_taken() || !self.removing.is_empty() {
                             report_at.get_or_insert_with(|| next_report(reported));
                         }
                         if self.heartbeat != before {

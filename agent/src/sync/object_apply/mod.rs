@@ -313,3 +313,33 @@ impl ObjectApply<'_> {
         Ok((applied, conflicts))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_word_of_fluxs_counts_in_an_annotation_and_in_a_label() {
+        use ApplyMode::{Merge, Never, Once, Override};
+        for (annotations, labels, expected, forced) in [
+            (json!({}), json!({}), Override, false),
+            (json!({"reconcile": "Disabled"}), json!({}), Never, false),
+            (json!({"reconcile": "enabled"}), json!({"reconcile": "disabled"}), Never, false),
+            (json!({"ssa": "merge"}), json!({"ssa": "IfNotPresent"}), Once, false),
+            (json!({"ssa": "merge"}), json!({"ssa": "ignore"}), Never, false),
+            (json!({}), json!({"ssa": "Merge", "force": "enabled"}), Merge, true),
+            (json!({"force": "disabled"}), json!({"force": "Enabled"}), Override, true),
+            (json!({"ssa": "override", "force": true}), json!({"other": "disabled"}), Override, false),
+        ] {
+            let named = |words: &Value| -> Value {
+                let words = words.as_object().into_iter().flatten();
+                words.map(|(word, value)| (format!("kustomize.toolkit.fluxcd.io/{word}"), value.clone())).collect()
+            };
+            let object = json!({"metadata": {"annotations": named(&annotations), "labels": named(&labels)}});
+            let found = ObjectAnnotations::of(&object);
+            assert_eq!((found.apply_mode, found.force), (expected, forced), "{object}");
+        }
+    }
+}
