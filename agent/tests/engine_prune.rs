@@ -158,13 +158,41 @@ async fn what_is_foreign_is_found_behind_any_number_of_others() {
     });
     futures::stream::iter(dependents).buffer_unordered(16).try_collect::<()>().await.unwrap();
     apply(&client, "somebody", &map("theirs")).await.unwrap();
+    // What is owned from outside does not hang on anything that goes.
+    let mut outside = map("of-a-node");
+    outside["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "2"}]);
+    apply(&client, "somebody", &outside).await.unwrap();
 
     bench.present("ns", UnitSpec::default(), &[config("k", "1")]);
     bench.publish();
     let kept = bench.until("ns", |report| report.kept.len() == 1).await.kept;
-    assert!(kept[0].why.ends_with(": ConfigMap web/theirs"), "{kept:?}");
+    assert!(kept[0].why.ends_with(": ConfigMap web/of-a-node, ConfigMap web/theirs"), "{kept:?}");
     let web = at("Namespace", "", "web").json(&client).await.unwrap();
     assert!(web["metadata"]["deletionTimestamp"].is_null(), "{web}");
+}
+
+/// An owner in Git is no controller that made the object: Flux deletes it too when it leaves Git.
+#[tokio::test]
+async fn an_owner_that_stands_in_git_keeps_nothing_and_one_of_a_controllers_does() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
+    let owned = |name: &str| {
+        let mut object = config(name, "1");
+        object["metadata"]["ownerReferences"] = owner.clone();
+        object
+    };
+    bench.present("a", UnitSpec::default(), &[owned("in-git"), config("taken", "1"), config("k", "1")]);
+    bench.publish();
+    bench.until_ready().await;
+    let taken = at("ConfigMap", "default", "taken");
+    let mut controlled = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken", "namespace": "default"}});
+    controlled["metadata"]["ownerReferences"] = owner.clone();
+    apply(&bench.client(), "some-controller", &controlled).await.unwrap();
+    bench.present("a", UnitSpec::default(), &[config("k", "1")]);
+    bench.publish();
+    bench.until_gone(&at("ConfigMap", "default", "in-git")).await;
+    bench.until("a", |report| report.phase == Phase::Ready && report.objects == 1).await;
+    assert!(bench.is_there(&taken).await, "a controller's it is now");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::drift;
+
 /// The parts of a live object that we look at.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,10 +56,14 @@ pub struct Metadata {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct OwnerReference {
+    #[serde(default, rename = "apiVersion")]
+    pub api_version: String,
     #[serde(default)]
     pub kind: String,
     #[serde(default)]
     pub name: String,
+    #[serde(default)]
+    pub uid: String,
     pub controller: Option<bool>,
 }
 
@@ -123,9 +129,15 @@ impl Live {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// Whether a controller made it and takes care of it.
+    /// Whether a controller made it and takes care of it. An owner that we have from Git has done neither.
     pub fn is_controlled(&self) -> bool {
-        self.metadata.owner_references.iter().any(|owner| owner.controller == Some(true))
+        let ours = self.metadata.managed_fields.iter().find(|entry| drift::is_ours(entry));
+        let in_git = ours.and_then(|entry| entry.fields_v1.pointer("/f:metadata/f:ownerReferences"));
+        let is_in_git = |owner: &OwnerReference| {
+            in_git.is_some_and(|owners| owners.get(format!(r#"k:{{"uid":"{}"}}"#, owner.uid)).is_some())
+        };
+        let mut owners = self.metadata.owner_references.iter();
+        owners.any(|owner| owner.controller == Some(true) && !is_in_git(owner))
     }
 
     /// `apps` of `apps/v1`; empty for the core group.

@@ -176,22 +176,8 @@ impl Cluster {
         wanted: &(dyn Fn(&Metadata) -> bool + Sync),
     ) -> Result<Vec<Metadata>, Failure> {
         #[derive(Deserialize)]
-        struct List {
-            #[serde(default)]
-            kind: String,
-            #[serde(default)]
-            metadata: Position,
-            // Go writes an empty list as null here and there.
-            items: Option<Vec<Item>>,
-        }
-        #[derive(Deserialize)]
         struct Item {
             metadata: Metadata,
-        }
-        #[derive(Default, Deserialize)]
-        struct Position {
-            #[serde(default, rename = "continue")]
-            more: String,
         }
         let mut found = Vec::new();
         let mut more = String::new();
@@ -199,16 +185,13 @@ impl Cluster {
             let path = format!("{}?limit={PAGE}{more}", resource.collection(namespace)?);
             let mut call = Call::new(Method::GET, path);
             call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-            let list: List = self.ask(call).await?;
-            if !list.kind.ends_with("List") {
-                return Err(Failure::NoList(resource.plural.clone()));
-            }
-            let items = list.items.unwrap_or_default().into_iter().map(|item| item.metadata);
+            let list = self.ask_list::<Item>(call, &resource.plural).await?;
+            let items = list.items.into_iter().map(|item| item.metadata);
             found.extend(items.filter(wanted).take(most - found.len()));
-            if found.len() == most || list.metadata.more.is_empty() {
+            if found.len() == most || list.more.is_empty() {
                 return Ok(found);
             }
-            more = format!("&continue={}", encoded(&list.metadata.more));
+            more = format!("&continue={}", encoded(&list.more));
         }
     }
 }

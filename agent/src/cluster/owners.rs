@@ -7,13 +7,14 @@ use std::time::Duration;
 use flotilla_core::adopt::{HELM, KUSTOMIZE};
 use flotilla_core::live::{Live, Metadata};
 use flotilla_core::{ObjectId, ObjectRef};
+use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Cluster;
 use super::path::field_is;
-use super::request::Failure;
+use super::request::{Call, Failure};
 
 const ARGO: (&str, &str) = ("argoproj.io", "Application");
 /// Of Fleet the agent is asked for: the bundles may be in another cluster.
@@ -40,13 +41,6 @@ struct Flux {
 struct FluxSpec {
     #[serde(default)]
     suspend: bool,
-}
-
-#[derive(Deserialize)]
-struct Applications {
-    #[serde(default)]
-    kind: String,
-    items: Option<Vec<Application>>,
 }
 
 #[derive(Deserialize)]
@@ -134,11 +128,9 @@ impl Owners {
             // Applications are in a namespace that nobody tells; they are named uniquely as a rule, else each counts.
             Some(resource) if &*owner.group == ARGO.0 => {
                 let path = format!("{}?{}", resource.collection("")?, field_is("metadata.name", &owner.name));
-                let found: Applications = cluster.itself().get_path(path).await?;
-                if !found.kind.ends_with("List") {
-                    return Err(Failure::NoList(resource.plural.clone()));
-                }
-                found.items.unwrap_or_default().iter().any(Application::is_at_work)
+                let call = Call::new(Method::GET, path);
+                let found = cluster.itself().ask_list(call, &resource.plural).await?;
+                found.items.iter().any(Application::is_at_work)
             }
             Some(resource) if &*owner.kind == "Deployment" => {
                 let live = cluster.itself().fetch::<Live>(&resource, owner).await?;

@@ -71,6 +71,18 @@ fn words(code: u16, reason: &str, message: &str) -> String {
 }
 
 impl Failure {
+    /// What the API server says of a watch, before or in it.
+    pub(crate) fn of_watch(status: &kube::core::Status) -> Self {
+        Self::Refused {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+            missing: false,
+            conflicts: Box::default(),
+            fields: Box::default(),
+        }
+    }
+
     pub fn code(&self) -> u16 {
         match self {
             Self::Refused { code, .. } => *code,
@@ -179,6 +191,14 @@ impl Failure {
     }
 }
 
+/// A list, or a page of it.
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) resource_version: String,
+    /// What asks for the next page; empty on the last.
+    pub(crate) more: String,
+}
+
 /// A request before it is sent.
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -275,6 +295,37 @@ impl Cluster {
         serde_json::from_slice(&body).map_err(|error| Failure::Answer(what, error))
     }
 
+    /// Sends a request and reads its answer, which has to be a list: anything else would read as an empty one, and nothing
+    /// would seem to be there. `plural` is for the error.
+    pub(crate) async fn ask_list<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        plural: &str,
+    ) -> Result<List<T>, Failure> {
+        #[derive(Deserialize)]
+        struct Answer<T> {
+            #[serde(default)]
+            kind: String,
+            #[serde(default)]
+            metadata: Position,
+            // Go writes an empty list as null here and there.
+            items: Option<Vec<T>>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Position {
+            resource_version: String,
+            #[serde(rename = "continue")]
+            more: String,
+        }
+        let Answer { kind, metadata, items } = self.ask(call).await?;
+        if !kind.ends_with("List") {
+            return Err(Failure::NoList(plural.to_owned()));
+        }
+        let Position { resource_version, more } = metadata;
+        Ok(List { items: items.unwrap_or_default(), resource_version, more })
+    }
+
     pub(crate) async fn get_path<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Failure> {
         self.ask(Call::new(Method::GET, path)).await
     }
@@ -295,14 +346,7 @@ impl Cluster {
     {
         let request = call.request::<VecBody>(self.account.as_deref())?.map(|body| body.0);
         self.inner.client.request_events(request).await.map_err(|error| match error {
-            kube::Error::Api(status) => Failure::Refused {
-                code: status.code,
-                reason: status.reason.clone(),
-                message: status.message.clone(),
-                missing: false,
-                conflicts: Box::default(),
-                fields: Box::default(),
-            },
+            kube::Error::Api(status) => Failure::of_watch(&status),
             other => Failure::Transport(other),
         })
     }

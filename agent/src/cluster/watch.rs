@@ -11,6 +11,7 @@ use flotilla_core::{Digest, ObjectId, ServiceAccount};
 use flotilla_runtime::Backoff;
 use flotilla_runtime::chain;
 use futures::TryStreamExt;
+use http::Method;
 use kube::api::WatchEvent;
 use rand::Rng;
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use super::discovery::Resource;
 use super::members::{Kind, Members};
 use super::path::{encoded, field_is, labels};
-use super::request::Failure;
+use super::request::{Call, Failure};
 use super::values::{SeenValues, values_of};
 use super::{Cluster, UNIT_LABEL};
 
@@ -151,23 +152,6 @@ impl From<Whole> for Live {
     }
 }
 
-#[derive(Deserialize)]
-struct List<T> {
-    #[serde(default)]
-    kind: String,
-    metadata: ListMeta,
-    items: Option<Vec<T>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMeta {
-    #[serde(default)]
-    resource_version: String,
-    #[serde(default, rename = "continue")]
-    more: String,
-}
-
 impl Watch {
     async fn run<T: Look>(self) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -245,20 +229,16 @@ impl Watch {
         let mut found = BTreeSet::new();
         let mut more = String::new();
         loop {
-            let page: List<T> =
-                self.cluster.get_path(format!("{}&limit={PAGE}{more}", self.query()?)).await?;
-            // Of an answer of another kind nothing could be read, and nothing would seem to be there.
-            if !page.kind.ends_with("List") {
-                return Err(Failure::NoList(self.resource.plural.clone()));
-            }
-            for live in page.items.unwrap_or_default() {
+            let call = Call::new(Method::GET, format!("{}&limit={PAGE}{more}", self.query()?));
+            let page = self.cluster.ask_list::<T>(call, &self.resource.plural).await?;
+            for live in page.items {
                 let live = self.complete(live.into());
                 let id = self.id(&live);
                 self.observe(&id, &live);
                 found.insert(id);
             }
-            if page.metadata.more.is_empty() {
-                let version = page.metadata.resource_version;
+            if page.more.is_empty() {
+                let version = page.resource_version;
                 if let Subject::Object(id, _) = &self.subject {
                     self.members.hidden(id, None);
                 }
@@ -277,7 +257,7 @@ impl Watch {
                 self.wake.notify_one();
                 return Ok(version);
             }
-            more = format!("&continue={}", encoded(&page.metadata.more));
+            more = format!("&continue={}", encoded(&page.more));
         }
     }
 
@@ -317,17 +297,7 @@ impl Watch {
             WatchEvent::Deleted(live) => (live, true),
             WatchEvent::Bookmark(bookmark) => return Taken::Version(bookmark.metadata.resource_version),
             WatchEvent::Error(status) if status.code == 410 => return Taken::Expired,
-            WatchEvent::Error(status) => {
-                let (code, reason, message) = (status.code, status.reason.clone(), status.message.clone());
-                return Taken::Failed(Failure::Refused {
-                    code,
-                    reason,
-                    message,
-                    missing: false,
-                    conflicts: Box::default(),
-                    fields: Box::default(),
-                });
-            }
+            WatchEvent::Error(status) => return Taken::Failed(Failure::of_watch(&status)),
         };
         let live = self.complete(live.into());
         let id = self.id(&live);

@@ -36,10 +36,14 @@ impl Contest {
         let more = self.fought().count() - 1;
         let what =
             if field.is_empty() { "it was deleted".to_owned() } else { format!("{field} was changed") };
+        let hint = match field.is_empty() {
+            true => "; Kubernetes itself deletes what has ownerReferences of which none is there: those do not belong in Git",
+            false => "",
+        };
         let who = manager.as_deref().unwrap_or("somebody");
         let and = if more > 0 { format!(" (and {more} fields more)") } else { String::new() };
         Some(format!(
-            "{what} by {who} again and again{and}; it is put back every {} s only, until one of both gives way",
+            "{what} by {who} again and again{and}; it is put back every {} s only, until one of both gives way{hint}",
             WINDOW.as_secs()
         ))
     }

@@ -10,8 +10,7 @@ use flotilla_core::ObjectId;
 use flotilla_core::health::reason::{Behind, Event, Pod, Says, behind, of_events, of_pod};
 use flotilla_runtime::chain;
 use flotilla_runtime::lock;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use http::Method;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -20,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::members::{Members, Presence};
 use crate::cluster::path::{field_is, labels, segment};
-use crate::cluster::request::Failure;
+use crate::cluster::request::{Call, Failure};
 
 /// Most things become well within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,16 +110,6 @@ impl Reasons {
     }
 }
 
-#[derive(Deserialize)]
-struct List<T> {
-    // Go writes an empty list as null here and there.
-    items: Option<Vec<T>>,
-}
-
-async fn list<T: DeserializeOwned>(cluster: &Cluster, path: String) -> Result<Vec<T>, Failure> {
-    Ok(cluster.get_path::<List<T>>(path).await?.items.unwrap_or_default())
-}
-
 /// At most four requests.
 async fn find(cluster: &Cluster, id: &ObjectId) -> Result<Option<String>, Failure> {
     let Some(resource) = cluster.discovery().served(id) else { return Ok(None) };
@@ -142,7 +131,7 @@ pub(super) async fn find_behind(
         Some(Behind::Pods(selector)) => {
             let (namespace, selector) = (segment(&id.namespace)?, labels(&selector));
             let path = format!("/api/v1/namespaces/{namespace}/pods?{selector}&limit={PODS}");
-            list(cluster, path).await?
+            cluster.ask_list(Call::new(Method::GET, path), "pods").await?.items
         }
     };
     let worst = pods.iter().map(|pod| (of_pod(pod), pod)).min_by(|(a, _), (b, _)| a.cmp(b));
@@ -159,7 +148,8 @@ pub(super) async fn find_behind(
 async fn events(cluster: &Cluster, id: &ObjectId, uid: &str) -> Result<Option<String>, Failure> {
     let (namespace, selector) = (segment(&id.namespace)?, field_is("involvedObject.uid", uid));
     let path = format!("/api/v1/namespaces/{namespace}/events?{selector}&limit={EVENTS}");
-    Ok(of_events(&list::<Event>(cluster, path).await?))
+    let call = Call::new(Method::GET, path);
+    Ok(of_events(&cluster.ask_list::<Event>(call, "events").await?.items))
 }
 
 impl crate::cluster::discovery::Discovery {

@@ -12,6 +12,7 @@ use http::Method;
 use kube::api::WatchEvent;
 use serde::Deserialize;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::super::Cluster;
 use super::super::applyset;
@@ -26,13 +27,8 @@ const WATCHED: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v
 /// A watch that is silent for so long is taken for dead: the API server sends a bookmark each minute.
 const SILENCE: Duration = Duration::from_secs(150);
 
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    kind: String,
-    metadata: Metadata,
-    items: Option<Vec<Item>>,
-}
+/// A watch that lasted so long went well.
+const LASTED: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct Item {
@@ -44,8 +40,11 @@ impl InventoryWriter {
     pub(crate) async fn follow(&self, cluster: &Cluster, set: &Notify) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
         loop {
+            let begun = Instant::now();
             match self.follow_once(cluster, set).await {
-                Ok(()) => backoff.reset(),
+                Ok(()) if begun.elapsed() >= LASTED => backoff.reset(),
+                // One that ends at once, again and again, must not make a busy loop.
+                Ok(()) => backoff.wait().await,
                 Err(failure) => {
                     tracing::debug!(error = chain(&failure), "cannot follow what becomes of the inventory");
                     backoff.wait().await;
@@ -59,13 +58,9 @@ impl InventoryWriter {
         let path = Resource::inventory_path("").trim_end_matches('/').to_owned();
         let mut call = Call::new(Method::GET, path.clone());
         call.accept = LISTED;
-        let list: List = cluster.ask(call).await?;
-        if !list.kind.ends_with("List") {
-            return Err(Failure::NoList("configmaps".into()));
-        }
-        let version = list.metadata.resource_version;
-        let there: BTreeSet<String> =
-            list.items.unwrap_or_default().into_iter().map(|item| item.metadata.name).collect();
+        let list = cluster.ask_list::<Item>(call, "configmaps").await?;
+        let version = list.resource_version;
+        let there: BTreeSet<String> = list.items.into_iter().map(|item| item.metadata.name).collect();
         self.lost(&version, |name| !there.contains(name));
         if !there.contains(applyset::NAME) {
             set.notify_one();
@@ -86,6 +81,9 @@ impl InventoryWriter {
                     }
                 }
                 // The next list starts over.
+                Ok(Ok(Some(WatchEvent::Error(status)))) if status.code != 410 => {
+                    return Err(Failure::of_watch(&status));
+                }
                 Ok(Ok(Some(WatchEvent::Error(_)) | None)) | Err(_) => return Ok(()),
                 Ok(Ok(Some(_))) => {}
                 Ok(Err(error)) => return Err(Failure::Transport(error)),

@@ -19,21 +19,6 @@ const JSON_PATCH: &str = "application/json-patch+json";
 const PAGE: u32 = 50;
 const ATTEMPTS: u32 = 5;
 
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    metadata: ListMetadata,
-    items: Option<Vec<Value>>,
-}
-
-#[derive(Default, Deserialize)]
-struct ListMetadata {
-    #[serde(default, rename = "continue")]
-    next: String,
-}
-
 /// Whether objects of this group apply others, and can be suspended for that.
 pub(super) fn applies(id: &ObjectId) -> bool {
     [KUSTOMIZE, HELM].contains(&id.group.as_str())
@@ -47,17 +32,14 @@ pub(super) async fn list(cluster: &Cluster) -> Result<Vec<FluxObject>, Failure> 
         let mut next = String::new();
         loop {
             let path = format!("{}?limit={PAGE}&continue={}", resource.collection("")?, encoded(&next));
-            let list: List = cluster.get_path(path).await?;
-            if !list.kind.ends_with("List") {
-                return Err(Failure::NoList(resource.plural.clone()));
-            }
-            for item in list.items.unwrap_or_default() {
+            let list = cluster.ask_list::<Value>(Call::new(Method::GET, path), &resource.plural).await?;
+            for item in list.items {
                 let text = |pointer| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
                 let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
                 let id = ObjectId::new(&resource.group, &resource.kind, namespace, name);
                 found.push(FluxObject::of(id, &item));
             }
-            next = list.metadata.next;
+            next = list.more;
             if next.is_empty() {
                 break;
             }

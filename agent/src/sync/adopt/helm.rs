@@ -36,13 +36,6 @@ pub(super) struct Release {
 pub(super) type ReleaseName = (String, String);
 
 #[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    kind: String,
-    items: Option<Vec<Item>>,
-}
-
-#[derive(Deserialize)]
 struct Item {
     metadata: Metadata,
 }
@@ -55,12 +48,9 @@ fn path(namespace: &str, name: &str) -> Result<String, Failure> {
 pub(super) async fn list(cluster: &Cluster) -> Result<BTreeMap<ReleaseName, Release>, Failure> {
     let mut call = Call::new(Method::GET, format!("/api/v1/secrets?{}", labels(&format!("{OWNER}={HELM}"))));
     call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-    let list: List = cluster.ask(call).await?;
-    if !list.kind.ends_with("List") {
-        return Err(Failure::NoList("secrets".to_owned()));
-    }
+    let list = cluster.ask_list(call, "secrets").await?;
     let mut releases: BTreeMap<ReleaseName, Release> = BTreeMap::new();
-    for Item { metadata } in list.items.unwrap_or_default() {
+    for Item { metadata } in list.items {
         let Some(name) = metadata.labels.get("name") else { continue };
         let release = releases.entry((metadata.namespace.clone(), name.clone())).or_default();
         if metadata.labels.get("status").is_some_and(|status| status == "deployed") {

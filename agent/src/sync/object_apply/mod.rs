@@ -167,6 +167,14 @@ impl Applied {
     }
 }
 
+/// What an apply begins with.
+enum Start {
+    /// What to send.
+    Body(Bytes),
+    /// The object is left as it is.
+    Leave(Box<Live>),
+}
+
 impl ObjectApply<'_> {
     /// Makes room for another before a long wait.
     pub(in crate::sync) fn leave_seat(&self) {
@@ -181,23 +189,38 @@ impl ObjectApply<'_> {
         if cause.is_drift() {
             return self.correct(now).await;
         }
+        let body = match self.start().await? {
+            Start::Body(body) => body,
+            Start::Leave(live) => return Ok(Applied::as_found(*live)),
+        };
+        let (live, conflicts) = self.apply_politely(body, |live: &Live| &live.metadata).await?;
+        Ok(Applied { live, drift: None, conflicts, paused: false })
+    }
+
+    /// What an apply, or its rehearsal, begins with.
+    async fn start(&self) -> Result<Start, StepError> {
         // An owner that came, or was suspended and went on, counts as one that was there first.
         let respect = Owners::possible(&self.tools.cluster);
         let known = self.tools.members.get(self.id);
         let paused = matches!(&known, Presence::There(observed) if observed.paused);
-        let mut body = self.prepared.body.clone();
-        if self.annotations.apply_mode == ApplyMode::Once || respect || paused || !self.ignored.is_empty() {
-            let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
-            if let Some(Parsed { value, live }) = found {
-                self.respect(&live.metadata).await?;
-                if self.annotations.apply_mode == ApplyMode::Once || is_paused(&live.metadata) {
-                    return Ok(Applied::as_found(live));
-                }
-                body = self.yielding(&value)?;
-            }
+        if (self.annotations.apply_mode == ApplyMode::Once || respect || paused || !self.ignored.is_empty())
+            && let Some(found) = self.cluster.fetch::<Parsed>(self.resource, self.id).await?
+        {
+            return Ok(match self.body_over(&found).await? {
+                Some(body) => Start::Body(body),
+                None => Start::Leave(Box::new(found.live)),
+            });
         }
-        let (live, conflicts) = self.apply_politely(body, |live: &Live| &live.metadata).await?;
-        Ok(Applied { live, drift: None, conflicts, paused: false })
+        Ok(Start::Body(self.prepared.body.clone()))
+    }
+
+    /// The body to send for an object that is there; none if it is to be left as it is.
+    async fn body_over(&self, found: &Parsed) -> Result<Option<Bytes>, StepError> {
+        self.respect(&found.live.metadata).await?;
+        if self.annotations.apply_mode == ApplyMode::Once || is_paused(&found.live.metadata) {
+            return Ok(None);
+        }
+        self.yielding(&found.value).map(Some)
     }
 
     /// Leaves an object to its owner of another tool, where one is at work.
@@ -216,11 +239,10 @@ impl ObjectApply<'_> {
         let before = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
         let mut body = self.prepared.body.clone();
         if let Some(before) = &before {
-            self.respect(&before.live.metadata).await?;
-            if self.annotations.apply_mode == ApplyMode::Once || is_paused(&before.live.metadata) {
-                return Ok(Applied::as_found(before.live.clone()));
+            match self.body_over(before).await? {
+                Some(over) => body = over,
+                None => return Ok(Applied::as_found(before.live.clone())),
             }
-            body = self.yielding(&before.value)?;
         }
         let (after, conflicts) =
             self.apply_and_fold::<Parsed>(body, |parsed: &Parsed| &parsed.live.metadata).await?;

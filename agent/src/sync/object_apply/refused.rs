@@ -11,9 +11,9 @@ use flotilla_core::live::Live;
 use flotilla_runtime::poll;
 use serde::de::DeserializeOwned;
 
-use super::{ObjectApply, StepError};
+use super::{ObjectApply, Start, StepError};
 use crate::cluster::members::{is_paused, says};
-use crate::cluster::objects::{Deleted, Parsed, RequestMode};
+use crate::cluster::objects::{Deleted, RequestMode};
 use crate::cluster::request::{Conflict, Failure};
 use crate::sync::memory::ApplyMode;
 
@@ -66,19 +66,10 @@ impl ObjectApply<'_> {
     /// Why the apply would leave the object as it is while others of its unit are changed, by a dry run. It may make others'
     /// fields ours on the way, and changes no content.
     pub(in crate::sync) async fn rehearse(&self) -> Result<(), StepError> {
-        let mut body = self.prepared.body.clone();
         if self.annotations.apply_mode == ApplyMode::Never {
             return Ok(());
         }
-        if self.annotations.apply_mode == ApplyMode::Once || !self.ignored.is_empty() {
-            let found = self.cluster.fetch::<Parsed>(self.resource, self.id).await?;
-            if let Some(Parsed { value, live }) = found {
-                if self.annotations.apply_mode == ApplyMode::Once || is_paused(&live.metadata) {
-                    return Ok(());
-                }
-                body = self.yielding(&value)?;
-            }
-        }
+        let Start::Body(body) = self.start().await? else { return Ok(()) };
         match self.apply_making_way::<Live>(body, RequestMode::DryRun).await? {
             Ok(_) => Ok(()),
             Err(failure) => self.may_recreate(failure).await,

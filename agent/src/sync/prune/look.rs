@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::guard::{Found, Inside, There};
 use flotilla_core::inventory::{Member, Uid};
-use flotilla_core::live::{Live, Metadata};
+use flotilla_core::live::{Live, Metadata, OwnerReference};
 use flotilla_core::{ObjectId, ObjectRef, drift};
 use flotilla_runtime::chain;
 use futures::StreamExt;
@@ -186,7 +186,7 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
     let lists = futures::stream::iter(resources).map(|resource| async move {
         let stays = |metadata: &Metadata| {
             let id = id_of(&resource, metadata);
-            let derived = !metadata.owner_references.is_empty() || is_furniture(&id, &metadata.annotations);
+            let derived = hangs_on_what_goes(tools, metadata, leaving) || is_furniture(&id, &metadata.annotations);
             !derived && !leaving.contains(&id)
         };
         let list = tools.cluster.names(&resource, namespace, TOLD, &stays).await;
@@ -214,6 +214,19 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
     foreign.sort();
     foreign.truncate(TOLD);
     Inside::Foreign(foreign)
+}
+
+/// Whether all owners of an object of a namespace go: they are in that namespace, and judged themselves, or leave with it.
+/// What an object outside of the namespace owns is not made anew by anybody who leaves.
+fn hangs_on_what_goes(tools: &Tools, metadata: &Metadata, leaving: &BTreeSet<ObjectId>) -> bool {
+    let owners = &metadata.owner_references;
+    let goes = |owner: &OwnerReference| {
+        let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+        let object = ObjectRef { id: ObjectId::new(group, &owner.kind, "", &owner.name), version: version.into() };
+        let resource = tools.cluster.discovery().any_version(&object);
+        resource.is_some_and(|resource| resource.namespaced) || leaving.contains(&object.id)
+    };
+    !owners.is_empty() && owners.iter().all(goes)
 }
 
 fn id_of(resource: &Resource, metadata: &Metadata) -> ObjectId {
