@@ -52,7 +52,8 @@ pub(crate) fn resolve(
     });
     let Some(hub) = hub.transpose()? else {
         return Err(Error::usage("no hub is named").hint(
-            "give --hub https://HOST:PORT, set FLOTILLA_HUB, or give --data with the data folder of a hub on this machine",
+            "give --hub https://HOST:PORT, set FLOTILLA_HUB, write both and more into ~/.config/flotilla/config.yaml (see \
+             docs/cli.md), or give --data with the data folder of a hub on this machine",
         ));
     };
     let hub = url(&hub)?;

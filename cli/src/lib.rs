@@ -16,6 +16,7 @@ mod client;
 mod commands;
 mod config;
 mod diff;
+mod elsewhere;
 mod env;
 mod error;
 mod exit;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::Cli;
+use args::{Cli, Color};
 use error::Error;
 use exit::Code;
 use output::Terminal;
@@ -57,6 +58,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // What cannot be printed has nobody who reads it.
             let _ = error.print();
+            let verb = error.get(clap::error::ContextKind::InvalidSubcommand);
+            if let Some(clap::error::ContextValue::String(verb)) = verb
+                && let Some(hint) = elsewhere::hint(verb)
+            {
+                Terminal::of_process(Color::default()).hint(hint);
+            }
             let code = if error.use_stderr() { Code::Usage } else { Code::Done };
             return code.into();
         }

@@ -436,14 +436,27 @@ impl UnitManifest {
     pub fn from_parts(
         id: UnitId,
         spec_bytes: Bytes,
+        objects: Vec<ObjectEntry>,
+    ) -> Result<Self, serde_json::Error> {
+        let digest = Self::digest_of(&id, &spec_bytes, &objects);
+        Self::from_digested(id, spec_bytes, objects, digest)
+    }
+
+    /// As [`UnitManifest::from_parts`], of parts whose [digest](UnitManifest::digest_of) is known.
+    ///
+    /// # Errors
+    /// Where the policy cannot be read.
+    pub fn from_digested(
+        id: UnitId,
+        spec_bytes: Bytes,
         mut objects: Vec<ObjectEntry>,
+        digest: Digest,
     ) -> Result<Self, serde_json::Error> {
         let spec: UnitSpec = serde_json::from_slice(&spec_bytes)?;
         let templates: BTreeSet<usize> = spec.templates.iter().map(|at| *at as usize).collect();
         for (at, entry) in objects.iter_mut().enumerate() {
             entry.template = templates.contains(&at);
         }
-        let digest = Self::digest_of(&id, &spec_bytes, &objects);
         Ok(Self { id, spec, spec_bytes, objects, digest })
     }
 

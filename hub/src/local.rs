@@ -41,6 +41,8 @@ pub(crate) enum LocalError {
     Refused(StatusCode, String),
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("{} is there already, and is not written over: name another file, or move it away", .0.display())]
+    Exists(PathBuf),
 }
 
 pub(crate) async fn get(data: &Path, path: &str) -> Result<Vec<u8>, LocalError> {
@@ -93,7 +95,10 @@ async fn ask(data: &Path, method: Method, path: &str, body: &str) -> Result<Vec<
 
 /// Writes a private file that must not be there yet, durably. Blocking.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), LocalError> {
-    let write = |source| LocalError::Write { path: path.to_owned(), source };
+    let write = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => LocalError::Exists(path.to_owned()),
+        _ => LocalError::Write { path: path.to_owned(), source },
+    };
     let mut file: File = create_private(path).map_err(write)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(write)
 }

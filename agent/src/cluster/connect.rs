@@ -40,7 +40,7 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     let origin = Origin { files, options };
     let (config, named) = origin.read().await?;
     let namespace = config.default_namespace.clone();
-    let state = State { client: client(config)?, stamps: stamps(&named), named, looked: Instant::now() };
+    let state = State { client: client(config)?, stamps: stamps(&named), named, looked: Instant::now(), failed: None };
     let followed = Arc::new(Followed { origin, state: Mutex::new(state) });
     let service = tower::service_fn(move |request| {
         let followed = followed.clone();
@@ -122,6 +122,8 @@ struct State {
     named: Vec<PathBuf>,
     stamps: Vec<Stamp>,
     looked: Instant,
+    /// Why the files cannot be read, as it was told.
+    failed: Option<String>,
 }
 
 impl Followed {
@@ -149,13 +151,21 @@ impl Followed {
             Ok((client, named)) => {
                 tracing::info!("the kubeconfig was replaced and is used from now on");
                 state.client = client;
+                state.failed = None;
                 if named != state.named {
                     state.stamps = stamps(&named);
                     state.named = named;
                 }
             }
             Err(error) => {
-                tracing::warn!("goes on with the kubeconfig of before: {}", chain(&error));
+                // They may be good the next time though none of them changes: what keeps them from being read need not be
+                // theirs.
+                state.stamps.clear();
+                let why = chain(&error);
+                if state.failed.as_ref() != Some(&why) {
+                    tracing::warn!("goes on with the kubeconfig of before: {why}");
+                    state.failed = Some(why);
+                }
             }
         }
         state.client.clone()

@@ -193,7 +193,7 @@ fn read_present(id: &UnitId, present: v1::UnitPresent, bases: Bases<'_>) -> Resu
     }
     let foreign =
         |what: String| UnitEntry::Hold(Hold::not_understood(UnitEntry::present_part(named).into(), &what));
-    Ok(match UnitManifest::from_parts(id.clone(), spec, objects) {
+    Ok(match UnitManifest::from_digested(id.clone(), spec, objects, found) {
         Ok(unit) => {
             let lacking = Capabilities::ours().lacks(unit.spec.requires.iter().map(String::as_str));
             let first = lacking.into_iter().next().map(str::to_owned);

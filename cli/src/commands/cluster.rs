@@ -105,6 +105,13 @@ async fn token(context: &Context, client: &Client, args: TokenArgs) -> Result<Co
         labels: labels.into_iter().collect(),
     };
     let made = client.join_token(&request).await?;
+    // A name with a letter wrong makes a cluster of its own, which runs nothing.
+    if client.cluster(&cluster).await.is_ok_and(|found| !found.assigned) {
+        context.terminal.warn(&format!(
+            "Git does not define {cluster} as far as the hub has read: its agent has nothing to run until it does; \
+             `flotilla get clusters` lists those that it defines"
+        ));
+    }
     context.terminal.note(&format!(
         "an agent can join as {} with this token, once, until {}; it will call {}",
         made.cluster,
@@ -177,7 +184,9 @@ async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<
         show(&format!("what stays in cluster {name}"))?;
     }
     context.terminal.note(&super::said(&done, &format!("cluster {name} is deleted")));
-    context.terminal.note(what_is_left_to_do(prune));
+    if tree.cluster.enrolled_at.is_some() {
+        context.terminal.note(what_is_left_to_do(prune));
+    }
     Ok(Code::Done)
 }
 

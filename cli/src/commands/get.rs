@@ -144,7 +144,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 clusters.retain(|cluster| name.as_ref().is_none_or(|name| cluster.name == name.as_str()));
                 Ok(clusters)
             };
-            show(context, &client, &list, "clusters", fetch).await
+            show(context, &client, &list, "clusters", None, fetch).await
         }
         GetCommand::Units { name, cluster, list } => {
             let name = name.map(|name| name.to_string());
@@ -153,23 +153,23 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 units.retain(|unit| name.as_ref().is_none_or(|name| unit.unit == *name));
                 Ok(units)
             };
-            show(context, &client, &list, "units", fetch).await
+            show(context, &client, &list, "units", name.as_deref(), fetch).await
         }
         GetCommand::Sources { first, name, place, list } => {
             let (kind, name) = which_sources(first, name)?;
             let fetch = async || sources(&client, kind, name.as_deref(), &place).await;
-            show(context, &client, &list, "sources", fetch).await
+            show(context, &client, &list, "sources", name.as_deref(), fetch).await
         }
         GetCommand::Kustomizations { name, place, list } => {
             let fetch = async || units(&client, "kustomization/", name.as_deref(), &place).await;
-            show(context, &client, &list, "Kustomizations", fetch).await
+            show(context, &client, &list, "Kustomizations", name.as_deref(), fetch).await
         }
         GetCommand::HelmReleases { name, place, list } => {
             let fetch = async || units(&client, "helmrelease/", name.as_deref(), &place).await;
-            show(context, &client, &list, "HelmReleases", fetch).await
+            show(context, &client, &list, "HelmReleases", name.as_deref(), fetch).await
         }
         GetCommand::Changes { list } => {
-            show(context, &client, &list, "changes that take away much", async || {
+            show(context, &client, &list, "changes that take away much", None, async || {
                 client.changes().await
             })
             .await
@@ -183,7 +183,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 events.sort_by_key(|event| event.at);
                 Ok(events)
             };
-            show(context, &client, &list, "events", fetch).await
+            show(context, &client, &list, "events", None, fetch).await
         }
     }
 }
@@ -269,17 +269,24 @@ async fn all(context: &Context, client: &Client, place: &PlaceArgs, format: Form
     Ok(Code::Done)
 }
 
+/// `name` is what the list was asked for by; one that nothing has is an error.
 async fn show<T: Row>(
     context: &Context,
     client: &Client,
     list: &ListArgs,
     what: &str,
+    name: Option<&str>,
     fetch: impl AsyncFn() -> Result<Vec<T>, Error>,
 ) -> Result<Code, Error> {
     if list.watch {
         rows::watch(&context.terminal, client, list.output.output, fetch).await?;
-    } else {
-        rows::show(&context.terminal, list.output.output, what, &fetch().await?)?;
+        return Ok(Code::Done);
     }
+    let found = fetch().await?;
+    if let Some(name) = name.filter(|_| found.is_empty()) {
+        let all = format!("`flotilla get {}` lists them", what.to_ascii_lowercase());
+        return Err(Error::new(Code::NotFound, format!("none of the {what} is called {name}")).hint(all));
+    }
+    rows::show(&context.terminal, list.output.output, what, &found)?;
     Ok(Code::Done)
 }

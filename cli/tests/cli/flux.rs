@@ -78,7 +78,9 @@ async fn units_and_sources_are_listed_as_flux_does() -> anyhow::Result<()> {
         releases.stdout.contains("team        chart   main@sha1:01234567   False       Unknown"),
         "{releases:?}"
     );
-    assert_eq!(hub.run(&["get", "ks", "db", "-n", "team"]).await?.stderr, "there are no Kustomizations\n");
+    let none = hub.run(&["get", "ks", "db", "-n", "team"]).await?;
+    assert_eq!(none.code, 6);
+    assert!(none.stderr.starts_with("error: none of the Kustomizations is called db\n"), "{}", none.stderr);
 
     let names = async |args: &[&str]| -> anyhow::Result<Vec<String>> {
         let all = hub.run(&[&["get", "sources", "-o", "json"], args].concat()).await?;

@@ -214,7 +214,9 @@ async fn within(guard: &Guard, caller: &Caller, parts: &mut http::request::Parts
 async fn authorise(hub: &Arc<Hub>, needed: Role, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let denied = |error: &str| {
         ApiError::new(StatusCode::UNAUTHORIZED, error)
-            .hint("send `Authorization: Bearer TOKEN`; `flotilla token create` makes one")
+            .hint(
+                "`flotilla token create` makes one: give it to the CLI by --token-file, or send `Authorization: Bearer TOKEN`",
+            )
     };
     let value = headers.get(header::AUTHORIZATION).ok_or_else(|| denied("no token was sent"))?;
     let secret = value

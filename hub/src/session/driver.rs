@@ -66,7 +66,9 @@ impl SessionError {
             Self::Ended(EndReason::Replaced) => {
                 Status::aborted("another agent opened a session for this cluster")
             }
-            Self::Ended(EndReason::Revoked) => Status::permission_denied("this cluster was revoked"),
+            Self::Ended(EndReason::Revoked) => Status::permission_denied(
+                "this cluster was revoked; a new join token (with --replace) lets its agent come back",
+            ),
             Self::Ended(EndReason::Deleted) => {
                 super::enrolment::deleted("this cluster was deleted at the hub".into())
             }

@@ -47,7 +47,7 @@ pub(super) enum Refusal {
     NotRenewed(String),
     #[error("cluster {0} is not enrolled here: it was deleted, or never joined; join again with a new token")]
     NotEnrolled(ClusterName),
-    #[error("cluster {0} was deleted at the hub; a new join token takes it up again")]
+    #[error("cluster {0} was deleted at the hub")]
     Deleted(String),
     #[error("cluster {0} was revoked; a new join token (with --replace) lets its agent come back")]
     Revoked(ClusterName),
