@@ -40,17 +40,17 @@ impl Code {
             Self::Done => "done",
             Self::Found => "`diff` found differences; `check` and `reconcile` found problems",
             Self::Usage => "the command line, environment or configuration file is wrong",
-            Self::Input => "files that were to be rendered are wrong: file, line and field are on stderr",
-            Self::Unreachable => "the hub could not be reached, or who answered is not the hub",
+            Self::Input => "the files to render are wrong: stderr names file, line and field",
+            Self::Unreachable => "the hub could not be reached, or the server that answered is not the hub",
             Self::Denied => "the token is missing, wrong or expired, or its role does not suffice",
-            Self::NotFound => "the hub does not know what was named",
-            Self::Refused => "the hub understood and refused, for the reason on stderr",
-            Self::HubFailed => "the hub failed, or gave an answer that is none",
+            Self::NotFound => "the hub does not know the named object",
+            Self::Refused => "the hub refused the request, for the reason on stderr",
+            Self::HubFailed => "the hub failed, or its answer is not valid",
             Self::NotReached => {
-                "what was asked for was not reached: in time, by all agents, or at the source"
+                "the requested state was not reached: in time, by all agents, or at the source"
             }
-            Self::Local => "a file or stream of this machine could not be read or written",
-            Self::OutputClosed => "whoever read the output went away",
+            Self::Local => "a local file or stream could not be read or written",
+            Self::OutputClosed => "the reader of the output closed it",
         }
     }
 }

@@ -23,6 +23,10 @@ pub const GROUP: &str = "flotilla.dev";
 /// The version of our own kinds.
 pub const API_VERSION: &str = "flotilla.dev/v1alpha1";
 
+/// What a `Cluster` object may say in its `spec`; docs/kinds.md describes each.
+pub const CLUSTER_FIELDS: [&str; 7] =
+    ["path", "labels", "variables", "strictSubstitution", "substitute", "suspend", "drift"];
+
 /// One cluster as Git defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterDefinition {
@@ -187,7 +191,7 @@ pub fn discover_anew(
         let path = folder.join(&name).map_err(|error| ReadError::of_path(folder, &error))?;
         let Ok(cluster) = name.parse::<ClusterName>() else {
             let message =
-                format!("folder '{name}' is no cluster: {}", name.parse::<ClusterName>().unwrap_err());
+                format!("folder '{name}' is not a valid cluster name: {}", name.parse::<ClusterName>().unwrap_err());
             fleet.problems.push(Problem::error(path.to_string(), 0, message).as_notice());
             continue;
         };
@@ -429,7 +433,7 @@ impl Scan<'_> {
             if !is_dns_label(name) {
                 return wrong(
                     "metadata.name",
-                    format!("'{name}' is no name of a group: letters, digits and '-'"),
+                    format!("'{name}' is not a valid name for a group: letters, digits and '-'"),
                 );
             }
             let Some(selector) = document.at(&["spec", "selector"]) else {
@@ -525,9 +529,7 @@ fn cluster(
                 _ => Err("must be correct, report or ignore".to_owned()),
             }
             .map(|drift| cluster.policy.drift = drift),
-            _ => Err("is no field of a Cluster; known are labels, variables, path, substitute, \
-                     strictSubstitution, suspend and drift"
-                .to_owned()),
+            _ => Err(format!("is not a field of a Cluster; the fields are {}", CLUSTER_FIELDS.join(", "))),
         };
         if let Err(message) = done {
             problems.push(bad(if value.pos.line > 0 { value } else { &entry.key }, &field, message));

@@ -6,6 +6,7 @@ use flotilla_core::UnitId;
 use flotilla_core::change::{KindName, Limit, Policy};
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
+use flotilla_render::fleet::CLUSTER_FIELDS;
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, NothingFetched, PolicyRead, RenderCache, discover, render_cluster,
 };
@@ -51,8 +52,8 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
         (
             format!("{CLUSTER}  paht: x\n"),
             true,
-            "east: clusters/f.yaml:5:9: spec.paht: is no field of a Cluster; known are \
-                                               labels, variables, path, substitute, strictSubstitution, suspend and drift",
+            "east: clusters/f.yaml:5:9: spec.paht: is not a field of a Cluster; the fields are \
+                                               path, labels, variables, strictSubstitution, substitute, suspend, drift",
         ),
         (
             format!("{CLUSTER}  path: ../x\n"),
@@ -153,6 +154,23 @@ fn a_cluster_without_a_path_never_has_the_folder_of_all_clusters() {
         problems(&found(&[("clusters/east.yaml", &empty)])),
         ["east: clusters/east.yaml:5:9: spec.path: must name a folder of the fleet repo"]
     );
+}
+
+#[test]
+fn each_field_of_a_cluster_is_read_and_documented() {
+    let document = include_str!("../../../docs/kinds.md");
+    let section = document.split("\n## ").find(|section| section.starts_with("Cluster\n")).unwrap();
+    let documented: Vec<&str> =
+        section.lines().filter_map(|line| line.strip_prefix("| `spec.")?.split('`').next()).collect();
+    assert_eq!(documented, CLUSTER_FIELDS);
+    for field in CLUSTER_FIELDS {
+        let object = format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: east}}\nspec: {{{field}: [1]}}\n"
+        );
+        let fleet = found(&[("clusters/a.yaml", &object)]);
+        let unclear = problems(&fleet).join("\n");
+        assert!(unclear.contains(&format!("spec.{field}: must ")), "{field}: {unclear}");
+    }
 }
 
 fn unit(name: &str, path: &str, more: &str) -> String {
@@ -294,7 +312,7 @@ fn groups_select_clusters_and_what_cannot_be_read_leaves_them_unclear() {
     for (more, expected) in [
         (
             group("Bad", "{selector: {}}"),
-            "clusters/groups.yaml:16: metadata.name: 'Bad' is no name of a group",
+            "clusters/groups.yaml:16: metadata.name: 'Bad' is not a valid name for a group",
         ),
         (group("none", "{}"), "clusters/groups.yaml:16: spec.selector: says which clusters"),
         (

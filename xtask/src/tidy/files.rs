@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::graph::PURE;
-use super::{Findings, code};
+use super::{Findings, code, names};
 
 /// Lines of a source file from which it is worth splitting, and from which it must be.
 const LONG: usize = 400;
@@ -15,6 +15,19 @@ const TOO_LONG: usize = 800;
 /// Folders that hold what is not ours to tidy: build output, other people's input, expected output.
 const SKIPPED: [&str; 6] = ["target", "fixtures", "testdata", "golden", "node_modules", "cases"];
 
+/// Where the code is that users run.
+const SHIPPED: [&str; 9] = [
+    "agent/src/",
+    "cli/src/",
+    "core/src/",
+    "hub/src/",
+    "kustomize/src/",
+    "proto/src/",
+    "render/src/",
+    "runtime/src/",
+    "source/src/",
+];
+
 /// Words that say that something is not done. In two pieces, so that this file holds none.
 const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 /// Macros that do, or leave something behind.
@@ -22,10 +35,10 @@ const UNFINISHED_MACROS: [&str; 3] =
     [concat!("todo", "!("), concat!("dbg", "!("), concat!("unimplemented", "!(")];
 
 /// A file of the workspace.
-struct File {
+pub(super) struct File {
     /// From the root, `/`-separated.
-    name: String,
-    text: String,
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> {
@@ -63,6 +76,14 @@ pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> 
                     findings.errors.push(format!("{}: there is no test {test}", file.name));
                 }
             }
+        }
+        if names::is_document(&file.name) {
+            let is_shipped = |file: &&File| {
+                let of_ours = SHIPPED.iter().any(|folder| file.name.starts_with(folder));
+                of_ours && file.name.ends_with(".rs") && !skipped.contains(&file.name)
+            };
+            let shipped: Vec<&File> = files.iter().filter(is_shipped).collect();
+            names::check(&shipped, file, findings);
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("core", &["select", "yaml"]),
     ("render", &["core", "kustomize", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
-    ("source", &["core", "kustomize", "select", "yaml"]),
+    ("source", &["core", "kustomize", "runtime", "select", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
     ("hub", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
