@@ -4,6 +4,7 @@
 //! Signals ──► Tasks (named, supervised, joined at shutdown)
 //!               │ each uses
 //!               ├── backoff    delays between attempts
+//!               ├── blocking   work that may block a thread
 //!               ├── chain      errors with their causes, on one line
 //!               ├── files      writes that survive a crash
 //!               ├── lock       mutexes without poison
@@ -15,6 +16,7 @@
 //! ```
 
 pub mod backoff;
+mod blocking;
 mod chain;
 pub mod files;
 pub mod limits;
@@ -27,6 +29,7 @@ pub mod tls;
 pub mod token;
 
 pub use backoff::Backoff;
+pub use blocking::blocking;
 pub use chain::chain;
 pub use lock::lock;
 pub use poll::poll;

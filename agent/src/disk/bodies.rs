@@ -211,6 +211,21 @@ impl BodyStore {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
     }
+
+    /// Holds up whoever uses the bodies, as a disk that stalls does, until what it gives is dropped.
+    #[cfg(test)]
+    pub(crate) fn stall(self: &std::sync::Arc<Self>) -> std::sync::mpsc::Sender<()> {
+        let (until, dropped) = std::sync::mpsc::channel::<()>();
+        let (is_stalled, stalled) = std::sync::mpsc::channel();
+        let store = self.clone();
+        std::thread::spawn(move || {
+            let _inner = store.lock();
+            is_stalled.send(()).unwrap();
+            let _ = dropped.recv();
+        });
+        stalled.recv().unwrap();
+        until
+    }
 }
 
 impl Bodies for BodyStore {

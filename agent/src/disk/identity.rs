@@ -218,23 +218,10 @@ fn token_note(token: &JoinToken) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_runtime::tls::{Ca, Csr, Validity};
+    use crate::link::testing::enrolment;
     use flotilla_runtime::token::TokenSecret;
     use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, SystemTime};
-
-    fn enrolment(key: &AgentKey) -> Enrolment {
-        let ca = Ca::create(SystemTime::now()).unwrap();
-        let csr = Csr::parse(&key.request().unwrap()).unwrap();
-        let validity = Validity { now: SystemTime::now(), life: Duration::from_secs(3600) };
-        Enrolment {
-            cluster: "staging".into(),
-            certificate: ca.issue_agent(&csr, "staging", validity).unwrap().0,
-            bundle: TrustBundle::from_pem(&ca.certificate_pem()).unwrap(),
-            addresses: vec!["hub.example:8443".parse().unwrap()],
-            cluster_uid: "uid".into(),
-        }
-    }
 
     #[test]
     fn keys_are_made_once_for_the_owner_only_and_enrolments_are_replaced() {

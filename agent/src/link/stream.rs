@@ -1,8 +1,9 @@
 //! One stream with the hub: joins the protocol's machine to gRPC, the disk and the engine.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,16 +11,16 @@ use bytes::Bytes;
 use flotilla_core::{DesiredState, Digest};
 use flotilla_proto::v1::fleet_client::FleetClient;
 use flotilla_proto::{MAX_MESSAGE, v1, v1::agent_message::Message, v1::answer::Outcome};
-use flotilla_runtime::CancellationToken;
-use flotilla_runtime::chain;
+use flotilla_runtime::tls::Clock;
+use flotilla_runtime::{CancellationToken, blocking, chain, lock};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::Shared;
 use super::answering::Answering;
@@ -102,11 +103,13 @@ impl futures::Stream for Outgoing {
 }
 
 struct Stream<'a> {
-    shared: &'a Shared,
-    session: Session,
+    shared: &'a Arc<Shared>,
+    /// Locked for long only by work on the disk, which the stream waits for.
+    session: Arc<Mutex<Session>>,
     reporter: Reporter,
     opened: Instant,
-    heartbeat: Duration,
+    /// How often heartbeats leave.
+    heartbeat: watch::Sender<Duration>,
     welcomed: bool,
     /// The hub was told of units before the engine had read the inventory.
     owes_units: bool,
@@ -119,7 +122,7 @@ struct Stream<'a> {
 
 /// Runs a stream until `stop`, or until it breaks. `welcomed` is set once the hub took the agent in.
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     channel: Channel,
     welcomed: &mut bool,
     stop: &CancellationToken,
@@ -130,10 +133,10 @@ pub(super) async fn run(
     }
     let mut stream = Stream {
         shared,
-        session,
+        session: Arc::new(Mutex::new(session)),
         reporter: Reporter::default(),
         opened: Instant::now(),
-        heartbeat: Duration::from_secs(15),
+        heartbeat: watch::Sender::new(Duration::from_secs(15)),
         welcomed: false,
         owes_units: false,
         removing: VecDeque::new(),
@@ -146,6 +149,10 @@ pub(super) async fn run(
 }
 
 impl Stream<'_> {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        lock(&self.session)
+    }
+
     async fn run(&mut self, channel: Channel, stop: &CancellationToken) -> Result<(), StreamError> {
         let mut client = FleetClient::new(channel)
             .send_compressed(CompressionEncoding::Gzip)
@@ -156,7 +163,7 @@ impl Stream<'_> {
         let (outbox, inbox) = mpsc::channel::<v1::AgentMessage>(OUTBOX);
         let outgoing = Outgoing(inbox);
         // The hub answers when it has read the Hello.
-        if let Some(hello) = self.session.next() {
+        if let Some(hello) = self.session().next() {
             outbox.try_send(hello).map_err(|_| StreamError::Ended)?;
         }
         let call = tokio::time::timeout(CALL, client.sync(outgoing));
@@ -164,7 +171,21 @@ impl Stream<'_> {
             () = stop.cancelled() => return Ok(()),
             response = call => response.map_err(|_| StreamError::Silent(CALL))?,
         };
-        let mut inbound = response.map_err(|status| StreamError::of(&status))?.into_inner();
+        let inbound = response.map_err(|status| StreamError::of(&status))?.into_inner();
+        let beats = send_heartbeats(outbox.clone(), self.heartbeat.subscribe(), self.shared.clock.clone());
+        tokio::select! {
+            result = self.speak(inbound, outbox, stop) => result,
+            never = beats => match never {},
+        }
+    }
+
+    /// Speaks with the hub. It may wait for the disk; heartbeats go on beside it.
+    async fn speak(
+        &mut self,
+        mut inbound: Streaming<v1::HubMessage>,
+        outbox: mpsc::Sender<v1::AgentMessage>,
+        stop: &CancellationToken,
+    ) -> Result<(), StreamError> {
         let mut versions = self.shared.engine.versions();
         let mut problems = self.shared.problems.versions();
         let mut losses = self.shared.disk.bodies.losses();
@@ -173,38 +194,33 @@ impl Stream<'_> {
         versions.mark_changed();
         let mut report_at: Option<Instant> = None;
         let mut reported: Option<Instant> = None;
-        let mut beat = Instant::now() + self.heartbeat;
         let mut heard = Instant::now();
         let mut minute = tokio::time::interval(MINUTE);
         minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let due = report_at.filter(|_| self.welcomed && self.session.waiting() < BUSY);
+            let waiting = self.session().waiting();
+            let due = report_at.filter(|_| self.welcomed && waiting < BUSY);
+            let silence = *self.heartbeat.borrow() * MISSED_HEARTBEATS;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 message = inbound.message() => match message {
                     Ok(Some(message)) => {
-                        heard = Instant::now();
-                        let before = self.heartbeat;
-                        let effects = self.session.receive(message, &*self.shared.disk.bodies)?;
-                        for effect in effects {
-                            if !self.perform(effect).await {
-                                break;
-                            }
+                        for effect in self.receive(message).await? {
+                            self.perform(effect).await;
                         }
                         // A removal of nothing is answered too.
-                        if self.session.has_taken() || !self.removing.is_empty() {
+                        if self.session().has_taken() || !self.removing.is_empty() {
                             report_at.get_or_insert_with(|| next_report(reported));
                         }
-                        if self.heartbeat != before {
-                            beat = heard + self.heartbeat;
-                        }
+                        // While the disk was waited for nobody listened.
+                        heard = Instant::now();
                     }
                     Ok(None) => return Err(StreamError::Ended),
                     Err(status) => return Err(StreamError::of(&status)),
                 },
-                permit = outbox.reserve(), if self.session.waiting() > 0 => {
+                permit = outbox.reserve(), if waiting > 0 => {
                     let Ok(permit) = permit else { return Err(StreamError::Ended) };
-                    if let Some(message) = self.session.next() {
+                    if let Some(message) = self.session().next() {
                         permit.send(message);
                     }
                 }
@@ -223,88 +239,105 @@ impl Stream<'_> {
                 Ok(()) = looked.changed(), if self.owes_units => self.tell_units(),
                 Ok(()) = losses.changed() => {
                     losses.mark_unchanged();
-                    self.session.repair(&*self.shared.disk.bodies);
+                    self.repair().await;
+                    heard = Instant::now();
                 }
                 Ok(()) = held.changed() => {
                     if !*held.borrow_and_update() {
-                        self.session.durable();
+                        self.session().durable();
                     }
                 }
-                () = tokio::time::sleep_until(beat) => {
-                    let silence = self.heartbeat * MISSED_HEARTBEATS;
-                    if heard.elapsed() > silence {
-                        return Err(StreamError::Silent(silence));
-                    }
-                    beat = Instant::now() + self.heartbeat;
-                    let now = i64::try_from(self.shared.clock.now().duration_since(std::time::UNIX_EPOCH)
-                        .unwrap_or_default().as_secs()).unwrap_or_default();
-                    self.session.send(Message::Heartbeat(v1::Heartbeat { now }));
-                }
-                _ = minute.tick() => self.session.minute(),
-                reply = self.answering.next(), if self.session.waiting() < BUSY => {
-                    self.session.send(Message::Reply(reply));
+                () = tokio::time::sleep_until(heard + silence) => return Err(StreamError::Silent(silence)),
+                _ = minute.tick() => self.session().minute(),
+                reply = self.answering.next(), if waiting < BUSY => {
+                    self.session().send(Message::Reply(reply));
                 }
                 Some((request, result)) = self.errands.next(), if !self.errands.is_empty() => {
                     let (outcome, message) = match result {
                         Ok(answer) => (Outcome::Done, answer),
                         Err(why) => (Outcome::Failed, why),
                     };
-                    self.session.answer(request, outcome, message);
+                    self.session().answer(request, outcome, message);
                 }
             }
         }
     }
 
-    /// Whether the effects that follow still hold.
-    async fn perform(&mut self, effect: Effect) -> bool {
+    /// Has the protocol's machine take a message, and does what it wants done on the disk. What else is to be done.
+    async fn receive(&mut self, message: v1::HubMessage) -> Result<Vec<Effect>, ProtocolError> {
+        let (shared, session) = (self.shared.clone(), self.session.clone());
+        blocking(move || {
+            let mut session = lock(&session);
+            let effects = session.receive(message, &*shared.disk.bodies)?;
+            let mut rest = Vec::new();
+            for effect in effects {
+                match effect {
+                    Effect::Keep(digest, body) => {
+                        if let Err(error) = shared.disk.bodies.put(digest, &body) {
+                            let message = chain(&error);
+                            shared.problems.set("room", message.clone());
+                            session.give_up(message);
+                            // What follows holds no longer.
+                            break;
+                        }
+                    }
+                    Effect::Heard(now) => shared.credentials.heard(now),
+                    Effect::Trust(trust) => match shared.credentials.trust(&trust) {
+                        Ok(()) => shared.problems.clear("trust"),
+                        Err(error) => {
+                            let why = format!("what the hub says of trust cannot be used: {}", chain(&error));
+                            shared.problems.set("trust", why);
+                        }
+                    },
+                    other => rest.push(other),
+                }
+            }
+            Ok(rest)
+        })
+        .await
+    }
+
+    /// Asks anew for contents that the disk has lost.
+    async fn repair(&mut self) {
+        let (shared, session) = (self.shared.clone(), self.session.clone());
+        blocking(move || lock(&session).repair(&*shared.disk.bodies)).await;
+    }
+
+    async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::TellUnits => self.tell_units(),
             Effect::Welcomed { heartbeat_seconds } => {
                 self.welcomed = true;
-                self.heartbeat = Duration::from_secs(heartbeat_seconds.clamp(1, 600).into());
+                self.heartbeat.send_replace(Duration::from_secs(heartbeat_seconds.clamp(1, 600).into()));
                 tracing::info!("connected to the hub");
                 self.shared.problems.clear(super::SUBJECT);
-            }
-            Effect::Heard(now) => self.shared.credentials.heard(now),
-            Effect::Keep(digest, body) => {
-                if let Err(error) = self.shared.disk.bodies.put(digest, &body) {
-                    let message = chain(&error);
-                    self.shared.problems.set("room", message.clone());
-                    self.session.give_up(message);
-                    return false;
-                }
             }
             Effect::Save(state) => self.save(state).await,
             Effect::Repaired => {
                 let bodies = self.shared.disk.bodies.clone();
                 // One that cannot be written is kept in memory, and was told when it came.
-                let _ = tokio::task::spawn_blocking(move || bodies.flush()).await;
+                let _ = blocking(move || bodies.flush()).await;
                 // Only approvals can fail.
                 let _ = self.shared.engine.request(Request::Reconcile { unit: None });
             }
-            Effect::Trust(trust) => match self.shared.credentials.trust(&trust) {
-                Ok(()) => self.shared.problems.clear("trust"),
-                Err(error) => self
-                    .shared
-                    .problems
-                    .set("trust", format!("what the hub says of trust cannot be used: {}", chain(&error))),
-            },
             Effect::Questions(wanted) => self.answering.set(wanted),
             Effect::Asked(request, asked) => self.ask(request, asked).await,
+            Effect::Keep(..) | Effect::Heard(_) | Effect::Trust(_) => {
+                unreachable!("Stream::receive does them")
+            }
         }
-        true
     }
 
     /// Tells what is here. As long as the inventory is not read that is not all: the rest follows.
     fn tell_units(&mut self) {
         let has = self.shared.engine.has();
         self.owes_units = !has.is_whole;
-        self.session.tell_units(&has);
+        self.session().tell_units(&has);
     }
 
     async fn save(&mut self, state: Arc<DesiredState>) {
         let held = self.shared.save(state.clone()).await;
-        self.session.saved(&state, held);
+        self.session().saved(&state, held);
         self.shared.problems.clear("room");
         tracing::info!(generation = %state.generation, digest = state.digest().short(), snapshot = state.snapshot,
             "a new desired state");
@@ -313,16 +346,20 @@ impl Stream<'_> {
     async fn ask(&mut self, request: u64, asked: Asked) {
         match asked {
             Asked::Reconcile(unit) => {
-                let asked = self.shared.engine.request(Request::Reconcile { unit });
-                self.answer(request, asked);
+                // Only approvals can fail.
+                let _ = self.shared.engine.request(Request::Reconcile { unit });
+                self.session().answer(request, Outcome::Done, "");
             }
             Asked::Approve(digest) => {
-                let asked = self.shared.engine.request(Request::Approve { digest });
-                self.answer(request, asked);
+                let engine = self.shared.engine.clone();
+                let asked = blocking(move || engine.request(Request::Approve { digest }));
+                self.errands.push(Box::pin(async move {
+                    (request, asked.await.map(|()| String::new()).map_err(|error| chain(&error)))
+                }));
             }
             Asked::RenewNow => {
                 self.shared.credentials.renew_now();
-                self.session.answer(request, Outcome::Done, "");
+                self.session().answer(request, Outcome::Done, "");
             }
             Asked::Errand(errand) => match self.shared.errands.ask(errand) {
                 Ok(answered) => {
@@ -332,23 +369,16 @@ impl Stream<'_> {
                     };
                     self.errands.push(Box::pin(answer));
                 }
-                Err(busy) => self.session.answer(request, Outcome::Failed, busy),
+                Err(busy) => self.session().answer(request, Outcome::Failed, busy),
             },
             Asked::RemoveAll => {
                 let events = self.shared.engine.events(u64::MAX).next;
                 if let Err(message) = self.shared.remove_all().await {
-                    return self.session.answer(request, Outcome::Failed, message);
+                    return self.session().answer(request, Outcome::Failed, message);
                 }
-                self.session.close(REMOVED);
+                self.session().close(REMOVED);
                 self.removing.push_back(Removing::new(request, events, Instant::now()));
             }
-        }
-    }
-
-    fn answer(&mut self, request: u64, result: Result<(), crate::sync::MemoryError>) {
-        match result {
-            Ok(()) => self.session.answer(request, Outcome::Done, ""),
-            Err(error) => self.session.answer(request, Outcome::Failed, chain(&error)),
         }
     }
 
@@ -365,7 +395,7 @@ impl Stream<'_> {
         let events = engine.events(from);
         self.shared.set_events_told(events.next);
         for message in self.reporter.tell(desired.as_deref(), changes, events, self.shared.problems.all()) {
-            self.session.send(message);
+            self.session().send(message);
         }
         if self.removing.is_empty() {
             return None;
@@ -378,10 +408,32 @@ impl Stream<'_> {
                 Ok(()) => (Outcome::Done, removal::stays(&engine.events(removing.events))),
                 Err(why) => (Outcome::Failed, why),
             };
-            self.session.answer(removing.request, outcome, message);
+            self.session().answer(removing.request, outcome, message);
             self.removing.pop_front();
         }
         (!self.removing.is_empty()).then(|| now + Duration::from_secs(1))
+    }
+}
+
+/// Sends heartbeats for as long as it is polled: beside the protocol, which a disk may hold up.
+async fn send_heartbeats(
+    outbox: mpsc::Sender<v1::AgentMessage>,
+    mut interval: watch::Receiver<Duration>,
+    clock: Clock,
+) -> Infallible {
+    loop {
+        let pause = *interval.borrow_and_update();
+        tokio::select! {
+            Ok(()) = interval.changed() => continue,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let now = clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let beat = v1::Heartbeat { now: i64::try_from(now).unwrap_or_default() };
+        let message = v1::AgentMessage { message: Some(Message::Heartbeat(beat)) };
+        if outbox.send(message).await.is_err() {
+            // The stream ends, and says why.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -395,3 +447,7 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

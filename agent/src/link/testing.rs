@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flotilla_core::desired::Generation;
 use flotilla_core::{DesiredState, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_runtime::tls::{AgentKey, Ca, Csr, TrustBundle, Validity};
+
+use crate::disk::Enrolment;
 
 /// An object named by the text before the first `=`; the rest is its content.
 pub(crate) fn object(text: &str) -> Object {
@@ -40,4 +44,18 @@ pub(crate) fn state(generation: u64, units: &[(&str, &[&str])]) -> DesiredState 
 pub(crate) fn bodies(state: &DesiredState) -> HashMap<Digest, Bytes> {
     let names = state.all_present().flat_map(|unit| &unit.objects).map(|entry| &entry.object.id.name);
     names.map(|name| object(name)).map(|object| (object.digest(), object.body().clone())).collect()
+}
+
+/// What a hub gives to an agent with this key.
+pub(crate) fn enrolment(key: &AgentKey) -> Enrolment {
+    let ca = Ca::create(SystemTime::now()).unwrap();
+    let csr = Csr::parse(&key.request().unwrap()).unwrap();
+    let validity = Validity { now: SystemTime::now(), life: Duration::from_secs(3600) };
+    Enrolment {
+        cluster: "staging".into(),
+        certificate: ca.issue_agent(&csr, "staging", validity).unwrap().0,
+        bundle: TrustBundle::from_pem(&ca.certificate_pem()).unwrap(),
+        addresses: vec!["hub.example:8443".parse().unwrap()],
+        cluster_uid: "uid".into(),
+    }
 }

@@ -88,7 +88,7 @@ impl ApplyJob {
             }
         }
         let cluster = &tools.cluster.acting_as(self.account.as_ref());
-        if self.asks_rehearsal(tools) {
+        if self.asks_rehearsal(tools).await {
             outcome.failed = self.rehearse(tools, cluster).await;
             outcome.withheld = !outcome.failed.is_empty();
             if outcome.withheld {
@@ -151,16 +151,23 @@ impl ApplyJob {
     }
 
     /// Whether anything says that a part of this could be refused after another part is done.
-    fn asks_rehearsal(&self, tools: &Tools) -> bool {
-        let whole = self.steps.iter().filter(|step| !step.cause.is_drift()).count() > 1;
-        let sealed = |step: &ApplyStep| {
-            let parse =
-                |digest: Digest| serde_json::from_slice::<Value>(&tools.bodies.body(digest).ok()?).ok();
-            let old = self.before.get(&step.object.id).and_then(|digest| parse(*digest));
-            old.zip(parse(step.digest))
-                .is_some_and(|(old, new)| immutable::changed(&step.object.id, &old, &new))
-        };
-        whole && (self.rehearse || self.steps.iter().any(sealed))
+    async fn asks_rehearsal(&self, tools: &Tools) -> bool {
+        if self.steps.iter().filter(|step| !step.cause.is_drift()).count() < 2 {
+            return false;
+        }
+        if self.rehearse {
+            return true;
+        }
+        for step in &self.steps {
+            let id = &step.object.id;
+            let Some(old) = self.before.get(id) else { continue };
+            if let (Some(old), Some(new)) = (value(tools, *old).await, value(tools, step.digest).await)
+                && immutable::changed(id, &old, &new)
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Asks by dry runs what would be refused for good, before anything is changed.
@@ -310,7 +317,7 @@ impl Content {
         step: &ApplyStep,
         id: &ObjectId,
     ) -> Result<Self, StepError> {
-        let given = Given { body: tools.bodies.body(step.digest)?, template: step.template };
+        let given = Given { body: tools.body(step.digest).await?, template: step.template };
         Self::of(unit, cluster, given, id, &step.owner).await
     }
 
@@ -338,6 +345,11 @@ fn failed(step: &ApplyStep, error: &StepError) -> (ObjectId, FailedObject) {
     let (id, reason) = (step.object.id.clone(), error.reason());
     let finding = Finding { object: id.clone(), reason: reason.as_str().into(), message: chain(error) };
     (id, FailedObject { fingerprint: step.fingerprint, reason, finding })
+}
+
+/// A body as JSON; none if it cannot be had.
+async fn value(tools: &Tools, digest: Digest) -> Option<Value> {
+    serde_json::from_slice(&tools.body(digest).await.ok()?).ok()
 }
 
 fn intent(object: &ObjectRef) -> Member {

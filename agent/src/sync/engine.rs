@@ -15,6 +15,7 @@ use super::adoption_record::{RecordError, relinquished};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::coordinator::Coordinator;
 use super::followed::Followed;
+use super::persist::Persist;
 use super::reasons::Reasons;
 use super::shared::{Changes, EngineError, Events, Run, Shared};
 use super::tools::Tools;
@@ -62,7 +63,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 client,
                 bodies,
-                memory,
+                persist: Arc::new(Persist::new(memory)),
                 options,
                 input: Mutex::default(),
                 wake: Arc::new(Notify::new()),
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     /// Asks for something; a request that is waiting already is not queued twice. An approval is remembered before this
-    /// returns.
+    /// returns, so that one blocks for a write.
     ///
     /// # Errors
     /// If an approval cannot be written down. It holds until the agent ends.
@@ -219,6 +220,7 @@ async fn start(shared: &Shared) -> Tools {
                     values: Arc::default(),
                     owners: Owners::default(),
                     bodies: shared.bodies.clone(),
+                    reads: Semaphore::new(1),
                     reasons: Reasons::default(),
                     seats: Semaphore::new(shared.options.in_flight + SEATS_BEYOND),
                 };

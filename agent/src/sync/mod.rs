@@ -22,6 +22,7 @@ mod fights;
 mod followed;
 mod memory;
 mod object_apply;
+mod persist;
 mod prune;
 mod questions;
 mod reasons;

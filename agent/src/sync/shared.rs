@@ -11,9 +11,10 @@ use flotilla_core::{DesiredState, Digest, ObjectId, UnitId, UnitManifest};
 use flotilla_runtime::lock;
 use tokio::sync::{Notify, watch};
 
-use super::api::{Bodies, Memory, MemoryError, Options, Request};
+use super::api::{Bodies, MemoryError, Options, Request};
 use super::followed::Followed;
 use super::memory;
+use super::persist::Persist;
 use super::tools::Tools;
 
 const EVENTS: usize = 500;
@@ -55,7 +56,7 @@ pub struct Events {
 pub(super) struct Shared {
     pub(super) client: kube::Client,
     pub(super) bodies: Arc<dyn Bodies>,
-    pub(super) memory: Arc<dyn Memory>,
+    pub(super) persist: Arc<Persist>,
     pub(super) options: Options,
     pub(super) input: Mutex<Input>,
     /// Woken by whatever may change a plan; carries nothing.
@@ -98,10 +99,10 @@ pub(super) struct Output {
 
 impl Shared {
     pub(super) fn approve(&self, digest: Digest) -> Result<(), MemoryError> {
-        let mut approvals = lock(&self.approvals);
-        approvals.give(digest, None);
-        let text = memory::write_approval(approvals.subject(digest));
-        self.memory.store(&memory::approval_key(digest), text)
+        lock(&self.approvals).give(digest, None);
+        // Not while the approvals are locked: the engine asks for them, and must not wait for a disk.
+        let text = || memory::write_approval(lock(&self.approvals).subject(digest));
+        self.persist.put_now(&memory::approval_key(digest), text)
     }
 
     /// Says of every unit that it waits, before anything can be done about any.

@@ -102,7 +102,7 @@ impl Coordinator {
             tools.values.clone(),
             shared.wake.clone(),
         );
-        let mut coordinator = Self {
+        Self {
             shared,
             tools,
             watches,
@@ -130,9 +130,7 @@ impl Coordinator {
             set: watch::Sender::default(),
             running: BTreeSet::new(),
             work: JoinSet::new(),
-        };
-        coordinator.remember();
-        coordinator
+        }
     }
 
     /// Runs until `stop` is cancelled.
@@ -143,6 +141,7 @@ impl Coordinator {
     ) -> Result<(), EngineError> {
         let (events, writer) = events::channel();
         let mut this = Self::new(shared.clone(), tools.clone(), events);
+        this.remember().await;
         // None of these ends by itself.
         let write = tools.inventory.write(&tools.cluster);
         let tell = writer.run(&tools.cluster);
@@ -151,7 +150,8 @@ impl Coordinator {
         let publish = publish(&tools.cluster, this.set.subscribe(), &unset);
         let follow = tools.inventory.follow(&tools.cluster, &unset);
         let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
-        tokio::pin!(write, tell, publish, follow, reasons);
+        let persist = shared.persist.run();
+        tokio::pin!(write, tell, publish, follow, reasons, persist);
         loop {
             this.take_input();
             this.take_news();
@@ -162,6 +162,7 @@ impl Coordinator {
                 () = stop.cancelled() => break,
                 () = &mut write => {}
                 never = &mut reasons => match never {},
+                never = &mut persist => match never {},
                 () = &mut tell => {}
                 () = &mut publish => {}
                 () = &mut follow => {}
@@ -177,6 +178,7 @@ impl Coordinator {
         }
         // Work under way is dropped: its intents are in the inventory, and the next start takes the everyday path.
         this.work.shutdown().await;
+        shared.persist.flush().await;
         Ok(())
     }
 

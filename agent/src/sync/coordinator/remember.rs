@@ -11,8 +11,8 @@ use super::Coordinator;
 use crate::sync::memory;
 
 impl Coordinator {
-    pub(super) fn remember(&mut self) {
-        let stored = match self.shared.memory.load() {
+    pub(super) async fn remember(&mut self) {
+        let stored = match self.shared.persist.load().await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "starts without memory");
@@ -46,25 +46,19 @@ impl Coordinator {
     pub(super) fn store(&self, unit: &UnitId) {
         let unit_memory = self.unit_memories.get(unit);
         self.shared.runs(unit, unit_memory);
-        let result = match unit_memory {
-            None => self.shared.memory.remove(&unit.to_string()),
-            Some(unit_memory) => {
-                let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
-                let ids: BTreeSet<ObjectId> = self
-                    .manifests(unit)
-                    .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
-                    .collect();
-                let last_applied = ids.iter().filter_map(|id| self.last_applied.get_key_value(id));
-                let none = Departures::default();
-                let departures = self.units.get(unit).map(|state| &state.departures);
-                let departures = departures.unwrap_or(&none);
-                let record = memory::write(unit_memory, last_applied, departures, self.removals.get(unit));
-                self.shared.memory.store(&unit.to_string(), record)
-            }
-        };
-        if let Err(error) = result {
-            tracing::warn!(%unit, error = chain(&error), "goes on without memory");
-        }
+        let record = unit_memory.map(|unit_memory| {
+            let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
+            let ids: BTreeSet<ObjectId> = self
+                .manifests(unit)
+                .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
+                .collect();
+            let last_applied = ids.iter().filter_map(|id| self.last_applied.get_key_value(id));
+            let none = Departures::default();
+            let departures = self.units.get(unit).map(|state| &state.departures);
+            let departures = departures.unwrap_or(&none);
+            memory::write(unit_memory, last_applied, departures, self.removals.get(unit))
+        });
+        self.shared.persist.put(unit.to_string(), record);
     }
 
     /// An approval was given, and is remembered without what it is about.
@@ -78,9 +72,7 @@ impl Coordinator {
         let mut approvals = lock(&self.shared.approvals);
         for digest in approvals.learn(asked) {
             let text = memory::write_approval(approvals.subject(digest));
-            if let Err(error) = self.shared.memory.store(&memory::approval_key(digest), text) {
-                tracing::warn!(digest = digest.short(), error = chain(&error), "goes on without memory");
-            }
+            self.shared.persist.put(memory::approval_key(digest), Some(text));
         }
     }
 
@@ -99,9 +91,7 @@ impl Coordinator {
 
     fn forget_approvals(&self, over: Vec<Digest>) {
         for digest in over {
-            if let Err(error) = self.shared.memory.remove(&memory::approval_key(digest)) {
-                tracing::warn!(digest = digest.short(), error = chain(&error), "goes on without memory");
-            }
+            self.shared.persist.put(memory::approval_key(digest), None);
         }
     }
 }
