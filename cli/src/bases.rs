@@ -2,12 +2,13 @@
 //! build` does, and once in a run.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
 
 use flotilla_core::Digest;
 use flotilla_render::{RemoteBase, Unavailable};
 use flotilla_runtime::chain;
+use flotilla_runtime::lock;
 use flotilla_source::Remotes;
 use tempfile::TempDir;
 
@@ -26,7 +27,7 @@ struct Found {
 
 impl Bases {
     pub(crate) fn get(&self, address: &str) -> Result<RemoteBase, Unavailable> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         if let Some(known) = found.bases.get(address) {
             return known.clone();
         }

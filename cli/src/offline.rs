@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use clap::Args;
 use flotilla_core::source::{Source, SourceId};
@@ -15,6 +15,7 @@ use flotilla_render::{
     Artifact, Budget, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources,
     Unavailable, discover, render_in_turns,
 };
+use flotilla_runtime::lock;
 use flotilla_source::{FolderFiles, GitLimits};
 use serde::Serialize;
 
@@ -305,13 +306,13 @@ struct Renders(Mutex<BTreeMap<Digest, Result<Arc<str>, String>>>);
 
 impl Renders {
     fn keep(&self, key: Digest, text: Result<Arc<str>, String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, text);
+        lock(&self.0).insert(key, text);
     }
 }
 
 impl helm::Renders for Renders {
     fn get(&self, key: Digest) -> Option<Result<Arc<str>, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        lock(&self.0).get(&key).cloned()
     }
 }
 

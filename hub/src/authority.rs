@@ -8,7 +8,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use flotilla_core::ClusterName;
@@ -16,6 +16,7 @@ use flotilla_core::report::Timestamp;
 use flotilla_proto::api::CaInfo;
 use flotilla_proto::v1;
 use flotilla_runtime::files;
+use flotilla_runtime::lock;
 use flotilla_runtime::tls::{
     ALPN_H2, ALPN_HTTP1, Ca, CaHash, CaSet, ClientCertificates, Clock, Csr, HubAddress, Identity, ServerTls,
     TicketKeys, TlsError, Validity,
@@ -99,7 +100,7 @@ impl Authority {
     }
 
     fn cas(&self) -> MutexGuard<'_, CaSet> {
-        self.cas.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cas)
     }
 
     /// TLS for agents: certificates are asked for, and verified when given.
@@ -176,7 +177,7 @@ impl Authority {
     /// Makes the hub's certificate anew if its time has come, by a clock that may have jumped; for once a minute. Blocking.
     pub fn renew_hub(&self) -> Result<(), TlsError> {
         let due = {
-            let identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+            let identity = lock(&self.identity);
             identity.is_due(self.clock.now())
         };
         if due { self.apply(&self.cas()) } else { Ok(()) }
@@ -193,7 +194,7 @@ impl Authority {
         let identity = hub_certificate(cas, &self.hosts, &self.clock)?;
         self.agents_tls.replace(&identity, &bundle)?;
         self.people_tls.replace(&identity, &bundle)?;
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        *lock(&self.identity) = identity;
         files::write_atomic(&self.data.join("ca.pem"), bundle.to_pem().as_bytes(), files::PUBLIC)?;
         let trust = trust_of(&bundle.to_pem(), &self.addresses);
         self.trust.send_if_modified(|current| {

@@ -1,9 +1,10 @@
 //! Notices that something changed, conflated: a slow reader hears of each cluster once, however often it changed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use flotilla_core::ClusterName;
+use flotilla_runtime::lock;
 use tokio::sync::watch;
 
 /// Numbers every change, and remembers the last number of each cluster and of the fleet.
@@ -51,7 +52,7 @@ impl Changes {
     }
 
     fn note(&self, note: impl FnOnce(&mut Last, u64)) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         self.tick.send_modify(|number| {
             *number += 1;
             note(&mut last, *number);
@@ -69,7 +70,7 @@ impl Changes {
     pub async fn next(&self, reader: &mut Reader) -> Changed {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = reader.tick.wait_for(|number| *number > reader.seen).await;
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = lock(&self.last);
         let newer = last.clusters.iter().filter(|(_, number)| **number > reader.seen);
         let mut clusters: Vec<_> = newer.map(|(name, _)| name.clone()).collect();
         clusters.sort_unstable();

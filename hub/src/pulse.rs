@@ -1,7 +1,9 @@
 //! Whether the fleet loop goes on: what readiness and metrics tell of its rounds.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flotilla_runtime::lock;
 
 /// A round that shows no sign of life for this time, beyond what it may wait for one cluster, does not end.
 const STALL: Duration = Duration::from_secs(60);
@@ -103,7 +105,7 @@ impl Pulse {
     }
 
     fn beats(&self) -> MutexGuard<'_, Beats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
+use flotilla_runtime::lock;
 
 /// Removes a folder and what is in it; one that is not there is fine.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
@@ -100,7 +101,7 @@ impl FolderFiles {
                 continue;
             }
             let id = ContentId(*open.hasher.finalize().as_bytes());
-            self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(open.path.clone(), id);
+            lock(&self.ids).insert(open.path.clone(), id);
             let Some(mut parent) = above.pop() else { return Ok(id) };
             parent.add(open.path.name(), open.kind, id);
             open = parent;
@@ -108,7 +109,7 @@ impl FolderFiles {
     }
 
     fn known(&self, path: &TreePath) -> Option<ContentId> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+        lock(&self.ids).get(path).copied()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use flotilla_runtime::chain;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
@@ -286,17 +287,4 @@ fn reason(error: &reqwest::Error) -> String {
         return "it took too long".into();
     }
     std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -9,9 +9,10 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use flotilla_runtime::lock;
 use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use reqwest::blocking::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -42,7 +43,7 @@ struct Guard {
 impl Guard {
     fn resolve(&self, host: &str) -> Result<Addrs, ReachError> {
         let addresses = self.reach.addresses(host)?;
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resolved = lock(&self.resolved);
         if resolved.len() > REMEMBERED {
             resolved.clear();
         }
@@ -55,7 +56,7 @@ impl Guard {
         connection.connected().get_extras(&mut about);
         let peer = about.get::<HttpInfo>().map(|info| info.remote_addr().ip());
         let Some(peer) = peer else { return Err(ReachError::UnknownPeer) };
-        if self.resolved.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer) {
+        if lock(&self.resolved).contains(&peer) {
             return Ok(());
         }
         self.reach.check_address(&peer.to_string(), peer)

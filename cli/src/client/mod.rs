@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flotilla_proto::api::{ErrorBody, Page};
 use flotilla_runtime::tls::{ALPN_HTTP1, ClientTls, Clock, Trust, TrustBundle};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -219,16 +220,12 @@ fn refusal(what: &str, status: StatusCode, body: &[u8]) -> Error {
     }
 }
 
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// One part of a path, or a value of a query.
 fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// Whether an address is this machine's own: no proxy could reach it.

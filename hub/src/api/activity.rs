@@ -2,11 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use flotilla_runtime::lock;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ impl Activity {
     /// Waits until nothing has been under way for so long. Cancel-safe.
     pub(super) async fn idle(&self, limit: Duration) {
         loop {
-            let since = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = *lock(&self.last);
             if self.open.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(limit).await;
             } else if since.elapsed() >= limit {
@@ -48,7 +49,7 @@ impl Activity {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.0.last) = Instant::now();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::report::Timestamp;
 use flotilla_proto::api::Role;
 use flotilla_runtime::limits::{LogLimit, Origin, Rates};
+use flotilla_runtime::lock;
 use http::StatusCode;
 
 use super::error::ApiError;
@@ -53,7 +54,7 @@ pub(crate) struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let mut tokens = self.logins.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.logins.tokens);
         if let Some(used) = tokens.get_mut(&self.token) {
             used.open -= 1;
         }
@@ -85,7 +86,7 @@ impl Logins {
         if is_change && role < Role::Admin && !self.changes.try_take(token.to_owned()) {
             return Err(too_many(format!("the token '{token}' asks for too many changes a second")));
         }
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.tokens);
         let used = tokens.entry(token.to_owned()).or_default();
         if used.open >= AT_ONCE {
             return Err(too_many(format!("the token '{token}' has {AT_ONCE} requests under way")));

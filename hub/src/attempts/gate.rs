@@ -2,6 +2,8 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use flotilla_runtime::lock;
+
 #[derive(Default)]
 pub(super) struct Gate {
     inside: Mutex<Inside>,
@@ -25,7 +27,7 @@ pub(super) struct Pass<'a> {
 impl Gate {
     /// `None`: it has to be waited for.
     pub(super) fn try_enter(&self, alone: bool) -> Option<Pass<'_>> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = lock(&self.inside);
         let is_free = match alone {
             true => !inside.is_alone && inside.shared == 0,
             false => !inside.is_alone && inside.want_alone == 0,
@@ -34,7 +36,7 @@ impl Gate {
     }
 
     pub(super) fn enter(&self, alone: bool) -> Pass<'_> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = lock(&self.inside);
         inside.want_alone += usize::from(alone);
         let is_taken = |inside: &mut Inside| match alone {
             true => inside.is_alone || inside.shared > 0,
@@ -54,7 +56,7 @@ impl Gate {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        let mut inside = self.gate.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = lock(&self.gate.inside);
         match self.is_alone {
             true => inside.is_alone = false,
             false => inside.shared -= 1,

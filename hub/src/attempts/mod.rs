@@ -29,13 +29,14 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_render::Attempts as _;
 use flotilla_render::attempts::{Attempt, Input, Seen};
 use flotilla_runtime::chain;
 use flotilla_runtime::files::{self, FileError};
+use flotilla_runtime::lock;
 
 use gate::{Gate, Pass};
 use judge::{Inputs, Left, Mark, SetAside, judge};
@@ -449,5 +450,5 @@ fn write_state(folder: &Path, known: &Inputs) -> Result<(), FileError> {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&mutex)
 }

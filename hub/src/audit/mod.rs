@@ -4,10 +4,11 @@ pub mod export;
 mod otlp;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::limits::Rates;
+use flotilla_runtime::lock;
 
 use crate::store::AuditRecord;
 
@@ -48,7 +49,7 @@ impl Tracks {
     /// out before.
     pub fn fold(&self, line: AuditRecord) -> Option<AuditRecord> {
         let key = [line.who.clone(), line.action.clone(), line.target.clone()];
-        let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut repeated = lock(&self.repeated);
         if let Some(before) = repeated.get_mut(&key)
             && (0..REPEAT).contains(&(line.at - before.since))
         {

@@ -3,13 +3,14 @@
 //! address, those of agents with a certificate by cluster. Refusals are logged at a bounded rate.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::ClusterName;
 use flotilla_proto::v1;
 use flotilla_runtime::chain;
 use flotilla_runtime::limits::{Bucket, LogLimit, Origin, Rates};
+use flotilla_runtime::lock;
 use flotilla_runtime::tls::PeerIdentity;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -71,7 +72,7 @@ fn busy() -> Status {
 }
 
 fn take(bucket: &Mutex<Bucket>) -> Result<(), Status> {
-    let taken = bucket.lock().unwrap_or_else(PoisonError::into_inner).try_take();
+    let taken = lock(&bucket).try_take();
     taken.then_some(()).ok_or_else(busy)
 }
 

@@ -1,10 +1,11 @@
 //! Encoded bodies, made once for all the agents that ask for the same change.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::Digest;
 use flotilla_proto::body::Encoded;
+use flotilla_runtime::lock;
 
 use super::machine::Body;
 
@@ -40,6 +41,6 @@ impl EncodedBodies {
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -1,13 +1,14 @@
 //! Joining and renewing: what an agent must show, and what it gets. Blocking, without a network.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
 use flotilla_proto::v1;
+use flotilla_runtime::lock;
 use flotilla_runtime::tls::{Csr, PeerIdentity, TlsError};
 use flotilla_runtime::token::TokenSecret;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -164,7 +165,7 @@ impl Joined {
     /// The other name under which this uid has joined, if that may connect.
     fn other(&self, hub: &Hub, cluster: &ClusterName, uid: &str) -> Result<Option<ClusterName>, StoreError> {
         let found = {
-            let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut names = lock(&self.0);
             if names.is_none() {
                 let mut all: HashMap<String, BTreeSet<ClusterName>> = HashMap::new();
                 for (name, record) in hub.records.clusters()? {
@@ -184,7 +185,7 @@ impl Joined {
     }
 
     fn note(&self, cluster: &ClusterName, uid: &str) {
-        if let Some(names) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(names) = &mut *lock(&self.0) {
             names.entry(uid.to_owned()).or_default().insert(cluster.clone());
         }
     }

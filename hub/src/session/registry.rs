@@ -2,12 +2,13 @@
 //! agent told.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
 use flotilla_proto::v1::request;
+use flotilla_runtime::lock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -62,10 +63,6 @@ struct Cell {
     session: u64,
 }
 
-fn lock(cell: &Mutex<Cell>) -> MutexGuard<'_, Cell> {
-    cell.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[derive(Debug)]
 struct Handle {
     id: u64,
@@ -93,12 +90,12 @@ pub enum EndReason {
 
 impl End {
     fn now(&self, reason: EndReason) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        lock(&self.reason).get_or_insert(reason);
         self.token.cancel();
     }
 
     pub(super) fn reason(&self) -> Option<EndReason> {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.reason)
     }
 }
 
@@ -144,7 +141,7 @@ impl Sessions {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 
     /// Takes the cluster's place; a session that has it is ended. Whoever was displaced so does not get the place back from

@@ -1,8 +1,7 @@
 //! Parts of the audit log, and how far copies of it are.
 
-use std::sync::PoisonError;
-
 use flotilla_core::report::Timestamp;
+use flotilla_runtime::lock;
 
 use super::records::{Records, audit_key, encode};
 use super::{AuditRecord, StoreError, Txn};
@@ -68,7 +67,7 @@ impl Records {
         if removed > 0 {
             self.commit(txn, None).map(|_| ())?;
         }
-        *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+        *lock(&self.oldest_audit) = oldest;
         Ok(removed)
     }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use flotilla_runtime::files::PRIVATE;
+use flotilla_runtime::lock;
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
@@ -55,10 +56,6 @@ impl std::fmt::Debug for DiskStore {
 struct Waiting {
     txn: Txn,
     answer: Mutex<Option<Result<Outcome, Arc<redb::Error>>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl DiskStore {

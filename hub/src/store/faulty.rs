@@ -7,9 +7,10 @@
 //! The tests' question is the same each time: whatever failed, nothing that was acknowledged is lost, and nothing is
 //! deleted because something could not be read.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use flotilla_runtime::lock;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
@@ -105,7 +106,7 @@ impl<S: Store> FaultyStore<S> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Lets others act whose turn it is. They use the store too, so nothing is locked meanwhile.

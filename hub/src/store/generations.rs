@@ -3,9 +3,8 @@
 //! Numbers are reserved on disk in blocks before the first of a block is used. A hub that was restored from an
 //! old backup hears from its agents of higher numbers, and goes on above them.
 
-use std::sync::PoisonError;
-
 use flotilla_core::Generation;
+use flotilla_runtime::lock;
 use serde::{Deserialize, Serialize};
 
 use super::records::{Records, decode, encode};
@@ -43,7 +42,7 @@ impl Block {
 impl Records {
     /// The next generation: higher than every one before, in this process and its predecessors.
     pub fn next_generation(&self) -> Result<Generation, StoreError> {
-        let mut block = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut block = lock(&self.generations);
         if block.next > block.last {
             self.reserve(&mut block, BLOCK)?;
         }
@@ -55,7 +54,7 @@ impl Records {
     /// Reserves room for `count` generations with one write, so that the next `count` calls of
     /// [`Records::next_generation`] need none.
     pub fn reserve_generations(&self, count: u64) -> Result<(), StoreError> {
-        let mut block = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut block = lock(&self.generations);
         if block.last - (block.next - 1) < count {
             self.reserve(&mut block, count.max(BLOCK))?;
         }
@@ -65,7 +64,7 @@ impl Records {
     /// Makes all further generations higher than one that an agent has seen. Answers `false` where that is
     /// further ahead than can be right ([`MAX_RAISE`]); nothing is changed then.
     pub fn raise_generation_above(&self, seen: Generation) -> Result<bool, StoreError> {
-        let mut block = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut block = lock(&self.generations);
         if seen.0 < block.next {
             return Ok(true);
         }

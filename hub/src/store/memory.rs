@@ -1,8 +1,9 @@
 //! A store without a disk, for tests and trials.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use flotilla_runtime::lock;
 use tokio::sync::watch;
 
 use super::{Outcome, Store, StoreError, Touched, Txn, Watchers};
@@ -16,7 +17,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -27,7 +27,9 @@ mod types;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use flotilla_runtime::lock;
 
 use tokio::sync::watch;
 
@@ -166,7 +168,7 @@ pub struct Touched {
 impl Touched {
     /// Those since the last time.
     pub fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.keys))
     }
 }
 
@@ -179,7 +181,7 @@ struct Watchers {
 
 impl Watchers {
     fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
-        let mut watchers = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = lock(&self.ticks);
         watchers.retain(|(_, sender)| sender.receiver_count() > 0);
         if let Some((_, sender)) = watchers.iter().find(|(watched, _)| watched == prefix) {
             return sender.subscribe();
@@ -191,19 +193,19 @@ impl Watchers {
 
     fn gather(&self, prefixes: &'static [&'static str]) -> Touched {
         let touched = Touched { prefixes, keys: Arc::default() };
-        let mut gathering = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathering = lock(&self.touched);
         gathering.retain(|other| Arc::strong_count(&other.keys) > 1);
         gathering.push(touched.clone());
         touched
     }
 
     fn notify(&self, writes: &[Write]) {
-        for Touched { prefixes, keys } in &*self.touched.lock().unwrap_or_else(PoisonError::into_inner) {
+        for Touched { prefixes, keys } in &*lock(&self.touched) {
             let is_meant = |write: &&Write| prefixes.iter().any(|prefix| write.key.starts_with(prefix));
             let written = writes.iter().filter(is_meant).map(|write| write.key.clone());
-            keys.lock().unwrap_or_else(PoisonError::into_inner).extend(written);
+            lock(&keys).extend(written);
         }
-        for (prefix, sender) in &*self.ticks.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (prefix, sender) in &*lock(&self.ticks) {
             if writes.iter().any(|write| write.key.starts_with(prefix.as_str())) {
                 sender.send_modify(|count| *count += 1);
             }

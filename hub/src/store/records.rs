@@ -1,10 +1,11 @@
 //! Typed access to the store: JSON values that carry a version, and an audit line with every change.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest, UnitId};
+use flotilla_runtime::lock;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +134,7 @@ impl Records {
     pub(super) fn commit(&self, txn: Txn, audit: Option<&AuditRecord>) -> Result<Outcome, StoreError> {
         let Some(audit) = audit else { return self.store.txn(&txn) };
         // Held across the commit: lines are numbered without gaps, in the order in which they are written.
-        let mut next = self.next_audit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next_audit);
         let change = txn;
         for _ in 0..ATTEMPTS {
             let (mut txn, key) = (change.clone(), audit_key(*next));
@@ -400,12 +401,12 @@ impl Records {
 
     /// The number of the next audit line.
     pub(super) fn audit_end(&self) -> u64 {
-        *self.next_audit.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.next_audit)
     }
 
     /// The number of the oldest audit line that may be kept.
     pub(super) fn audit_begin(&self) -> u64 {
-        let oldest = *self.oldest_audit.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = *lock(&self.oldest_audit);
         self.audit_end().saturating_sub(AUDIT_LINES).max(oldest)
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::convert::cut;
+use flotilla_runtime::lock;
 
 use super::FleetView;
 
@@ -32,14 +33,14 @@ pub(super) struct Events(Mutex<VecDeque<HubEvent>>);
 
 impl Events {
     pub(super) fn note(&self, events: impl IntoIterator<Item = HubEvent>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         kept.extend(events);
         let over = kept.len().saturating_sub(KEPT);
         kept.drain(..over);
     }
 
     pub(super) fn newest(&self, is_meant: impl Fn(&HubEvent) -> bool) -> Vec<HubEvent> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.0);
         kept.iter().rev().filter(|event| is_meant(event)).cloned().collect()
     }
 }

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::source::{HelmChart, HelmRepository, Scheme};
 use flotilla_kustomize::files::{Files, MemoryFiles};
+use flotilla_runtime::lock;
 use flotilla_yaml::Node;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -325,7 +326,7 @@ fn read_index<T>(access: &Access, bytes: &[u8], take: impl FnOnce(&Node) -> T) -
         SourceError::Wrong(format!("the index of {} cannot be read: {reason}", access.shown()))
     };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text".into()))?;
-    let _one = ONE_INDEX.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = lock(&ONE_INDEX);
     let options = flotilla_yaml::Options { skip_comments: true, last_key_wins: true, ..Default::default() };
     let documents = flotilla_yaml::parse_with(text, &options)
         .map_err(|error| wrong(format!("line {}: {}", error.pos.line, error.message)))?;

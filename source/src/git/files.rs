@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
+use flotilla_runtime::lock;
 use gix::ObjectId;
 use gix::objs::tree::EntryKind;
 use gix::objs::{Find, FindHeader, TreeRefIter};
@@ -50,7 +51,7 @@ impl Objects {
     }
 
     fn with_handle<T>(&self, read: impl FnOnce(&gix::odb::Handle) -> T) -> T {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || lock(&self.idle);
         let lent = idle().pop();
         let handle = lent.unwrap_or_else(|| self.store.to_cache());
         let result = read(&handle);
@@ -123,7 +124,7 @@ impl Objects {
     }
 
     fn tree(&self, id: &ObjectId) -> Result<Tree, String> {
-        let remembered = || self.trees.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = || lock(&self.trees.0);
         if let Some(tree) = remembered().get(id) {
             return Ok(tree.clone());
         }

@@ -299,7 +299,7 @@ impl<'a> Talk<'a> {
 
     fn classify(&self, error: &gix::Error, stage: Stage) -> FetchError {
         let url = self.spec.url.to_string();
-        let reason = chain(error);
+        let reason = causes(error);
         let says = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
         let io_kind = |kinds: &[std::io::ErrorKind]| {
             error.downcast_any_ref::<std::io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
@@ -365,7 +365,7 @@ impl<'a> Talk<'a> {
 }
 
 /// Each cause once, outermost first.
-fn chain(error: &gix::Error) -> String {
+fn causes(error: &gix::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     for error in error.iter_errors() {
         let mut next = Some(error);

@@ -1,5 +1,6 @@
 //! Signatures of requests without a body, version 4.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
@@ -58,17 +59,12 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
     sign(&Key::new(HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
 }
 
-/// As the scheme wants it: all but letters, digits and `-_.~`; slashes of a path stay.
+/// What the scheme wants encoded: all but what RFC 3986 calls unreserved, and the slashes of a path.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
+
 pub(super) fn encoded(text: &str, is_path: bool) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            b'/' if is_path => out.push('/'),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, if is_path { IN_PATH } else { RESERVED }).to_string()
 }
 
 #[cfg(test)]
