@@ -96,8 +96,7 @@ async fn a_stalled_disk_holds_up_no_other_work() {
     let run = tokio::spawn(engine.clone().run(stop.clone()));
     let publish = |generation: u64| {
         let value = generation.to_string();
-        let objects: Vec<Object> =
-            ["x", "y"].map(|name| Object::new(&config(name, &value)).unwrap()).into();
+        let objects: Vec<Object> = ["x", "y"].map(|name| Object::new(&config(name, &value)).unwrap()).into();
         disk.disk.keep(&objects);
         let entries = objects.iter().map(Into::into).collect();
         let manifest = UnitManifest::new(unit("a"), UnitSpec::default(), entries);

@@ -190,8 +190,10 @@ pub fn discover_anew(
         }
         let path = folder.join(&name).map_err(|error| ReadError::of_path(folder, &error))?;
         let Ok(cluster) = name.parse::<ClusterName>() else {
-            let message =
-                format!("folder '{name}' is not a valid cluster name: {}", name.parse::<ClusterName>().unwrap_err());
+            let message = format!(
+                "folder '{name}' is not a valid cluster name: {}",
+                name.parse::<ClusterName>().unwrap_err()
+            );
             fleet.problems.push(Problem::error(path.to_string(), 0, message).as_notice());
             continue;
         };

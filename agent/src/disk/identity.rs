@@ -221,7 +221,6 @@ mod tests {
     use crate::link::testing::enrolment;
     use flotilla_runtime::token::TokenSecret;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::{Duration, SystemTime};
 
     #[test]
     fn keys_are_made_once_for_the_owner_only_and_enrolments_are_replaced() {

@@ -38,7 +38,8 @@ impl Fleet for Hub {
                 }
             }
         });
-        let answers = futures::stream::poll_fn(move |context| says.poll_recv(context).map(|said| said.map(Ok)));
+        let answers =
+            futures::stream::poll_fn(move |context| says.poll_recv(context).map(|said| said.map(Ok)));
         Ok(Response::new(answers.boxed()))
     }
 }
@@ -92,7 +93,7 @@ async fn heartbeats_go_on_while_the_disk_stalls() {
         let welcome = v1::Welcome { protocol, heartbeat_seconds: 1, ..v1::Welcome::default() };
         let send = |message| say.send(v1::HubMessage { message: Some(message) });
         send(v1::hub_message::Message::Welcome(welcome)).await.unwrap();
-        next(&mut hears, |message| matches!(message, Message::Report(_))).await;
+        next(&mut hears, |message| matches!(message, Message::Heartbeat(_))).await;
 
         let stall = shared.disk.bodies.stall();
         // Which of its contents are here stands on the disk.

@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flotilla_runtime::files::PRIVATE;
 use flotilla_runtime::lock;

@@ -2,7 +2,7 @@
 //! The newest of it, in memory.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, UnitId};

@@ -44,6 +44,11 @@ pub(super) struct File {
 pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     let files = read(root)?;
     let skipped = test_only(&files);
+    let is_shipped = |file: &&File| {
+        let of_ours = SHIPPED.iter().any(|folder| file.name.starts_with(folder));
+        of_ours && file.name.ends_with(".rs") && !skipped.contains(&file.name)
+    };
+    let shipped: Vec<&File> = files.iter().filter(is_shipped).collect();
     for file in &files {
         unfinished(file, findings);
         if file.name.ends_with(".rs") {
@@ -78,12 +83,10 @@ pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> 
             }
         }
         if names::is_document(&file.name) {
-            let is_shipped = |file: &&File| {
-                let of_ours = SHIPPED.iter().any(|folder| file.name.starts_with(folder));
-                of_ours && file.name.ends_with(".rs") && !skipped.contains(&file.name)
-            };
-            let shipped: Vec<&File> = files.iter().filter(is_shipped).collect();
             names::check(&shipped, file, findings);
+        }
+        if file.name == "ARCHITECTURE.md" {
+            names::glossary(&shipped, file, findings);
         }
     }
     Ok(())

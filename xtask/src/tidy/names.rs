@@ -1,4 +1,4 @@
-//! docs/kinds.md names every annotation, label and field of ours, and no other.
+//! docs/kinds.md names every annotation and label of ours, and no other; the types in the glossary are there.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +19,27 @@ pub(super) fn check(shipped: &[&File], document: &File, findings: &mut Findings)
     }
     for name in documented.difference(&used) {
         findings.errors.push(format!("{DOCUMENT}: describes {GROUP}{name}, which no code uses"));
+    }
+}
+
+/// Holds the types that the glossary of ARCHITECTURE.md names against those that there are.
+pub(super) fn glossary(shipped: &[&File], document: &File, findings: &mut Findings) {
+    let section = document.text.split("\n## ").find(|section| section.starts_with("Glossary\n"));
+    let rows = section.unwrap_or_default().lines().filter(|line| line.starts_with("| "));
+    let types =
+        rows.filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    for name in types.flat_map(|path| path.split("::")).filter(|part| part.starts_with(char::is_uppercase)) {
+        let is_there = |kind: &str| {
+            let definition = format!("{kind} {name}");
+            shipped.iter().any(|file| {
+                file.text.match_indices(&definition).any(|(at, _)| {
+                    !file.text[at + definition.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                })
+            })
+        };
+        if !["struct", "enum", "trait"].into_iter().any(is_there) {
+            findings.errors.push(format!("{}: the glossary names {name}, which is no type", document.name));
+        }
     }
 }
 
@@ -44,6 +65,17 @@ fn word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_glossary_names_types_that_there_are() {
+        let code = File { name: "x".into(), text: "pub struct UnitMemory<'a> { }\nenum Hold {".into() };
+        let text = "# A\n\n## Glossary\n\n| word | meaning | type |\n|---|---|---|\n\
+                    | a | b | `core::UnitMemory`, `Hold::text`, `core::guard` |\n| c | `Word` | `core::Unit` |\n\n## More\n";
+        let document = File { name: "A.md".into(), text: text.into() };
+        let mut findings = Findings::default();
+        glossary(&[&code], &document, &mut findings);
+        assert_eq!(findings.errors, ["A.md: the glossary names Unit, which is no type"]);
+    }
 
     #[test]
     fn what_is_used_and_what_is_documented_are_the_same() {
