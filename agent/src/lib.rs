@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod disk;
 pub mod link;
+mod manifest;
 pub mod problems;
 pub mod run;
 pub mod sync;

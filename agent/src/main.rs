@@ -8,7 +8,7 @@ use flotilla_runtime::chain;
 use flotilla_runtime::telemetry::{self, LogArgs};
 use flotilla_runtime::tls::install_crypto;
 
-/// Keeps one Kubernetes cluster as its Flotilla hub says
+/// Keeps one Kubernetes cluster in the state that its Flotilla hub defines
 #[derive(Parser)]
 #[command(name = "flotilla-agent", version, propagate_version = true)]
 struct Cli {
@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Join the hub if that was not done yet, and keep the cluster right until told to stop
+    /// Join the hub if necessary, and keep the cluster in its desired state until stopped
     Run(RunArgs),
 }
 

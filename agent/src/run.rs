@@ -23,7 +23,7 @@ use flotilla_runtime::{Backoff, CancellationToken, Signals, Tasks};
 
 use crate::cluster::{self, ConnectError, Identity};
 use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
-use crate::link::{self, Credentials, CredentialsError, Facts, Shared};
+use crate::link::{self, Credentials, CredentialsError, AgentInfo, Shared};
 use crate::problems::Problems;
 use crate::sync::{Engine, EngineError, Options};
 
@@ -41,7 +41,7 @@ pub struct RunArgs {
     /// Folder for the agent's keys and state; nobody else may use it
     #[arg(long, env = "FLOTILLA_STATE", default_value = "/var/lib/flotilla-agent", value_name = "DIR")]
     pub state: PathBuf,
-    /// Token to join the hub with (flotilla cluster token NAME). It is used once; another one at a later start joins anew
+    /// Token to join the hub with (flotilla cluster token NAME). It is used once; a new token at a later start joins again
     #[arg(long, env = "FLOTILLA_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub join_token: Option<String>,
     /// File with the token, for those who keep secrets out of command lines
@@ -81,7 +81,7 @@ pub enum RunError {
          has {found}: nothing is touched"
     )]
     OtherCluster { cluster: String, enrolled: String, found: String },
-    #[error("the enrolment names cluster '{0}', which is no name of a cluster")]
+    #[error("the enrolment names cluster '{0}', which is not a name of a cluster")]
     Name(String),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -170,12 +170,12 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     tracing::info!(cluster = %name, kubernetes = kubernetes_version, desired = desired.is_some(), "starting");
     let cluster_uid = enrolment.cluster_uid.clone();
     let instance = format!("{:032x}", rand::random::<u128>());
-    let facts =
-        Facts { cluster: name, cluster_uid, agent_version: crate::VERSION, kubernetes_version, instance };
+    let info =
+        AgentInfo { cluster: name, cluster_uid, agent_version: crate::VERSION, kubernetes_version, instance };
     let credentials =
         Credentials::new(disk.identity.clone(), enrolment.clone(), clock.clone(), problems.clone())?;
     let link = Shared::new(
-        facts,
+        info,
         disk.clone(),
         engine.clone(),
         Arc::new(credentials),
@@ -200,9 +200,9 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     spawn("link", Box::pin(link::run(link.clone(), work.clone())));
     spawn("renewal", Box::pin(link::keep_renewed(link.clone(), work.clone())));
     spawn("removal", Box::pin(link::keep_looking_for_removal(link.clone(), work.clone())));
-    spawn("adoptions", Box::pin(link::keep_adopting(link.clone(), work.clone())));
-    spawn("looks", Box::pin(link::keep_looking(link.clone(), work.clone())));
-    spawn("saving", Box::pin(link::keep_saved(link.clone(), work.clone())));
+    spawn("adoptions", Box::pin(link::serve_adoptions(link.clone(), work.clone())));
+    spawn("queries", Box::pin(link::serve_queries(link.clone(), work.clone())));
+    spawn("persist-state", Box::pin(link::keep_saved(link.clone(), work.clone())));
     spawn("deletion", Box::pin(link::end_when_deleted(link, work)));
     // What was applied last is worth a sync at the end; a failure costs an apply at the next start.
     let at_end = Policy { on_error: Reaction::Log, on_end: Reaction::Log, on_shutdown: OnShutdown::Wait };

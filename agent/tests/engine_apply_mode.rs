@@ -105,7 +105,7 @@ async fn what_others_hold_is_taken_and_told() {
     bench.until_ready().await;
     assert_eq!(data(&bench, "a").await, json!({"value": "ours", "other": "theirs"}));
     assert!(
-        bench.has_event("Conflict", ".data.value was set by some-operator, and is as Git says now"),
+        bench.has_event("Conflict", ".data.value was set by some-operator, and is as in Git now"),
         "{:#?}",
         bench.events()
     );
@@ -137,7 +137,7 @@ async fn what_cannot_be_changed_leaves_its_unit_whole_unless_forced() {
     bench.present("a", UnitSpec::default(), &[config("x", "2"), deployment("two", &json!({}))]);
     bench.publish();
     let report = bench.until_phase("a", Phase::Failed).await;
-    assert!(report.message.contains("spec.force would make it anew"), "{}", report.message);
+    assert!(report.message.contains("spec.force would recreate it"), "{}", report.message);
     assert!(report.message.ends_with("nothing of the unit was changed"), "{}", report.message);
     assert_eq!(data(&bench, "x").await, json!({"value": "1"}));
 

@@ -83,7 +83,7 @@ async fn a_unit_leaves_once_its_parent_applied_and_a_database_once_somebody_appr
     let kept = bench.until("db", |report| report.kept.len() == 2).await.kept;
     assert_eq!(kept[0].approval, kept[1].approval);
     assert!(
-        kept[0].why.contains("StatefulSet.apps default/db: what runs on its volumes would be gone: data"),
+        kept[0].why.contains("StatefulSet.apps default/db: the data on its volumes would be lost: data"),
         "{kept:?}"
     );
     bench.restart().await;

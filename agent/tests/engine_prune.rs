@@ -61,7 +61,7 @@ async fn what_leaves_goes_what_moves_or_is_foreign_stays() {
     bench.publish();
     let report = bench.until_phase("c", Phase::Failed).await;
     assert!(
-        report.message.contains("kustomization/flux-system/b declares it with other content"),
+        report.message.contains("kustomization/flux-system/b declares it with different content"),
         "{}",
         report.message
     );

@@ -212,7 +212,7 @@ async fn whatever_cannot_be_changed_is_made_anew_by_force_and_else_leaves_its_un
             let finding = &report.findings[0];
             assert_eq!((report.findings.len(), finding.reason.as_str()), (1, "Immutable"), "{report:?}");
             assert_eq!(finding.object.kind, *kind);
-            assert!(finding.message.contains("spec.force would make it anew"), "{}", finding.message);
+            assert!(finding.message.contains("spec.force would recreate it"), "{}", finding.message);
             assert!(report.message.ends_with("nothing of the unit was changed"), "{}", report.message);
             (old, "1", false)
         };

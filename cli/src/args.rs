@@ -121,7 +121,7 @@ pub(crate) enum Command {
 
 /// A duration on the command line: `90s`, `15m`, `24h`, `30d`; in seconds.
 pub(crate) fn duration(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is no duration: use a number with s, m, h or d, like 24h");
+    let wrong = || format!("'{text}' is not a duration: use a number with s, m, h or d, like 24h");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..split].parse().map_err(|_| wrong())?;
     let unit = match &text[split..] {
@@ -147,7 +147,7 @@ pub(crate) fn source_kind(text: &str) -> Result<SourceKind, String> {
         _ => SourceKind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text)),
     };
     short.ok_or_else(|| {
-        format!("'{text}' is no kind of source: use git, oci, helm, chart, bucket, generator or external")
+        format!("'{text}' is not a kind of source: use git, oci, helm, chart, bucket, generator or external")
     })
 }
 

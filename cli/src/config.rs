@@ -108,7 +108,7 @@ fn address_in(data: &Path) -> Result<String, Error> {
 fn url(text: &str) -> Result<String, Error> {
     let address = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
     let wrong = || {
-        Error::usage(format!("'{text}' is no address of a hub")).hint(
+        Error::usage(format!("'{text}' is not an address of a hub")).hint(
             "it looks like https://hub.example:8444, the port for people (--api-listen of flotilla-hub)",
         )
     };

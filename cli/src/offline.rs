@@ -189,7 +189,7 @@ impl Repo {
         };
         let strict = clusters.strict_substitution;
         let clusters = TreePath::from_root(&clusters.clusters)
-            .map_err(|error| Error::usage("--clusters is no path in the fleet repo").because(error))?;
+            .map_err(|error| Error::usage("--clusters is not a path in the fleet repo").because(error))?;
         let files = FolderFiles::open(folder, GitLimits::default().file_bytes)
             .map_err(|error| unread(error.into()))?;
         let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;

@@ -192,7 +192,7 @@ pub fn plan_flux(
         (comes_back && at_work(parent)).then(|| (object.id.clone(), parent.clone()))
     }) {
         plan.takes.remove(&id);
-        plan.stays.insert(id, format!("{parent} stays, which would make it anew"));
+        plan.stays.insert(id, format!("{parent} stays, which would recreate it"));
     }
     let reader = plan
         .stays

@@ -7,9 +7,9 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// A text or a byte string that is no digest.
+/// A text or a byte string that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no digest: expected 64 hexadecimal digits")]
+#[error("'{0}' is not a digest: expected 64 hexadecimal digits")]
 pub struct InvalidDigest(String);
 
 impl Digest {

@@ -43,14 +43,14 @@ pub struct Target {
 /// A rule that cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
-    #[error("'{0}' is no JSON pointer: it must begin with / and name a field, as /spec/replicas does")]
+    #[error("'{0}' is not JSON pointer: it must begin with / and name a field, as /spec/replicas does")]
     Pointer(String),
     #[error("'{0}' cannot be ignored: it says which object this is")]
     Identity(String),
-    #[error("target.{field}: '{text}' is no regular expression: {why}")]
+    #[error("target.{field}: '{text}' is not a regular expression: {why}")]
     Pattern { field: &'static str, text: String, why: String },
     #[error(
-        "target.{field}: '{text}' is no selector: {why}; write it as in app=web,tier!=db,env in (a, b),!old"
+        "target.{field}: '{text}' is not a selector: {why}; write it as in app=web,tier!=db,env in (a, b),!old"
     )]
     Selector { field: &'static str, text: String, why: String },
 }
@@ -238,7 +238,7 @@ mod tests {
         };
         assert!(rule("spec.replicas", json!({})).contains("no JSON pointer"));
         assert!(rule("/metadata/name", json!({})).contains("says which object this is"));
-        assert!(rule("/spec", json!({"name": "("})).starts_with("target.name: '(' is no regular expression"));
+        assert!(rule("/spec", json!({"name": "("})).starts_with("target.name: '(' is not a regular expression"));
         for bad in ["a in (b", "a,", "a b", "in (x)", "=x"] {
             assert!(rule("/spec", json!({"labelSelector": bad})).contains("no selector"), "{bad}");
         }

@@ -36,7 +36,7 @@ pub struct ObjectRef {
 /// An object that cannot be sent to a cluster as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidObject {
-    #[error("a document is no object: expected a mapping with apiVersion, kind and metadata.name")]
+    #[error("a document is not an object: expected a mapping with apiVersion, kind and metadata.name")]
     NotAMapping,
     #[error("{field} is missing in {what}")]
     Missing { field: &'static str, what: String },
@@ -176,7 +176,7 @@ impl Object {
     /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
     ///
     /// # Errors
-    /// What is no object or is nested deeper than [`MAX_NESTING`], what has fields that are ours (nobody but the hub itself
+    /// What is not an object or is nested deeper than [`MAX_NESTING`], what has fields that are ours (nobody but the hub itself
     /// makes a template), and what names one object of one cluster by its uid or version.
     pub fn new(value: &Value) -> Result<Self, InvalidObject> {
         refuse_reserved(value)?;
@@ -316,7 +316,7 @@ mod tests {
         for (object, message) in [
             (
                 json!([]),
-                "a document is no object: expected a mapping with apiVersion, kind and metadata.name",
+                "a document is not an object: expected a mapping with apiVersion, kind and metadata.name",
             ),
             (json!({"kind": "Service", "metadata": {"name": "x"}}), "apiVersion is missing in Service/x"),
             (

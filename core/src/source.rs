@@ -230,7 +230,7 @@ pub struct SourceUrl {
     text: String,
 }
 
-/// A text that is no address for this kind of source.
+/// A text that is not an address for this kind of source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     #[error("'{url}' must begin with one of {schemes}")]

@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve until told to stop
+    /// Serve until stopped
     Run(Box<RunArgs>),
     /// Write a backup of what Git and the agents cannot give back; the hub may be running
     Backup {
@@ -224,7 +224,7 @@ pub(crate) enum ArgsError {
     NotText(PathBuf),
     #[error("line {line} of {} is not a header: write `NAME: VALUE`", path.display())]
     Header { path: PathBuf, line: usize },
-    #[error("{} is no hub's data folder: give --data DIR", .0.display())]
+    #[error("{} is not a hub's data folder: give --data DIR", .0.display())]
     NoHub(PathBuf),
 }
 

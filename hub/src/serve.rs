@@ -159,7 +159,7 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let people = Acceptor::new(api, people_tls, accept(limits.people, None));
     hub.ports.get_or_init(|| [agents.places(), people.places()]);
     tasks.spawn("agents", Policy::ESSENTIAL, session::serve(hub.clone(), agents));
-    tasks.spawn("people", Policy::ESSENTIAL, api::serve(hub.clone(), people));
+    tasks.spawn("api", Policy::ESSENTIAL, api::serve(hub.clone(), people));
     if let Some(listener) = health {
         tasks.spawn("probes", Policy::ESSENTIAL, api::serve_health(hub.clone(), listener));
     }

@@ -70,7 +70,7 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
             if lost <= TOLD {
                 let place = |message: String| Problem::error(origin.0.clone(), origin.1, message).as_notice();
                 told.push(place(format!(
-                    "{} belongs to {}, which declares it with other content{}; this unit is applied without it: keep it in \
+                    "{} belongs to {}, which declares it with different content{}; this unit is applied without it: keep it in \
                      one of them",
                     object.id(),
                     owner.unit,

@@ -2,7 +2,7 @@
 
 /// Reads a Go duration, in seconds, rounded up.
 pub fn seconds(text: &str) -> Result<u32, String> {
-    let bad = || format!("'{text}' is no duration: expected a form like 30s, 10m or 1h30m");
+    let bad = || format!("'{text}' is not a duration: expected a form like 30s, 10m or 1h30m");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(0);

@@ -145,7 +145,7 @@ impl<'a> Field<'a> {
     pub(crate) fn object(&self, known: &[&str]) -> Result<Object<'a>, Wrong> {
         let fields = self.entries()?;
         if let Some((key, field)) = fields.iter().find(|(key, _)| !known.contains(key)) {
-            return Err(field.wrong(format!("'{key}' is no field here; known are {}", known.join(", "))));
+            return Err(field.wrong(format!("'{key}' is not a field here; known are {}", known.join(", "))));
         }
         Ok(Object { field: self.clone(), fields })
     }

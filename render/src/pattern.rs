@@ -75,7 +75,7 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         };
         let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !is_name || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(format!("'{{{name}}}' is no name of a capture: letters, digits and '_'"));
+            return Err(format!("'{{{name}}}' is not a name of a capture: letters, digits and '_'"));
         }
         pieces.extend((!before.is_empty()).then(|| Piece::Text(before.to_owned())));
         pieces.push(Piece::Capture(name.to_owned()));
@@ -157,7 +157,7 @@ fn filled(artifact: &GeneratedArtifact, captures: &Captures) -> Result<Generated
     };
     let name = put(&artifact.name, true)?;
     if name.len() > 253 || !name.split('.').all(is_dns_label) {
-        return Err(format!("'{name}' is no name of an artifact: lower-case letters, digits, '-' and '.'"));
+        return Err(format!("'{name}' is not a name of an artifact: lower-case letters, digits, '-' and '.'"));
     }
     let rule = |rule: &CopyRule| -> Result<CopyRule, String> {
         let from = AliasPath { path: put(&rule.from.path, false)?, ..rule.from.clone() };
@@ -226,7 +226,7 @@ mod tests {
             ("apps/{1a}", "x", "x", "is no name of a capture"),
             ("{app}/{app}", "x", "x", "stands there twice"),
             ("apps/{app}", "x", "x", "apps/Web and apps/db both come to the artifact 'x'"),
-            ("apps/{app}", "{app}_", "x", "'web_' is no name of an artifact"),
+            ("apps/{app}", "{app}_", "x", "'web_' is not a name of an artifact"),
             ("apps/{app}", "{app}", "{env}", "the pattern has no {env}"),
             (&"{a}-".repeat(1000), "x", "x", "more than 64 captures"),
         ] {

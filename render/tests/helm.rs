@@ -603,7 +603,7 @@ fn what_is_not_supported_is_refused_at_its_line() {
             5,
         ),
         ("  values: {}\n".to_owned(), "one of spec.chart and spec.chartRef", 5),
-        (format!("{CHART}  typo: 1\n"), "'typo' is no field here", 8),
+        (format!("{CHART}  typo: 1\n"), "'typo' is not a field here", 8),
         (format!("{CHART}  releaseName: {}\n", "x".repeat(54)), "is not a valid release name", 8),
         (
             format!("{CHART}  releaseName: --set-file=a=/x\n"),

@@ -8,10 +8,10 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 
-use crate::flux::{Secret, SecretError};
 use crate::host::canonical;
 use crate::peer::guarded;
 use crate::reach::{Reach, ReachError};
+use crate::secret::{Secret, SecretError};
 
 const CONNECT: Duration = Duration::from_secs(15);
 const REDIRECTS: usize = 10;
@@ -55,7 +55,7 @@ pub(crate) fn proxy(secret: &Secret) -> Result<Proxy, SecretError> {
     let hint = "proxySecretRef needs the proxy's http(s) address";
     let url = secret.line("address")?.ok_or_else(|| secret.missing("address", hint))?;
     if parse_url(&url).is_err() {
-        return Err(secret.unusable("address", "it is no http(s) address"));
+        return Err(secret.unusable("address", "it is not an http(s) address"));
     }
     Ok(Proxy { url, basic: secret.basic()? })
 }
@@ -63,7 +63,7 @@ pub(crate) fn proxy(secret: &Secret) -> Result<Proxy, SecretError> {
 /// Why an HTTP exchange did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    #[error("'{shown}' is no http(s) address: {reason}")]
+    #[error("'{shown}' is not an http(s) address: {reason}")]
     Address { shown: String, reason: String },
     #[error(transparent)]
     Reach(#[from] ReachError),

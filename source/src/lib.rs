@@ -27,6 +27,7 @@ mod peer;
 mod reach;
 mod remote;
 mod s3;
+mod secret;
 mod semver;
 
 pub use folder::FolderFiles;

@@ -10,9 +10,9 @@ use semver::{BuildMetadata, Prerelease, Version};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range(Vec<Vec<Condition>>);
 
-/// A text that is no range.
+/// A text that is not a range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no range of versions; write it like '1.2.x', '>=1.2.0 <2.0.0', '~1.2' or '^1.2.3-0'")]
+#[error("'{0}' is not a range of versions; write it like '1.2.x', '>=1.2.0 <2.0.0', '~1.2' or '^1.2.3-0'")]
 pub struct RangeError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub(crate) struct Resource {
 
 #[derive(Default)]
 pub(crate) struct Discovery {
-    known: Mutex<Known>,
+    known: Mutex<Served>,
     /// Changes with each new thing known.
     generation: AtomicU64,
     /// One reads, the others wait for it.
@@ -40,7 +40,7 @@ pub(crate) struct Discovery {
 type Versions = Vec<Arc<Resource>>;
 
 #[derive(Default)]
-struct Known {
+struct Served {
     /// By group, then kind; the preferred version first.
     kinds: HashMap<String, HashMap<String, Versions>>,
     /// Of CRDs applied by us; they stand until a reading knows the kind.
@@ -52,7 +52,7 @@ struct Known {
     read: bool,
 }
 
-impl Known {
+impl Served {
     fn find(&self, group: &str, kind: &str, version: &str) -> Option<&Arc<Resource>> {
         self.versions(group, kind).iter().find(|resource| resource.version == version)
     }
@@ -132,7 +132,7 @@ impl Discovery {
         self.known().learnt.retain(|learnt| **learnt != *resource);
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Served> {
         lock(&self.known)
     }
 
@@ -165,7 +165,7 @@ impl Discovery {
     fn take(&self, Read { resources, unpatchable, stale }: Read) {
         let mut known = self.known();
         let unpatchable = unpatchable.into_iter().map(Arc::new).collect();
-        let mut next = Known { read: true, stale, unpatchable, ..Known::default() };
+        let mut next = Served { read: true, stale, unpatchable, ..Served::default() };
         for resource in resources {
             let kinds = next.kinds.entry(resource.group.clone()).or_default();
             kinds.entry(resource.kind.clone()).or_default().push(Arc::new(resource));

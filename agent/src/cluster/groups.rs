@@ -117,7 +117,7 @@ impl Groups {
                         continue;
                     };
                     let can = |verb: &str| served.verbs.iter().any(|served| served == verb);
-                    // What cannot be patched is no object that could be applied. What can only be read is drawn up for
+                    // What cannot be patched is not an object that could be applied. What can only be read is drawn up for
                     // who asks, as metrics are.
                     let list = match (can("patch"), can("list") && (can("create") || can("delete"))) {
                         (true, _) => &mut read.resources,

@@ -14,7 +14,7 @@ use flotilla_runtime::files::{self, FileError};
 use prost::Message;
 
 use super::log::set_aside;
-use crate::link::manifest::{self, Assembly, Bases, ManifestError};
+use crate::manifest::{self, Assembly, Bases, ManifestError};
 
 const HEADER: &[u8] = b"flotilla desired 2\n";
 const HEADER_1: &[u8] = b"flotilla desired 1\n";
@@ -73,7 +73,7 @@ impl DesiredFile {
                     Err(error) => format!("it could not be set aside: {error}"),
                 };
                 let what = format!("{path} cannot be used ({}); {aside}", chain(&error));
-                (None, Some(format!("{what}. The cluster stays as it is until the hub sends its state anew")))
+                (None, Some(format!("{what}. The cluster stays as it is until the hub sends its state again")))
             }
         }
     }

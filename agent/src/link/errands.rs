@@ -86,12 +86,12 @@ impl Errands {
 }
 
 /// Does adoptions until shutdown.
-pub async fn keep_adopting(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
+pub async fn serve_adoptions(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
     keep_doing(&shared, &shared.errands.adoptions, shutdown).await
 }
 
 /// Looks at the cluster for whoever asks until shutdown.
-pub async fn keep_looking(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
+pub async fn serve_queries(shared: Arc<Shared>, shutdown: CancellationToken) -> Result<(), Infallible> {
     keep_doing(&shared, &shared.errands.looks, shutdown).await
 }
 

@@ -4,7 +4,7 @@
 //!   credentials (enrolment, renewal, trust) ──► channel (TLS, gRPC)
 //!                                                  │
 //!   session (protocol, pure) ◄── stream ───────────┘   reporter (what is told, pure)
-//!      │ manifest, download (pure)  │
+//!      │ download, crate::manifest (pure)  │
 //!      ▼                            ▼
 //!   disk ──── desired state ──► engine
 //! ```
@@ -17,7 +17,6 @@ mod channel;
 mod credentials;
 mod download;
 mod errands;
-pub(crate) mod manifest;
 #[cfg(test)]
 mod recorded_tests;
 mod removal;
@@ -29,9 +28,9 @@ pub(crate) mod testing;
 
 pub use channel::ChannelError;
 pub use credentials::{Credentials, CredentialsError, enrol};
-pub use errands::{keep_adopting, keep_looking};
+pub use errands::{serve_adoptions, serve_queries};
 pub use removal::{end_when_deleted, keep_looking_for_removal};
-pub use session::Facts;
+pub use session::AgentInfo;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -70,7 +69,7 @@ const COLLECT_EVERY: Duration = Duration::from_secs(300);
 
 /// What the link and its streams share.
 pub struct Shared {
-    pub facts: Facts,
+    pub info: AgentInfo,
     pub disk: Arc<Disk>,
     pub engine: Engine,
     pub credentials: Arc<Credentials>,
@@ -101,7 +100,7 @@ impl Shared {
     /// With the desired state that the disk had, which the engine gets once it is certain that it still holds:
     /// [`Shared::look_for_removal`].
     pub fn new(
-        facts: Facts,
+        info: AgentInfo,
         disk: Arc<Disk>,
         engine: Engine,
         credentials: Arc<Credentials>,
@@ -110,12 +109,12 @@ impl Shared {
         desired: Option<Arc<DesiredState>>,
     ) -> Self {
         let state = Mutex::new(State { desired, ..State::default() });
-        let kubernetes = watch::Sender::new(facts.kubernetes_version.clone());
+        let kubernetes = watch::Sender::new(info.kubernetes_version.clone());
         let (saving, held) = (tokio::sync::Mutex::default(), watch::Sender::new(false));
         let errands = errands::Errands::default();
         let removal = watch::Sender::default();
         Self {
-            facts,
+            info,
             disk,
             engine,
             credentials,
@@ -135,8 +134,8 @@ impl Shared {
         self.kubernetes.send_replace(kubernetes_version);
     }
 
-    fn facts(&self) -> Facts {
-        Facts { kubernetes_version: self.kubernetes.borrow().clone(), ..self.facts.clone() }
+    fn info(&self) -> AgentInfo {
+        AgentInfo { kubernetes_version: self.kubernetes.borrow().clone(), ..self.info.clone() }
     }
 
     fn desired(&self) -> Option<Arc<DesiredState>> {

@@ -8,7 +8,7 @@ use flotilla_core::{DesiredState, Digest, UnitEntry};
 use flotilla_proto::v1;
 use prost::Message;
 
-use super::session::{Contents, Effect, Facts, Session};
+use super::session::{Contents, Effect, AgentInfo, Session};
 use crate::disk::Disk;
 use crate::problems::Problems;
 use crate::sync::Has;
@@ -30,8 +30,8 @@ impl Contents for Memory {
     }
 }
 
-fn facts() -> Facts {
-    Facts {
+fn info() -> AgentInfo {
+    AgentInfo {
         cluster: "staging".parse().unwrap(),
         cluster_uid: "6c4e2b5a-0000-4000-8000-000000000001".into(),
         agent_version: "0",
@@ -61,7 +61,7 @@ const STATE_1_2: [&str; 7] = [
 
 #[test]
 fn a_stream_of_a_hub_of_1_2_is_taken_as_it_was_meant() {
-    let (memory, mut session) = (Memory::default(), Session::new(facts(), None));
+    let (memory, mut session) = (Memory::default(), Session::new(info(), None));
     let mut stream = Bytes::from_static(HUB_1_2);
     let (mut saved, mut asked) = (None, 0);
     while !stream.is_empty() {

@@ -137,7 +137,7 @@ impl Shared {
         if self.removal() != Removal::Unknown {
             return true;
         }
-        let cluster = &self.facts.cluster;
+        let cluster = &self.info.cluster;
         let removal = match self.disk.ending(cluster) {
             Err(error) => {
                 let why = format!("nothing is applied and nothing deleted: {}", chain(&error));
@@ -204,7 +204,7 @@ impl Shared {
     /// Removes everything from the cluster. The desired state is forgotten first, so that a restart does not
     /// bring it back.
     pub(super) async fn remove_all(&self) -> Result<(), String> {
-        let (disk, cluster) = (self.disk.clone(), self.facts.cluster.clone());
+        let (disk, cluster) = (self.disk.clone(), self.info.cluster.clone());
         match tokio::task::spawn_blocking(move || disk.forget_desired(&cluster)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(chain(&error)),
@@ -214,12 +214,12 @@ impl Shared {
         if self.removal.send_replace(Removal::Yes) == Removal::Unknown {
             // The engine was told nothing so far.
             let nothing = BTreeMap::new();
-            let cluster = self.facts.cluster.clone();
+            let cluster = self.info.cluster.clone();
             let nothing = DesiredState::new(cluster, Generation::default(), "removed", nothing);
             self.engine.set_desired(Arc::new(nothing));
             self.problems.clear(SUBJECT);
         }
-        let everything = Request::PruneAll { cluster: self.facts.cluster.clone() };
+        let everything = Request::PruneAll { cluster: self.info.cluster.clone() };
         self.engine.request(everything).map_err(|error| chain(&error))
     }
 }

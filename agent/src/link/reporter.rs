@@ -23,13 +23,13 @@ pub(crate) struct Reporter {
     told_all: bool,
     /// The engine's version up to which the reports were told.
     pub(crate) version: u64,
-    units: BTreeMap<UnitId, Facts>,
+    units: BTreeMap<UnitId, Reached>,
     acked: Option<(Digest, Level)>,
     problems: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
-struct Facts {
+struct Reached {
     phase: Phase,
     applied: Option<Digest>,
     healthy: Option<Digest>,
@@ -45,8 +45,8 @@ impl Reporter {
         problems: Vec<String>,
     ) -> Vec<Message> {
         for report in &changes.reports {
-            let facts = Facts { phase: report.phase, applied: report.applied, healthy: report.healthy };
-            self.units.insert(report.unit.clone(), facts);
+            let reached = Reached { phase: report.phase, applied: report.applied, healthy: report.healthy };
+            self.units.insert(report.unit.clone(), reached);
         }
         for unit in &changes.gone {
             self.units.remove(unit);
@@ -134,11 +134,11 @@ impl Reporter {
         for (id, entry) in desired.units() {
             match entry {
                 UnitEntry::Present(unit) if !unit.spec.suspend => {
-                    let facts = self.units.get(id)?;
-                    if facts.applied != Some(unit.digest()) {
+                    let reached = self.units.get(id)?;
+                    if reached.applied != Some(unit.digest()) {
                         return None;
                     }
-                    if facts.healthy != Some(unit.digest()) || facts.phase != Phase::Ready {
+                    if reached.healthy != Some(unit.digest()) || reached.phase != Phase::Ready {
                         level = Level::Applied;
                     }
                 }

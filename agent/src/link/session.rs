@@ -23,7 +23,7 @@ use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
 
 use super::download::{Arrived, Download, DownloadError};
 use super::errands::Errand;
-use super::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
+use crate::manifest::{self, Assembly, Bases, ManifestError, earlier_versions};
 use crate::sync::Has;
 use crate::sync::RehearsedBody;
 
@@ -37,7 +37,7 @@ pub(crate) trait Contents {
 
 /// What the agent says of itself.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct AgentInfo {
     pub cluster: ClusterName,
     pub cluster_uid: String,
     pub agent_version: &'static str,
@@ -96,7 +96,7 @@ pub(crate) enum ProtocolError {
 /// The state of a stream.
 #[derive(Debug)]
 pub(crate) struct Session {
-    facts: Facts,
+    info: AgentInfo,
     /// What the agent has, durable and whole.
     current: Option<Arc<DesiredState>>,
     /// A manifest whose last message has not come.
@@ -118,19 +118,19 @@ pub(crate) struct Session {
 
 impl Session {
     /// Begins a stream; the Hello is the first message of [`Session::next`].
-    pub(crate) fn new(facts: Facts, current: Option<Arc<DesiredState>>) -> Self {
+    pub(crate) fn new(info: AgentInfo, current: Option<Arc<DesiredState>>) -> Self {
         let hello = v1::Hello {
             protocol: Some(v1::Protocol { minor: PROTOCOL_MINOR }),
-            agent_version: facts.agent_version.to_owned(),
-            cluster_uid: facts.cluster_uid.clone(),
+            agent_version: info.agent_version.to_owned(),
+            cluster_uid: info.cluster_uid.clone(),
             root_digest: digest_bytes(current.as_ref().map(|state| state.digest())),
             generation: current.as_ref().map_or(0, |state| state.generation.0),
-            kubernetes_version: facts.kubernetes_version.clone(),
+            kubernetes_version: info.kubernetes_version.clone(),
             capabilities: Capabilities::ours().names().map(str::to_owned).collect(),
-            instance: facts.instance.clone(),
+            instance: info.instance.clone(),
         };
         let mut session = Self {
-            facts,
+            info,
             current,
             assembly: None,
             passed_over: None,
@@ -330,7 +330,7 @@ impl Session {
         let last = manifest.last;
         assembly.take(manifest)?;
         if last {
-            return assembly.finish(self.facts.cluster.clone(), bases).map(Some);
+            return assembly.finish(self.info.cluster.clone(), bases).map(Some);
         }
         self.assembly = Some(assembly);
         Ok(None)
@@ -464,12 +464,12 @@ impl Session {
                 unit => parsed("reconcile.unit", unit).map(|unit| Asked::Reconcile(Some(unit))),
             },
             Some(Kind::Approve(approve)) => digest("approve.approval", &approve.approval).map(Asked::Approve),
-            Some(Kind::RemoveAll(remove)) if remove.confirm == self.facts.cluster.as_str() => {
+            Some(Kind::RemoveAll(remove)) if remove.confirm == self.info.cluster.as_str() => {
                 Ok(Asked::RemoveAll)
             }
             Some(Kind::RemoveAll(remove)) => Err(Invalid::new(
                 "remove_all.confirm",
-                format!("'{}' was typed, this is cluster '{}'", remove.confirm, self.facts.cluster),
+                format!("'{}' was typed, this is cluster '{}'", remove.confirm, self.info.cluster),
             )),
             Some(Kind::RenewNow(_)) => Ok(Asked::RenewNow),
             Some(Kind::Adopt(adopt)) => adoption(&adopt),

@@ -34,7 +34,7 @@ struct Agent {
 impl Agent {
     fn new() -> Self {
         Self {
-            session: Session::new(facts(), None),
+            session: Session::new(info(), None),
             pack: Pack::default(),
             running: None,
             effects: Vec::new(),
@@ -43,7 +43,7 @@ impl Agent {
 
     /// A new stream, and everything that waited is lost.
     fn reconnect(&mut self) {
-        self.session = Session::new(facts(), self.running.clone());
+        self.session = Session::new(info(), self.running.clone());
     }
 
     fn receive(&mut self, message: In) -> Result<(), ProtocolError> {
@@ -74,8 +74,8 @@ impl Agent {
     }
 }
 
-fn facts() -> Facts {
-    Facts {
+fn info() -> AgentInfo {
+    AgentInfo {
         cluster: "staging".parse().unwrap(),
         cluster_uid: "uid".into(),
         agent_version: "0",
@@ -586,7 +586,7 @@ fn after_everything_was_removed_no_state_is_taken_on_this_stream_or_the_next() {
 
 #[test]
 fn what_is_held_in_memory_is_said_to_be_and_again_when_it_is_durable() {
-    let mut session = Session::new(facts(), None);
+    let mut session = Session::new(info(), None);
     let state = Arc::new(state(3, &[("root", &[])]));
     session.saved(&state, Some("no space left".into()));
     session.durable();
@@ -601,7 +601,7 @@ fn what_is_held_in_memory_is_said_to_be_and_again_when_it_is_durable() {
 #[test]
 fn what_the_hub_wants_to_know_is_handed_on_and_what_nobody_knows_is_said_to_be_unknown() {
     use flotilla_core::template::ValuesKind;
-    let (mut session, pack) = (Session::new(facts(), None), Pack::default());
+    let (mut session, pack) = (Session::new(info(), None), Pack::default());
     let hello = session.next().unwrap().message;
     assert!(matches!(hello, Some(Out::Hello(hello)) if hello.capabilities.contains(&"questions".to_owned())));
     let (asked, have) = (Question::of(ValuesKind::Secret, "n", "x", None), Some(Digest::of(b"1")));

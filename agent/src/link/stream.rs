@@ -127,7 +127,7 @@ pub(super) async fn run(
     welcomed: &mut bool,
     stop: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let mut session = Session::new(shared.facts(), shared.desired());
+    let mut session = Session::new(shared.info(), shared.desired());
     if let Some(why) = shared.removal().closes() {
         session.close(why);
     }

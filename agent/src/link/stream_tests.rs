@@ -9,7 +9,8 @@ use tonic::{Request as Call, Response};
 use super::*;
 use crate::disk::Disk;
 use crate::link::testing::{enrolment, state};
-use crate::link::{Credentials, Facts, manifest};
+use crate::link::{AgentInfo, Credentials};
+use crate::manifest;
 use crate::problems::Problems;
 use crate::sync::{Engine, Options};
 
@@ -57,14 +58,16 @@ fn shared(folder: &std::path::Path) -> Arc<Shared> {
     let enrolment = enrolment(&disk.identity.key().unwrap());
     let credentials =
         Credentials::new(disk.identity.clone(), enrolment, clock.clone(), problems.clone()).unwrap();
-    let facts = Facts {
+    let info = AgentInfo {
         cluster: "staging".parse::<ClusterName>().unwrap(),
         cluster_uid: "uid".into(),
         agent_version: "1",
         kubernetes_version: String::new(),
         instance: "i".into(),
     };
-    Arc::new(Shared::new(facts, disk, engine, Arc::new(credentials), clock, problems, None))
+    let shared = Shared::new(info, disk, engine, Arc::new(credentials), clock, problems, None);
+    assert!(shared.look_for_removal(), "states are taken");
+    Arc::new(shared)
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ impl Contest {
         let who = manager.as_deref().unwrap_or("somebody");
         let and = if more > 0 { format!(" (and {more} fields more)") } else { String::new() };
         Some(format!(
-            "{what} by {who} again and again{and}; it is put back every {} s only, until one of both gives way{hint}",
+            "{what} by {who} again and again{and}; it is reverted only every {} s, until one side stops{hint}",
             WINDOW.as_secs()
         ))
     }

@@ -48,7 +48,7 @@ impl From<Bytes> for RehearsedBody {
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QuestionError {
-    #[error("the agent has not looked at its cluster yet, or has no desired state; try again in a moment")]
+    #[error("the agent has not read its cluster yet, or has no desired state; try again in a moment")]
     NotYet,
     #[error("{0} is not in the inventory of {1}")]
     NotOurs(ObjectId, UnitId),

@@ -309,7 +309,7 @@ impl UnitState {
             (None, 0) => {
                 staying(plan).map_or_else(|| "applied".into(), |staying| format!("applied; {staying}"))
             }
-            (None, kept) => format!("applied; {kept} objects that left are kept until approved"),
+            (None, kept) => format!("applied; {kept} dropped objects are kept until approved"),
         }
     }
 }

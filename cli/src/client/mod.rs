@@ -76,7 +76,7 @@ impl Client {
         self.json(what, self.request(Method::GET, path, query).timeout(ANSWER)).await
     }
 
-    /// What is no JSON and stands beside the API.
+    /// What is not JSON and stands beside the API.
     async fn text(&self, what: &str, path: &str) -> Result<String, Error> {
         let request = self.http.get(format!("{}/{path}", self.hub)).bearer_auth(&self.token).timeout(ANSWER);
         let response = self.answer(what, request).await?;

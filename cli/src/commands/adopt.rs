@@ -15,7 +15,7 @@ use crate::output::{Tone, clean, paint, visible};
 
 /// Take over what Flux, Helm or kubectl run in a cluster, or give it back
 ///
-/// Without --yes it shows what would be done, by dry runs, and changes nothing. Nothing that runs is deleted or made anew,
+/// Without --yes it shows what would be done, by dry runs, and changes nothing. Nothing that runs is deleted or recreated,
 /// neither on the way there nor on the way back. What was cut short goes on when it is asked for again.
 ///
 /// Exits with 0 if nothing is left to do, with 1 if something is.

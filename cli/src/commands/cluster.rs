@@ -68,7 +68,7 @@ pub(crate) struct DeleteArgs {
     /// Delete everything that the agent manages in the cluster before; the agent must be connected
     #[arg(long)]
     prune: bool,
-    /// The cluster's name once more, in place of the question that --prune asks
+    /// Repeat the cluster's name, instead of answering the question that --prune asks
     #[arg(long, value_name = "NAME", requires = "prune")]
     confirm: Option<String>,
     #[command(flatten)]

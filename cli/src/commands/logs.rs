@@ -37,7 +37,7 @@ pub(crate) struct LogsArgs {
     /// Only what is not older
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     since: Option<u64>,
-    /// Only the newest so many, to begin with
+    /// Start with this many of the newest
     #[arg(long, value_name = "NUMBER")]
     tail: Option<usize>,
     /// How grave it has to be

@@ -16,7 +16,7 @@ use crate::output::Terminal;
 /// Where objects are written. For commands whose `--path` is something else.
 #[derive(Debug, Args)]
 pub(crate) struct WriteArgs {
-    /// File in the repo to write, in place of printing
+    /// File in the repo to write, instead of printing
     #[arg(long, value_name = "FILE")]
     write: Option<String>,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(crate) struct WriteArgs {
 /// Where objects are written.
 #[derive(Debug, Args)]
 pub(crate) struct PathArgs {
-    /// File in the repo to write, in place of printing
+    /// File in the repo to write, instead of printing
     #[arg(long, value_name = "FILE", alias = "write")]
     path: Option<String>,
     #[command(flatten)]
@@ -61,14 +61,14 @@ pub(super) fn deliver(terminal: &Terminal, objects: &[Value], write: &WriteArgs)
         terminal.print(&text)?;
         return Ok(Code::Done);
     };
-    let outside = || Error::usage(format!("'{path}' is no file of the repo"));
+    let outside = || Error::usage(format!("'{path}' is not a file of the repo"));
     if Path::new(path).is_absolute() {
         return Err(outside().hint("the path is below the folder that --repo names"));
     }
     let inside = TreePath::from_root(path).map_err(|error| outside().because(error))?;
     let file = write.into.repo.join(inside.as_str());
     if !path.ends_with(".yaml") && !path.ends_with(".yml") {
-        return Err(Error::usage(format!("'{path}' is no name of a YAML file")).hint("end it with .yaml"));
+        return Err(Error::usage(format!("'{path}' is not a name of a YAML file")).hint("end it with .yaml"));
     }
     if !write.into.repo.is_dir() {
         return Err(Error::usage(format!("there is no folder {}", write.into.repo.display()))

@@ -8,7 +8,7 @@ use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
 
-/// End a suspension by hand; one that stands in Git stays
+/// End a manual suspension; a suspension in Git stays
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]

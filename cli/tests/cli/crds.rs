@@ -52,7 +52,7 @@ fn check(value: &Value, schema: &Value, path: &str, wrong: &mut Vec<String>) {
                 match (known.get(name), schema.get("additionalProperties")) {
                     (Some(schema), _) | (None, Some(schema)) => check(field, schema, &path, wrong),
                     (None, None) if takes_any => {}
-                    (None, None) => wrong.push(format!("{path}: is no field")),
+                    (None, None) => wrong.push(format!("{path}: is not a field")),
                 }
             }
         }

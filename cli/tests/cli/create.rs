@@ -196,7 +196,7 @@ async fn objects_are_written_and_nothing_else_is_lost() -> anyhow::Result<()> {
     assert_eq!((changed.code, changed.stderr.as_str()), (0, "replaced clusters/one/a.yaml\n"));
     assert!(std::fs::read_to_string(&file)?.contains("branch: next"));
 
-    // Something else, and something that is no object at all, stays.
+    // Something else, and something that is not an object at all, stays.
     for other in
         ["kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n", "a: [\n", &format!("{printed}---\na: 1\n")]
     {

@@ -66,7 +66,7 @@ impl Approvals {
 
     /// Drops the approvals for a unit of which no object is about to leave any more: they were used, or what they
     /// were given for is wanted again. Those that were dropped.
-    pub fn settle(&mut self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) -> Vec<Digest> {
+    pub fn close(&mut self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) -> Vec<Digest> {
         self.drop_where(|_, subject| {
             subject.what != What::Units && subject.unit == *unit && subject.objects.is_disjoint(leaving)
         })
@@ -74,7 +74,7 @@ impl Approvals {
 
     /// Drops the approvals for units that left together where none of them is about to go any more. Those that were
     /// dropped.
-    pub fn settle_units(&mut self, is_open: impl Fn(Digest) -> bool) -> Vec<Digest> {
+    pub fn close_units(&mut self, is_open: impl Fn(Digest) -> bool) -> Vec<Digest> {
         self.drop_where(|digest, subject| subject.what == What::Units && !is_open(digest))
     }
 

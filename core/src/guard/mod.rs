@@ -272,13 +272,13 @@ fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {
     let later = |why: &String| Judged::Verdict(Verdict::Later(why.clone()));
     let there = match found {
         Found::Gone => return forget(GONE),
-        Found::Unconfirmed => return forget("was never seen to be applied, and nobody here may look at it"),
+        Found::Unconfirmed => return forget("was never confirmed as applied, and the agent may not read it"),
         Found::Unknown(why) => return later(why),
         Found::There(there) => there,
     };
     let object = &member.object.id;
     match &member.uid {
-        Some(uid) if *uid != there.uid => return forget("was made anew by somebody else"),
+        Some(uid) if *uid != there.uid => return forget("was recreated by somebody else"),
         _ if !there.applied_by_us => return forget("was never applied by us"),
         _ => {}
     }
@@ -286,7 +286,7 @@ fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {
         return forget("belongs to a controller now");
     }
     if let Some(annotation) = &there.opted_out {
-        return forget(&format!("is to stay, by {annotation}"));
+        return forget(&format!("is kept by {annotation}"));
     }
     let why = match &there.inside {
         Inside::Unknown(why) => return later(why),
@@ -294,7 +294,7 @@ fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {
             format!("holds objects that are not of this unit: {}", names.join(", "))
         }
         Inside::Claims(names) if !names.is_empty() => {
-            format!("what runs on its volumes would be gone: {}", names.join(", "))
+            format!("the data on its volumes would be lost: {}", names.join(", "))
         }
         _ if object.group.is_empty()
             && ["PersistentVolume", "PersistentVolumeClaim"].contains(&object.kind.as_str()) =>

@@ -83,7 +83,7 @@ fn a_small_unit_is_removed_and_one_with_data_or_much_waits_whole() {
             3,
             unit_departure(4, 100),
             true,
-            "what runs on its volumes would be gone: data",
+            "the data on its volumes would be lost: data",
         ),
         (Some(holding("StatefulSet", Inside::NoContainer)), 3, unit_departure(4, 100), false, "delete"),
         (
@@ -225,9 +225,9 @@ fn an_approval_for_units_holds_until_the_last_of_them_is_gone() {
     approvals.give(asked[0].0, None);
     approvals.learn(&asked);
     assert_eq!(said(&scope(&a), &candidates, &approvals), "delete");
-    assert!(approvals.settle(&a, &BTreeSet::new()).is_empty(), "the other one needs it");
+    assert!(approvals.close(&a, &BTreeSet::new()).is_empty(), "the other one needs it");
     assert_eq!(said(&scope(&b), &candidates, &approvals), "delete");
-    assert!(approvals.settle_units(|digest| digest == left_together.approval).is_empty());
-    assert_eq!(approvals.settle_units(|_| false), [left_together.approval]);
+    assert!(approvals.close_units(|digest| digest == left_together.approval).is_empty());
+    assert_eq!(approvals.close_units(|_| false), [left_together.approval]);
     assert!(said(&scope(&b), &candidates, &approvals).starts_with("keep: "));
 }

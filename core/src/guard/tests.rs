@@ -64,7 +64,7 @@ fn one_object_at_a_time() {
             Found::There(There { applied_by_us: false, ..there() }),
             "forget was never applied by us".into(),
         ),
-        ("ConfigMap", Some("other"), Found::There(there()), "forget was made anew by somebody else".into()),
+        ("ConfigMap", Some("other"), Found::There(there()), "forget was recreated by somebody else".into()),
         ("ConfigMap", None, Found::There(there()), "delete".into()),
         (
             "ConfigMap",
@@ -77,7 +77,7 @@ fn one_object_at_a_time() {
             "ConfigMap",
             None,
             Found::Unconfirmed,
-            "forget was never seen to be applied, and nobody here may look at it".into(),
+            "forget was never confirmed as applied, and the agent may not read it".into(),
         ),
         ("ConfigMap", Some("u"), Found::Unknown("timeout".into()), "later timeout".into()),
         (
@@ -90,7 +90,7 @@ fn one_object_at_a_time() {
             "ConfigMap",
             Some("u"),
             Found::There(There { opted_out: Some("a".into()), ..there() }),
-            "forget is to stay, by a".into(),
+            "forget is kept by a".into(),
         ),
         ("PersistentVolumeClaim", Some("u"), Found::There(there()), keep("its data would be lost")),
         (
@@ -274,9 +274,9 @@ fn an_approval_holds_for_what_is_left_of_it_and_ends_with_it() {
     assert!(goes(0..5, &approvals).0, "the rest of what was approved, after a part of it is gone");
     assert!(!goes(0..7, &approvals).0, "more than was approved");
     let other = UnitId::kustomization("f", "other");
-    assert!(approvals.settle(&other, &BTreeSet::new()).is_empty());
+    assert!(approvals.close(&other, &BTreeSet::new()).is_empty());
     let third = BTreeSet::from([member("ConfigMap", "c3", None).object.id]);
-    assert!(approvals.settle(&unit, &third).is_empty());
-    assert_eq!(approvals.settle(&unit, &BTreeSet::new()), [asked[0].0]);
+    assert!(approvals.close(&unit, &third).is_empty());
+    assert_eq!(approvals.close(&unit, &BTreeSet::new()), [asked[0].0]);
     assert!(!goes(0..6, &approvals).0, "used");
 }

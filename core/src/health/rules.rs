@@ -90,7 +90,7 @@ impl Rule {
                 Health::progress(why(&live.status))
             })
         };
-        judged().unwrap_or_else(|error| Health::progress(format!("its health cannot be told yet: {error}")))
+        judged().unwrap_or_else(|error| Health::progress(format!("its health cannot be determined yet: {error}")))
     }
 }
 

@@ -237,11 +237,11 @@ impl fmt::Display for Waiting {
             Self::Departure(unit) => {
                 write!(
                     f,
-                    "left Git; is kept until its parent {unit} has applied the revision without it completely"
+                    "was removed from Git; is kept until its parent {unit} has completely applied the revision without it"
                 )
             }
             Self::Expression(unit, why) => {
-                write!(f, "waits for {unit}, whose readyExpr cannot be told yet: {why}")
+                write!(f, "waits for {unit}, whose readyExpr cannot be evaluated yet: {why}")
             }
             Self::Dependency(unit) => write!(f, "waits for {unit} to be ready"),
             Self::Broken(why) | Self::Held(why) | Self::Denied(why) => f.write_str(why),
@@ -363,7 +363,7 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Obse
             plan.apply.sort_by_key(|step| step.stage);
             let wanted: std::collections::BTreeSet<ObjectId> =
                 manifest.objects.iter().map(|entry| (situation.resolve)(&entry.object.id)).collect();
-            moves::leave(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
+            moves::plan_departures(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
         }
         Target::Last(manifest, _) => {
             for entry in &manifest.objects {
@@ -371,7 +371,7 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Obse
             }
             plan.apply.sort_by_key(|step| step.stage);
         }
-        Target::Removed(removal, None) => moves::leave(&mut plan, situation, |_| false, removal.deletes()),
+        Target::Removed(removal, None) => moves::plan_departures(&mut plan, situation, |_| false, removal.deletes()),
         Target::Removed(_, Some(_)) | Target::Suspended(_) | Target::Nothing(_) => {}
     }
     plan
@@ -407,7 +407,7 @@ fn plan_object(
     };
     if let Some(Declaration { unit: rival, .. }) = situation.declared.all(&id).find(is_rival) {
         if !only_drift {
-            let what = "declares it with other content; rename one, or leave it to one unit";
+            let what = "declares it with different content; rename one, or keep it in one unit only";
             plan.refused.push((id.clone(), format!("{rival} {what}")));
         }
         return;

@@ -51,7 +51,7 @@ impl PruneStop {
 }
 
 /// Says what becomes of each member of a unit that it does not want.
-pub(super) fn leave(
+pub(super) fn plan_departures(
     plan: &mut UnitPlan,
     situation: &Situation,
     is_wanted: impl Fn(&ObjectId) -> bool,

@@ -225,7 +225,7 @@ async fn authorise(hub: &Arc<Hub>, needed: Role, headers: &HeaderMap) -> Result<
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .and_then(|(_, token)| secret_of(token))
-        .ok_or_else(|| denied("what was sent is no token of this hub"))?;
+        .ok_or_else(|| denied("what was sent is not a token of this hub"))?;
     let (shared, hash) = (hub.clone(), secret.hash());
     let token = blocking(move || shared.records.api_token(hash, shared.now())).await?;
     let token = token.ok_or_else(|| denied("the token is unknown, revoked or expired"))?;

@@ -54,7 +54,7 @@ pub(super) async fn put(
             && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         let value = STANDARD.decode(value).ok().filter(|_| is_key);
         let wrong =
-            || ApiError::bad_request(format!("'{key}' is no key of a Secret, or its value is not base64"));
+            || ApiError::bad_request(format!("'{key}' is not a key of a Secret, or its value is not base64"));
         data.insert(key.clone(), value.ok_or_else(wrong)?);
     }
     if data.is_empty() || data.values().map(Vec::len).sum::<usize>() > LARGEST {

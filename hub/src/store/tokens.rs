@@ -39,7 +39,7 @@ pub enum EnrolError {
          delete the cluster first"
     )]
     Enrolled(ClusterName),
-    #[error("the join token names cluster '{0}', which is no valid name")]
+    #[error("the join token names cluster '{0}', which is not a valid name")]
     Name(String),
 }
 

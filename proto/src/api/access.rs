@@ -49,9 +49,9 @@ impl std::str::FromStr for Role {
     }
 }
 
-/// A text that is no role.
+/// A text that is not a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no role: use view, operate, approve or admin")]
+#[error("'{0}' is not a role: use view, operate, approve or admin")]
 pub struct InvalidRole(String);
 
 /// Asks for a token with which one agent may join.

@@ -164,7 +164,7 @@ impl Reader {
                         SourceKind::ALL.iter().any(|known| known.group() == group && known.as_str() == kind);
                     if group.ends_with(".fluxcd.io") && !is_unit && !is_source {
                         let message =
-                            format!("a {kind} cannot be checked: it is no object in the cluster here");
+                            format!("a {kind} cannot be checked: it is not an object in the cluster here");
                         return Err(item.need("kind")?.wrong(message));
                     }
                     spec.health_checks.push(HealthCheck {
@@ -403,10 +403,10 @@ mod tests {
                 "apps.yaml:6:15: spec.kubeConfig: is not supported: each cluster has an agent of its own; give that \
                  cluster a folder",
             ),
-            ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is no field of a Kustomization"),
+            ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is not a field of a Kustomization"),
             (
                 "  ignore: [{paths: [spec.replicas]}]\n",
-                "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is no JSON pointer: it must begin with / and name a \
+                "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is not JSON pointer: it must begin with / and name a \
                  field, as /spec/replicas does",
             ),
             (
@@ -419,15 +419,15 @@ mod tests {
             ("  retryInterval: 0s\n", "apps.yaml:6:18: spec.retryInterval: must be at least 1s"),
             (
                 "  timeout: soon\n",
-                "apps.yaml:6:12: spec.timeout: 'soon' is no duration: expected a form like 30s, 10m or 1h30m",
+                "apps.yaml:6:12: spec.timeout: 'soon' is not a duration: expected a form like 30s, 10m or 1h30m",
             ),
             (
                 "  dependsOn: [{name: a, ready: x}]\n",
-                "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is no field here; known are name, namespace, readyExpr",
+                "apps.yaml:6:32: spec.dependsOn[0].ready: 'ready' is not a field here; known are name, namespace, readyExpr",
             ),
             (
                 "  healthChecks: [{apiVersion: notification.toolkit.fluxcd.io/v1, kind: Receiver, name: x}]\n",
-                "apps.yaml:6:72: spec.healthChecks[0].kind: a Receiver cannot be checked: it is no object in the cluster \
+                "apps.yaml:6:72: spec.healthChecks[0].kind: a Receiver cannot be checked: it is not an object in the cluster \
                  here",
             ),
             ("  images: [{newTag: x}]\n", "apps.yaml:6:12: spec.images[0].name: is missing"),

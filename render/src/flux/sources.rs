@@ -252,14 +252,14 @@ impl Reader<'_> {
             let name =
                 text.strip_prefix('@').filter(|alias| inputs.iter().any(|input| input.alias == *alias));
             name.map(str::to_owned)
-                .ok_or_else(|| field.wrong(format!("'{text}' is no source of this generator; write @ALIAS")))
+                .ok_or_else(|| field.wrong(format!("'{text}' is not a source of this generator; write @ALIAS")))
         };
         let alias_path = |field: &Field<'_>| -> Read<AliasPath> {
             let path: AliasPath = field.so(field.str()?.parse::<AliasPath>())?;
             if inputs.iter().any(|input| input.alias == path.alias) {
                 return Ok(path);
             }
-            Err(field.wrong(format!("'@{}' is no source of this generator", path.alias)))
+            Err(field.wrong(format!("'@{}' is not a source of this generator", path.alias)))
         };
         let mut artifacts: Vec<GeneratedArtifact> = Vec::new();
         for item in object.need("artifacts")?.items()? {
@@ -298,7 +298,7 @@ impl Reader<'_> {
         }
         if let Some(metadata) = object.get("commonMetadata") {
             metadata.object(&["annotations", "labels"])?;
-            let message = "has no effect: a generated ExternalArtifact is no object in the cluster here";
+            let message = "has no effect: a generated ExternalArtifact is not an object in the cluster here";
             self.notices.push(metadata.wrong(message));
         }
         let path_pattern = match object.get("pathPattern") {

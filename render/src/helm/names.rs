@@ -94,7 +94,7 @@ impl ReleaseName {
         if name.len() <= MAX_RELEASE_NAME {
             return name.parse();
         }
-        // One that is not ASCII is no name anyway.
+        // One that is not ASCII is not a name anyway.
         let Some(start) = name.get(..MAX_RELEASE_NAME - HASH - 1) else { return name.parse() };
         let sum = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
         let hash: String = sum.as_ref()[..HASH / 2].iter().map(|byte| format!("{byte:02x}")).collect();

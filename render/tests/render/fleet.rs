@@ -317,7 +317,7 @@ fn groups_select_clusters_and_what_cannot_be_read_leaves_them_unclear() {
         (group("none", "{}"), "clusters/groups.yaml:16: spec.selector: says which clusters"),
         (
             group("bad", "{selector: {a: b}}"),
-            "clusters/groups.yaml:16: spec.selector.a: is no field of a selector",
+            "clusters/groups.yaml:16: spec.selector.a: is not a field of a selector",
         ),
         (
             group("all", "{selector: {}}"),

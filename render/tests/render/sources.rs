@@ -303,7 +303,7 @@ fn sources_are_read_with_fluxs_defaults_and_precedence() {
     }
     assert_eq!(
         git("  ref: {brunch: b}\n").unwrap_err(),
-        "clusters/x/s.yaml:7:17: spec.ref.brunch: 'brunch' is no field here; known are branch, commit, name, semver, tag"
+        "clusters/x/s.yaml:7:17: spec.ref.brunch: 'brunch' is not a field here; known are branch, commit, name, semver, tag"
     );
     let oci = |more: &str| match read(
         "OCIRepository",
@@ -380,9 +380,9 @@ fn a_generator_names_what_it_copies() {
     let rule = &generator.artifacts[0].copy[0];
     assert_eq!((rule.from.path.as_str(), rule.to.as_str(), rule.exclude.len()), ("a/**", "b/", 1));
     for (artifacts, expected) in [
-        ("[{name: a, copy: [{from: '@x/a', to: '@artifact/'}]}]", "'@x' is no source of this generator"),
+        ("[{name: a, copy: [{from: '@x/a', to: '@artifact/'}]}]", "'@x' is not a source of this generator"),
         ("[{name: a, copy: [{from: '@repo/a', to: 'b'}]}]", "must be of the form @artifact/PATH"),
-        ("[{name: a, originRevision: '@x', copy: []}]", "'@x' is no source of this generator; write @ALIAS"),
+        ("[{name: a, originRevision: '@x', copy: []}]", "'@x' is not a source of this generator; write @ALIAS"),
         ("[{name: a, copy: []}, {name: a, copy: []}]", "'a' names two artifacts"),
     ] {
         let problem = read(&format!("{sources}  artifacts: {artifacts}\n")).unwrap_err();

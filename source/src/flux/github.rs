@@ -101,7 +101,7 @@ impl Secret {
         };
         let api = self.line("githubAppBaseURL")?.unwrap_or_else(|| API.to_owned());
         let api =
-            parse_url(&api).map_err(|_| self.unusable("githubAppBaseURL", "it is no http(s) address"))?;
+            parse_url(&api).map_err(|_| self.unusable("githubAppBaseURL", "it is not an http(s) address"))?;
         Ok(App { id, installation, key: key.map_err(|_| no_key())?, api })
     }
 }

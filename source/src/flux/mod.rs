@@ -14,6 +14,7 @@ mod decode;
 mod git;
 mod github;
 mod helm;
+mod mirrored;
 mod oci;
 mod remote;
 mod secret;
@@ -41,7 +42,7 @@ use crate::s3::S3Error;
 pub use archive::unpack;
 pub use decode::{Decode, Untold};
 pub use remote::answer;
-pub use secret::{Secret, SecretError};
+pub use crate::secret::{Secret, SecretError};
 
 /// What the operator lays down for all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,6 +91,6 @@ fn some_of(branches: &[String]) -> String {
 pub enum CommitError {
     #[error("commit {id} is not in the clone of {url}: it is not on the branch, or was not fetched yet")]
     NotFetched { url: String, id: CommitId },
-    #[error("commit {id} in the clone of {url} cannot be read: {reason}; the next fetch clones anew")]
+    #[error("commit {id} in the clone of {url} cannot be read: {reason}; the next fetch clones it again")]
     Unreadable { url: String, id: CommitId, reason: String },
 }

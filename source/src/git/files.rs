@@ -61,7 +61,7 @@ impl Objects {
 
     fn damage(&self, id: &ObjectId, what: &str) -> String {
         self.damaged.store(true, Ordering::Relaxed);
-        format!("the clone is damaged: object {id} {what}; the next fetch clones anew")
+        format!("the clone is damaged: object {id} {what}; the next fetch clones it again")
     }
 
     /// The content of an object that must be there and be of `kind`; larger ones than `limit` are not read.

@@ -39,7 +39,7 @@ pub struct CommitId(String);
 
 /// A text that is no id of a commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no commit id; it has 40 hexadecimal digits")]
+#[error("'{0}' is not a commit id; it has 40 hexadecimal digits")]
 pub struct CommitIdError(String);
 
 impl FromStr for CommitId {

@@ -1,5 +1,6 @@
 //! What to fetch and within which bounds: parsed once, at the border.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,10 +22,10 @@ pub struct GitUrl {
     embedded: Option<Credentials>,
 }
 
-/// Why a text is no address of a repository. It is shown without user and password.
+/// Why a text is not an address of a repository. It is shown without user and password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{shown}' is no address of a Git repository: {reason}; use https://, ssh://, user@host:path, file:// or an absolute path"
+    "'{shown}' is not an address of a Git repository: {reason}; use https://, ssh://, user@host:path, file:// or an absolute path"
 )]
 pub struct UrlError {
     pub shown: String,
@@ -177,7 +178,7 @@ pub struct Branch(String);
 
 /// Why a text is no branch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no name of a branch or tag: {1}")]
+#[error("'{0}' is not a name of a branch or tag: {1}")]
 pub struct BranchError(String, String);
 
 impl FromStr for Branch {
@@ -241,7 +242,7 @@ impl Reference {
         [Some(Self::Tag(name.to_owned())), branch.ok()].into_iter().flatten().collect()
     }
 
-    /// The ref or commit at the remote. Fails where it is no name that a ref can have.
+    /// The ref or commit at the remote. Fails where it is not a name that a ref can have.
     pub(super) fn remote_name(&self) -> Result<String, BranchError> {
         let name = match self {
             Self::Branch(branch) => format!("refs/heads/{branch}"),
@@ -365,6 +366,17 @@ impl GitSpec {
     /// Those set, else those that stood inside the URL.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref().or(self.url.embedded.as_ref())
+    }
+}
+
+impl Mirrors {
+    /// Where a repository is fetched from. A password inside an address stays with that address.
+    pub(crate) fn git(&self, url: &GitUrl) -> Result<GitUrl, UrlError> {
+        let address = url.to_string();
+        match self.address(&address) {
+            Cow::Borrowed(_) => Ok(url.clone()),
+            Cow::Owned(moved) => moved.parse(),
+        }
     }
 }
 

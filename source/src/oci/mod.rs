@@ -26,7 +26,7 @@ const PAGES: usize = 1000;
 pub enum OciError {
     #[error(transparent)]
     Http(#[from] HttpError),
-    #[error("'{0}' is no address in a registry; write oci://HOST/REPOSITORY")]
+    #[error("'{0}' is not an address in a registry; write oci://HOST/REPOSITORY")]
     Address(String),
     #[error("what {url} answers is not what the distribution API asks for: {reason}")]
     Answer { url: String, reason: String },

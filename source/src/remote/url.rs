@@ -30,9 +30,9 @@ pub struct RemoteUrl {
     pub submodules: bool,
 }
 
-/// A text is no address of a remote base.
+/// A text is not an address of a remote base.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{shown}' is no address of a folder in a Git repository: {reason}")]
+#[error("'{shown}' is not an address of a folder in a Git repository: {reason}")]
 pub struct RemoteUrlError {
     pub shown: String,
     pub reason: String,

@@ -92,7 +92,7 @@ fn what_a_repository_does_not_have() -> Result<()> {
     let missing: CommitId = "0123456789012345678901234567890123456789".parse()?;
     for (reference, what) in [
         (Reference::Tag("v1".into()), "tag 'v1'"),
-        (Reference::Tag("a b".into()), "'a b' is no name"),
+        (Reference::Tag("a b".into()), "'a b' is not a name"),
         (Reference::Name("refs/x/y".into()), "ref 'refs/x/y'"),
         (Reference::Commit(missing.clone()), "commit 0123456789012345678901234567890123456789"),
     ] {

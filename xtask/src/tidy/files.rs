@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::graph::PURE;
-use super::{Findings, code, names};
+use super::{Findings, code, modules, names};
 
 /// Lines of a source file from which it is worth splitting, and from which it must be.
 const LONG: usize = 400;
@@ -49,6 +49,7 @@ pub(super) fn check(root: &Path, findings: &mut Findings) -> anyhow::Result<()> 
         of_ours && file.name.ends_with(".rs") && !skipped.contains(&file.name)
     };
     let shipped: Vec<&File> = files.iter().filter(is_shipped).collect();
+    modules::check(&shipped, findings);
     for file in &files {
         unfinished(file, findings);
         if file.name.ends_with(".rs") {

@@ -4,6 +4,7 @@
 mod code;
 mod files;
 mod graph;
+mod modules;
 mod names;
 
 use std::path::Path;

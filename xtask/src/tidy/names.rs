@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Findings;
 use super::files::File;
+use super::modules::before_tests;
 
 const DOCUMENT: &str = "docs/kinds.md";
 const GROUP: &str = "flotilla.dev/";
@@ -47,10 +48,6 @@ pub(super) fn is_document(name: &str) -> bool {
     name == DOCUMENT
 }
 
-fn before_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or_default()
-}
-
 /// The names in our group: `flotilla.dev/drift`, in JSON pointers `flotilla.dev~1drift`.
 fn names(text: &str) -> impl Iterator<Item = String> {
     let text = text.replace("flotilla.dev~1", GROUP);
@@ -83,7 +80,7 @@ mod tests {
         let code = file(
             "const A: &str = \"flotilla.dev/drift\"; pointer(\"/metadata/annotations/flotilla.dev~1rerun\")\n\
              const V: &str = \"flotilla.dev/v1alpha1\"; const P: &str = \"flotilla.dev/\";\n\
-             #[cfg(test)] mod tests { const B: &str = \"flotilla.dev/only-here\"; }",
+             #[cfg(test)]\nmod tests { const B: &str = \"flotilla.dev/only-here\"; }",
         );
         for (document, errors) in [
             ("`flotilla.dev/drift` and `flotilla.dev/rerun`, of flotilla.dev/v1alpha1", vec![]),

@@ -46,20 +46,20 @@ const RELEASE: Duration = Duration::from_secs(180);
 /// Why an adoption did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    #[error("the agent has not looked at its cluster yet, or has no desired state; try again in a moment")]
+    #[error("the agent has not read its cluster yet, or has no desired state; try again in a moment")]
     NotYet,
     #[error(transparent)]
     Failure(#[from] Failure),
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("the plan is another by now, nothing was done: look at it again")]
+    #[error("the plan has changed, and nothing was done: review it again")]
     OtherPlan,
     #[error("nothing was adopted from {0}")]
     Nothing(Origin),
-    #[error("an undo was begun and is not done: undo again first, then adopt")]
+    #[error("an undo was started and is not complete: undo again first, then adopt")]
     Undoing,
     #[error(
-        "{0} cannot be brought back; is Flux's CRD still there? `flux install` brings it, then undo again"
+        "{0} cannot be restored; is Flux's CRD still there? `flux install` installs it, then undo again"
     )]
     BringBack(ObjectId, #[source] Failure),
     #[error("{0}")]

@@ -58,7 +58,7 @@ impl Coordinator {
             let is_noted = self.removals.contains_key(&id);
             self.keep_note(&id, is_noted);
         }
-        self.settle_unit_approvals();
+        self.close_unit_approvals();
     }
 
     /// Has what was noted of a unit remembered, also of one of which nothing else is, as after a loss of the disk.

@@ -103,7 +103,7 @@ impl Coordinator {
                 .collect();
             let more = conflicts.len() - taken.len();
             let and = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let message = format!("{}{and}, and is as Git says now", taken.join(", "));
+            let message = format!("{}{and}, and is as in Git now", taken.join(", "));
             self.event(unit, Some(id), true, "Conflict", message);
         }
         if done.defined {
@@ -161,12 +161,12 @@ impl Coordinator {
 
     pub(super) fn finish_prune(&mut self, unit: &UnitId, done: PruneOutcome) {
         self.learn_approvals(&done.asked);
-        self.settle_approvals(unit, &done.left);
+        self.close_approvals(unit, &done.left);
         if done.deleted.iter().any(|id| id.group == RBAC) {
             self.rights_changed();
         }
         for id in done.deleted {
-            self.event(unit, Some(id), false, "Pruned", "deleted, as nothing names it any more".into());
+            self.event(unit, Some(id), false, "Pruned", "deleted, because no unit names it any more".into());
         }
         for (id, why) in done.forgotten {
             let reason = if why == guard::GONE { "Gone" } else { RELEASED };
@@ -192,7 +192,7 @@ impl Coordinator {
 
     /// What one approval would let go: each by itself, or in one line where a guard kept many at once.
     fn tell_kept(&self, unit: &UnitId, kept: Vec<Kept>) {
-        let words = |kept: &Kept| format!("{}; approve {} to let it go", kept.why, kept.approval.short());
+        let words = |kept: &Kept| format!("{}; approve {} to delete it", kept.why, kept.approval.short());
         if let [first, .., _] = &kept[..]
             && kept.len() > TOLD_SINGLY
         {

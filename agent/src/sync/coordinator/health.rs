@@ -126,7 +126,7 @@ impl Coordinator {
         for SourceState { source, .. } in manifest.spec.sources.iter().filter(|state| !state.ready) {
             let object =
                 ObjectId::new(source.kind.group(), source.kind.as_str(), &*source.namespace, &*source.name);
-            let message = "the hub has nothing of it to use; `flotilla get sources` says why";
+            let message = "the hub has no usable content of it; `flotilla get sources` says why";
             unwell.push(Unwell { finding: finding(&object, "NotHealthy", message), failed: false });
         }
         for check in manifest.spec.health_checks.iter().filter(|check| !is_source(check)) {

@@ -77,15 +77,15 @@ impl Coordinator {
     }
 
     /// Forgets approvals for a unit's objects that are gone, or wanted again.
-    pub(super) fn settle_approvals(&self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) {
-        let over = lock(&self.shared.approvals).settle(unit, leaving);
+    pub(super) fn close_approvals(&self, unit: &UnitId, leaving: &BTreeSet<ObjectId>) {
+        let over = lock(&self.shared.approvals).close(unit, leaving);
         self.forget_approvals(over);
     }
 
     /// Forgets approvals for units of which the last is gone, or wanted again.
-    pub(super) fn settle_unit_approvals(&self) {
+    pub(super) fn close_unit_approvals(&self) {
         let is_open = |digest| self.removals.values().any(|removal| removal.approval == digest);
-        let over = lock(&self.shared.approvals).settle_units(is_open);
+        let over = lock(&self.shared.approvals).close_units(is_open);
         self.forget_approvals(over);
     }
 

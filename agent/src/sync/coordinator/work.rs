@@ -200,7 +200,7 @@ impl Coordinator {
             state.prune_findings.clear();
             let is_known = matches!(plan.target, Target::Desired(_) | Target::Removed(_, None));
             if is_known && plan.leaving.is_empty() {
-                self.settle_approvals(id, &BTreeSet::new());
+                self.close_approvals(id, &BTreeSet::new());
             }
             if let Target::Removed(_, None) = plan.target {
                 self.removed(id);
@@ -280,7 +280,7 @@ impl Coordinator {
         self.dirty
             .extend(links.into_iter().flat_map(|links| links.parent.into_iter().chain(links.depends_on)));
         self.removals.remove(id);
-        self.settle_unit_approvals();
+        self.close_unit_approvals();
         if self.unit_memories.remove(id).is_some() {
             self.store(id);
             self.event(id, None, false, "Removed", "the unit is gone".into());

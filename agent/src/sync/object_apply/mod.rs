@@ -41,15 +41,15 @@ pub(in crate::sync) enum StepError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Template(#[from] Box<CompleteError>),
-    #[error("its content is no JSON")]
+    #[error("its content is not JSON")]
     Json(#[from] serde_json::Error),
-    #[error("belongs to {0}, which is at work; suspend it or take the object out of it")]
+    #[error("belongs to {0}, which is active; suspend it or remove the object from it")]
     Owned(String),
-    #[error("cannot be changed in place, and is never made anew by itself as its data would be lost: {0}")]
+    #[error("cannot be changed in place, and is never recreated automatically because its data would be lost: {0}")]
     Precious(Failure),
-    #[error("cannot be changed in place (spec.force would make it anew): {0}")]
+    #[error("cannot be changed in place (spec.force would recreate it): {0}")]
     Immutable(Failure),
-    #[error("was to be made anew and still waits for {0}")]
+    #[error("is being recreated and still waits for {0}")]
     StillThere(String),
     #[error(transparent)]
     Inventory(#[from] Trouble),

@@ -21,10 +21,10 @@ pub(super) struct HelmArgs {
     /// The helm program
     #[arg(long, value_name = "PATH", default_value = "helm")]
     helm_command: PathBuf,
-    /// API versions that charts are told of
+    /// API versions that charts see
     #[arg(long, value_name = "VERSION")]
     helm_api_versions: Vec<String>,
-    /// Kubernetes version that charts are told of
+    /// Kubernetes version that charts see
     #[arg(long, value_name = "VERSION")]
     helm_kube_version: Option<String>,
     /// Let helm say more

@@ -34,7 +34,7 @@ pub(crate) struct BuildArgs {
     /// Folder of the kustomization, or of one in a Git repository: https://HOST/ORG/REPO//PATH?ref=v1
     #[arg(value_name = "DIR", default_value = ".")]
     folder: String,
-    /// File to write to, in place of stdout; a folder gets a file for each object
+    /// File to write to, instead of stdout; a folder gets a file for each object
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Which files a kustomization may name

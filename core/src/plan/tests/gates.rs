@@ -143,7 +143,7 @@ fn an_expression_says_when_a_dependency_is_ready() {
     assert!(
         waiting
             .to_string()
-            .contains("whose readyExpr cannot be told yet: 'dep.status.none == 1': No such key"),
+            .contains("whose readyExpr cannot be evaluated yet: 'dep.status.none == 1': No such key"),
         "{waiting}"
     );
 }
