@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Token to join the hub with (flotilla cluster token NAME). It is used once; a new token at a later start joins again
     #[arg(long, env = "FLOTILLA_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub join_token: Option<String>,
-    /// File with the token, for those who keep secrets out of command lines
+    /// File with the token, so that it is not on the command line
     #[arg(long, env = "FLOTILLA_JOIN_TOKEN_FILE", value_name = "FILE", conflicts_with = "join_token")]
     pub join_token_file: Option<PathBuf>,
     /// Kubeconfig of the cluster; without it KUBECONFIG, ~/.kube/config or the pod's service account is used

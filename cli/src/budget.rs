@@ -13,10 +13,10 @@ pub(crate) struct BudgetArgs {
     /// MiB of one unit's objects
     #[arg(long, default_value = "64", value_name = "MIB", value_parser = mib(), requires = "repo")]
     max_unit_size: u64,
-    /// Kustomizations of one build, each as often as it is named
+    /// Kustomizations of one build, each counted as often as it is named
     #[arg(long, default_value = "5000", value_name = "COUNT", requires = "repo")]
     max_unit_kustomizations: usize,
-    /// Millions of steps of work of one build; some ten million are a second
+    /// Millions of steps of work of one build; about ten million take a second
     #[arg(long, default_value = "50", value_name = "MILLIONS",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000), requires = "repo")]
     max_unit_work: u64,

@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve until stopped
     Run(Box<RunArgs>),
-    /// Write a backup of what Git and the agents cannot give back; the hub may be running
+    /// Write a backup of what Git and the agents cannot restore; the hub may be running
     Backup {
         #[command(flatten)]
         data: DataArgs,
@@ -60,13 +60,13 @@ pub(crate) enum Command {
 
 #[derive(Subcommand)]
 pub(crate) enum CaCommand {
-    /// Show the CAs, and the clusters that have no certificate of the newest yet
+    /// Show the CAs, and the clusters without a certificate of the newest CA
     Status,
-    /// Make a new CA; agents learn of it and get new certificates, the old one stays good
+    /// Create a new CA; agents learn of it and get new certificates, and the old CA stays valid
     Rotate,
     /// Drop the old CA
     Finish {
-        /// Also if clusters have no new certificate: they have to join again
+        /// Even if clusters have no new certificate yet; those have to join again
         #[arg(long)]
         force: bool,
     },
@@ -104,19 +104,19 @@ pub(crate) struct RunArgs {
     /// The helm (3 or 4) that renders charts
     #[arg(long, env = "FLOTILLA_HELM", default_value = "helm", value_name = "PROGRAM")]
     pub(crate) helm: PathBuf,
-    /// Render charts though helm has a version with known vulnerabilities
+    /// Render charts even if helm has a version with known vulnerabilities
     #[arg(long, env = "FLOTILLA_ALLOW_VULNERABLE_HELM")]
     pub(crate) allow_vulnerable_helm: bool,
-    /// Whether a variable that is not set and has no default is an error; with false it is an empty text, as in Flux up to
-    /// 2.8. A Cluster object, or a feature gate of Flux's controllers in the repo, goes before this
+    /// Whether a variable without value and default is an error; with false it is replaced by an empty string, as in Flux up
+    /// to 2.8. A Cluster object, or a feature gate of Flux's controllers in the repo, takes precedence
     #[arg(long, env = "FLOTILLA_STRICT_SUBSTITUTION", default_value_t = true, action = clap::ArgAction::Set,
           value_name = "BOOL")]
     pub(crate) strict_substitution: bool,
-    /// How often the repo is asked for new commits
+    /// How often to check the repo for new commits
     #[arg(long, env = "FLOTILLA_POLL_INTERVAL", default_value = "60", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) poll_interval: u64,
-    /// How long the render of one cluster may take; one that takes longer keeps what it runs, and the others go on
+    /// How long the render of one cluster may take; a cluster that exceeds it keeps what it runs, and the others proceed
     #[arg(long, env = "FLOTILLA_CLUSTER_TIMEOUT", default_value = "120", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) cluster_timeout: u64,
@@ -147,13 +147,13 @@ pub(crate) struct RunArgs {
     /// Host keys that ssh accepts, as known_hosts
     #[arg(long, env = "FLOTILLA_GIT_KNOWN_HOSTS", value_name = "FILE", requires = "git_ssh_key")]
     git_known_hosts: Option<PathBuf>,
-    /// Certificates (PEM) to trust for https beside those of the system
+    /// Certificates (PEM) to trust for https in addition to the system's
     #[arg(long, env = "FLOTILLA_GIT_CA", value_name = "FILE")]
     git_ca: Option<PathBuf>,
-    /// Where agents connect; port 0 takes a free one
+    /// Where agents connect; port 0 picks a free one
     #[arg(long, env = "FLOTILLA_GRPC_LISTEN", default_value = "0.0.0.0:8443", value_name = "IP:PORT")]
     grpc_listen: SocketAddr,
-    /// Where people and their tools connect; port 0 takes a free one
+    /// Where people and their tools connect; port 0 picks a free one
     #[arg(long, env = "FLOTILLA_API_LISTEN", default_value = "0.0.0.0:8444", value_name = "IP:PORT")]
     api_listen: SocketAddr,
     /// Where probes and load balancers ask for /healthz and /readyz, over plain HTTP and without a token; without this
@@ -163,7 +163,7 @@ pub(crate) struct RunArgs {
     /// Where agents call, in order of preference; may be repeated
     #[arg(long, env = "FLOTILLA_ADVERTISE", value_delimiter = ',', value_name = "HOST:PORT")]
     advertise: Vec<HubAddress>,
-    /// A further name or address in the hub's certificate; may be repeated
+    /// An additional name or address in the hub's certificate; may be repeated
     #[arg(long, env = "FLOTILLA_HOST", value_delimiter = ',', value_name = "HOST")]
     host: Vec<String>,
     /// How long an agent's certificate lives
@@ -174,19 +174,19 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "FLOTILLA_RENEW_GRACE", default_value = "15552000", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(0..=315_360_000))]
     renew_grace: u64,
-    /// How often agents send a sign of life; three missing ones end a session
+    /// How often agents send a heartbeat; three missed ones end a session
     #[arg(long, env = "FLOTILLA_HEARTBEAT", default_value = "15", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=300))]
     heartbeat: u64,
-    /// What sources and remote bases may be fetched from though it is not public: a host, *.DOMAIN, an address, a
+    /// Allow sources and remote bases at an address that is not public: a host, *.DOMAIN, an address, a
     /// network like 10.0.0.0/8, or a folder like file:///srv/git; may be repeated
     #[arg(long, env = "FLOTILLA_ALLOW_SOURCE", value_delimiter = ',', value_name = "WHAT")]
     allow_source: Vec<Allowance>,
-    /// What sources and remote bases name by an address that begins with FROM is fetched from TO, like
+    /// Fetch sources and remote bases whose address begins with FROM from TO instead, like
     /// https://github.com/acme=https://git.corp/acme or oci://ghcr.io=oci://registry.corp/ghcr; may be repeated
     #[arg(long, env = "FLOTILLA_MIRROR", value_delimiter = ',', value_name = "FROM=TO")]
     mirror: Vec<Mirror>,
-    /// A source whose content is used though it asks for verification, like GitRepository/NAMESPACE/NAME; may be
+    /// Use this source although it asks for verification, like GitRepository/NAMESPACE/NAME; may be
     /// repeated
     #[arg(long, env = "FLOTILLA_ALLOW_UNVERIFIED", value_delimiter = ',', value_name = "SOURCE")]
     allow_unverified: Vec<SourceId>,

@@ -14,10 +14,10 @@ pub(crate) struct BudgetArgs {
     /// MiB of one unit's objects
     #[arg(long, env = "FLOTILLA_MAX_UNIT_SIZE", default_value = "64", value_name = "MIB", value_parser = mib())]
     max_unit_size: u64,
-    /// Kustomizations of one build, each as often as it is named
+    /// Kustomizations of one build, each counted as often as it is named
     #[arg(long, env = "FLOTILLA_MAX_UNIT_KUSTOMIZATIONS", default_value = "5000", value_name = "COUNT")]
     max_unit_kustomizations: usize,
-    /// Millions of steps of work of one build; some ten million are a second
+    /// Millions of steps of work of one build; about ten million take a second
     #[arg(long, env = "FLOTILLA_MAX_UNIT_WORK", default_value = "50", value_name = "MILLIONS",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_unit_work: u64,
@@ -33,7 +33,7 @@ pub(crate) struct BudgetArgs {
     /// MiB of the objects of those units
     #[arg(long, env = "FLOTILLA_MAX_TENANT_SIZE", default_value = "128", value_name = "MIB", value_parser = mib())]
     max_tenant_size: u64,
-    /// MiB of one source: what travels, and what it is unpacked to
+    /// MiB of one source, as it is downloaded, and unpacked
     #[arg(long, env = "FLOTILLA_MAX_SOURCE_SIZE", default_value = "256", value_name = "MIB", value_parser = mib())]
     max_source_size: u64,
     /// Files of one source

@@ -41,9 +41,9 @@ const TICKETS: Duration = Duration::from_secs(24 * 3600);
 /// Where a hub listens, and what it says of itself.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// For agents; port 0 takes a free one.
+    /// For agents; port 0 picks a free one.
     pub grpc: SocketAddr,
-    /// For people; port 0 takes a free one.
+    /// For people; port 0 picks a free one.
     pub api: SocketAddr,
     /// For probes without TLS; none if it is absent.
     pub health: Option<SocketAddr>,
