@@ -23,7 +23,7 @@ use flotilla_runtime::{Backoff, CancellationToken, Signals, Tasks};
 
 use crate::cluster::{self, ConnectError, Identity};
 use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
-use crate::link::{self, Credentials, CredentialsError, AgentInfo, Shared};
+use crate::link::{self, AgentInfo, Credentials, CredentialsError, Shared};
 use crate::problems::Problems;
 use crate::sync::{Engine, EngineError, Options};
 

@@ -235,7 +235,7 @@ async fn ignored_fields_are_set_once_and_left_to_others() {
     );
     bench.publish();
     let report = bench.until_phase("bad", flotilla_core::report::Phase::Failed).await;
-    assert!(report.message.contains("'spec' is not JSON pointer"), "{}", report.message);
+    assert!(report.message.contains("'spec' is not a JSON pointer"), "{}", report.message);
 }
 
 #[tokio::test]

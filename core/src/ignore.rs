@@ -43,7 +43,7 @@ pub struct Target {
 /// A rule that cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
-    #[error("'{0}' is not JSON pointer: it must begin with / and name a field, as /spec/replicas does")]
+    #[error("'{0}' is not a JSON pointer: it must begin with / and name a field, as /spec/replicas does")]
     Pointer(String),
     #[error("'{0}' cannot be ignored: it says which object this is")]
     Identity(String),
@@ -236,11 +236,13 @@ mod tests {
             let rule = json!({"paths": [path], "target": target});
             Ignores::new(&[serde_json::from_value(rule).unwrap()]).map(|_| ()).unwrap_err().to_string()
         };
-        assert!(rule("spec.replicas", json!({})).contains("no JSON pointer"));
+        assert!(rule("spec.replicas", json!({})).contains("not a JSON pointer"));
         assert!(rule("/metadata/name", json!({})).contains("says which object this is"));
-        assert!(rule("/spec", json!({"name": "("})).starts_with("target.name: '(' is not a regular expression"));
+        assert!(
+            rule("/spec", json!({"name": "("})).starts_with("target.name: '(' is not a regular expression")
+        );
         for bad in ["a in (b", "a,", "a b", "in (x)", "=x"] {
-            assert!(rule("/spec", json!({"labelSelector": bad})).contains("no selector"), "{bad}");
+            assert!(rule("/spec", json!({"labelSelector": bad})).contains("not a selector"), "{bad}");
         }
     }
 

@@ -349,8 +349,8 @@ mod tests {
     fn bad_values_are_refused_with_what_was_expected() {
         for (args, reason) in [
             (&["run"][..], "--repo"),
-            (&["run", "--repo", "x"], "no address of a Git repository"),
-            (&["run", "--repo", "/x", "--branch", "a..b"], "no name of a branch"),
+            (&["run", "--repo", "x"], "not an address of a Git repository"),
+            (&["run", "--repo", "/x", "--branch", "a..b"], "not a name of a branch"),
             (&["run", "--repo", "/x", "--advertise", "hub"], "no port"),
             (&["run", "--repo", "/x", "--clusters-path", "../x"], "../x"),
             (&["run", "--repo", "/x", "--git-username", "jo"], "--git-password-file"),

@@ -154,7 +154,7 @@ mod tests {
             (v1::Question { name: "../b".into(), ..secret.clone() }, "names no object"),
             (v1::Question { namespace: String::new(), ..secret.clone() }, "names no object"),
             (v1::Question { account: Some(v1::Account::default()), ..secret.clone() }, "names no object"),
-            (v1::Question { have: vec![1].into(), ..secret.clone() }, "no digest"),
+            (v1::Question { have: vec![1].into(), ..secret.clone() }, "not a digest"),
         ] {
             let error = read_question(&wire).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

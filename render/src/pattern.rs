@@ -157,7 +157,9 @@ fn filled(artifact: &GeneratedArtifact, captures: &Captures) -> Result<Generated
     };
     let name = put(&artifact.name, true)?;
     if name.len() > 253 || !name.split('.').all(is_dns_label) {
-        return Err(format!("'{name}' is not a name of an artifact: lower-case letters, digits, '-' and '.'"));
+        return Err(format!(
+            "'{name}' is not a name of an artifact: lower-case letters, digits, '-' and '.'"
+        ));
     }
     let rule = |rule: &CopyRule| -> Result<CopyRule, String> {
         let from = AliasPath { path: put(&rule.from.path, false)?, ..rule.from.clone() };

@@ -73,7 +73,10 @@ impl DesiredFile {
                     Err(error) => format!("it could not be set aside: {error}"),
                 };
                 let what = format!("{path} cannot be used ({}); {aside}", chain(&error));
-                (None, Some(format!("{what}. The cluster stays as it is until the hub sends its state again")))
+                (
+                    None,
+                    Some(format!("{what}. The cluster stays as it is until the hub sends its state again")),
+                )
             }
         }
     }

@@ -8,7 +8,7 @@ use flotilla_core::{DesiredState, Digest, UnitEntry};
 use flotilla_proto::v1;
 use prost::Message;
 
-use super::session::{Contents, Effect, AgentInfo, Session};
+use super::session::{AgentInfo, Contents, Effect, Session};
 use crate::disk::Disk;
 use crate::problems::Problems;
 use crate::sync::Has;

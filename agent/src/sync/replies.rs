@@ -37,7 +37,7 @@ impl Engine {
     pub async fn reply(&self, question: &Question) -> Reply {
         let tools = self.shared.tools.borrow().clone();
         let Some(tools) = tools else {
-            return Reply::Failed("the agent has not looked at its cluster yet".to_owned());
+            return Reply::Failed("the agent has not read its cluster yet".to_owned());
         };
         let _seat = tools.seat().await;
         let cluster = tools.cluster.acting_as(question.account.as_ref());

@@ -90,7 +90,8 @@ impl Rule {
                 Health::progress(why(&live.status))
             })
         };
-        judged().unwrap_or_else(|error| Health::progress(format!("its health cannot be determined yet: {error}")))
+        judged()
+            .unwrap_or_else(|error| Health::progress(format!("its health cannot be determined yet: {error}")))
     }
 }
 
@@ -276,7 +277,7 @@ mod tests {
         check(json!({"bad": true, "good": true, "phase": "Bad"}), Status::Failed, "is Bad");
         check(json!({"good": true, "size": 3}), Status::Current, "");
         check(json!({"good": true, "size": 2}), Status::InProgress, "does not say");
-        check(json!({}), Status::InProgress, "cannot be told yet: 'status.good");
+        check(json!({}), Status::InProgress, "cannot be determined yet: 'status.good");
         check(json!({"observedGeneration": 1, "good": true, "size": 3}), Status::InProgress, "last change");
     }
 }

@@ -363,7 +363,12 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Obse
             plan.apply.sort_by_key(|step| step.stage);
             let wanted: std::collections::BTreeSet<ObjectId> =
                 manifest.objects.iter().map(|entry| (situation.resolve)(&entry.object.id)).collect();
-            moves::plan_departures(&mut plan, situation, |object| wanted.contains(object), manifest.spec.prune);
+            moves::plan_departures(
+                &mut plan,
+                situation,
+                |object| wanted.contains(object),
+                manifest.spec.prune,
+            );
         }
         Target::Last(manifest, _) => {
             for entry in &manifest.objects {
@@ -371,7 +376,9 @@ pub fn plan(id: &UnitId, situation: &Situation, look: &dyn Fn(&ObjectId) -> Obse
             }
             plan.apply.sort_by_key(|step| step.stage);
         }
-        Target::Removed(removal, None) => moves::plan_departures(&mut plan, situation, |_| false, removal.deletes()),
+        Target::Removed(removal, None) => {
+            moves::plan_departures(&mut plan, situation, |_| false, removal.deletes())
+        }
         Target::Removed(_, Some(_)) | Target::Suspended(_) | Target::Nothing(_) => {}
     }
     plan

@@ -406,7 +406,7 @@ mod tests {
             ("  intervall: 5m\n", "apps.yaml:6:14: spec.intervall: is not a field of a Kustomization"),
             (
                 "  ignore: [{paths: [spec.replicas]}]\n",
-                "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is not JSON pointer: it must begin with / and name a \
+                "apps.yaml:6:12: spec.ignore[0]: 'spec.replicas' is not a JSON pointer: it must begin with / and name a \
                  field, as /spec/replicas does",
             ),
             (

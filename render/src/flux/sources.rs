@@ -251,8 +251,9 @@ impl Reader<'_> {
             let text = field.str()?;
             let name =
                 text.strip_prefix('@').filter(|alias| inputs.iter().any(|input| input.alias == *alias));
-            name.map(str::to_owned)
-                .ok_or_else(|| field.wrong(format!("'{text}' is not a source of this generator; write @ALIAS")))
+            name.map(str::to_owned).ok_or_else(|| {
+                field.wrong(format!("'{text}' is not a source of this generator; write @ALIAS"))
+            })
         };
         let alias_path = |field: &Field<'_>| -> Read<AliasPath> {
             let path: AliasPath = field.so(field.str()?.parse::<AliasPath>())?;

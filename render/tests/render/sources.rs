@@ -382,7 +382,10 @@ fn a_generator_names_what_it_copies() {
     for (artifacts, expected) in [
         ("[{name: a, copy: [{from: '@x/a', to: '@artifact/'}]}]", "'@x' is not a source of this generator"),
         ("[{name: a, copy: [{from: '@repo/a', to: 'b'}]}]", "must be of the form @artifact/PATH"),
-        ("[{name: a, originRevision: '@x', copy: []}]", "'@x' is not a source of this generator; write @ALIAS"),
+        (
+            "[{name: a, originRevision: '@x', copy: []}]",
+            "'@x' is not a source of this generator; write @ALIAS",
+        ),
         ("[{name: a, copy: []}, {name: a, copy: []}]", "'a' names two artifacts"),
     ] {
         let problem = read(&format!("{sources}  artifacts: {artifacts}\n")).unwrap_err();

@@ -39,10 +39,10 @@ use crate::reach::Reach;
 use crate::remote::RemoteError;
 use crate::s3::S3Error;
 
+pub use crate::secret::{Secret, SecretError};
 pub use archive::unpack;
 pub use decode::{Decode, Untold};
 pub use remote::answer;
-pub use crate::secret::{Secret, SecretError};
 
 /// What the operator lays down for all sources.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,9 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 pub(super) fn check(shipped: &[&File], findings: &mut Findings) {
     for folder in WITHOUT_CIRCLES {
         if let Some(circle) = circle(&graph(folder, shipped)) {
-            findings.errors.push(format!("{folder}: modules use each other in a circle: {}", circle.join(" -> ")));
+            findings
+                .errors
+                .push(format!("{folder}: modules use each other in a circle: {}", circle.join(" -> ")));
         }
     }
 }
@@ -23,7 +25,8 @@ pub(super) fn check(shipped: &[&File], findings: &mut Findings) {
 fn graph(folder: &str, shipped: &[&File]) -> Graph {
     let own: Vec<(&&File, &str)> =
         shipped.iter().filter_map(|file| Some((file, file.name.strip_prefix(folder)?))).collect();
-    let module_of = |path: &str| path.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+    let module_of =
+        |path: &str| path.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
     let modules: BTreeSet<String> =
         own.iter().map(|(_, path)| module_of(path)).filter(|name| !is_root(name)).collect();
     let mut graph = Graph::new();
@@ -44,7 +47,9 @@ fn is_root(module: &str) -> bool {
 }
 
 pub(super) fn before_tests(text: &str) -> &str {
-    ["#[cfg(test)]\nmod ", "#[cfg(test)]\n#[path"].iter().fold(text, |text, tests| text.split(tests).next().unwrap_or(text))
+    ["#[cfg(test)]\nmod ", "#[cfg(test)]\n#[path"]
+        .iter()
+        .fold(text, |text, tests| text.split(tests).next().unwrap_or(text))
 }
 
 /// The first names after paths that lead to the folder: `crate::sync::` and, as deep as the file is, `super::`.
@@ -92,7 +97,12 @@ fn heads(text: &str) -> Vec<String> {
 
 /// Modules each of which uses the next, and the last the first.
 fn circle(graph: &Graph) -> Option<Vec<String>> {
-    fn visit<'a>(graph: &'a Graph, at: &'a str, path: &mut Vec<&'a str>, done: &mut BTreeSet<&'a str>) -> bool {
+    fn visit<'a>(
+        graph: &'a Graph,
+        at: &'a str,
+        path: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> bool {
         if let Some(start) = path.iter().position(|name| *name == at) {
             path.drain(..start);
             path.push(at);

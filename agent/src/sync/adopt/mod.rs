@@ -58,9 +58,7 @@ pub enum AdoptError {
     Nothing(Origin),
     #[error("an undo was started and is not complete: undo again first, then adopt")]
     Undoing,
-    #[error(
-        "{0} cannot be restored; is Flux's CRD still there? `flux install` installs it, then undo again"
-    )]
+    #[error("{0} cannot be restored; is Flux's CRD still there? `flux install` installs it, then undo again")]
     BringBack(ObjectId, #[source] Failure),
     #[error("{0}")]
     Object(ObjectId, #[source] Failure),

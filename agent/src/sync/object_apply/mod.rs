@@ -45,7 +45,9 @@ pub(in crate::sync) enum StepError {
     Json(#[from] serde_json::Error),
     #[error("belongs to {0}, which is active; suspend it or remove the object from it")]
     Owned(String),
-    #[error("cannot be changed in place, and is never recreated automatically because its data would be lost: {0}")]
+    #[error(
+        "cannot be changed in place, and is never recreated automatically because its data would be lost: {0}"
+    )]
     Precious(Failure),
     #[error("cannot be changed in place (spec.force would recreate it): {0}")]
     Immutable(Failure),

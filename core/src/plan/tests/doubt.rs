@@ -52,10 +52,10 @@ fn a_unit_is_removed_once_its_parent_has_applied_the_revision_without_it() {
     for kind in [UnitKind::Kustomization, UnitKind::HelmRelease] {
         for (above, goes, said) in [
             (Above::Applied, true, ""),
-            (Above::Pending, false, "kept until its parent kustomization/f/p has applied"),
-            (Above::Failed, false, "kept until its parent kustomization/f/p has applied"),
-            (Above::Clashing, false, "kept until its parent kustomization/f/p has applied"),
-            (Above::NeverApplied, false, "kept until its parent kustomization/f/p has applied"),
+            (Above::Pending, false, "kept until its parent kustomization/f/p has completely applied"),
+            (Above::Failed, false, "kept until its parent kustomization/f/p has completely applied"),
+            (Above::Clashing, false, "kept until its parent kustomization/f/p has completely applied"),
+            (Above::NeverApplied, false, "kept until its parent kustomization/f/p has completely applied"),
             (Above::Held, false, "kustomization/f/p, which is held"),
             (Above::Unnamed, false, "kustomization/f/p, which is held"),
             (Above::Suspended, false, "kustomization/f/p, which is suspended"),

@@ -35,7 +35,9 @@ fn a_shared_object_goes_with_the_last_and_a_differing_one_is_the_later_units_pro
     world.settle(&none());
     assert_eq!(world.names(), ["k", "own", "x"]);
     assert!(
-        world.plan(&unit("c")).refused[0].1.starts_with("kustomization/f/a declares it with different content")
+        world.plan(&unit("c")).refused[0]
+            .1
+            .starts_with("kustomization/f/a declares it with different content")
     );
     world.present(&manifest("a", UnitSpec::default(), &[("k", 1)]));
     world.present(&manifest("c", UnitSpec::default(), &[("own", 1)]));

@@ -93,7 +93,7 @@ async fn a_cluster_of_flux_is_adopted_and_given_back() {
     let all = [&["cluster", "adopt", "prod"], &yes[..], &[&other]].concat();
     let refused = live.fleet.cli_output(&all).await.unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("the plan is another by now"), "{said}");
+    assert!(!refused.status.success() && said.contains("the plan has changed"), "{said}");
     assert_eq!(writes(live.fleet.member("prod").proxy().take_seen()), []);
 
     let witness = Witness::start(&live.client()).await.unwrap();
