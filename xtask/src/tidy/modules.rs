@@ -47,9 +47,7 @@ fn is_root(module: &str) -> bool {
 }
 
 pub(super) fn before_tests(text: &str) -> &str {
-    ["#[cfg(test)]\nmod ", "#[cfg(test)]\n#[path"]
-        .iter()
-        .fold(text, |text, tests| text.split(tests).next().unwrap_or(text))
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
 }
 
 /// The first names after paths that lead to the folder: `crate::sync::` and, as deep as the file is, `super::`.
