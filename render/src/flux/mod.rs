@@ -66,7 +66,9 @@ pub(crate) fn ignored(group: &str, kind: &str, namespace: &str, name: &str) -> S
             format!("{object} is not applied: it speaks of Flux itself, whose work is done here")
         }
         (KUSTOMIZE, _) => {
-            format!("{object} is not applied: it says how a folder is built, and is no object of a cluster")
+            format!(
+                "{object} is not applied: it says how a folder is built, and is not an object of a cluster"
+            )
         }
         _ => format!("{object} is not acted on yet"),
     }

@@ -168,7 +168,7 @@ fn kustomizes_own_files_are_no_objects() {
     ];
     assert_eq!(
         World::new(&[]).shown(&files)[1],
-        "app: 1 app/options.yaml:1: Kustomization stray is not applied: it says how a folder is built, and is no object of a \
+        "app: 1 app/options.yaml:1: Kustomization stray is not applied: it says how a folder is built, and is not an object of a \
          cluster"
     );
 }
