@@ -183,7 +183,7 @@ impl Shared {
     pub(super) async fn end(&self, why: &str) {
         tracing::warn!("the hub refuses this agent: {why}: {IS_OVER}");
         self.removal.send_replace(Removal::Deleted);
-        let (disk, cluster) = (self.disk.clone(), self.facts.cluster.clone());
+        let (disk, cluster) = (self.disk.clone(), self.info.cluster.clone());
         let noted = match tokio::task::spawn_blocking(move || disk.note_deletion(&cluster)).await {
             Ok(noted) => noted.map_err(|error| chain(&error)),
             Err(error) => Err(error.to_string()),

@@ -200,7 +200,8 @@ impl Stream<'_> {
         loop {
             let waiting = self.session().waiting();
             let due = report_at.filter(|_| self.welcomed && waiting < BUSY);
-            let silence = *self.heartbeat.borrow() * MISSED_HEARTBEATS;
+            let heartbeat = *self.heartbeat.borrow();
+            let silence = heartbeat * MISSED_HEARTBEATS;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 message = inbound.message() => match message {
@@ -247,7 +248,10 @@ impl Stream<'_> {
                         self.session().durable();
                     }
                 }
-                () = tokio::time::sleep_until(heard + silence) => return Err(StreamError::Silent(silence)),
+                // With a heartbeat of grace, as the next one may be on its way.
+                () = tokio::time::sleep_until(heard + silence + heartbeat) => {
+                    return Err(StreamError::Silent(silence));
+                }
                 _ = minute.tick() => self.session().minute(),
                 reply = self.answering.next(), if waiting < BUSY => {
                     self.session().send(Message::Reply(reply));
@@ -408,8 +412,9 @@ impl Stream<'_> {
                 Ok(()) => (Outcome::Done, removal::stays(&engine.events(removing.events))),
                 Err(why) => (Outcome::Failed, why),
             };
-            self.session().answer(removing.request, outcome, message);
+            let request = removing.request;
             self.removing.pop_front();
+            self.session().answer(request, outcome, message);
         }
         (!self.removing.is_empty()).then(|| now + Duration::from_secs(1))
     }
