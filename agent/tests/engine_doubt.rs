@@ -66,7 +66,7 @@ async fn a_unit_leaves_once_its_parent_applied_and_a_database_once_somebody_appr
     until_over(&bench, "ghost").await;
     bench.until_phase("root", Phase::Failed).await;
     let waits = |report: &flotilla_core::report::UnitReport| {
-        report.message.contains("until its parent root has applied")
+        report.message.contains("until its parent root has completely applied")
     };
     bench.until("app", waits).await;
     bench.until("db", waits).await;

@@ -160,7 +160,8 @@ async fn what_is_foreign_is_found_behind_any_number_of_others() {
     apply(&client, "somebody", &map("theirs")).await.unwrap();
     // What is owned from outside does not hang on anything that goes.
     let mut outside = map("of-a-node");
-    outside["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "2"}]);
+    outside["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "2"}]);
     apply(&client, "somebody", &outside).await.unwrap();
 
     bench.present("ns", UnitSpec::default(), &[config("k", "1")]);
@@ -175,7 +176,8 @@ async fn what_is_foreign_is_found_behind_any_number_of_others() {
 #[tokio::test]
 async fn an_owner_that_stands_in_git_keeps_nothing_and_one_of_a_controllers_does() {
     let mut bench = Bench::start(&ClusterOptions::bare()).await;
-    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1", "controller": true}]);
     let owned = |name: &str| {
         let mut object = config(name, "1");
         object["metadata"]["ownerReferences"] = owner.clone();

@@ -3,14 +3,28 @@
 /// A verb of flux, argocd, kubectl or helm that is none of ours.
 pub(crate) fn hint(verb: &str) -> Option<&'static str> {
     Some(match verb {
-        "describe" | "app" | "show" => "`flotilla status CLUSTER` shows a cluster, `flotilla get units -o wide` units, `flotilla tree CLUSTER` objects",
-        "sync" | "refresh" => "`flotilla reconcile` has the hub read Git now, `flotilla reconcile CLUSTER` the agent compare now",
-        "rollback" | "rollout" | "undo" => "`git revert` in the fleet repo is the way back; `flotilla reconcile` has it read at once",
-        "apply" | "edit" | "patch" | "scale" | "upgrade" => "what runs is what Git says: commit it; `flotilla diff --cluster NAME --repo DIR` shows what that changes",
-        "delete" | "remove" | "uninstall" => "remove it from Git; `flotilla cluster delete NAME` ends the work in a cluster",
-        "bootstrap" | "install" | "join" | "add" => "docs/operations.md says how a hub is started; `flotilla cluster token NAME` lets a cluster join it",
+        "describe" | "app" | "show" => {
+            "`flotilla status CLUSTER` shows a cluster, `flotilla get units -o wide` units, `flotilla tree CLUSTER` objects"
+        }
+        "sync" | "refresh" => {
+            "`flotilla reconcile` has the hub read Git now, `flotilla reconcile CLUSTER` the agent compare now"
+        }
+        "rollback" | "rollout" | "undo" => {
+            "`git revert` in the fleet repo is the way back; `flotilla reconcile` has it read at once"
+        }
+        "apply" | "edit" | "patch" | "scale" | "upgrade" => {
+            "what runs is what Git says: commit it; `flotilla diff --cluster NAME --repo DIR` shows what that changes"
+        }
+        "delete" | "remove" | "uninstall" => {
+            "remove it from Git; `flotilla cluster delete NAME` ends the work in a cluster"
+        }
+        "bootstrap" | "install" | "join" | "add" => {
+            "docs/operations.md says how a hub is started; `flotilla cluster token NAME` lets a cluster join it"
+        }
         "events" => "`flotilla get events` lists them",
-        "clusters" | "units" | "sources" => "`flotilla get clusters`, `flotilla get units` and `flotilla get sources` list them",
+        "clusters" | "units" | "sources" => {
+            "`flotilla get clusters`, `flotilla get units` and `flotilla get sources` list them"
+        }
         "lint" | "validate" => "`flotilla check --repo .` checks a folder",
         "template" => "`flotilla render --repo . --cluster NAME` prints all of a cluster",
         _ => return None,

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use crate::args::Cli;
 
 /// What begins like a command and is the first line of a file.
-const NO_COMMANDS: [&str; 2] = ["flotilla desired 2", "flotilla KIND 1"];
+const NO_COMMANDS: [&str; 3] = ["flotilla desired 2", "flotilla KIND 1", "flotilla get {}"];
 /// What is made from the commands themselves.
 const GENERATED: [&str; 2] = ["hints.rs", "cli-reference.md"];
 

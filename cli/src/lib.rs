@@ -20,10 +20,10 @@ mod elsewhere;
 mod env;
 mod error;
 mod exit;
-mod offline;
-mod output;
 #[cfg(test)]
 mod hints;
+mod offline;
+mod output;
 #[cfg(test)]
 mod reference;
 

@@ -25,8 +25,8 @@ pub use adopt::{
 };
 pub use attention::{Attention, AttentionReason};
 pub use cluster::{
-    ChangeFinding, Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldUnit, HistoryEntry,
-    Source, Status, Suspension, SyncState,
+    ChangeFinding, Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldUnit,
+    HistoryEntry, Source, Status, Suspension, SyncState,
 };
 pub use live::{LiveObject, Rehearsal, Rehearsed};
 pub use request::{

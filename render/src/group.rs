@@ -60,7 +60,7 @@ impl Selector {
                         requirements.push(read);
                     }
                 }
-                other => return Err(wrong(other, "is no field of a selector")),
+                other => return Err(wrong(other, "is not a field of a selector")),
             }
         }
         Ok(Self(requirements))

@@ -224,8 +224,8 @@ mod tests {
         for (pattern, name, from, says) in [
             ("apps/{app", "x", "x", "a brace without its other one"),
             ("apps/app}", "x", "x", "a brace without its other one"),
-            ("apps/{}", "x", "x", "is no name of a capture"),
-            ("apps/{1a}", "x", "x", "is no name of a capture"),
+            ("apps/{}", "x", "x", "is not a name of a capture"),
+            ("apps/{1a}", "x", "x", "is not a name of a capture"),
             ("{app}/{app}", "x", "x", "stands there twice"),
             ("apps/{app}", "x", "x", "apps/Web and apps/db both come to the artifact 'x'"),
             ("apps/{app}", "{app}_", "x", "'web_' is not a name of an artifact"),

@@ -117,7 +117,7 @@ impl FleetPolicy {
             }
             _ => {
                 let known = FIELDS.join(", ");
-                return Err(field.wrong(format!("is no field of a FleetPolicy; known are {known}")));
+                return Err(field.wrong(format!("is not a field of a FleetPolicy; known are {known}")));
             }
         }
         Ok(())
@@ -129,7 +129,8 @@ impl FleetPolicy {
         clusters: impl Iterator<Item = (&'a ClusterName, &'a BTreeMap<String, String>)>,
     ) -> Self {
         let exempt = self.exempt.as_ref();
-        let is_exempt = |labels: &BTreeMap<String, String>| exempt.is_some_and(|exempt| exempt.matches(labels));
+        let is_exempt =
+            |labels: &BTreeMap<String, String>| exempt.is_some_and(|exempt| exempt.matches(labels));
         self.exempt_clusters =
             clusters.filter(|(_, labels)| is_exempt(labels)).map(|(name, _)| name.clone()).collect();
         self
@@ -176,7 +177,7 @@ fn top(document: &Node) -> Result<(), Wrong> {
     let known = ["apiVersion", "kind", "metadata", "spec"];
     for (key, field) in Field::new(document, "").entries()? {
         if !known.contains(&key) {
-            let wrong = field.wrong(format!("is no field here; known are {}", known.join(", ")));
+            let wrong = field.wrong(format!("is not a field here; known are {}", known.join(", ")));
             return Err(Wrong { field: key.to_owned(), ..wrong });
         }
     }

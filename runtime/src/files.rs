@@ -103,7 +103,10 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make folder", path))?;
     // First, so that nobody can put anything in the place of what is looked at next.
     if let Some(mode) = close_to_others(path)? {
-        tracing::warn!("{} was open to other users (mode {mode:04o}); it is closed to them now", path.display());
+        tracing::warn!(
+            "{} was open to other users (mode {mode:04o}); it is closed to them now",
+            path.display()
+        );
     }
     for entry in list(path)? {
         if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {

@@ -40,7 +40,13 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     let origin = Origin { files, options };
     let (config, named) = origin.read().await?;
     let namespace = config.default_namespace.clone();
-    let state = State { client: client(config)?, stamps: stamps(&named), named, looked: Instant::now(), failed: None };
+    let state = State {
+        client: client(config)?,
+        stamps: stamps(&named),
+        named,
+        looked: Instant::now(),
+        failed: None,
+    };
     let followed = Arc::new(Followed { origin, state: Mutex::new(state) });
     let service = tower::service_fn(move |request| {
         let followed = followed.clone();

@@ -20,7 +20,9 @@ pub enum Ending {
 /// Why nobody can say whether the work is over.
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalError {
-    #[error("cannot tell whether everything was to be removed from the cluster, or the cluster was deleted at the hub")]
+    #[error(
+        "cannot tell whether everything was to be removed from the cluster, or the cluster was deleted at the hub"
+    )]
     Read(#[from] FileError),
     #[error(
         "{} does not say in full that everything was to be removed from cluster {cluster}, or that it was deleted at the \

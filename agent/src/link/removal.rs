@@ -109,9 +109,8 @@ impl Removing {
 /// What is left of everything that was removed.
 pub(super) fn stays(told: &Events) -> String {
     let released = told.events.iter().filter(|event| event.reason == RELEASED);
-    let named: BTreeSet<String> = released
-        .filter_map(|event| Some(format!("{} {}", event.object.as_ref()?, event.message)))
-        .collect();
+    let named: BTreeSet<String> =
+        released.filter_map(|event| Some(format!("{} {}", event.object.as_ref()?, event.message))).collect();
     let missed = if told.missed > 0 { "; more was told than is kept of it" } else { "" };
     if named.is_empty() {
         return format!("everything is removed{missed}");

@@ -37,7 +37,9 @@ impl Contest {
         let what =
             if field.is_empty() { "it was deleted".to_owned() } else { format!("{field} was changed") };
         let hint = match field.is_empty() {
-            true => "; Kubernetes itself deletes what has ownerReferences of which none is there: those do not belong in Git",
+            true => {
+                "; Kubernetes itself deletes what has ownerReferences of which none is there: those do not belong in Git"
+            }
             false => "",
         };
         let who = manager.as_deref().unwrap_or("somebody");

@@ -180,7 +180,12 @@ async fn an_adoption_is_shown_and_done_only_when_that_is_said() -> anyhow::Resul
 async fn who_deletes_a_cluster_is_told_what_stays_and_what_goes() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     let object = |name: &str| TreeObject {
-        object: ObjectId { kind: "ConfigMap".into(), namespace: "web".into(), name: name.into(), ..ObjectId::default() },
+        object: ObjectId {
+            kind: "ConfigMap".into(),
+            namespace: "web".into(),
+            name: name.into(),
+            ..ObjectId::default()
+        },
         ..TreeObject::default()
     };
     let unit = |name: &str, objects: u32| Unit { unit: name.into(), objects, ..Unit::default() };

@@ -90,7 +90,7 @@ fn what_an_api_server_refuses_is_found() {
     for (spec, says) in [
         (serde_json::json!({"interval": "1m0s"}), "\"url\" is missing"),
         (serde_json::json!({"url": "ftp://a", "interval": "1m0s"}), "does not match"),
-        (serde_json::json!({"url": "https://a", "interval": "1m0s", "Branch": "x"}), "is no field"),
+        (serde_json::json!({"url": "https://a", "interval": "1m0s", "Branch": "x"}), "is not a field"),
         (serde_json::json!({"url": "https://a", "interval": 60}), "is no string"),
         (serde_json::json!({"url": "https://a", "interval": "1m0s", "provider": "me"}), "is none of"),
     ] {

@@ -174,15 +174,16 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
     };
     hub.list("events?cluster=staging", [event(at + 1, true, "ApplyFailed"), event(at, false, "Applied")]);
     let (stop, info) = (DIGEST.to_owned(), String::new());
-    let finding = |severity: &str, digest: String, message: &str, clusters: &[&str], names: &[&str]| ChangeFinding {
-        severity: severity.into(),
-        digest,
-        commit: "c0ffee0123456789".into(),
-        message: message.into(),
-        clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
-        names: names.iter().map(|name| (*name).to_owned()).collect(),
-        ..ChangeFinding::default()
-    };
+    let finding =
+        |severity: &str, digest: String, message: &str, clusters: &[&str], names: &[&str]| ChangeFinding {
+            severity: severity.into(),
+            digest,
+            commit: "c0ffee0123456789".into(),
+            message: message.into(),
+            clusters: clusters.iter().map(|name| (*name).to_owned()).collect(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..ChangeFinding::default()
+        };
     let first = ["a: kustomization/f/web", "b: kustomization/f/web"];
     hub.list(
         "changes",

@@ -55,24 +55,21 @@ impl Declared {
                 leaving.push((id, left));
             }
         }
-        let mut loss = Loss {
-            of: self.objects,
-            moved: !self.root.is_empty() && self.root != root,
-            ..Loss::default()
-        };
+        let mut loss =
+            Loss { of: self.objects, moved: !self.root.is_empty() && self.root != root, ..Loss::default() };
         if !leaving.is_empty() {
             let declared = self.declared(units);
             for (id, left) in leaving {
-                let is_lost = |object: &&ObjectId| !declared.contains(*object) && !going.objects.contains(*object);
+                let is_lost =
+                    |object: &&ObjectId| !declared.contains(*object) && !going.objects.contains(*object);
                 let objects: BTreeSet<ObjectId> = left.into_iter().filter(is_lost).cloned().collect();
                 if objects.is_empty() {
                     continue;
                 }
                 let (emptied, bounded) = match &units[id] {
-                    UnitEntry::Present(unit) => (
-                        unit.objects.is_empty() && !unit.spec.allow_empty,
-                        !unit.spec.authority.is_fleet(),
-                    ),
+                    UnitEntry::Present(unit) => {
+                        (unit.objects.is_empty() && !unit.spec.allow_empty, !unit.spec.authority.is_fleet())
+                    }
                     UnitEntry::Hold(_) | UnitEntry::Removed(_) => (false, false),
                 };
                 loss.units.insert(id.clone(), UnitLoss { removed: false, emptied, bounded, objects });

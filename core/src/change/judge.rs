@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{KindName, Limit, Loss, Losses, Policy, Taken, Tallies, Tally, UnitLoss};
 use crate::names::ClusterName;
 use crate::unit::UnitId;
@@ -65,7 +67,7 @@ pub struct Finding {
 }
 
 /// How large the fleet is, without clusters that are exempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FleetSize {
     pub units: usize,
     pub objects: usize,
@@ -111,7 +113,7 @@ pub fn judge(losses: &Losses, before: &Taken, of: FleetSize, policy: &Policy) ->
     for lint in bench.lints() {
         judged.findings.extend(bench.finding(lint));
     }
-    judged.findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    judged.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     judged
 }
 
@@ -187,7 +189,9 @@ impl<'a> Bench<'a> {
         // What one cluster loses alone is left to its agent's guards.
         let many = counts.len() > 1;
         let FleetSize { units, objects } = self.of;
-        let beyond = |limit: Limit, of: usize, severity| if many && limit.is_beyond(count, of) { severity } else { Severity::Info };
+        let beyond = |limit: Limit, of: usize, severity| {
+            if many && limit.is_beyond(count, of) { severity } else { Severity::Info }
+        };
         let if_many = |severity, else_| if many { severity } else { else_ };
         match lint {
             Lint::UnitsRemoved => (beyond(self.policy.units, units, Severity::Stop), Some(units)),
@@ -209,7 +213,9 @@ impl<'a> Bench<'a> {
     /// The units that lose what a lint is about, of what waits.
     fn concerned(&self, lint: &Lint) -> impl Iterator<Item = (&'a ClusterName, &'a UnitId, &'a UnitLoss)> {
         let all = self.losses.iter().filter(|(name, _)| match lint {
-            Lint::ClustersEmptied | Lint::RootMoved => self.taken.all.get(**name).is_some_and(|tally| self.count(lint, tally) > 0),
+            Lint::ClustersEmptied | Lint::RootMoved => {
+                self.taken.all.get(**name).is_some_and(|tally| self.count(lint, tally) > 0)
+            }
             _ => true,
         });
         let all = all.flat_map(|(name, loss)| loss.units.iter().map(|(id, unit)| (*name, id, unit)));
@@ -226,7 +232,8 @@ impl<'a> Bench<'a> {
 
     fn names(&self, lint: &Lint) -> Vec<String> {
         let units = |of: fn(&Loss) -> &BTreeSet<UnitId>| {
-            let all = self.losses.iter().flat_map(move |(name, loss)| of(loss).iter().map(move |id| (name, id)));
+            let all =
+                self.losses.iter().flat_map(move |(name, loss)| of(loss).iter().map(move |id| (name, id)));
             all.take(NAMES).map(|(name, id)| format!("{name}: {id}")).collect()
         };
         let concerned = self.concerned(lint);
@@ -245,7 +252,8 @@ impl<'a> Bench<'a> {
                     Lint::KindRemoved(kind) | Lint::KindMissed(kind) => object.is(&kind.group, &kind.kind),
                     _ => true,
                 };
-                let all = concerned.flat_map(|(name, _, unit)| unit.objects.iter().map(move |object| (name, object)));
+                let all = concerned
+                    .flat_map(|(name, _, unit)| unit.objects.iter().map(move |object| (name, object)));
                 let all = all.filter(|(_, object)| of_kind(object)).take(NAMES);
                 all.map(|(name, object)| format!("{name}: {object}")).collect()
             }

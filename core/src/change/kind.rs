@@ -45,9 +45,14 @@ impl FromStr for KindName {
         let (kind, group) = text.split_once('.').unwrap_or((text, ""));
         let is_kind = kind.starts_with(|c: char| c.is_ascii_uppercase())
             && kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let is_group = group.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+        let is_group =
+            group.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
         let is_whole = !text.ends_with('.') && text.len() <= 320;
-        if is_kind && is_group && is_whole { Ok(Self::new(group, kind)) } else { Err(InvalidKind(text.to_owned())) }
+        if is_kind && is_group && is_whole {
+            Ok(Self::new(group, kind))
+        } else {
+            Err(InvalidKind(text.to_owned()))
+        }
     }
 }
 

@@ -61,7 +61,9 @@ impl Taken {
 
     /// Counts what a cluster loses.
     pub fn add(&mut self, cluster: &ClusterName, loss: &Loss) {
-        for (tallies, tally) in [(&mut self.all, Tally::from(loss)), (&mut self.own, Tally::from(&loss.own()))] {
+        for (tallies, tally) in
+            [(&mut self.all, Tally::from(loss)), (&mut self.own, Tally::from(&loss.own()))]
+        {
             if !tally.is_empty() {
                 let before = tallies.remove(cluster).unwrap_or_default();
                 tallies.insert(cluster.clone(), before.and(&tally));
@@ -240,7 +242,8 @@ pub fn digest(losses: &Losses) -> Digest {
             parts.extend([cluster.to_string(), id.to_string(), fate.to_owned(), objects.len().to_string()]);
             for object in objects {
                 let object = &**object;
-                parts.extend([&object.group, &object.kind, &object.namespace, &object.name].map(Clone::clone));
+                parts
+                    .extend([&object.group, &object.kind, &object.namespace, &object.name].map(Clone::clone));
             }
         }
     }

@@ -4,6 +4,7 @@
 //!   Declared (what is published) ─┐
 //!   units of the candidate ───────┴─► Loss, of each cluster ─┐
 //!   Tally: what the same change took before ─────────────────┤
+//!   Sizes: how large all was before it ──────────────────────┤
 //!   Policy in force ─────────────────────────────────────────┴─► judge ─► findings, and the units to be held
 //! ```
 //!
@@ -17,6 +18,7 @@ mod loss;
 mod policy;
 #[cfg(test)]
 mod properties;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -25,3 +27,4 @@ pub use judge::{Finding, FleetSize, Judged, Lint, Severity, judge};
 pub use kind::{InvalidKind, KindName};
 pub use loss::{Going, Loss, Losses, Taken, Tallies, Tally, UnitLoss, digest};
 pub use policy::{InForce, Limit, Next, Policy};
+pub use sizes::Sizes;

@@ -183,7 +183,11 @@ fn waiting(judged: &Judged) -> usize {
 fn severity_is_by_kind_and_by_number() {
     let of = FleetSize { units: 100, objects: 400 };
     for (each, expected, held) in [
-        (&[(100, "a: ConfigMap*2"), (100, "a: ConfigMap*2")][..], &["info 4 of 400 objects are removed"][..], 0),
+        (
+            &[(100, "a: ConfigMap*2"), (100, "a: ConfigMap*2")][..],
+            &["info 4 of 400 objects are removed"][..],
+            0,
+        ),
         (&[(100, "a: ConfigMap*49"), (100, "a: ConfigMap*48")], &["stop 97 of 400 objects are removed"], 2),
         (&[(100, "a: ConfigMap*45"), (0, "")], &["info 45 of 400 objects are removed"], 0),
         (
@@ -198,7 +202,10 @@ fn severity_is_by_kind_and_by_number() {
         ),
         (
             &[(100, "a: Namespace/n"), (100, "a: Namespace/n; b: x")],
-            &["stop 2 objects of the protected kind Namespace are removed", "info 3 of 400 objects are removed"],
+            &[
+                "stop 2 objects of the protected kind Namespace are removed",
+                "info 3 of 400 objects are removed",
+            ],
             2,
         ),
         (
@@ -210,7 +217,10 @@ fn severity_is_by_kind_and_by_number() {
             0,
         ),
         (
-            &[(100, "a: APIService.apiregistration.k8s.io/n"), (100, "a: APIService.apiregistration.k8s.io/n")],
+            &[
+                (100, "a: APIService.apiregistration.k8s.io/n"),
+                (100, "a: APIService.apiregistration.k8s.io/n"),
+            ],
             &[
                 "warning 2 objects of kind APIService.apiregistration.k8s.io are removed",
                 "info 2 of 400 objects are removed",
@@ -224,7 +234,10 @@ fn severity_is_by_kind_and_by_number() {
         ),
         (
             &[(100, "a moved: x"), (100, "a moved: x; b: y")],
-            &["stop 2 clusters lose objects with another root, branch or repository", "info 3 of 400 objects are removed"],
+            &[
+                "stop 2 clusters lose objects with another root, branch or repository",
+                "info 3 of 400 objects are removed",
+            ],
             3,
         ),
         (&[(100, "a removed; b removed"), (100, "a removed")], &["info 3 of 100 units are removed"], 0),
@@ -272,7 +285,10 @@ fn a_tenant_cannot_have_units_of_the_fleet_repo_wait() {
     little.iter().for_each(|(name, loss)| taken.add(name, loss));
     let own = losses(&[(500, "a: ConfigMap*10"), (500, "a: ConfigMap*10")]);
     let judged = judge(&own, &taken, of, &policy);
-    assert_eq!((found(&judged), waiting(&judged)), (vec!["warning 100 of 400 objects are removed".to_owned()], 0));
+    assert_eq!(
+        (found(&judged), waiting(&judged)),
+        (vec!["warning 100 of 400 objects are removed".to_owned()], 0)
+    );
     // What the fleet repo says of tenants counts with its own.
     let more = losses(&[(500, "a: ConfigMap*50; t tenant: x"), (500, "a: ConfigMap*45; t tenant: x")]);
     assert_eq!(waiting(&judge(&more, &Taken::default(), of, &policy)), 4);
@@ -280,13 +296,18 @@ fn a_tenant_cannot_have_units_of_the_fleet_repo_wait() {
 
 #[test]
 fn a_unit_that_goes_is_of_the_word_of_what_defined_it() {
-    let tenant = UnitSpec { authority: crate::Authority::Namespaces(["web".to_owned()].into()), ..UnitSpec::default() };
+    let tenant = UnitSpec {
+        authority: crate::Authority::Namespaces(["web".to_owned()].into()),
+        ..UnitSpec::default()
+    };
     let mut next = units("a removed; b removed; c removed");
     next.insert(id("team"), present("team", tenant, &[]));
     next.insert(UnitId::root(), present("root", UnitSpec::default(), &[]));
     let mut loss = Declared::default().lost(&next, "", &Going::default());
     let parents = [("a", id("team")), ("b", id("a")), ("c", UnitId::root())];
-    loss.note_bounded(&next, |unit| parents.iter().find(|(name, _)| id(name) == *unit).map(|(_, id)| id.clone()));
+    loss.note_bounded(&next, |unit| {
+        parents.iter().find(|(name, _)| id(name) == *unit).map(|(_, id)| id.clone())
+    });
     let bounded: Vec<bool> = loss.units.values().map(|loss| loss.bounded).collect();
     assert_eq!(bounded, [true, true, false]);
 }

@@ -9,8 +9,8 @@ use axum::{Extension, Json};
 use flotilla_core::report::Kept;
 use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::api::{
-    Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, Manifests,
-    NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
+    Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry,
+    JoinToken, Manifests, NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
 };
 use flotilla_proto::convert;
 use flotilla_proto::redact::Redactor;
@@ -367,7 +367,9 @@ pub(super) async fn delete(
         let error = format!("cluster {name} is not enrolled: there is no agent to delete");
         let hint = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
             true => "Git defines it: remove its folder, or its Cluster object, from the fleet repo",
-            false => "Git does not define it either: it leaves the list with the next commit that the hub reads",
+            false => {
+                "Git does not define it either: it leaves the list with the next commit that the hub reads"
+            }
         };
         // There may be an entry that nothing stands behind any more.
         hub.fleet.wake();

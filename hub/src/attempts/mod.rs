@@ -450,5 +450,5 @@ fn write_state(folder: &Path, known: &Inputs) -> Result<(), FileError> {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock(&mutex)
+    lock(mutex)
 }

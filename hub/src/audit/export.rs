@@ -59,7 +59,8 @@ pub fn spawn(hub: &Arc<Hub>, options: ExportOptions) -> Result<(), ExportError> 
     {
         let shared = hub.clone();
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-        hub.tasks.spawn_loop(format!("audit to {name}"), OnShutdown::Drop, backoff, move || {
+        // What was copied is noted before the hub ends: dropped in between, it would come twice.
+        hub.tasks.spawn_loop(format!("audit to {name}"), OnShutdown::Wait, backoff, move || {
             copy(shared.clone(), name, target.clone())
         });
     }
@@ -69,12 +70,19 @@ pub fn spawn(hub: &Arc<Hub>, options: ExportOptions) -> Result<(), ExportError> 
 /// Copies what there is and what comes.
 async fn copy(hub: Arc<Hub>, name: &'static str, target: Target) -> Result<(), ExportError> {
     let mut written = hub.records.store().watch(AUDIT);
-    loop {
+    let stop = hub.tasks.shutdown();
+    while !stop.is_cancelled() {
         written.mark_unchanged();
-        while copy_some(&hub, name, &target).await? {}
-        // The sender lives as long as the store.
-        let _ = written.changed().await;
+        if copy_some(&hub, name, &target).await? {
+            continue;
+        }
+        tokio::select! {
+            // The sender lives as long as the store.
+            _ = written.changed() => {}
+            () = stop.cancelled() => {}
+        }
     }
+    Ok(())
 }
 
 /// Copies the next lines; answers whether there were any.
@@ -101,7 +109,10 @@ async fn copy_some(hub: &Arc<Hub>, name: &'static str, target: &Target) -> Resul
             .await?;
         }
         Target::Otlp(collector) => {
-            collector.send(&entries, hub.now()).await?;
+            tokio::select! {
+                sent = collector.send(&entries, hub.now()) => sent?,
+                () = hub.tasks.shutdown().cancelled() => return Ok(false),
+            }
             blocking(move || shared.records.set_audit_cursor(name, next)).await?;
         }
     }

@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_core::change::{
-    self, Finding, FleetSize, InForce, Losses, Policy, Severity, Taken,
-};
+use flotilla_core::change::{self, Finding, FleetSize, InForce, Losses, Policy, Severity, Sizes, Taken};
 use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_render::PolicyRead;
@@ -52,9 +50,10 @@ impl Worker {
         };
         let read = read.over(&self.change_policy);
         let policy = record.in_force.judging(commit, read.as_ref());
-        let losses: Losses =
+        let mut losses: Losses =
             waiting.iter().map(|(name, candidate)| (name.clone(), candidate.loss())).collect();
-        let judged = change::judge(&losses, &record.taken, self.size(&waiting, &policy), &policy);
+        let size = record.sizes.judging(self.size(&waiting, &policy), &mut losses);
+        let judged = change::judge(&losses, &record.taken, size, &policy);
         let mut held = Losses::new();
         for (name, candidate) in &mut waiting {
             let units = judged.held(name);
@@ -69,6 +68,7 @@ impl Worker {
             record.taken.add(name, &released);
             candidate.released = released.units;
         }
+        record.sizes.settle(size, !record.taken.is_empty(), &held);
         record.in_force.settle(commit, read.as_ref(), !held.is_empty());
         if self.changes.record.as_ref() != Some(&record) {
             // Before anything of it is published: after a stop in between, it counts.
@@ -106,19 +106,24 @@ impl Worker {
             self.changes.record = self.shared.ledger.change()?;
         }
         let now = unix_now();
-        let started = |in_force| ChangeRecord {
+        let started = |in_force, sizes| ChangeRecord {
             in_force,
             commit: commit.to_owned(),
             since: now,
             taken: Taken::default(),
+            sizes,
         };
         let Some(record) = self.changes.record.clone() else {
-            return Ok(started(InForce::new(self.change_policy.clone())));
+            return Ok(started(InForce::new(self.change_policy.clone()), Sizes::default()));
         };
         let age = u64::try_from(now.saturating_sub(record.since)).unwrap_or_default();
         let is_same = record.commit == commit && !record.taken.is_empty() && age <= TOGETHER.as_secs();
         let since = if record.commit == commit && record.taken.is_empty() { record.since } else { now };
-        Ok(if is_same { record } else { ChangeRecord { since, ..started(record.in_force) } })
+        Ok(if is_same {
+            record
+        } else {
+            ChangeRecord { since, ..started(record.in_force, record.sizes.next()) }
+        })
     }
 
     /// How large the fleet is without the clusters that do not count.
@@ -126,7 +131,10 @@ impl Worker {
         let mut size = FleetSize::default();
         for (name, cluster) in self.clusters.iter().filter(|(name, _)| !policy.exempt.contains(*name)) {
             size.units += match waiting.get(name) {
-                Some(candidate) => candidate.units.len(),
+                // What it brings is not there yet.
+                Some(candidate) => {
+                    candidate.units.keys().filter(|id| candidate.facts.known.contains_key(id)).count()
+                }
                 None => self.shared.board.current(name).map_or(0, |published| published.state.units().len()),
             };
             let facts = waiting.get(name).map(|candidate| &candidate.facts).or(cluster.facts.as_ref());
@@ -150,7 +158,8 @@ impl Worker {
 
     /// What people see of the change. Each thing is an event once.
     fn tell(&mut self, commit: &str, findings: Vec<Finding>, held: Losses) -> Option<Change> {
-        let clusters = |count: usize| if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
+        let clusters =
+            |count: usize| if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
         let of = |severity: Severity| {
             let of = findings.iter().filter(move |finding| finding.severity == severity);
             let texts = of.map(|finding| format!("{finding}, in {}", clusters(finding.clusters.len())));

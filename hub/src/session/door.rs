@@ -72,7 +72,7 @@ fn busy() -> Status {
 }
 
 fn take(bucket: &Mutex<Bucket>) -> Result<(), Status> {
-    let taken = lock(&bucket).try_take();
+    let taken = lock(bucket).try_take();
     taken.then_some(()).ok_or_else(busy)
 }
 

@@ -9,8 +9,8 @@ use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
 use super::records::{ATTEMPTS, decode, encode};
 use super::{
-    AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood, Outcome, Records, Root,
-    StoreError, Txn,
+    AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood,
+    Outcome, Records, Root, StoreError, Txn,
 };
 use crate::desired::KnownUnit;
 

@@ -203,7 +203,7 @@ impl Watchers {
         for Touched { prefixes, keys } in &*lock(&self.touched) {
             let is_meant = |write: &&Write| prefixes.iter().any(|prefix| write.key.starts_with(prefix));
             let written = writes.iter().filter(is_meant).map(|write| write.key.clone());
-            lock(&keys).extend(written);
+            lock(keys).extend(written);
         }
         for (prefix, sender) in &*lock(&self.ticks) {
             if writes.iter().any(|write| write.key.starts_with(prefix.as_str())) {

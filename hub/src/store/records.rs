@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::generations::Block;
 use super::published::FACTS;
 use super::{
-    ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome, RestoreRecord,
-    Store, StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
+    ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome,
+    RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
 };
 
 /// How many lines the audit log keeps.
@@ -268,7 +268,9 @@ impl Records {
             }
             txn.expect(&key, old);
             txn.remove(&key);
-            for prefix in ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"] {
+            for prefix in
+                ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"]
+            {
                 txn.remove(format!("{prefix}/{name}"));
             }
             self.remove_replies(name, &mut txn)?;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::change::{self, Declared, InForce, Taken};
+use flotilla_core::change::{self, Declared, InForce, Sizes, Taken};
 use flotilla_core::desired::Removal;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
@@ -261,6 +261,9 @@ pub struct ChangeRecord {
     pub since: Timestamp,
     #[serde(default, skip_serializing_if = "Taken::is_empty")]
     pub taken: Taken,
+    /// How large all was before it.
+    #[serde(default, skip_serializing_if = "Sizes::is_empty")]
+    pub sizes: Sizes,
 }
 
 /// The Kubernetes of a cluster and what its agent can do, as that last said.

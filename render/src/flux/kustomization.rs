@@ -199,14 +199,16 @@ impl Reader {
             }
             "validation" if self.is_older => self.notices.push(field.wrong(older::WITHOUT_EFFECT)),
             "patchesStrategicMerge" | "patchesJson6902" if !self.is_older => {
-                return Err(field.wrong("is no field of this version; write the patches under spec.patches"));
+                return Err(
+                    field.wrong("is not a field of this version; write the patches under spec.patches")
+                );
             }
             _ => match overlay::read(&mut FluxOverlay::default(), name, field) {
                 Some(checked) => {
                     checked?;
                     self.overlay.insert(name, field.node.clone());
                 }
-                None => return Err(field.wrong("is no field of a Kustomization")),
+                None => return Err(field.wrong("is not a field of a Kustomization")),
             },
         }
         Ok(())

@@ -371,9 +371,15 @@ fn a_fleet_policy_that_is_wrong_is_said_by_line_and_not_taken() {
     for (spec, expected) in [
         ("  maxUnits: many\n", "5:13: spec.maxUnits: must be a number, 0 or more".to_owned()),
         ("  maxUnits: -1\n", "5:13: spec.maxUnits: must be a number, 0 or more".to_owned()),
-        ("  maxUnitsShare: 20\n", "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned()),
-        ("  maxUnitsShare: 120%\n", "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned()),
-        ("  maxUnit: 5\n", format!("5:12: spec.maxUnit: is no field of a FleetPolicy; known are {KNOWN}")),
+        (
+            "  maxUnitsShare: 20\n",
+            "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned(),
+        ),
+        (
+            "  maxUnitsShare: 120%\n",
+            "5:18: spec.maxUnitsShare: must be a share from 0% to 100%, such as 25%".to_owned(),
+        ),
+        ("  maxUnit: 5\n", format!("5:12: spec.maxUnit: is not a field of a FleetPolicy; known are {KNOWN}")),
         (
             "  protect:\n  - {kind: namespace}\n",
             "6:12: spec.protect[0].kind: 'namespace' names no kind: expected KIND, or KIND.GROUP".to_owned(),
@@ -383,8 +389,11 @@ fn a_fleet_policy_that_is_wrong_is_said_by_line_and_not_taken() {
             "  protect: [{kind: Secret}, {kind: Secret, max: 4}]\n",
             "5:29: spec.protect[1]: Secret is listed twice; keep one of them".to_owned(),
         ),
-        ("  exempt: {}\n", "5:11: spec.exempt: would exempt every cluster; select some by their labels".to_owned()),
-        ("  exempt: {labels: {a: b}}\n", "5:11: spec.exempt.labels: is no field of a selector".to_owned()),
+        (
+            "  exempt: {}\n",
+            "5:11: spec.exempt: would exempt every cluster; select some by their labels".to_owned(),
+        ),
+        ("  exempt: {labels: {a: b}}\n", "5:11: spec.exempt.labels: is not a field of a selector".to_owned()),
     ] {
         let text = format!("{POLICY}{spec}");
         let fleet = found(&[("clusters/policy.yaml", &text), ("clusters/east/a.yaml", "a: 1")]);
@@ -402,6 +411,11 @@ fn a_fleet_policy_that_is_wrong_is_said_by_line_and_not_taken() {
         &[("clusters/policy.yaml", &good.replace("FleetPolicy", "FleetPolcy"))],
     ] {
         let fleet = found(files);
-        assert_eq!((fleet.policy.clone(), problems(&fleet).len()), (PolicyRead::Unclear, 1), "{files:?}: {:?}", problems(&fleet));
+        assert_eq!(
+            (fleet.policy.clone(), problems(&fleet).len()),
+            (PolicyRead::Unclear, 1),
+            "{files:?}: {:?}",
+            problems(&fleet)
+        );
     }
 }

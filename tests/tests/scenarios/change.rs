@@ -52,7 +52,11 @@ async fn a_merge_that_empties_a_part_of_every_cluster_waits_for_an_approval() {
     let json = fleet.cli(&["get", "changes", "-o", "json"]).await.unwrap();
     let findings: Value = serde_json::from_str(&json).unwrap();
     let stop = &findings[0];
-    assert_eq!((&stop["severity"], stop["held"].as_array().map(Vec::len)), (&"stop".into(), Some(3)), "{json}");
+    assert_eq!(
+        (&stop["severity"], stop["held"].as_array().map(Vec::len)),
+        (&"stop".into(), Some(3)),
+        "{json}"
+    );
     let digest = stop["digest"].as_str().unwrap();
     let unit = fleet.cli(&["get", "kustomizations", "-c", "one"]).await.unwrap();
     assert!(unit.contains("would lose objects"), "{unit}");

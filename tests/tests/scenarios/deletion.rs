@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
 use flotilla_proto::api::ConnectionState;
-use flotilla_tests::{ClusterOptions, Clusters};
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file, remove};
 use flotilla_tests::manifests::{app, config_map, unit_id};
 use flotilla_tests::objects::ObjectRef;
 use flotilla_tests::wait::{always, eventually};
+use flotilla_tests::{ClusterOptions, Clusters};
 use serde_json::json;
 
 use crate::{VALUE, WHILE, config};

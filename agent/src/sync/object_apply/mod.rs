@@ -359,7 +359,9 @@ mod tests {
         ] {
             let named = |words: &Value| -> Value {
                 let words = words.as_object().into_iter().flatten();
-                words.map(|(word, value)| (format!("kustomize.toolkit.fluxcd.io/{word}"), value.clone())).collect()
+                words
+                    .map(|(word, value)| (format!("kustomize.toolkit.fluxcd.io/{word}"), value.clone()))
+                    .collect()
             };
             let object = json!({"metadata": {"annotations": named(&annotations), "labels": named(&labels)}});
             let found = ObjectAnnotations::of(&object);

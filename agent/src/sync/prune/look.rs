@@ -186,7 +186,8 @@ async fn in_namespace(tools: &Tools, namespace: &str, leaving: &BTreeSet<ObjectI
     let lists = futures::stream::iter(resources).map(|resource| async move {
         let stays = |metadata: &Metadata| {
             let id = id_of(&resource, metadata);
-            let derived = hangs_on_what_goes(tools, metadata, leaving) || is_furniture(&id, &metadata.annotations);
+            let derived =
+                hangs_on_what_goes(tools, metadata, leaving) || is_furniture(&id, &metadata.annotations);
             !derived && !leaving.contains(&id)
         };
         let list = tools.cluster.names(&resource, namespace, TOLD, &stays).await;
@@ -222,7 +223,8 @@ fn hangs_on_what_goes(tools: &Tools, metadata: &Metadata, leaving: &BTreeSet<Obj
     let owners = &metadata.owner_references;
     let goes = |owner: &OwnerReference| {
         let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-        let object = ObjectRef { id: ObjectId::new(group, &owner.kind, "", &owner.name), version: version.into() };
+        let object =
+            ObjectRef { id: ObjectId::new(group, &owner.kind, "", &owner.name), version: version.into() };
         let resource = tools.cluster.discovery().any_version(&object);
         resource.is_some_and(|resource| resource.namespaced) || leaving.contains(&object.id)
     };
