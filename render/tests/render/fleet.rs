@@ -223,7 +223,7 @@ fn a_broken_thing_stays_one() {
             "root: 0",
             "a: 1 apps/b/m.yaml:1: kustomization/flux-system/b declares ConfigMap d/m too, with other content, and is applied \
              without it",
-            "b: 0 apps/b/m.yaml:1: ConfigMap d/m belongs to kustomization/flux-system/a, which declares it with other \
+            "b: 0 apps/b/m.yaml:1: ConfigMap d/m belongs to kustomization/flux-system/a, which declares it with different \
              content; this unit is applied without it: keep it in one of them",
         ],
     );
