@@ -211,3 +211,15 @@ async fn the_loop_ends_though_a_render_spins() {
     tokio::time::timeout(LONG / 2, running).await.expect("the loop ends").unwrap().unwrap();
     hub.repo.files.heal();
 }
+
+/// Facts are looked at by cluster, but what was fetched makes a round look at all: the wait must not use up that word.
+#[tokio::test]
+async fn a_tick_that_wakes_the_loop_is_there_to_be_taken_once() {
+    let (tick, fetched) = tokio::sync::watch::channel(0_u64);
+    let mut others = [fetched];
+    assert!(!super::taken(&mut others));
+    tick.send_modify(|count| *count += 1);
+    super::changed(&mut others[0]).await;
+    assert!(super::taken(&mut others));
+    assert!(!super::taken(&mut others));
+}

@@ -225,11 +225,12 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits for a tick; a slot whose owner is gone never ticks again.
+/// Waits for a tick, and leaves it to be [`taken`]; a slot whose owner is gone never ticks again.
 async fn changed(fact: &mut watch::Receiver<u64>) {
     if fact.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
+    fact.mark_changed();
 }
 
 /// Up to a tenth more, so that many hubs do not ask one server in step.

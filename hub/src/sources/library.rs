@@ -484,7 +484,13 @@ impl Slot {
     fn open(dir: PathBuf, wanted: Wanted, settings: &SourceSettings) -> Self {
         let opened = Fetcher::open(dir, wanted.clone(), &settings.policy);
         let (fetcher, problem) = match opened {
-            Ok(fetcher) => (Some(fetcher), None),
+            Ok(mut fetcher) => {
+                // Nothing here asks for older revisions: without a word they would pile up.
+                if let Err(error) = fetcher.keep(&BTreeSet::new()) {
+                    tracing::warn!(source = address(&wanted.spec), "cannot remove old revisions: {}", chain(&error));
+                }
+                (Some(fetcher), None)
+            }
             Err(error) => (None, Some(chain(&error))),
         };
         Self {
