@@ -487,7 +487,11 @@ impl Slot {
             Ok(mut fetcher) => {
                 // Nothing here asks for older revisions: without a word they would pile up.
                 if let Err(error) = fetcher.keep(&BTreeSet::new()) {
-                    tracing::warn!(source = address(&wanted.spec), "cannot remove old revisions: {}", chain(&error));
+                    tracing::warn!(
+                        source = address(&wanted.spec),
+                        "cannot remove old revisions: {}",
+                        chain(&error)
+                    );
                 }
                 (Some(fetcher), None)
             }
