@@ -8,16 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flotilla_core::change::{self, Finding, FleetSize, InForce, Losses, Policy, Severity, Sizes, Taken};
-use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_render::PolicyRead;
 
 use super::cluster::ClusterError;
 use super::decide::Candidate;
 use super::round::Worker;
+use crate::state::unix_now;
 use crate::store::{ChangeRecord, StoreError};
 use crate::view::{Change, HeldChange};
 
@@ -194,8 +194,4 @@ fn failed_with(mut failed: Failed, waiting: BTreeMap<ClusterName, Candidate>, er
     let error = Arc::new(error);
     failed.extend(waiting.into_keys().map(|name| (name, ClusterError::Change(error.clone()))));
     failed
-}
-
-fn unix_now() -> Timestamp {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -109,10 +109,9 @@ impl Publisher<'_> {
     pub(super) fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let prepared: Vec<Prepared> = batch.into_iter().map(|candidate| self.prepare(candidate)).collect();
-        let notes = |prepared: &Prepared| (!prepared.notes.is_empty()).then_some(());
         let all: Vec<_> = prepared
             .iter()
-            .filter(|one| notes(one).is_some())
+            .filter(|one| !one.notes.is_empty())
             .map(|one| (&one.cluster, &one.notes))
             .collect();
         let noted = self.shared.ledger.note(&all);
