@@ -295,7 +295,7 @@ impl UnitState {
         match (self.prune_findings.first(), self.kept.first()) {
             (Some(finding), _) => format!("{}: {}", finding.object, finding.message),
             (None, Some(kept)) => {
-                format!("{} objects are kept until approved: {}", self.kept.len(), kept.why)
+                format!("{} kept until approved: {}", are(self.kept.len(), "object"), kept.why)
             }
             (None, None) => staying(plan).unwrap_or_else(|| "its objects are being removed".into()),
         }
@@ -309,13 +309,18 @@ impl UnitState {
             (None, 0) => {
                 staying(plan).map_or_else(|| "applied".into(), |staying| format!("applied; {staying}"))
             }
-            (None, kept) => format!("applied; {kept} dropped objects are kept until approved"),
+            (None, kept) => format!("applied; {} kept until approved", are(kept, "dropped object")),
         }
     }
 }
 
 pub(super) fn counted(objects: usize) -> String {
     if objects == 1 { "1 object".into() } else { format!("{objects} objects") }
+}
+
+/// `1 object is`, `3 objects are`.
+fn are(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what} is") } else { format!("{count} {what}s are") }
 }
 
 /// What left the unit and is not pruned for now, and why.

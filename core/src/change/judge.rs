@@ -281,22 +281,34 @@ impl Lint {
 /// What happens, for people: `63 of 90 objects are removed`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = match self.of {
-            Some(of) => format!("{} of {of}", self.count),
-            None => self.count.to_string(),
+        let (count, one) = match self.of {
+            Some(of) => (format!("{} of {of}", self.count), of == 1),
+            None => (self.count.to_string(), self.count == 1),
         };
+        let is_one = self.count == 1;
+        let are = if is_one { "is" } else { "are" };
+        let noun = |word: &str| format!("{count} {word}{}", if one { "" } else { "s" });
+        let lose = || format!("{} {}", noun("cluster"), if is_one { "loses" } else { "lose" });
         match &self.lint {
-            Lint::UnitsRemoved => write!(f, "{count} units are removed"),
-            Lint::ObjectsRemoved => write!(f, "{count} objects are removed"),
-            Lint::KindRemoved(kind) => write!(f, "{count} objects of the protected kind {kind} are removed"),
-            Lint::KindMissed(kind) => write!(f, "{count} objects of kind {kind} are removed"),
-            Lint::UnitsEmptied => write!(f, "{count} units become empty"),
-            Lint::ClustersEmptied => write!(f, "{count} clusters lose most of their objects"),
-            Lint::RootMoved => {
-                write!(f, "{count} clusters lose objects with another root, branch or repository")
+            Lint::UnitsRemoved => write!(f, "{} {are} removed", noun("unit")),
+            Lint::ObjectsRemoved => write!(f, "{} {are} removed", noun("object")),
+            Lint::KindRemoved(kind) => {
+                write!(f, "{} of the protected kind {kind} {are} removed", noun("object"))
             }
-            Lint::PruningBegun => write!(f, "{count} units prune that did not"),
-            Lint::Resumed => write!(f, "{count} units are no longer suspended"),
+            Lint::KindMissed(kind) => write!(f, "{} of kind {kind} {are} removed", noun("object")),
+            Lint::UnitsEmptied => {
+                write!(f, "{} {} empty", noun("unit"), if is_one { "becomes" } else { "become" })
+            }
+            Lint::ClustersEmptied => {
+                write!(f, "{} most of {} objects", lose(), if is_one { "its" } else { "their" })
+            }
+            Lint::RootMoved => {
+                write!(f, "{} objects with another root, branch or repository", lose())
+            }
+            Lint::PruningBegun => {
+                write!(f, "{} {} that did not", noun("unit"), if is_one { "prunes" } else { "prune" })
+            }
+            Lint::Resumed => write!(f, "{} {are} no longer suspended", noun("unit")),
         }
     }
 }

@@ -192,7 +192,7 @@ fn severity_is_by_kind_and_by_number() {
         (&[(100, "a: ConfigMap*45"), (0, "")], &["info 45 of 400 objects are removed"], 0),
         (
             &[(100, "a: ConfigMap*60"), (0, "")],
-            &["warning 1 clusters lose most of their objects", "info 60 of 400 objects are removed"],
+            &["warning 1 cluster loses most of its objects", "info 60 of 400 objects are removed"],
             0,
         ),
         (
@@ -211,7 +211,7 @@ fn severity_is_by_kind_and_by_number() {
         (
             &[(100, "a: StatefulSet.apps/n"), (100, "b: x")],
             &[
-                "warning 1 objects of the protected kind StatefulSet.apps are removed",
+                "warning 1 object of the protected kind StatefulSet.apps is removed",
                 "info 2 of 400 objects are removed",
             ],
             0,

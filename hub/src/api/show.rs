@@ -177,15 +177,21 @@ fn sync(known: &Known, units: &[Unit]) -> SyncState {
     }
     let digest = Some(published.state.digest());
     let any = |phase: Phase| units.iter().any(|unit| unit.phase == phase.as_str());
-    let is_settled =
-        |unit: &Unit| unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str();
+    // A removal of which everything is kept waits for an approval, and the agent for nothing else.
+    let is_kept_whole = |unit: &Unit| {
+        let told = (unit.objects as usize).min(UnitReport::MAX_DETAILS);
+        unit.phase == Phase::Removing.as_str() && told > 0 && unit.kept.len() == told
+    };
+    let is_settled = |unit: &Unit| {
+        unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str() || is_kept_whole(unit)
+    };
     if view.received != digest {
         SyncState::Pending
     } else if any(Phase::Failed) {
         SyncState::Failing
     } else if any(Phase::Held) || published.state.holds() {
         SyncState::Held
-    } else if view.healthy != digest || !units.iter().all(is_settled) {
+    } else if !units.iter().all(is_settled) || (view.healthy != digest && !units.iter().any(is_kept_whole)) {
         SyncState::Progressing
     } else if units.iter().any(|unit| !unit.kept.is_empty()) {
         SyncState::Kept
