@@ -7,7 +7,8 @@ use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::helm::{self, CHART};
-use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::manifests::{app, config_map, unit, unit_id};
+use flotilla_tests::objects::{ObjectRef, apply};
 use flotilla_tests::wait::eventually;
 use serde_json::json;
 
@@ -144,23 +145,11 @@ async fn a_release_is_rendered_once_and_applied() {
     let drawn = password(&fleet).await.unwrap();
 
     // A commit beside it, a restart of the hub: helm is not run again, or the password would be another.
-    fleet
-        .commit(
-            "Beside",
-            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "1"))],
-        )
-        .await
-        .unwrap();
+    fleet.commit("Beside", &[file("clusters/one/other.yaml", config_map("other", "1"))]).await.unwrap();
     fleet.field_becomes("one", &config("other"), "/data/value", "1").await.unwrap();
     fleet.hub().process().kill();
     fleet.hub().restart().await.unwrap();
-    fleet
-        .commit(
-            "Beside",
-            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "2"))],
-        )
-        .await
-        .unwrap();
+    fleet.commit("Beside", &[file("clusters/one/other.yaml", config_map("other", "2"))]).await.unwrap();
     fleet.field_becomes("one", &config("other"), "/data/value", "2").await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
     assert_eq!(password(&fleet).await.unwrap(), drawn);
@@ -231,14 +220,174 @@ async fn a_release_is_rendered_once_and_applied() {
     fleet.hub().command("restore", &backup.display().to_string()).await.unwrap();
     fleet.hub().restart().await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
-    fleet
-        .commit(
-            "After",
-            &[file("clusters/one/other.yaml", flotilla_tests::manifests::config_map("other", "3"))],
-        )
-        .await
-        .unwrap();
+    fleet.commit("After", &[file("clusters/one/other.yaml", config_map("other", "3"))]).await.unwrap();
     fleet.field_becomes("one", &config("other"), "/data/value", "3").await.unwrap();
     problem(&fleet, None).await;
     assert_eq!(password(&fleet).await.unwrap(), redrawn);
+}
+
+/// A chart that shows the values which it is given.
+const SHOWS: [(&str, &str); 2] = [
+    ("charts/shows/Chart.yaml", "apiVersion: v2\nname: shows\nversion: 0.1.0\n"),
+    (
+        "charts/shows/templates/map.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\ndata:\n  size: {{ .Values.size | \
+         default \"none\" | quote }}\n",
+    ),
+];
+
+/// The release of that chart, with more lines of its spec.
+fn shows(name: &str, annotations: &str, more: &str) -> Change {
+    let text = format!(
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: {name}, namespace: default, \
+         annotations: {{{annotations}}}}}\nspec:\n  interval: 1m\n  chart:\n    spec:\n      chart: ./charts/shows\n      \
+         sourceRef: {{kind: GitRepository, name: flux-system, namespace: flux-system}}\n{more}"
+    );
+    file(&format!("clusters/one/{name}.yaml"), text)
+}
+
+/// An account that may have ConfigMaps, and may not read Secrets.
+const LIMITED: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: limited, namespace: default}\n---\napiVersion: \
+                       rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: limited, namespace: default}\nrules: \
+                       [{apiGroups: [''], resources: [configmaps], verbs: ['*']}]\n---\napiVersion: \
+                       rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: limited, namespace: \
+                       default}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: limited}\nsubjects: \
+                       [{kind: ServiceAccount, name: limited, namespace: default}]\n";
+
+/// Waits until a unit reports an error that says this.
+async fn says(fleet: &Fleet, unit: &str, text: &str) {
+    let check = |unit: &flotilla_proto::api::Unit| {
+        let errors = flotilla_tests::fleet::errors(unit);
+        let is_said = errors.iter().any(|error| error.contains(text));
+        if is_said { Ok(()) } else { Err(format!("'{text}' is not said: {errors:?}")) }
+    };
+    fleet.unit_becomes("one", unit, check).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_cluster_has_gives_values_and_is_followed() {
+    let program = tokio::task::spawn_blocking(|| helm::find_or_build(&mut |_| {})).await.unwrap().unwrap();
+    let secret_of = "  valuesFrom: [{kind: Secret, name: overrides, optional: true}]\n";
+    let files = [
+        shows(
+            "web",
+            "",
+            "  valuesFrom: [{kind: ConfigMap, name: settings}, {kind: Secret, name: overrides, optional: true}]\n",
+        ),
+        shows("guarded", "", &format!("  serviceAccountName: limited\n{secret_of}")),
+        file("clusters/one/limited.yaml", LIMITED),
+        app("one", "apps", &["postBuild: {substituteFrom: [{kind: ConfigMap, name: vars}]}"]),
+        file("apps/apps/map.yaml", config_map("apps", "${region}")),
+        // What the hub itself reads: it has to be told.
+        file("apps/apps/regional.yaml", unit("regional", "regions/${region}", &[])),
+        file("regions/eu/map.yaml", config_map("regional", "of eu")),
+        file("regions/us/map.yaml", config_map("regional", "of us")),
+    ];
+    let charts = SHOWS.map(|(path, content)| file(path, content));
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", &[&files[..], &charts].concat()).unwrap();
+    let url = repo.url();
+    let args = vec!["--helm".to_owned(), program.display().to_string()];
+    let options = HubOptions { args, ..HubOptions::default() };
+    let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
+    let cluster = flotilla_tests::Clusters::new().await.unwrap();
+    let [cluster] = cluster.start(["one"], &ClusterOptions::default()).await.unwrap();
+    fleet.join("one", cluster).await.unwrap();
+    let client = fleet.client("one");
+    let (web, guarded) = ("helmrelease/default/web", "helmrelease/default/guarded");
+    let (apps, regional) = (unit_id("apps"), unit_id("regional"));
+
+    // What the cluster lacks and is not optional holds, and so does what the account may not read: that is not absent.
+    says(&fleet, web, "ConfigMap/settings is neither in Git nor in the cluster").await;
+    says(&fleet, &apps, "vars").await;
+    says(&fleet, guarded, "the cluster's agent cannot tell").await;
+    for name in ["web", "guarded", "apps", "regional"] {
+        assert!(config(name).get(&client).await.unwrap().is_none(), "{name}");
+    }
+
+    let map = |namespace: &str, name: &str, key: &str, value: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace},
+            "data": {key: value}})
+    };
+    let settings = |value: &str| map("default", "settings", "values.yaml", value);
+    let vars = |region: &str| map("flux-system", "vars", "region", region);
+    let flux_system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flux-system"}});
+    for object in [flux_system, settings("size: small"), vars("eu")] {
+        apply(&client, "somebody", &object).await.unwrap();
+    }
+    fleet.field_becomes("one", &config("web"), "/data/size", "small").await.unwrap();
+    fleet.field_becomes("one", &config("apps"), "/data/value", "eu").await.unwrap();
+    fleet.field_becomes("one", &config("regional"), "/data/value", "of eu").await.unwrap();
+
+    // A change in the cluster is followed, without a commit.
+    apply(&client, "somebody", &settings("size: large")).await.unwrap();
+    apply(&client, "somebody", &vars("us")).await.unwrap();
+    fleet.field_becomes("one", &config("web"), "/data/size", "large").await.unwrap();
+    fleet.field_becomes("one", &config("apps"), "/data/value", "us").await.unwrap();
+    fleet.field_becomes("one", &config("regional"), "/data/value", "of us").await.unwrap();
+
+    // The Secret comes: what is in it is known only there, so the release stays as it is until that goes.
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "overrides", "namespace": "default"},
+        "stringData": {"values.yaml": "size: hunter2-of-the-cluster"}});
+    apply(&client, "somebody", &secret).await.unwrap();
+    says(&fleet, web, "what is in it is known only there").await;
+    assert_eq!(config("web").field(&client, "/data/size").await.unwrap(), "large");
+    ObjectRef::of(&secret).unwrap().delete(&client).await.unwrap();
+    fleet.phase_becomes("one", web, "Ready").await.unwrap();
+
+    // Nobody asks for the Secret that the account may not read.
+    let absent = shows(
+        "guarded",
+        "flotilla.dev/absent: Secret/overrides",
+        &format!("  serviceAccountName: limited\n{secret_of}"),
+    );
+    fleet.commit("Do without", &[absent]).await.unwrap();
+    fleet.field_becomes("one", &config("guarded"), "/data/size", "none").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+
+    // A hub that restarts asks the same, and knows the answers while no agent is there: nothing changes, nothing is held.
+    let versions = |client: kube::Client| async move {
+        let mut versions = Vec::new();
+        for name in ["web", "guarded", "apps", "regional"] {
+            versions.push(config(name).field(&client, "/metadata/resourceVersion").await.unwrap());
+        }
+        versions
+    };
+    let before = versions(client.clone()).await;
+    fleet.member("one").agent().process().kill();
+    fleet.hub().process().kill();
+    fleet.hub().restart().await.unwrap();
+    let beside = file("clusters/one/beside.yaml", config_map("beside", "1"));
+    let commit = fleet.commit("Beside", &[beside]).await.unwrap();
+    eventually(SOON, || async {
+        let at = fleet.status().await?.commit.unwrap_or_default().id;
+        ensure!(at == commit, "the hub renders {at}");
+        let units = fleet.units("one").await?;
+        for unit in [web, guarded, &apps, &regional] {
+            let unit = units.get(unit).with_context(|| format!("the hub forgot {unit}"))?;
+            let errors = flotilla_tests::fleet::errors(unit);
+            ensure!(errors.is_empty(), "{}: {errors:?}", unit.unit);
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    fleet.member("one").agent().restart().unwrap();
+    fleet.field_becomes("one", &config("beside"), "/data/value", "1").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    assert_eq!(versions(client.clone()).await, before);
+
+    // And follows what changes from then on.
+    apply(&client, "somebody", &settings("size: huge")).await.unwrap();
+    apply(&client, "somebody", &vars("eu")).await.unwrap();
+    fleet.field_becomes("one", &config("web"), "/data/size", "huge").await.unwrap();
+    fleet.field_becomes("one", &config("regional"), "/data/value", "of eu").await.unwrap();
+
+    // What goes from the cluster leaves what it gave.
+    let gone = ObjectRef::of(&vars("eu")).unwrap();
+    gone.delete(&client).await.unwrap();
+    says(&fleet, &apps, "vars").await;
+    assert_eq!(config("regional").field(&client, "/data/value").await.unwrap(), "of eu");
+    let log = fleet.hub().log().unwrap();
+    assert!(!log.contains("hunter2-of-the-cluster"), "{log}");
 }
