@@ -1,11 +1,13 @@
 //! Agents, honest and not: who gets in, and what each gets to see.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flotilla_core::UnitId;
 use flotilla_core::desired::Removal;
 use flotilla_hub::desired::KnownUnit;
+use flotilla_hub::view::{ClusterFacts, FleetView};
 use flotilla_proto::v1::{self, agent_message, hub_message};
 use flotilla_runtime::tls::{Ca, Csr, Identity, Validity};
 use http::{Method, StatusCode};
@@ -452,5 +454,53 @@ async fn what_an_agent_says_is_gone_is_forgotten_where_nothing_brings_it_back() 
     stream.send(agent_message::Message::Heartbeat(v1::Heartbeat { now: 1 })).await;
     stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
     assert_eq!(records.known_units(&cluster).unwrap().unwrap(), known[1..], "the second state has b again");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_waits_for_an_approval_alone_leaves_the_cluster_kept() {
+    let hub = TestHub::start().await;
+    let agent = hub.join("staging").await;
+    let published = hub.publish_without("staging", "1", &[UnitId::kustomization("x", "a")]);
+    let facts = ClusterFacts { assigned: true, ..Default::default() };
+    let clusters = [("staging".parse().unwrap(), Arc::new(facts))].into();
+    hub.hub().fleet.publish(FleetView { clusters, ..Default::default() });
+    let mut stream = agent.sync().await.unwrap();
+    let manifest = stream.manifest().await;
+    let ack = v1::Ack {
+        level: v1::ack::Level::Received.into(),
+        root_digest: manifest.root_digest.clone(),
+        generation: manifest.generation,
+        ..Default::default()
+    };
+    stream.send(agent_message::Message::Ack(ack)).await;
+    let root = published.state.all_present().next().unwrap().digest().to_vec();
+    let object =
+        |name: &str| v1::ObjectId { kind: "ConfigMap".into(), name: name.into(), ..Default::default() };
+    for (objects, kept, sync) in [(2, 1, "progressing"), (2, 2, "kept"), (0, 0, "progressing")] {
+        let kept = (0..kept).map(|n| v1::Kept {
+            object: Some(object(&n.to_string())),
+            why: "most of the cluster".into(),
+            approval: flotilla_core::Digest::of(b"approval").to_vec().into(),
+        });
+        let unit = |unit: &str, phase: &str| v1::UnitReport {
+            unit: unit.into(),
+            phase: phase.into(),
+            ..Default::default()
+        };
+        let ready = v1::UnitReport {
+            desired: root.clone().into(),
+            healthy: root.clone().into(),
+            ..unit("root", "Ready")
+        };
+        let removing =
+            v1::UnitReport { objects, kept: kept.collect(), ..unit("kustomization/x/a", "Removing") };
+        let report = v1::Report { complete: true, units: vec![ready, removing], ..Default::default() };
+        stream.send(agent_message::Message::Report(report)).await;
+        stream.send(agent_message::Message::Heartbeat(v1::Heartbeat { now: 1 })).await;
+        stream.until(|m| matches!(m, hub_message::Message::Heartbeat(_)).then_some(())).await;
+        let cluster = hub.get("/api/v1/clusters/staging").await;
+        assert_eq!(cluster["sync"], sync, "{objects} objects: {cluster}");
+    }
     hub.stop().await;
 }
