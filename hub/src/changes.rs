@@ -1,6 +1,6 @@
 //! Notices that something changed, conflated: a slow reader hears of each cluster once, however often it changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use flotilla_core::ClusterName;
@@ -17,6 +17,8 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct Last {
     clusters: HashMap<ClusterName, u64>,
+    /// The same by number, so that a look costs what changed.
+    order: BTreeMap<u64, ClusterName>,
     fleet: u64,
 }
 
@@ -43,7 +45,10 @@ impl Default for Changes {
 impl Changes {
     pub fn cluster(&self, name: &ClusterName) {
         self.note(|last, number| {
-            last.clusters.insert(name.clone(), number);
+            if let Some(before) = last.clusters.insert(name.clone(), number) {
+                last.order.remove(&before);
+            }
+            last.order.insert(number, name.clone());
         });
     }
 
@@ -70,9 +75,14 @@ impl Changes {
     pub async fn next(&self, reader: &mut Reader) -> Changed {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = reader.tick.wait_for(|number| *number > reader.seen).await;
+        self.so_far(reader)
+    }
+
+    /// What changed after the reader looked last, which may be nothing.
+    pub fn so_far(&self, reader: &mut Reader) -> Changed {
         let last = lock(&self.last);
-        let newer = last.clusters.iter().filter(|(_, number)| **number > reader.seen);
-        let mut clusters: Vec<_> = newer.map(|(name, _)| name.clone()).collect();
+        let mut clusters: Vec<_> =
+            last.order.range(reader.seen + 1..).map(|(_, name)| name.clone()).collect();
         clusters.sort_unstable();
         let changed = Changed { clusters, fleet: last.fleet > reader.seen };
         reader.seen = *self.tick.borrow();
@@ -96,6 +106,7 @@ mod tests {
         }
         let changed = changes.next(&mut reader).await;
         assert_eq!(changed, Changed { clusters: vec![a, b.clone()], fleet: false });
+        assert_eq!(changes.so_far(&mut reader), Changed::default());
         changes.fleet();
         changes.cluster(&b);
         assert_eq!(changes.next(&mut reader).await, Changed { clusters: vec![b], fleet: true });

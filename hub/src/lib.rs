@@ -13,6 +13,7 @@ pub mod authority;
 pub mod changes;
 pub mod desired;
 pub mod fleet;
+pub mod index;
 pub mod metrics;
 pub mod ports;
 pub mod pulse;

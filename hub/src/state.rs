@@ -12,10 +12,11 @@ use crate::audit::Tracks;
 use crate::authority::{Authority, timestamp};
 use crate::changes::Changes;
 use crate::desired::Board;
+use crate::index::{Index, Parts, Shown};
 use crate::metrics::Metrics;
 use crate::session::{EncodedBodies, Joined, Sessions};
 use crate::sources::{Library, SourceSettings, Vault};
-use crate::store::Records;
+use crate::store::{Records, StoreError};
 use crate::view::Fleet;
 
 /// Settings that concern sessions and sources.
@@ -53,6 +54,8 @@ pub struct Hub {
     /// Secrets of sources.
     pub vault: Arc<Vault>,
     pub changes: Arc<Changes>,
+    /// What lists are made of.
+    pub index: Index,
     pub bodies: EncodedBodies,
     pub tracks: Tracks,
     /// Values of Secrets that a token may have hidden, to compare them: so many at once, and so many a second.
@@ -95,6 +98,7 @@ impl Hub {
             sources: Arc::new(sources),
             vault,
             changes,
+            index: Index::default(),
             bodies: EncodedBodies::default(),
             tracks: Tracks::default(),
             hidden: Rates::new(2_000, 1.0),
@@ -106,6 +110,15 @@ impl Hub {
             data: data.to_owned(),
             ports: OnceLock::new(),
         })
+    }
+
+    /// Every cluster as it is now. Blocking.
+    ///
+    /// # Errors
+    /// Where a record cannot be read.
+    pub fn shown(&self) -> Result<Arc<Shown>, StoreError> {
+        let Self { records, sessions, board, fleet, changes, .. } = self;
+        self.index.read(&Parts { records, sessions, board, fleet, changes })
     }
 
     /// Seconds since 1970.

@@ -54,7 +54,7 @@ pub struct ErrorBody {
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// There is more: ask again with `after` set to this.
+    /// There is more: ask again with `continue` set to this, and all else as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_core::report::Kept;
+use flotilla_core::report::{Kept, Timestamp};
 use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::api::{
     Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry,
@@ -21,14 +21,14 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::error::{ApiError, Body, Name, Params, digest_prefix};
+use super::list::{Filter, MAX_PAGE, Part, Query, SortBy};
 use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
+use crate::index::{Entry, Shown, Summary};
 use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
-use crate::store::{
-    ApprovalRecord, ClusterRecord, JoinTokenRecord, StoreError, SuspensionRecord, Suspensions,
-};
+use crate::store::{ApprovalRecord, JoinTokenRecord, StoreError, SuspensionRecord};
 use crate::view::{FleetView, HubEvent};
 
 /// The default life of a join token.
@@ -42,52 +42,66 @@ const MAX_REASON: usize = 1_000;
 
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
-/// What the store says of all clusters at one moment.
+/// All clusters at one moment, as one caller may see them.
 pub(super) struct Snapshot {
     pub(super) fleet: Arc<FleetView>,
+    shown: Arc<Shown>,
     reach: Reach,
-    records: BTreeMap<ClusterName, ClusterRecord>,
-    suspensions: BTreeMap<ClusterName, Suspensions>,
-    invited: BTreeSet<ClusterName>,
+    namespaces: Option<BTreeSet<String>>,
+    redactor: Redactor,
+    now: Timestamp,
 }
 
 impl Snapshot {
-    /// Blocking.
-    fn read(hub: &Hub, caller: &Caller) -> Result<Self, StoreError> {
-        Ok(Self {
-            fleet: hub.fleet.view(),
-            reach: caller.reach(hub),
-            records: hub.records.clusters()?,
-            suspensions: hub.records.suspensions()?,
-            invited: invited(hub)?,
-        })
-    }
-
-    /// As this caller may see it.
     pub(super) async fn of(hub: &Arc<Hub>, caller: &Caller) -> Result<Self, StoreError> {
-        let (hub, caller) = (hub.clone(), caller.clone());
-        blocking(move || Self::read(&hub, &caller)).await
+        let (shared, reach) = (hub.clone(), caller.reach(hub));
+        let shown = blocking(move || shared.shown()).await?;
+        let (namespaces, redactor) = (reach.namespaces(), hub.vault.redactor().clone());
+        Ok(Self { fleet: shown.fleet.clone(), shown, reach, namespaces, redactor, now: hub.now() })
     }
 
-    /// Clusters that Git names, that are enrolled, or that may join; those in reach.
-    pub(super) fn names(&self) -> BTreeSet<ClusterName> {
-        let all = self.fleet.clusters.keys().chain(self.records.keys()).chain(&self.invited);
-        all.filter(|name| self.reach.cluster(name)).cloned().collect()
+    /// With all summaries made, beside the async threads.
+    pub(super) async fn summarised(hub: &Arc<Hub>, caller: &Caller) -> Result<Self, StoreError> {
+        let snapshot = Self::of(hub, caller).await?;
+        Ok(blocking(move || {
+            snapshot.entries().for_each(|entry| drop(snapshot.summary(entry)));
+            snapshot
+        })
+        .await)
     }
 
-    pub(super) fn known(&self, hub: &Hub, name: &ClusterName) -> Known {
-        let facts = self.fleet.clusters.get(name).cloned();
+    /// Clusters that Git names, that are enrolled, or that may join; those in reach, by name.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        let all = self.shown.clusters.iter();
+        all.filter(|entry| entry.is_there(self.now) && self.reach.cluster(&entry.name))
+    }
+
+    pub(super) fn entry(&self, name: &ClusterName) -> Option<&Arc<Entry>> {
+        self.shown.get(name).filter(|entry| entry.is_there(self.now) && self.reach.cluster(name))
+    }
+
+    pub(super) fn known(&self, entry: &Entry) -> Known {
         Known {
-            place: self.fleet.place_of(facts.as_deref()),
-            facts,
-            record: self.records.get(name).cloned(),
-            view: hub.sessions.view(name),
-            published: hub.board.current(name),
-            suspensions: self.suspensions.get(name).cloned().unwrap_or_default(),
-            invited: self.invited.contains(name),
-            namespaces: self.reach.namespaces(),
-            redactor: hub.vault.redactor().clone(),
+            place: self.fleet.place_of(entry.facts.as_deref()),
+            facts: entry.facts.clone(),
+            record: entry.record.clone(),
+            view: entry.view.clone(),
+            published: entry.published.clone(),
+            suspensions: entry.suspensions.clone(),
+            invited: entry.is_invited(self.now),
+            namespaces: self.namespaces.clone(),
+            redactor: self.redactor.clone(),
         }
+    }
+
+    /// Of the units that the caller may see. Who may see all of them shares one that is kept.
+    pub(super) fn summary(&self, entry: &Entry) -> Arc<Summary> {
+        let make = || Arc::new(show::summary(&entry.name, &self.known(entry)));
+        if self.namespaces.is_some() { make() } else { entry.summary.get_or_init(make).clone() }
+    }
+
+    pub(super) fn cluster(&self, entry: &Entry) -> Cluster {
+        show::with_summary(show::alone(&entry.name, &self.known(entry)), &self.summary(entry))
     }
 }
 
@@ -111,10 +125,10 @@ pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -
         Ok::<_, StoreError>(Known {
             place: fleet.place_of(facts.as_deref()),
             facts,
-            record: hub.records.cluster(&cluster)?,
+            record: hub.records.cluster(&cluster)?.map(Arc::new),
             view: hub.sessions.view(&cluster),
             published: hub.board.current(&cluster),
-            suspensions: hub.records.suspensions_of(&cluster)?,
+            suspensions: Arc::new(hub.records.suspensions_of(&cluster)?),
             invited: invited(&hub)?.contains(&cluster),
             namespaces: reach.namespaces(),
             redactor: hub.vault.redactor().clone(),
@@ -131,11 +145,11 @@ pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -
 #[derive(Debug, Deserialize)]
 pub(super) struct Paging {
     pub(super) limit: Option<usize>,
+    #[serde(alias = "continue")]
     pub(super) after: Option<String>,
 }
 
 const PAGE: usize = 500;
-pub(super) const MAX_PAGE: usize = 5_000;
 
 impl Paging {
     pub(super) fn limit(&self) -> usize {
@@ -154,14 +168,58 @@ pub(super) fn page<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> Strin
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
-    Params(paging): Params<Paging>,
+    Params(query): Params<Query>,
 ) -> Answer<Page<Cluster>> {
+    let (filter, part) = (query.filter()?, query.part_of_clusters()?);
     let snapshot = Snapshot::of(&hub, &caller).await?;
-    let limit = paging.limit();
-    let after = paging.after.unwrap_or_default();
-    let names = snapshot.names().into_iter().filter(|name| name.as_str() > after.as_str()).take(limit + 1);
-    let clusters = names.map(|name| show::cluster(&name, &snapshot.known(&hub, &name))).collect();
-    Ok(Json(page(clusters, limit, |cluster: &Cluster| cluster.name.clone())))
+    Ok(Json(blocking(move || page_of(&snapshot, &filter, &part)).await))
+}
+
+/// The clusters that are asked for. What is shown is made of those of the page alone.
+fn page_of(snapshot: &Snapshot, filter: &Filter, part: &Part) -> Page<Cluster> {
+    let mut found = Vec::new();
+    for entry in snapshot.entries() {
+        if part.is_past(entry.name.as_str()) || !takes(snapshot, filter, entry) {
+            continue;
+        }
+        found.push((sort_key(snapshot, part.sort_by, entry), entry.name.to_string(), entry));
+        if part.is_full(found.len()) {
+            break;
+        }
+    }
+    let Page { items, next } = part.cut(found);
+    Page { items: items.into_iter().map(|entry| snapshot.cluster(entry)).collect(), next }
+}
+
+fn takes(snapshot: &Snapshot, filter: &Filter, entry: &Entry) -> bool {
+    let known = snapshot.known(entry);
+    if !filter.takes_cluster(entry, &known, || snapshot.summary(entry).sync) {
+        return false;
+    }
+    if filter.is_of_units() && !show::unit_ids(&known).into_iter().any(|id| filter.takes_unit(id, &known)) {
+        return false;
+    }
+    let shown = show::alone(&entry.name, &known);
+    filter.takes_commit(&shown.commit)
+        && (!filter.has_words() || {
+            let mut texts = vec![shown.name, shown.root];
+            texts.extend(shown.labels.iter().map(|(key, value)| format!("{key}={value}")));
+            texts.extend(show::attention(&entry.name, &known).iter().map(ToString::to_string));
+            filter.finds(texts)
+        })
+}
+
+fn sort_key(snapshot: &Snapshot, by: SortBy, entry: &Entry) -> String {
+    match by {
+        SortBy::Connection => snapshot.known(entry).connection().as_str().to_owned(),
+        SortBy::Sync => snapshot.summary(entry).sync.as_str().to_owned(),
+        SortBy::Problems => Part::number(snapshot.summary(entry).problems.into()),
+        SortBy::LastSeen => {
+            Part::number(entry.view.as_ref().and_then(|view| view.last_seen.get()).unwrap_or(i64::MIN))
+        }
+        SortBy::Commit => show::alone(&entry.name, &snapshot.known(entry)).commit,
+        SortBy::Name | SortBy::Phase | SortBy::Since => String::new(),
+    }
 }
 
 pub(super) async fn get(

@@ -41,7 +41,7 @@ pub(super) async fn status(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<Status> {
-    let snapshot = Snapshot::of(&hub, &caller).await?;
+    let snapshot = Snapshot::summarised(&hub, &caller).await?;
     let reach = caller.reach(&hub);
     let mut status = Status {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -57,11 +57,11 @@ pub(super) async fn status(
     let mut reasons = BTreeMap::new();
     of_fleet(&mut attention, &mut reasons, &status.problems, &status.sources);
     let mut counts = ClusterCounts::default();
-    for name in snapshot.names() {
-        let cluster = show::counted(&name, &snapshot.known(&hub, &name), Some(&mut reasons));
+    for entry in snapshot.entries() {
+        let (summary, connection) = (snapshot.summary(entry), snapshot.known(entry).connection());
         counts.total += 1;
-        counts.connected += u32::from(cluster.connection == ConnectionState::Connected);
-        counts.disconnected += u32::from(cluster.connection == ConnectionState::Disconnected);
+        counts.connected += u32::from(connection == ConnectionState::Connected);
+        counts.disconnected += u32::from(connection == ConnectionState::Disconnected);
         for (state, count) in [
             (SyncState::InSync, &mut counts.in_sync),
             (SyncState::Failing, &mut counts.failing),
@@ -70,12 +70,13 @@ pub(super) async fn status(
             (SyncState::Kept, &mut counts.kept),
             (SyncState::Suspended, &mut counts.suspended),
         ] {
-            *count += u32::from(cluster.sync == state);
+            *count += u32::from(summary.sync == state);
         }
-        for (phase, count) in &cluster.units {
-            *status.units.entry(phase.clone()).or_default() += count;
+        for (phase, count) in &summary.phases {
+            *status.units.entry((*phase).to_owned()).or_default() += count;
         }
-        attention.extend(cluster.attention);
+        summary.reasons.iter().for_each(|(reason, count)| *reasons.entry(*reason).or_default() += count);
+        attention.extend(summary.attention.iter().cloned());
         shorten(&mut attention);
     }
     status.clusters = counts;
@@ -319,9 +320,9 @@ async fn found(
         of_fleet(&mut attention, &mut counts, &problems, &[]);
     }
     let is_meant = |name: &ClusterName| asked.cluster.as_ref().is_none_or(|cluster| cluster == name.as_str());
-    for name in snapshot.names().into_iter().filter(is_meant) {
-        let known = snapshot.known(hub, &name);
-        let of_cluster = show::attention(&name, &known).into_iter().filter(|it| it.reason.is_of_git());
+    for entry in snapshot.entries().filter(|entry| is_meant(&entry.name)) {
+        let known = snapshot.known(entry);
+        let of_cluster = show::attention(&entry.name, &known).into_iter().filter(|it| it.reason.is_of_git());
         let of_unit = of_cluster
             .filter(|it| it.unit.is_empty() || asked.unit.as_ref().is_none_or(|unit| *unit == it.unit));
         for found in of_unit {

@@ -15,6 +15,8 @@ mod clusters;
 mod error;
 mod fleet;
 mod health;
+mod images;
+mod list;
 mod logins;
 mod openapi;
 mod reach;

@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
-use super::{admin, adopt, changes, clusters, fleet, openapi, secrets, sources, system, units};
+use super::{admin, adopt, changes, clusters, fleet, list, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// A type's name and schema, and those that it refers to.
@@ -124,11 +124,11 @@ pub(super) fn routes() -> Vec<Route> {
             ..read("/api/v1/events", "Events, the newest first", page::<api::Event>(), get(fleet::events))
         },
         Route {
-            query: &["cluster", "phase", "limit", "after"],
+            query: list::UNITS,
             ..read("/api/v1/units", "Units of all clusters", page::<api::Unit>(), get(units::list))
         },
         Route {
-            query: &["limit", "after"],
+            query: list::CLUSTERS,
             ..read("/api/v1/clusters", "Clusters", page::<api::Cluster>(), get(clusters::list))
         },
         read("/api/v1/clusters/{cluster}", "One cluster", json::<api::Cluster>(), get(clusters::get)),

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use flotilla_core::report::{Drift, Kept, Phase, UnitReport};
 use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
 use flotilla_proto::api::{
-    self, Attention, AttentionReason, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree,
-    TreeObject, TreeUnit, Unit,
+    self, Attention, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree, TreeObject,
+    TreeUnit, Unit,
 };
 use flotilla_proto::redact::Redactor;
 
 use crate::desired::Published;
+use crate::index::Summary;
 use crate::session::ClusterView;
 use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
-use crate::view::{ClusterFacts, Place};
+use crate::view::{ClusterFacts, Place, UnitFacts};
 
 /// The phase of a unit whose agent has spoken and is away.
-const UNKNOWN: &str = "Unknown";
+pub(super) const UNKNOWN: &str = "Unknown";
 /// So much of what needs a person is shown of one cluster.
 const ATTENTION: usize = 20;
 
@@ -27,10 +28,10 @@ pub(crate) struct Known {
     pub(crate) facts: Option<Arc<ClusterFacts>>,
     /// Where it is rendered from.
     pub(crate) place: Place,
-    pub(crate) record: Option<ClusterRecord>,
+    pub(crate) record: Option<Arc<ClusterRecord>>,
     pub(crate) view: Option<Arc<ClusterView>>,
     pub(crate) published: Option<Published>,
-    pub(crate) suspensions: Suspensions,
+    pub(crate) suspensions: Arc<Suspensions>,
     /// A join token is out.
     pub(crate) invited: bool,
     /// Only units of these are shown, and nothing of the cluster as a whole; `None`: everything.
@@ -43,6 +44,11 @@ impl Known {
     /// Whether who asks may see this unit.
     pub(crate) fn sees(&self, unit: &UnitId) -> bool {
         self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&unit.namespace))
+    }
+
+    /// Whether its agent is there.
+    fn is_live(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.connected_since.is_some())
     }
 
     pub(crate) fn connection(&self) -> ConnectionState {
@@ -71,44 +77,29 @@ pub(crate) fn desired(published: &Published, redactor: &Redactor) -> Desired {
     }
 }
 
+/// A cluster, with what its units come to.
 pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
-    counted(name, known, None)
+    with_summary(alone(name, known), &summary(name, known))
 }
 
-/// A cluster; what needs a person in it is added to `counts`, all of it.
-pub(super) fn counted(
-    name: &ClusterName,
-    known: &Known,
-    counts: Option<&mut BTreeMap<AttentionReason, u32>>,
-) -> Cluster {
-    let (mut shown, mut attention) = whole(name, known);
-    if let Some(counts) = counts {
-        attention.iter().for_each(|it| *counts.entry(it.reason).or_default() += 1);
-    }
-    attention.truncate(ATTENTION);
-    shown.attention = attention;
+pub(super) fn with_summary(mut shown: Cluster, summary: &Summary) -> Cluster {
+    shown.sync = summary.sync;
+    shown.units = summary.phases.iter().map(|(phase, count)| ((*phase).to_owned(), *count)).collect();
+    shown.objects = summary.objects;
+    shown.attention = summary.attention.clone();
+    shown.problem_count = summary.problems;
     shown
 }
 
-/// All that needs a person in a cluster, the worst first.
-pub(super) fn attention(name: &ClusterName, known: &Known) -> Vec<Attention> {
-    whole(name, known).1
-}
-
-fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
-    let units = units(name, known);
+/// A cluster without a word of its units.
+pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
     let mut shown = Cluster {
         name: name.to_string(),
         connection: known.connection(),
-        sync: sync(known, &units),
         desired: known.published.as_ref().map(|published| desired(published, &known.redactor)),
         suspended: known.suspensions.cluster.as_ref().map(suspension),
-        objects: units.iter().map(|unit| unit.objects).sum(),
         ..Cluster::default()
     };
-    for unit in &units {
-        *shown.units.entry(unit.phase.clone()).or_default() += 1;
-    }
     if let Some(facts) = &known.facts {
         shown.labels = facts.labels.clone();
         shown.variables = facts.variables.clone();
@@ -135,7 +126,7 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
         shown.agent_version = view.agent_version.clone();
         shown.kubernetes_version = view.kubernetes_version.clone();
         shown.connected_since = view.connected_since;
-        shown.last_seen = view.last_seen;
+        shown.last_seen = view.last_seen.get();
         shown.received = view.received.map(|digest| known.redactor.digest(&digest));
         shown.applied = view.applied.map(|digest| known.redactor.digest(&digest));
         shown.healthy = view.healthy.map(|digest| known.redactor.digest(&digest));
@@ -162,12 +153,51 @@ fn whole(name: &ClusterName, known: &Known) -> (Cluster, Vec<Attention>) {
         shown.agent_problems.clear();
         shown.refused = None;
     }
-    let attention = super::attention::of_cluster(&shown, &units);
-    shown.problem_count = attention.iter().filter(|it| !it.notice).count() as u32;
-    (shown, attention)
+    shown
 }
 
-fn sync(known: &Known, units: &[Unit]) -> SyncState {
+/// What the units come to that who asks may see.
+pub(super) fn summary(name: &ClusterName, known: &Known) -> Summary {
+    let (mut summary, attention) = whole(name, known);
+    summary.problems = attention.iter().filter(|it| !it.notice).count() as u32;
+    attention.iter().for_each(|it| *summary.reasons.entry(it.reason).or_default() += 1);
+    summary.attention = attention;
+    summary.attention.truncate(ATTENTION);
+    summary
+}
+
+/// All that needs a person in a cluster, the worst first.
+pub(super) fn attention(name: &ClusterName, known: &Known) -> Vec<Attention> {
+    whole(name, known).1
+}
+
+fn whole(name: &ClusterName, known: &Known) -> (Summary, Vec<Attention>) {
+    let (mut summary, mut noteworthy, mut marks) = (Summary::default(), Vec::new(), Marks::default());
+    for id in unit_ids(known) {
+        let glance = Glance::of(id, known);
+        *summary.phases.entry(glance.phase).or_default() += 1;
+        summary.objects += glance.objects;
+        marks.keeps |= glance.kept > 0;
+        marks.kept_whole |= glance.is_kept_whole();
+        marks.unsettled |= !glance.is_settled();
+        if glance.is_noteworthy() {
+            noteworthy.push(unit(name, id, known));
+        }
+    }
+    summary.sync = sync(known, &summary.phases, &marks);
+    let attention = super::attention::of_cluster(&alone(name, known), &noteworthy);
+    (summary, attention)
+}
+
+/// What of a cluster's units matters for how it stands, beside their phases.
+#[derive(Default)]
+struct Marks {
+    keeps: bool,
+    kept_whole: bool,
+    unsettled: bool,
+}
+
+fn sync(known: &Known, phases: &BTreeMap<&'static str, u32>, marks: &Marks) -> SyncState {
     if !known.facts.as_ref().is_some_and(|facts| facts.assigned) {
         return SyncState::Unassigned;
     }
@@ -176,24 +206,16 @@ fn sync(known: &Known, units: &[Unit]) -> SyncState {
         return SyncState::Stale;
     }
     let digest = Some(published.state.digest());
-    let any = |phase: Phase| units.iter().any(|unit| unit.phase == phase.as_str());
-    // A removal of which everything is kept waits for an approval, and the agent for nothing else.
-    let is_kept_whole = |unit: &Unit| {
-        let told = (unit.objects as usize).min(UnitReport::MAX_DETAILS);
-        unit.phase == Phase::Removing.as_str() && told > 0 && unit.kept.len() == told
-    };
-    let is_settled = |unit: &Unit| {
-        unit.phase == Phase::Ready.as_str() || unit.phase == Phase::Suspended.as_str() || is_kept_whole(unit)
-    };
+    let any = |phase: Phase| phases.contains_key(phase.as_str());
     if view.received != digest {
         SyncState::Pending
     } else if any(Phase::Failed) {
         SyncState::Failing
     } else if any(Phase::Held) || published.state.holds() {
         SyncState::Held
-    } else if !units.iter().all(is_settled) || (view.healthy != digest && !units.iter().any(is_kept_whole)) {
+    } else if marks.unsettled || (view.healthy != digest && !marks.kept_whole) {
         SyncState::Progressing
-    } else if units.iter().any(|unit| !unit.kept.is_empty()) {
+    } else if marks.keeps {
         SyncState::Kept
     } else if known.suspensions.cluster.is_some() || any(Phase::Suspended) {
         SyncState::Suspended
@@ -202,14 +224,93 @@ fn sync(known: &Known, units: &[Unit]) -> SyncState {
     }
 }
 
-/// The units of a cluster: those that Git names, that are published, or that the agent has.
-pub(crate) fn units(name: &ClusterName, known: &Known) -> Vec<Unit> {
+/// What a summary needs of a unit; most need no more.
+pub(super) struct Glance {
+    pub(super) phase: &'static str,
+    objects: u32,
+    kept: usize,
+    is_suspended: bool,
+    is_wrong: bool,
+}
+
+impl Glance {
+    pub(super) fn of(id: &UnitId, known: &Known) -> Self {
+        let found = Found::of(id, known);
+        let problems = found.facts.map(|facts| &facts.problems[..]);
+        Self {
+            phase: found.shown_phase(phase(found.entry, found.report, problems).0, known),
+            objects: found.objects(),
+            kept: found.report.map_or(0, |report| report.kept.len()),
+            is_suspended: known.suspensions.of(id).is_some(),
+            is_wrong: problems.unwrap_or_default().iter().any(|problem| !problem.notice),
+        }
+    }
+
+    /// Whether [`super::attention`] may have something to say of it.
+    fn is_noteworthy(&self) -> bool {
+        let phases = [Phase::Held, Phase::Failed, Phase::Suspended].map(Phase::as_str);
+        self.kept > 0 || self.is_suspended || self.is_wrong || phases.contains(&self.phase)
+    }
+
+    /// A removal of which everything is kept waits for an approval, and the agent for nothing else.
+    fn is_kept_whole(&self) -> bool {
+        let told = (self.objects as usize).min(UnitReport::MAX_DETAILS);
+        self.phase == Phase::Removing.as_str() && told > 0 && self.kept == told
+    }
+
+    fn is_settled(&self) -> bool {
+        self.phase == Phase::Ready.as_str() || self.phase == Phase::Suspended.as_str() || self.is_kept_whole()
+    }
+}
+
+/// What the unit is to be, where it is present.
+pub(super) fn manifest<'a>(id: &UnitId, known: &'a Known) -> Option<&'a UnitManifest> {
+    Found::of(id, known).manifest()
+}
+
+/// What Git, the hub and the agent have of one unit.
+struct Found<'a> {
+    facts: Option<&'a UnitFacts>,
+    entry: Option<&'a UnitEntry>,
+    report: Option<&'a UnitReport>,
+}
+
+impl<'a> Found<'a> {
+    fn of(id: &UnitId, known: &'a Known) -> Self {
+        Self {
+            facts: known.facts.as_ref().and_then(|facts| facts.units.get(id)),
+            entry: known.published.as_ref().and_then(|published| published.state.units().get(id)),
+            report: known.view.as_ref().and_then(|view| view.units.get(id)).map(Arc::as_ref),
+        }
+    }
+
+    fn manifest(&self) -> Option<&'a UnitManifest> {
+        match self.entry {
+            Some(UnitEntry::Present(manifest)) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    fn objects(&self) -> u32 {
+        let reported = || self.report.map_or(0, |report| report.objects);
+        self.manifest().map_or_else(reported, |manifest| manifest.objects.len() as u32)
+    }
+
+    /// What the hub says itself, it says whether the agent is there or not.
+    fn shown_phase(&self, phase: Phase, known: &Known) -> &'static str {
+        let is_agents_word = self.report.is_some() && !matches!(phase, Phase::Held | Phase::Suspended);
+        if is_agents_word && !known.is_live() { UNKNOWN } else { phase.as_str() }
+    }
+}
+
+/// The units of a cluster that who asks may see: those that Git names, that are published, or that the agent has.
+pub(super) fn unit_ids(known: &Known) -> BTreeSet<&UnitId> {
     let mut ids: BTreeSet<&UnitId> = BTreeSet::new();
     ids.extend(known.facts.iter().flat_map(|facts| facts.units.keys()));
     ids.extend(known.published.iter().flat_map(|published| published.state.units().keys()));
     ids.extend(known.view.iter().flat_map(|view| view.units.keys()));
     ids.retain(|id| known.sees(id) && !is_gone(id, known));
-    ids.into_iter().map(|id| unit(name, id, known)).collect()
+    ids
 }
 
 /// Whether the newest state removes the unit, and the agent that has applied that state has it no more.
@@ -222,22 +323,18 @@ fn is_gone(id: &UnitId, known: &Known) -> bool {
 
 /// One unit of a cluster.
 pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
-    let facts = known.facts.as_ref().and_then(|facts| facts.units.get(id));
-    let entry = known.published.as_ref().and_then(|published| published.state.units().get(id));
-    let report = known.view.as_ref().and_then(|view| view.units.get(id)).map(Arc::as_ref);
-    let manifest = match entry {
-        Some(UnitEntry::Present(manifest)) => Some(manifest),
-        _ => None,
-    };
+    let found = Found::of(id, known);
+    let (Found { facts, entry, report }, manifest) = (&found, found.manifest());
+    let (facts, entry, report) = (*facts, *entry, *report);
     let (phase, message) = phase(entry, report, facts.map(|facts| &facts.problems[..]));
     let mut shown = Unit {
         cluster: name.to_string(),
         unit: id.to_string(),
-        phase: phase.as_str().to_owned(),
+        phase: found.shown_phase(phase, known).to_owned(),
         message,
-        live: known.view.as_ref().is_some_and(|view| view.connected_since.is_some()),
+        live: known.is_live(),
         desired: manifest.map(|manifest| known.redactor.digest(&manifest.digest())),
-        objects: manifest.map_or(0, |manifest| manifest.objects.len() as u32),
+        objects: found.objects(),
         suspended: known.suspensions.of(id).map(suspension),
         ..Unit::default()
     };
@@ -272,21 +369,15 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
         shown.wanted_revision = revision;
         shown.problems = facts.problems.iter().map(Into::into).collect();
     }
-    // What the hub says itself, it says whether the agent is there or not.
-    let is_agents_word = report.is_some() && !matches!(phase, Phase::Held | Phase::Suspended);
-    if is_agents_word && !shown.live {
+    if shown.phase == UNKNOWN {
         let said = std::mem::take(&mut shown.message);
         let said = if said.is_empty() { said } else { format!(": {said}") };
         shown.message = format!("the agent is away; it last said {phase}{said}");
-        UNKNOWN.clone_into(&mut shown.phase);
     }
     if let Some(report) = report {
         shown.since = Some(report.since);
         shown.applied = report.applied.map(|digest| known.redactor.digest(&digest));
         shown.healthy = report.healthy.map(|digest| known.redactor.digest(&digest));
-        if manifest.is_none() {
-            shown.objects = report.objects;
-        }
         shown.corrected = report.corrected;
         shown.findings = report.findings.iter().map(finding).collect();
         shown.drift = report.drift.iter().map(drift).collect();
@@ -359,7 +450,7 @@ fn kept(kept: &Kept) -> api::Kept {
 
 /// A cluster's units, parents before their children, with their objects.
 pub(crate) fn tree(name: &ClusterName, known: &Known) -> Tree {
-    let units = units(name, known);
+    let units: Vec<Unit> = unit_ids(known).into_iter().map(|id| unit(name, id, known)).collect();
     let mut order: Vec<usize> = Vec::with_capacity(units.len());
     let mut children: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
     let names: BTreeSet<&str> = units.iter().map(|unit| unit.unit.as_str()).collect();

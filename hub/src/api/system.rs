@@ -9,7 +9,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use flotilla_core::change::Severity;
-use flotilla_proto::api::{AttentionReason, Cluster, Problem};
+use flotilla_proto::api::{AttentionReason, Problem};
 use http::{StatusCode, header};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -21,7 +21,8 @@ use super::auth::Caller;
 use super::clusters::Snapshot;
 use super::error::ApiError;
 use super::fleet::of_fleet;
-use super::{show, sources};
+use super::sources;
+use crate::index::Entry;
 use crate::state::Hub;
 use crate::view::Change;
 
@@ -75,14 +76,14 @@ struct PerCluster {
 }
 
 impl PerCluster {
-    fn take(&self, cluster: &Cluster) {
-        let label = ClusterLabel { cluster: cluster.name.clone() };
-        self.problems.get_or_create(&label).set(i64::from(cluster.problem_count));
-        if let Some(at) = cluster.last_seen {
+    fn take(&self, entry: &Entry, problems: u32) {
+        let label = ClusterLabel { cluster: entry.name.to_string() };
+        self.problems.get_or_create(&label).set(i64::from(problems));
+        if let Some(at) = entry.view.as_ref().and_then(|view| view.last_seen.get()) {
             self.seen.get_or_create(&label).set(at);
         }
-        if let Some(at) = cluster.certificate_expires {
-            self.certificate.get_or_create(&label).set(at);
+        if let Some(record) = &entry.record {
+            self.certificate.get_or_create(&label).set(record.certificate.expires_at);
         }
     }
 
@@ -160,7 +161,7 @@ pub(super) async fn metrics(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let snapshot = Snapshot::of(&hub, &caller).await?;
+    let snapshot = Snapshot::summarised(&hub, &caller).await?;
     let mut registry = Registry::default();
     hub.metrics.register(&mut registry);
     let (fetches, failures) = (hub.sources.fetches.clone(), hub.sources.failures.clone());
@@ -173,12 +174,13 @@ pub(super) async fn metrics(
     let problems: Vec<Problem> = snapshot.fleet.problems.iter().map(Into::into).collect();
     of_fleet(&mut Vec::new(), &mut attention, &problems, &of_sources);
     let per_cluster = PerCluster::default();
-    for name in snapshot.names() {
-        let cluster = show::counted(&name, &snapshot.known(&hub, &name), Some(&mut attention));
-        per_cluster.take(&cluster);
-        *by_sync.entry(cluster.sync.as_str()).or_default() += 1;
-        for (phase, count) in cluster.units {
-            *by_phase.entry(phase).or_default() += i64::from(count);
+    for entry in snapshot.entries() {
+        let summary = snapshot.summary(entry);
+        per_cluster.take(entry, summary.problems);
+        *by_sync.entry(summary.sync.as_str()).or_default() += 1;
+        summary.reasons.iter().for_each(|(reason, count)| *attention.entry(*reason).or_default() += count);
+        for (phase, count) in &summary.phases {
+            *by_phase.entry((*phase).to_owned()).or_default() += i64::from(*count);
         }
     }
     let units = Family::<Phase, Gauge>::default();

@@ -6,59 +6,76 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use flotilla_core::ClusterName;
 use flotilla_proto::api::{Page, Unit};
-use serde::Deserialize;
 
 use super::auth::Caller;
-use super::clusters::{Answer, MAX_PAGE, Paging, Snapshot, find_unit, known, page};
+use super::clusters::{Answer, Snapshot, find_unit, known};
 use super::error::{ApiError, Params};
+use super::list::{Filter, Part, Query, SortBy};
 use super::show;
-use crate::state::Hub;
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Filter {
-    cluster: Option<String>,
-    phase: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
-}
-
-fn key(unit: &Unit) -> String {
-    format!("{} {}", unit.cluster, unit.unit)
-}
+use crate::index::Entry;
+use crate::state::{Hub, blocking};
 
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
-    Params(filter): Params<Filter>,
+    Params(query): Params<Query>,
 ) -> Answer<Page<Unit>> {
-    let limit = Paging { limit: filter.limit, after: None }.limit().min(MAX_PAGE);
+    let (filter, part) = (query.filter()?, query.part_of_units()?);
+    let of = query.cluster.as_deref().map(|name| {
+        name.parse::<ClusterName>()
+            .map_err(|error| ApiError::bad_request(format!("`cluster` in the query: {error}")))
+    });
+    let of = of.transpose()?;
+    if let Some(name) = &of {
+        // Says that there is none.
+        known(&hub, &caller, name).await?;
+    }
     let snapshot = Snapshot::of(&hub, &caller).await?;
-    let names = match &filter.cluster {
-        Some(name) => {
-            let name: ClusterName = name.parse().map_err(|error: flotilla_core::names::InvalidName| {
-                ApiError::bad_request(error.to_string())
-            })?;
-            known(&hub, &caller, &name).await?;
-            [name].into()
-        }
-        None => snapshot.names(),
+    Ok(Json(blocking(move || page_of(&snapshot, of.as_ref(), &filter, &part)).await))
+}
+
+fn page_of(snapshot: &Snapshot, of: Option<&ClusterName>, filter: &Filter, part: &Part) -> Page<Unit> {
+    let mut found = Vec::new();
+    let entries: Vec<&Arc<Entry>> = match of {
+        Some(name) => snapshot.entry(name).into_iter().collect(),
+        None => snapshot.entries().collect(),
     };
-    let (after_cluster, after_unit) =
-        filter.after.as_deref().and_then(|a| a.split_once(' ')).unwrap_or_default();
-    let mut units: Vec<Unit> = Vec::new();
-    for name in names.iter().filter(|name| name.as_str() >= after_cluster) {
-        let mut of_cluster = show::units(name, &snapshot.known(&hub, name));
-        of_cluster.sort_by(|a, b| a.unit.cmp(&b.unit));
-        of_cluster.retain(|unit| {
-            (name.as_str() > after_cluster || unit.unit.as_str() > after_unit)
-                && filter.phase.as_ref().is_none_or(|phase| unit.phase.eq_ignore_ascii_case(phase))
-        });
-        units.extend(of_cluster);
-        if units.len() > limit {
-            break;
+    for entry in entries {
+        // No unit of it comes after the last one of the part before.
+        if part.is_past(&format!("{} ~", entry.name)) {
+            continue;
+        }
+        let known = snapshot.known(entry);
+        if !filter.takes_cluster(entry, &known, || snapshot.summary(entry).sync) {
+            continue;
+        }
+        let ids = show::unit_ids(&known).into_iter().map(|id| (format!("{} {id}", entry.name), id));
+        let mut ids: Vec<_> =
+            ids.filter(|(name, id)| !part.is_past(name) && filter.takes_unit(id, &known)).collect();
+        ids.sort();
+        for (name, id) in ids {
+            let unit = show::unit(&entry.name, id, &known);
+            if filter.takes_shown(&unit) {
+                found.push((sort_key(part.sort_by, &unit), name, unit));
+            }
+            if part.is_full(found.len()) {
+                return part.cut(found);
+            }
         }
     }
-    Ok(Json(page(units, limit, key)))
+    part.cut(found)
+}
+
+fn sort_key(by: SortBy, unit: &Unit) -> String {
+    match by {
+        SortBy::Phase => unit.phase.clone(),
+        SortBy::Since => Part::number(unit.since.unwrap_or(i64::MIN)),
+        SortBy::Problems => {
+            Part::number((unit.problems.iter().filter(|it| !it.notice).count() + unit.findings.len()) as i64)
+        }
+        SortBy::Commit => unit.commit.clone(),
+        SortBy::Name | SortBy::Connection | SortBy::Sync | SortBy::LastSeen => String::new(),
+    }
 }
 
 pub(super) async fn get(

@@ -35,6 +35,8 @@ pub struct KnownUnit {
 pub struct Board {
     slots: Mutex<BTreeMap<ClusterName, watch::Sender<Option<Published>>>>,
     questions: Mutex<BTreeMap<ClusterName, watch::Sender<Questions>>>,
+    /// Clusters whose slot was written since somebody asked.
+    written: Mutex<BTreeSet<ClusterName>>,
 }
 
 /// What the agent is asked; `None`: the cluster was not rendered yet.
@@ -67,6 +69,16 @@ impl Board {
                 !same
             })
         });
+        self.note_written(cluster);
+    }
+
+    fn note_written(&self, cluster: ClusterName) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(cluster);
+    }
+
+    /// The clusters whose slot was written since the last call. For [`crate::index`].
+    pub fn take_written(&self) -> BTreeSet<ClusterName> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the texts of a state with the digest of the one that is published, for whoever reads it from now on.
@@ -81,6 +93,7 @@ impl Board {
                 false
             })
         });
+        self.note_written(newer.cluster.clone());
     }
 
     /// Asks the cluster's agent all of this, and nothing else any more; readers wake only if that is something else.
@@ -110,6 +123,7 @@ impl Board {
     pub fn forget(&self, cluster: &ClusterName) {
         self.asked(cluster, |slot| drop(slot.send_replace(None)));
         self.slot(cluster, |slot| drop(slot.send_replace(None)));
+        self.note_written(cluster.clone());
     }
 
     fn slot<T>(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use flotilla_core::report::{Event, Timestamp, UnitReport};
 use flotilla_core::{Digest, Generation, UnitId};
@@ -22,7 +23,7 @@ const MAX_PROBLEMS: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterView {
     pub connected_since: Option<Timestamp>,
-    pub last_seen: Option<Timestamp>,
+    pub last_seen: LastSeen,
     pub agent_version: String,
     pub kubernetes_version: String,
     /// The highest generation that the agent has taken.
@@ -43,6 +44,32 @@ pub struct ClusterView {
     pub second_agent: Option<Timestamp>,
     /// A complete report of which parts are still to come.
     partial: Option<Units>,
+}
+
+/// When an agent gave the last sign of life. All copies of a view share it: a heartbeat is no change, and copies nothing.
+#[derive(Debug, Clone)]
+pub struct LastSeen(Arc<AtomicI64>);
+
+impl Default for LastSeen {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(Timestamp::MIN)))
+    }
+}
+
+impl PartialEq for LastSeen {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl LastSeen {
+    pub fn get(&self) -> Option<Timestamp> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != Timestamp::MIN)
+    }
+
+    pub(super) fn set(&self, at: Timestamp) {
+        self.0.store(at, Ordering::Relaxed);
+    }
 }
 
 /// Reports of units, bounded in number and bytes. Copies share the reports.
@@ -124,7 +151,7 @@ impl ClusterView {
     /// A session began.
     pub(super) fn connect(&mut self, at: Timestamp, agent_version: &str, kubernetes_version: &str) {
         self.connected_since = Some(at);
-        self.last_seen = Some(at);
+        self.last_seen.set(at);
         self.agent_version = agent_version.to_owned();
         self.kubernetes_version = kubernetes_version.to_owned();
         self.partial = None;

@@ -215,10 +215,13 @@ impl Sessions {
         let Some(cell) = self.cell(cluster) else { return };
         let mut cell = lock(&cell);
         if cell.session == id {
-            let view = Arc::make_mut(&mut cell.view);
-            view.last_seen = Some(at);
-            // It asked for the place no more.
-            view.second_agent = view.second_agent.filter(|asked| at - asked < SECOND_AGENT_FOR);
+            cell.view.last_seen.set(at);
+            if cell.view.second_agent.is_some_and(|asked| at - asked >= SECOND_AGENT_FOR) {
+                // It asked for the place no more.
+                Arc::make_mut(&mut cell.view).second_agent = None;
+                drop(cell);
+                self.changes.cluster(cluster);
+            }
         }
     }
 

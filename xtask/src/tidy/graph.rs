@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("source", &["core", "kustomize", "runtime", "select", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
-    ("hub", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
+    ("hub", &["core", "kustomize", "proto", "render", "runtime", "select", "source", "yaml"]),
     ("agent", &["core", "proto", "runtime"]),
     ("cli", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
     // Never shipped: our build against the real one.
