@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::authority::Authority;
 use crate::digest::Digest;
 use crate::names::ClusterName;
-use crate::unit::{DeletionPolicy, UnitId, UnitManifest, UnitSpec};
+use crate::unit::{DeletionPolicy, Render, UnitId, UnitManifest, UnitSpec};
 
 /// A number that rises with every published desired state of the fleet; an agent refuses a lower one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -29,6 +29,16 @@ impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A unit that an agent has, or may have received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownUnit {
+    pub id: UnitId,
+    pub parent: Option<UnitId>,
+    pub removal: Removal,
+    /// Of a Helm release: what helm rendered for it.
+    pub render: Option<Render>,
 }
 
 /// How a unit goes: as the definition that the agent last ran says, or as the hub last knew it.

@@ -11,6 +11,7 @@ pub mod attempts;
 pub mod audit;
 pub mod authority;
 pub mod changes;
+mod clock;
 pub mod desired;
 pub mod fleet;
 pub mod index;

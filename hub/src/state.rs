@@ -1,7 +1,7 @@
 //! What the parts of the hub share.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::Tasks;
@@ -125,11 +125,6 @@ impl Hub {
     pub fn now(&self) -> Timestamp {
         timestamp(&self.clock)
     }
-}
-
-/// Seconds since 1970, by the machine's clock; before that it is 1970.
-pub(crate) fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Runs what blocks (the store, files, keys) beside the async threads. Panics of `work` go on here.

@@ -6,10 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flotilla_core::desired::Removal;
 use flotilla_core::question::Question;
-use flotilla_core::unit::Render;
-use flotilla_core::{ClusterName, DesiredState, Digest, Object, UnitId};
+use flotilla_core::{ClusterName, DesiredState, Digest, Object};
 use tokio::sync::watch;
 
 /// A desired state with the bodies of its objects.
@@ -18,16 +16,6 @@ pub struct Published {
     pub state: Arc<DesiredState>,
     /// Every object of every unit that is present, by digest. Shared between clusters and generations.
     pub bodies: Arc<HashMap<Digest, Object>>,
-}
-
-/// A unit that an agent says it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownUnit {
-    pub id: UnitId,
-    pub parent: Option<UnitId>,
-    pub removal: Removal,
-    /// Of a Helm release: what helm rendered for it.
-    pub render: Option<Render>,
 }
 
 /// The slots of all clusters.

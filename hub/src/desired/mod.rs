@@ -3,4 +3,4 @@
 mod board;
 pub mod project;
 
-pub use board::{Board, KnownUnit, Published, Questions};
+pub use board::{Board, Published, Questions};

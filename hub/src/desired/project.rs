@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flotilla_core::capability::PLACE;
-use flotilla_core::desired::{Hold, HoldCode, Removal};
+use flotilla_core::desired::{Hold, HoldCode, KnownUnit, Removal};
 use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
-use super::KnownUnit;
 
 /// What people suspended by hand in one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

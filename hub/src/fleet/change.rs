@@ -17,7 +17,7 @@ use flotilla_render::PolicyRead;
 use super::cluster::ClusterError;
 use super::decide::Candidate;
 use super::round::Worker;
-use crate::state::unix_now;
+use crate::clock::unix_now;
 use crate::store::{ChangeRecord, StoreError};
 use crate::view::{Change, HeldChange};
 

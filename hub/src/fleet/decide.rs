@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use flotilla_core::capability::PLACE;
 use flotilla_core::change::{Loss, UnitLoss};
-use flotilla_core::desired::{Hold, HoldCode};
+use flotilla_core::desired::{Hold, HoldCode, KnownUnit};
 use flotilla_core::{Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
 use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
@@ -19,7 +19,7 @@ use flotilla_render::{ClusterRender, RenderedUnit};
 use super::cluster::{Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
 use crate::desired::project::{known_of, known_units, moved, project, withhold};
-use crate::desired::{KnownUnit, Published};
+use crate::desired::Published;
 use crate::store::ClusterNotes;
 use crate::view::{At, ClusterFacts, Revision, SourceFacts, UnitFacts, Was};
 

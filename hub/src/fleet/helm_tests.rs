@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use flotilla_core::desired::Removal;
+use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_core::question::{Apis, Question, Reply};
 use flotilla_core::template::ValuesKind;
 use flotilla_core::unit::Render;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tests::Bench;
 use super::{Worker, helm};
-use crate::desired::{Board, KnownUnit};
+use crate::desired::Board;
 use crate::store::RestoreRecord;
 
 /// Draws another password at each run. A release named `slow` waits until it may go on.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::change::{Declared, Going};
+use flotilla_core::desired::KnownUnit;
 use flotilla_core::question::{Question, Reply};
 use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
-use crate::desired::KnownUnit;
 use crate::desired::project::Suspended;
 use crate::store::{ChangeRecord, ClusterNotes, Records, StoreError};
 

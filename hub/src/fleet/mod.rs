@@ -51,7 +51,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use ledger::{Facts, Ledger};
-pub use releases::{HELM_FOLDER, Releases};
+pub use releases::Releases;
 pub use renderers::Patience;
 pub use repo::FleetRepo;
 pub use round::{FleetConfig, Worker};

@@ -24,9 +24,8 @@ use tokio::sync::watch;
 
 use super::queue::{Queue, Tenant};
 use crate::sources::Vault;
+use crate::store::backup::HELM_FOLDER;
 
-/// Of the folder in the hub's data folder.
-pub const HELM_FOLDER: &str = "helm";
 const SUFFIX: &str = ".sealed";
 /// No release is larger: helm's own output is limited below that.
 const MAX_BYTES: usize = 256 << 20;

@@ -39,7 +39,7 @@ use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::sources::{Library, Pinned, SourceEvent};
-use crate::state::unix_now;
+use crate::clock::unix_now;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::desired::Removal;
+use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
 use flotilla_core::{ClusterName, Generation, UnitId};
@@ -19,7 +19,6 @@ use tonic::{Status, Streaming};
 use super::leaving::Leaving;
 use super::machine::{AckFact, AgentState, Fact, HaveUnit, Machine, ProtocolError, ReportFact};
 use super::registry::{Answered, Command, EndReason, Seat};
-use crate::desired::KnownUnit;
 use crate::desired::project::known_units;
 use crate::state::{Hub, blocking};
 use crate::store::{HistoryRecord, Records, StoreError};

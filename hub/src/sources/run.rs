@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Library;
 use super::library::Job;
 use crate::attempts::Attempts;
-use crate::state::unix_now;
+use crate::clock::unix_now;
 
 /// Fetches at one time.
 const AT_ONCE: usize = 8;

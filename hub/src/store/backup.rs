@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use super::records::encode;
 use super::tokens::CLAIMS;
-use crate::fleet::HELM_FOLDER;
-
 use super::{DiskStore, FIRST_TOKEN_CLAIM, Outcome, RestoreRecord, Store, StoreError, Txn, VERSION};
 
 /// Folder of the CA's files in the data folder.
 pub const CA_FOLDER: &str = "ca";
 /// Folder of the store in the data folder.
 pub const STORE_FOLDER: &str = "store";
+/// Folder of what helm rendered, sealed.
+pub const HELM_FOLDER: &str = "helm";
 /// What was fetched; not in backups.
 pub const SOURCES_FOLDER: &str = "sources";
 /// The clone of the fleet repo; not in backups.

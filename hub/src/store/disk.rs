@@ -22,7 +22,7 @@ use redb::{
 };
 use tokio::sync::watch;
 
-use super::{Outcome, Store, StoreError, Touched, Txn, Watchers};
+use super::{Cause, Outcome, Store, StoreError, Touched, Txn, Watchers};
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 const FILE: &str = "records.redb";
@@ -55,7 +55,7 @@ impl std::fmt::Debug for DiskStore {
 /// A transaction that waits for its turn.
 struct Waiting {
     txn: Txn,
-    answer: Mutex<Option<Result<Outcome, Arc<redb::Error>>>>,
+    answer: Mutex<Option<Result<Outcome, Cause>>>,
 }
 
 impl DiskStore {
@@ -129,7 +129,7 @@ impl DiskStore {
             Err(error) => {
                 let source = match error {
                     StoreError::Io { source, .. } | StoreError::Open { source, .. } => source,
-                    other => Arc::new(redb::Error::Io(std::io::Error::other(other.to_string()))),
+                    other => Arc::new(std::io::Error::other(other.to_string())),
                 };
                 for waiting in &batch {
                     *lock(&waiting.answer) = Some(Err(source.clone()));
@@ -160,7 +160,7 @@ fn make(folder: &Path) -> Result<(), redb::Error> {
 fn open_file(folder: &Path) -> Result<Database, StoreError> {
     let path = || folder.to_owned();
     let damaged = |reason: String| StoreError::Damaged { path: folder.join(FILE), reason };
-    let io = |error: std::io::Error| StoreError::Open { path: path(), source: Arc::new(error.into()) };
+    let io = |error: std::io::Error| StoreError::Open { path: path(), source: Arc::new(error) };
     let file = OpenOptions::new().read(true).write(true).open(folder.join(FILE)).map_err(io)?;
     if file.metadata().map_err(io)?.len() == 0 {
         return Err(damaged("it is empty".to_owned()));
@@ -178,7 +178,7 @@ fn open_file(folder: &Path) -> Result<Database, StoreError> {
         {
             damaged(error.to_string())
         }
-        error => StoreError::Open { path: path(), source: Arc::new(error.into()) },
+        error => StoreError::Open { path: path(), source: Arc::new(error) },
     })
 }
 
@@ -251,7 +251,7 @@ impl Store for DiskStore {
             None => {
                 self.watchers.notify(&txn.writes);
                 let source = std::io::Error::other("the write was given up");
-                return Err(StoreError::Io { attempt: "write", source: Arc::new(source.into()) });
+                return Err(StoreError::Io { attempt: "write", source: Arc::new(source) });
             }
         };
         if outcome == Outcome::Committed {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::change::{self, Declared, Losses};
+use flotilla_core::desired::KnownUnit;
 use flotilla_core::report::Timestamp;
 use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
@@ -12,7 +13,6 @@ use super::{
     AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood,
     Outcome, Records, Root, StoreError, Txn,
 };
-use crate::desired::KnownUnit;
 
 /// What the guard on the change remembers.
 const CHANGE: &str = "change";

@@ -88,11 +88,14 @@ pub enum Outcome {
     Conflict,
 }
 
+/// What a kind of store says of a failure; nobody above tells one kind from another.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// The store failed, or holds what this build cannot read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot open the store in {}", path.display())]
-    Open { path: PathBuf, source: Arc<redb::Error> },
+    Open { path: PathBuf, source: Cause },
     #[error("the store {} is damaged ({reason}): restore a backup into another data folder with 'flotilla-hub restore'", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error(
@@ -103,7 +106,7 @@ pub enum StoreError {
     #[error("the store in {} is in use by another process", .0.display())]
     InUse(PathBuf),
     #[error("cannot {attempt} the store")]
-    Io { attempt: &'static str, source: Arc<redb::Error> },
+    Io { attempt: &'static str, source: Cause },
     #[error("the record {key} cannot be read")]
     Record { key: String, source: serde_json::Error },
     #[error("the record {key} cannot be read")]

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::change::{self, Declared};
+use flotilla_core::desired::KnownUnit;
 use flotilla_core::{ClusterName, UnitId};
 
 use super::records::{ATTEMPTS, decode, encode};
 use super::{
     DeclaredRecord, Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root, StoreError, Txn,
 };
-use crate::desired::KnownUnit;
 
 /// The records that are of facts about one cluster, for the fleet loop.
 pub(super) const FACTS: &[&str] =

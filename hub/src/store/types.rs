@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::change::{self, Declared, InForce, Sizes, Taken};
-use flotilla_core::desired::Removal;
+use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, ObjectId, UnitId};
 use flotilla_proto::api::{AuditEntry, Role, Scope};
 use serde::{Deserialize, Serialize};
-
-use crate::desired::KnownUnit;
 
 /// The version that every record carries.
 pub const VERSION: u32 = 1;

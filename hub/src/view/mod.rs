@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::attempts::Attempts;
 use crate::pulse::Pulse;
-use crate::state::unix_now;
+use crate::clock::unix_now;
 pub use events::HubEvent;
 use events::{Events, differences};
 

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flotilla_core::UnitId;
-use flotilla_core::desired::Removal;
-use flotilla_hub::desired::KnownUnit;
+use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_hub::view::{ClusterFacts, FleetView};
 use flotilla_proto::v1::{self, agent_message, hub_message};
 use flotilla_runtime::tls::{Ca, Csr, Identity, Validity};
