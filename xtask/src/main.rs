@@ -1,4 +1,4 @@
-//! The workspace's own commands: `cargo xtask test|demo|bench|reliability|dist|fuzz|tidy`.
+//! The workspace's own commands: `cargo xtask test|demo|versions|bench|reliability|dist|fuzz|tidy`.
 //!
 //! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
 //! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
@@ -14,6 +14,7 @@ mod reliability;
 mod supply;
 mod test;
 mod tidy;
+mod versions;
 mod workspace;
 
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ cargo xtask COMMAND
   demo [--exit] [--contexts A,B]
         A hub, two clusters and a fleet repository on this machine, until Ctrl-C.
         --exit runs a verified tour instead; --contexts takes clusters that exist already.
+  versions [COMMIT]...
+        The tour with hub and agent of two versions, both ways: those of this tree and of each commit
+        or tag; without one, of the two tags before.
   bench [NAME] [ARGUMENTS]
         Release build, then the benchmarks: a JSON object a line.
   reliability [NAME]... [--runs N] [--seconds N] [--seed N]
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         "reliability" => reliability::run(&args),
         "dist" => dist::run(&args),
         "fuzz" => fuzz::run(&args),
+        "versions" => versions::run(&args),
         "tidy" => tidy::run(&args),
         "help" | "-h" | "--help" => {
             println!("{USAGE}");

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::parts;
 use crate::workspace;
@@ -66,7 +66,7 @@ fn program() -> anyhow::Result<PathBuf> {
     {
         return Ok(found);
     }
-    let root = cache()?.join(format!("cargo-deny-{VERSION}"));
+    let root = workspace::cache()?.join(format!("cargo-deny-{VERSION}"));
     let program = root.join("bin/cargo-deny");
     if !program.is_file() {
         println!("building cargo-deny {VERSION} into {}, once", root.display());
@@ -89,14 +89,4 @@ fn program() -> anyhow::Result<PathBuf> {
         bail!("cargo install left no {}", program.display());
     }
     Ok(program)
-}
-
-fn cache() -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("FLOTILLA_CACHE") {
-        return Ok(PathBuf::from(folder));
-    }
-    if let Some(folder) = std::env::var_os("XDG_CACHE_HOME") {
-        return Ok(PathBuf::from(folder).join("flotilla"));
-    }
-    Ok(PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/flotilla"))
 }

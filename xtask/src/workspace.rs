@@ -74,6 +74,17 @@ pub(crate) fn target_dir(metadata: &Value) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(dir))
 }
 
+/// Where what is built once is kept.
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("FLOTILLA_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    if let Some(folder) = std::env::var_os("XDG_CACHE_HOME") {
+        return Ok(PathBuf::from(folder).join("flotilla"));
+    }
+    Ok(PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/flotilla"))
+}
+
 /// The names of the binaries that a package of ours makes.
 pub(crate) fn binaries(metadata: &Value, package: &str) -> Vec<String> {
     let packages = metadata["packages"].as_array().into_iter().flatten();

@@ -13,7 +13,6 @@ use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, 
 use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
-
 /// What people suspended by hand in one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspended {

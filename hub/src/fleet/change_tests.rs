@@ -399,7 +399,10 @@ fn a_hub_that_lost_its_data_removes_nothing_that_it_cannot_know() {
         (
             "it does not know what defined its units",
             {
-                let lost = had.iter().cloned().map(|unit| flotilla_core::desired::KnownUnit { parent: None, ..unit });
+                let lost = had
+                    .iter()
+                    .cloned()
+                    .map(|unit| flotilla_core::desired::KnownUnit { parent: None, ..unit });
                 Some(lost.collect::<Vec<_>>())
             },
             None,

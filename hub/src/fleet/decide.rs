@@ -18,8 +18,8 @@ use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::cluster::{Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
-use crate::desired::project::{known_of, known_units, moved, project, withhold};
 use crate::desired::Published;
+use crate::desired::project::{known_of, known_units, moved, project, withhold};
 use crate::store::ClusterNotes;
 use crate::view::{At, ClusterFacts, Revision, SourceFacts, UnitFacts, Was};
 

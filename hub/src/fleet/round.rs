@@ -35,11 +35,11 @@ use super::renderers::{Done, Patience, Renderers};
 use super::repo::{Fetched, FleetRepo, Head, Repo};
 use super::{Facts, Ledger, Releases};
 use crate::attempts::Attempts;
+use crate::clock::unix_now;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::sources::{Library, Pinned, SourceEvent};
-use crate::clock::unix_now;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.

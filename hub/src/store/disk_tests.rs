@@ -197,8 +197,8 @@ fn on(disk: &FlakyDisk) -> Result<DiskStore, StoreError> {
     let disk = disk.clone();
     let open = move || {
         let opened = Builder::new().set_check_integrity_on_open(true).create_with_backend(disk.clone());
-        let db = opened
-            .map_err(|error| StoreError::Open { path: "flaky".into(), source: Arc::new(error) })?;
+        let db =
+            opened.map_err(|error| StoreError::Open { path: "flaky".into(), source: Arc::new(error) })?;
         let made = || -> Result<(), redb::Error> {
             let txn = db.begin_write()?;
             txn.open_table(RECORDS)?;

@@ -20,8 +20,8 @@ use flotilla_proto::api;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
-use crate::pulse::Pulse;
 use crate::clock::unix_now;
+use crate::pulse::Pulse;
 pub use events::HubEvent;
 use events::{Events, differences};
 
