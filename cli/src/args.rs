@@ -108,6 +108,7 @@ pub(crate) enum Command {
     Token(commands::token::TokenCommand),
     Import(commands::import::ImportArgs),
     Render(commands::render::RenderArgs),
+    Plan(commands::plan::PlanArgs),
     Trace(commands::trace::TraceArgs),
     Diff(commands::diff::DiffArgs),
     #[command(subcommand)]
@@ -279,6 +280,10 @@ mod tests {
             ("token create ci", false),
             ("render --cluster staging --repo .", true),
             ("render", false),
+            ("plan --from HEAD^1 --to HEAD -o markdown --exit-code", true),
+            ("plan --from ./before --kubernetes-version 1.33,tier=edge:1.30,a:1.31", true),
+            ("plan --kubernetes-version x", false),
+            ("plan --max-bytes 10", false),
             ("diff --cluster staging", true),
             ("kustomize build", true),
             ("kustomize build dir -o out.yaml", true),

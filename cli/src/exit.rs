@@ -38,7 +38,9 @@ impl Code {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Found => "`diff` found differences; `check` and `reconcile` found problems",
+            Self::Found => {
+                "`diff` or `plan --exit-code` found differences; `check` and `reconcile` found problems"
+            }
             Self::Usage => "the command line, environment or configuration file is wrong",
             Self::Input => "the files to render are wrong: stderr names file, line and field",
             Self::Unreachable => "the hub could not be reached, or the server that answered is not the hub",

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use clap::Args;
+use flotilla_core::report;
 use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
-use flotilla_kustomize::files::TreePath;
+use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::flux::roots::{self, Root};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
 use flotilla_render::{
-    Artifact, Budget, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit, Sources,
-    Unavailable, discover, render_in_turns,
+    Artifact, Budget, ClusterDefinition, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit,
+    Sources, Unavailable, discover, render_in_turns,
 };
 use flotilla_runtime::lock;
 use flotilla_source::{FolderFiles, GitLimits};
@@ -24,7 +25,7 @@ use crate::error::Error;
 use crate::exit::Code;
 
 /// What charts are told of a cluster that nobody asks.
-const KUBERNETES: &str = "v1.36.0";
+pub(crate) const KUBERNETES: &str = "v1.36.0";
 
 /// So many releases may each come after another.
 const MAX_TURNS: usize = 500;
@@ -62,10 +63,10 @@ pub(crate) const NOT_FETCHED: &str =
     "is not fetched offline; --local-sources can name a folder that stands in for it";
 
 /// Folders in place of what the hub would fetch. What kustomizations name outside of their source is fetched.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct LocalSources {
     folders: BTreeMap<SourceId, Artifact>,
-    bases: Bases,
+    bases: Arc<Bases>,
 }
 
 impl Sources for LocalSources {
@@ -100,6 +101,7 @@ pub(crate) struct Repo {
     strict: bool,
     cache: RenderCache,
     local: LocalSources,
+    renders: Arc<Renders>,
     pub(crate) budget: Budget,
     pub(crate) fleet: Fleet,
 }
@@ -182,27 +184,32 @@ impl Rendered {
 
 impl Repo {
     pub(crate) fn open(folder: &Path, clusters: &ClustersArgs) -> Result<Self, Error> {
-        let unread = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(Code::Input, format!("cannot read the fleet repo {}", folder.display()))
-                .because(error)
-                .hint("--repo names the folder that holds `clusters/`, `apps/` and the like")
-        };
+        let files = FolderFiles::open(folder, GitLimits::default().file_bytes);
+        let files = files.map_err(|error| unread(&folder.display().to_string(), error))?;
+        Self::of(Arc::new(files), &folder.display().to_string(), clusters)
+    }
+
+    /// Of files that are called `what`.
+    pub(crate) fn of(files: Arc<dyn Files>, what: &str, clusters: &ClustersArgs) -> Result<Self, Error> {
         let strict = clusters.strict_substitution;
         let clusters = TreePath::from_root(&clusters.clusters)
             .map_err(|error| Error::usage("--clusters is not a path in the fleet repo").because(error))?;
-        let files = FolderFiles::open(folder, GitLimits::default().file_bytes)
-            .map_err(|error| unread(error.into()))?;
-        let fleet = discover(&files, &clusters).map_err(|error| unread(error.into()))?;
-        let tree = Artifact::new(Arc::new(files), "the folder", "the fleet repo");
+        let fleet = discover(&*files, &clusters).map_err(|error| unread(what, error))?;
         Ok(Self {
-            tree,
+            tree: Artifact::new(files, "the folder", "the fleet repo"),
             clusters,
             strict,
             cache: RenderCache::new(),
             local: LocalSources::default(),
+            renders: Arc::default(),
             budget: Budget::default(),
             fleet,
         })
+    }
+
+    /// Takes sources, and what helm has rendered, from where another commit of the repository has them.
+    pub(crate) fn with_sources_of(self, other: &Self) -> Self {
+        Self { local: other.local.clone(), renders: other.renders.clone(), budget: other.budget, ..self }
     }
 
     /// Lets folders stand in for sources.
@@ -262,12 +269,27 @@ impl Repo {
             let message = format!("the fleet repo has no cluster {name} in {}", self.clusters);
             return Err(Error::new(Code::NotFound, message).hint(known));
         };
+        let (render, problems) = self.render_as(definition, KUBERNETES)?;
+        let mut out = rendered(&render);
+        out.problems.extend(problems.iter().map(|problem| (None, Problem::from(problem))));
+        Ok(out)
+    }
+
+    /// Renders a cluster that runs a version of Kubernetes (`v1.36.0`). The problems are those of helm as a whole.
+    ///
+    /// # Errors
+    /// Where files cannot be read.
+    pub(crate) fn render_as(
+        &self,
+        definition: &ClusterDefinition,
+        kubernetes: &str,
+    ) -> Result<(ClusterRender, Vec<report::Problem>), Error> {
+        let name = &definition.name;
         let failed = |error| Error::new(Code::Input, format!("cannot render cluster {name}")).because(error);
         let helm = Program::new("helm", Limits::default());
-        let renders = Renders::default();
         let inputs = Inputs {
-            renders: &renders,
-            kube_version: Some(KUBERNETES),
+            renders: &*self.renders,
+            kube_version: Some(kubernetes),
             budget: self.budget,
             strict: self.strict,
             ..Inputs::new(&self.tree, &self.clusters, &self.cache, &self.local)
@@ -278,14 +300,13 @@ impl Repo {
             for (key, Asked { request, .. }) in requests {
                 let text = helm.template(&request);
                 let text = text.map(|manifests| manifests.text.into()).map_err(|error| error.to_string());
-                renders.keep(key, text);
+                self.renders.keep(key, text);
             }
         });
         let render = render.map_err(failed)?;
-        let mut out = rendered(&render);
+        let mut problems = Vec::new();
         if is_asked && let Some(faults) = helm.faults() {
-            let notice = flotilla_core::report::Problem::error("", 0, faults).as_notice();
-            out.problems.push((None, Problem::from(&notice)));
+            problems.push(report::Problem::error("", 0, faults).as_notice());
         }
         if !render.requests.is_empty() {
             let names = render.requests.values().map(|asked| asked.unit.to_string());
@@ -294,10 +315,16 @@ impl Repo {
                  asked for: {}",
                 names.collect::<Vec<_>>().join(", ")
             );
-            out.problems.push((None, Problem::from(&flotilla_core::report::Problem::error("", 0, message))));
+            problems.push(report::Problem::error("", 0, message));
         }
-        Ok(out)
+        Ok((render, problems))
     }
+}
+
+fn unread(what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Code::Input, format!("cannot read the fleet repo {what}"))
+        .because(error)
+        .hint("--repo names the folder that holds `clusters/`, `apps/` and the like")
 }
 
 /// What helm has rendered in this run.

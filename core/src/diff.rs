@@ -10,9 +10,10 @@ use crate::report::FieldDrift;
 /// tried on them.
 pub type Key = [u8; 32];
 
-/// Shown at most so many characters of a value, and so many fields of an object.
+/// Shown at most so many characters of a value.
 const SHOWN: usize = 80;
-const MAX_FIELDS: usize = 20;
+/// [`fields`] gives at most so many of an object.
+pub const MAX_FIELDS: usize = 20;
 
 /// What the API server writes by itself; it differs after every request.
 const NOISE: [&str; 9] = [

@@ -35,6 +35,7 @@ pub mod helm;
 mod lint;
 mod overlay;
 mod pattern;
+pub mod plan;
 mod policy;
 mod registry;
 pub mod source;

@@ -7,6 +7,8 @@
 //! file:// https:// ssh ──► GitRepo (one bare clone on disk) ──► GitFiles (one commit)
 //! remote bases, files  ──► Remotes ──► kustomize's answers
 //! Flux's sources         ──► flux::Fetcher (a folder each) ──► files, revision
+//! a work tree's commits ─► WorkTree ──────────────────► GitFiles (one commit)
+//! somebody's work tree ──► WorkTree ───────────────────► GitFiles (one commit)
 //! a folder on disk     ───────────────────────────────────────► FolderFiles
 //!
 //! Reach: which addresses may be talked to at all      Mirrors: which are fetched from elsewhere
@@ -37,6 +39,7 @@ pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
 pub use git::spec::{
     Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,
 };
+pub use git::work_tree::{WorkTree, WorkTreeError};
 pub use host::HostError;
 pub use http::{HttpError, Proxy, Tls};
 pub use mirror::{Mirror, MirrorError, Mirrors};

@@ -8,6 +8,7 @@ mod flux;
 mod hub;
 mod kustomize;
 mod offline;
+mod plan;
 mod unhappy;
 mod watch;
 

@@ -13,6 +13,7 @@ mod flux_repos;
 mod generate;
 mod leniency;
 mod nesting;
+mod plan;
 mod remotes;
 mod sources;
 mod substitute;

@@ -211,6 +211,12 @@ impl GitFiles {
 }
 
 impl GitFiles {
+    /// The files of a folder of them; `None` where there is no such folder.
+    pub(super) fn below(&self, folder: &TreePath) -> Result<Option<Self>, ReadError> {
+        let Some((Kind::Folder, root)) = self.find(folder)? else { return Ok(None) };
+        Ok(Some(Self { root, ..self.clone() }))
+    }
+
     /// The commit of the submodule at a path; `None` where there is none.
     pub(super) fn submodule(&self, path: &TreePath) -> Result<Option<CommitId>, ReadError> {
         let parent = path.parent().unwrap_or_default();

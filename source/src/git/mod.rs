@@ -6,6 +6,7 @@
 //!   │     └── files ── a commit's tree as `Files`, straight from the object database
 //!   ├── submodules ── a commit with the commits of other repositories that it refers to
 //!   ├── ask ── one request that tells whether there is anything to receive
+//!   ├── work_tree ── somebody's own repository, of which commits are read
 //!   └── transport ── one conversation with the remote: connect, authenticate, receive, within limits
 //! ```
 
@@ -18,3 +19,4 @@ pub(crate) mod spec;
 pub(crate) mod submodules;
 pub(crate) mod tags;
 mod transport;
+pub(crate) mod work_tree;

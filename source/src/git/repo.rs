@@ -383,7 +383,7 @@ impl Drop for GitRepo {
     }
 }
 
-fn parse_commit(id: ObjectId, content: &[u8]) -> Result<(Commit, ObjectId), String> {
+pub(super) fn parse_commit(id: ObjectId, content: &[u8]) -> Result<(Commit, ObjectId), String> {
     let unreadable = |error: gix::Error| format!("commit {id} cannot be parsed: {error}");
     let parsed = CommitRef::from_bytes(content, id.kind()).map_err(unreadable)?;
     let author = parsed.author().map(|author| author.name.to_string()).unwrap_or_default();

@@ -8,3 +8,4 @@ mod remote;
 mod remotes;
 mod ssh;
 mod support;
+mod work_tree;

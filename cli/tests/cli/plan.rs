@@ -1,0 +1,178 @@
+//! `flotilla plan`: two points of a fleet repo.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::kustomize::{git, run_in};
+use crate::run;
+
+const APP: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: web\n  \
+     namespace: flux-system\nspec:\n  path: ./apps/web\n  prune: true\n  interval: 10m\n  sourceRef:\n    \
+     kind: GitRepository\n    name: flux-system\n";
+
+fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+    let path = root.join(path);
+    std::fs::create_dir_all(path.parent().unwrap())?;
+    Ok(std::fs::write(path, text)?)
+}
+
+fn map(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\ndata: {{k: \"{value}\"}}\n"
+    )
+}
+
+fn secret(value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: default}}\nstringData: {{password: {value}}}\n"
+    )
+}
+
+fn commit(dir: &Path, message: &str) -> anyhow::Result<()> {
+    git(dir, &["add", "-A"])?;
+    git(dir, &["commit", "-q", "-m", message])
+}
+
+/// Two clusters run one app; the branch `change` has other values in it, and an object less.
+fn repository() -> anyhow::Result<tempfile::TempDir> {
+    let repo = tempfile::tempdir()?;
+    let root = repo.path();
+    for cluster in ["east", "west"] {
+        write(root, &format!("clusters/{cluster}/web.yaml"), APP)?;
+    }
+    write(root, "apps/web/a.yaml", &map("a", "one"))?;
+    write(root, "apps/web/b.yaml", &map("b", "one"))?;
+    write(root, "apps/web/secret.yaml", &secret("hunter2"))?;
+    git(root, &["init", "-q", "-b", "main"])?;
+    commit(root, "one")?;
+    git(root, &["checkout", "-q", "-b", "change"])?;
+    write(root, "apps/web/a.yaml", &map("a", "two ``` </details> @ada"))?;
+    write(root, "apps/web/secret.yaml", &secret("hunter3"))?;
+    std::fs::remove_file(root.join("apps/web/b.yaml"))?;
+    commit(root, "two")?;
+    Ok(repo)
+}
+
+#[tokio::test]
+async fn two_commits_are_compared_for_every_cluster() -> anyhow::Result<()> {
+    let repo = repository()?;
+    let at = repo.path().to_str().unwrap();
+    let plan = run(&["plan", "--repo", at, "--from", "main", "--to", "change"]).await?;
+    assert_eq!((plan.code, plan.stderr.as_str()), (0, ""), "{plan:?}");
+    for expected in [
+        "1 distinct diff over 2 of 2 clusters, from main (",
+        "info: 2 of 6 objects are removed, in 2 clusters: east, west (",
+        "objects: 2 changed, 1 pruned, in 2 clusters: east, west\n",
+        "  - ConfigMap default/b (kustomization/flux-system/web) is deleted\n",
+        "  ~ ConfigMap default/a (kustomization/flux-system/web)\n        /data/k: one → two ``` </details> @ada\n",
+        "  ~ Secret default/s (kustomization/flux-system/web)\n        /stringData/password: (hidden) → (hidden)\n",
+    ] {
+        assert!(plan.stdout.contains(expected), "{expected}\n{}", plan.stdout);
+    }
+    for form in ["text", "json", "yaml", "markdown"] {
+        let plan = run(&["plan", "--repo", at, "--from", "main", "--all", "-o", form]).await?;
+        assert!(plan.code == 0 && !plan.stdout.is_empty(), "{plan:?}");
+        assert!(!format!("{plan:?}").contains("hunter"), "{form}: {}", plan.stdout);
+    }
+    let json = run(&["plan", "--repo", at, "--from", "main", "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    assert_eq!(json["diffs"][0]["clusters"], serde_json::json!(["east", "west"]));
+    let changes: Vec<&str> = json["diffs"][0]["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|it| it["change"].as_str())
+        .collect();
+    assert_eq!(changes, ["changed", "pruned", "changed"]);
+    let markdown = run(&["plan", "--repo", at, "--from", "main", "-o", "markdown"]).await?;
+    assert!(
+        markdown.stdout.starts_with("<!-- flotilla plan -->\n### Flotilla plan\n"),
+        "{}",
+        markdown.stdout
+    );
+    assert!(markdown.stdout.contains("\n````diff\n"), "the text has three backticks: {}", markdown.stdout);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_ends_how_is_published() -> anyhow::Result<()> {
+    let repo = repository()?;
+    let at = repo.path().to_str().unwrap();
+    for (args, code, says) in [
+        (&["--from", "main"][..], 0, ""),
+        (&["--from", "main", "--exit-code"], 1, ""),
+        (&["--exit-code"], 0, ""),
+        (&["--cluster", "nope"], 6, "neither side defines a cluster nope"),
+        (&["--from", "nowhere"], 3, "'nowhere' names no commit"),
+        (&["--from", "./nowhere"], 3, "cannot read the fleet repo ./nowhere"),
+        (&["--kubernetes-version", "1.30,1.31"], 2, "two versions of the same clusters"),
+        (&["--kubernetes-version", "tier=edge:1.31"], 0, "no cluster with the label tier=edge"),
+    ] {
+        let ran = run(&[&["plan", "--repo", at], args].concat()).await?;
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{args:?}: {ran:?}");
+    }
+    // What does not render any more is an error, and is not shown as gone.
+    write(repo.path(), "apps/web/a.yaml", "a: [\n")?;
+    let ran = run(&["plan", "--repo", at]).await?;
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stdout.contains("is held and keeps what runs: apps/web/a.yaml:"), "{ran:?}");
+    assert!(!ran.stdout.contains("is deleted"), "{ran:?}");
+    Ok(())
+}
+
+/// A comment that a host refuses for its length says nothing.
+#[tokio::test]
+async fn a_comment_keeps_to_its_length() -> anyhow::Result<()> {
+    let repo = tempfile::tempdir()?;
+    write(repo.path(), "before/clusters/README.md", "")?;
+    for n in 0..60 {
+        for m in 0..30 {
+            write(
+                repo.path(),
+                &format!("after/clusters/c{n}/m{m}.yaml"),
+                &map(&format!("m{m}"), &format!("{n}")),
+            )?;
+        }
+    }
+    let (before, after) = (repo.path().join("before"), repo.path().join("after"));
+    let (before, after) = (before.to_str().unwrap(), after.to_str().unwrap());
+    for max in ["1000", "5000", "60000"] {
+        let plan =
+            run(&["plan", "--from", before, "--to", after, "-o", "markdown", "--max-bytes", max, "--all"])
+                .await?;
+        assert_eq!(plan.code, 0, "{plan:?}");
+        assert!(plan.stdout.len() <= max.parse()?, "{max}: {}", plan.stdout.len());
+        assert!(plan.stdout.contains("60 distinct diffs over 60 of 60 clusters"), "{}", plan.stdout);
+        assert_eq!(plan.stdout.matches("```").count() % 2, 0, "{}", plan.stdout);
+        assert_eq!(plan.stdout.matches("<details").count(), plan.stdout.matches("</details>").count());
+    }
+    Ok(())
+}
+
+/// The commands of docs/plan.md that run `flotilla`, in a repository as CI checks it out.
+#[tokio::test]
+async fn the_commands_of_the_documentation_work() -> anyhow::Result<()> {
+    let repo = repository()?;
+    git(repo.path(), &["update-ref", "refs/remotes/origin/main", "main"])?;
+    let text = include_str!("../../../docs/plan.md");
+    let lines: Vec<&str> =
+        text.lines().filter_map(|line| Some(&line[line.find("flotilla plan --")?..])).collect();
+    let commands: Vec<&str> =
+        lines.iter().map(|line| line.split(['#', '>', '|', '`']).next().unwrap().trim()).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let command = command
+            .replace("$CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main")
+            .replace("${{ github.base_ref }}", "main");
+        let words: Vec<String> =
+            command.split_whitespace().skip(1).map(|word| word.trim_matches('"').to_owned()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = run_in(repo.path(), &words).await?;
+        let expected = i32::from(words.contains(&"--exit-code"));
+        assert_eq!(ran.code, expected, "{command}: {ran:?}");
+        assert!(!ran.stdout.is_empty(), "{command}: {ran:?}");
+    }
+    Ok(())
+}
