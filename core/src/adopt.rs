@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::drift;
 use crate::live::{Live, ManagedFields, Metadata};
-use crate::object::{ObjectId, ObjectRef};
+use crate::object::{InvalidObject, ObjectId, ObjectRef};
 use crate::unit::{UnitId, UnitKind};
 
 pub const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
@@ -348,11 +348,36 @@ fn strip(value: &mut Value, folded: &Value, kept: &Value) {
     }
 }
 
-/// The objects of a text of manifests. What is none, or cannot be read, is passed over: nothing is decided by it.
-pub fn manifest_objects(text: &str) -> Vec<ObjectRef> {
-    let documents = flotilla_yaml::parse(text).unwrap_or_default();
-    let objects = documents.iter().filter_map(|document| document.to_json().ok());
-    objects.filter_map(|value| ObjectRef::of(&value).ok()).collect()
+/// Why it is not known what a text of manifests holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("its manifest is not YAML")]
+    Yaml(#[from] flotilla_yaml::ParseError),
+    #[error("its manifest has a document that is no object")]
+    Json(#[from] flotilla_yaml::JsonError),
+    #[error("its manifest has a document that is no object")]
+    Object(#[from] InvalidObject),
+}
+
+/// All objects of a text of manifests, those of lists too.
+///
+/// # Errors
+///
+/// If any part of it cannot be read: a part of a release is not taken for all of it.
+pub fn manifest_objects(text: &str) -> Result<Vec<ObjectRef>, ManifestError> {
+    let mut objects = Vec::new();
+    for document in flotilla_yaml::parse(text)? {
+        let value = document.to_json()?;
+        let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+        match value.get("items").and_then(Value::as_array).filter(|_| is_list) {
+            _ if value.is_null() => {}
+            Some(items) => {
+                objects.extend(items.iter().map(ObjectRef::of).collect::<Result<Vec<_>, _>>()?);
+            }
+            None => objects.push(ObjectRef::of(&value)?),
+        }
+    }
+    Ok(objects)
 }
 
 /// Takes the books of tools out of an object, so that only what they are about is compared.

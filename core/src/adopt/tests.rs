@@ -410,3 +410,21 @@ fn books_are_no_change() {
     without_tool_metadata(&mut object);
     assert_eq!(object, json!({"metadata": {"annotations": {"mine": "1"}}}));
 }
+
+#[test]
+fn a_manifest_is_read_whole_or_not_at_all() {
+    let map = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    let (a, b) = (map("a"), map("b"));
+    let list = "apiVersion: v1\nkind: ConfigMapList\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n";
+    for (text, expected) in [
+        (String::new(), &[][..]),
+        (format!("---\n# Source: web/a.yaml\n{a}---\n# Source: web/empty.yaml\n---\n{b}"), &["a", "b"]),
+        (format!("{a}---\n{list}"), &["a", "c"]),
+    ] {
+        let objects = manifest_objects(&text).unwrap();
+        assert_eq!(objects.iter().map(|o| o.id.name.as_str()).collect::<Vec<_>>(), expected, "{text}");
+    }
+    for cut in ["kind: [\n", "- a\n", "kind: ConfigMap\nmetadata: {name: b}\n", "kind: List\nitems: [{}]\n"] {
+        assert!(manifest_objects(&format!("{a}---\n{cut}")).is_err(), "{cut}");
+    }
+}

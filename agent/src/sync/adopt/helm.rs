@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use flotilla_core::live::Metadata;
 use flotilla_core::{ObjectId, adopt, drift};
+use flotilla_runtime::chain;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,42 +78,69 @@ pub(super) fn of_flux(release: &Value) -> Option<ReleaseName> {
     Some((storage.unwrap_or(namespace), name))
 }
 
-/// The objects of what runs of a release; none where Helm does not say what that is.
+/// Why it is not known what a release holds.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it has no release in it")]
+    Empty,
+    #[error("it is not base64")]
+    Base64(#[from] base64::DecodeError),
+    #[error("it cannot be unpacked")]
+    Gzip(#[from] std::io::Error),
+    #[error("it unpacks to more than {} MiB", LONGEST >> 20)]
+    Long,
+    #[error("it is not a release's JSON")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Manifest(#[from] adopt::ManifestError),
+}
+
+/// The objects of what runs of a release; none where Helm does not say what that is. What it says and cannot be read is
+/// not known, which is the inner error.
 pub(super) async fn objects(
     cluster: &Cluster,
     name: &ReleaseName,
     release: &Release,
-) -> Result<Vec<ObjectId>, Failure> {
+) -> Result<Result<Vec<ObjectId>, String>, Failure> {
     #[derive(Deserialize)]
     struct Secret {
         data: Option<BTreeMap<String, String>>,
     }
-    let Some(secret) = &release.deployed else { return Ok(Vec::new()) };
+    let Some(secret) = &release.deployed else { return Ok(Ok(Vec::new())) };
     let call = Call::new(Method::GET, path(&name.0, secret)?);
     let found: Secret = match cluster.ask_for(call, "Secret", secret).await {
-        Err(failure) if failure.is_not_found() => return Ok(Vec::new()),
+        Err(failure) if failure.is_not_found() => return Ok(Ok(Vec::new())),
         other => other?,
     };
-    let text = found.data.and_then(|mut data| manifest(&data.remove("release")?));
-    let objects = text.map(|text| adopt::manifest_objects(&text)).unwrap_or_default();
+    let stored = found.data.and_then(|mut data| data.remove("release")).unwrap_or_default();
     let complete = |object: flotilla_core::ObjectRef| {
         let scope = cluster.discovery().any_version(&object);
         let bare = object.id.namespace.is_empty() && scope.is_some_and(|resource| resource.namespaced);
         if bare { object.id.in_namespace(&name.0) } else { object.id }
     };
-    Ok(objects.into_iter().map(complete).collect())
+    let objects = manifest(&stored).and_then(|text| Ok(adopt::manifest_objects(&text)?));
+    Ok(match objects {
+        Ok(objects) => Ok(objects.into_iter().map(complete).collect()),
+        Err(error) => Err(format!("its Secret {secret} cannot be read: {}", chain(&error))),
+    })
 }
 
 /// The manifest of a release as Helm stores it: JSON, compressed, in base64, and once more as a value of a Secret.
-fn manifest(stored: &str) -> Option<String> {
+fn manifest(stored: &str) -> Result<String, Unreadable> {
     #[derive(Deserialize)]
     struct Stored {
         manifest: String,
     }
-    let packed = STANDARD.decode(STANDARD.decode(stored).ok()?).ok()?;
+    if stored.is_empty() {
+        return Err(Unreadable::Empty);
+    }
+    let packed = STANDARD.decode(STANDARD.decode(stored)?)?;
     let mut json = Vec::new();
-    GzDecoder::new(&packed[..]).take(LONGEST).read_to_end(&mut json).ok()?;
-    Some(serde_json::from_slice::<Stored>(&json).ok()?.manifest)
+    GzDecoder::new(&packed[..]).take(LONGEST + 1).read_to_end(&mut json)?;
+    if json.len() as u64 > LONGEST {
+        return Err(Unreadable::Long);
+    }
+    Ok(serde_json::from_slice::<Stored>(&json)?.manifest)
 }
 
 /// Hides a Secret of a release from Helm, or shows it again.
@@ -155,12 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_unpacked() {
+    fn a_manifest_is_unpacked_or_not_known() {
         use std::io::Write;
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        gzip.write_all(br#"{"name":"web","manifest":"---\nkind: X\n"}"#).unwrap();
-        let stored = STANDARD.encode(STANDARD.encode(gzip.finish().unwrap()));
-        assert_eq!(manifest(&stored).as_deref(), Some("---\nkind: X\n"));
-        assert_eq!(manifest("nothing"), None);
+        let packed = |json: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            gzip.write_all(json.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        };
+        let stored = |packed: &[u8]| STANDARD.encode(STANDARD.encode(packed));
+        let whole = packed(r#"{"name":"web","manifest":"---\nkind: X\n"}"#);
+        assert_eq!(manifest(&stored(&whole)).unwrap(), "---\nkind: X\n");
+        let cut = stored(&whole[..whole.len() / 2]);
+        for bad in ["", "nothing", &STANDARD.encode("?"), &cut, &stored(&packed(r#"{"name":"web"}"#))] {
+            assert!(manifest(bad).is_err(), "{bad}");
+        }
     }
 }

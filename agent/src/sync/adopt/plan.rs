@@ -117,13 +117,19 @@ impl Job<'_> {
         planned.looked = look::look_at_all(&self.tools, &planned.items, &BTreeSet::new()).await?;
         let mut of_release: HashMap<ObjectId, ReleaseName> = HashMap::new();
         for (name, release) in releases {
-            let objects = helm::objects(cluster, &name, &release).await?;
+            let object = format!("release {}/{}", name.0, name.1);
+            let objects = match helm::objects(cluster, &name, &release).await? {
+                Ok(objects) => objects,
+                Err(why) => {
+                    planned.release_stays.push(AdoptionNote { object, why });
+                    continue;
+                }
+            };
             let (ours, others): (Vec<ObjectId>, Vec<ObjectId>) =
                 objects.into_iter().partition(|id| planned.looked.contains_key(id));
             if ours.is_empty() {
                 continue;
             }
-            let object = format!("release {}/{}", name.0, name.1);
             let refused = ours.iter().find_map(|id| match &planned.looked.get(id)?.what {
                 What::Refused(why) => Some(format!("its {id} cannot be taken over: {why}")),
                 What::Stays(why) => Some(format!("its {id} {why}")),
