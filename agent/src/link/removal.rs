@@ -82,8 +82,13 @@ impl Removing {
         Self { request, events, earliest: now + FIRST_LOOK, left: (u64::MAX, now) }
     }
 
-    /// Whether all is gone (`Ok`), or why it does not go without a person.
-    pub(super) fn over(&mut self, left: &[UnitReport], now: Instant) -> Option<Result<(), String>> {
+    /// Whether all is gone (`Ok`), or why it does not go without a person. While nobody knows what is left, as the API
+    /// server is away, it is not over: the hub would delete the cluster, and its objects would be nobody's.
+    pub(super) fn over(&mut self, left: Option<&[UnitReport]>, now: Instant) -> Option<Result<(), String>> {
+        let Some(left) = left else {
+            self.earliest = now + FIRST_LOOK;
+            return None;
+        };
         let objects = left.iter().map(|report| u64::from(report.objects)).sum();
         if self.left.0 != objects {
             self.left = (objects, now);
@@ -270,15 +275,20 @@ mod tests {
             UnitReport { objects, kept: kept.to_vec(), ..report }
         };
         let mut removing = Removing::new(1, 0, begin);
-        assert_eq!(removing.over(&[], at(1)), None, "the engine has to look first");
-        assert_eq!(removing.over(&[], at(2)), Some(Ok(())));
+        assert_eq!(removing.over(Some(&[]), at(1)), None, "the engine has to look first");
+        assert_eq!(removing.over(Some(&[]), at(2)), Some(Ok(())));
+        for seconds in [3, 60] {
+            assert_eq!(removing.over(None, at(seconds)), None, "nobody knows what is left");
+        }
+        assert_eq!(removing.over(Some(&[]), at(61)), None, "the engine has read the inventory just now");
+        assert_eq!(removing.over(Some(&[]), at(62)), Some(Ok(())));
         // What is slow is waited for, and what goes on beside what is kept too.
-        assert_eq!(removing.over(&[unit(3, &[])], at(900)), None);
+        assert_eq!(removing.over(Some(&[unit(3, &[])]), at(900)), None);
         let left = [unit(3, &[]), unit(1, std::slice::from_ref(&kept))];
-        assert_eq!(removing.over(&left, at(901)), None);
-        assert_eq!(removing.over(&left[1..], at(905)), None);
-        assert_eq!(removing.over(&left[1..], at(909)), None);
-        let why = removing.over(&left[1..], at(910)).unwrap().unwrap_err();
+        assert_eq!(removing.over(Some(&left), at(901)), None);
+        assert_eq!(removing.over(Some(&left[1..]), at(905)), None);
+        assert_eq!(removing.over(Some(&left[1..]), at(909)), None);
+        let why = removing.over(Some(&left[1..]), at(910)).unwrap().unwrap_err();
         let says = format!("{object} (its data would be lost; approval {})", kept.approval.short());
         assert!(why.ends_with(&says), "{why}");
     }

@@ -404,9 +404,9 @@ impl Stream<'_> {
         if self.removing.is_empty() {
             return None;
         }
-        let (left, now) = (engine.changes(0).reports, Instant::now());
+        let (left, now) = (engine.left(), Instant::now());
         while let Some(removing) = self.removing.front_mut()
-            && let Some(over) = removing.over(&left, now)
+            && let Some(over) = removing.over(left.as_deref(), now)
         {
             let (outcome, message) = match over {
                 Ok(()) => (Outcome::Done, removal::stays(&engine.events(removing.events))),

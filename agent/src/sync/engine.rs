@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::desired::Removal;
+use flotilla_core::report::UnitReport;
 use flotilla_core::unit::Render;
 use flotilla_core::{DesiredState, Digest, ObjectId, UnitId};
 use flotilla_runtime::{Backoff, chain, lock};
@@ -154,6 +155,13 @@ impl Engine {
             }
         }
         changes
+    }
+
+    /// The latest report of every unit of which there is anything; `None` while nobody knows, as the inventory was not read,
+    /// or not in full.
+    pub fn left(&self) -> Option<Vec<UnitReport>> {
+        let is_known = self.shared.tools.borrow().as_ref().is_some_and(|it| it.inventory.damage().is_none());
+        is_known.then(|| self.changes(0).reports)
     }
 
     /// Events from number `from` on; the first ever has number 0. Of more than 500 the oldest are dropped.

@@ -3,16 +3,22 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
+use axum::http::{Method, StatusCode};
 use flotilla_proto::api::ConnectionState;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file, remove};
 use flotilla_tests::manifests::{app, config_map, unit_id};
 use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::process::Recipe;
+use flotilla_tests::proxy::Fault;
 use flotilla_tests::wait::{always, eventually};
 use flotilla_tests::{ClusterOptions, Clusters};
 use serde_json::json;
 
 use crate::{VALUE, WHILE, config};
+
+/// Where the agent's inventory is read.
+const INVENTORY: &str = "/api/v1/namespaces/flotilla-system/configmaps";
 
 fn files() -> Vec<Change> {
     vec![app("one", "app", &[]), app("two", "app", &[]), file("apps/app/app.yaml", config_map("app", "1"))]
@@ -158,4 +164,55 @@ async fn who_prunes_a_cluster_is_told_what_stays_and_what_waits_for_an_approval(
     assert!(done.status.success(), "{stderr}");
     assert!(fleet.uid("one", &config("app")).await.unwrap().is_none());
     assert!(fleet.uid("one", &config("stays")).await.unwrap().is_some());
+}
+
+/// Only an agent that knows what there is can say that all is gone: until then the cluster stays at the hub.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_not_pruned_and_deleted_while_nobody_knows_what_it_has() {
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", &files()).unwrap();
+    let url = repo.url();
+    let mut fleet = Fleet::new(repo, &url, &HubOptions::default()).await.unwrap();
+    let clusters = Clusters::new().await.unwrap();
+    let cluster = clusters.start_one("one", &ClusterOptions::bare()).await.unwrap();
+    fleet.join_through_proxy("one", cluster).await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
+    let prune = ["cluster", "delete", "one", "--prune", "--confirm", "one"];
+
+    // The agent is away: nothing is deleted at either end, nor when it is back.
+    fleet.member("one").agent().process().kill();
+    fleet.connection_becomes("one", ConnectionState::Disconnected).await.unwrap();
+    let refused = fleet.cli_output(&prune).await.unwrap();
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && stderr.contains("its agent is Disconnected"), "{stderr}");
+    assert!(fleet.cluster("one").await.unwrap().enrolled_at.is_some());
+
+    // It is back, and cannot read its inventory.
+    let unread = Fault {
+        method: Some(Method::GET),
+        path: INVENTORY.to_owned(),
+        status: StatusCode::FORBIDDEN,
+        times: None,
+    };
+    fleet.member("one").proxy().fail(unread);
+    fleet.member("one").agent().process().start().unwrap();
+    fleet.connected("one").await.unwrap();
+    let cli = Recipe::own("flotilla").unwrap().arg("--data").arg(fleet.data()).args(prune);
+    let asked = cli.output(Duration::from_secs(6)).await;
+    assert!(asked.is_err(), "it waits until it is known what there is: {asked:?}");
+    assert!(fleet.cluster("one").await.unwrap().enrolled_at.is_some());
+    assert!(fleet.uid("one", &config("app")).await.unwrap().is_some());
+
+    // It was asked for, so it goes once that is known.
+    fleet.member("one").proxy().heal();
+    fleet.vanishes("one", &config("app")).await.unwrap();
+    fleet.cli(&prune).await.unwrap();
+    ends(&mut fleet, 1).await;
+
+    // The cluster comes back as a new one: with what Git has by then, and nothing of what was.
+    fleet.commit("2", &[file("apps/app/app.yaml", config_map("app", "2"))]).await.unwrap();
+    let token = fleet.join_token("one", &[]).await.unwrap();
+    fleet.member("one").agent().rejoin(&token).unwrap();
+    fleet.field_becomes("one", &config("app"), VALUE, "2").await.unwrap();
+    fleet.in_sync(&["one"]).await.unwrap();
 }
