@@ -104,7 +104,23 @@ pub(crate) fn merge(specs: &mut Vec<FieldSpec>, more: &[FieldSpec]) -> Res<()> {
 }
 
 fn name_of(part: &str) -> (&str, bool) {
-    part.strip_suffix("[]").map_or((part, false), |name| (name, true))
+    let (name, is_seq) = part.strip_suffix("[]").map_or((part, false), |name| (name, true));
+    (name.trim(), is_seq)
+}
+
+/// Why a part of a path is no field's name. kustomize takes it for an item of a list, and lists are entered unnamed.
+fn no_name(part: &str) -> Option<&'static str> {
+    let is_item = match part.bytes().next()? {
+        b'0'..=b'9' | b'+' | b'-' => part == "-" || part.parse::<i64>().is_ok(),
+        b'[' => part.ends_with(']'),
+        b'*' if part == "*" => {
+            return Some("is no name of a field (wildcard is not supported in PathGetter)");
+        }
+        _ => false,
+    };
+    is_item.then_some(
+        "is an item of a list, where a mapping is (wrong node kind: expected SequenceNode but got MappingNode)",
+    )
 }
 
 /// Whether the walk would change or refuse anything, found out without copying what is shared.
@@ -118,6 +134,9 @@ fn reaches(node: &Node, parts: &[String], create: Create) -> bool {
         Value::Scalar(_) => true,
         Value::Map(map) => {
             let (name, is_seq) = name_of(part);
+            if no_name(name).is_some() {
+                return true;
+            }
             match map.get(name) {
                 Some(child) if child.is_null() => rest.is_empty() || is_seq || create != Create::No,
                 Some(child) => reaches(child, rest, create),
@@ -152,6 +171,9 @@ fn walk(
             let (name, is_seq) = name_of(part);
             if name.is_empty() {
                 return fail!("cannot set or create an empty field name");
+            }
+            if let Some(why) = no_name(name) {
+                return fail!("fieldName: {name}: {why}").map_err(|e: Fail| e.at(pos));
             }
             let kind = match create {
                 _ if is_seq => Create::No,

@@ -33,9 +33,9 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
     object.insert("apiVersion", string("v1"));
     object.insert("kind", string(if made == Made::Secret { "Secret" } else { "ConfigMap" }));
     let mut metadata = Map::with_capacity(4);
-    metadata.insert("name", Node::plain(args.name.as_str()).at_pos(args.pos));
+    metadata.insert("name", string(&args.name));
     if !args.namespace.is_empty() {
-        metadata.insert("namespace", Node::plain(args.namespace.as_str()).at_pos(args.pos));
+        metadata.insert("namespace", string(&args.namespace));
     }
     if made == Made::Secret {
         object.insert("type", string(if args.secret_type.is_empty() { "Opaque" } else { &args.secret_type }));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Entry, Map, Node, Pos, Schema, Style, Value};
+use flotilla_yaml::{Entry, Map, Node, Pos, Style, Value};
 
 use crate::decode::Text;
 use crate::error::Res;
@@ -164,11 +164,8 @@ pub(crate) fn clean(map: &mut ResMap, keep_origin: bool, keep_transformations: b
                 || (!keep_origin && key == ORIGIN_ANNOTATION)
                 || (!keep_transformations && key == TRANSFORMATIONS_ANNOTATION)
         };
-        // Folded ones are not folded where they are set anew. What its tag does not fit stays, as the error that it is.
-        let is_string = |n: &Node| {
-            let is_misfit = n.as_scalar().is_some_and(|scalar| !scalar.fits(Schema::Kustomize));
-            is_misfit || (n.as_str().is_some() && n.tag().is_none() && n.style != Style::Folded)
-        };
+        // Folded ones are not folded where they are set anew, and have no tags, whether those fit or not.
+        let is_string = |n: &Node| n.as_str().is_some() && n.tag().is_none() && n.style != Style::Folded;
         let clean = annotations.is_map()
             && !pairs.is_empty()
             && pairs.iter().all(|e| is_string(&e.value) && !unwanted(e.key.text().unwrap_or_default()));

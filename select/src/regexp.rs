@@ -22,7 +22,7 @@ impl Regexp {
     /// Reads a pattern as `regexp.Compile` does.
     ///
     /// # Errors
-    /// Where Go refuses it; where it names a class of Unicode (`\p{Greek}`) or comes to more than a megabyte.
+    /// Where Go refuses it, or where it comes to more than a megabyte.
     pub fn new(pattern: &str) -> Result<Self, RegexpError> {
         let mut text = String::new();
         write(&syntax::parse(pattern)?, &mut text);
@@ -131,6 +131,16 @@ mod tests {
             ("\\Aa\\z", &["a"], &["a\n"]),
             ("a\\b.*", &["a b"], &["ab"]),
             ("a\\Bb", &["ab"], &["a b"]),
+            ("\\p{Greek}\\pL", &["λa"], &["a1", "λ1"]),
+            ("\\P{greek}\\p{^L_u}", &["aa"], &["λa", "aA"]),
+            ("[\\pN\\P{Latin}]", &["1", "λ"], &["a"]),
+            ("[^\\p{Upper-Case letter}-]", &["a"], &["A", "-"]),
+            ("(?i)\\p{Lu}", &["A", "a", "ß"], &["1"]),
+            ("(?i)\\P{Lu}", &["1"], &["A", "a"]),
+            ("\\p{Cn}", &["\u{378}", "\u{1f8b2}"], &["a", "\u{e000}"]),
+            ("\\p{Assigned}", &["a", "\u{e000}"], &["\u{378}", "\u{1f8b2}"]),
+            ("\\p{ascii}\\p{Any}", &["a\n"], &["éa"]),
+            ("\\p{Cs}|\\P{any}", &[], &["a", ""]),
             ("a)|(?:b", &["a", "b", "ab"], &["ca"]),
             ("[\\x{D800}-\\x{E000}]", &["\u{e000}"], &["a"]),
             ("\\x{D800}", &[], &["a", ""]),
@@ -175,8 +185,14 @@ mod tests {
             ("a\\", "trailing backslash at end of expression: ``"),
             ("(a", "missing closing ): `(a`"),
             ("a)", "unexpected ): `a)`"),
-            ("\\p{Greek}", "classes of Unicode are not supported here: `\\p{Greek}`"),
-            ("[\\pL]", "classes of Unicode are not supported here: `\\pL`"),
+            ("\\p", "invalid character class range: `\\p`"),
+            ("\\pé", "invalid character class range: `\\pé`"),
+            ("\\p{}", "invalid character class range: `\\p{}`"),
+            ("[\\p{Greek]", "invalid character class range: `\\p{Greek]`"),
+            ("\\p{Grek}", "invalid character class range: `\\p{Grek}`"),
+            ("\\p{sc=Greek}", "invalid character class range: `\\p{sc=Greek}`"),
+            ("\\p{Linear_B}", "invalid character class range: `\\p{Linear_B}`"),
+            ("\\p{^^L}a", "invalid character class range: `\\p{^^L}`"),
         ] {
             let error = Regexp::new(pattern).map(|_| ()).unwrap_err();
             assert_eq!(error.to_string(), format!("error parsing regexp: {says}"), "{pattern}");

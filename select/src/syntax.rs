@@ -244,7 +244,12 @@ impl<'a> Parser<'a> {
                 self.rest = rest;
                 return Ok(());
             }
-            'p' | 'P' => return unicode(start),
+            'p' | 'P' => {
+                let (items, rest) = unicode(start)?;
+                self.rest = rest;
+                self.frame.parts.push(Node::Class { items, fold: self.flags.fold });
+                return Ok(());
+            }
             c => match class::perl(c) {
                 Some(items) => Node::Class { items: items.to_owned(), fold: self.flags.fold },
                 None => {
@@ -281,7 +286,10 @@ impl<'a> Parser<'a> {
             if let Some(escaped) = rest.strip_prefix('\\') {
                 let c = escaped.chars().next();
                 if matches!(c, Some('p' | 'P')) {
-                    return unicode(rest);
+                    let class;
+                    (class, rest) = unicode(rest)?;
+                    items.push_str(&class);
+                    continue;
                 }
                 if let Some(class) = c.and_then(class::perl) {
                     items.push_str(class);
@@ -384,14 +392,28 @@ fn hexadecimal<'a>(start: &'a str, after: &'a str) -> Parsed<(u32, &'a str)> {
     }
 }
 
-/// `\p{Greek}`, `\pL`. `start` begins with the backslash.
-fn unicode<T>(start: &str) -> Parsed<T> {
-    let name = start.get(2..).unwrap_or_default();
-    let end = match name.chars().next() {
-        Some('{') => start.find('}').map_or(start.len(), |at| at + 1),
-        first => 2 + first.map_or(0, char::len_utf8),
+/// `\p{Greek}`, `\pL`, `\P{^Lu}`: the class, and what follows it. `start` begins with the backslash.
+fn unicode(start: &str) -> Parsed<(String, &str)> {
+    let negated = start[1..].starts_with('P');
+    let name = &start[2..];
+    let Some(first) = name.chars().next() else {
+        return fail("invalid character class range", start);
     };
-    fail("classes of Unicode are not supported here", &start[..end])
+    let (name, rest) = match name.strip_prefix('{') {
+        Some(name) => match name.split_once('}') {
+            Some(parts) => parts,
+            None => return fail("invalid character class range", start),
+        },
+        None => name.split_at(first.len_utf8()),
+    };
+    let (not, bare) = match name.strip_prefix('^') {
+        Some(name) => (true, name),
+        None => (false, name),
+    };
+    match class::unicode(bare, negated != not) {
+        Some(class) => Ok((class, rest)),
+        None => fail("invalid character class range", before(start, rest)),
+    }
 }
 
 /// `2}`, `2,}`, `2,3}`: the counts, and what follows. Counts too large for anything are as large as can be.

@@ -256,7 +256,8 @@ pub(crate) fn string_text<'a>(
             .map_err(|_| fail(node, "!!binary value contains invalid base64 data".into()));
     }
     match (scalar.kind(), schema) {
-        (Kind::Timestamp, Schema::Kustomize) => {
+        // Between brackets a colon has to be quoted, and what is quoted is no date any more.
+        (Kind::Timestamp, Schema::Kustomize) if !(flow && scalar.text().contains(':')) => {
             Ok(timestamp::parse(scalar.text()).map_or_else(|| scalar.text().into(), Cow::Owned))
         }
         (Kind::String, Schema::Kustomize) if node.style == Style::Folded && !flow => {
