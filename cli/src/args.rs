@@ -253,6 +253,7 @@ mod tests {
             ("approve staging 00112233 --change 00112233", false),
             ("approve", false),
             ("get changes", true),
+            ("get groups edge --repo . -o wide", true),
             ("approve staging 17031de", false),
             ("approve staging 17031dea503f", true),
             ("approve staging 17031dea503g", false),

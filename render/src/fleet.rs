@@ -2,20 +2,20 @@
 //!
 //! A folder `clusters/NAME` is a cluster with that root path. A `Cluster` object anywhere below `clusters/` says
 //! more of a cluster, or names one whose root path is elsewhere. One that names no path has the folder `clusters/NAME`, or
-//! else the folder that it alone is defined in.
+//! else the path of a group, or else the folder that it alone is defined in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flotilla_core::ClusterName;
 use flotilla_core::envsubst::is_variable_name;
-use flotilla_core::names::is_dns_label;
 use flotilla_core::report::Problem;
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Node;
 
-use crate::group::{Groups, Selector};
+use crate::group::definition::{self, UnreadGroup};
+use crate::group::{ClusterGroup, Groups};
 use crate::policy::{FleetPolicy, PolicyRead};
 
 /// The API group of our own kinds.
@@ -63,6 +63,8 @@ pub struct Fleet {
     pub clusters: BTreeMap<ClusterName, ClusterDefinition>,
     /// Clusters that exist, but whose definition could not be read: what they run is kept.
     pub unclear: BTreeMap<ClusterName, Vec<Problem>>,
+    /// By their names.
+    pub groups: BTreeMap<String, ClusterGroup>,
     /// How much a change may take away.
     pub policy: PolicyRead,
     pub problems: Vec<Problem>,
@@ -94,7 +96,11 @@ struct Found {
 enum Content {
     Documents(Vec<Node>),
     /// What stands there cannot be read as YAML.
-    Broken(Problem),
+    Broken {
+        problem: Problem,
+        /// It may hold a group.
+        groups: bool,
+    },
     /// The file itself could not be read, which may pass.
     Unread(Problem),
 }
@@ -102,7 +108,8 @@ enum Content {
 impl Found {
     /// A file of this folder whose name is none.
     fn unnamed(folder: &TreePath, why: &str) -> Self {
-        let content = Content::Broken(Problem::error(folder.to_string(), 0, why));
+        let problem = Problem::error(folder.to_string(), 0, why);
+        let content = Content::Broken { problem, groups: false };
         Self { file: folder.clone(), content }
     }
 }
@@ -155,15 +162,14 @@ pub fn discover_anew(
         fleet: &mut fleet,
         broken: Vec::new(),
         duplicate: BTreeSet::new(),
-        groups: BTreeMap::new(),
-        unclear: None,
+        unread: Vec::new(),
         mistaken: Vec::new(),
         places: Vec::new(),
         policy: PolicyRead::Absent,
     };
     found.iter().flat_map(|of_entry| of_entry.iter()).for_each(|found| scan.take(found));
     let roots = scan.roots(folder)?;
-    let Scan { broken, mistaken, duplicate, groups, unclear, policy, .. } = scan;
+    let Scan { broken, mistaken, duplicate, unread, policy, .. } = scan;
     for (name, root) in roots {
         match root {
             Ok(root) => {
@@ -213,12 +219,9 @@ pub fn discover_anew(
         }
     }
     // A file that does not parse may hold a group.
-    let unclear = unclear.or_else(|| broken.first().map(|(_, problem)| problem.to_string()));
-    for cluster in fleet.clusters.values_mut() {
-        let of = groups.iter().filter(|(_, selector)| selector.matches(&cluster.policy.labels));
-        cluster.policy.groups =
-            Groups { of: of.map(|(name, _)| name.clone()).collect(), unclear: unclear.clone() };
-    }
+    let unclear =
+        unread.first().map(|group| &group.problem).or_else(|| broken.first().map(|(_, problem)| problem));
+    join_groups(&mut fleet, &unread, unclear.map(ToString::to_string));
     // Nor does a file that does not parse say that there is no policy.
     fleet.policy = match policy {
         PolicyRead::Read(policy) => {
@@ -239,14 +242,53 @@ impl ClusterDefinition {
     }
 }
 
+/// Puts each cluster into its groups, and gives it what they say. Of whom a group may say what it runs that cannot be read, that
+/// is not known.
+fn join_groups(fleet: &mut Fleet, unread: &[UnreadGroup], unclear: Option<String>) {
+    let mut lost = Vec::new();
+    for (name, cluster) in &mut fleet.clusters {
+        let labels = &cluster.policy.labels;
+        let groups = definition::of(&fleet.groups, labels);
+        let of = groups.clone().map(|group| group.name.clone()).collect();
+        let concerns = |group: &&UnreadGroup| {
+            group.gives && group.selector.as_ref().is_none_or(|selector| selector.matches(labels))
+        };
+        match unread.iter().find(concerns) {
+            Some(group) => lost.push((name.clone(), group.problem.clone())),
+            None => match definition::variables(groups, &cluster.root.variables) {
+                Ok(variables) => cluster.root.variables.extend(variables),
+                Err(problem) => lost.push((name.clone(), problem)),
+            },
+        }
+        cluster.policy.groups = Groups { of, unclear: unclear.clone() };
+    }
+    for (name, cluster) in &fleet.clusters {
+        for group in &cluster.policy.groups.of {
+            fleet.groups.get_mut(group).into_iter().for_each(|group| {
+                group.clusters.insert(name.clone());
+            });
+        }
+    }
+    for (name, problem) in lost {
+        fleet.clusters.remove(&name);
+        fleet.unclear.entry(name).or_default().push(problem);
+    }
+    let labels: BTreeSet<&str> = fleet
+        .clusters
+        .values()
+        .flat_map(|cluster| cluster.policy.labels.keys().map(String::as_str))
+        .collect();
+    let notices: Vec<Problem> = fleet.groups.values().filter_map(|group| group.notice(&labels)).collect();
+    fleet.problems.extend(notices);
+}
+
 struct Scan<'a> {
     files: &'a dyn Files,
     fleet: &'a mut Fleet,
     broken: Vec<(TreePath, Problem)>,
     duplicate: BTreeSet<ClusterName>,
-    groups: BTreeMap<String, Selector>,
-    /// Why a group is not among them.
-    unclear: Option<String>,
+    /// Groups that are not among those of the fleet.
+    unread: Vec<UnreadGroup>,
     /// Objects of our group that are of no kind we know, by their names.
     mistaken: Vec<(ClusterName, Problem)>,
     /// Where each `Cluster` object stands.
@@ -302,7 +344,8 @@ fn content(files: &dyn Files, path: &TreePath) -> Option<Content> {
         Ok(documents) => Content::Documents(documents),
         Err(error) => {
             let problem = Problem::error(path.to_string(), error.pos.line, error.message);
-            Content::Broken(Problem { column: error.pos.column, ..problem })
+            let problem = Problem { column: error.pos.column, ..problem };
+            Content::Broken { problem, groups: text.contains("ClusterGroup") }
         }
     })
 }
@@ -313,10 +356,16 @@ impl Scan<'_> {
             Content::Documents(documents) => {
                 documents.iter().for_each(|document| self.document(&found.file, document));
             }
-            Content::Broken(problem) | Content::Unread(problem) => {
-                self.broken.push((found.file.clone(), problem.clone()));
-                self.fleet.problems.push(problem.clone());
-            }
+            Content::Broken { problem, groups } => self.unread(found, problem, *groups),
+            Content::Unread(problem) => self.unread(found, problem, true),
+        }
+    }
+
+    fn unread(&mut self, found: &Found, problem: &Problem, may_hold_group: bool) {
+        self.broken.push((found.file.clone(), problem.clone()));
+        self.fleet.problems.push(problem.clone());
+        if may_hold_group {
+            self.unread.push(UnreadGroup { selector: None, gives: true, problem: problem.clone() });
         }
     }
 
@@ -384,14 +433,15 @@ impl Scan<'_> {
         let mut roots = Roots::new();
         for place in self.places.iter().filter(|place| !place.has_path) {
             let name = place.name.clone();
-            if !self.fleet.clusters.contains_key(&name) {
-                continue;
-            }
+            let Some(cluster) = self.fleet.clusters.get(&name) else { continue };
+            let groups = definition::of(&self.fleet.groups, &cluster.policy.labels);
             let by_name = all.join(name.as_str()).map_err(|error| ReadError::of_path(all, &error))?;
             let own = place.file.parent().unwrap_or_default();
             let is_shared = |other: &Place| other.name != place.name && other.file.is_within(&own);
             let root = if self.files.entry(&by_name)?.is_some_and(|entry| entry.kind == Kind::Folder) {
                 Ok(by_name)
+            } else if let Some(given) = definition::path(groups).transpose() {
+                given
             } else if own == *all || self.places.iter().any(is_shared) {
                 let message = format!(
                     "names no path, there is no folder {by_name}, and other clusters are defined in {own} too: set \
@@ -424,51 +474,26 @@ impl Scan<'_> {
         };
     }
 
-    /// A group is known by its selector; what else it may say is not acted on yet.
     fn group(&mut self, path: &TreePath, document: &Node) {
-        let line = document.pos.line;
-        let name = document.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default();
-        let problem =
-            |field: &str, message: String| Problem::error(path.to_string(), line, message).field(field);
-        let wrong = |field: &str, message: String| Err(problem(field, message));
-        let read = || {
-            if !is_dns_label(name) {
-                return wrong(
-                    "metadata.name",
-                    format!("'{name}' is not a valid name for a group: letters, digits and '-'"),
-                );
-            }
-            let Some(selector) = document.at(&["spec", "selector"]) else {
-                return wrong(
-                    "spec.selector",
-                    "says which clusters are in the group, by their labels".to_owned(),
-                );
-            };
-            Selector::read(selector).map_err(|(field, message)| {
-                problem(format!("spec.selector.{field}").trim_end_matches('.'), message)
-            })
+        let unread = match ClusterGroup::read(path, document) {
+            Ok(group) => match self.fleet.groups.get(&group.name) {
+                None => {
+                    self.fleet.groups.insert(group.name.clone(), group);
+                    return;
+                }
+                Some(first) => {
+                    let message = format!("the group '{}' is defined twice; keep one of them", group.name);
+                    let line = document.pos.line;
+                    let problem = Problem::error(path.to_string(), line, message).field("metadata.name");
+                    let says = |group: &ClusterGroup| group.path.is_some() || !group.variables.is_empty();
+                    let gives = says(first) || says(&group);
+                    UnreadGroup { selector: None, gives, problem }
+                }
+            },
+            Err(unread) => *unread,
         };
-        match read() {
-            Ok(selector) if self.groups.contains_key(name) => {
-                drop(selector);
-                let message = format!("the group '{name}' is defined twice; keep one of them");
-                let problem = problem("metadata.name", message);
-                self.unclear.get_or_insert_with(|| problem.to_string());
-                self.fleet.problems.push(problem);
-            }
-            Ok(selector) => {
-                self.groups.insert(name.to_owned(), selector);
-            }
-            Err(problem) => {
-                self.unclear.get_or_insert_with(|| problem.to_string());
-                self.fleet.problems.push(problem);
-            }
-        }
-        let fields = document.get("spec").and_then(Node::as_map).into_iter().flat_map(|map| map.iter());
-        for field in fields.filter_map(|entry| entry.key.text()).filter(|field| *field != "selector") {
-            let message = "of a ClusterGroup is not acted on yet".to_owned();
-            self.fleet.problems.push(problem(&format!("spec.{field}"), message).as_notice());
-        }
+        self.fleet.problems.push(unread.problem.clone());
+        self.unread.push(unread);
     }
 }
 

@@ -53,7 +53,7 @@ pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster, ren
 pub use content::{Content, Definition};
 pub use fleet::{ClusterDefinition, ClusterPolicy, ClusterRoot, Documents, Fleet, discover, discover_anew};
 pub use footprint::{Footprint, Held, Recorder};
-pub use group::Groups;
+pub use group::{ClusterGroup, GROUP_FIELDS, Groups};
 pub use lint::check_object;
 pub use policy::{FleetPolicy, PolicyRead};
 pub use source::{Artifact, NothingFetched, RemoteBase, RenderedSource, Sources, Unavailable};

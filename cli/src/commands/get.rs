@@ -76,6 +76,11 @@ pub(crate) enum GetCommand {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// ClusterGroups of a folder, with their clusters: no hub
+    ///
+    /// Exits with 1 where something is wrong with the definitions of groups or clusters.
+    #[command(visible_alias = "group")]
+    Groups(super::groups::GroupsArgs),
     /// Sources, Kustomizations and HelmReleases
     All {
         #[command(flatten)]
@@ -125,8 +130,15 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, Error> {
-    let client = context.hub()?;
     match command {
+        GetCommand::Groups(args) => super::groups::run(context, &args),
+        of_hub => get(context, &context.hub()?, of_hub).await,
+    }
+}
+
+async fn get(context: &Context, client: &Client, command: GetCommand) -> Result<Code, Error> {
+    match command {
+        GetCommand::Groups(args) => super::groups::run(context, &args),
         GetCommand::Clusters { name: Some(name), list } if !list.watch => {
             // One cluster is an object of its own for scripts, and an error where it is not known.
             let cluster = client.cluster(&name).await?;
@@ -144,7 +156,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 clusters.retain(|cluster| name.as_ref().is_none_or(|name| cluster.name == name.as_str()));
                 Ok(clusters)
             };
-            show(context, &client, &list, "clusters", None, fetch).await
+            show(context, client, &list, "clusters", None, fetch).await
         }
         GetCommand::Units { name, cluster, list } => {
             let name = name.map(|name| name.to_string());
@@ -153,28 +165,26 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 units.retain(|unit| name.as_ref().is_none_or(|name| unit.unit == *name));
                 Ok(units)
             };
-            show(context, &client, &list, "units", name.as_deref(), fetch).await
+            show(context, client, &list, "units", name.as_deref(), fetch).await
         }
         GetCommand::Sources { first, name, place, list } => {
             let (kind, name) = which_sources(first, name)?;
-            let fetch = async || sources(&client, kind, name.as_deref(), &place).await;
-            show(context, &client, &list, "sources", name.as_deref(), fetch).await
+            let fetch = async || sources(client, kind, name.as_deref(), &place).await;
+            show(context, client, &list, "sources", name.as_deref(), fetch).await
         }
         GetCommand::Kustomizations { name, place, list } => {
-            let fetch = async || units(&client, "kustomization/", name.as_deref(), &place).await;
-            show(context, &client, &list, "Kustomizations", name.as_deref(), fetch).await
+            let fetch = async || units(client, "kustomization/", name.as_deref(), &place).await;
+            show(context, client, &list, "Kustomizations", name.as_deref(), fetch).await
         }
         GetCommand::HelmReleases { name, place, list } => {
-            let fetch = async || units(&client, "helmrelease/", name.as_deref(), &place).await;
-            show(context, &client, &list, "HelmReleases", name.as_deref(), fetch).await
+            let fetch = async || units(client, "helmrelease/", name.as_deref(), &place).await;
+            show(context, client, &list, "HelmReleases", name.as_deref(), fetch).await
         }
         GetCommand::Changes { list } => {
-            show(context, &client, &list, "changes that take away much", None, async || {
-                client.changes().await
-            })
-            .await
+            show(context, client, &list, "changes that take away much", None, async || client.changes().await)
+                .await
         }
-        GetCommand::All { place, output } => all(context, &client, &place, output.output).await,
+        GetCommand::All { place, output } => all(context, client, &place, output.output).await,
         GetCommand::Events { cluster, unit, warnings, limit, list } => {
             let filter = EventFilter { cluster, unit, since: None, limit };
             let fetch = async || {
@@ -183,7 +193,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
                 events.sort_by_key(|event| event.at);
                 Ok(events)
             };
-            show(context, &client, &list, "events", None, fetch).await
+            show(context, client, &list, "events", None, fetch).await
         }
     }
 }

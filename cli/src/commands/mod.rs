@@ -29,6 +29,7 @@ pub(crate) mod tree;
 pub(crate) mod version;
 
 mod flux_rows;
+mod groups;
 mod manifest;
 mod rows;
 mod target;

@@ -105,6 +105,43 @@ async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn groups_are_listed_with_their_clusters() -> anyhow::Result<()> {
+    let repo = tempfile::tempdir()?;
+    let kind = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let edge = kind(
+        "ClusterGroup",
+        "edge",
+        "selector: {matchLabels: {tier: edge}}, path: sites, variables: {size: s}",
+    );
+    write(repo.path(), "clusters/groups.yaml", &edge)?;
+    let sites = ["one", "two"].map(|name| kind("Cluster", name, "labels: {tier: edge}"));
+    write(repo.path(), "clusters/sites.yaml", &sites.join("---\n"))?;
+    write(repo.path(), "sites/a.yaml", &config_map("a", "one"))?;
+    let at = repo.path().to_str().unwrap();
+    let table = run(&["get", "groups", "--repo", at, "-o", "wide"]).await?;
+    assert_eq!(
+        table.stdout,
+        "NAME   PRIORITY   PATH    CLUSTERS   VARIABLES\nedge   0          sites   one,two    size=s\n",
+        "{table:?}"
+    );
+    let check = run(&["check", "--repo", at]).await?;
+    assert_eq!(check.code, 0, "{check:?}");
+    assert!(check.stderr.contains("2 clusters, 2 units, 2 objects"), "{check:?}");
+    let none = run(&["get", "groups", "edg", "--repo", at]).await?;
+    assert_eq!(none.code, 6, "{none:?}");
+    assert!(none.stderr.contains("it has edge"), "{none:?}");
+    write(repo.path(), "clusters/groups.yaml", &edge.replace("variables", "variable"))?;
+    let broken = run(&["get", "groups", "--repo", at]).await?;
+    assert_eq!(broken.code, 1, "{broken:?}");
+    assert!(broken.stderr.contains("'variable' is not a field here"), "{broken:?}");
+    Ok(())
+}
+
 /// Nobody is told that all is well with a repository of which nothing is understood.
 #[tokio::test]
 async fn a_fleet_that_runs_nothing_known_is_a_problem() -> anyhow::Result<()> {

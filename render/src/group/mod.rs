@@ -1,8 +1,12 @@
 //! Groups of clusters: a `ClusterGroup` selects clusters by the labels that Git gives them.
 
+pub(crate) mod definition;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_yaml::Node;
+
+pub use definition::{ClusterGroup, GROUP_FIELDS};
 
 /// The groups that a cluster is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,6 +73,11 @@ impl Selector {
     /// Whether it asks for nothing.
     pub(crate) fn is_everything(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The labels that it looks at.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|requirement| requirement.label.as_str())
     }
 
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
