@@ -29,6 +29,9 @@ pub fn normalize(object: &mut Value) {
     root.remove("status");
     if let Some(metadata) = root.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| !WRITTEN.contains(&key.as_str()));
+        for field in ["labels", "annotations"] {
+            texts(metadata.get_mut(field));
+        }
     }
     match (named.0.as_str(), named.1.as_str()) {
         ("", "Secret") => string_data(root),
@@ -46,6 +49,12 @@ pub fn normalize(object: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// Makes an empty text of nothing, as Kubernetes' clients do where they set a label or annotation beside it.
+fn texts(pairs: Option<&mut Value>) {
+    let values = pairs.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    values.filter(|value| value.is_null()).for_each(|value| *value = "".into());
 }
 
 /// Moves `stringData` into `data`. The API server does so too, but books it as `stringData`, so that a key that leaves it
@@ -156,6 +165,19 @@ mod tests {
             let before =
                 json!({"metadata": metadata, "spec": inner, "status": {"ready": 7, "unknownOfOld": 1}});
             check(api_version, kind, before, json!({"metadata": kept, "spec": inner}));
+        }
+    }
+
+    #[test]
+    fn labels_and_annotations_are_texts() {
+        for field in ["labels", "annotations"] {
+            let before = json!({"metadata": {field: {"a": null, "b": "c"}}, "spec": {field: {"a": null}}});
+            let after = json!({"metadata": {field: {"a": "", "b": "c"}}, "spec": {field: {"a": null}}});
+            check("v1", "ConfigMap", before, after);
+            // Refused by the API server, in its words.
+            for odd in [json!({"metadata": {field: {"a": 1}}}), json!({"metadata": {field: null}})] {
+                check("v1", "ConfigMap", odd.clone(), odd);
+            }
         }
     }
 

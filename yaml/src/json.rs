@@ -249,7 +249,8 @@ pub(crate) fn string_text<'a>(
     flow: bool,
 ) -> Result<Cow<'a, str>, JsonError> {
     if node.tag() == Some("!!binary") {
-        let encoded: String = scalar.text().split_ascii_whitespace().collect();
+        // As Go's decoder: line breaks stand for nothing, other white space is wrong.
+        let encoded = scalar.text().replace(['\r', '\n'], "");
         return base64::engine::general_purpose::STANDARD
             .decode(encoded)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned().into())

@@ -264,6 +264,7 @@ fn what_json_cannot_hold_is_refused() {
         ("a: {1: b}", 5, "unsupported type: map[interface {}]interface {}", ""),
         ("{1: a, 0x1: b}", 8, "", "already defined"),
         ("a: !!binary '*'", 13, "invalid base64", "invalid base64"),
+        ("a: !!binary \"aG \\tk=\"", 13, "invalid base64", "invalid base64"),
     ] {
         let node = read(text);
         match write_canonical(&node) {

@@ -150,6 +150,10 @@ fn metadata(draw: &mut Draw, metadata: &mut Value) {
         let mut labels = draw.texts("labels", 3);
         if let Some(labels) = labels.as_object_mut() {
             labels.retain(|_, value| value.as_str().is_some_and(|text| !text.contains(' ')));
+            if labels.is_empty() {
+                // Flux drops an empty one before it applies: docs/flux.md.
+                labels.insert("a".to_owned(), "1".into());
+            }
         }
         labels
     });
@@ -365,6 +369,10 @@ fn service(draw: &mut Draw, object: &mut Value) {
         let mut labels = draw.texts("selector", 3);
         if let Some(labels) = labels.as_object_mut() {
             labels.retain(|_, value| value.as_str().is_some_and(|text| !text.contains(' ')));
+            if labels.is_empty() {
+                // Flux drops an empty one before it applies: docs/flux.md.
+                labels.insert("a".to_owned(), "1".into());
+            }
         }
         labels
     });

@@ -100,7 +100,7 @@ fn overlaid(maker: &mut Maker, folder: &str, scope: Scope) {
     }
     let (name, namespace) = (base.rsplit('/').next().unwrap_or_default().to_owned(), namespace_of(&base));
     let mut text = format!("resources: [../{name}]\n");
-    text += &maker.maybe(30, &["namespace: overlay\n"]);
+    text += &maker.maybe(30, &[&format!("namespace: overlay-{name}\n")]);
     text += &maker.maybe(30, &["namePrefix: o-\n", "nameSuffix: -o\n"]);
     text += &maker.maybe(
         40,
