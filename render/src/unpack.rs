@@ -28,10 +28,10 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
     let mut left = LIMIT;
     let mut files = Vec::new();
     // Entries without content take room too.
-    let unzipped = MultiGzDecoder::new(packed).take(2 * LIMIT);
+    let mut unzipped = MultiGzDecoder::new(packed).take(2 * LIMIT);
     // Raw, as the names that stand in entries of their own would be read whole, however long they are.
     let mut name = None;
-    for entry in Archive::new(unzipped).entries().map_err(wrong)?.raw(true) {
+    for entry in Archive::new(&mut unzipped).entries().map_err(wrong)?.raw(true) {
         let mut entry = entry.map_err(wrong)?;
         let kind = entry.header().entry_type();
         if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
@@ -39,8 +39,10 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
             continue;
         }
         let long = name.take();
-        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
-            continue;
+        match kind {
+            EntryType::Regular | EntryType::Continuous => {}
+            EntryType::GNUSparse => return Err(wrong(sparse())),
+            _ => continue,
         }
         let name = long.unwrap_or_else(|| entry.path_bytes().into_owned());
         let name = String::from_utf8_lossy(&name).into_owned();
@@ -54,6 +56,10 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
             return Err(format!("the archive has more than {FILES} files"));
         }
         files.push((path, content));
+    }
+    // What was cut off there looks like its end.
+    if unzipped.limit() == 0 {
+        return Err(format!("the archive unpacks to more than {} MiB", 2 * LIMIT >> 20));
     }
     Ok(files)
 }
@@ -73,13 +79,28 @@ pub(crate) fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Opt
         notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
         return Ok(Some(notes));
     }
+    let mut path = None;
     for note in tar::PaxExtensions::new(&notes) {
         let note = note?;
-        if note.key_bytes() == b"path" {
-            return Ok(Some(note.value_bytes().to_vec()));
+        match note.key_bytes() {
+            // Of two the last counts, as for Flux.
+            b"path" => path = Some(note.value_bytes().to_vec()),
+            // Where its content ends would be told here, and read from elsewhere.
+            b"size" => {
+                let message = "the size of a file stands beside its header; pack it without";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            key if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
+            _ => {}
         }
     }
-    Ok(None)
+    Ok(path)
+}
+
+/// Its name and content would not be what stands in the archive.
+fn sparse() -> io::Error {
+    let message = "it holds a sparse file; pack it without `--sparse`";
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 #[cfg(test)]
@@ -121,6 +142,18 @@ mod tests {
         for kind in [EntryType::GNULongName, EntryType::XHeader] {
             let error = unpacked(&packed(kind, &vec![b'x'; NOTES as usize + 1])).unwrap_err();
             assert!(error.contains("what is noted of a file has 65537 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_an_archive_is_passed_over_in_silence() {
+        for (kind, notes, reason) in [
+            (EntryType::GNUSparse, &b""[..], "sparse"),
+            (EntryType::XHeader, b"22 GNU.sparse.major=1\n", "sparse"),
+            (EntryType::XHeader, b"10 size=0\n", "size"),
+        ] {
+            let error = unpacked(&packed(kind, notes)).unwrap_err();
+            assert!(error.contains(reason), "{reason}: {error}");
         }
     }
 }

@@ -13,14 +13,17 @@ use serde_json::Value;
 /// The values of one place; none where there is no such object.
 pub(crate) type Found = Option<BTreeMap<String, String>>;
 
+/// What stands in the place of bytes that are no text.
+const MARK: &str = "\u{FFFD}";
+
 /// The values of a ConfigMap or Secret. Bytes that are no text become marks: no variable can hold them.
 pub(crate) fn values_of(kind: ValuesKind, object: &Value) -> BTreeMap<String, String> {
     let data = object["data"].as_object().into_iter().flatten();
     let text = |value: &Value| match kind {
         ValuesKind::ConfigMap => value.as_str().unwrap_or_default().to_owned(),
         ValuesKind::Secret => {
-            let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
+            let bytes = STANDARD.decode(value.as_str().unwrap_or_default());
+            bytes.map_or_else(|_| MARK.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
         }
     };
     data.map(|(key, value)| (key.clone(), text(value))).collect()

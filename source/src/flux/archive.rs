@@ -11,7 +11,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, MAX_FOLDERS, TreePath};
 use serde::{Deserialize, Serialize};
@@ -199,22 +199,25 @@ impl Tree {
         let wrong = |error: io::Error| SourceError::Wrong(format!("its archive cannot be read: {error}"));
         let is_gzip = archive.starts_with(&[0x1f, 0x8b]);
         let reader: Box<dyn Read> =
-            if is_gzip { Box::new(GzDecoder::new(archive)) } else { Box::new(archive) };
+            if is_gzip { Box::new(MultiGzDecoder::new(archive)) } else { Box::new(archive) };
         // What is unpacked and thrown away costs time as well: links, and the archive's own blocks for each file.
         let blocks = (self.limits.files as u64).saturating_mul(2048);
         let most = self.limits.bytes.saturating_mul(2).saturating_add(blocks).saturating_add(1 << 20);
-        let mut tar = tar::Archive::new(reader.take(most));
+        let mut reader = reader.take(most);
         // Raw, as the names that stand in entries of their own would be read whole, however long they are.
         let mut name = None;
-        for entry in tar.entries().map_err(wrong)?.raw(true) {
+        for entry in tar::Archive::new(&mut reader).entries().map_err(wrong)?.raw(true) {
             let mut entry = entry.map_err(wrong)?;
             let kind = entry.header().entry_type();
+            if kind.is_gnu_sparse() {
+                return Err(wrong(sparse()));
+            }
             if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
                 name = long_name(&mut entry).map_err(wrong)?.or(name);
                 continue;
             }
             let name = name.take();
-            if !kind.is_file() {
+            if !kind.is_file() && !kind.is_contiguous() {
                 continue;
             }
             let path = match name {
@@ -224,7 +227,8 @@ impl Tree {
             let path = path.ok_or_else(|| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
             self.add(path.trim_start_matches('/'), &mut entry)?;
         }
-        Ok(())
+        // What was cut off there looks like its end.
+        if reader.limit() == 0 { Err(SourceError::TooLarge(self.limits.bytes)) } else { Ok(()) }
     }
 }
 
@@ -241,13 +245,28 @@ fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Vec<u8>
         notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
         return Ok(Some(notes));
     }
+    let mut path = None;
     for note in tar::PaxExtensions::new(&notes) {
         let note = note?;
-        if note.key_bytes() == b"path" {
-            return Ok(Some(note.value_bytes().to_vec()));
+        match note.key_bytes() {
+            // Of two the last counts, as for Flux.
+            b"path" => path = Some(note.value_bytes().to_vec()),
+            // Where its content ends would be told here, and read from elsewhere.
+            b"size" => {
+                let message = "the size of a file stands beside its header; pack it without";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            key if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
+            _ => {}
         }
     }
-    Ok(None)
+    Ok(path)
+}
+
+/// Its name and content would not be what stands in the archive.
+fn sparse() -> io::Error {
+    let message = "it holds a sparse file; pack it without `--sparse`";
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 /// Bytes of what an archive notes of one file: its long name, its times.
@@ -349,6 +368,57 @@ mod tests {
                 store.put(n.to_string(), "".into(), |tree| tree.unpack(archive, &Untold)).unwrap();
             assert_eq!(&*files.read(&TreePath::from_root(&name).unwrap()).unwrap(), b"x");
         }
+    }
+
+    /// A header of this kind before a file `short`, with what is noted of it.
+    fn noted(kind: tar::EntryType, notes: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (kind, content) in [(kind, notes), (tar::EntryType::Regular, &b"x"[..])] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_path("short").unwrap();
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    /// A tree with less in it than the archive has would prune what is left out.
+    #[test]
+    fn no_part_of_an_archive_is_passed_over_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = SourceLimits { file_bytes: 100, bytes: 256, files: 2 };
+        let store = Store::new(dir.path().join("s"), limits);
+        let put = |archive: &[u8]| {
+            let put = store.put("1".into(), "".into(), |tree| tree.unpack(archive, &Untold));
+            let names = put.map(|(_, files)| files.list(&TreePath::root()).unwrap());
+            names.map(|names| names.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        let two = tar(&[("a", "a"), ("b", "b")]);
+        let (first, second) = two.split_at(1024);
+        assert_eq!(put(&[gzip(first), gzip(second)].concat()).unwrap(), ["a", "b"], "in two members of gzip");
+        assert_eq!(put(&noted(tar::EntryType::Continuous, b"")).unwrap(), ["short"]);
+        let mut links = tar::Builder::new(Vec::new());
+        for _ in 0..2100 {
+            let mut link = tar::Header::new_gnu();
+            link.set_entry_type(tar::EntryType::Symlink);
+            link.set_size(0);
+            links.append_link(&mut link, "link", "a").unwrap();
+        }
+        let links = [links.into_inner().unwrap().split_off(0)[..2100 * 512].to_vec(), two.clone()].concat();
+        for (archive, reason) in [
+            (gzip(&links), "limit of 256 bytes"),
+            (noted(tar::EntryType::GNUSparse, b""), "sparse"),
+            (noted(tar::EntryType::XHeader, b"22 GNU.sparse.major=1\n"), "sparse"),
+            (noted(tar::EntryType::XHeader, b"10 size=0\n"), "size"),
+            ([gzip(first), b"rest".to_vec()].concat(), "cannot be read"),
+        ] {
+            let error = put(&archive).unwrap_err().to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+        let twice = noted(tar::EntryType::XHeader, b"10 path=a\n10 path=b\n");
+        assert_eq!(put(&twice).unwrap(), ["b"], "as Flux reads it");
     }
 
     #[test]

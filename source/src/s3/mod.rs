@@ -130,7 +130,11 @@ impl Store {
             let size = child(node, "Size").and_then(|size| size.parse().ok()).unwrap_or(0);
             objects.push(Object { key, etag, size });
         }
-        let is_cut = child(root, "IsTruncated").as_deref() == Some("true");
+        let is_cut = match child(root, "IsTruncated").as_deref() {
+            Some("true") => true,
+            Some("false") => false,
+            other => return Err(self.wrong(format!("whether it is cut off is said by {other:?}"))),
+        };
         let next = child(root, "NextContinuationToken").filter(|token| is_cut && !token.is_empty());
         if is_cut && next.is_none() {
             return Err(self.wrong("it is cut off and does not say where it goes on".into()));
@@ -141,5 +145,30 @@ impl Store {
     /// The content of an object.
     pub(crate) fn object(&self, key: &str, limit: u64) -> Result<Vec<u8>, S3Error> {
         self.get(key, &[], limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Tls;
+    use crate::reach::Reach;
+
+    #[test]
+    fn a_listing_is_whole_or_an_error() {
+        let http = Http::new(&Tls::default(), &Reach::Anything, None).unwrap();
+        let base = parse_url("https://s3.example/fleet/").unwrap();
+        let store = Store { http, base, signer: None, within: Duration::from_secs(1) };
+        let read = |inner: &str| {
+            let text = format!("<ListBucketResult>{inner}<Contents><Key>a</Key><ETag>e</ETag></Contents></ListBucketResult>");
+            store.read_listing(text.as_bytes()).map(|(objects, next)| (objects.len(), next))
+        };
+        let cut = |text: &str| format!("<IsTruncated>{text}</IsTruncated>");
+        assert_eq!(read(&cut("false")), Ok((1, None)));
+        let next = format!("{}<NextContinuationToken>t</NextContinuationToken>", cut("true"));
+        assert_eq!(read(&next), Ok((1, Some("t".to_owned()))));
+        for bad in ["", &cut(""), &cut("True"), &cut("true"), "<Contents><Key>b</Key></Contents>"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

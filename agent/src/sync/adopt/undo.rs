@@ -32,6 +32,7 @@ impl Job<'_> {
         let flux: Vec<(ObjectId, &Value)> = lines
             .iter()
             .filter_map(|line| match line {
+                // It was written down as the API server gave it.
                 Line::Flux(body) => Some((ObjectRef::of(body).ok()?.id, body)),
                 Line::Object { .. } | Line::Release { .. } => None,
             })

@@ -118,10 +118,10 @@ impl Pass {
         let mut out = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         let mut names = BTreeSet::new();
         // Entries without content take time too.
-        let unzipped = MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
+        let mut unzipped = MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
         // Raw, as the names that stand in entries of their own would be read whole, however long they are.
         let mut long = None;
-        for entry in Archive::new(unzipped).entries().map_err(wrong)?.raw(true) {
+        for entry in Archive::new(&mut unzipped).entries().map_err(wrong)?.raw(true) {
             let mut entry = entry.map_err(wrong)?;
             let kind = entry.header().entry_type();
             if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
@@ -160,6 +160,10 @@ impl Pass {
             header.set_size(given.len() as u64);
             header.set_mode(0o644);
             out.append_data(&mut header, &name, &*given).map_err(wrong)?;
+        }
+        // What was cut off there looks like its end.
+        if unzipped.limit() == 0 {
+            return Err(HelmError::Limit(format!("has too many bytes in {shown}")));
         }
         out.into_inner().and_then(GzEncoder::finish).map_err(wrong)
     }
