@@ -8,7 +8,7 @@ use flotilla_core::desired::KnownUnit;
 use flotilla_core::report::Timestamp;
 use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
-use super::records::{ATTEMPTS, decode, encode};
+use super::records::ATTEMPTS;
 use super::{
     AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood,
     Outcome, Records, Root, StoreError, Txn,
@@ -128,24 +128,32 @@ impl Records {
     /// The units and objects whose loss was published or approved.
     pub fn going(&self, cluster: &ClusterName) -> Result<change::Going, StoreError> {
         let key = format!("going/{cluster}");
-        let going: Going = self.read(&key)?.unwrap_or_default();
+        let going: Going = self.read_large(&key)?.record.unwrap_or_default();
         going.try_into().map_err(|source| StoreError::Text { key, source })
     }
 
     /// The objects that a cluster was told to run.
     pub fn declared(&self, cluster: &ClusterName) -> Result<Declared, StoreError> {
         let key = format!("declared/{cluster}");
-        let declared: DeclaredRecord = self.read(&key)?.unwrap_or_default();
+        let declared: DeclaredRecord = self.read_large(&key)?.record.unwrap_or_default();
         declared.try_into().map_err(|source| StoreError::Text { key, source })
     }
 
     /// What the guard on the change remembers; `None`: it never judged one.
     pub fn change(&self) -> Result<Option<ChangeRecord>, StoreError> {
-        self.read(CHANGE)
+        Ok(self.read_large(CHANGE)?.record)
     }
 
     pub fn set_change(&self, change: &ChangeRecord) -> Result<(), StoreError> {
-        self.set(CHANGE, None, |_: Option<ChangeRecord>| Some(change.clone())).map(|_| ())
+        for _ in 0..ATTEMPTS {
+            let mut txn = Txn::default();
+            txn.expect(CHANGE, self.store.get(CHANGE)?);
+            self.put_large(CHANGE, change, &mut txn)?;
+            if self.commit(txn, None)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended("what a change has taken".to_owned()))
     }
 
     /// Lets units and objects of many clusters go, as somebody approved: all of them, with the line that says who, or none.
@@ -154,13 +162,12 @@ impl Records {
             let mut txn = Txn::default();
             for (cluster, loss) in losses {
                 let key = format!("going/{cluster}");
-                let old = self.store.get(&key)?;
-                let going = old.as_ref().map(|bytes| decode::<Going>(&key, bytes)).transpose()?;
-                let going = change::Going::try_from(going.unwrap_or_default());
+                let old = self.read_large::<Going>(&key)?;
+                let going = change::Going::try_from(old.record.unwrap_or_default());
                 let mut going = going.map_err(|source| StoreError::Text { key: key.clone(), source })?;
                 going.add(&loss.units);
-                txn.expect(&key, old);
-                txn.put(&key, encode(&Going::from(&going)));
+                txn.expect(&key, old.head);
+                self.put_large(&key, &Going::from(&going), &mut txn)?;
             }
             if self.commit(txn, Some(audit))? == Outcome::Committed {
                 return Ok(());
@@ -177,7 +184,7 @@ impl Records {
 
     /// The commit at which each unit of a cluster last rendered.
     pub fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
-        let good: Option<LastGood> = self.read(&format!("lastgood/{cluster}"))?;
+        let good: Option<LastGood> = self.read_large(&format!("lastgood/{cluster}"))?.record;
         Ok(good.unwrap_or_default().commits)
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod faulty;
 mod generations;
 mod known;
 mod memory;
+mod parts;
 mod published;
 mod records;
 mod replies;
@@ -111,6 +112,8 @@ pub enum StoreError {
     Record { key: String, source: serde_json::Error },
     #[error("the record {key} cannot be read")]
     Text { key: String, source: InvalidText },
+    #[error("the parts of the record {0} are not those that were written together: restore a backup")]
+    Parts(String),
     #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]
     Newer { key: String, version: u32, known: u32 },
     #[error("the key {0:?} of the store is no text")]

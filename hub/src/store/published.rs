@@ -81,9 +81,9 @@ impl Records {
             let old = self.store.get(&key)?;
             txn.expect(&key, old);
             if *going == change::Going::default() {
-                txn.remove(&key);
+                self.remove_large(&key, txn)?;
             } else {
-                txn.put(&key, encode(&Going::from(going)));
+                self.put_large(&key, &Going::from(going), txn)?;
             }
         }
         // Nobody else writes these.
@@ -91,10 +91,11 @@ impl Records {
             txn.put(format!("root/{cluster}"), encode(&Root { at: at.clone() }));
         }
         if let Some(declared) = &notes.declared {
-            txn.put(format!("declared/{cluster}"), encode(&DeclaredRecord::from(&**declared)));
+            self.put_large(&format!("declared/{cluster}"), &DeclaredRecord::from(&**declared), txn)?;
         }
         if let Some(commits) = &notes.last_good {
-            txn.put(format!("lastgood/{cluster}"), encode(&LastGood { commits: commits.clone() }));
+            let good = LastGood { commits: commits.clone() };
+            self.put_large(&format!("lastgood/{cluster}"), &good, txn)?;
         }
         Ok(())
     }

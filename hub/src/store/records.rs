@@ -268,10 +268,11 @@ impl Records {
             }
             txn.expect(&key, old);
             txn.remove(&key);
-            for prefix in
-                ["known", "kubernetes", "root", "declared", "lastgood", "going", "suspended", "history"]
-            {
+            for prefix in ["known", "kubernetes", "root", "suspended", "history"] {
                 txn.remove(format!("{prefix}/{name}"));
+            }
+            for prefix in ["declared", "lastgood", "going"] {
+                self.remove_large(&format!("{prefix}/{name}"), &mut txn)?;
             }
             self.remove_replies(name, &mut txn)?;
             for (key, _) in self.store.scan(&format!("approval/{name}/"))? {

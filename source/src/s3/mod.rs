@@ -160,7 +160,9 @@ mod tests {
         let base = parse_url("https://s3.example/fleet/").unwrap();
         let store = Store { http, base, signer: None, within: Duration::from_secs(1) };
         let read = |inner: &str| {
-            let text = format!("<ListBucketResult>{inner}<Contents><Key>a</Key><ETag>e</ETag></Contents></ListBucketResult>");
+            let text = format!(
+                "<ListBucketResult>{inner}<Contents><Key>a</Key><ETag>e</ETag></Contents></ListBucketResult>"
+            );
             store.read_listing(text.as_bytes()).map(|(objects, next)| (objects.len(), next))
         };
         let cut = |text: &str| format!("<IsTruncated>{text}</IsTruncated>");

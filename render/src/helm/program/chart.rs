@@ -118,7 +118,8 @@ impl Pass {
         let mut out = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
         let mut names = BTreeSet::new();
         // Entries without content take time too.
-        let mut unzipped = MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
+        let mut unzipped =
+            MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
         // Raw, as the names that stand in entries of their own would be read whole, however long they are.
         let mut long = None;
         for entry in Archive::new(&mut unzipped).entries().map_err(wrong)?.raw(true) {
