@@ -59,7 +59,7 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
     }
     // What was cut off there looks like its end.
     if unzipped.limit() == 0 {
-        return Err(format!("the archive unpacks to more than {} MiB", 2 * LIMIT >> 20));
+        return Err(format!("the archive unpacks to more than {} MiB", (2 * LIMIT) >> 20));
     }
     Ok(files)
 }
