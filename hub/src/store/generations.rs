@@ -7,7 +7,7 @@ use flotilla_core::Generation;
 use flotilla_runtime::lock;
 use serde::{Deserialize, Serialize};
 
-use super::records::{Records, decode, encode};
+use super::records::{ATTEMPTS, Records, decode, encode};
 use super::{Outcome, Store, StoreError, Txn};
 
 const KEY: &str = "meta/generations";
@@ -29,12 +29,13 @@ struct Reserved {
     last: u64,
 }
 
+fn reserved(bytes: Option<&[u8]>) -> Result<u64, StoreError> {
+    bytes.map_or(Ok(0), |bytes| Ok(decode::<Reserved>(KEY, bytes)?.last))
+}
+
 impl Block {
     pub(super) fn load(store: &dyn Store) -> Result<Self, StoreError> {
-        let last = match store.get(KEY)? {
-            Some(bytes) => decode::<Reserved>(KEY, &bytes)?.last,
-            None => 0,
-        };
+        let last = reserved(store.get(KEY)?.as_deref())?;
         Ok(Self { next: last + 1, last })
     }
 }
@@ -83,14 +84,21 @@ impl Records {
     }
 
     fn reserve(&self, block: &mut Block, count: u64) -> Result<(), StoreError> {
-        let last = block.next.max(block.last + 1) - 1 + count;
-        let mut txn = Txn::default();
-        txn.put(KEY, encode(&Reserved { last }));
-        match self.store.txn(&txn)? {
-            Outcome::Committed => block.last = last,
-            Outcome::Conflict => return Err(StoreError::Contended(KEY.into())),
+        for _ in 0..ATTEMPTS {
+            let old = self.store.get(KEY)?;
+            let reserved = reserved(old.as_deref())?;
+            // What was reserved otherwise (a write of ours whose answer was lost) is not used.
+            let next = if reserved > block.last { block.next.max(reserved + 1) } else { block.next };
+            let last = next.max(reserved + 1) - 1 + count;
+            let mut txn = Txn::default();
+            txn.expect(KEY, old);
+            txn.put(KEY, encode(&Reserved { last }));
+            if self.write(txn)? == Outcome::Committed {
+                *block = Block { next, last };
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(StoreError::Contended(KEY.into()))
     }
 }
 

@@ -14,6 +14,7 @@ mod disk;
 pub(crate) mod faulty;
 mod generations;
 mod known;
+mod lease;
 mod memory;
 mod parts;
 mod published;
@@ -121,6 +122,8 @@ pub enum StoreError {
     #[cfg(test)]
     #[error("cannot {attempt} the store: this test says so")]
     Injected { attempt: &'static str },
+    #[error("another hub writes to the store now: this one had its lease as number {0} and may write no more; end one of the two")]
+    LeaseLost(u64),
     #[error("{0} was changed by others again and again; try once more")]
     Contended(String),
 }
@@ -140,28 +143,6 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Gathers the keys with one of these prefixes that a transaction wrote, or may have.
     fn touched(&self, prefixes: &'static [&'static str]) -> Touched;
-
-    /// Takes or extends the lease `name` for `holder` until `until` (seconds since 1970), if nobody else holds
-    /// it at `now`. Answers whether `holder` has it.
-    fn lease(&self, name: &str, holder: &str, now: i64, until: i64) -> Result<bool, StoreError> {
-        let key = format!("lease/{name}");
-        loop {
-            let current = self.get(&key)?;
-            if let Some(bytes) = &current {
-                let (held_by, ends): (String, i64) = serde_json::from_slice(bytes)
-                    .map_err(|source| StoreError::Record { key: key.clone(), source })?;
-                if held_by != holder && ends > now {
-                    return Ok(false);
-                }
-            }
-            let mut txn = Txn::default();
-            txn.expect(&key, current);
-            txn.put(&key, serde_json::to_vec(&(holder, until)).expect("a text and a number"));
-            if self.txn(&txn)? == Outcome::Committed {
-                return Ok(true);
-            }
-        }
-    }
 }
 
 /// Keys that were written since they were last taken.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::generations::Block;
+use super::lease::Lease;
 use super::published::FACTS;
 use super::{
     ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome,
@@ -31,6 +32,7 @@ pub(super) const ATTEMPTS: usize = 100;
 #[derive(Debug)]
 pub struct Records {
     pub(super) store: Arc<dyn Store>,
+    lease: Lease,
     pub(super) generations: Mutex<Block>,
     /// The sequence number of the next audit line.
     next_audit: Mutex<u64>,
@@ -103,13 +105,14 @@ fn audit_range(store: &dyn Store) -> Result<(u64, u64), StoreError> {
 }
 
 impl Records {
-    /// Over a store, at its first use or a later one.
+    /// Over a store, at its first use or a later one. Takes its lease: records of it that were opened before write no more.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let lease = Lease::take(&*store)?;
         let (oldest, next) = audit_range(&*store)?;
         let (oldest_audit, next_audit) = (Mutex::new(oldest), Mutex::new(next));
         let generations = Mutex::new(Block::load(&*store)?);
         let facts = store.touched(FACTS);
-        Ok(Self { store, generations, next_audit, oldest_audit, facts })
+        Ok(Self { store, lease, generations, next_audit, oldest_audit, facts })
     }
 
     /// The store below, for backups and watches.
@@ -130,9 +133,19 @@ impl Records {
             .collect()
     }
 
+    /// Makes a transaction, while this hub has the lease. A conflict is then about the transaction's own comparisons.
+    pub(super) fn write(&self, mut txn: Txn) -> Result<Outcome, StoreError> {
+        self.lease.guard(&mut txn);
+        let outcome = self.store.txn(&txn)?;
+        if outcome == Outcome::Conflict {
+            self.lease.check(&*self.store)?;
+        }
+        Ok(outcome)
+    }
+
     /// Commits, with a line in the audit log.
     pub(super) fn commit(&self, txn: Txn, audit: Option<&AuditRecord>) -> Result<Outcome, StoreError> {
-        let Some(audit) = audit else { return self.store.txn(&txn) };
+        let Some(audit) = audit else { return self.write(txn) };
         // Held across the commit: lines are numbered without gaps, in the order in which they are written.
         let mut next = lock(&self.next_audit);
         let change = txn;
@@ -144,7 +157,7 @@ impl Records {
             if let Some(old) = next.checked_sub(AUDIT_LINES) {
                 txn.remove(audit_key(old));
             }
-            if self.store.txn(&txn)? == Outcome::Committed {
+            if self.write(txn)? == Outcome::Committed {
                 *next += 1;
                 tracing::info!(
                     who = audit.who,

@@ -91,15 +91,3 @@ fn a_watch_ticks_for_its_prefix_only() {
         assert!(!clusters.has_changed().unwrap());
     });
 }
-
-#[test]
-fn a_lease_has_one_holder_until_it_ends() {
-    on_each(|store| {
-        assert!(store.lease("hub", "a", 100, 110).unwrap());
-        assert!(!store.lease("hub", "b", 105, 115).unwrap());
-        assert!(store.lease("hub", "a", 105, 115).unwrap());
-        assert!(!store.lease("hub", "b", 114, 124).unwrap());
-        assert!(store.lease("hub", "b", 115, 125).unwrap());
-        assert!(!store.lease("hub", "a", 116, 126).unwrap());
-    });
-}
