@@ -79,12 +79,16 @@ mod tests {
         old.audit(&audit).unwrap();
         let new = Records::open(store.clone()).unwrap();
         let before = store.scan("").unwrap();
-        for write in [&suspend as &dyn Fn(&Records) -> _, &claim, &generation, &|records| records.audit(&audit)] {
+        for write in
+            [&suspend as &dyn Fn(&Records) -> _, &claim, &generation, &|records| records.audit(&audit)]
+        {
             assert!(matches!(write(&old), Err(StoreError::LeaseLost(1))), "{:?}", write(&old));
         }
         assert_eq!(store.scan("").unwrap(), before);
         assert_eq!(old.audit_log().unwrap().len(), 1, "it may read");
-        for write in [&suspend as &dyn Fn(&Records) -> _, &claim, &generation, &|records| records.audit(&audit)] {
+        for write in
+            [&suspend as &dyn Fn(&Records) -> _, &claim, &generation, &|records| records.audit(&audit)]
+        {
             write(&new).unwrap();
         }
     }

@@ -122,7 +122,9 @@ pub enum StoreError {
     #[cfg(test)]
     #[error("cannot {attempt} the store: this test says so")]
     Injected { attempt: &'static str },
-    #[error("another hub writes to the store now: this one had its lease as number {0} and may write no more; end one of the two")]
+    #[error(
+        "another hub writes to the store now: this one had its lease as number {0} and may write no more; end one of the two"
+    )]
     LeaseLost(u64),
     #[error("{0} was changed by others again and again; try once more")]
     Contended(String),

@@ -9,6 +9,27 @@ use super::files::File;
 const WITHOUT_CIRCLES: [&str; 6] =
     ["agent/src/", "agent/src/disk/", "agent/src/sync/", "proto/src/", "runtime/src/", "source/src/"];
 
+/// What a module may use of the crate's others. Tests are free.
+const MAY_USE: [(&str, &str, &[&str]); 5] = [
+    ("hub/src/", "store", &[]),
+    ("hub/src/", "clock", &[]),
+    ("hub/src/", "changes", &[]),
+    ("hub/src/", "view", &["attempts", "clock", "pulse"]),
+    ("hub/src/", "sources", &["attempts", "clock", "metrics", "store"]),
+];
+
+/// The agents' contract, and the only files that name it: what is inside works on the domain's types.
+const CONTRACT: &str = "flotilla_proto::v1";
+const BORDER: [&str; 7] = [
+    "agent/src/link/",
+    "agent/src/disk/desired.rs",
+    "agent/src/manifest.rs",
+    "hub/src/api/",
+    "hub/src/authority.rs",
+    "hub/src/session/",
+    "proto/",
+];
+
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 pub(super) fn check(shipped: &[&File], findings: &mut Findings) {
@@ -17,6 +38,21 @@ pub(super) fn check(shipped: &[&File], findings: &mut Findings) {
             findings
                 .errors
                 .push(format!("{folder}: modules use each other in a circle: {}", circle.join(" -> ")));
+        }
+    }
+    for (folder, module, may_use) in MAY_USE {
+        let graph = graph(folder, shipped);
+        let used = graph.get(module).into_iter().flatten();
+        for other in used.filter(|other| !may_use.contains(&other.as_str())) {
+            findings
+                .errors
+                .push(format!("{folder}{module}: may not use {other}, which stands above or beside it"));
+        }
+    }
+    for file in shipped.iter().filter(|file| !BORDER.iter().any(|border| file.name.starts_with(border))) {
+        if before_tests(&file.text).contains(CONTRACT) {
+            let why = "is for where agents are spoken to (BORDER in xtask/src/tidy/modules.rs)";
+            findings.errors.push(format!("{}: {CONTRACT} {why}", file.name));
         }
     }
 }
@@ -131,6 +167,25 @@ mod tests {
         let files: Vec<File> =
             files.iter().map(|(name, text)| File { name: (*name).into(), text: (*text).into() }).collect();
         circle(&graph("agent/src/sync/", &files.iter().collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn what_stands_below_names_nothing_above_and_the_contract_stays_at_the_border() {
+        for (name, text, is_good) in [
+            ("hub/src/store/known.rs", "use crate::store::Txn;", true),
+            ("hub/src/store/known.rs", "use crate::fleet::HELM_FOLDER;", false),
+            ("hub/src/store/known.rs", "#[cfg(test)]\nmod tests { use crate::fleet::X; }", true),
+            ("hub/src/api/units.rs", "use crate::fleet::X;", true),
+            ("hub/src/session/driver.rs", "use flotilla_proto::v1;", true),
+            ("hub/src/fleet/round.rs", "use flotilla_proto::v1::Ack;", false),
+        ] {
+            let others = ["hub/src/fleet/mod.rs", "hub/src/store/mod.rs"];
+            let others = others.map(|name| File { name: name.into(), text: String::new() });
+            let file = File { name: name.into(), text: text.into() };
+            let mut findings = Findings::default();
+            check(&[&file, &others[0], &others[1]], &mut findings);
+            assert_eq!(findings.errors.is_empty(), is_good, "{name} {text}: {findings:?}");
+        }
     }
 
     #[test]
