@@ -331,7 +331,7 @@ fn merge_into(
 fn normalise_metadata(patch: &mut Resource) -> Res<()> {
     for field in ["labels", "annotations"] {
         let Some(node) = patch.node.at(&["metadata", field]) else { continue };
-        let pairs = node.as_map().cloned();
+        let (pairs, pos) = (node.as_map().cloned(), node.pos);
         let metadata = map_under(&mut patch.node, "metadata")?;
         match pairs.filter(|map| !map.is_empty()) {
             None => {
@@ -342,7 +342,7 @@ fn normalise_metadata(patch: &mut Resource) -> Res<()> {
                     let text = entry.value.text().unwrap_or_default().to_owned();
                     entry.value = Node::string(text).at_pos(entry.value.pos);
                 }
-                metadata.insert(field, Node::from(map));
+                metadata.insert(field, Node::from(map).at_pos(pos));
             }
         }
     }
