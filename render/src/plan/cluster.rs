@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::change::{Declared, Going, Loss};
-use flotilla_core::desired::Removal;
+use flotilla_core::desired::{Hold, Removal};
 use flotilla_core::source::SourceId;
 use flotilla_core::{Digest, Object, ObjectId, UnitEntry, UnitId, UnitSpec};
 use serde_json::{Value, json};
@@ -30,8 +30,9 @@ pub struct Planned {
     pub unknown: BTreeMap<UnitId, String>,
 }
 
-/// Compares the two sides of a cluster.
-pub fn plan(from: Side<'_>, to: Side<'_>, differ: &Differ) -> Planned {
+/// Compares the two sides of a cluster. Where a source is merely not here, though a hub may have it, the reason of a unit ends with
+/// `unfetched`.
+pub fn plan(from: Side<'_>, to: Side<'_>, differ: &Differ, unfetched: &str) -> Planned {
     let nothing = ClusterRender::default();
     let mut planned = Planned::default();
     planned.plan.cluster = match (from, to) {
@@ -43,12 +44,12 @@ pub fn plan(from: Side<'_>, to: Side<'_>, differ: &Differ) -> Planned {
         }
         (Side::Unclear(_), Side::Unclear(_)) => ClusterChange::Stays,
         (Side::Absent, Side::Defined { render, .. }) => {
-            compare(&mut planned, &nothing, render, false, differ);
+            compare(&mut planned, &nothing, render, false, differ, unfetched);
             ClusterChange::Added
         }
         (Side::Unclear(_), Side::Defined { .. }) => ClusterChange::WasUnclear,
         (Side::Defined { root: old, render: from }, Side::Defined { root: new, render: to }) => {
-            compare(&mut planned, from, to, old != new, differ);
+            compare(&mut planned, from, to, old != new, differ, unfetched);
             if old == new {
                 ClusterChange::Stays
             } else {
@@ -73,10 +74,27 @@ struct Sides<'a> {
     before: Entries,
     after: Entries,
     differ: &'a Differ,
+    unfetched: &'a str,
 }
 
-fn compare(planned: &mut Planned, from: &ClusterRender, to: &ClusterRender, moved: bool, differ: &Differ) {
-    let sides = Sides { from, to, before: before(from), after: after(from, to, moved), differ };
+/// Units that may have what others lost.
+#[derive(Clone, Copy)]
+struct Stops<'a> {
+    /// One that keeps what it runs, and so does the cluster.
+    held: Option<&'a UnitId>,
+    /// One that is only not known here.
+    unfetched: Option<&'a UnitId>,
+}
+
+fn compare(
+    planned: &mut Planned,
+    from: &ClusterRender,
+    to: &ClusterRender,
+    moved: bool,
+    differ: &Differ,
+    unfetched: &str,
+) {
+    let sides = Sides { from, to, before: before(from), after: after(from, to, moved), differ, unfetched };
     // Where it was is of no matter here: only whether that is elsewhere.
     let place = |moved| if moved { "elsewhere" } else { "here" };
     let declared = Declared::default().after(&sides.before, place(moved));
@@ -151,6 +169,12 @@ impl Sides<'_> {
                     Some(UnitPlan { change: UnitChange::Unknown, reason: hold.to_string(), fields })
                 }
             }
+            (None, Some(UnitEntry::Hold(hold))) if self.is_unfetched(hold) => {
+                plan(UnitChange::Added, format!("what it brings is not known here: {hold}"))
+            }
+            (_, Some(UnitEntry::Hold(hold))) if self.is_unfetched(hold) => {
+                Some(UnitPlan { change: UnitChange::Unknown, reason: hold.to_string(), fields: defined() })
+            }
             (_, Some(UnitEntry::Hold(hold))) => {
                 Some(UnitPlan { change: UnitChange::Held, reason: hold.to_string(), fields: defined() })
             }
@@ -171,6 +195,10 @@ impl Sides<'_> {
             (_, None) => None,
         };
         planned.plan.units.extend(change.map(|change| (id.clone(), change)));
+    }
+
+    fn is_unfetched(&self, hold: &Hold) -> bool {
+        hold.message().ends_with(self.unfetched)
     }
 
     fn sources(&self) -> BTreeMap<SourceId, UnitPlan> {
@@ -202,7 +230,11 @@ impl Sides<'_> {
 
     fn objects(&self, loss: &Loss) -> Vec<ObjectPlan> {
         let (from, to) = (declared(self.from), declared(self.to));
-        let holds = self.after.iter().find(|(_, entry)| matches!(entry, UnitEntry::Hold(_)));
+        let held = |is_unfetched: bool| {
+            let is_such = |hold: &Hold| self.is_unfetched(hold) == is_unfetched;
+            self.after.iter().find(|(_, entry)| matches!(entry, UnitEntry::Hold(hold) if is_such(hold)))
+        };
+        let stops = Stops { held: held(false).map(|(id, _)| id), unfetched: held(true).map(|(id, _)| id) };
         let ids: BTreeSet<&ObjectId> = from.keys().chain(to.keys()).copied().collect();
         let mut plans = Vec::new();
         for id in ids {
@@ -236,7 +268,7 @@ impl Sides<'_> {
                 }
                 (Some((unit, _)), None) if held(&self.after, unit) => continue,
                 (Some((unit, old)), None) => {
-                    (plan.change, plan.note) = self.leaving(unit, old, loss, holds.map(|(id, _)| id));
+                    (plan.change, plan.note) = self.leaving(unit, old, loss, stops);
                 }
                 (None, None) => continue,
             }
@@ -251,7 +283,7 @@ impl Sides<'_> {
         unit: &UnitId,
         object: &Object,
         loss: &Loss,
-        held: Option<&UnitId>,
+        stops: Stops<'_>,
     ) -> (ObjectChange, String) {
         let is_lost = loss.units.get(unit).is_some_and(|unit| unit.objects.contains(object.id()));
         let opted_out =
@@ -270,15 +302,17 @@ impl Sides<'_> {
                 (ObjectChange::Kept, "its unit is suspended".to_owned())
             }
             _ if !is_lost => (ObjectChange::Orphaned, "its unit does not prune".to_owned()),
-            // It may have moved into what is held.
-            _ if held.is_some() => {
-                let held = held.map(ToString::to_string).unwrap_or_default();
-                (ObjectChange::Kept, format!("while {held} is held"))
-            }
-            _ if matches!(&*object.id().kind, "PersistentVolumeClaim" | "PersistentVolume") => {
-                (ObjectChange::Pruned, "its cluster asks before it deletes data".to_owned())
-            }
-            _ => (ObjectChange::Pruned, String::new()),
+            _ => match stops {
+                // It may have moved into what is held.
+                Stops { held: Some(held), .. } => (ObjectChange::Kept, format!("while {held} is held")),
+                _ if matches!(&*object.id().kind, "PersistentVolumeClaim" | "PersistentVolume") => {
+                    (ObjectChange::Pruned, "its cluster asks before it deletes data".to_owned())
+                }
+                Stops { unfetched: Some(unit), .. } => {
+                    (ObjectChange::Pruned, format!("unless it moves to {unit}, which is not known here"))
+                }
+                _ => (ObjectChange::Pruned, String::new()),
+            },
         }
     }
 }

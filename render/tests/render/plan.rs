@@ -6,13 +6,16 @@ use flotilla_core::change::{Policy, Severity};
 use flotilla_kustomize::files::MemoryFiles;
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::plan::{
-    ClusterChange, Differ, FleetPlan, Misfits, ObjectChange, PlanBuilder, Side, fit, guard_policy, plan,
+    ClusterChange, Differ, FleetPlan, Misfits, ObjectChange, PlanBuilder, Side, UnitChange, fit,
+    guard_policy, plan,
 };
 use flotilla_render::{
     Artifact, ClusterRender, Fleet, Inputs, NothingFetched, RenderCache, discover, render_cluster,
 };
 
 use crate::world::{FLEET, config_map, git, unit};
+
+const UNFETCHED: &str = "is not fetched here";
 
 type Tree<'a> = &'a [(&'a str, String)];
 
@@ -29,7 +32,7 @@ fn fleet(from: Tree<'_>, to: Tree<'_>) -> FleetPlan {
             render.as_ref().map(|render| fit::check(render, "1.30".parse().unwrap())).unwrap_or_default()
         };
         let misfits = Misfits { before: check(&old), after: check(&new) };
-        let planned = plan(from.side(&name, &old), to.side(&name, &new), &differ);
+        let planned = plan(from.side(&name, &old), to.side(&name, &new), &differ, UNFETCHED);
         builder.add(name, planned, misfits);
     }
     builder.finish(&guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default()))
@@ -54,7 +57,7 @@ impl World {
 
     fn render(&self, name: &flotilla_core::ClusterName) -> Option<ClusterRender> {
         let definition = self.fleet.clusters.get(name)?;
-        let (clusters, sources) = (clusters(), NothingFetched("is not fetched here"));
+        let (clusters, sources) = (clusters(), NothingFetched(UNFETCHED));
         Some(render_cluster(&Inputs::new(&self.tree, &clusters, &self.cache, &sources), definition).unwrap())
     }
 
@@ -267,6 +270,17 @@ fn what_is_not_known_is_said() {
     assert_eq!(branch[0], "x: Changed GitRepository/flux-system/team /spec/ref/branch a→b");
     let path = shown(&fleet(&tree("a", "p"), &tree("a", "q")));
     assert_eq!(path, ["x: Unknown kustomization/flux-system/team /spec/path p→q"]);
+    // A unit that only is not known here is no problem, and hides no deletion.
+    let own = ("clusters/x/m.yaml", map("m", "1"));
+    let with = |more: &[(&'static str, String)]| [tree("a", "p"), more.to_vec()].concat();
+    assert_eq!(
+        shown(&fleet(&with(std::slice::from_ref(&own)), &with(&[])))[0],
+        "x: Pruned ConfigMap d/m unless it moves to kustomization/flux-system/team, which is not known here"
+    );
+    let new = fleet(std::slice::from_ref(&own), &with(std::slice::from_ref(&own)));
+    let unit = &new.groups[0].plan.units[&"flux-system/team".parse().unwrap()];
+    assert_eq!(unit.change, UnitChange::Added);
+    assert!(unit.reason.starts_with("what it brings is not known here: "), "{}", unit.reason);
 }
 
 /// Each of them has an object of its own beside what changes.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::{Args, ValueEnum};
 use flotilla_core::ClusterName;
 use flotilla_core::change::Policy;
+use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_render::ClusterRender;
 use flotilla_render::plan::{
@@ -26,7 +27,7 @@ use self::versions::Versions;
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{ClustersArgs, Repo, local_source};
+use crate::offline::{ClustersArgs, NOT_FETCHED, Repo, local_source};
 use crate::output::document;
 
 /// Show what a change would do to every cluster, before it is merged
@@ -92,8 +93,8 @@ struct Shown {
     from: String,
     to: String,
     plan: FleetPlan,
-    /// What is wrong with the fleet's definition after the change and was not before.
-    problems: Vec<flotilla_core::report::Problem>,
+    /// What is wrong after the change, beside units, and was not before: the fleet's definition, helm as a whole.
+    problems: Vec<Problem>,
 }
 
 pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Code, Error> {
@@ -144,26 +145,38 @@ fn make(context: &Context, args: &PlanArgs) -> Result<Shown, Error> {
     }
     versions.warn_unused(context, &[&from, &to]);
     let key = *TokenSecret::generate().as_bytes();
-    let plan = compare(&from, &to, &names, &versions, &Differ::new(key))?;
+    let (plan, helm) = compare(&from, &to, &names, &versions, &Differ::new(key))?;
     let new = to.fleet.problems.iter().filter(|problem| !from.fleet.problems.contains(problem));
-    Ok(Shown { from: from_name, to: to_name, plan, problems: new.cloned().collect() })
+    let problems = new.cloned().chain(helm).collect();
+    Ok(Shown { from: from_name, to: to_name, plan, problems })
 }
 
-/// Renders and compares clusters, as many at once as there are cores.
+/// Renders and compares clusters, as many at once as there are cores. What helm says of itself comes with the plan, once.
 fn compare(
     from: &Repo,
     to: &Repo,
     names: &[ClusterName],
     versions: &Versions,
     differ: &Differ,
-) -> Result<FleetPlan, Error> {
+) -> Result<(FleetPlan, Vec<Problem>), Error> {
     let (next, builder) = (AtomicUsize::new(0), Mutex::new(PlanBuilder::default()));
     let failed: Mutex<Option<Error>> = Mutex::default();
+    let helm: Mutex<Vec<Problem>> = Mutex::default();
     let work = || {
         while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = one(from, to, name, versions, differ, &builder) {
-                lock(&failed).get_or_insert(error);
-                next.store(names.len(), Ordering::Relaxed);
+            match one(from, to, name, versions, differ, &builder) {
+                Ok(said) => {
+                    let mut helm = lock(&helm);
+                    said.into_iter().for_each(|problem| {
+                        if !helm.contains(&problem) {
+                            helm.push(problem);
+                        }
+                    });
+                }
+                Err(error) => {
+                    lock(&failed).get_or_insert(error);
+                    next.store(names.len(), Ordering::Relaxed);
+                }
             }
         }
     };
@@ -179,7 +192,8 @@ fn compare(
     }
     let policy = guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default());
     let builder = std::mem::take(&mut *lock(&builder));
-    Ok(builder.finish(&policy))
+    let helm = std::mem::take(&mut *lock(&helm));
+    Ok((builder.finish(&policy), helm))
 }
 
 fn one(
@@ -189,13 +203,14 @@ fn one(
     versions: &Versions,
     differ: &Differ,
     builder: &Mutex<PlanBuilder>,
-) -> Result<(), Error> {
-    let render = |repo: &Repo| -> Result<Option<ClusterRender>, Error> {
-        let Some(definition) = repo.fleet.clusters.get(name) else { return Ok(None) };
+) -> Result<Vec<Problem>, Error> {
+    let render = |repo: &Repo| -> Result<(Option<ClusterRender>, Vec<Problem>), Error> {
+        let Some(definition) = repo.fleet.clusters.get(name) else { return Ok((None, Vec::new())) };
         let version = versions.of(name, &definition.policy.labels);
-        repo.render_as(definition, &version.text).map(|(render, _)| Some(render))
+        repo.render_as(definition, &version.text).map(|(render, problems)| (Some(render), problems))
     };
-    let (old, new) = (render(from)?, render(to)?);
+    let ((old, mut said), (new, more)) = (render(from)?, render(to)?);
+    said.extend(more);
     let misfits = |repo: &Repo, render: &Option<ClusterRender>| {
         let definition = repo.fleet.clusters.get(name);
         let both = definition.zip(render.as_ref());
@@ -205,9 +220,9 @@ fn one(
         .unwrap_or_default()
     };
     let misfits = Misfits { before: misfits(from, &old), after: misfits(to, &new) };
-    let planned = plan(side(from, name, &old), side(to, name, &new), differ);
+    let planned = plan(side(from, name, &old), side(to, name, &new), differ, NOT_FETCHED);
     lock(builder).add(name.clone(), planned, misfits);
-    Ok(())
+    Ok(said)
 }
 
 fn side<'a>(repo: &'a Repo, name: &ClusterName, render: &'a Option<ClusterRender>) -> Side<'a> {
