@@ -93,6 +93,7 @@ pub(crate) enum Command {
     Build(commands::build::BuildCommand),
     #[command(subcommand)]
     Get(commands::get::GetCommand),
+    Events(commands::events::EventsArgs),
     Logs(commands::logs::LogsArgs),
     Status(commands::status::StatusArgs),
     Tree(commands::tree::TreeArgs),

@@ -21,7 +21,6 @@ pub(crate) fn hint(verb: &str) -> Option<&'static str> {
         "bootstrap" | "install" | "join" | "add" => {
             "docs/operations.md says how a hub is started; `flotilla cluster token NAME` lets a cluster join it"
         }
-        "events" => "`flotilla get events` lists them",
         "clusters" | "units" | "sources" => {
             "`flotilla get clusters`, `flotilla get units` and `flotilla get sources` list them"
         }

@@ -15,6 +15,7 @@ mod clock;
 pub mod desired;
 pub mod fleet;
 pub mod index;
+pub mod journal;
 pub mod metrics;
 pub mod ports;
 pub mod pulse;

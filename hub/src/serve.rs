@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use crate::api;
 use crate::audit::export::{self, ExportError, ExportOptions};
 use crate::authority::{Authority, AuthorityOptions, timestamp};
+use crate::journal::Journal;
 use crate::ports::{PortLimits, raise_file_limit};
 use crate::session;
 use crate::sources::{Vault, VaultError};
@@ -33,6 +34,8 @@ pub const AGENT_LIFE: Duration = Duration::from_secs(24 * 3600);
 const ANONYMOUS: Duration = Duration::from_secs(30);
 /// How often the hub looks whether its own certificate is due: the clock may have jumped.
 const UPKEEP: Duration = Duration::from_secs(30);
+/// For so long events are gathered that are written together.
+const GATHER: Duration = Duration::from_millis(50);
 /// Lines of the audit log that end by their age in one go.
 const EXPIRED: usize = 10;
 /// Session tickets get a new key so often.
@@ -145,7 +148,8 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let people_tls = authority.people_tls();
     let (folder, kept) = (data.to_owned(), records.clone());
     let vault = blocking(move || Vault::open(&folder, kept)).await?;
-    let hub = Hub::new(data, records, vault, authority, tasks.clone(), clock, options.settings);
+    let journal = blocking(move || Journal::open(records)).await?;
+    let hub = Hub::new(data, journal, vault, authority, tasks.clone(), clock, options.settings);
 
     let limits = PortLimits::within(raise_file_limit());
     tracing::info!(
@@ -167,6 +171,8 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
     let backoff = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let shared = hub.clone();
     tasks.spawn_loop("certificates", OnShutdown::Drop, backoff(), move || upkeep(shared.clone()));
+    let shared = hub.clone();
+    tasks.spawn_loop("journal", OnShutdown::Wait, backoff(), move || journal_events(shared.clone()));
     let shared = hub.clone();
     tasks.spawn_loop("notices", OnShutdown::Drop, backoff(), move || notices(shared.clone()));
 
@@ -247,6 +253,27 @@ async fn upkeep(hub: Arc<Hub>) -> Result<(), TlsError> {
             since_tickets = Duration::ZERO;
             let shared = hub.clone();
             blocking(move || shared.authority.rotate_tickets()).await?;
+        }
+    }
+}
+
+/// Writes events soon after they are noted, and at the end what waits.
+async fn journal_events(hub: Arc<Hub>) -> Result<(), StoreError> {
+    let stop = hub.tasks.shutdown().clone();
+    loop {
+        let shared = hub.clone();
+        blocking(move || shared.journal.flush(shared.now())).await?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let next = async {
+            hub.journal.inbox().wanted().await;
+            // What comes soon after shares the transaction.
+            tokio::time::sleep(GATHER).await;
+        };
+        tokio::select! {
+            () = next => {}
+            () = stop.cancelled() => {}
         }
     }
 }

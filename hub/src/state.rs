@@ -13,9 +13,10 @@ use crate::authority::{Authority, timestamp};
 use crate::changes::Changes;
 use crate::desired::Board;
 use crate::index::{Index, Parts, Shown};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::session::{EncodedBodies, Joined, Sessions};
-use crate::sources::{Library, SourceSettings, Vault};
+use crate::sources::{Library, SourceEvents, SourceSettings, Vault};
 use crate::store::{Records, StoreError};
 use crate::view::Fleet;
 
@@ -54,6 +55,7 @@ pub struct Hub {
     /// Secrets of sources.
     pub vault: Arc<Vault>,
     pub changes: Arc<Changes>,
+    pub journal: Journal,
     /// What lists are made of.
     pub index: Index,
     pub bodies: EncodedBodies,
@@ -74,30 +76,33 @@ pub struct Hub {
 impl Hub {
     pub fn new(
         data: &std::path::Path,
-        records: Arc<Records>,
+        journal: Journal,
         vault: Vault,
         authority: Authority,
         tasks: Tasks,
         clock: Clock,
         settings: Settings,
     ) -> Arc<Self> {
-        let changes = Arc::new(Changes::default());
+        let (records, changes) = (journal.records().clone(), Arc::new(Changes::default()));
         let vault = Arc::new(vault);
-        let sources = Library::new(
+        let mut sources = Library::new(
             data.join(crate::store::backup::SOURCES_FOLDER),
             settings.sources.clone(),
             Some(vault.clone()),
         );
+        sources.events = SourceEvents::new(journal.inbox().clone());
+        let fleet = Arc::new(Fleet::noting(journal.inbox().clone()));
         Arc::new(Self {
             records,
             authority,
             sessions: Sessions::new(changes.clone()),
             joined: Joined::default(),
             board: Arc::new(Board::new()),
-            fleet: Arc::new(Fleet::new()),
+            fleet,
             sources: Arc::new(sources),
             vault,
             changes,
+            journal,
             index: Index::default(),
             bodies: EncodedBodies::default(),
             tracks: Tracks::default(),

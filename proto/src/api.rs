@@ -34,8 +34,8 @@ pub use request::{
     ReconcileSource, Reconciled, ReconciledSource, Resume, Suspend,
 };
 pub use unit::{
-    Drift, Event, FieldDrift, Finding, Health, Kept, Manifests, ObjectId, Problem, Tree, TreeObject,
-    TreeUnit, Unit, UnitManifests, UnitState,
+    Drift, Event, EventPage, FieldDrift, Finding, Health, Kept, Manifests, ObjectId, Problem, Tree,
+    TreeObject, TreeUnit, Unit, UnitManifests, UnitState,
 };
 
 /// What an answer that is no success holds.

@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::exit::Code;
 
-pub(crate) use routes::EventFilter;
+pub(crate) use routes::{Choice, EventFilter};
 pub(crate) use watch::Watch;
 
 /// For TCP and TLS to be there.

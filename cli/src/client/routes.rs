@@ -2,14 +2,14 @@
 
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::{
-    Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, HiddenSecrets,
-    HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune, Reconcile,
-    ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend, Token, Tree,
-    Unit, WhoAmI,
+    Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
+    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune,
+    Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend,
+    Token, Tree, Unit, WhoAmI,
 };
 use reqwest::Method;
 
-use super::{ANSWER, Client, PRUNE, escape};
+use super::{ANSWER, Client, PAGE, PRUNE, escape};
 use crate::error::Error;
 
 /// Which events are asked for.
@@ -19,8 +19,30 @@ pub(crate) struct EventFilter {
     pub(crate) unit: Option<UnitId>,
     /// In seconds since 1970; from then on.
     pub(crate) since: Option<i64>,
+    pub(crate) warnings: bool,
     /// The newest so many.
     pub(crate) limit: usize,
+}
+
+impl EventFilter {
+    fn query(&self) -> Vec<(&'static str, Option<String>)> {
+        let Self { cluster, unit, since, warnings, limit: _ } = self;
+        vec![
+            ("cluster", cluster.as_ref().map(ToString::to_string)),
+            ("unit", unit.as_ref().map(ToString::to_string)),
+            ("since", since.as_ref().map(ToString::to_string)),
+            ("warnings", warnings.then(|| "true".to_owned())),
+        ]
+    }
+}
+
+/// Which clusters, or units, are asked for; the hub chooses.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// Parameters of the query.
+    pub(crate) query: Vec<(&'static str, Option<String>)>,
+    /// The first so many.
+    pub(crate) limit: Option<usize>,
 }
 
 const NO_BODY: Option<&()> = None;
@@ -38,8 +60,8 @@ impl Client {
         self.get("read the status", "status", &[]).await
     }
 
-    pub(crate) async fn clusters(&self) -> Result<Vec<Cluster>, Error> {
-        self.list("read the clusters", "clusters", &[], None).await
+    pub(crate) async fn clusters(&self, choice: &Choice) -> Result<Vec<Cluster>, Error> {
+        self.list("read the clusters", "clusters", &choice.query, choice.limit).await
     }
 
     pub(crate) async fn cluster(&self, name: &ClusterName) -> Result<Cluster, Error> {
@@ -47,9 +69,14 @@ impl Client {
     }
 
     /// Units of one cluster, or of all.
-    pub(crate) async fn units(&self, cluster: Option<&ClusterName>) -> Result<Vec<Unit>, Error> {
-        let query = [("cluster", cluster.map(ToString::to_string))];
-        self.list("read the units", "units", &query, None).await
+    pub(crate) async fn units(
+        &self,
+        cluster: Option<&ClusterName>,
+        choice: &Choice,
+    ) -> Result<Vec<Unit>, Error> {
+        let mut query = vec![("cluster", cluster.map(ToString::to_string))];
+        query.extend(choice.query.iter().cloned());
+        self.list("read the units", "units", &query, choice.limit).await
     }
 
     pub(crate) async fn unit(&self, name: &ClusterName, unit: &UnitId) -> Result<Unit, Error> {
@@ -85,14 +112,44 @@ impl Client {
         self.list("read the sources", "sources", &[], None).await
     }
 
-    pub(crate) async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, Error> {
-        let EventFilter { cluster, unit, since, limit } = filter;
-        let query = [
-            ("cluster", cluster.as_ref().map(ToString::to_string)),
-            ("unit", unit.as_ref().map(ToString::to_string)),
-            ("since", since.as_ref().map(ToString::to_string)),
-        ];
-        self.list("read the events", "events", &query, Some(*limit)).await
+    /// The newest events, the newest last, and the cursor from which to go on.
+    pub(crate) async fn events(&self, filter: &EventFilter) -> Result<(Vec<Event>, String), Error> {
+        let (mut items, mut cursor, mut older): (Vec<Event>, _, _) = (Vec::new(), None, None);
+        while items.len() < filter.limit {
+            let mut query = filter.query();
+            let wanted = PAGE.min(filter.limit - items.len());
+            query.extend([("limit", Some(wanted.to_string())), ("continue", older)]);
+            let page: EventPage = self.get("read the events", "events", &query).await?;
+            items.extend(page.items);
+            cursor.get_or_insert(page.cursor);
+            older = page.next;
+            if older.is_none() {
+                break;
+            }
+        }
+        items.truncate(filter.limit);
+        items.reverse();
+        Ok((items, cursor.unwrap_or_default()))
+    }
+
+    /// The events after a cursor, the newest last, and the cursor from which to go on.
+    pub(crate) async fn events_after(
+        &self,
+        filter: &EventFilter,
+        cursor: &str,
+    ) -> Result<(Vec<Event>, String), Error> {
+        let (mut items, mut cursor) = (Vec::new(), cursor.to_owned());
+        loop {
+            let mut query = filter.query();
+            query.extend([("limit", Some(PAGE.to_string())), ("cursor", Some(cursor))]);
+            let page: EventPage = self.get("read the events", "events", &query).await?;
+            let is_all = page.items.len() < PAGE;
+            items.extend(page.items);
+            cursor = page.cursor;
+            if is_all {
+                return Ok((items, cursor));
+            }
+        }
     }
 
     pub(crate) async fn tree(&self, name: &ClusterName) -> Result<Tree, Error> {

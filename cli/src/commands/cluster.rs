@@ -12,7 +12,7 @@ use super::adopt::{self, AdoptArgs};
 use super::{rows, status};
 use crate::Context;
 use crate::args::{self, OutputArgs};
-use crate::client::Client;
+use crate::client::{Choice, Client};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::{clean, date};
@@ -80,7 +80,12 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Co
     match command {
         ClusterCommand::Token(args) => token(context, &client, args).await,
         ClusterCommand::List(output) => {
-            rows::show(&context.terminal, output.output, "clusters", &client.clusters().await?)?;
+            rows::show(
+                &context.terminal,
+                output.output,
+                "clusters",
+                &client.clusters(&Choice::default()).await?,
+            )?;
             Ok(Code::Done)
         }
         ClusterCommand::Show { cluster, output } => {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::render::say_problems;
 use crate::Context;
 use crate::args::Format;
-use crate::client::Client;
+use crate::client::{Choice, Client};
 use crate::diff::{Change, Diff, ObjectDiff, between, blank, is_open_secret};
 use crate::error::Error;
 use crate::exit::Code;
@@ -205,7 +205,7 @@ async fn against_cluster(
     format: Format,
 ) -> Result<Code, Error> {
     let cluster = client.cluster(name).await?;
-    let mut units = client.units(Some(name)).await?;
+    let mut units = client.units(Some(name), &Choice::default()).await?;
     if let Some(only) = only {
         known_unit(name, only, units.iter().map(|unit| unit.unit.as_str()))?;
         units.retain(|unit| unit.unit == only.to_string());

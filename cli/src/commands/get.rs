@@ -6,11 +6,12 @@ use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::api::Source;
 use serde::Serialize;
 
+use super::events::{self, EventsArgs};
 use super::flux_rows::FluxUnit;
 use super::rows::{self, Row};
 use crate::Context;
 use crate::args::{Format, OutputArgs, source_kind};
-use crate::client::{Client, EventFilter};
+use crate::client::{Choice, Client};
 use crate::error::Error;
 use crate::exit::Code;
 
@@ -22,6 +23,11 @@ pub(crate) enum GetCommand {
     Clusters {
         /// Only this cluster
         name: Option<ClusterName>,
+        /// Only clusters with this unit
+        #[arg(long, value_name = "UNIT")]
+        unit: Option<UnitId>,
+        #[command(flatten)]
+        choice: ChoiceArgs,
         #[command(flatten)]
         list: ListArgs,
     },
@@ -33,6 +39,8 @@ pub(crate) enum GetCommand {
         /// Only units of this cluster
         #[arg(short, long, value_name = "NAME")]
         cluster: Option<ClusterName>,
+        #[command(flatten)]
+        choice: ChoiceArgs,
         #[command(flatten)]
         list: ListArgs,
     },
@@ -90,22 +98,7 @@ pub(crate) enum GetCommand {
     },
     /// What happened, the newest last
     #[command(visible_alias = "event")]
-    Events {
-        /// Only events of this cluster
-        #[arg(short, long, value_name = "NAME")]
-        cluster: Option<ClusterName>,
-        /// Only events of units of this name
-        #[arg(long, value_name = "UNIT")]
-        unit: Option<UnitId>,
-        /// Only warnings
-        #[arg(long)]
-        warnings: bool,
-        /// How many, of the newest
-        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
-        limit: usize,
-        #[command(flatten)]
-        list: ListArgs,
-    },
+    Events(EventsArgs),
 }
 
 /// Which of a list.
@@ -124,9 +117,81 @@ pub(crate) struct PlaceArgs {
 pub(crate) struct ListArgs {
     /// Go on with what changes, until Ctrl-C; JSON comes as a line for each item
     #[arg(short, long)]
-    watch: bool,
+    pub(super) watch: bool,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(super) output: OutputArgs,
+}
+
+/// Which clusters or units, in which order. The hub chooses, so that a long list need not come whole.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChoiceArgs {
+    /// Only of clusters with these labels, as kubectl takes them: env=prod,region in (eu,us),!canary
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// Only of clusters whose agent is NotEnrolled, Invited, Connected, Disconnected or Revoked
+    #[arg(long, value_name = "STATES")]
+    connection: Option<String>,
+    /// Only of clusters that stand so: InSync, Pending, Progressing, Failing, Held, Kept, Suspended, Stale, Unassigned or Unknown
+    #[arg(long, value_name = "STATES")]
+    sync: Option<String>,
+    /// Only units in these phases, or clusters with one: Ready, Failed, Held and others, with commas between them
+    #[arg(long, value_name = "PHASES")]
+    phase: Option<String>,
+    /// Only units in this namespace, or clusters with one
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Only units of this kind or with an object of it, or clusters with one
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only units that run this image (nginx, library/nginx:1.27), or clusters with one
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Only what runs this commit: 4 or more of its digits
+    #[arg(long, value_name = "COMMIT")]
+    commit: Option<String>,
+    /// Only where each of these words is in the name, the labels or what is wrong
+    #[arg(long, value_name = "WORDS")]
+    search: Option<String>,
+    /// In the order of this field: name, problems, commit; of clusters connection, sync, lastSeen; of units phase, since. The
+    /// other way round with a '-' before it (--sort-by=-problems)
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    sort_by: Option<String>,
+    /// The first so many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+impl ChoiceArgs {
+    fn choice(self, unit: Option<&UnitId>) -> Choice {
+        let Self {
+            selector,
+            connection,
+            sync,
+            phase,
+            namespace,
+            kind,
+            image,
+            commit,
+            search,
+            sort_by,
+            limit,
+        } = self;
+        let query = vec![
+            ("labelSelector", selector),
+            ("connection", connection),
+            ("sync", sync),
+            ("phase", phase),
+            ("unit", unit.map(ToString::to_string)),
+            ("namespace", namespace),
+            ("kind", kind),
+            ("image", image),
+            ("commit", commit),
+            ("search", search),
+            ("sortBy", sort_by),
+        ];
+        let query = query.into_iter().filter(|(_, value)| value.is_some()).collect();
+        Choice { query, limit: limit.map(|limit| limit as usize) }
+    }
 }
 
 pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, Error> {
@@ -139,7 +204,7 @@ pub(crate) async fn run(context: &Context, command: GetCommand) -> Result<Code, 
 async fn get(context: &Context, client: &Client, command: GetCommand) -> Result<Code, Error> {
     match command {
         GetCommand::Groups(args) => super::groups::run(context, &args),
-        GetCommand::Clusters { name: Some(name), list } if !list.watch => {
+        GetCommand::Clusters { name: Some(name), list, .. } if !list.watch => {
             // One cluster is an object of its own for scripts, and an error where it is not known.
             let cluster = client.cluster(&name).await?;
             match list.output.output {
@@ -150,21 +215,19 @@ async fn get(context: &Context, client: &Client, command: GetCommand) -> Result<
             }
             Ok(Code::Done)
         }
-        GetCommand::Clusters { name, list } => {
+        GetCommand::Clusters { name, unit, choice, list } => {
+            let choice = choice.choice(unit.as_ref());
             let fetch = async || {
-                let mut clusters = client.clusters().await?;
+                let mut clusters = client.clusters(&choice).await?;
                 clusters.retain(|cluster| name.as_ref().is_none_or(|name| cluster.name == name.as_str()));
                 Ok(clusters)
             };
             show(context, client, &list, "clusters", None, fetch).await
         }
-        GetCommand::Units { name, cluster, list } => {
+        GetCommand::Units { name, cluster, choice, list } => {
+            let choice = choice.choice(name.as_ref());
             let name = name.map(|name| name.to_string());
-            let fetch = async || {
-                let mut units = client.units(cluster.as_ref()).await?;
-                units.retain(|unit| name.as_ref().is_none_or(|name| unit.unit == *name));
-                Ok(units)
-            };
+            let fetch = async || client.units(cluster.as_ref(), &choice).await;
             show(context, client, &list, "units", name.as_deref(), fetch).await
         }
         GetCommand::Sources { first, name, place, list } => {
@@ -185,16 +248,7 @@ async fn get(context: &Context, client: &Client, command: GetCommand) -> Result<
                 .await
         }
         GetCommand::All { place, output } => all(context, client, &place, output.output).await,
-        GetCommand::Events { cluster, unit, warnings, limit, list } => {
-            let filter = EventFilter { cluster, unit, since: None, limit };
-            let fetch = async || {
-                let mut events = client.events(&filter).await?;
-                events.retain(|event| event.warning || !warnings);
-                events.sort_by_key(|event| event.at);
-                Ok(events)
-            };
-            show(context, client, &list, "events", None, fetch).await
-        }
+        GetCommand::Events(args) => events::run(context, args).await,
     }
 }
 
@@ -240,7 +294,7 @@ async fn units(
     name: Option<&str>,
     place: &PlaceArgs,
 ) -> Result<Vec<FluxUnit>, Error> {
-    let units = client.units(place.cluster.as_ref()).await?;
+    let units = client.units(place.cluster.as_ref(), &Choice::default()).await?;
     let mut units: Vec<_> =
         units.into_iter().filter(|unit| unit.unit.starts_with(kind)).map(FluxUnit).collect();
     units.retain(|unit| {

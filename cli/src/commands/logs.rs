@@ -1,17 +1,16 @@
 //! `flotilla logs`: what happened, line by line, as `flux logs` shows it.
 
-use std::collections::HashMap;
-
 use clap::{Args, ValueEnum};
 use flotilla_core::{ClusterName, UnitId, UnitKind};
 use flotilla_proto::api::Event;
 
+use super::events;
 use crate::Context;
 use crate::args::{self, Format};
-use crate::client::{Client, EventFilter, Watch};
+use crate::client::EventFilter;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::output::{self, clean, date, now};
+use crate::output::{self, clean, date};
 
 /// The hub's longest list.
 const MOST: usize = 5000;
@@ -66,38 +65,22 @@ enum Form {
 
 pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<Code, Error> {
     let client = context.hub()?;
-    let mut events = read(&client, &args).await?;
+    let since = args.since.map(events::ago);
+    let filter = EventFilter { cluster: args.cluster.clone(), since, limit: MOST, ..EventFilter::default() };
+    let (mut found, cursor) = client.events(&filter).await?;
+    found.retain(|event| is_meant(event, &args));
     if let Some(tail) = args.tail {
-        events.drain(..events.len().saturating_sub(tail));
+        found.drain(..found.len().saturating_sub(tail));
     }
-    // It begins before the first read, so that nothing falls between the two.
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    print(context, &args, &events, &mut seen)?;
-    if !args.follow {
-        if events.is_empty() {
-            context.terminal.note("nothing happened that was asked for");
-        }
-        return Ok(Code::Done);
+    let print = |events: &[Event]| print(context, &args, events);
+    if args.follow {
+        return events::follow(context, &client, &filter, (found, cursor), print).await;
     }
-    let begun = events.last().map_or_else(now, |event| event.at);
-    let mut watch = Watch::start(&client, &context.terminal).await?;
-    loop {
-        let mut events = read(&client, &args).await?;
-        // What was left out at the beginning stays left out.
-        events.retain(|event| event.at >= begun || seen.contains_key(&identity(event)));
-        print(context, &args, &events, &mut seen)?;
-        watch.changed().await?;
+    print(&found)?;
+    if found.is_empty() {
+        context.terminal.note("nothing happened that was asked for");
     }
-}
-
-/// What is asked for, the newest last.
-async fn read(client: &Client, args: &LogsArgs) -> Result<Vec<Event>, Error> {
-    let since = args.since.map(|seconds| now() - i64::try_from(seconds).unwrap_or(i64::MAX));
-    let filter = EventFilter { cluster: args.cluster.clone(), unit: None, since, limit: MOST };
-    let mut events = client.events(&filter).await?;
-    events.retain(|event| is_meant(event, args));
-    events.reverse();
-    Ok(events)
+    Ok(Code::Done)
 }
 
 fn is_meant(event: &Event, args: &LogsArgs) -> bool {
@@ -135,32 +118,14 @@ impl Subject {
     }
 }
 
-/// Prints what has not been printed: an event may come twice in a second, and be twice in what is read.
-fn print(
-    context: &Context,
-    args: &LogsArgs,
-    events: &[Event],
-    seen: &mut HashMap<String, usize>,
-) -> Result<(), Error> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    let mut text = String::new();
-    for event in events {
-        let identity = identity(event);
-        let count = counts.entry(identity.clone()).or_default();
-        *count += 1;
-        if *count > seen.get(&identity).copied().unwrap_or_default() {
-            text.push_str(&match args.output {
-                Form::Text => line(event),
-                Form::Json => output::part(Format::Json, event)?,
-            });
-        }
-    }
-    *seen = counts;
+fn print(context: &Context, args: &LogsArgs, events: &[Event]) -> Result<(), Error> {
+    let meant = events.iter().filter(|event| is_meant(event, args));
+    let text = meant.map(|event| match args.output {
+        Form::Text => Ok(line(event)),
+        Form::Json => output::part(Format::Json, event),
+    });
+    let text: String = text.collect::<Result<_, _>>()?;
     if text.is_empty() { Ok(()) } else { context.terminal.print(&text) }
-}
-
-fn identity(event: &Event) -> String {
-    serde_json::to_string(event).unwrap_or_default()
 }
 
 /// `TIME LEVEL [CLUSTER] KIND/NAME.NAMESPACE - REASON: MESSAGE`
@@ -206,6 +171,7 @@ mod tests {
             warning,
             reason: "Applied".into(),
             message: "it\nis".into(),
+            ..Event::default()
         };
         for (event, expected) in [
             (

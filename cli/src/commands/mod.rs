@@ -9,6 +9,7 @@ pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod diff;
+pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
@@ -47,6 +48,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Export(command) => export::run(context, command).await,
         Command::Build(command) => build::run(context, command),
         Command::Get(command) => get::run(context, command).await,
+        Command::Events(args) => events::run(context, args).await,
         Command::Logs(args) => logs::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Tree(args) => tree::run(context, args).await,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::rows::{self, Row as _};
 use crate::Context;
 use crate::args::{Format, OutputArgs};
-use crate::client::{Client, EventFilter, Watch};
+use crate::client::{Choice, Client, EventFilter, Watch};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::{self, Table, age, clean, date, now};
@@ -38,8 +38,7 @@ struct ClusterStatus {
     recent_warnings: Vec<Event>,
 }
 
-/// How many of the newest events are looked at for warnings, and how many warnings are shown.
-const EVENTS: usize = 100;
+/// How many of the newest warnings are shown.
 const WARNINGS: usize = 10;
 
 pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<Code, Error> {
@@ -101,12 +100,14 @@ fn text<T: Serialize>(
 /// Reads all of one cluster.
 async fn of_cluster(client: &Client, name: &ClusterName) -> Result<ClusterStatus, Error> {
     let cluster = client.cluster(name).await?;
-    let units = client.units(Some(name)).await?;
-    let filter = EventFilter { cluster: Some(name.clone()), unit: None, since: None, limit: EVENTS };
-    let mut events = client.events(&filter).await?;
-    events.retain(|event| event.warning);
-    events.sort_by_key(|event| event.at);
-    let recent_warnings = events.split_off(events.len().saturating_sub(WARNINGS));
+    let units = client.units(Some(name), &Choice::default()).await?;
+    let filter = EventFilter {
+        cluster: Some(name.clone()),
+        warnings: true,
+        limit: WARNINGS,
+        ..EventFilter::default()
+    };
+    let (recent_warnings, _) = client.events(&filter).await?;
     Ok(ClusterStatus { cluster, units, recent_warnings })
 }
 

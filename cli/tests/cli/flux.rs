@@ -179,7 +179,9 @@ async fn logs_are_filtered_and_followed() -> anyhow::Result<()> {
     let (first, second) =
         (event(100, "kustomization/flux-system/web", "three objects"), of_source(101, "no route"));
     // As the hub gives them: the newest first.
-    hub.list("events", [&second, &first]).list("events?cluster=one", [&second, &first]);
+    let page = json!({"items": [&second, &first], "cursor": "j-2"});
+    hub.get("events", &page).get("events?cluster=one", &page);
+    hub.get("events?cursor=j-2", json!({"items": [], "cursor": "j-2"}));
     let log = async |args: &[&str]| hub.run(&[&["logs"], args].concat()).await;
     let lines = [
         "1970-01-01T00:01:40Z info one Kustomization/web.flux-system - Applied: three objects\n",
@@ -208,11 +210,18 @@ async fn logs_are_filtered_and_followed() -> anyhow::Result<()> {
         Ok(line.unwrap_or_default() + "\n")
     };
     assert_eq!(next().await?, lines[1]);
-    // The same once more within a second is another one.
-    hub.list("events", [&event(102, "root", "later"), &second, &second, &first]);
+    // What comes after the cursor is told, also where the connection was lost meanwhile.
+    hub.get("events?cursor=j-2", json!({"items": [&second, &event(102, "root", "later")], "cursor": "j-4"}));
+    hub.cut();
     hub.changed();
     assert_eq!(next().await?, lines[1]);
     assert_eq!(next().await?, "1970-01-01T00:01:42Z info one Kustomization/root - Applied: later\n");
+    // What is not kept any more is said, and the newest follow.
+    hub.on("GET events?cursor=j-4", 410, json!({"error": "9 events after the cursor are not kept any more"}));
+    hub.get("events", json!({"items": [&event(103, "root", "newest")], "cursor": "j-9"}));
+    hub.get("events?cursor=j-9", json!({"items": [], "cursor": "j-9"}));
+    hub.changed();
+    assert_eq!(next().await?, "1970-01-01T00:01:43Z info one Kustomization/root - Applied: newest\n");
     Ok(())
 }
 

@@ -142,8 +142,24 @@ async fn units_say_file_line_and_reason() -> anyhow::Result<()> {
             staging   kustomization/flux-system/web   Held     4         c0ffee012345   3d      apps/web.yaml:3: bad \
             (and 1 more)\n")
     );
+    hub.list("units?cluster=staging&unit=kustomization%2Fflux-system%2Fweb", [&held]);
     let one = hub.run(&["get", "units", "-c", "staging", "flux-system/web", "-o", "json"]).await?;
-    assert_eq!(serde_json::from_str::<Vec<Unit>>(&one.stdout)?, [held]);
+    assert_eq!(serde_json::from_str::<Vec<Unit>>(&one.stdout)?, [&held].map(Unit::clone));
+    // The hub chooses and sorts; a limit ends the reading of pages.
+    let chosen =
+        "units?labelSelector=env%3Dprod%2Cregion%20in%20%28eu%29&phase=Held&image=nginx&sortBy=-problems";
+    hub.get(chosen, json!({"items": [&held], "next": "more"}));
+    let args = [
+        "-l",
+        "env=prod,region in (eu)",
+        "--phase=Held",
+        "--image=nginx",
+        "--sort-by",
+        "-problems",
+        "--limit=1",
+    ];
+    let some = hub.run(&[&["get", "units", "-o", "json"][..], &args].concat()).await?;
+    assert_eq!(serde_json::from_str::<Vec<Unit>>(&some.stdout)?, [held], "{some:?}");
     Ok(())
 }
 
@@ -171,8 +187,10 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
         warning,
         reason: reason.into(),
         message: "m".into(),
+        ..Event::default()
     };
     hub.list("events?cluster=staging", [event(at + 1, true, "ApplyFailed"), event(at, false, "Applied")]);
+    hub.list("events?cluster=staging&warnings=true", [event(at + 1, true, "ApplyFailed")]);
     let (stop, info) = (DIGEST.to_owned(), String::new());
     let finding =
         |severity: &str, digest: String, message: &str, clusters: &[&str], names: &[&str]| ChangeFinding {
@@ -315,7 +333,7 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
     hub.get("clusters/staging", cluster("staging", ConnectionState::Connected, SyncState::InSync));
     hub.list("units?cluster=staging", [&web]);
     hub.list(
-        "events?cluster=staging",
+        "events?cluster=staging&warnings=true",
         [Event {
             cluster: "staging".into(),
             at,
@@ -324,6 +342,7 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
             warning: true,
             reason: "ApplyFailed".into(),
             message: "no".into(),
+            ..Event::default()
         }],
     );
     let shown = hub.run(&["status", "staging"]).await?;

@@ -26,10 +26,11 @@ use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
 use crate::index::{Entry, Shown, Summary};
+use crate::journal::Event;
 use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
 use crate::store::{ApprovalRecord, JoinTokenRecord, StoreError, SuspensionRecord};
-use crate::view::{FleetView, HubEvent};
+use crate::view::FleetView;
 
 /// The default life of a join token.
 const JOIN_LIFE: u64 = 24 * 3600;
@@ -43,7 +44,7 @@ const MAX_REASON: usize = 1_000;
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// All clusters at one moment, as one caller may see them.
-pub(super) struct Snapshot {
+pub(super) struct Overview {
     pub(super) fleet: Arc<FleetView>,
     shown: Arc<Shown>,
     reach: Reach,
@@ -52,7 +53,7 @@ pub(super) struct Snapshot {
     now: Timestamp,
 }
 
-impl Snapshot {
+impl Overview {
     pub(super) async fn of(hub: &Arc<Hub>, caller: &Caller) -> Result<Self, StoreError> {
         let (shared, reach) = (hub.clone(), caller.reach(hub));
         let shown = blocking(move || shared.shown()).await?;
@@ -62,10 +63,10 @@ impl Snapshot {
 
     /// With all summaries made, beside the async threads.
     pub(super) async fn summarised(hub: &Arc<Hub>, caller: &Caller) -> Result<Self, StoreError> {
-        let snapshot = Self::of(hub, caller).await?;
+        let overview = Self::of(hub, caller).await?;
         Ok(blocking(move || {
-            snapshot.entries().for_each(|entry| drop(snapshot.summary(entry)));
-            snapshot
+            overview.entries().for_each(|entry| drop(overview.summary(entry)));
+            overview
         })
         .await)
     }
@@ -171,29 +172,29 @@ pub(super) async fn list(
     Params(query): Params<Query>,
 ) -> Answer<Page<Cluster>> {
     let (filter, part) = (query.filter()?, query.part_of_clusters()?);
-    let snapshot = Snapshot::of(&hub, &caller).await?;
-    Ok(Json(blocking(move || page_of(&snapshot, &filter, &part)).await))
+    let overview = Overview::of(&hub, &caller).await?;
+    Ok(Json(blocking(move || page_of(&overview, &filter, &part)).await))
 }
 
 /// The clusters that are asked for. What is shown is made of those of the page alone.
-fn page_of(snapshot: &Snapshot, filter: &Filter, part: &Part) -> Page<Cluster> {
+fn page_of(overview: &Overview, filter: &Filter, part: &Part) -> Page<Cluster> {
     let mut found = Vec::new();
-    for entry in snapshot.entries() {
-        if part.is_past(entry.name.as_str()) || !takes(snapshot, filter, entry) {
+    for entry in overview.entries() {
+        if part.is_past(entry.name.as_str()) || !takes(overview, filter, entry) {
             continue;
         }
-        found.push((sort_key(snapshot, part.sort_by, entry), entry.name.to_string(), entry));
+        found.push((sort_key(overview, part.sort_by, entry), entry.name.to_string(), entry));
         if part.is_full(found.len()) {
             break;
         }
     }
     let Page { items, next } = part.cut(found);
-    Page { items: items.into_iter().map(|entry| snapshot.cluster(entry)).collect(), next }
+    Page { items: items.into_iter().map(|entry| overview.cluster(entry)).collect(), next }
 }
 
-fn takes(snapshot: &Snapshot, filter: &Filter, entry: &Entry) -> bool {
-    let known = snapshot.known(entry);
-    if !filter.takes_cluster(entry, &known, || snapshot.summary(entry).sync) {
+fn takes(overview: &Overview, filter: &Filter, entry: &Entry) -> bool {
+    let known = overview.known(entry);
+    if !filter.takes_cluster(entry, &known, || overview.summary(entry).sync) {
         return false;
     }
     if filter.is_of_units() && !show::unit_ids(&known).into_iter().any(|id| filter.takes_unit(id, &known)) {
@@ -209,15 +210,15 @@ fn takes(snapshot: &Snapshot, filter: &Filter, entry: &Entry) -> bool {
         })
 }
 
-fn sort_key(snapshot: &Snapshot, by: SortBy, entry: &Entry) -> String {
+fn sort_key(overview: &Overview, by: SortBy, entry: &Entry) -> String {
     match by {
-        SortBy::Connection => snapshot.known(entry).connection().as_str().to_owned(),
-        SortBy::Sync => snapshot.summary(entry).sync.as_str().to_owned(),
-        SortBy::Problems => Part::number(snapshot.summary(entry).problems.into()),
+        SortBy::Connection => overview.known(entry).connection().as_str().to_owned(),
+        SortBy::Sync => overview.summary(entry).sync.as_str().to_owned(),
+        SortBy::Problems => Part::number(overview.summary(entry).problems.into()),
         SortBy::LastSeen => {
             Part::number(entry.view.as_ref().and_then(|view| view.last_seen.get()).unwrap_or(i64::MIN))
         }
-        SortBy::Commit => show::alone(&entry.name, &snapshot.known(entry)).commit,
+        SortBy::Commit => show::alone(&entry.name, &overview.known(entry)).commit,
         SortBy::Name | SortBy::Phase | SortBy::Since => String::new(),
     }
 }
@@ -411,6 +412,7 @@ pub(super) async fn revoke(
     let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
     blocking(move || shared.records.revoke_cluster(&cluster, now, &audit)).await?;
     hub.sessions.cut(&name, EndReason::Revoked);
+    tell(&hub, &name, None, "Revoked", format!("revoked by {}", caller.name));
     hub.changes.cluster(&name);
     Ok(done(format!("cluster {name} is revoked; what it runs stays there")))
 }
@@ -438,9 +440,24 @@ pub(super) async fn delete(
     let (shared, cluster) = (hub.clone(), name.clone());
     blocking(move || shared.records.forget_cluster(&cluster, &audit)).await?;
     hub.sessions.forget(&name);
+    tell(&hub, &name, None, "Deleted", format!("deleted by {}", caller.name));
     // Where Git does not define it either, the next round forgets it.
     hub.fleet.wake();
     Ok(done(deleted(&name, &known)))
+}
+
+/// Tells what somebody did with a cluster or a unit.
+fn tell(hub: &Hub, cluster: &ClusterName, unit: Option<&UnitId>, reason: &str, message: String) {
+    hub.journal.inbox().note([Event {
+        at: hub.now(),
+        cluster: Some(cluster.clone()),
+        unit: unit.cloned(),
+        object: None,
+        source: None,
+        warning: false,
+        reason: reason.to_owned(),
+        message,
+    }]);
 }
 
 /// What becomes of a deleted cluster.
@@ -536,14 +553,8 @@ async fn set_suspended(
     blocking(move || shared.records.suspend(&cluster, of_unit.as_ref(), suspension.as_ref(), &audit)).await?;
     let past = if verb == "suspend" { "suspended" } else { "resumed" };
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    hub.fleet.note(HubEvent {
-        at: hub.now(),
-        cluster: Some(name.clone()),
-        unit: unit.clone(),
-        warning: false,
-        reason: if verb == "suspend" { "Suspended" } else { "Resumed" },
-        message: format!("{past} by {}{why}", caller.name),
-    });
+    let reason = if verb == "suspend" { "Suspended" } else { "Resumed" };
+    tell(hub, name, unit.as_ref(), reason, format!("{past} by {}{why}", caller.name));
     hub.changes.cluster(name);
     // What stands in Git is not ended by hand.
     let in_git = verb == "resume" && is_suspended_in_git(&known, unit.as_ref());

@@ -1,6 +1,6 @@
-//! The fleet as a whole: status, sources, events, reconcile, and notices of changes.
+//! The fleet as a whole: status, reconcile, and notices of changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,21 @@ use axum::extract::State;
 use axum::response::sse::{self, Sse};
 use axum::{Extension, Json};
 use flotilla_core::ClusterName;
-use flotilla_core::source::SourceId;
 use flotilla_proto::api::{
-    AgentAnswer, Attention, AttentionReason, Change, ClusterCounts, ConnectionState, Event, ObjectId, Page,
-    Problem, Reconcile, Reconciled, Source, Status, SyncState,
+    AgentAnswer, Attention, AttentionReason, Change, ClusterCounts, ConnectionState, Problem, Reconcile,
+    Reconciled, Source, Status, SyncState,
 };
 use flotilla_proto::v1::{self, request};
-use flotilla_render::source::fleet_source;
 use flotilla_runtime::chain;
 use futures::{Stream, StreamExt};
 use http::StatusCode;
-use serde::Deserialize;
 
 use super::auth::Caller;
-use super::clusters::{ANSWER_LIMIT, Answer, Paging, Snapshot, find_unit, known};
-use super::error::{ApiError, Body, Params};
-use super::reach::Reach;
+use super::clusters::{ANSWER_LIMIT, Answer, Overview, find_unit, known};
+use super::error::{ApiError, Body};
 use super::{show, sources};
 use crate::changes::Changed;
-use crate::sources::SourceEvent;
 use crate::state::{Hub, blocking};
-use crate::view::HubEvent;
 
 /// How long a round of the fleet loop may take before who asked for it is told so.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
@@ -41,24 +35,24 @@ pub(super) async fn status(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<Status> {
-    let snapshot = Snapshot::summarised(&hub, &caller).await?;
+    let overview = Overview::summarised(&hub, &caller).await?;
     let reach = caller.reach(&hub);
     let mut status = Status {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: hub.started_at,
-        commit: snapshot.fleet.snapshot.as_ref().map(|commit| reach.commit(commit)),
+        commit: overview.fleet.snapshot.as_ref().map(|commit| reach.commit(commit)),
         sources: sources::all(&hub, &reach),
         ..Status::default()
     };
     if reach.is_fleet() {
-        status.problems = snapshot.fleet.problems.iter().map(Into::into).collect();
+        status.problems = overview.fleet.problems.iter().map(Into::into).collect();
     }
     let mut attention = Vec::new();
     let mut reasons = BTreeMap::new();
     of_fleet(&mut attention, &mut reasons, &status.problems, &status.sources);
     let mut counts = ClusterCounts::default();
-    for entry in snapshot.entries() {
-        let (summary, connection) = (snapshot.summary(entry), snapshot.known(entry).connection());
+    for entry in overview.entries() {
+        let (summary, connection) = (overview.summary(entry), overview.known(entry).connection());
         counts.total += 1;
         counts.connected += u32::from(connection == ConnectionState::Connected);
         counts.disconnected += u32::from(connection == ConnectionState::Disconnected);
@@ -120,112 +114,6 @@ pub(super) fn of_fleet(
         attention.push(found);
     }
     shorten(attention);
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct EventFilter {
-    cluster: Option<String>,
-    unit: Option<String>,
-    /// In seconds since 1970; from then on.
-    since: Option<i64>,
-    limit: Option<usize>,
-}
-
-/// The newest first.
-pub(super) async fn events(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Params(filter): Params<EventFilter>,
-) -> Answer<Page<Event>> {
-    let reach = caller.reach(&hub);
-    let limit = Paging { limit: filter.limit, after: None }.limit();
-    let since = filter.since.unwrap_or(i64::MIN);
-    let mut events = of_sources(&hub, &reach, &filter);
-    events.extend(of_hub(&hub, &reach, &filter));
-    for (name, view) in hub.sessions.views() {
-        if filter.cluster.as_ref().is_some_and(|cluster| cluster != name.as_str()) {
-            continue;
-        }
-        let in_reach = view.events.iter().rev().filter(|event| reach.unit(&name, &event.unit));
-        let of_cluster = in_reach.map(|event| Event {
-            cluster: name.to_string(),
-            at: event.at,
-            unit: event.unit.to_string(),
-            object: event.object.as_ref().map(Into::into),
-            warning: event.warning,
-            reason: event.reason.clone(),
-            message: event.message.clone(),
-        });
-        let is_meant = |event: &Event| filter.unit.as_ref().is_none_or(|wanted| *wanted == event.unit);
-        // No more of one cluster than of all.
-        events.extend(of_cluster.filter(is_meant).take(limit));
-    }
-    events.retain(|event| event.at >= since);
-    // Stable: within a second, and a cluster, the newest stays first.
-    events.sort_by_key(|event| std::cmp::Reverse(event.at));
-    events.truncate(limit);
-    Ok(Json(Page { items: events, next: None }))
-}
-
-/// What the hub noticed of clusters and units itself.
-fn of_hub(hub: &Hub, reach: &Reach, filter: &EventFilter) -> Vec<Event> {
-    let events = hub.fleet.events(|event| {
-        let seen = match (&event.cluster, &event.unit) {
-            (None, _) => reach.is_fleet(),
-            (Some(cluster), None) => reach.whole_cluster(cluster),
-            (Some(cluster), Some(unit)) => reach.unit(cluster, unit),
-        };
-        let is_cluster = |wanted: &String| event.cluster.as_ref().is_some_and(|name| name.as_str() == wanted);
-        let is_unit = |wanted: &String| event.unit.as_ref().is_some_and(|unit| unit.to_string() == *wanted);
-        seen && filter.cluster.as_ref().is_none_or(is_cluster) && filter.unit.as_ref().is_none_or(is_unit)
-    });
-    let event = |event: HubEvent| Event {
-        cluster: event.cluster.map(|name| name.to_string()).unwrap_or_default(),
-        at: event.at,
-        unit: event.unit.map(|unit| unit.to_string()).unwrap_or_default(),
-        object: None,
-        warning: event.warning,
-        reason: event.reason.to_owned(),
-        message: event.message,
-    };
-    events.into_iter().map(event).collect()
-}
-
-/// What happened at the hub; of a cluster, what happened to the sources that it defines.
-fn of_sources(hub: &Hub, reach: &Reach, filter: &EventFilter) -> Vec<Event> {
-    if filter.unit.is_some() {
-        return Vec::new();
-    }
-    let cluster: Option<Option<ClusterName>> = filter.cluster.as_ref().map(|name| name.parse().ok());
-    let in_reach: BTreeSet<(String, String)> = match reach.is_fleet() {
-        true => BTreeSet::new(),
-        false => sources::all(hub, reach).into_iter().map(|source| (source.kind, source.name)).collect(),
-    };
-    let seen = |source: &SourceId| {
-        let name = format!("{}/{}", source.namespace, source.name);
-        reach.is_fleet() || in_reach.contains(&(source.kind.to_string(), name))
-    };
-    let events = hub.sources.events.newest(|event| match &cluster {
-        _ if !seen(&event.source) => false,
-        None => true,
-        Some(None) => false,
-        Some(Some(cluster)) => event.source == fleet_source() || hub.sources.is_of(cluster, &event.source),
-    });
-    let event = |event: SourceEvent| Event {
-        cluster: String::new(),
-        at: event.at,
-        unit: String::new(),
-        object: Some(ObjectId {
-            group: event.source.kind.group().to_owned(),
-            kind: event.source.kind.to_string(),
-            namespace: event.source.namespace,
-            name: event.source.name,
-        }),
-        warning: event.warning,
-        reason: event.reason.to_owned(),
-        message: event.message,
-    };
-    events.into_iter().map(event).collect()
 }
 
 pub(super) async fn reconcile(
@@ -313,15 +201,15 @@ async fn found(
     caller: &Caller,
     asked: &Reconcile,
 ) -> Result<(Vec<Attention>, u32), ApiError> {
-    let snapshot = Snapshot::of(hub, caller).await?;
+    let overview = Overview::of(hub, caller).await?;
     let (mut attention, mut counts) = (Vec::new(), BTreeMap::new());
     if asked.cluster.is_none() {
-        let problems: Vec<Problem> = snapshot.fleet.problems.iter().map(Into::into).collect();
+        let problems: Vec<Problem> = overview.fleet.problems.iter().map(Into::into).collect();
         of_fleet(&mut attention, &mut counts, &problems, &[]);
     }
     let is_meant = |name: &ClusterName| asked.cluster.as_ref().is_none_or(|cluster| cluster == name.as_str());
-    for entry in snapshot.entries().filter(|entry| is_meant(&entry.name)) {
-        let known = snapshot.known(entry);
+    for entry in overview.entries().filter(|entry| is_meant(&entry.name)) {
+        let known = overview.known(entry);
         let of_cluster = show::attention(&entry.name, &known).into_iter().filter(|it| it.reason.is_of_git());
         let of_unit = of_cluster
             .filter(|it| it.unit.is_empty() || asked.unit.as_ref().is_none_or(|unit| *unit == it.unit));

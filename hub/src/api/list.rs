@@ -78,8 +78,17 @@ pub(super) const UNITS: &[&str] = &[
     "continue",
 ];
 
-fn bad(field: &str, why: impl std::fmt::Display) -> ApiError {
+pub(super) fn bad(field: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("`{field}` in the query: {why}"))
+}
+
+/// How many entries a page has.
+pub(super) fn limit(text: Option<&str>) -> Result<usize, ApiError> {
+    match text.map(str::parse::<usize>) {
+        None => Ok(PAGE),
+        Some(Ok(limit)) if limit > 0 => Ok(limit.min(MAX_PAGE)),
+        Some(_) => Err(bad("limit", format!("it is a number from 1 to {MAX_PAGE}"))),
+    }
 }
 
 /// What the fields of a list can be sorted by.
@@ -280,11 +289,7 @@ impl Query {
 
     fn part(&self, fields: &[(&str, SortBy)]) -> Result<Part, ApiError> {
         self.check()?;
-        let limit = match self.limit.as_deref().map(str::parse::<usize>) {
-            None => PAGE,
-            Some(Ok(limit)) if limit > 0 => limit.min(MAX_PAGE),
-            Some(_) => return Err(bad("limit", format!("it is a number from 1 to {MAX_PAGE}"))),
-        };
+        let limit = limit(self.limit.as_deref())?;
         let text = self.sort_by.as_deref().unwrap_or("name");
         let (descending, field) = text.strip_prefix('-').map_or((false, text), |field| (true, field));
         let sort_by = fields.iter().find(|(name, _)| *name == field).map(|(_, by)| *by).ok_or_else(|| {

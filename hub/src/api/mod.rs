@@ -13,6 +13,7 @@ mod auth;
 mod changes;
 mod clusters;
 mod error;
+mod events;
 mod fleet;
 mod health;
 mod images;

@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
-use super::{admin, adopt, changes, clusters, fleet, list, openapi, secrets, sources, system, units};
+use super::{admin, adopt, changes, clusters, events, fleet, list, openapi, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// A type's name and schema, and those that it refers to.
@@ -120,8 +120,22 @@ pub(super) fn routes() -> Vec<Route> {
         },
         read("/api/v1/sources", "Sources", page::<api::Source>(), get(sources::list)),
         Route {
-            query: &["cluster", "unit", "since", "limit"],
-            ..read("/api/v1/events", "Events, the newest first", page::<api::Event>(), get(fleet::events))
+            query: events::LIST,
+            ..read(
+                "/api/v1/events",
+                "Events: the newest first, or with a cursor what came after it, the oldest first",
+                json::<api::EventPage>(),
+                get(events::list),
+            )
+        },
+        Route {
+            query: events::STREAM,
+            ..read(
+                "/api/v1/events/watch",
+                "Events as they happen, as server-sent events; `Last-Event-ID` or `cursor` says from where on",
+                None,
+                get(events::stream),
+            )
         },
         Route {
             query: list::UNITS,

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::auth::Caller;
-use super::clusters::Snapshot;
+use super::clusters::Overview;
 use super::error::ApiError;
 use super::fleet::of_fleet;
 use super::sources;
@@ -161,7 +161,7 @@ pub(super) async fn metrics(
     State(hub): State<Arc<Hub>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let snapshot = Snapshot::summarised(&hub, &caller).await?;
+    let overview = Overview::summarised(&hub, &caller).await?;
     let mut registry = Registry::default();
     hub.metrics.register(&mut registry);
     let (fetches, failures) = (hub.sources.fetches.clone(), hub.sources.failures.clone());
@@ -171,11 +171,11 @@ pub(super) async fn metrics(
     let mut by_sync: BTreeMap<&str, i64> = BTreeMap::new();
     let mut attention = BTreeMap::new();
     let of_sources = sources::all(&hub, &caller.reach(&hub));
-    let problems: Vec<Problem> = snapshot.fleet.problems.iter().map(Into::into).collect();
+    let problems: Vec<Problem> = overview.fleet.problems.iter().map(Into::into).collect();
     of_fleet(&mut Vec::new(), &mut attention, &problems, &of_sources);
     let per_cluster = PerCluster::default();
-    for entry in snapshot.entries() {
-        let summary = snapshot.summary(entry);
+    for entry in overview.entries() {
+        let summary = overview.summary(entry);
         per_cluster.take(entry, summary.problems);
         *by_sync.entry(summary.sync.as_str()).or_default() += 1;
         summary.reasons.iter().for_each(|(reason, count)| *attention.entry(*reason).or_default() += count);
@@ -211,9 +211,9 @@ pub(super) async fn metrics(
     registry.register("flotilla_agents_connected", "Agents that are connected", connected);
     ports(&hub, &mut registry);
     let failing = Gauge::<i64>::default();
-    failing.set(snapshot.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
+    failing.set(overview.fleet.sources.iter().filter(|source| !source.ready).count() as i64);
     registry.register("flotilla_sources_failing", "Sources that could not be read", failing);
-    of_change(snapshot.fleet.change.as_ref(), &mut registry);
+    of_change(overview.fleet.change.as_ref(), &mut registry);
     let told = hub.fleet.pulse().told();
     for (name, help, value) in [
         (

@@ -8,7 +8,7 @@ use flotilla_core::ClusterName;
 use flotilla_proto::api::{Page, Unit};
 
 use super::auth::Caller;
-use super::clusters::{Answer, Snapshot, find_unit, known};
+use super::clusters::{Answer, Overview, find_unit, known};
 use super::error::{ApiError, Params};
 use super::list::{Filter, Part, Query, SortBy};
 use super::show;
@@ -30,23 +30,23 @@ pub(super) async fn list(
         // Says that there is none.
         known(&hub, &caller, name).await?;
     }
-    let snapshot = Snapshot::of(&hub, &caller).await?;
-    Ok(Json(blocking(move || page_of(&snapshot, of.as_ref(), &filter, &part)).await))
+    let overview = Overview::of(&hub, &caller).await?;
+    Ok(Json(blocking(move || page_of(&overview, of.as_ref(), &filter, &part)).await))
 }
 
-fn page_of(snapshot: &Snapshot, of: Option<&ClusterName>, filter: &Filter, part: &Part) -> Page<Unit> {
+fn page_of(overview: &Overview, of: Option<&ClusterName>, filter: &Filter, part: &Part) -> Page<Unit> {
     let mut found = Vec::new();
     let entries: Vec<&Arc<Entry>> = match of {
-        Some(name) => snapshot.entry(name).into_iter().collect(),
-        None => snapshot.entries().collect(),
+        Some(name) => overview.entry(name).into_iter().collect(),
+        None => overview.entries().collect(),
     };
     for entry in entries {
         // No unit of it comes after the last one of the part before.
         if part.is_past(&format!("{} ~", entry.name)) {
             continue;
         }
-        let known = snapshot.known(entry);
-        if !filter.takes_cluster(entry, &known, || snapshot.summary(entry).sync) {
+        let known = overview.known(entry);
+        if !filter.takes_cluster(entry, &known, || overview.summary(entry).sync) {
             continue;
         }
         let ids = show::unit_ids(&known).into_iter().map(|id| (format!("{} {id}", entry.name), id));

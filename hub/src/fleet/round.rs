@@ -39,7 +39,7 @@ use crate::clock::unix_now;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
-use crate::sources::{Library, Pinned, SourceEvent};
+use crate::sources::{Library, Pinned};
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -255,7 +255,7 @@ impl Worker {
     /// An event of the fleet repo.
     fn note(&self, at: i64, warning: bool, reason: &'static str, message: String) {
         let source = flotilla_render::source::fleet_source();
-        self.shared.sources.events.note([SourceEvent { at, source, warning, reason, message }]);
+        self.shared.sources.events.note([crate::sources::event(at, source, warning, reason, message)]);
     }
 
     /// Fetches, and goes round once.

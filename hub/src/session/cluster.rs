@@ -1,18 +1,16 @@
 //! What is known of each cluster from its agent: the last reports, how far it got, whether it is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use flotilla_core::report::{Event, Timestamp, UnitReport};
+use flotilla_core::report::{Timestamp, UnitReport};
 use flotilla_core::{Digest, Generation, UnitId};
 use flotilla_proto::convert::cut;
 use flotilla_proto::v1::ack::Level;
 
 use super::machine::{AckFact, ReportFact};
 
-/// How many events of a cluster are kept.
-const MAX_EVENTS: usize = 200;
 /// How many units of one cluster are kept, and how many bytes of what its agent tells of them. Where there are more bytes,
 /// units are kept without their details, which is at most a kilobyte each.
 const MAX_UNITS: usize = 20_000;
@@ -36,8 +34,6 @@ pub struct ClusterView {
     /// Why the last session ended.
     pub ended: Option<String>,
     pub units: Units,
-    /// Newest last.
-    pub events: VecDeque<Event>,
     /// What the agent itself has trouble with.
     pub problems: Vec<String>,
     /// When a second agent with this cluster's identity asked for its place last.
@@ -204,9 +200,6 @@ impl ClusterView {
         {
             self.units = complete;
         }
-        self.events.extend(report.events);
-        let excess = self.events.len().saturating_sub(MAX_EVENTS);
-        self.events.drain(..excess);
         if let Some(mut problems) = report.problems {
             problems.truncate(MAX_PROBLEMS);
             self.problems = problems.into_iter().map(cut).collect();
@@ -289,19 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn events_and_problems_are_bounded() {
+    fn problems_are_bounded() {
         let mut view = ClusterView::default();
-        let event = |at| Event {
-            at,
-            unit: UnitId::root(),
-            object: None,
-            warning: false,
-            reason: "Applied".into(),
-            message: String::new(),
-        };
         let problems = Some((0..500).map(|n| n.to_string()).collect());
-        view.report(ReportFact { events: (0..500).map(event).collect(), problems, ..ReportFact::default() });
-        assert_eq!((view.events.len(), view.events[0].at), (MAX_EVENTS, 300));
+        view.report(ReportFact { problems, ..ReportFact::default() });
         assert_eq!(view.problems.len(), MAX_PROBLEMS);
         view.report(ReportFact { problems: Some(vec![]), ..ReportFact::default() });
         assert!(view.problems.is_empty());

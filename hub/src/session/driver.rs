@@ -298,8 +298,9 @@ impl Live {
                 hub.sessions.note(&self.cluster, self.id, |view| view.ack(&ack));
                 self.note_history(ack).await?;
             }
-            Fact::Report(report) => {
+            Fact::Report(mut report) => {
                 hub.metrics.reports.inc();
+                hub.journal.inbox().note_of(&self.cluster, std::mem::take(&mut report.events));
                 self.forget_gone(&report).await?;
                 hub.sessions.note(&self.cluster, self.id, |view| view.report(*report));
             }

@@ -232,13 +232,6 @@ impl Sessions {
         Some(view)
     }
 
-    /// Every cluster's view.
-    pub fn views(&self) -> Vec<(ClusterName, Arc<ClusterView>)> {
-        let cells: Vec<_> =
-            self.slots().clusters.iter().map(|(name, slot)| (name.clone(), slot.cell.clone())).collect();
-        cells.into_iter().map(|(name, cell)| (name, lock(&cell).view.clone())).collect()
-    }
-
     /// How many agents are connected.
     pub fn connected(&self) -> usize {
         self.slots().clusters.values().filter(|slot| slot.session.is_some()).count()

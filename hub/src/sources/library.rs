@@ -13,11 +13,12 @@ use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::events::{SourceEvent, SourceEvents};
+use super::events::{self, SourceEvents};
 use super::pace::{RETRY_MOST, jittered, retry_after};
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
 use super::{SourceSettings, SourcesRead};
+use crate::journal::Event;
 
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -350,8 +351,8 @@ impl Library {
                 slot.failed(message, Instant::now());
             }
         }
-        let events: Vec<SourceEvent> = news.map_or_else(Vec::new, |(warning, reason, message)| {
-            let event = |source| SourceEvent { at: now, source, warning, reason, message: message.clone() };
+        let events: Vec<Event> = news.map_or_else(Vec::new, |(warning, reason, message)| {
+            let event = |source| events::event(now, source, warning, reason, message.clone());
             inner.names(key).into_iter().map(event).collect()
         });
         drop(inner);

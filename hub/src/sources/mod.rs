@@ -27,7 +27,8 @@ use flotilla_core::source::SourceId;
 use flotilla_source::flux::Policy;
 
 pub use cluster::{ClusterSources, SourcesRead};
-pub use events::{SourceEvent, SourceEvents};
+pub use events::SourceEvents;
+pub(crate) use events::event;
 pub use library::{Library, Pinned};
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};

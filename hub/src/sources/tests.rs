@@ -13,6 +13,8 @@ use flotilla_render::{Groups, Sources};
 use flotilla_source::flux::Policy;
 use flotilla_source::{GitRepo, GitSpec, Reach};
 
+use crate::journal::Event;
+
 use super::{ClusterSources, Library, Pinned, SourceSettings, run};
 use crate::desired::Board;
 use crate::fleet::{FleetConfig, Patience, Releases, Worker};
@@ -171,15 +173,18 @@ async fn a_repository_of_a_team_is_fetched_once_for_all_and_followed() {
     let asked = library.hurry(|_, id| id.name == "repo");
     assert_eq!(asked.len(), 1);
     library.fetched(&asked).await;
-    let told = library.events.newest(|event| event.source.name == "repo");
-    assert_eq!(told.iter().map(|event| event.reason).collect::<Vec<_>>(), ["Fetched", "Fetched"]);
+    let told = library.events.inbox.take();
+    let is_repo = |event: &&Event| event.source.as_ref().is_some_and(|source| source.name == "repo");
+    let reasons: Vec<&str> = told.iter().filter(is_repo).map(|event| &*event.reason).collect();
+    assert_eq!(reasons, ["Fetched", "Fetched"]);
     until(&mut worker, &library, || bench.app("x") == "2" && bench.app("y") == "2").await;
 
     // What cannot be fetched stays as it was, and says so.
     std::fs::rename(bench.path("repo"), bench.path("away")).unwrap();
     library.fetched(&library.hurry(|_, _| true)).await;
-    let told = library.events.newest(|event| event.warning);
-    assert!(told.len() == 1 && told[0].source.name == "repo", "{told:?}");
+    let told = library.events.inbox.take();
+    let warnings: Vec<_> = told.iter().filter(|event| event.warning).collect();
+    assert!(warnings.len() == 1 && is_repo(&warnings[0]), "{told:?}");
     until(&mut worker, &library, || !library.view()[0].ready).await;
     assert_eq!(bench.app("x"), "2");
     assert!(library.view()[0].message.contains("no Git repository"), "{:?}", library.view());

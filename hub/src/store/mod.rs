@@ -13,6 +13,7 @@ mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod generations;
+mod journal;
 mod known;
 mod lease;
 mod memory;
@@ -38,11 +39,13 @@ use tokio::sync::watch;
 pub use audit::AUDIT;
 pub use disk::DiskStore;
 pub use generations::MAX_RAISE;
+pub use journal::{EventRecord, JournalHead};
 pub use memory::MemoryStore;
 pub use published::ClusterNotes;
 pub use records::{Records, UpdateError};
 pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
+pub(crate) use types::{object_of, object_text};
 
 /// A condition that must hold for a transaction's writes to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -237,11 +237,11 @@ impl TryFrom<DeclaredRecord> for Declared {
 pub struct InvalidText(String);
 
 /// `GROUP/KIND/NAMESPACE/NAME`; none of them has a slash, but perhaps the last.
-fn object_text(object: &ObjectId) -> String {
+pub(crate) fn object_text(object: &ObjectId) -> String {
     [&object.group, &object.kind, &object.namespace, &object.name].map(String::as_str).join("/")
 }
 
-fn object_of(text: &str) -> Result<ObjectId, InvalidText> {
+pub(crate) fn object_of(text: &str) -> Result<ObjectId, InvalidText> {
     let parts: Vec<&str> = text.splitn(4, '/').collect();
     let [group, kind, namespace, name] = parts[..] else { return Err(InvalidText(text.to_owned())) };
     Ok(ObjectId::new(group, kind, namespace, name))

@@ -1,52 +1,19 @@
-//! What the hub notices of clusters and units itself: what broke with a commit and what is right again, what people suspended.
-//! The newest of it, in memory.
+//! What the hub notices of clusters and units itself: what broke with a commit and what is right again.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, UnitId};
 use flotilla_proto::convert::cut;
-use flotilla_runtime::lock;
 
 use super::FleetView;
+use crate::journal::Event;
 
-/// The newest so many are kept.
-const KEPT: usize = 2_000;
 /// So many events of one cluster come of one round.
 const OF_ONE: usize = 20;
 
-/// Something that happened to the fleet, a cluster or a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubEvent {
-    /// In seconds since 1970.
-    pub at: i64,
-    pub cluster: Option<ClusterName>,
-    pub unit: Option<UnitId>,
-    pub warning: bool,
-    pub reason: &'static str,
-    pub message: String,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Events(Mutex<VecDeque<HubEvent>>);
-
-impl Events {
-    pub(super) fn note(&self, events: impl IntoIterator<Item = HubEvent>) {
-        let mut kept = lock(&self.0);
-        kept.extend(events);
-        let over = kept.len().saturating_sub(KEPT);
-        kept.drain(..over);
-    }
-
-    pub(super) fn newest(&self, is_meant: impl Fn(&HubEvent) -> bool) -> Vec<HubEvent> {
-        let kept = lock(&self.0);
-        kept.iter().rev().filter(|event| is_meant(event)).cloned().collect()
-    }
-}
-
 /// What became wrong, or right again, from one view to the next. Pure.
-pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<HubEvent> {
+pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<Event> {
     let mut events = Vec::new();
     events.extend(difference(&old.problems, &new.problems, at, None, None));
     for (name, facts) in &new.clusters {
@@ -56,7 +23,7 @@ pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<HubE
         }
         let cluster = Some(name);
         let of_cluster = before.map_or(&[][..], |facts| &facts.problems);
-        let mut here: Vec<HubEvent> =
+        let mut here: Vec<Event> =
             difference(of_cluster, &facts.problems, at, cluster, None).into_iter().collect();
         for (id, unit) in &facts.units {
             let of_unit = before.and_then(|facts| facts.units.get(id)).map_or(&[][..], |unit| &unit.problems);
@@ -67,7 +34,7 @@ pub(super) fn differences(old: &FleetView, new: &FleetView, at: i64) -> Vec<HubE
             here.truncate(OF_ONE);
             let message =
                 format!("{more} more units changed with this commit; `flotilla status {name}` shows them");
-            here.push(HubEvent { message, unit: None, ..here[0].clone() });
+            here.push(Event { message, unit: None, ..here[0].clone() });
         }
         events.extend(here);
     }
@@ -80,11 +47,11 @@ fn difference(
     at: i64,
     cluster: Option<&ClusterName>,
     unit: Option<&UnitId>,
-) -> Option<HubEvent> {
+) -> Option<Event> {
     fn errors(problems: &[Problem]) -> impl Iterator<Item = &Problem> {
         problems.iter().filter(|problem| !problem.notice)
     }
-    let (warning, reason, message) = match errors(new).next() {
+    let (warning, reason, message): (_, &str, String) = match errors(new).next() {
         _ if errors(old).eq(errors(new)) => return None,
         Some(first) => match errors(new).count() - 1 {
             0 => (true, "BuildFailed", first.to_string()),
@@ -93,7 +60,8 @@ fn difference(
         None => (false, "BuildSucceeded", "what was wrong is right again".to_owned()),
     };
     let (cluster, unit) = (cluster.cloned(), unit.cloned());
-    Some(HubEvent { at, cluster, unit, warning, reason, message: cut(message) })
+    let (reason, message) = (reason.to_owned(), cut(message));
+    Some(Event { at, cluster, unit, object: None, source: None, warning, reason, message })
 }
 
 #[cfg(test)]
@@ -134,8 +102,5 @@ mod tests {
         let found = differences(&FleetView::default(), &view(&broken), 7);
         assert_eq!(found.len(), OF_ONE + 1);
         assert!(found[OF_ONE].unit.is_none() && found[OF_ONE].message.contains("480 more"), "{found:?}");
-        let events = Events::default();
-        (0..200).for_each(|_| events.note(found.clone()));
-        assert_eq!(events.newest(|_| true).len(), KEPT);
     }
 }

@@ -21,9 +21,9 @@ use tokio::sync::watch;
 
 use crate::attempts::Attempts;
 use crate::clock::unix_now;
+use crate::journal::Inbox;
 use crate::pulse::Pulse;
-pub use events::HubEvent;
-use events::{Events, differences};
+use events::differences;
 
 /// What the fleet loop knew when it last went round.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -227,7 +227,8 @@ pub struct Fleet {
     pulse: Arc<Pulse>,
     /// What the loop works on, once it runs.
     pub(crate) attempts: OnceLock<Arc<Attempts>>,
-    events: Events,
+    /// Where the fleet's events go.
+    inbox: Arc<Inbox>,
 }
 
 impl Default for Fleet {
@@ -240,7 +241,7 @@ impl Default for Fleet {
             served: zero(),
             pulse: Arc::default(),
             attempts: OnceLock::new(),
-            events: Events::default(),
+            inbox: Arc::default(),
         }
     }
 }
@@ -248,6 +249,11 @@ impl Default for Fleet {
 impl Fleet {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With a journal.
+    pub(crate) fn noting(inbox: Arc<Inbox>) -> Self {
+        Self { inbox, ..Self::default() }
     }
 
     /// Whether rounds go on.
@@ -267,20 +273,15 @@ impl Fleet {
         let first = view.round == 0;
         if first || **last != view {
             view.round += 1;
-            self.events.note(differences(&last, &view, unix_now()));
+            let events = differences(&last, &view, unix_now());
+            if first {
+                self.inbox.note_found(events)
+            } else {
+                self.inbox.note(events)
+            }
             self.view.store(Arc::new(view));
             self.published.send_modify(|count| *count += 1);
         }
-    }
-
-    /// Notes what somebody did.
-    pub fn note(&self, event: HubEvent) {
-        self.events.note([event]);
-    }
-
-    /// What was noticed and `is_meant`, the newest first.
-    pub fn events(&self, is_meant: impl Fn(&HubEvent) -> bool) -> Vec<HubEvent> {
-        self.events.newest(is_meant)
     }
 
     /// Ticks when the view changes.

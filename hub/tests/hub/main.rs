@@ -1,6 +1,7 @@
 //! A hub in this process, with agents and people who come over real TLS.
 
 mod agents;
+mod journal;
 mod people;
 mod ports;
 mod process;

@@ -148,6 +148,8 @@ pub struct Kept {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
+    /// Its place in the journal: a cursor, from which a reader goes on after it.
+    pub id: String,
     /// Empty for what happened at the hub.
     pub cluster: String,
     pub at: i64,
@@ -156,6 +158,18 @@ pub struct Event {
     pub warning: bool,
     pub reason: String,
     pub message: String,
+}
+
+/// A part of the journal of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventPage {
+    pub items: Vec<Event>,
+    /// There are older ones: ask again with `continue` set to this. Only without a cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Ask with it for what comes after all that was looked at.
+    pub cursor: String,
 }
 
 /// A cluster's units with their objects. Units stand in the order parent before child; [`Unit::parent`] makes

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::Context;
 use crate::args::OutputArgs;
 use crate::budget::BudgetArgs;
-use crate::client::Client;
+use crate::client::{Choice, Client};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::offline::{ClustersArgs, local_source};
@@ -76,7 +76,7 @@ struct Check {
 async fn hub(context: &Context, args: &CheckArgs, client: &Client) -> Result<Code, Error> {
     let who = client.who_am_i().await?;
     let status = client.status().await?;
-    let checks = checks(client.hub(), &who, &status, &client.clusters().await?);
+    let checks = checks(client.hub(), &who, &status, &client.clusters(&Choice::default()).await?);
     context.terminal.show(args.output.output, &checks, |_| {
         let mut table = Table::new(&["CHECK", "RESULT", "MESSAGE"]);
         for Check { check, ok, message } in &checks {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::rows::cluster_message;
 use crate::Context;
 use crate::args::{self, OutputArgs};
-use crate::client::{Client, Watch};
+use crate::client::{Choice, Client, Watch};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::clean;
@@ -115,7 +115,7 @@ async fn wait_for(
     loop {
         let clusters = match only {
             Some(name) => vec![client.cluster(name).await?],
-            None => client.clusters().await?,
+            None => client.clusters(&Choice::default()).await?,
         };
         let open = waiting_for(&clusters, only.is_some());
         let stuck = stuck(&clusters, only.is_some());
