@@ -237,7 +237,7 @@ const SCRIPTS: [&str; 117] = [
 
 /// That of a class of Unicode by its name (`Lu`, `Letter`, `Greek`), as Go 1.26 reads it: loose in case, spaces, hyphens and
 /// underscores, but with tables of Unicode 15.0, and scripts of two words are unknown to it. All names were compared with Go
-/// over all characters: what differs is U+1171E, and two capitals of Unicode 16 with their small letters where case is ignored.
+/// over a sample of characters and the ends of all ranges: what differs is U+1171E, and two capitals of Unicode 16 with their small letters where case is ignored.
 pub(crate) fn unicode(name: &str, negated: bool) -> Option<String> {
     let is_bound = |c: &char| !matches!(c, '_' | '-' | ' ');
     let name: String = name.chars().filter(is_bound).map(|c| c.to_ascii_lowercase()).collect();
