@@ -2,6 +2,7 @@
 //! fifty units of four objects: twenty units are the same everywhere, thirty have a variable of the cluster. The repository,
 //! the store and the loop are the hub's own; figures go to stdout, a JSON object a line.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +20,7 @@ use flotilla_hub::store::{AuditRecord, ClusterRecord, DiskStore, Records, Store,
 use flotilla_hub::view::Fleet;
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_render::helm::{Limits, Program};
-use flotilla_source::{Commit, CommitError, CommitId, FetchError, GitRepo, GitSpec};
+use flotilla_source::{Commit, CommitError, CommitId, FetchError, GitRepo, GitSpec, OpenError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +127,10 @@ impl FleetRepo for Timed {
 
     fn tree(&self, commit: &CommitId) -> Result<Arc<dyn Files>, CommitError> {
         FleetRepo::tree(&self.repo, commit)
+    }
+
+    fn keep(&mut self, commits: &BTreeSet<CommitId>) -> Result<(), OpenError> {
+        self.repo.keep(commits)
     }
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
-use flotilla_core::{Digest, UnitId};
+use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_render::helm::Asked;
 use flotilla_render::{
@@ -23,8 +23,9 @@ use crate::attempts::{Attempts, Doing};
 use crate::desired::Board;
 use crate::desired::project::known_units;
 use crate::metrics::Metrics;
-use crate::sources::{ClusterSources, Library, Pinned, SourcesRead};
-use crate::store::StoreError;
+use crate::sources::{At, ClusterSources, Draft, Library, SourcesRead};
+use crate::store::Snapshot;
+use crate::store::{ClusterAt, StoreError};
 use crate::view::Ran;
 
 /// How often one round goes back to helm for one cluster: so many releases may come after each other.
@@ -44,16 +45,24 @@ pub(super) struct Shared {
     pub(super) budget: Budget,
     pub(super) strict: bool,
     pub(super) attempts: Arc<Attempts>,
+    /// Those that are in use.
+    pub(super) snapshots: Mutex<HashMap<Digest, Weak<Snapshot>>>,
 }
 
 /// What one cluster last rendered to.
 #[derive(Clone, Default)]
 pub(super) struct Remembered {
     pub(super) content: HashMap<UnitId, Arc<Content>>,
-    /// The commits at which units last rendered, and what of that is on disk.
-    pub(super) commits: BTreeMap<UnitId, Arc<str>>,
-    pub(super) noted: BTreeMap<UnitId, Arc<str>>,
+    /// The snapshot that it was last rendered from.
+    pub(super) at: Option<Arc<Snapshot>>,
+    /// Those from which units last rendered that did not render from it.
+    pub(super) older: BTreeMap<UnitId, Arc<Snapshot>>,
+    /// What of that is on disk, and the snapshot that it names.
+    pub(super) noted: ClusterAt,
+    pub(super) noted_at: Option<Arc<Snapshot>>,
     pub(super) is_loaded: bool,
+    /// What units last were stands in these snapshots only, as after a start.
+    pub(super) is_forgotten: bool,
     /// What was published of the cluster, and of its units.
     pub(super) ran: Ran,
     pub(super) ran_units: HashMap<UnitId, Ran>,
@@ -67,8 +76,8 @@ pub(super) struct Task {
     /// Where its root is: repository, branch and folder. What left together with a change of it may have left by mistake.
     pub(super) root: String,
     pub(super) tree: Artifact,
-    /// The fleet repo at the commits at which units last rendered that are not remembered.
-    pub(super) older: BTreeMap<String, Artifact>,
+    /// The snapshots from which units last rendered that are not remembered, with the fleet repo's files.
+    pub(super) older: Vec<(Arc<Snapshot>, Artifact)>,
     pub(super) remembered: Arc<Remembered>,
     /// Its last render still holds if this is the same at the commit.
     pub(super) if_same: Option<Arc<Read>>,
@@ -76,8 +85,8 @@ pub(super) struct Task {
     pub(super) held: Arc<Held>,
     /// What people and its agent say.
     pub(super) facts: Arc<Facts>,
-    /// What the sources are at in this round.
-    pub(super) pinned: Arc<Pinned>,
+    /// The snapshot that it is rendered from, in the making.
+    pub(super) draft: Arc<Draft>,
     /// The keys of what helm rendered for any cluster, as of this round; `None` where that is not known.
     pub(super) known_renders: Arc<OnceLock<Option<BTreeSet<Digest>>>>,
     /// Until when this round waits for helm.
@@ -97,8 +106,10 @@ pub(super) struct Rendered {
     pub(super) render: ClusterRender,
     /// What it is made from.
     pub(super) read: Read,
-    /// What units last rendered to, read again from older commits.
-    pub(super) recalled: HashMap<UnitId, Arc<Content>>,
+    /// What units last rendered to, read again from older snapshots; `None`: nobody looked there, or it could not be read.
+    pub(super) recalled: Option<HashMap<UnitId, Arc<Content>>>,
+    /// What it is rendered from.
+    pub(super) snapshot: Arc<Snapshot>,
 }
 
 /// What a render read: while that is the same, so is the render.
@@ -141,7 +152,8 @@ impl Shared {
         let tree = task.tree.files.entry(&TreePath::root())?;
         let tree = tree.map_or_else(|| Digest::of(b""), |tree| Digest::from(tree.id.0));
         let whole = doing.whole(tree).map_err(ClusterError::SetAside)?;
-        let sources = ClusterSources::new(&self.sources, &task.pinned, &cluster.name, &cluster.policy.groups);
+        let at = At::Newest { draft: &task.draft, before: remembered.at.as_deref() };
+        let sources = ClusterSources::new(&self.sources, at, &cluster.name, &cluster.policy.groups);
         let is_known = |key: Digest| {
             let known = task.known_renders.get_or_init(|| self.ledger.known_renders().ok());
             // Unknown is not absent.
@@ -165,7 +177,7 @@ impl Shared {
         };
         let suspended = |id: &UnitId| facts.suspended.covers(id);
         let kube_version = facts.kubernetes.as_deref();
-        let mut recalled: HashMap<UnitId, Arc<Content>> = HashMap::new();
+        let mut recalled = None;
         let tree = task.stoppable(&task.tree);
         let recorder = Recorder::default();
         let asking = Asking { ledger: &*self.ledger, cluster: &cluster.name, facts, recorder: &recorder };
@@ -182,27 +194,23 @@ impl Shared {
         };
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
         let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
-        // One that never rendered, as while helm is at work on it, is in no older commit.
         let is_forgotten =
-            |id: &UnitId| remembered.commits.contains_key(id) && !remembered.content.contains_key(id);
-        if render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id)) {
-            // After a restart: what such units last were stands in older commits.
-            for (commit, older) in &task.older {
-                let older = task.stoppable(older);
-                let found = self.recall(task, commit, &older, &inputs);
-                found.into_iter().for_each(|(id, content)| {
-                    recalled.entry(id).or_insert(content);
-                });
-            }
-            let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| recalled.get(id)).cloned();
+            |id: &UnitId| remembered.good(id).is_some() && !remembered.content.contains_key(id);
+        if remembered.is_forgotten && render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id))
+        {
+            // After a restart: what such units last were stands in older snapshots.
+            let (found, is_whole) = self.recall(task, &inputs);
+            let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| found.get(id)).cloned();
             render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
+            recalled = is_whole.then_some(found);
         }
         drop(whole);
         if !task.is_ended.load(Ordering::Relaxed) {
             sources.settle(&render.sources);
         }
         let read = Read { footprint: recorder.taken(), sources: sources.read() };
-        Ok(Made::Anew(Rendered { render, read, recalled }.into()))
+        let snapshot = self.interned(task.draft.part(&read.sources.named)?);
+        Ok(Made::Anew(Rendered { render, read, recalled, snapshot }.into()))
     }
 
     fn in_turns(
@@ -218,42 +226,147 @@ impl Shared {
         })
     }
 
-    /// What units last rendered to at an older commit.
-    fn recall(
+    /// What units last rendered to, and whether all snapshots that say so could be rendered.
+    fn recall(&self, task: &Task, now: &Inputs<'_>) -> (HashMap<UnitId, Arc<Content>>, bool) {
+        let remembered = &task.remembered;
+        let mut found: HashMap<UnitId, Arc<Content>> = HashMap::new();
+        // One whose commit cannot be looked into is not among them.
+        let mut is_whole = task.older.len() == remembered.snapshots().len();
+        for (snapshot, tree) in &task.older {
+            match self.render_then(task, snapshot, tree, now, &found) {
+                Ok(Some((render, read))) => {
+                    is_whole &= read.used.values().all(Option::is_some);
+                    let is_of = |id: &UnitId| remembered.good(id).is_some_and(|good| good == snapshot);
+                    let units = render.units.into_iter().filter(|(id, _)| is_of(id));
+                    found.extend(units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let (cluster, commit) = (task.cluster.name.as_str(), &**snapshot.commit());
+                    tracing::warn!(cluster, commit, "cannot render an older snapshot: {error}");
+                    is_whole = false;
+                }
+            }
+        }
+        (found, is_whole)
+    }
+
+    /// The cluster from an older snapshot; `None`: it was not defined there.
+    fn render_then(
         &self,
         task: &Task,
-        commit: &str,
+        snapshot: &Snapshot,
         tree: &Artifact,
         now: &Inputs<'_>,
-    ) -> HashMap<UnitId, Arc<Content>> {
-        let name = &task.cluster.name;
-        let then = match discover(&*tree.files, &self.clusters) {
-            Ok(mut fleet) => fleet.clusters.remove(name),
-            Err(error) => {
-                tracing::warn!(cluster = name.as_str(), commit, "cannot look into an older commit: {error}");
-                None
-            }
+        found: &HashMap<UnitId, Arc<Content>>,
+    ) -> Result<Option<(ClusterRender, SourcesRead)>, ReadError> {
+        let (name, policy) = (&task.cluster.name, &task.cluster.policy);
+        let tree = task.stoppable(tree);
+        let Some(then) = discover(&*tree.files, &self.clusters)?.clusters.remove(name) else {
+            return Ok(None);
         };
-        let Some(then) = then else { return HashMap::new() };
+        let sources = ClusterSources::new(&self.sources, At::Then(snapshot), name, &policy.groups);
+        // What the root was may stand in another snapshot, which was looked at before.
+        let last_good = |id: &UnitId| found.get(id).cloned();
         let inputs = Inputs {
             renders: now.renders,
             ask: now.ask,
+            kube_version: now.kube_version,
             budget: self.budget,
             strict: self.strict,
             attempts: now.attempts,
-            ..Inputs::new(tree, &self.clusters, &self.cache, now.sources)
+            last_good: &last_good,
+            ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
-        match render_cluster(&inputs, &then) {
-            Ok(render) => {
-                let of_then = |id: &UnitId| task.remembered.commits.get(id).map(|of| &**of) == Some(commit);
-                let units = render.units.into_iter().filter(|(id, _)| of_then(id));
-                units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))).collect()
-            }
-            Err(error) => {
-                tracing::warn!(cluster = name.as_str(), commit, "cannot render an older commit: {error}");
-                HashMap::new()
+        let cluster = ClusterDefinition { policy: policy.clone(), ..then };
+        let render = render_cluster(&inputs, &cluster)?;
+        Ok(Some((render, sources.read())))
+    }
+
+    /// One snapshot for all that are rendered from the same.
+    fn interned(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&snapshot.digest()).and_then(Weak::upgrade) {
+            return known;
+        }
+        let snapshot = Arc::new(snapshot);
+        known.insert(snapshot.digest(), Arc::downgrade(&snapshot));
+        snapshot
+    }
+
+    /// Forgets the snapshots that nobody has any more.
+    pub(super) fn drop_snapshots(&self) {
+        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, snapshot| snapshot.strong_count() > 0);
+    }
+
+    /// A snapshot that was noted; `None`: it is lost.
+    pub(super) fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        let known = || self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(snapshot) = known().get(&digest).and_then(Weak::upgrade) {
+            return Ok(Some(snapshot));
+        }
+        let snapshot = self.ledger.snapshot(digest)?;
+        match &snapshot {
+            Some(snapshot) => drop(known().insert(digest, Arc::downgrade(snapshot))),
+            None => tracing::warn!(%digest, "a snapshot that clusters were rendered from is lost"),
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Remembered {
+    /// As it is on record.
+    pub(super) fn load(shared: &Shared, name: &ClusterName) -> Result<Self, StoreError> {
+        let noted = shared.ledger.at(name)?;
+        let at = noted.snapshot.map(|digest| shared.snapshot(digest)).transpose()?.flatten();
+        let mut older = BTreeMap::new();
+        for (id, digest) in &noted.units {
+            older.extend(shared.snapshot(*digest)?.map(|snapshot| (id.clone(), snapshot)));
+        }
+        Ok(Self {
+            noted_at: at.clone(),
+            at,
+            older,
+            noted,
+            is_loaded: true,
+            is_forgotten: true,
+            ..Self::default()
+        })
+    }
+
+    /// The snapshot from which a unit last rendered, if it did.
+    pub(super) fn good(&self, id: &UnitId) -> Option<&Arc<Snapshot>> {
+        self.older.get(id).or(self.at.as_ref())
+    }
+
+    /// All snapshots that it is from, that of its root first.
+    pub(super) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        let mut all: Vec<Arc<Snapshot>> = Vec::new();
+        let root = self.good(&UnitId::root());
+        for snapshot in root.into_iter().chain(&self.at).chain(self.older.values()) {
+            if !all.contains(snapshot) {
+                all.push(snapshot.clone());
             }
         }
+        all
+    }
+
+    /// What is to be noted, if what is on record does not come to the same; `is_new`: it runs something else.
+    pub(super) fn record(&self, is_new: bool) -> Option<ClusterAt> {
+        let snapshot = self.at.as_ref().map(|at| at.digest());
+        let units = self.older.iter().map(|(id, snapshot)| (id.clone(), snapshot.digest())).collect();
+        let names = |at: &Option<Arc<Snapshot>>| -> Vec<Digest> {
+            at.iter().flat_map(|at| at.sources().keys().copied()).collect()
+        };
+        // A source that is suspended has another name.
+        let is_due = is_new && snapshot != self.noted.snapshot
+            || units != self.noted.units
+            || names(&self.at) != names(&self.noted_at)
+            || self.noted.snapshot.is_none();
+        let before = self.noted.snapshot.into_iter().chain(self.noted.before.iter().copied());
+        let before = before.filter(|before| Some(*before) != snapshot).take(ClusterAt::BEFORE).collect();
+        is_due.then_some(ClusterAt { snapshot, units, before })
     }
 }
 

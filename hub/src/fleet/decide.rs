@@ -61,20 +61,31 @@ pub(super) fn decide(
     before: Before<'_>,
     remembered: &mut Remembered,
 ) -> (ClusterFacts, Candidate) {
-    let Rendered { render, recalled, .. } = rendered;
+    let Rendered { render, recalled, snapshot, .. } = rendered;
     let (name, commit) = (&task.cluster.name, &task.commit);
-    for (id, content) in recalled {
-        remembered.content.entry(id).or_insert(content);
+    if let Some(recalled) = recalled {
+        for (id, content) in recalled {
+            remembered.content.entry(id).or_insert(content);
+        }
+        remembered.is_forgotten = false;
     }
     for (id, rendered) in &render.units {
-        if rendered.suspended && remembered.content.contains_key(id) {
-            continue;
-        }
-        if let Some(unit) = &rendered.unit {
-            remembered.content.insert(id.clone(), unit.content.clone());
-            remembered.commits.insert(id.clone(), commit.clone());
+        let has_older =
+            remembered.content.contains_key(id) || remembered.is_forgotten && remembered.good(id).is_some();
+        match &rendered.unit {
+            Some(unit) if !rendered.suspended || !has_older => {
+                remembered.content.insert(id.clone(), unit.content.clone());
+                remembered.older.remove(id);
+            }
+            // It stays at the snapshot that it was good at.
+            _ if has_older => {
+                let good = remembered.good(id).cloned();
+                remembered.older.extend(good.map(|good| (id.clone(), good)));
+            }
+            _ => {}
         }
     }
+    remembered.at = Some(snapshot);
     let mut known = facts.known.clone();
     // What was published may have arrived, whatever the agent last said.
     let published = published.iter().filter(|_| facts.has_agent);
@@ -102,7 +113,7 @@ pub(super) fn decide(
         withhold(&mut units, capabilities, root_moved);
     }
     remembered.content.retain(|id, _| units.contains_key(id));
-    remembered.commits.retain(|id, _| units.contains_key(id));
+    remembered.older.retain(|id, _| units.contains_key(id));
     let known = known_of(&render, &units).collect();
     note_ran(task, &render, &units, &before, remembered);
     let shown = shown(task, &render, remembered, &|id| facts.suspended.covers(id));
@@ -212,9 +223,11 @@ fn note_ran(
 
 /// The commit and the revision that a unit's content is from: older ones where it is held or suspended.
 fn of_content(id: &UnitId, rendered: &RenderedUnit, remembered: &Remembered) -> (At, Revision) {
-    let at = match remembered.commits.get(id) {
+    let at = match remembered.older.get(id) {
         _ if !is_kept(rendered) => At::Cluster,
-        Some(commit) => At::Older(commit.clone()),
+        Some(snapshot) => At::Older(snapshot.commit().clone()),
+        // Suspended from its first render on.
+        None if rendered.unit.is_some() => At::Cluster,
         None => At::Unknown,
     };
     let is_fleet = rendered.source == fleet_source() && !rendered.revision.is_empty();

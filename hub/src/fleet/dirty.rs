@@ -14,7 +14,7 @@ use flotilla_render::ClusterDefinition;
 
 use super::cluster::{Read, Shared};
 use super::ledger::Facts;
-use crate::sources::Pinned;
+use crate::sources::Draft;
 
 /// What woke a round, as far as that says what it has to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct Look<'a> {
     pub(super) woken: Woken,
     pub(super) secrets_changed: bool,
     pub(super) commit: &'a Arc<str>,
-    pub(super) pinned: &'a Pinned,
+    pub(super) draft: &'a Draft,
 }
 
 /// What is known of a render without looking at files.
@@ -67,7 +67,7 @@ impl Look<'_> {
             let may_differ = self.secrets_changed || self.shared.sources.has_mounted();
             if footprint.is_open()
                 || sources.secrets && may_differ
-                || !self.shared.sources.is_same(self.pinned, sources)
+                || !self.shared.sources.is_same(self.draft, sources)
             {
                 return Known::Nothing;
             }

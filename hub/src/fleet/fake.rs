@@ -1,6 +1,6 @@
 //! A fleet repo and its files that do what a test says (fail, panic, hang), and a fleet loop over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_kustomize::files::{Entry, Files, MemoryFiles, ReadError, TreePath};
 use flotilla_render::helm::{Limits, Program};
-use flotilla_source::{Commit, CommitError, CommitId, FetchError};
+use flotilla_source::{Commit, CommitError, CommitId, FetchError, OpenError};
 
 use super::{FleetConfig, FleetRepo, Patience, Releases, Worker};
 use crate::attempts::Attempts;
@@ -90,6 +90,8 @@ pub(crate) type Tree = BTreeMap<String, String>;
 #[derive(Clone, Default)]
 pub(crate) struct FakeRepo {
     commits: Arc<Mutex<Vec<Tree>>>,
+    /// The commits that the hub keeps.
+    pub(crate) kept: Arc<Mutex<BTreeSet<usize>>>,
     pub(crate) files: Faults,
     /// At "fetch": of a fetch; at "tree": of looking into a commit.
     pub(crate) git: Faults,
@@ -143,6 +145,12 @@ impl FleetRepo for FakeRepo {
         let commits = self.commits.lock().unwrap();
         let files = MemoryFiles::new(commits.get(n).ok_or_else(not_fetched)?);
         Ok(Arc::new(FaultyFiles(files, self.files.clone())))
+    }
+
+    fn keep(&mut self, commits: &BTreeSet<CommitId>) -> Result<(), OpenError> {
+        let of = |id: &CommitId| usize::from_str_radix(id.as_str(), 16).unwrap();
+        *self.kept.lock().unwrap() = commits.iter().map(of).collect();
+        Ok(())
     }
 }
 

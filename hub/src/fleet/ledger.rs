@@ -9,7 +9,8 @@ use flotilla_core::question::{Question, Reply};
 use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
 
 use crate::desired::project::Suspended;
-use crate::store::{ChangeRecord, ClusterNotes, Records, StoreError};
+use crate::store::Snapshot;
+use crate::store::{ChangeRecord, ClusterAt, ClusterNotes, Records, StoreError};
 
 /// What is on record of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,16 @@ pub trait Ledger: Send + Sync {
     fn set_change(&self, change: &ChangeRecord) -> Result<(), StoreError>;
     /// The next number of the fleet's sequence.
     fn next_generation(&self) -> Result<Generation, StoreError>;
-    /// The commit at which each unit last rendered.
-    fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError>;
+    /// From which snapshots a cluster's units last rendered.
+    fn at(&self, cluster: &ClusterName) -> Result<ClusterAt, StoreError>;
+    /// A snapshot that was noted; `None`: it is lost.
+    fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError>;
+    /// Notes a snapshot that something is about to be published from.
+    fn note_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError>;
+    /// The snapshots that what is noted of clusters names.
+    fn snapshots_in_use(&self) -> Result<BTreeSet<Digest>, StoreError>;
+    /// Forgets all snapshots but these.
+    fn keep_snapshots(&self, used: &BTreeSet<Digest>) -> Result<(), StoreError>;
 }
 
 impl Ledger for Records {
@@ -114,7 +123,23 @@ impl Ledger for Records {
         Records::next_generation(self)
     }
 
-    fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
-        Records::last_good(self, cluster)
+    fn at(&self, cluster: &ClusterName) -> Result<ClusterAt, StoreError> {
+        self.cluster_at(cluster)
+    }
+
+    fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        Records::snapshot(self, digest)
+    }
+
+    fn note_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        Records::note_snapshot(self, snapshot)
+    }
+
+    fn snapshots_in_use(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        Records::snapshots_in_use(self)
+    }
+
+    fn keep_snapshots(&self, used: &BTreeSet<Digest>) -> Result<(), StoreError> {
+        Records::keep_snapshots(self, used)
     }
 }

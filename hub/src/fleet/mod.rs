@@ -35,6 +35,7 @@ mod queue;
 mod releases;
 mod renderers;
 mod repo;
+mod retention;
 mod round;
 mod subtree;
 #[cfg(test)]

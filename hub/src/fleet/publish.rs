@@ -1,11 +1,11 @@
 //! Publishes what clusters should run: what has to be on disk before an agent may see it is written first, for many clusters
 //! with one sync.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flotilla_core::change::Tally;
-use flotilla_core::{ClusterName, DesiredState};
+use flotilla_core::{ClusterName, DesiredState, Digest};
 
 use super::asking::has_old_replies;
 use super::change::Changes;
@@ -15,7 +15,7 @@ use super::dirty::From;
 use super::renderers::{Done, caught};
 use super::round::Cluster;
 use crate::desired::Published;
-use crate::store::ClusterNotes;
+use crate::store::{ClusterNotes, StoreError};
 use crate::view::{Revision, Was};
 
 /// What is written with one sync.
@@ -26,6 +26,8 @@ pub(super) struct Publisher<'a> {
     pub(super) shared: &'a Shared,
     pub(super) clusters: &'a mut HashMap<ClusterName, Cluster>,
     pub(super) changes: &'a mut Changes,
+    /// The snapshots that are on record.
+    pub(super) noted: &'a mut BTreeSet<Digest>,
     pub(super) batch: Vec<Candidate>,
     pub(super) failed: BTreeMap<ClusterName, ClusterError>,
 }
@@ -114,13 +116,16 @@ impl Publisher<'_> {
             .filter(|one| !one.notes.is_empty())
             .map(|one| (&one.cluster, &one.notes))
             .collect();
-        let noted = self.shared.ledger.note(&all);
+        let noted = self.note_snapshots(&prepared).and_then(|()| self.shared.ledger.note(&all));
         for one in prepared {
             // A record of one cluster that cannot be read must not hold up the others.
             let is_noted = match &noted {
                 Ok(()) => Ok(()),
                 Err(_) if one.notes.is_empty() => Ok(()),
-                Err(_) => self.shared.ledger.note(&[(&one.cluster, &one.notes)]),
+                Err(_) => {
+                    let noted = self.note_snapshots(std::slice::from_ref(&one));
+                    noted.and_then(|()| self.shared.ledger.note(&[(&one.cluster, &one.notes)]))
+                }
             };
             let name = one.cluster.clone();
             let done = is_noted.map_err(ClusterError::from).and_then(|()| self.show(one));
@@ -128,6 +133,20 @@ impl Publisher<'_> {
                 self.failed.insert(name, error);
             }
         }
+    }
+
+    /// What is noted of clusters names only snapshots that are on record.
+    fn note_snapshots(&mut self, prepared: &[Prepared]) -> Result<(), StoreError> {
+        for one in prepared.iter().filter(|one| one.notes.at.is_some()) {
+            let Some(cluster) = self.clusters.get(&one.cluster) else { continue };
+            for snapshot in cluster.remembered.snapshots() {
+                if !self.noted.contains(&snapshot.digest()) {
+                    self.shared.ledger.note_snapshot(&snapshot)?;
+                    self.noted.insert(snapshot.digest());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn prepare(&mut self, mut candidate: Candidate) -> Prepared {
@@ -139,10 +158,7 @@ impl Publisher<'_> {
         let is_new = current.is_none_or(|current| current.state.digest() != state.digest());
         let known = self.clusters.entry(cluster.clone()).or_default();
         let remembered = &known.remembered;
-        if is_new && remembered.noted != remembered.commits {
-            let commits = remembered.commits.iter();
-            notes.last_good = Some(commits.map(|(id, commit)| (id.clone(), commit.to_string())).collect());
-        }
+        notes.at = remembered.record(is_new);
         Prepared { cluster, notes, state, candidate, is_new }
     }
 
@@ -151,8 +167,8 @@ impl Publisher<'_> {
         let Prepared { cluster: name, notes, state, candidate, is_new } = prepared;
         let cluster = self.clusters.entry(name.clone()).or_default();
         let remembered = Arc::make_mut(&mut cluster.remembered);
-        if notes.last_good.is_some() {
-            remembered.noted = remembered.commits.clone();
+        if let Some(at) = &notes.at {
+            (remembered.noted, remembered.noted_at) = (at.clone(), remembered.at.clone());
         }
         if !notes.is_empty() {
             let facts = Arc::new(candidate.facts.with(&notes));

@@ -1,15 +1,17 @@
 //! The fleet repo as the loop uses it: fetched beside rounds, read at its commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_render::Artifact;
-use flotilla_source::{Commit, CommitError, CommitId, FetchError, GitRepo};
+use flotilla_runtime::tasks::chain;
+use flotilla_source::{Commit, CommitError, CommitId, FetchError, GitRepo, OpenError};
 
 use super::renderers::caught;
 use super::subtree::Subtree;
+use crate::store::Snapshot;
 
 /// Where the fleet's commits come from. Its functions block.
 pub trait FleetRepo: Send {
@@ -27,6 +29,11 @@ pub trait FleetRepo: Send {
     /// # Errors
     /// If it is not there or cannot be read.
     fn tree(&self, commit: &CommitId) -> Result<Arc<dyn Files>, CommitError>;
+    /// Keeps these commits readable whatever is fetched, and no others.
+    ///
+    /// # Errors
+    /// If that cannot be noted.
+    fn keep(&mut self, commits: &BTreeSet<CommitId>) -> Result<(), OpenError>;
 }
 
 impl FleetRepo for GitRepo {
@@ -44,6 +51,10 @@ impl FleetRepo for GitRepo {
 
     fn tree(&self, commit: &CommitId) -> Result<Arc<dyn Files>, CommitError> {
         Ok(Arc::new(GitRepo::tree(self, commit)?))
+    }
+
+    fn keep(&mut self, commits: &BTreeSet<CommitId>) -> Result<(), OpenError> {
+        GitRepo::keep(self, commits)
     }
 }
 
@@ -105,23 +116,32 @@ impl Repo {
         Ok(Artifact::new(files, revision, "the fleet repo"))
     }
 
-    /// The fleet repo at older commits, as far as they can still be read; `known` are those that were opened already.
-    pub(super) fn older<'a>(
+    /// The fleet repo at older snapshots, as far as they can still be read; `known` are the commits that were opened already.
+    pub(super) fn older(
         &self,
-        commits: impl Iterator<Item = &'a str>,
-        known: &mut BTreeMap<String, Option<Artifact>>,
-    ) -> BTreeMap<String, Artifact> {
-        let mut older = BTreeMap::new();
-        for commit in commits {
-            let tree = known.entry(commit.to_owned()).or_insert_with(|| {
-                let id = commit.parse().ok()?;
-                let opened = self.artifact(&id);
+        snapshots: Vec<Arc<Snapshot>>,
+        known: &mut BTreeMap<Arc<str>, Option<Artifact>>,
+    ) -> Vec<(Arc<Snapshot>, Artifact)> {
+        let mut older = Vec::new();
+        for snapshot in snapshots {
+            let commit = snapshot.commit();
+            let tree = known.entry(commit.clone()).or_insert_with(|| {
+                let opened = self.artifact(&commit.parse().ok()?);
                 opened
-                    .inspect_err(|error| tracing::warn!(commit, "cannot look into an older commit: {error}"))
+                    .inspect_err(|error| {
+                        tracing::warn!(commit = &**commit, "cannot look into an older commit: {error}");
+                    })
                     .ok()
             });
-            older.extend(tree.clone().map(|tree| (commit.to_owned(), tree)));
+            older.extend(tree.clone().map(|tree| (snapshot, tree)));
         }
         older
+    }
+
+    /// Keeps these commits readable, and no others beside what the repository has anyway.
+    pub(super) fn keep(&mut self, commits: &BTreeSet<CommitId>) {
+        if let Err(error) = self.repo.keep(commits) {
+            tracing::warn!("cannot keep commits of the fleet repo: {}", chain(&error));
+        }
     }
 }

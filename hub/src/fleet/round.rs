@@ -12,12 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use flotilla_core::change::Policy;
 use flotilla_core::report::Problem;
-use flotilla_core::{ClusterName, Digest, UnitId};
+use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::TreePath;
 use flotilla_proto::api;
 use flotilla_render::{Artifact, Budget, ClusterDefinition, Fleet, Held, RenderCache};
@@ -33,13 +33,14 @@ use super::discovery::{Discovery, DiscoveryError};
 use super::publish::Publisher;
 use super::renderers::{Done, Patience, Renderers};
 use super::repo::{Fetched, FleetRepo, Head, Repo};
+use super::retention::Retention;
 use super::{Facts, Ledger, Releases};
 use crate::attempts::Attempts;
 use crate::clock::unix_now;
 use crate::desired::Board;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
-use crate::sources::{Library, Pinned};
+use crate::sources::{Draft, Library};
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -79,6 +80,7 @@ pub struct Worker {
     /// What no round has looked at yet.
     woken: Woken,
     secrets_changed: bool,
+    retention: Retention,
 }
 
 /// What the loop knows of one cluster.
@@ -106,8 +108,8 @@ struct Resolved {
     commit: Arc<str>,
     tree: Artifact,
     fleet: Arc<Fleet>,
-    /// What the sources are at.
-    pinned: Arc<Pinned>,
+    /// The snapshot of that, in the making: what the sources are at.
+    draft: Arc<Draft>,
 }
 
 /// A commit that cannot be looked into.
@@ -152,6 +154,7 @@ impl Worker {
             budget: config.budget,
             strict: config.strict,
             attempts: config.attempts,
+            snapshots: Mutex::default(),
         });
         let renderers = Renderers::new(shared.clone(), config.patience);
         let discovery = Discovery::new(shared.clone(), config.patience.round, renderers.stop());
@@ -171,6 +174,7 @@ impl Worker {
             pulse: Arc::default(),
             woken: Woken::ByAnything,
             secrets_changed: false,
+            retention: Retention::default(),
         }
     }
 
@@ -206,7 +210,11 @@ impl Worker {
 
     /// Hands out the repository to be fetched; [`Worker::fetched`] takes it back. `None`: it is being fetched.
     pub(super) fn repo(&mut self) -> Option<Repo> {
-        let repo = self.repo.take()?;
+        let mut repo = self.repo.take()?;
+        let newest = self.head.as_ref().map(|head| &head.commit.id);
+        if let Some(commits) = self.retention.commits(newest) {
+            repo.keep(commits);
+        }
         self.source.checked_at = Some(unix_now());
         Some(repo)
     }
@@ -330,7 +338,10 @@ impl Worker {
         };
         let fleet = self.discovery.find(&head.commit.id, &tree)?;
         self.pulse.tick();
-        Ok(Resolved { commit: head.commit.id.as_str().into(), tree, fleet, pinned: Arc::default() })
+        let commit: Arc<str> = head.commit.id.as_str().into();
+        let draft = Arc::new(Draft::new(commit.clone()));
+        self.retention.begin(&draft);
+        Ok(Resolved { tree, fleet, draft, commit })
     }
 
     /// Renders what has to be, and publishes what comes of it.
@@ -383,6 +394,9 @@ impl Worker {
         if is_whole {
             shared.releases.end_round();
             shared.releases.sweep(|| self.used_renders(), SystemTime::now(), Instant::now());
+            if let Err(error) = self.retention.collect(&shared, &self.clusters) {
+                tracing::warn!("cannot tell which snapshots are used: {}", chain(&error));
+            }
         }
         // Those that Git no longer defines keep what they run, and nobody renders them.
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
@@ -419,7 +433,7 @@ impl Worker {
 
     /// What is to be rendered: the clusters of which anything changed, but those that are still being rendered.
     fn tasks(&mut self, resolved: &Resolved) -> Vec<Task> {
-        let Resolved { commit, tree, fleet, pinned } = resolved;
+        let Resolved { commit, tree, fleet, draft } = resolved;
         let shared = self.shared.clone();
         for name in shared.ledger.changed() {
             self.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.facts = None);
@@ -427,7 +441,7 @@ impl Worker {
         let (woken, secrets_changed) = (self.woken, self.secrets_changed);
         (self.woken, self.secrets_changed) = (Woken::ByFacts, false);
         let held = Arc::<Held>::default();
-        let look = Look { shared: &shared, woken, secrets_changed, commit, pinned };
+        let look = Look { shared: &shared, woken, secrets_changed, commit, draft };
         let known_renders = Arc::<OnceLock<Option<BTreeSet<Digest>>>>::default();
         let helm_until = Instant::now() + PATIENCE;
         let under_way = self.renderers.overdue();
@@ -452,9 +466,8 @@ impl Worker {
                 }
             };
             let remembered = cluster.remembered.clone();
-            let forgotten = remembered.commits.iter().filter(|(id, _)| !remembered.content.contains_key(id));
-            let forgotten: BTreeSet<&str> = forgotten.map(|(_, commit)| &**commit).collect();
-            let older = self.repo.as_ref().map(|repo| repo.older(forgotten.into_iter(), &mut opened));
+            let forgotten = if remembered.is_forgotten { remembered.snapshots() } else { Vec::new() };
+            let older = self.repo.as_ref().map(|repo| repo.older(forgotten, &mut opened));
             let root = &definition.root.path;
             tasks.push(Task {
                 cluster: definition.clone(),
@@ -466,7 +479,7 @@ impl Worker {
                 if_same,
                 held: held.clone(),
                 facts,
-                pinned: pinned.clone(),
+                draft: draft.clone(),
                 known_renders: known_renders.clone(),
                 helm_until,
                 is_ended: Arc::new(AtomicBool::new(false)),
@@ -476,15 +489,17 @@ impl Worker {
     }
 
     pub(super) fn publisher(&mut self) -> Publisher<'_> {
-        let Self { shared, clusters, changes, .. } = self;
-        Publisher { shared, clusters, changes, batch: Vec::new(), failed: BTreeMap::new() }
+        let Self { shared, clusters, changes, retention, .. } = self;
+        let noted = &mut retention.noted;
+        Publisher { shared, clusters, changes, noted, batch: Vec::new(), failed: BTreeMap::new() }
     }
 
     /// Renders and publishes; the tasks that found no place come back.
     fn render(&mut self, tasks: Vec<Task>) -> Vec<Task> {
-        let Self { renderers, shared, clusters, changes, pulse, .. } = self;
+        let Self { renderers, shared, clusters, changes, retention, pulse, .. } = self;
+        let noted = &mut retention.noted;
         let mut publisher =
-            Publisher { shared, clusters, changes, batch: Vec::new(), failed: BTreeMap::new() };
+            Publisher { shared, clusters, changes, noted, batch: Vec::new(), failed: BTreeMap::new() };
         // Results are taken in between: nobody waits for all clusters to see one.
         let unplaced = renderers.render(tasks, |done| match done {
             Some(done) => {
@@ -564,17 +579,13 @@ impl Cluster {
         look: &Look<'_>,
         definition: &ClusterDefinition,
     ) -> Result<(Arc<Facts>, Known), ClusterError> {
-        let (ledger, name) = (&look.shared.ledger, &definition.name);
+        let name = &definition.name;
         if !self.remembered.is_loaded {
-            let commits: BTreeMap<UnitId, Arc<str>> =
-                ledger.last_good(name)?.into_iter().map(|(id, commit)| (id, commit.into())).collect();
-            let noted = commits.clone();
-            self.remembered =
-                Arc::new(Remembered { commits, noted, is_loaded: true, ..Remembered::default() });
+            self.remembered = Arc::new(Remembered::load(look.shared, name)?);
         }
         let facts = match &self.facts {
             Some(facts) => facts.clone(),
-            None => self.facts.insert(Arc::new(ledger.facts(name)?)).clone(),
+            None => self.facts.insert(Arc::new(look.shared.ledger.facts(name)?)).clone(),
         };
         let known = self.from.as_ref().map_or(Known::Nothing, |from| look.at(from, definition, &facts));
         match &known {

@@ -1,6 +1,6 @@
 //! The sources as one cluster sees them: its own secrets, and what its other sources include.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use flotilla_runtime::tasks::chain;
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
 
-use super::library::{Demand, Pinned};
+use super::draft::At;
+use super::library::{Demand, own_name};
 use super::{Library, Scope};
 
 /// How deep repositories may include each other.
@@ -23,11 +24,10 @@ const DEPTH: usize = 8;
 /// For one look at a remote base that names no time itself, in seconds.
 const REMOTE_TIMEOUT: u32 = 60;
 
-/// For one cluster and one round.
+/// For one cluster and one snapshot.
 pub struct ClusterSources<'a> {
     library: &'a Library,
-    /// What this round has used so far, for this cluster or another.
-    pinned: &'a Pinned,
+    at: At<'a>,
     cluster: &'a ClusterName,
     groups: &'a Groups,
     /// What the cluster's last render defined, and what this one has asked for.
@@ -42,19 +42,16 @@ pub struct ClusterSources<'a> {
 pub struct SourcesRead {
     /// The revisions that were used, by what was fetched; `None`: there was nothing to use.
     pub(crate) used: BTreeMap<Digest, Option<String>>,
+    /// By which names they may stand in a snapshot.
+    pub(crate) named: BTreeSet<Digest>,
     /// Whether secrets were looked for.
     pub(crate) secrets: bool,
 }
 
 impl<'a> ClusterSources<'a> {
-    pub fn new(
-        library: &'a Library,
-        pinned: &'a Pinned,
-        cluster: &'a ClusterName,
-        groups: &'a Groups,
-    ) -> Self {
+    pub fn new(library: &'a Library, at: At<'a>, cluster: &'a ClusterName, groups: &'a Groups) -> Self {
         let defined = Mutex::new(library.defined(cluster));
-        Self { library, pinned, cluster, groups, defined, remotes: Mutex::default(), read: Mutex::default() }
+        Self { library, at, cluster, groups, defined, remotes: Mutex::default(), read: Mutex::default() }
     }
 
     /// What was read so far.
@@ -63,12 +60,14 @@ impl<'a> ClusterSources<'a> {
     }
 
     fn content_of(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
-        let content = self.library.content(self.pinned, self.cluster, source, wanted);
+        let key = wanted.key();
+        let content = self.library.content(self.at, self.cluster, source, wanted);
         let revision = content.as_ref().ok().map(|content| content.revision.clone());
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.named.insert(if source.suspend { own_name(self.cluster, &source.id, key) } else { key });
         // A suspended one stays at what it was.
         if !source.suspend || revision.is_none() {
-            read.used.insert(wanted.key(), revision);
+            read.used.insert(key, revision);
         }
         content
     }

@@ -13,15 +13,23 @@ use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
+use super::draft::{At, Draft, digest_of};
 use super::events::{self, SourceEvents};
+
 use super::pace::{RETRY_MOST, jittered, retry_after};
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
 use super::{SourceSettings, SourcesRead};
 use crate::journal::Event;
+use crate::store::SourceAt;
 
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The name in a snapshot of a source that a cluster suspends while others follow it.
+pub(crate) fn own_name(cluster: &ClusterName, source: &SourceId, key: Digest) -> Digest {
+    Digest::of_parts([cluster.as_str().as_bytes(), source.to_string().as_bytes(), key.as_bytes()])
+}
 
 const GONE: &str = "is not fetched yet";
 
@@ -51,24 +59,8 @@ pub struct Library {
 struct Inner {
     slots: BTreeMap<Digest, Slot>,
     clusters: HashMap<ClusterName, BTreeMap<SourceId, Demand>>,
-    /// What each cluster's sources were last at while they were not suspended.
-    seen: HashMap<(ClusterName, SourceId), Fetched>,
-}
-
-/// What sources were at when a round first used them: all units of all clusters see the same, whatever is fetched
-/// meanwhile.
-#[derive(Default)]
-pub struct Pinned(Mutex<BTreeMap<Digest, Result<Fetched, String>>>);
-
-impl Pinned {
-    fn first(
-        &self,
-        key: Digest,
-        answer: impl FnOnce() -> Result<Fetched, String>,
-    ) -> Result<Fetched, String> {
-        let mut pinned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pinned.entry(key).or_insert_with(answer).clone()
-    }
+    /// The revisions that snapshots in use name; `None`: not known yet.
+    used: Option<HashMap<Digest, BTreeSet<String>>>,
 }
 
 /// One source of one cluster.
@@ -88,6 +80,10 @@ struct Slot {
     /// `None` while it is fetched, or where it could not be opened.
     fetcher: Option<Fetcher>,
     content: Option<Fetched>,
+    /// What it was at before, by revision, as far as that is used.
+    older: BTreeMap<String, Fetched>,
+    /// Somebody asked for an older revision while it was fetched.
+    is_missed: bool,
     problem: Option<String>,
     failures: u32,
     due: Instant,
@@ -114,6 +110,8 @@ pub(super) struct Job {
     /// For people.
     pub(super) source: String,
     pub(super) fetcher: Fetcher,
+    /// The revisions to keep, if that is known.
+    pub(super) used: Option<BTreeSet<String>>,
 }
 
 impl Library {
@@ -151,12 +149,11 @@ impl Library {
         self.wanted.subscribe()
     }
 
-    /// What there is of a cluster's source, from before a restart too; what is `pinned` stays as it is. Blocks on the
-    /// disk where it is asked for the first time. A suspended one stays at what it was, though others may follow the
-    /// same.
+    /// What there is of a cluster's source at a snapshot, from before a restart too. Blocks on the disk where it is asked for
+    /// the first time. A suspended one stays at what it was, though others may follow the same.
     pub(super) fn content(
         &self,
-        pinned: &Pinned,
+        at: At<'_>,
         cluster: &ClusterName,
         source: &Source,
         wanted: &Wanted,
@@ -168,27 +165,65 @@ impl Library {
             let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
             if !is_known() {
                 let slot = Slot::open(self.dir.join(key.to_string()), wanted.clone(), &self.settings);
-                self.lock().slots.insert(key, Slot { is_followed: !source.suspend, ..slot });
+                let is_followed = !source.suspend && matches!(at, At::Newest { .. });
+                self.lock().slots.insert(key, Slot { is_followed, ..slot });
             }
         }
-        let mut inner = self.lock();
-        let Some(slot) = inner.slots.get(&key) else { return Err("is not fetched yet".into()) };
-        let seen = (cluster.clone(), source.id.clone());
-        if source.suspend && slot.is_followed {
-            let content = inner.seen.get(&seen).cloned();
-            return content.ok_or_else(|| "is suspended, and what it was at is not known".into());
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(slot) = inner.slots.get_mut(&key) else { return Err(GONE.into()) };
+        // While it is suspended it has a name of its own: others may follow the same.
+        let name = if source.suspend { own_name(cluster, &source.id, key) } else { key };
+        let mut then = None;
+        let content = match at {
+            At::Then(snapshot) => {
+                then = snapshot.sources().get(&name).cloned();
+                match &then {
+                    Some(at) => slot.at(at),
+                    None => Err("was not there then".into()),
+                }
+            }
+            At::Newest { draft, before } if source.suspend => {
+                // What it has been at since, or was while the cluster followed it.
+                then = [name, key].iter().find_map(|name| before?.sources().get(name)).cloned();
+                draft.first(name, key, then.as_ref(), || match &then {
+                    Some(at) => slot.at(at),
+                    None if slot.is_followed => Err("is suspended, and what it was at is not known".into()),
+                    None => slot.answer(),
+                })
+            }
+            At::Newest { draft, .. } => draft.first(name, key, None, || slot.answer()),
+        }?;
+        if let Some(used) = &mut inner.used {
+            used.entry(key).or_default().insert(content.revision.clone());
         }
-        let content = pinned.first(key, || slot.answer())?;
-        inner.seen.insert(seen, content.clone());
-        Ok(content)
+        // The disk is read without the lock.
+        drop(guard);
+        match then {
+            Some(at) if digest_of(&*content.files).map_err(|error| error.to_string())? != at.content => {
+                Err(format!("what is there of {} is not what it was", at.revision))
+            }
+            _ => Ok(content),
+        }
+    }
+
+    /// From now on, these revisions of each source are used, by what is fetched, and those that `drafts` name or anybody gets
+    /// later. Others go with the next fetch.
+    pub(crate) fn keep(&self, mut used: HashMap<Digest, BTreeSet<String>>, drafts: &[Arc<Draft>]) {
+        let mut inner = self.lock();
+        drafts.iter().for_each(|draft| draft.add_to(&mut used));
+        for (key, slot) in &mut inner.slots {
+            slot.older.retain(|revision, _| used.get(key).is_some_and(|used| used.contains(revision)));
+        }
+        inner.used = Some(used);
     }
 
     /// Whether what a render read of sources is still what there is, as this round sees it.
-    pub(crate) fn is_same(&self, pinned: &Pinned, read: &SourcesRead) -> bool {
+    pub(crate) fn is_same(&self, draft: &Draft, read: &SourcesRead) -> bool {
         let inner = self.lock();
         read.used.iter().all(|(key, revision)| {
-            let now =
-                pinned.first(*key, || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer));
+            let answer = || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer);
+            let now = draft.first(*key, *key, None, answer);
             now.ok().map(|content| content.revision) == *revision
         })
     }
@@ -212,7 +247,6 @@ impl Library {
         if last == Some(&demands) || (last.is_none() && demands.is_empty()) {
             return;
         }
-        inner.seen.retain(|(name, id), _| name != cluster || demands.contains_key(id));
         inner.clusters.insert(cluster.clone(), demands);
         inner.count();
         drop(inner);
@@ -226,7 +260,6 @@ impl Library {
         let before = inner.clusters.len();
         inner.clusters.retain(|name, _| is_there(name));
         if inner.clusters.len() != before {
-            inner.seen.retain(|(name, _), _| is_there(name));
             inner.count();
         }
     }
@@ -274,6 +307,7 @@ impl Library {
     /// Up to `most` fetches that are due, and when the next one is.
     pub(super) fn due(&self, now: Instant, most: usize) -> (Vec<Job>, Option<Instant>) {
         let mut inner = self.lock();
+        let inner = &mut *inner;
         let mut jobs = Vec::new();
         let mut next: Option<Instant> = None;
         for (key, slot) in inner.slots.iter_mut().filter(|(_, slot)| slot.is_followed && !slot.is_running) {
@@ -289,8 +323,10 @@ impl Library {
             match slot.fetcher.take() {
                 Some(fetcher) => {
                     slot.is_running = true;
+                    // What nobody has named yet may be named by a cluster that was not rendered since the start.
+                    let used = inner.used.as_ref().map(|used| used.get(key).cloned().unwrap_or_default());
                     let source = address(&slot.wanted.spec);
-                    jobs.push(Job { key: *key, source, fetcher });
+                    jobs.push(Job { key: *key, source, fetcher, used });
                 }
                 None => {
                     slot.attempts += 1;
@@ -317,6 +353,7 @@ impl Library {
         slot.fetcher = fetcher;
         slot.checked_at = Some(now);
         let (before, had_problem) = (slot.content.as_ref().map(|c| c.revision.clone()), slot.problem.take());
+        let is_missed = std::mem::take(&mut slot.is_missed);
         let mut tell = had_problem.is_some();
         // What is worth an event: whether it is a warning, its reason and message.
         let mut news: Option<(bool, &'static str, String)> = None;
@@ -338,7 +375,9 @@ impl Library {
                     let message = format!("can be fetched again, at revision {}", fetched.revision);
                     news = Some((false, "FetchRecovered", message));
                 }
-                slot.content = Some(fetched);
+                if let Some(before) = slot.content.replace(fetched) {
+                    slot.older.insert(before.revision.clone(), before);
+                }
             }
             Err(error) => {
                 self.failures.inc();
@@ -358,20 +397,23 @@ impl Library {
         drop(inner);
         self.events.note(events);
         self.finished.send_modify(|count| *count += 1);
-        if tell {
+        if tell || is_missed {
             self.changed.send_modify(|count| *count += 1);
         }
     }
 
-    /// Drops what nobody has wanted for long; the folders to be removed come back.
+    /// Drops what nobody has wanted for long and no snapshot in use names; the folders to be removed come back.
     pub(super) fn sweep(&self, now: Instant) -> Vec<PathBuf> {
         let mut inner = self.lock();
-        let is_old = |slot: &Slot| {
+        // Where it is not known what is used, everything is.
+        let Some(used) = &inner.used else { return Vec::new() };
+        let is_old = |key: &Digest, slot: &Slot| {
             !slot.is_running
+                && used.get(key).is_none_or(BTreeSet::is_empty)
                 && slot.unwanted_since.is_some_and(|since| now.duration_since(since) > FORGOTTEN_AFTER)
         };
         let old: Vec<Digest> =
-            inner.slots.iter().filter(|(_, slot)| is_old(slot)).map(|(key, _)| *key).collect();
+            inner.slots.iter().filter(|(key, slot)| is_old(key, slot)).map(|(key, _)| *key).collect();
         old.iter().for_each(|key| {
             inner.slots.remove(key);
         });
@@ -485,23 +527,15 @@ impl Slot {
     fn open(dir: PathBuf, wanted: Wanted, settings: &SourceSettings) -> Self {
         let opened = Fetcher::open(dir, wanted.clone(), &settings.policy);
         let (fetcher, problem) = match opened {
-            Ok(mut fetcher) => {
-                // Nothing here asks for older revisions: without a word they would pile up.
-                if let Err(error) = fetcher.keep(&BTreeSet::new()) {
-                    tracing::warn!(
-                        source = address(&wanted.spec),
-                        "cannot remove old revisions: {}",
-                        chain(&error)
-                    );
-                }
-                (Some(fetcher), None)
-            }
+            Ok(fetcher) => (Some(fetcher), None),
             Err(error) => (None, Some(chain(&error))),
         };
         Self {
             wanted,
             interval: RETRY_MOST,
             content: fetcher.as_ref().and_then(Fetcher::last),
+            older: BTreeMap::new(),
+            is_missed: false,
             fetcher,
             problem,
             failures: 0,
@@ -522,6 +556,7 @@ impl Slot {
         Self {
             interval: self.interval,
             content: new.content.or_else(|| self.content.clone()),
+            older: self.older.clone(),
             failures: self.failures,
             attempts: self.attempts,
             asked: self.asked,
@@ -538,6 +573,22 @@ impl Slot {
             (None, Some(problem)) => Err(problem.clone()),
             (None, None) => Err("is not fetched yet".into()),
         }
+    }
+
+    /// What it was at in a snapshot.
+    fn at(&mut self, at: &SourceAt) -> Result<Fetched, String> {
+        let is_it = |content: &&Fetched| content.revision == at.revision;
+        if let Some(content) = self.content.as_ref().filter(is_it).or_else(|| self.older.get(&at.revision)) {
+            return Ok(content.clone());
+        }
+        let Some(fetcher) = &self.fetcher else {
+            self.is_missed = true;
+            return Err(format!("is being fetched; then {} of it is looked for", at.revision));
+        };
+        let content = fetcher.at(&at.revision);
+        let content = content.ok_or_else(|| format!("{} of it is not there any more", at.revision))?;
+        self.older.insert(at.revision.clone(), content.clone());
+        Ok(content)
     }
 
     fn failed(&mut self, problem: String, now: Instant) {

@@ -12,6 +12,7 @@
 //! use, also over restarts, until something newer is there.
 
 mod cluster;
+mod draft;
 mod events;
 mod library;
 mod pace;
@@ -27,9 +28,10 @@ use flotilla_core::source::SourceId;
 use flotilla_source::flux::Policy;
 
 pub use cluster::{ClusterSources, SourcesRead};
+pub use draft::{At, Draft};
 pub use events::SourceEvents;
 pub(crate) use events::event;
-pub use library::{Library, Pinned};
+pub use library::Library;
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};
 pub use vault::{Scope, SecretPlace, Vault, VaultError};

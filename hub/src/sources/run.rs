@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_core::Digest;
+use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Decode, Fetched, Fetcher, SourceError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -79,10 +80,13 @@ impl Decode for Marked<'_> {
 }
 
 fn fetch(job: Job, attempts: &Attempts, cancel: &AtomicBool) -> Done {
-    let Job { key, source, mut fetcher } = job;
+    let Job { key, source, mut fetcher, used } = job;
     let marked = Marked { attempts, source };
     // One source that makes a fetcher panic must not take the others along.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        if let Some(Err(error)) = used.map(|used| fetcher.keep(&used)) {
+            tracing::warn!(source = marked.source, "cannot remove old revisions: {}", chain(&error));
+        }
         let result = fetcher.fetch_told(cancel, &marked);
         (fetcher, result)
     }));

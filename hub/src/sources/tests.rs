@@ -15,7 +15,7 @@ use flotilla_source::{GitRepo, GitSpec, Reach};
 
 use crate::journal::Event;
 
-use super::{ClusterSources, Library, Pinned, SourceSettings, run};
+use super::{At, ClusterSources, Draft, Library, SourceSettings, run};
 use crate::desired::Board;
 use crate::fleet::{FleetConfig, Patience, Releases, Worker};
 use crate::metrics::Metrics;
@@ -262,6 +262,71 @@ async fn why_a_source_is_not_used() {
     fetching.await.unwrap().unwrap();
 }
 
+/// Two clusters have the same repository, and one of them suspends it: it stays at what it was while the other goes on, over
+/// restarts and a forced push. Where that is lost, nothing is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_suspended_source_was_at_outlives_the_hub() {
+    let bench = Bench::new();
+    commit(&bench.path("repo"), &[("deploy/a.yaml", &map("a"))]);
+    let source = |suspend: bool| bench.source("repo", if suspend { "  suspend: true\n" } else { "" });
+    for cluster in ["x", "y"] {
+        let files = [("source.yaml", source(false)), ("app.yaml", APP.to_owned())];
+        for (name, text) in &files {
+            commit(&bench.path("fleet"), &[(&format!("clusters/{cluster}/{name}"), text)]);
+        }
+    }
+    let start = || {
+        let library = bench.library(|_| {});
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let worker = bench.worker(&library);
+        let fetching = tokio::spawn(run(library.clone(), worker.attempts(), shutdown.clone()));
+        (worker, library, shutdown, fetching)
+    };
+    let (mut worker, library, shutdown, fetching) = start();
+    until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "1").await;
+    commit(&bench.path("fleet"), &[("clusters/x/source.yaml", &source(true))]);
+    worker.fetch_and_round();
+    for (n, name) in ["b", "c", "d"].into_iter().enumerate() {
+        commit(&bench.path("repo"), &[(&format!("deploy/{name}.yaml"), &map(name))]);
+        library.fetched(&library.hurry(|_, id| id.name == "repo")).await;
+        until(&mut worker, &library, || bench.app("y") == (n + 2).to_string()).await;
+        assert_eq!(bench.app("x"), "1");
+    }
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+    drop((worker, library));
+
+    let (mut worker, library, shutdown, fetching) = start();
+    until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "4").await;
+    // The repository has another history, and nothing of the old one.
+    let repo = bench.path("repo");
+    git(&repo, &["checkout", "-q", "--orphan", "other"]);
+    commit(&repo, &[("deploy/e.yaml", &map("e"))]);
+    git(&repo, &["branch", "-qM", "other", "main"]);
+    git(&repo, &["reflog", "expire", "--expire=now", "--all"]);
+    git(&repo, &["gc", "-q", "--prune=now"]);
+    library.fetched(&library.hurry(|_, id| id.name == "repo")).await;
+    until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "5").await;
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+    drop((worker, library));
+
+    let (mut worker, library, shutdown, fetching) = start();
+    until(&mut worker, &library, || bench.app("x") == "1" && bench.app("y") == "5").await;
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+    drop((worker, library));
+
+    std::fs::remove_dir_all(bench.path("sources")).unwrap();
+    let (mut worker, library, shutdown, fetching) = start();
+    until(&mut worker, &library, || bench.app("x") == "held" && bench.app("y") == "5").await;
+    // It goes on when it is not suspended any more.
+    commit(&bench.path("fleet"), &[("clusters/x/source.yaml", &source(false))]);
+    until(&mut worker, &library, || bench.app("x") == "5").await;
+    shutdown.cancel();
+    fetching.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_includes_folders_of_others() {
     let bench = Bench::new();
@@ -313,8 +378,9 @@ fn secrets_of_groups_stand_between_those_of_the_cluster_and_of_the_fleet() {
     let find = |groups: &[&str], unclear: Option<&str>, name: &str| {
         let of = groups.iter().map(|group| (*group).to_owned()).collect();
         let groups = Groups { of, unclear: unclear.map(str::to_owned) };
-        let pinned = Pinned::default();
-        let sources = ClusterSources::new(&library, &pinned, &edge, &groups);
+        let draft = Draft::default();
+        let sources =
+            ClusterSources::new(&library, At::Newest { draft: &draft, before: None }, &edge, &groups);
         let found = sources.secret("team", name).map_err(|error| error.to_string())?;
         Ok::<_, String>(found.map(|data| String::from_utf8(data["key"].clone()).unwrap()))
     };
@@ -350,10 +416,13 @@ async fn all_clusters_of_a_round_see_a_source_at_one_revision() {
     let (x, y): (ClusterName, ClusterName) = ("x".parse().unwrap(), "y".parse().unwrap());
     let source = library.defined(&x).into_values().next().unwrap();
     let groups = Groups::default();
-    let revision = |pinned: &Pinned, cluster: &ClusterName| {
-        ClusterSources::new(&library, pinned, cluster, &groups).content(&source).unwrap().revision
+    let revision = |draft: &Draft, cluster: &ClusterName| {
+        ClusterSources::new(&library, At::Newest { draft, before: None }, cluster, &groups)
+            .content(&source)
+            .unwrap()
+            .revision
     };
-    let pinned = Pinned::default();
+    let pinned = Draft::default();
     let before = revision(&pinned, &x);
 
     commit(&bench.path("repo"), &[("map.yaml", &map("b"))]);
@@ -361,7 +430,7 @@ async fn all_clusters_of_a_round_see_a_source_at_one_revision() {
     until(&mut worker, &library, || library.view().iter().all(|source| source.revision != before)).await;
     assert_eq!(revision(&pinned, &y), before, "fetched meanwhile");
     assert_eq!(revision(&pinned, &x), before);
-    let next = Pinned::default();
+    let next = Draft::default();
     assert_ne!(revision(&next, &y), before);
     assert_eq!(revision(&next, &x), revision(&next, &y));
     shutdown.cancel();
@@ -391,8 +460,10 @@ async fn a_chart_in_a_repository_has_its_version_or_the_revision_too() {
         });
         let id = SourceId::new(SourceKind::HelmChart, "team", "web");
         let source = Source { id, interval: 60, timeout: 60, suspend: false, spec };
-        let (pinned, groups) = (Pinned::default(), Groups::default());
-        ClusterSources::new(&library, &pinned, &cluster, &groups).content(&source).unwrap()
+        let (pinned, groups) = (Draft::default(), Groups::default());
+        ClusterSources::new(&library, At::Newest { draft: &pinned, before: None }, &cluster, &groups)
+            .content(&source)
+            .unwrap()
     };
     let revision = library.view()[0].revision.clone();
     let commit = revision.split_once("sha1:").unwrap().1;

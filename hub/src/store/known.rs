@@ -1,7 +1,7 @@
-//! What is known of each cluster: the units that its agent has or may have, its Kubernetes, the commits at which its units
-//! last rendered.
+//! What is known of each cluster: the units that its agent has or may have, its Kubernetes, where
+//! its root is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use flotilla_core::change::{self, Declared, Losses};
 use flotilla_core::desired::KnownUnit;
@@ -10,8 +10,8 @@ use flotilla_core::{Capabilities, ClusterName, Digest, UnitId};
 
 use super::records::ATTEMPTS;
 use super::{
-    AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, LastGood,
-    Outcome, Records, Root, StoreError, Txn,
+    AuditRecord, ChangeRecord, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Kubernetes, Outcome,
+    Records, Root, StoreError, Txn,
 };
 
 /// What the guard on the change remembers.
@@ -180,11 +180,5 @@ impl Records {
     pub fn root(&self, cluster: &ClusterName) -> Result<Option<String>, StoreError> {
         let root: Option<Root> = self.read(&format!("root/{cluster}"))?;
         Ok(root.map(|root| root.at))
-    }
-
-    /// The commit at which each unit of a cluster last rendered.
-    pub fn last_good(&self, cluster: &ClusterName) -> Result<BTreeMap<UnitId, String>, StoreError> {
-        let good: Option<LastGood> = self.read_large(&format!("lastgood/{cluster}"))?.record;
-        Ok(good.unwrap_or_default().commits)
     }
 }

@@ -22,6 +22,8 @@ mod published;
 mod records;
 mod replies;
 pub mod secrets;
+mod snapshot;
+mod snapshots;
 #[cfg(test)]
 mod suite;
 mod tokens;
@@ -43,6 +45,8 @@ pub use journal::{EventRecord, JournalHead};
 pub use memory::MemoryStore;
 pub use published::ClusterNotes;
 pub use records::{Records, UpdateError};
+pub use snapshot::{Snapshot, SourceAt};
+pub use snapshots::ClusterAt;
 pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
 pub(crate) use types::{object_of, object_text};

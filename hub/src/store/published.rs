@@ -1,6 +1,6 @@
 //! What is noted of clusters before anything is published for them: for many of them with one sync of the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flotilla_core::change::{self, Declared};
@@ -9,7 +9,7 @@ use flotilla_core::{ClusterName, UnitId};
 
 use super::records::{ATTEMPTS, decode, encode};
 use super::{
-    DeclaredRecord, Going, KnownUnitRecord, KnownUnits, LastGood, Outcome, Records, Root, StoreError, Txn,
+    ClusterAt, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Outcome, Records, Root, StoreError, Txn,
 };
 
 /// The records that are of facts about one cluster, for the fleet loop.
@@ -27,8 +27,8 @@ pub struct ClusterNotes {
     pub going: Option<change::Going>,
     /// The objects that it is told to run, if these are others than before.
     pub declared: Option<Arc<Declared>>,
-    /// The commit at which each unit last rendered, if that is worth a note.
-    pub last_good: Option<BTreeMap<UnitId, String>>,
+    /// From which snapshots its units are, if from others than before.
+    pub at: Option<ClusterAt>,
 }
 
 impl ClusterNotes {
@@ -93,9 +93,8 @@ impl Records {
         if let Some(declared) = &notes.declared {
             self.put_large(&format!("declared/{cluster}"), &DeclaredRecord::from(&**declared), txn)?;
         }
-        if let Some(commits) = &notes.last_good {
-            let good = LastGood { commits: commits.clone() };
-            self.put_large(&format!("lastgood/{cluster}"), &good, txn)?;
+        if let Some(at) = &notes.at {
+            self.put_cluster_at(cluster, at, txn)?;
         }
         Ok(())
     }

@@ -284,7 +284,7 @@ impl Records {
             for prefix in ["known", "kubernetes", "root", "suspended", "history"] {
                 txn.remove(format!("{prefix}/{name}"));
             }
-            for prefix in ["declared", "lastgood", "going"] {
+            for prefix in ["declared", "at", "going"] {
                 self.remove_large(&format!("{prefix}/{name}"), &mut txn)?;
             }
             self.remove_replies(name, &mut txn)?;

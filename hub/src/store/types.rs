@@ -272,12 +272,6 @@ pub struct Kubernetes {
     pub capabilities: Option<Capabilities>,
 }
 
-/// The commit from which each unit of a cluster was last rendered without an error.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastGood {
-    pub commits: BTreeMap<UnitId, String>,
-}
-
 /// The last states that a cluster was sent, newest last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
