@@ -4,14 +4,12 @@ use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
 use flotilla_kustomize::files::TreePath;
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
 /// What the files of one archive may come to, in bytes.
 const LIMIT: u64 = 100 << 20;
 /// And how many they may be.
 const FILES: usize = 50_000;
-/// Bytes of what an archive notes of one file: its long name, its times.
-const NOTES: u64 = 64 << 10;
 
 /// Whether the name is that of an archive.
 pub(crate) fn is_archive(name: &str) -> bool {
@@ -29,26 +27,16 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
     let mut files = Vec::new();
     // Entries without content take room too.
     let mut unzipped = MultiGzDecoder::new(packed).take(2 * LIMIT);
-    // Raw, as the names that stand in entries of their own would be read whole, however long they are.
-    let mut name = None;
-    for entry in Archive::new(&mut unzipped).entries().map_err(wrong)?.raw(true) {
-        let mut entry = entry.map_err(wrong)?;
-        let kind = entry.header().entry_type();
-        if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
-            name = long_name(&mut entry).map_err(wrong)?.or(name);
-            continue;
-        }
-        let long = name.take();
-        match kind {
+    flotilla_archive::each(&mut unzipped, wrong, |name, entry| {
+        match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {}
-            EntryType::GNUSparse => return Err(wrong(sparse())),
-            _ => continue,
+            EntryType::GNUSparse => return Err(wrong(flotilla_archive::sparse())),
+            _ => return Ok(()),
         }
-        let name = long.unwrap_or_else(|| entry.path_bytes().into_owned());
         let name = String::from_utf8_lossy(&name).into_owned();
         let path = TreePath::from_root(name.trim_start_matches("./")).map_err(|error| error.to_string())?;
         let mut content = Vec::new();
-        (&mut entry).take(left + 1).read_to_end(&mut content).map_err(wrong)?;
+        entry.take(left + 1).read_to_end(&mut content).map_err(wrong)?;
         left = left
             .checked_sub(content.len() as u64)
             .ok_or_else(|| format!("the archive's files are larger than {} MiB", LIMIT >> 20))?;
@@ -56,51 +44,13 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
             return Err(format!("the archive has more than {FILES} files"));
         }
         files.push((path, content));
-    }
+        Ok(())
+    })?;
     // What was cut off there looks like its end.
     if unzipped.limit() == 0 {
         return Err(format!("the archive unpacks to more than {} MiB", (2 * LIMIT) >> 20));
     }
     Ok(files)
-}
-/// The name of the next entry, where this one holds it: a long name, or other notes of a file.
-pub(crate) fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Vec<u8>>> {
-    if entry.size() > NOTES {
-        let message = format!("what is noted of a file has {} bytes, more than {NOTES}", entry.size());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    }
-    let kind = entry.header().entry_type();
-    if kind.is_gnu_longlink() {
-        return Ok(None);
-    }
-    let mut notes = Vec::new();
-    entry.read_to_end(&mut notes)?;
-    if !kind.is_pax_local_extensions() {
-        notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
-        return Ok(Some(notes));
-    }
-    let mut path = None;
-    for note in tar::PaxExtensions::new(&notes) {
-        let note = note?;
-        match note.key_bytes() {
-            // Of two the last counts, as for Flux.
-            b"path" => path = Some(note.value_bytes().to_vec()),
-            // Where its content ends would be told here, and read from elsewhere.
-            b"size" => {
-                let message = "the size of a file stands beside its header; pack it without";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-            key if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
-            _ => {}
-        }
-    }
-    Ok(path)
-}
-
-/// Its name and content would not be what stands in the archive.
-fn sparse() -> io::Error {
-    let message = "it holds a sparse file; pack it without `--sparse`";
-    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 #[cfg(test)]
@@ -140,7 +90,8 @@ mod tests {
             assert_eq!((files.len(), files[0].0.as_str(), &files[0].1[..]), (1, name.as_str(), &b"x"[..]));
         }
         for kind in [EntryType::GNULongName, EntryType::XHeader] {
-            let error = unpacked(&packed(kind, &vec![b'x'; NOTES as usize + 1])).unwrap_err();
+            let error =
+                unpacked(&packed(kind, &vec![b'x'; flotilla_archive::NOTES as usize + 1])).unwrap_err();
             assert!(error.contains("what is noted of a file has 65537 bytes"), "{error}");
         }
     }

@@ -204,73 +204,22 @@ impl Tree {
         let blocks = (self.limits.files as u64).saturating_mul(2048);
         let most = self.limits.bytes.saturating_mul(2).saturating_add(blocks).saturating_add(1 << 20);
         let mut reader = reader.take(most);
-        // Raw, as the names that stand in entries of their own would be read whole, however long they are.
-        let mut name = None;
-        for entry in tar::Archive::new(&mut reader).entries().map_err(wrong)?.raw(true) {
-            let mut entry = entry.map_err(wrong)?;
+        flotilla_archive::each(&mut reader, wrong, |name, entry| {
             let kind = entry.header().entry_type();
             if kind.is_gnu_sparse() {
-                return Err(wrong(sparse()));
+                return Err(wrong(flotilla_archive::sparse()));
             }
-            if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
-                name = long_name(&mut entry).map_err(wrong)?.or(name);
-                continue;
-            }
-            let name = name.take();
             if !kind.is_file() && !kind.is_contiguous() {
-                continue;
+                return Ok(());
             }
-            let path = match name {
-                Some(name) => String::from_utf8(name).ok(),
-                None => entry.path().map_err(wrong)?.to_str().map(str::to_owned),
-            };
-            let path = path.ok_or_else(|| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
-            self.add(path.trim_start_matches('/'), &mut entry)?;
-        }
+            let path = String::from_utf8(name);
+            let path = path.map_err(|_| SourceError::Wrong("a name in its archive is not UTF-8".into()))?;
+            self.add(path.trim_start_matches('/'), entry)
+        })?;
         // What was cut off there looks like its end.
         if reader.limit() == 0 { Err(SourceError::TooLarge(self.limits.bytes)) } else { Ok(()) }
     }
 }
-
-/// The name of the next entry, where this one holds it.
-fn long_name(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Option<Vec<u8>>> {
-    let (size, is_pax) = (entry.size(), entry.header().entry_type().is_pax_local_extensions());
-    if size > MAX_NOTES {
-        let message = format!("what is noted of a file has {size} bytes, more than {MAX_NOTES}");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    }
-    let mut notes = Vec::new();
-    entry.read_to_end(&mut notes)?;
-    if !is_pax {
-        notes.truncate(notes.iter().position(|byte| *byte == 0).unwrap_or(notes.len()));
-        return Ok(Some(notes));
-    }
-    let mut path = None;
-    for note in tar::PaxExtensions::new(&notes) {
-        let note = note?;
-        match note.key_bytes() {
-            // Of two the last counts, as for Flux.
-            b"path" => path = Some(note.value_bytes().to_vec()),
-            // Where its content ends would be told here, and read from elsewhere.
-            b"size" => {
-                let message = "the size of a file stands beside its header; pack it without";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-            key if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
-            _ => {}
-        }
-    }
-    Ok(path)
-}
-
-/// Its name and content would not be what stands in the archive.
-fn sparse() -> io::Error {
-    let message = "it holds a sparse file; pack it without `--sparse`";
-    io::Error::new(io::ErrorKind::InvalidData, message)
-}
-
-/// Bytes of what an archive notes of one file: its long name, its times.
-const MAX_NOTES: u64 = 64 << 10;
 
 /// `None` where there is more than `limit`.
 fn write(path: &Path, content: &mut dyn Read, limit: u64) -> io::Result<Option<u64>> {

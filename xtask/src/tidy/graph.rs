@@ -6,14 +6,15 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("yaml", &[]),
     ("select", &[]),
+    ("archive", &[]),
     ("kustomize", &["select", "yaml"]),
     ("core", &["select", "yaml"]),
-    ("render", &["core", "kustomize", "yaml"]),
+    ("render", &["archive", "core", "kustomize", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
-    ("source", &["core", "kustomize", "runtime", "select", "yaml"]),
+    ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
     ("hub", &["core", "kustomize", "proto", "render", "runtime", "select", "source", "yaml"]),
@@ -43,7 +44,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 5] = ["yaml", "select", "kustomize", "core", "render"];
+pub(super) const PURE: [&str; 6] = ["yaml", "select", "archive", "kustomize", "core", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 11] =

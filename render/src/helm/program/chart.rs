@@ -14,13 +14,12 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use flotilla_kustomize::files::{Files, Kind, TreePath};
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Builder, EntryType, Header};
 
 use super::super::draws;
 use super::super::lookup::without_lookup;
 use super::super::request::HelmError;
 use super::super::schema;
-use crate::unpack::long_name;
 
 /// How deep archives may stand in each other.
 const ARCHIVES: u32 = 8;
@@ -120,17 +119,8 @@ impl Pass {
         // Entries without content take time too.
         let mut unzipped =
             MultiGzDecoder::new(packed).take(self.bytes.saturating_mul(2).saturating_add(1 << 20));
-        // Raw, as the names that stand in entries of their own would be read whole, however long they are.
-        let mut long = None;
-        for entry in Archive::new(&mut unzipped).entries().map_err(wrong)?.raw(true) {
-            let mut entry = entry.map_err(wrong)?;
-            let kind = entry.header().entry_type();
-            if kind.is_gnu_longname() || kind.is_pax_local_extensions() || kind.is_gnu_longlink() {
-                long = long_name(&mut entry).map_err(wrong)?.or(long);
-                continue;
-            }
+        flotilla_archive::each(&mut unzipped, wrong, |name, entry| {
             let refused = |what: &str, name: &str| HelmError::Chart(format!("{shown}: {what}: {name:?}"));
-            let name = long.take().unwrap_or_else(|| entry.path_bytes().into_owned());
             let name = String::from_utf8(name).map_err(|error| {
                 refused("a name is not UTF-8", &String::from_utf8_lossy(error.as_bytes()))
             })?;
@@ -139,12 +129,12 @@ impl Pass {
                 // Helm follows no links and makes no folders.
                 EntryType::Directory | EntryType::Symlink | EntryType::Link | EntryType::XGlobalHeader => {
                     self.files = self.files.saturating_sub(1);
-                    continue;
+                    return Ok(());
                 }
                 _ => return Err(refused("an entry is no file, folder or link", &name)),
             }
             if name.ends_with('/') {
-                continue;
+                return Ok(());
             }
             let said = format!("{shown}:{name}");
             checked(&name).map_err(|error| HelmError::Chart(format!("{shown}: {error}")))?;
@@ -154,14 +144,14 @@ impl Pass {
                 return Err(refused("two entries have one name", &name));
             }
             let mut content = Vec::new();
-            (&mut entry).take(self.bytes.saturating_add(1)).read_to_end(&mut content).map_err(wrong)?;
+            entry.take(self.bytes.saturating_add(1)).read_to_end(&mut content).map_err(wrong)?;
             self.take(&content)?;
             let given = self.given(content, &said, path, depth + 1)?;
             let mut header = Header::new_gnu();
             header.set_size(given.len() as u64);
             header.set_mode(0o644);
-            out.append_data(&mut header, &name, &*given).map_err(wrong)?;
-        }
+            out.append_data(&mut header, &name, &*given).map_err(wrong)
+        })?;
         // What was cut off there looks like its end.
         if unzipped.limit() == 0 {
             return Err(HelmError::Limit(format!("has too many bytes in {shown}")));

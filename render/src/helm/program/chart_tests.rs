@@ -22,7 +22,7 @@ fn packed_as(files: &[(&str, &[u8], u8)]) -> Vec<u8> {
 }
 
 fn files(packed: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut archive = Archive::new(MultiGzDecoder::new(packed));
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(packed));
     let read = |entry: io::Result<tar::Entry<_>>| {
         let mut entry: tar::Entry<MultiGzDecoder<&[u8]>> = entry.unwrap();
         let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
