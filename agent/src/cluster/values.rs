@@ -20,13 +20,13 @@ const MARK: &str = "\u{FFFD}";
 pub(crate) fn values_of(kind: ValuesKind, object: &Value) -> BTreeMap<String, String> {
     let data = object["data"].as_object().into_iter().flatten();
     let text = |value: &Value| match kind {
-        ValuesKind::ConfigMap => value.as_str().unwrap_or_default().to_owned(),
+        ValuesKind::ConfigMap => value.as_str().map(str::to_owned),
         ValuesKind::Secret => {
-            let bytes = STANDARD.decode(value.as_str().unwrap_or_default());
-            bytes.map_or_else(|_| MARK.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+            let bytes = STANDARD.decode(value.as_str()?).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
         }
     };
-    data.map(|(key, value)| (key.clone(), text(value))).collect()
+    data.map(|(key, value)| (key.clone(), text(value).unwrap_or_else(|| MARK.to_owned()))).collect()
 }
 
 /// By which values are compared.

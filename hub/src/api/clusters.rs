@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::error::{ApiError, Body, Name, Params, digest_prefix};
-use super::list::{Filter, MAX_PAGE, Part, Query, SortBy};
+use super::list::{Filter, MAX_PAGE, PAGE, Part, Query, SortBy};
 use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
 use crate::desired::Published;
@@ -149,8 +149,6 @@ pub(super) struct Paging {
     #[serde(alias = "continue")]
     pub(super) after: Option<String>,
 }
-
-const PAGE: usize = 500;
 
 impl Paging {
     pub(super) fn limit(&self) -> usize {

@@ -15,7 +15,7 @@ use super::show::{self, Glance, Known, UNKNOWN};
 use crate::index::Entry;
 
 /// Entries in a page, where none is asked for, and the most that are given.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 pub(super) const MAX_PAGE: usize = 5_000;
 /// Bytes of one parameter, and words of a search.
 const MAX_TEXT: usize = 1_000;
@@ -46,21 +46,6 @@ pub(super) struct Query {
 }
 
 /// The names of a query's parameters, for the description of the API.
-pub(super) const CLUSTERS: &[&str] = &[
-    "labelSelector",
-    "connection",
-    "sync",
-    "phase",
-    "unit",
-    "namespace",
-    "kind",
-    "image",
-    "commit",
-    "search",
-    "sortBy",
-    "limit",
-    "continue",
-];
 pub(super) const UNITS: &[&str] = &[
     "cluster",
     "labelSelector",
@@ -77,6 +62,8 @@ pub(super) const UNITS: &[&str] = &[
     "limit",
     "continue",
 ];
+/// A list of clusters takes no `cluster`.
+pub(super) const CLUSTERS: &[&str] = UNITS.split_at(1).1;
 
 pub(super) fn bad(field: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::bad_request(format!("`{field}` in the query: {why}"))

@@ -15,6 +15,16 @@ use tonic::Code;
 
 use crate::support::{TestAgent, TestHub};
 
+/// What an agent says of a state that it was given.
+fn ack(manifest: &v1::Manifest, level: v1::ack::Level) -> agent_message::Message {
+    agent_message::Message::Ack(v1::Ack {
+        level: level.into(),
+        root_digest: manifest.root_digest.clone(),
+        generation: manifest.generation,
+        ..Default::default()
+    })
+}
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn digest(bytes: &Bytes) -> String {
@@ -336,13 +346,7 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
     let manifest = stream.manifest().await;
     let unit = published.state.all_present().next().unwrap().digest();
     for level in [v1::ack::Level::Received, v1::ack::Level::Applied, v1::ack::Level::Healthy] {
-        let ack = v1::Ack {
-            level: level.into(),
-            root_digest: manifest.root_digest.clone(),
-            generation: manifest.generation,
-            ..Default::default()
-        };
-        stream.send(agent_message::Message::Ack(ack)).await;
+        stream.send(ack(&manifest, level)).await;
     }
     let object = v1::ObjectId {
         kind: "Secret".into(),
@@ -435,13 +439,7 @@ async fn what_an_agent_says_is_gone_is_forgotten_where_nothing_brings_it_back() 
     let mut stream = agent.sync().await.unwrap();
     let manifest = stream.manifest().await;
     hub.publish_without("staging", "2", &ids[..1]);
-    let ack = v1::Ack {
-        level: v1::ack::Level::Received.into(),
-        root_digest: manifest.root_digest.clone(),
-        generation: manifest.generation,
-        ..Default::default()
-    };
-    stream.send(agent_message::Message::Ack(ack)).await;
+    stream.send(ack(&manifest, v1::ack::Level::Received)).await;
     stream.manifest().await;
     let report = v1::Report {
         complete: true,
@@ -466,13 +464,7 @@ async fn a_removal_that_waits_for_an_approval_alone_leaves_the_cluster_kept() {
     hub.hub().fleet.publish(FleetView { clusters, ..Default::default() });
     let mut stream = agent.sync().await.unwrap();
     let manifest = stream.manifest().await;
-    let ack = v1::Ack {
-        level: v1::ack::Level::Received.into(),
-        root_digest: manifest.root_digest.clone(),
-        generation: manifest.generation,
-        ..Default::default()
-    };
-    stream.send(agent_message::Message::Ack(ack)).await;
+    stream.send(ack(&manifest, v1::ack::Level::Received)).await;
     let root = published.state.all_present().next().unwrap().digest().to_vec();
     let object =
         |name: &str| v1::ObjectId { kind: "ConfigMap".into(), name: name.into(), ..Default::default() };

@@ -86,6 +86,20 @@ async fn is_as_helm_has_it(fleet: &Fleet, program: &Path, values: &str) {
     }
 }
 
+/// A hub with this helm, and the cluster `one`.
+async fn with_helm(program: &Path, files: &[Change]) -> Fleet {
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", files).unwrap();
+    let url = repo.url();
+    let args = vec!["--helm".to_owned(), program.display().to_string()];
+    let options = HubOptions { args, ..HubOptions::default() };
+    let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
+    let cluster = flotilla_tests::Clusters::new().await.unwrap();
+    let [cluster] = cluster.start(["one"], &ClusterOptions::default()).await.unwrap();
+    fleet.join("one", cluster).await.unwrap();
+    fleet
+}
+
 /// Puts values into the hub's secrets.
 async fn keep(fleet: &mut Fleet, values: &str) {
     let put = ["secret", "create", "generic", "values", "--namespace", "default", "--from-literal"];
@@ -113,15 +127,7 @@ async fn a_release_is_rendered_once_and_applied() {
     let values = "{replicas: 2, global: {port: 8080}}";
     let mut files = vec![release(values)];
     files.extend(chart().into_iter().map(|(path, content)| file(&format!("charts/own/{path}"), content)));
-    let repo = Repo::new().unwrap();
-    repo.commit("begin", &files).unwrap();
-    let url = repo.url();
-    let args = vec!["--helm".to_owned(), program.display().to_string()];
-    let options = HubOptions { args, ..HubOptions::default() };
-    let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
-    let cluster = flotilla_tests::Clusters::new().await.unwrap();
-    let [cluster] = cluster.start(["one"], &ClusterOptions::default()).await.unwrap();
-    fleet.join("one", cluster).await.unwrap();
+    let mut fleet = with_helm(&program, &files).await;
 
     let service = ObjectRef::new("v1", "Service", "default", "web-sub");
     let secret = ObjectRef::new("v1", "Secret", "default", "web");
@@ -284,15 +290,7 @@ async fn what_only_the_cluster_has_gives_values_and_is_followed() {
         file("regions/us/map.yaml", config_map("regional", "of us")),
     ];
     let charts = SHOWS.map(|(path, content)| file(path, content));
-    let repo = Repo::new().unwrap();
-    repo.commit("begin", &[&files[..], &charts].concat()).unwrap();
-    let url = repo.url();
-    let args = vec!["--helm".to_owned(), program.display().to_string()];
-    let options = HubOptions { args, ..HubOptions::default() };
-    let mut fleet = Fleet::new(repo, &url, &options).await.unwrap();
-    let cluster = flotilla_tests::Clusters::new().await.unwrap();
-    let [cluster] = cluster.start(["one"], &ClusterOptions::default()).await.unwrap();
-    fleet.join("one", cluster).await.unwrap();
+    let mut fleet = with_helm(&program, &[&files[..], &charts].concat()).await;
     let client = fleet.client("one");
     let (web, guarded) = ("helmrelease/default/web", "helmrelease/default/guarded");
     let (apps, regional) = (unit_id("apps"), unit_id("regional"));
