@@ -6,13 +6,10 @@ use std::sync::Arc;
 use flotilla_core::{ClusterName, Digest, UnitId};
 use serde::{Deserialize, Serialize};
 
-use super::records::encode;
 use super::{Outcome, Records, Snapshot, SourceAt, StoreError, Txn};
 
 const SNAPSHOTS: &str = "snapshot/";
 const AT: &str = "at/";
-/// Sources in one record: a record is smaller than 1 MiB.
-const SOURCES: usize = 2_000;
 
 /// From which snapshots a cluster's units last rendered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,15 +29,9 @@ impl ClusterAt {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct SnapshotRecord {
     commit: String,
     renderer: String,
-    /// How many records of sources there are.
-    parts: usize,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Part {
     sources: BTreeMap<Digest, SourceRecord>,
 }
 
@@ -51,33 +42,21 @@ struct SourceRecord {
     content: Digest,
 }
 
-fn part_key(snapshot: Digest, part: usize) -> String {
-    format!("{SNAPSHOTS}{snapshot}/{part:06}")
+fn key_of(snapshot: Digest) -> String {
+    format!("{SNAPSHOTS}{snapshot}")
 }
 
 impl Records {
     /// Notes a snapshot. Its name is its digest: a second time changes nothing.
     pub fn note_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let sources: Vec<_> = snapshot.sources().iter().collect();
-        let parts = sources.chunks(SOURCES).map(|chunk| {
-            let record = |(name, at): &(&Digest, &SourceAt)| {
-                let SourceAt { key, revision, content } = (*at).clone();
-                (**name, SourceRecord { key, revision, content })
-            };
-            Part { sources: chunk.iter().map(record).collect() }
+        let sources = snapshot.sources().iter().map(|(name, at)| {
+            let SourceAt { key, revision, content } = at.clone();
+            (*name, SourceRecord { key, revision, content })
         });
-        let mut count = 0;
-        for (n, part) in parts.enumerate() {
-            let mut txn = Txn::default();
-            txn.put(part_key(snapshot.digest(), n), encode(&part));
-            self.put_all(txn)?;
-            count = n + 1;
-        }
-        // The last one, so that what has a head is whole.
         let (commit, renderer) = (snapshot.commit().to_string(), snapshot.renderer().to_owned());
+        let record = SnapshotRecord { commit, renderer, sources: sources.collect() };
         let mut txn = Txn::default();
-        let head = Head { commit, renderer, parts: count };
-        txn.put(format!("{SNAPSHOTS}{}", snapshot.digest()), encode(&head));
+        self.put_large(&key_of(snapshot.digest()), &record, &mut txn)?;
         self.put_all(txn)
     }
 
@@ -91,16 +70,16 @@ impl Records {
 
     /// A snapshot that was noted; `None`: there is no such, or it is not what its name says.
     pub fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
-        let Some(head) = self.read::<Head>(&format!("{SNAPSHOTS}{digest}"))? else { return Ok(None) };
-        let mut sources = BTreeMap::new();
-        for n in 0..head.parts {
-            let part = self.read::<Part>(&part_key(digest, n))?.unwrap_or_default();
-            let records = part.sources.into_iter();
-            sources.extend(records.map(|(name, SourceRecord { key, revision, content })| {
-                (name, SourceAt { key, revision, content })
-            }));
-        }
-        let snapshot = Snapshot::of(head.commit.into(), sources, head.renderer);
+        let record = match self.read_large::<SnapshotRecord>(&key_of(digest)) {
+            Ok(read) => read.record,
+            Err(StoreError::Parts(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(SnapshotRecord { commit, renderer, sources }) = record else { return Ok(None) };
+        let sources = sources.into_iter().map(|(name, SourceRecord { key, revision, content })| {
+            (name, SourceAt { key, revision, content })
+        });
+        let snapshot = Snapshot::of(commit.into(), sources.collect(), renderer);
         Ok((snapshot.digest() == digest).then(|| Arc::new(snapshot)))
     }
 
@@ -159,7 +138,7 @@ mod tests {
     fn snapshots_are_read_back_whole_and_kept_while_they_are_used() {
         let store = Arc::new(MemoryStore::default());
         let records = Records::open(store.clone()).unwrap();
-        let all: Vec<Snapshot> = [0, 1, SOURCES, 2 * SOURCES + 1].map(snapshot).into();
+        let all: Vec<Snapshot> = [0, 1, 2_000, 4_001].map(snapshot).into();
         for one in &all {
             assert_eq!(records.snapshot(one.digest()).unwrap(), None);
             records.note_snapshot(one).unwrap();
@@ -167,7 +146,7 @@ mod tests {
             assert_eq!(records.snapshot(one.digest()).unwrap().as_deref(), Some(one));
         }
         let mut txn = Txn::default();
-        txn.remove(part_key(all[3].digest(), 1));
+        txn.remove(format!("{}/0001", key_of(all[3].digest())));
         records.put_all(txn).unwrap();
         assert_eq!(records.snapshot(all[3].digest()).unwrap(), None, "a part of it is lost");
         let mut txn = Txn::default();
@@ -182,6 +161,7 @@ mod tests {
         assert!(records.snapshot(all[2].digest()).unwrap().is_some());
         records.keep_snapshots(&[all[1].digest()].into()).unwrap();
         assert!(records.snapshot(all[1].digest()).unwrap().is_some());
-        assert_eq!(store.scan(SNAPSHOTS).unwrap().len(), 2);
+        let kept: Vec<String> = store.scan(SNAPSHOTS).unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(kept, [key_of(all[1].digest())]);
     }
 }
