@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::lock::lock;
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ impl<'a> Told<'a> {
     fn saw(&self, path: &TreePath, entry: Option<Entry>) {
         let id = entry.map(|entry| entry.id);
         self.attempt.saw(Seen::File { path: path.as_str().to_owned(), id: id.map(digest) });
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), id);
+        lock(&self.seen).insert(path.clone(), id);
     }
 
     /// What stands at a path, which is looked into next.

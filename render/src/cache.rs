@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::Digest;
 use flotilla_core::report::Problem;
@@ -13,6 +13,7 @@ use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 use crate::attempts::{self, Attempts, Input, Seen};
 use crate::content::Content;
 use crate::footprint::Recorder;
+use crate::lock::lock;
 use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
 use crate::trace::{Remotes, Trace, Traced};
@@ -116,14 +117,14 @@ impl RenderCache {
         self.built.forget(oldest);
         let is_used =
             |outcome: &Outcome| outcome.as_ref().is_ok_and(|content| Arc::strong_count(content) > 1);
-        locked(&self.substituted).retain(|_, (round, outcome)| *round >= oldest || is_used(outcome));
-        locked(&self.generated).retain(|_, (round, _)| *round >= oldest);
+        lock(&self.substituted).retain(|_, (round, outcome)| *round >= oldest || is_used(outcome));
+        lock(&self.generated).retain(|_, (round, _)| *round >= oldest);
     }
 
     /// The artifact that Flux would make of a tree: without what `.sourceignore` files, Flux's own list and `spec.ignore`
     /// of its source leave out.
     pub(crate) fn packed(&self, tree: &Artifact, spec_ignore: Option<&str>) -> Result<Artifact, ReadError> {
-        let mut rules = locked(&self.ignored).entry(tree.origin).or_default().rules(&*tree.files)?;
+        let mut rules = lock(&self.ignored).entry(tree.origin).or_default().rules(&*tree.files)?;
         if let Some(text) = spec_ignore {
             Arc::make_mut(&mut rules).add(text, &TreePath::root());
         }
@@ -168,7 +169,7 @@ impl RenderCache {
     /// What [`RenderCache::substituted`] made before.
     pub(crate) fn recalled(&self, request: Digest) -> Option<Outcome> {
         let round = self.round.load(Ordering::Relaxed);
-        locked(&self.substituted).get_mut(&request).map(|(used, made)| {
+        lock(&self.substituted).get_mut(&request).map(|(used, made)| {
             *used = round;
             made.clone()
         })
@@ -193,12 +194,12 @@ impl RenderCache {
         make: impl FnOnce() -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let round = self.round.load(Ordering::Relaxed);
-        if let Some((used, made)) = locked(table).get_mut(&request) {
+        if let Some((used, made)) = lock(table).get_mut(&request) {
             *used = round;
             return Ok(made.clone());
         }
         let made = make()?;
-        locked(table).insert(request, (round, made.clone()));
+        lock(table).insert(request, (round, made.clone()));
         Ok(made)
     }
 
@@ -213,7 +214,7 @@ impl RenderCache {
         let round = self.round.load(Ordering::Relaxed);
         let tree = files.entry(&TreePath::root())?.map(|entry| entry.id);
         let mut candidates: Vec<(Arc<Trace>, Option<ContentId>)> = {
-            let kept = locked(&table.kept);
+            let kept = lock(&table.kept);
             let versions = kept.get(&request).map(Vec::as_slice).unwrap_or_default();
             versions.iter().map(|v| (v.trace.clone(), v.seen_in)).collect()
         };
@@ -221,7 +222,7 @@ impl RenderCache {
         for (trace, seen_in) in candidates {
             let is_same = (tree.is_some() && seen_in == tree) || trace.holds_in(files)?;
             if is_same && trace.holds_outside(remotes) {
-                let mut kept = locked(&table.kept);
+                let mut kept = lock(&table.kept);
                 let versions = kept.get_mut(&request);
                 if let Some(hit) = versions.and_then(|v| v.iter_mut().find(|v| Arc::ptr_eq(&v.trace, &trace)))
                 {
@@ -250,7 +251,7 @@ impl RenderCache {
             return Ok(outcome);
         };
         recorder.inspect(|recorder| recorder.build(of_fleet, &trace));
-        let mut kept = locked(&table.kept);
+        let mut kept = lock(&table.kept);
         let versions = kept.entry(request).or_default();
         if versions.len() == VERSIONS {
             let oldest = (0..versions.len()).min_by_key(|&n| versions[n].round).unwrap_or_default();
@@ -263,13 +264,9 @@ impl RenderCache {
 
 impl<T> Table<T> {
     fn forget(&self, oldest: u64) {
-        locked(&self.kept).retain(|_, versions| {
+        lock(&self.kept).retain(|_, versions| {
             versions.retain(|v| v.round >= oldest || Arc::strong_count(&v.trace) > 1);
             !versions.is_empty()
         });
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,8 +11,9 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::lock::lock;
 use flotilla_kustomize::files::ReadError;
 
 use crate::cache::RenderCache;
@@ -58,7 +59,7 @@ type Key = (usize, Option<Arc<str>>);
 
 impl Held {
     fn with<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut lock(&self.0))
     }
 
     fn holds(&self, build: &Build, fleet: &Artifact, cache: &RenderCache) -> Result<bool, ReadError> {
@@ -83,7 +84,7 @@ impl Held {
 
 impl Recorder {
     fn with(&self, note: impl FnOnce(&mut Footprint)) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        note(&mut lock(&self.0));
     }
 
     /// From now on the fleet repo is read without what `ignore` says.
@@ -113,7 +114,7 @@ impl Recorder {
 
     /// What was read so far.
     pub fn taken(&self) -> Footprint {
-        let mut footprint = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut footprint = mem::take(&mut *lock(&self.0));
         footprint
             .builds
             .sort_by(|a, b| address(&a.trace).cmp(&address(&b.trace)).then(a.ignore.cmp(&b.ignore)));

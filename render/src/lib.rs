@@ -33,6 +33,7 @@ pub mod generate;
 pub mod group;
 pub mod helm;
 mod lint;
+mod lock;
 mod overlay;
 mod pattern;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::lock::lock;
 use flotilla_core::Digest;
 use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::{ContentId, Entry, Files, ReadError, TreePath};
@@ -52,7 +53,7 @@ impl<'a> Traced<'a> {
         self.lacks.fetch_or(found.is_err(), Ordering::Relaxed);
         let RemoteBase { answer, id } = found?;
         self.attempt.saw(Seen::Outside { address: address.to_owned(), id });
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned(), id);
+        lock(&self.fetched).insert(address.to_owned(), id);
         Ok(answer)
     }
 }

@@ -4,10 +4,11 @@
 //! state's digest does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use flotilla_core::question::Question;
 use flotilla_core::{ClusterName, DesiredState, Digest, Object};
+use flotilla_runtime::lock;
 use tokio::sync::watch;
 
 /// A desired state with the bodies of its objects.
@@ -61,12 +62,12 @@ impl Board {
     }
 
     fn note_written(&self, cluster: ClusterName) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(cluster);
+        lock(&self.written).insert(cluster);
     }
 
     /// The clusters whose slot was written since the last call. For [`crate::index`].
     pub fn take_written(&self) -> BTreeSet<ClusterName> {
-        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.written))
     }
 
     /// Takes the texts of a state with the digest of the one that is published, for whoever reads it from now on.
@@ -103,7 +104,7 @@ impl Board {
     }
 
     fn asked<T>(&self, cluster: &ClusterName, use_it: impl FnOnce(&watch::Sender<Questions>) -> T) -> T {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = lock(&self.questions);
         use_it(questions.entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)))
     }
 
@@ -119,7 +120,7 @@ impl Board {
         cluster: &ClusterName,
         use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T,
     ) -> T {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         use_it(slots.entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
 use flotilla_core::{ClusterName, Digest, UnitId};
@@ -13,6 +13,7 @@ use flotilla_render::{
     Artifact, Budget, ClusterDefinition, ClusterRender, Content, Footprint, Held, Inputs, Recorder,
     RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
 };
+use flotilla_runtime::lock;
 
 use super::asking::Asking;
 use super::ledger::Facts;
@@ -285,7 +286,7 @@ impl Shared {
 
     /// One snapshot for all that are rendered from the same.
     fn interned(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.snapshots);
         if let Some(known) = known.get(&snapshot.digest()).and_then(Weak::upgrade) {
             return known;
         }
@@ -296,13 +297,13 @@ impl Shared {
 
     /// Forgets the snapshots that nobody has any more.
     pub(super) fn drop_snapshots(&self) {
-        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.snapshots);
         known.retain(|_, snapshot| snapshot.strong_count() > 0);
     }
 
     /// A snapshot that was noted; `None`: it is lost.
     pub(super) fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
-        let known = || self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.snapshots);
         if let Some(snapshot) = known().get(&digest).and_then(Weak::upgrade) {
             return Ok(Some(snapshot));
         }

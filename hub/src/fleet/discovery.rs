@@ -1,7 +1,7 @@
 //! Looking for the clusters of a commit, with a deadline: what a commit holds must not stop the rounds.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, ReadError};
 use flotilla_render::attempts::{Input, Seen, Told, is_same};
 use flotilla_render::{Artifact, Attempts as _, Documents, Fleet, Unavailable, discover_anew};
+use flotilla_runtime::lock;
 use flotilla_source::CommitId;
 
 use super::cluster::Shared;
@@ -122,8 +123,8 @@ fn told(
     let input = Input { what: "the definitions of the clusters".to_owned(), key, is_same: &is_same };
     let attempt = doing.begin(&input).map_err(DiscoveryError::SetAside)?;
     // Another search that does not end must not be waited for.
-    let mut known = std::mem::take(&mut *documents.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut known = std::mem::take(&mut *lock(documents));
     let fleet = discover_anew(&Told::new(files, &*attempt), &shared.clusters, &mut known);
-    *documents.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    *lock(documents) = known;
     Ok(fleet?)
 }

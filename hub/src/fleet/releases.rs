@@ -19,6 +19,7 @@ use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_render::helm::release::AGAIN;
 use flotilla_render::helm::{Asked, Helm, HelmError, Manifests, Renders, TemplateRequest};
 use flotilla_runtime::files::{self, FileError};
+use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use tokio::sync::watch;
 
@@ -317,7 +318,7 @@ impl Releases {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -13,11 +13,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flotilla_core::ClusterName;
+use flotilla_runtime::lock;
 use flotilla_runtime::tasks::panic_message;
 use tokio::sync::watch;
 
@@ -193,7 +194,7 @@ impl Renderers {
         let (waiting, done, late) = (self.waiting.clone(), self.sender.clone(), self.late.clone());
         let work = move || {
             loop {
-                let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let job = lock(&waiting).recv();
                 let Ok((shared, task, is_late)) = job else { return };
                 let made = caught(|| shared.render(&task)).unwrap_or_else(|panic| Err(panic.into()));
                 drop(shared);

@@ -1,7 +1,7 @@
 //! The sources as one cluster sees them: its own secrets, and what its other sources include.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_core::source::{
@@ -11,6 +11,7 @@ use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
 use flotilla_kustomize::without_secrets;
 use flotilla_render::{Artifact, Groups, RemoteBase, RenderedSource, Sources, Unavailable};
+use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
@@ -56,14 +57,14 @@ impl<'a> ClusterSources<'a> {
 
     /// What was read so far.
     pub fn read(&self) -> SourcesRead {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.read).clone()
     }
 
     fn content_of(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
         let key = wanted.key();
         let content = self.library.content(self.at, self.cluster, source, wanted);
         let revision = content.as_ref().ok().map(|content| content.revision.clone());
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.read);
         read.named.insert(if source.suspend { own_name(self.cluster, &source.id, key) } else { key });
         // A suspended one stays at what it was.
         if !source.suspend || revision.is_none() {
@@ -76,11 +77,11 @@ impl<'a> ClusterSources<'a> {
     pub fn settle(&self, sources: &BTreeMap<SourceId, RenderedSource>) {
         // A chart's repository, and what a repository includes, may come after it.
         let known = sources.values().filter_map(|rendered| rendered.source.clone());
-        let mut defined = self.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut defined = lock(&self.defined);
         defined.extend(known.map(|source| (source.id.clone(), source)));
         drop(defined);
         let demands = sources.iter().map(|(id, rendered)| (id.clone(), self.demand_of(rendered)));
-        let remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let remotes = lock(&self.remotes).clone();
         let remotes = remotes.into_iter().map(|(id, source)| {
             let key = self.wanted(&source).ok().map(|wanted| wanted.key());
             (id, Demand { source: Some(source), key, problem: None })
@@ -121,7 +122,7 @@ impl<'a> ClusterSources<'a> {
     }
 
     fn defined(&self, id: &SourceId) -> Option<Source> {
-        self.defined.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        lock(&self.defined).get(id).cloned()
     }
 
     /// The source with what its secrets hold.
@@ -187,7 +188,7 @@ impl<'a> ClusterSources<'a> {
 
     /// A mounted secret wins over a stored one, whatever their scopes.
     fn find_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).secrets = true;
+        lock(&self.read).secrets = true;
         let (mounted, vault) = (self.library.mounted.as_ref(), self.library.vault.as_ref());
         let find = |scopes: &[Scope]| -> Result<Option<Secret>, String> {
             let found = mounted.map(|mounted| mounted.find(scopes, namespace, name)).transpose();
@@ -278,8 +279,7 @@ impl<'a> ClusterSources<'a> {
         }
         let mut mounted = Mounted::new(own.files);
         for include in &git.include {
-            let defined =
-                self.defined.lock().unwrap_or_else(PoisonError::into_inner).get(&include.repository).cloned();
+            let defined = lock(&self.defined).get(&include.repository).cloned();
             let repository =
                 defined.ok_or_else(|| format!("includes {}, which is not known yet", include.repository))?;
             if repository.spec.verify() && !self.allows_unverified(&repository.id) {
@@ -304,7 +304,7 @@ impl<'a> ClusterSources<'a> {
 
 impl Sources for ClusterSources<'_> {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
-        self.defined.lock().unwrap_or_else(PoisonError::into_inner).insert(source.id.clone(), source.clone());
+        lock(&self.defined).insert(source.id.clone(), source.clone());
         let fetched = self.fetched(source, 0).map_err(Unavailable)?;
         // Trees of one source can be compared by their ids; whose credentials fetched them does not matter.
         let origin = format!("{} {}", source.id.kind, source.spec.digest());
@@ -320,7 +320,7 @@ impl Sources for ClusterSources<'_> {
         let id = SourceId::new(SourceKind::RemoteBase, "", named(address));
         let spec = SourceSpec::RemoteBase(address.to_owned());
         let mut source = Source { id: id.clone(), interval, timeout: REMOTE_TIMEOUT, suspend: false, spec };
-        let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remotes = lock(&self.remotes);
         if let Some(other) = remotes.get(&id) {
             source.interval = other.interval.min(interval);
         }

@@ -1,10 +1,11 @@
 //! A snapshot in the making: what is used first of a source stays for all clusters of a round, whatever is fetched meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, ReadError, TreePath};
+use flotilla_runtime::lock;
 use flotilla_source::flux::Fetched;
 
 use crate::store::{Snapshot, SourceAt};
@@ -43,7 +44,7 @@ impl Draft {
     }
 
     fn found(&self) -> MutexGuard<'_, BTreeMap<Digest, Found>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.found)
     }
 
     /// What was used first under a name.

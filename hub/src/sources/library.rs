@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use flotilla_core::source::{Source, SourceId, SourceKind};
 use flotilla_core::{ClusterName, Digest};
 use flotilla_proto::api;
+use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
 use prometheus_client::metrics::counter::Counter;
@@ -136,7 +137,7 @@ impl Library {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Ticks when a render may come out differently.
@@ -162,7 +163,7 @@ impl Library {
         let is_known = || self.lock().slots.contains_key(&key);
         if !is_known() {
             // One at a time, outside of the lock that all need: of two that open one folder the later finds it in use.
-            let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            let _opening = lock(&self.opening);
             if !is_known() {
                 let slot = Slot::open(self.dir.join(key.to_string()), wanted.clone(), &self.settings);
                 let is_followed = !source.suspend && matches!(at, At::Newest { .. });

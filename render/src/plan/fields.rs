@@ -1,8 +1,9 @@
 //! The fields in which two objects differ, told once for each distinct pair. Values of Secrets are never in them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::lock::lock;
 use flotilla_core::diff::{self, Key, MAX_FIELDS};
 use flotilla_core::{Digest, Object};
 use serde_json::{Map, Value};
@@ -52,7 +53,7 @@ impl Differ {
             return Arc::default();
         }
         let pair = (from.digest(), to.digest());
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.known);
         if let Some(fields) = known().get(&pair) {
             return fields.clone();
         }

@@ -14,9 +14,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, TreePath};
 use semver::Version;
@@ -228,7 +229,7 @@ impl Program {
     }
 
     fn charts(&self) -> MutexGuard<'_, Charts> {
-        self.charts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.charts)
     }
 
     /// The program below limits on its memory, its processor time and what it writes. `exec` leaves nothing but itself to
