@@ -52,6 +52,14 @@ pub struct RenderedUnit {
     pub problems: Vec<Problem>,
 }
 
+impl RenderedUnit {
+    /// Why it is held, where it is: its first error.
+    pub fn hold_reason(&self) -> String {
+        let error = self.problems.iter().find(|problem| !problem.notice);
+        error.map_or_else(|| "it does not render".to_owned(), ToString::to_string)
+    }
+}
+
 /// What a cluster's root path comes to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterRender {

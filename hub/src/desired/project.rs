@@ -11,7 +11,7 @@ use flotilla_core::capability::PLACE;
 use flotilla_core::desired::{Hold, HoldCode, KnownUnit, Removal};
 use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_proto::convert::cut;
-use flotilla_render::{ClusterRender, RenderedUnit};
+use flotilla_render::{ClusterRender, Fate, Past, fate};
 
 /// What people suspended by hand in one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn project(
         let entry = match &rendered.unit {
             None => {
                 let authority = rendered.authority.clone();
-                UnitEntry::Hold(Hold { authority, ..Hold::from(cut(hold_reason(rendered))) })
+                UnitEntry::Hold(Hold { authority, ..Hold::from(cut(rendered.hold_reason())) })
             }
             Some(unit) => {
                 bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
@@ -59,9 +59,13 @@ pub fn project(
         };
         units.insert(id.clone(), entry);
     }
+    let past = |id: &UnitId| {
+        let unit = known.get(id)?;
+        Some(Past { parent: unit.parent.as_ref(), suspended: unit.removal.suspended })
+    };
     for (id, unit) in known {
         if !render.units.contains_key(id) {
-            let entry = match fate(render, known, suspended, id, GENERATIONS) {
+            let entry = match fate(render, &past, &|id| suspended.covers(id), id) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
                 Fate::Stays(code, text) => {
                     let authority = authority_above(render, known, id);
@@ -109,54 +113,6 @@ fn authority_above(render: &ClusterRender, known: &BTreeMap<UnitId, KnownUnit>, 
     Authority::Fleet
 }
 
-/// Why a unit that is defined is held: its first error.
-fn hold_reason(rendered: &RenderedUnit) -> String {
-    let error = rendered.problems.iter().find(|problem| !problem.notice);
-    error.map_or_else(|| "it does not render".to_owned(), ToString::to_string)
-}
-
-enum Fate {
-    Goes { suspended: bool },
-    Stays(HoldCode, String),
-}
-
-/// Parents above each other that are looked at. Units nest much less deep; what an agent reports may go on for ever.
-const GENERATIONS: usize = 64;
-
-/// What becomes of a unit that nothing defines any more. `steps` bounds the way up through parents that are
-/// themselves gone (what an agent reports could form a circle).
-fn fate(
-    render: &ClusterRender,
-    known: &BTreeMap<UnitId, KnownUnit>,
-    suspended: &Suspended,
-    id: &UnitId,
-    steps: usize,
-) -> Fate {
-    let parent = known.get(id).and_then(|unit| unit.parent.as_ref());
-    let Some(parent) = parent else {
-        return Fate::Stays(HoldCode::NoParent, String::new());
-    };
-    let held = |text| Fate::Stays(HoldCode::ParentHeld, text);
-    let in_git = known.get(id).is_some_and(|unit| unit.removal.suspended);
-    let was_suspended = in_git || suspended.covers(id);
-    if render.units.contains_key(parent) {
-        if suspended.covers(parent) {
-            return held(format!("{parent}, which defined it, is suspended"));
-        }
-        if render.dropped(parent, id) {
-            return Fate::Goes { suspended: was_suspended };
-        }
-        return held(format!("{parent}, which defined it, does not render or is suspended"));
-    }
-    if steps == 0 {
-        return held("its parents form a circle, or are too many".to_owned());
-    }
-    match fate(render, known, suspended, parent, steps - 1) {
-        Fate::Goes { suspended } => Fate::Goes { suspended: suspended || was_suspended },
-        Fate::Stays(..) => held(format!("{parent}, which defined it, is held")),
-    }
-}
-
 /// What has to be known of units when the cluster's root was moved: what the new root does not define waits for an approval.
 pub fn moved(known: &mut BTreeMap<UnitId, KnownUnit>, render: &ClusterRender) -> Vec<KnownUnit> {
     let mut changed = Vec::new();
@@ -199,7 +155,9 @@ mod tests {
     use super::*;
     use flotilla_core::report::Problem;
     use flotilla_kustomize::files::{MemoryFiles, TreePath};
-    use flotilla_render::{Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, render_cluster};
+    use flotilla_render::{
+        Artifact, ClusterDefinition, Inputs, NothingFetched, RenderCache, RenderedUnit, render_cluster,
+    };
 
     const HEAD: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n";
 
@@ -463,7 +421,7 @@ mod tests {
             suspended: false,
             authority: flotilla_core::Authority::Fleet,
         };
-        assert_eq!(hold_reason(&rendered), "it does not render");
+        assert_eq!(rendered.hold_reason(), "it does not render");
     }
 
     use proptest::prelude::*;
