@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 /// What a client asked for.
-pub struct Asked {
+pub(crate) struct Asked {
     /// As `POST /x`.
-    pub line: String,
-    pub body: Vec<u8>,
+    pub(crate) line: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// The head without its status line's version, as `200 OK\r\ncontent-type: text/xml\r\n`, and the body.
-pub type Answer = (String, Vec<u8>);
+pub(crate) type Answer = (String, Vec<u8>);
 
 type Answers = Arc<dyn Fn(&Asked) -> Answer + Send + Sync>;
 
 static SERVER: OnceLock<(SocketAddr, Mutex<Option<Answers>>)> = OnceLock::new();
 
 /// Sets how requests are answered from now on; the address that takes them.
-pub fn answer(with: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn answer(with: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> SocketAddr {
     let (address, answers) = SERVER.get_or_init(|| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it listens");

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz [TARGET] [--seconds N]`: the targets of `fuzz/`, each for a minute or as long as is said.
+//! `cargo xtask fuzz [TARGET] [--seconds N]`: the targets of `fuzz/libfuzzer/`, each for a minute or as long as is said.
 
 use std::process::Command;
 
@@ -42,6 +42,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             "cargo",
             "fuzz",
             "run",
+            "--fuzz-dir",
+            "fuzz/libfuzzer",
             "--sanitizer",
             "none",
             target,
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
         ensure!(
             status.success(),
-            "`{shown}` failed: what it found is in fuzz/artifacts/{target}. It needs a nightly compiler and \
+            "`{shown}` failed: what it found is in fuzz/libfuzzer/artifacts/{target}. It needs a nightly compiler and \
              `cargo install cargo-fuzz`"
         );
     }
@@ -99,12 +101,12 @@ mod tests {
     fn each_target_is_there_and_has_seeds() {
         let folder = workspace::root().join("fuzz");
         for target in TARGETS {
-            assert!(folder.join(format!("targets/{target}.rs")).is_file(), "{target}");
+            assert!(folder.join(format!("libfuzzer/targets/{target}.rs")).is_file(), "{target}");
             let has_seeds =
                 std::fs::read_dir(folder.join("seeds").join(target)).is_ok_and(|mut it| it.next().is_some());
             assert!(has_seeds || OF_KUSTOMIZE.contains(&target), "{target}");
         }
-        let there = std::fs::read_dir(folder.join("targets")).unwrap().count();
+        let there = std::fs::read_dir(folder.join("libfuzzer/targets")).unwrap().count();
         assert_eq!(there, TARGETS.len(), "each file is the target of its name");
     }
 }

@@ -41,7 +41,7 @@ cargo xtask COMMAND
   dist [x86_64] [aarch64]
         The binaries that are shipped, and their sizes: for this machine, or those that are named.
   fuzz [TARGET] [--seconds N]
-        The fuzz targets of YAML and kustomize, a minute each. Needs a nightly compiler and cargo-fuzz.
+        The fuzz targets, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy
         The rules on dependencies, purity, files and links that no compiler checks.";
 

@@ -12,6 +12,9 @@ use crate::{build, needs, supply, tidy, workspace};
 /// Finds or builds what ours is compared with.
 const REAL_KUSTOMIZE: &str = "flotilla-kustomize-real";
 
+/// A workspace of its own, as libFuzzer needs a nightly compiler. What its targets do is a crate of ours (`fuzz`), with tests.
+const FUZZ_TARGETS: &str = "fuzz/libfuzzer/Cargo.toml";
+
 /// What the arguments ask for.
 #[derive(Debug, PartialEq)]
 struct Plan {
@@ -61,6 +64,10 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         );
         parts.run("clippy", "lints in every crate, tests included; warnings are errors", || {
             let flags = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            parts::command(cargo(flags))
+        });
+        parts.run("fuzz lock", "does the lock file of the fuzz targets fit the workspace?", || {
+            let flags = ["tree", "--locked", "--quiet", "--depth", "0", "--manifest-path", FUZZ_TARGETS];
             parts::command(cargo(flags))
         });
     }

@@ -1,15 +1,14 @@
 //! Any text: reading it ends, and what was read is written so that it reads back equal. Comments may find another
 //! place when they are read again.
 
-#![no_main]
-
-use flotilla_fuzz::on_thread;
+use crate::inputs::on_thread;
 use flotilla_yaml::{Node, Options, Schema, parse, parse_with, write_canonical, write_documents};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let bare = Options { skip_comments: true, last_key_wins: true, ..Options::default() };
     let _ = parse_with(text, &bare);

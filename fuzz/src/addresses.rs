@@ -1,19 +1,18 @@
 //! Addresses of repositories and bases, and names of what they are for: each is refused or read, reads back as itself, and
 //! what may be talked to is judged by the host that is connected to.
 
-#![no_main]
-
+use crate::inputs::on_thread;
 use flotilla_core::UnitId;
 use flotilla_core::source::{Scheme, SourceId, SourceUrl};
-use flotilla_fuzz::on_thread;
 use flotilla_render::duration;
 use flotilla_render::helm::names::{Namespace, ReleaseName};
 use flotilla_source::{Allowance, Branch, GitUrl, Mirror, Reach, Reference, RemoteUrl};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(url) = text.parse::<GitUrl>() {
         let shown = url.to_string();

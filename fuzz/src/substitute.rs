@@ -1,15 +1,14 @@
 //! A line with the value of `v`, and the text of a document that variables are put into: it ends, within its budget.
 
-#![no_main]
-
+use crate::inputs::on_thread;
 use flotilla_core::envsubst::{LONGEST, Template};
 use flotilla_core::template::Variables;
-use flotilla_fuzz::on_thread;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (value, text) = text.split_once('\n').unwrap_or(("", text));
     let mut variables = Variables { always: true, ..Variables::default() };

@@ -1,16 +1,15 @@
 //! Values of a release: lines `{…}` that are laid over what is there, `PATH=VALUE` that are put at a path, and `PATH:=TEXT`
 //! with the text as it is. The first mapping is the release's own.
 
-#![no_main]
-
-use flotilla_fuzz::on_thread;
+use crate::inputs::on_thread;
 use flotilla_render::helm::values::Values;
-use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mapping = |line: &str| -> Option<Map<String, Value>> { serde_json::from_str(line).ok() };
     let mut lines = text.lines().peekable();

@@ -1,15 +1,14 @@
 //! An expression, evaluated on a status: whatever is written, it is refused or has an answer.
 
-#![no_main]
-
+use crate::inputs::on_thread;
 use flotilla_core::expr::{Expr, Variables};
-use flotilla_fuzz::on_thread;
-use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(expression) = Expr::new(text) else { return };
     let status =

@@ -2,19 +2,18 @@
 //! one of `.sourceignore`, all in one; the rest are texts to choose from. Each is refused or has an answer, in a time that
 //! the length of both decides.
 
-#![no_main]
-
+use crate::inputs::on_thread;
 use flotilla_core::glob::Pattern;
-use flotilla_fuzz::on_thread;
 use flotilla_kustomize::files::TreePath;
 use flotilla_kustomize::ignore::Rules;
 use flotilla_select::{Labels, Regexp};
 use flotilla_source::{Range, loose, strict};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (pattern, rest) = text.split_once('\n').unwrap_or((text, ""));
     if let Ok(regexp) = Regexp::new(pattern) {

@@ -2,23 +2,21 @@
 //! which one; a part for each answer follows: its status, headers until an empty line, and its body. `@N@` is the SHA-256 of
 //! another part's body.
 
-#![no_main]
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::inputs::{linked, parts};
+use crate::server;
 use flotilla_core::source::{
     Bucket, HelmChart, HelmRepository, OciLayer, OciReference, OciRepository, ReconcileStrategy, Scheme,
     SourceId, SourceKind, SourceSpec, SourceUrl,
 };
-use flotilla_fuzz::{linked, parts, server};
 use flotilla_kustomize::files::TreePath;
 use flotilla_source::Reach;
 use flotilla_source::flux::{Fetcher, Policy, Secrets, SourceLimits, Wanted};
-use libfuzzer_sys::fuzz_target;
 use ring::digest::{SHA256, digest};
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let sum = |part: &[u8]| {
         let sum = digest(&SHA256, body(part));
@@ -98,7 +96,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(fetcher.last().map(|last| last.revision), Some(fetched.revision));
     }
     assert!(std::fs::read_dir(dir.path()).expect("it is there").count() <= 1, "nothing leaves the folder");
-});
+}
 
 fn split(part: &[u8]) -> (&[u8], &[u8]) {
     let end = part.windows(2).position(|window| window == b"\n\n");

@@ -1,22 +1,19 @@
 //! A layer of an OCI image, or an archive in a source, as a tar archive or as text (`-- PATH` before each file): whatever it
 //! holds, it is unpacked below its folder, or refused.
 
-#![no_main]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::inputs::{files, gzip, tar};
 use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
-use flotilla_fuzz::{files, gzip, tar};
 use flotilla_kustomize::files::{Files, MemoryFiles, TreePath};
 use flotilla_kustomize::ignore::Ignored;
 use flotilla_render::Artifact;
 use flotilla_render::generate::generate;
 use flotilla_source::FolderFiles;
 use flotilla_source::flux::{SourceLimits, unpack};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let archive = match std::str::from_utf8(bytes) {
         Ok(text) if text.starts_with("-- ") => {
             let files = files(text).into_iter().map(|(path, content)| (path, content.into_bytes()));
@@ -36,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = Ignored::new(files, None).and_then(|files| files.list(&TreePath::root()));
     }
     taken_apart(gzip(&archive));
-});
+}
 
 /// The same archive as a file of a source that a generator takes apart.
 fn taken_apart(packed: Vec<u8>) {

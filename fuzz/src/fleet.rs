@@ -2,18 +2,15 @@
 //! rendered, Flux objects, substitution, releases and all, within a small budget. Every source has the repository's own
 //! files, and helm answers with the file `helm`, where there is one.
 
-#![no_main]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::inputs::{on_thread, tree};
 use flotilla_core::{Digest, Source};
-use flotilla_fuzz::{on_thread, tree};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::helm::Renders;
 use flotilla_render::source::Unavailable;
 use flotilla_render::{Artifact, Budget, Inputs, RenderCache, Sources, discover, render_cluster};
-use libfuzzer_sys::fuzz_target;
 
 /// Everything that a unit could ask for.
 struct Everything {
@@ -27,7 +24,10 @@ impl Sources for Everything {
     }
 
     fn secret(&self, _: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
-        Ok((name.len() % 2 == 0).then(|| BTreeMap::from([("values.yaml".to_owned(), b"a: 1".to_vec())])))
+        Ok(name
+            .len()
+            .is_multiple_of(2)
+            .then(|| BTreeMap::from([("values.yaml".to_owned(), b"a: 1".to_vec())])))
     }
 }
 
@@ -37,9 +37,11 @@ impl Renders for Everything {
     }
 }
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     // What stands before the first file is the cluster's own.
     let before = text.find("-- ").map_or(text, |end| &text[..end]);

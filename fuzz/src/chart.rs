@@ -1,21 +1,20 @@
 //! A chart, as text (`-- PATH` before each file; `-- charts/x.tgz>x/Chart.yaml` for one in an archive, and deeper) or as a
 //! tar archive that stands in it: what helm is given stays in its folder, and is taken again as it is.
 
-#![no_main]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use flotilla_fuzz::{files, gzip, on_thread, tar};
+use crate::inputs::{files, gzip, on_thread, tar};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::helm::Limits;
 use flotilla_render::helm::program::write_chart;
 use flotilla_source::FolderFiles;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let chart: Vec<(String, Vec<u8>)> = match std::str::from_utf8(bytes) {
         Ok(text) if text.starts_with("-- ") => {
             packed(files(text).into_iter().map(|(path, content)| (path, content.into_bytes())).collect())

@@ -2,22 +2,19 @@
 //! stands (`raw`, then a part for each answer), or the objects of a pack that is put together rightly: a part for each, of
 //! which the first letter is its kind, and the first one the branch's commit. Parts name each other by `@N@` and `#N#`.
 
-#![no_main]
-
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::inputs::{linked, parts};
+use crate::server::{self, Answer};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use flotilla_fuzz::server::{self, Answer};
-use flotilla_fuzz::{linked, parts};
 use flotilla_kustomize::files::{Files, Kind, TreePath};
 use flotilla_source::{GitLimits, GitRepo, GitSpec};
 use gix::objs::Kind as Object;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+pub fn run(bytes: &[u8]) {
     let mut parts = parts(bytes);
     let address = if parts[0] == b"raw" {
         parts.remove(0);
@@ -62,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(files) = repo.tree(&commit.id) {
         walk(&files, &TreePath::root(), &mut 200);
     }
-});
+}
 
 fn walk(files: &dyn Files, folder: &TreePath, left: &mut u32) {
     let Ok(entries) = files.list(folder) else { return };
@@ -110,7 +107,7 @@ fn pack(parts: Vec<Vec<u8>>) -> (Vec<u8>, String) {
     let id = |part: &[u8]| {
         let (kind, _) = kind(part.first());
         let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, part.get(1..).unwrap_or_default());
-        id.map_or_else(|_| gix::ObjectId::null(gix::hash::Kind::Sha1), |id| id)
+        id.unwrap_or_else(|_| gix::ObjectId::null(gix::hash::Kind::Sha1))
     };
     let parts = linked(parts, |part| (id(part).to_string(), id(part).as_slice().to_vec()));
     let tip = id(&parts[0]).to_string();

@@ -1,16 +1,15 @@
 //! A whole tree in the format of `kustomize/tests/table`: `-- PATH` before each file, `-- PATH (escaped)` where it is no
 //! plain text, `-- build FOLDER` where it is not the root that is built. Those files are the seeds.
 
-#![no_main]
-
-use flotilla_fuzz::{on_thread, unescape};
+use crate::inputs::{on_thread, unescape};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_kustomize::{Options, build};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| on_thread(|| run(bytes)));
+pub fn run(bytes: &[u8]) {
+    on_thread(|| check(bytes));
+}
 
-fn run(bytes: &[u8]) {
+fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for case in text.split("\n== ").take(4) {
         let mut files: Vec<(&str, String)> = Vec::new();
