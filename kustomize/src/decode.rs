@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Kind, Node, Pos, Style};
+use flotilla_yaml::{Kind, Node, Pos, Scalar, Style};
 
 use crate::error::{Fail, Res};
 
@@ -41,7 +41,8 @@ impl Text {
 pub(crate) enum Unknown {
     /// Both are an error, as in a kustomization.
     Refuse,
-    /// Fields are passed over and scalars count by their text, as in the configuration of a plugin.
+    /// Fields are passed over and scalars count by their text (a float by its shortest of 32 bits), as in the configuration
+    /// of a plugin.
     Ignore,
     /// Fields are passed over and scalars become the text that Go gives to their value, as where Flux's generator reads a
     /// kustomization (`sigs.k8s.io/yaml`) to write it anew.
@@ -144,6 +145,7 @@ pub(crate) fn string(node: &Node, unknown: Unknown) -> Res<String> {
     let not_string = |fail: Fail| fail.hint(format!("put quotes around {text}"));
     match scalar.kind() {
         Kind::Null => Ok(String::new()),
+        Kind::Float if unknown == Unknown::Ignore => Ok(scalar.short_float().unwrap_or_default()),
         _ if unknown == Unknown::Ignore => Ok(text.to_owned()),
         _ if unknown == Unknown::Convert => Ok(converted(node, text)),
         Kind::String | Kind::Timestamp if is_old_bool(node) => {
@@ -166,8 +168,8 @@ fn converted(node: &Node, text: &str) -> String {
     }
     match (node.as_scalar().map(|scalar| scalar.kind()), node.to_json()) {
         (Some(Kind::Int), Ok(number)) => number.to_string(),
-        (Some(Kind::Float), Ok(number)) => {
-            Node::from_json(&number).text().map_or_else(|| text.to_owned(), str::to_owned)
+        (Some(Kind::Float), _) => {
+            node.as_scalar().and_then(Scalar::short_float).unwrap_or_else(|| text.to_owned())
         }
         _ => text.to_owned(),
     }

@@ -1,7 +1,7 @@
 //! Generators, transformers and validators that are given as configuration, inline or by file. Only those that
 //! kustomize has built in run; programs, containers and Go plugins are refused.
 
-use flotilla_yaml::Node;
+use flotilla_yaml::{Kind, Node};
 
 use crate::decode::{Text, Unknown, boolean, fields, list, text, text_map, texts};
 use crate::error::{Fail, Res, fail};
@@ -223,6 +223,15 @@ fn text_field(node: &Node, name: &'static str) -> Res<Text> {
     field(node, name)?.map(|n| text(n, Unknown::Ignore)).transpose().map(Option::unwrap_or_default)
 }
 
+/// A prefix or suffix, which kustomize reads by another library: a float keeps its digits.
+fn affix_field(node: &Node, name: &'static str) -> Res<Text> {
+    let read = |n: &Node| match n.as_scalar().filter(|s| s.kind() == Kind::Float) {
+        Some(float) => Ok(Text::new(float.text(), n.pos)),
+        None => text(n, Unknown::Ignore),
+    };
+    field(node, name)?.map(read).transpose().map(Option::unwrap_or_default)
+}
+
 fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: &Resource) -> Res<()> {
     check_builtin(resource)?;
     let node = &resource.node;
@@ -237,11 +246,11 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
             let pos = node.at(&["metadata", "namespace"]).map_or(node.pos, |n| n.pos);
             Namespace { namespace, pos, specs: config.specs(), unset_only, subjects }.transform(map)
         }
-        "PrefixTransformer" => affix(map, End::Prefix, &text_field(node, "prefix")?, config.required()?),
-        "SuffixTransformer" => affix(map, End::Suffix, &text_field(node, "suffix")?, config.required()?),
+        "PrefixTransformer" => affix(map, End::Prefix, &affix_field(node, "prefix")?, config.required()?),
+        "SuffixTransformer" => affix(map, End::Suffix, &affix_field(node, "suffix")?, config.required()?),
         "PrefixSuffixTransformer" => {
-            affix(map, End::Prefix, &text_field(node, "prefix")?, config.required()?)?;
-            affix(map, End::Suffix, &text_field(node, "suffix")?, config.required()?)
+            affix(map, End::Prefix, &affix_field(node, "prefix")?, config.required()?)?;
+            affix(map, End::Suffix, &affix_field(node, "suffix")?, config.required()?)
         }
         "LabelTransformer" => {
             let labels =

@@ -179,12 +179,13 @@ impl Resource {
         }
     }
 
-    /// Makes annotations where there are none. kustomize keeps there what it remembers about a resource, so that patches
+    /// Makes annotations where there are none, or empty ones between brackets. kustomize keeps there what it remembers about a resource, so that patches
     /// and transformers find some once there is anything to remember. Empty ones are dropped at the end.
     pub(crate) fn ensure_annotations(&mut self) {
         let pos = self.pos;
+        let is_empty = |node: &Node| node.is_null() || node.as_map().is_some_and(Map::is_empty);
         if let Some(metadata) = self.node.get_mut("metadata").and_then(Node::as_map_mut)
-            && metadata.get("annotations").is_none_or(Node::is_null)
+            && metadata.get("annotations").is_none_or(is_empty)
         {
             metadata.insert("annotations", Node::map().at_pos(pos));
         }

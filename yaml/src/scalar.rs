@@ -151,6 +151,12 @@ impl Scalar {
         Some(general(&format!("{value:e}"), &value.to_string()))
     }
 
+    /// A float as `sigs.k8s.io/yaml` gives it to a field that wants a text: with the precision of 32 bits. `None` for any
+    /// other scalar.
+    pub fn short_float(&self) -> Option<String> {
+        self.as_f64().filter(|_| self.kind == Kind::Float).map(format_float_key)
+    }
+
     /// The float that JSON decoders of Go make of a large integer, as go-yaml v3 writes it: with an exponent from 1e6.
     /// `None` for any other scalar.
     pub(crate) fn rounded(&self) -> Option<Self> {

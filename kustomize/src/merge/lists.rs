@@ -74,7 +74,8 @@ impl Merger<'_> {
             last_keys.clone_from(&names);
             let (find_names, find_values) = valid_keys(std::slice::from_ref(&values), &values, &names);
             let at = position(&dest_items, &find_names, &find_values);
-            let of_patch = position(&patch_items, &find_names, &find_values).map(|n| patch_items[n].clone());
+            let patch_at = position(&patch_items, &find_names, &find_values);
+            let of_patch = patch_at.map(|n| patch_items[n].clone());
             let replaces = !same
                 && of_patch
                     .as_ref()
@@ -87,6 +88,14 @@ impl Merger<'_> {
                     self.walk(at.map(|n| dest_items[n].clone()), patch, Some(Field { keys: None, of }))?
                 }
             };
+            // The item may be found once more, and is merged then: its directive is carried out, and what took an item's
+            // place has lost its nulls.
+            if let Some(n) = patch_at.filter(|_| !same) {
+                match &merged {
+                    Some(merged) if replaces => patch_items[n] = merged.clone(),
+                    _ => drop(patch_items[n].as_map_mut().and_then(|item| item.remove(DIRECTIVE))),
+                }
+            }
             let Some(mut item) = merged.filter(|n| !n.is_null() && n.as_map().is_none_or(|m| !m.is_empty()))
             else {
                 if same && let Some(left) = at.and_then(|n| dest_items[n].as_map_mut()) {
