@@ -132,6 +132,11 @@ fn address(trace: &Arc<Trace>) -> usize {
 }
 
 impl Footprint {
+    /// Something else was not to be had.
+    pub fn open_if(&mut self, is_open: bool) {
+        self.is_open |= is_open;
+    }
+
     /// Whether only doing it again tells what comes of it.
     pub fn is_open(&self) -> bool {
         self.is_open

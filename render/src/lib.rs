@@ -51,7 +51,7 @@ pub use ask::{Ask, NobodyToAsk, Told};
 pub use attempts::{Attempt, Attempts};
 pub use budget::Budget;
 pub use cache::RenderCache;
-pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster, render_in_turns};
+pub use cluster::{ClusterRender, Inputs, RenderedUnit, Unit, render_cluster, render_in_turns, settle};
 pub use content::{Content, Definition};
 pub use fate::{Fate, Past, fate};
 pub use fleet::{ClusterDefinition, ClusterPolicy, ClusterRoot, Documents, Fleet, discover, discover_anew};

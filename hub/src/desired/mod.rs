@@ -1,6 +1,7 @@
 //! What every cluster should run: from a rendered snapshot to a published desired state.
 
 mod board;
+pub mod choice;
 pub mod project;
 
 pub use board::{Board, Published, Questions};

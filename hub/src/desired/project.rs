@@ -13,6 +13,8 @@ use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, 
 use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, Fate, Past, fate};
 
+use super::choice::Taken;
+
 /// What people suspended by hand in one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspended {
@@ -29,13 +31,38 @@ impl Suspended {
 /// The units of a cluster's desired state, and the bodies of all objects in it.
 pub type Projection = (BTreeMap<UnitId, UnitEntry>, HashMap<Digest, Object>);
 
+/// A render whose units are from one snapshot or several.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub render: &'a ClusterRender,
+    /// The units that are not of the newest snapshot.
+    pub taken: &'a BTreeMap<UnitId, Taken>,
+    /// The renders of the others.
+    pub older: &'a BTreeMap<Digest, Result<ClusterRender, String>>,
+}
+
+impl<'a> Source<'a> {
+    /// The render that decides what becomes of a unit.
+    fn of(self, id: &UnitId) -> Result<&'a ClusterRender, &'a str> {
+        match self.taken.get(id) {
+            None => Ok(self.render),
+            Some(Taken::Unknown(why)) => Err(why),
+            Some(Taken::At(snapshot)) => match self.older.get(snapshot) {
+                Some(render) => render.as_ref().map_err(String::as_str),
+                None => Err("the snapshot that it is to be taken from is lost"),
+            },
+        }
+    }
+}
+
 /// Projects a cluster's render. `known` are the units that the cluster has, or may have; `place` is where its root is.
 pub fn project(
-    render: &ClusterRender,
+    source: Source<'_>,
     known: &BTreeMap<UnitId, KnownUnit>,
     suspended: &Suspended,
     place: Digest,
 ) -> Projection {
+    let render = source.render;
     let mut units = BTreeMap::new();
     let mut bodies = HashMap::new();
     for (id, rendered) in &render.units {
@@ -65,10 +92,19 @@ pub fn project(
     };
     for (id, unit) in known {
         if !render.units.contains_key(id) {
-            let entry = match fate(render, &past, &|id| suspended.covers(id), id) {
+            let of = match source.of(id) {
+                Ok(of) => of,
+                Err(why) => {
+                    let authority = authority_above(render, known, id);
+                    let hold = Hold { authority, ..Hold::from(cut(why.to_owned())) };
+                    units.insert(id.clone(), UnitEntry::Hold(hold));
+                    continue;
+                }
+            };
+            let entry = match fate(of, &past, &|id| suspended.covers(id), id) {
                 Fate::Goes { suspended } => UnitEntry::Removed(Removal { suspended, ..unit.removal }),
                 Fate::Stays(code, text) => {
-                    let authority = authority_above(render, known, id);
+                    let authority = authority_above(of, known, id);
                     UnitEntry::Hold(Hold { code, authority, ..Hold::from(text) })
                 }
             };
@@ -182,6 +218,16 @@ mod tests {
         render_cluster(&Inputs::new(&fleet, &clusters, &cache, &sources), &cluster).unwrap()
     }
 
+    fn projected(
+        render: &ClusterRender,
+        known: &BTreeMap<UnitId, KnownUnit>,
+        suspended: &Suspended,
+        place: Digest,
+    ) -> Projection {
+        let (taken, older) = (BTreeMap::new(), BTreeMap::new());
+        project(Source { render, taken: &taken, older: &older }, known, suspended, place)
+    }
+
     fn place() -> Digest {
         Digest::of(b"fleet main clusters/x")
     }
@@ -217,7 +263,7 @@ mod tests {
         let good =
             render(&[("clusters/x/app.yaml", child("app", "apps", "")), ("apps/a.yaml", config_map("a"))]);
         assert_eq!(
-            shown(&project(&good, &known, &Suspended::default(), place())),
+            shown(&projected(&good, &known, &Suspended::default(), place())),
             [
                 "root present 0",
                 "kustomization/a/below removed true",
@@ -227,10 +273,10 @@ mod tests {
             ]
         );
         let broken = render(&[("clusters/x/app.yaml", "a: [".to_owned())]);
-        let entries = project(&broken, &known, &Suspended::default(), place()).0;
+        let entries = projected(&broken, &known, &Suspended::default(), place()).0;
         assert!(entries.values().all(|entry| matches!(entry, UnitEntry::Hold(_))), "{entries:?}");
         let by_hand = Suspended { whole: true, ..Suspended::default() };
-        let entries = project(&good, &known, &by_hand, place()).0;
+        let entries = projected(&good, &known, &by_hand, place()).0;
         assert!(!entries.values().any(|entry| matches!(entry, UnitEntry::Removed(_))), "{entries:?}");
     }
 
@@ -262,7 +308,7 @@ mod tests {
                 known.get_mut(&full(in_git)).unwrap().removal.suspended = true;
             }
             let units = if by_hand.is_empty() { BTreeSet::new() } else { [full(by_hand)].into() };
-            let shown = shown(&project(&good, &known, &Suspended { whole, units }, place()));
+            let shown = shown(&projected(&good, &known, &Suspended { whole, units }, place()));
             for (id, expected) in [(&id_up, up), (&id_down, down)] {
                 let line = shown.iter().find(|line| line.starts_with(id.as_str())).unwrap();
                 let (line, what) = (line.as_str(), format!("{id} {expected}"));
@@ -304,7 +350,7 @@ mod tests {
             ];
             assert!(files[0].1 != app || files[1].1 != release, "{from}");
             let render = render(&files);
-            let shown = shown(&project(&render, &known, &Suspended::default(), place()));
+            let shown = shown(&projected(&render, &known, &Suspended::default(), place()));
             assert!(!shown.iter().any(|line| line.contains("removed")), "{to}: {shown:?}");
             let problems = render.units.values().flat_map(|unit| &unit.problems).map(ToString::to_string);
             let problems: Vec<String> = problems.collect();
@@ -316,7 +362,7 @@ mod tests {
     fn the_root_says_where_it_is_and_moves_only_to_an_agent_that_asks_for_what_it_leaves() {
         let render =
             render(&[("clusters/x/app.yaml", child("app", "apps", "")), ("apps/a.yaml", config_map("a"))]);
-        let at = |place| project(&render, &BTreeMap::new(), &Suspended::default(), place).0;
+        let at = |place| projected(&render, &BTreeMap::new(), &Suspended::default(), place).0;
         let place_of = |units: &BTreeMap<UnitId, UnitEntry>, id: &UnitId| match &units[id] {
             UnitEntry::Present(unit) => unit.spec.place,
             other => panic!("{other:?}"),
@@ -346,7 +392,7 @@ mod tests {
         ];
         let render = render(&files);
         let by_hand = Suspended { whole: true, ..Suspended::default() };
-        let units = project(&render, &BTreeMap::new(), &by_hand, place()).0;
+        let units = projected(&render, &BTreeMap::new(), &by_hand, place()).0;
         let known = known_of(&render, &units).map(|unit| (unit.id.name.clone(), unit.removal.suspended));
         let known: Vec<(String, bool)> = known.collect();
         assert_eq!(known, [("".into(), false), ("a".into(), true), ("b".into(), false)]);
@@ -362,7 +408,7 @@ mod tests {
             ("apps/c/c.yaml", config_map("c")),
         ];
         assert_eq!(
-            shown(&project(&render(&files), &BTreeMap::new(), &Suspended::default(), place())),
+            shown(&projected(&render(&files), &BTreeMap::new(), &Suspended::default(), place())),
             [
                 "root present 0",
                 "kustomization/flux-system/a present 1",
@@ -381,7 +427,7 @@ mod tests {
         let files = [("clusters/x/team.yaml", tenant), ("clusters/x/b.yaml", child("b", "apps/nowhere", ""))];
         let known =
             known(&[("team-a/below", "team-a/team"), ("team-a/deeper", "team-a/below"), ("a/orphan", "")]);
-        let entries = project(&render(&files), &known, &Suspended::default(), place()).0;
+        let entries = projected(&render(&files), &known, &Suspended::default(), place()).0;
         let reach = |id: &str| match &entries[&id.parse().unwrap()] {
             UnitEntry::Hold(hold) => hold.authority.to_string(),
             other => format!("{other:?}"),
@@ -401,7 +447,7 @@ mod tests {
     fn suspension_by_hand_changes_the_unit_and_nothing_else() {
         let files = [("clusters/x/a.yaml", child("a", "apps/a", "")), ("apps/a/a.yaml", config_map("a"))];
         let by_hand = Suspended { units: ["flux-system/a".parse().unwrap()].into(), ..Suspended::default() };
-        let projection = project(&render(&files), &BTreeMap::new(), &by_hand, place());
+        let projection = projected(&render(&files), &BTreeMap::new(), &by_hand, place());
         assert_eq!(shown(&projection), ["root present 0", "kustomization/flux-system/a suspended"]);
         assert_eq!(projection.1.len(), 1);
     }
@@ -464,7 +510,7 @@ mod tests {
                 units: if root_suspended { [UnitId::root()].into() } else { BTreeSet::new() },
                 whole: false,
             };
-            let entries = project(&render(&named), &known, &by_hand, place()).0;
+            let entries = projected(&render(&named), &known, &by_hand, place()).0;
             for (n, state) in children.iter().enumerate() {
                 let id: UnitId = ids[n].parse().unwrap();
                 let entry = entries.get(&id);

@@ -10,8 +10,8 @@ use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_render::helm::Asked;
 use flotilla_render::{
-    Artifact, Budget, ClusterDefinition, ClusterRender, Content, Footprint, Held, Inputs, Recorder,
-    RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
+    Artifact, Budget, ClusterDefinition, ClusterRender, ClusterRoot, Content, Footprint, Held, Inputs,
+    Recorder, RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
 };
 use flotilla_runtime::lock;
 
@@ -22,7 +22,7 @@ use super::renderers::Panicked;
 use super::{Ledger, Releases};
 use crate::attempts::{Attempts, Doing};
 use crate::desired::Board;
-use crate::desired::project::known_units;
+use crate::desired::choice::{Choice, Renders, Take, Taken, compose};
 use crate::metrics::Metrics;
 use crate::sources::{At, ClusterSources, Draft, Library, SourcesRead};
 use crate::store::Snapshot;
@@ -74,10 +74,12 @@ pub(super) struct Remembered {
 pub(super) struct Task {
     pub(super) cluster: ClusterDefinition,
     pub(super) commit: Arc<str>,
-    /// Where its root is: repository, branch and folder. What left together with a change of it may have left by mistake.
-    pub(super) root: String,
+    /// The folder within which its root is: repository, branch and the fleet's path.
+    pub(super) base: Arc<str>,
+    /// From which snapshots its units are to be taken.
+    pub(super) choice: Arc<Choice>,
     pub(super) tree: Artifact,
-    /// The snapshots from which units last rendered that are not remembered, with the fleet repo's files.
+    /// The snapshots that may have to be rendered too, with the fleet repo's files.
     pub(super) older: Vec<(Arc<Snapshot>, Artifact)>,
     pub(super) remembered: Arc<Remembered>,
     /// Its last render still holds if this is the same at the commit.
@@ -111,6 +113,27 @@ pub(super) struct Rendered {
     pub(super) recalled: Option<HashMap<UnitId, Arc<Content>>>,
     /// What it is rendered from.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What units are taken from that are not of that snapshot.
+    pub(super) older: Older,
+}
+
+/// What of a cluster's units is not from the newest snapshot.
+#[derive(Default)]
+pub(super) struct Older {
+    /// The newest render, where some units are not taken from it.
+    pub(super) newest: Option<ClusterRender>,
+    pub(super) taken: BTreeMap<UnitId, Taken>,
+    pub(super) renders: BTreeMap<Digest, Result<ClusterRender, String>>,
+    pub(super) snapshots: Vec<Arc<Snapshot>>,
+    /// What the cluster's root was at each of them.
+    pub(super) roots: BTreeMap<Digest, ClusterRoot>,
+}
+
+/// A cluster as an older snapshot has it.
+struct Then {
+    render: ClusterRender,
+    read: SourcesRead,
+    cluster: ClusterDefinition,
 }
 
 /// What a render read: while that is the same, so is the render.
@@ -118,6 +141,8 @@ pub(super) struct Rendered {
 pub(super) struct Read {
     pub(super) footprint: Footprint,
     pub(super) sources: SourcesRead,
+    /// What was read at older snapshots, which do not change. Kept so that the renderer's memory keeps it.
+    pub(super) older: Vec<Footprint>,
 }
 
 /// Why a cluster could not be brought up to date. What it runs is kept.
@@ -162,10 +187,9 @@ impl Shared {
         };
         let mut runs: HashMap<Digest, Digest> = HashMap::new();
         let mut units: HashMap<UnitId, Digest> = HashMap::new();
-        // What was published may have arrived, whatever the agent last said.
         let current = self.board.current(&cluster.name);
-        let published = current.iter().filter(|_| facts.has_agent).flat_map(|p| known_units(p.state.units()));
-        for unit in published.chain(facts.known.values().cloned()) {
+        let known = facts.known_with(current.as_ref());
+        for unit in known.values() {
             runs.extend(unit.render.map(|run| (run.key, run.content)));
             units.extend(unit.render.map(|run| (unit.id.clone(), run.key)));
         }
@@ -194,7 +218,7 @@ impl Shared {
             ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
+        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, cluster, task, &doing)?;
         let is_forgotten =
             |id: &UnitId| remembered.good(id).is_some() && !remembered.content.contains_key(id);
         if remembered.is_forgotten && render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id))
@@ -202,26 +226,82 @@ impl Shared {
             // After a restart: what such units last were stands in older snapshots.
             let (found, is_whole) = self.recall(task, &inputs);
             let last_good = |id: &UnitId| remembered.content.get(id).or_else(|| found.get(id)).cloned();
-            render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, task, &doing)?;
+            render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, cluster, task, &doing)?;
             recalled = is_whole.then_some(found);
         }
         drop(whole);
         if !task.is_ended.load(Ordering::Relaxed) {
             sources.settle(&render.sources);
         }
-        let read = Read { footprint: recorder.taken(), sources: sources.read() };
+        let mut read = Read { footprint: recorder.taken(), sources: sources.read(), older: Vec::new() };
         let snapshot = self.interned(task.draft.part(&read.sources.named)?);
-        Ok(Made::Anew(Rendered { render, read, recalled, snapshot }.into()))
+        let last_good = |id: &UnitId| {
+            let recalled = || recalled.as_ref().and_then(|recalled| recalled.get(id));
+            remembered.content.get(id).or_else(recalled).cloned()
+        };
+        let mut older = Older::default();
+        if !task.choice.parts.is_empty() {
+            let now = Inputs { last_good: &last_good, ..inputs };
+            let good: Vec<Digest> = remembered.snapshots().iter().map(|at| at.digest()).collect();
+            let needs = task.choice.needs(&render, &known, &good);
+            older = self.older(task, needs, snapshot.digest(), &now, &doing, &mut read)?;
+            let good = |id: &UnitId| remembered.good(id).map(|good| good.digest());
+            let renders = Renders { newest: &render, older: &older.renders };
+            let composed = compose(&task.choice, &renders, &known, snapshot.digest(), &good, &last_good);
+            older.taken = composed.taken;
+            older.newest = composed.render.map(|composed| std::mem::replace(&mut render, composed));
+        }
+        Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older }.into()))
+    }
+
+    /// The cluster at the older snapshots that its units may be taken from.
+    fn older(
+        &self,
+        task: &Task,
+        needs: BTreeSet<Digest>,
+        newest_at: Digest,
+        now: &Inputs<'_>,
+        doing: &Doing<'_>,
+        read: &mut Read,
+    ) -> Result<Older, ReadError> {
+        let mut older = Older::default();
+        for snapshot in needs.into_iter().filter(|snapshot| *snapshot != newest_at) {
+            let lost = || Err("the snapshot that it is to be taken from cannot be read any more".to_owned());
+            let render = match task.older.iter().find(|(at, _)| at.digest() == snapshot) {
+                None => lost(),
+                Some((at, tree)) => {
+                    older.snapshots.push(at.clone());
+                    let recorder = Recorder::default();
+                    let inputs = Inputs { recorder: Some(&recorder), ..*now };
+                    let then = self.render_then(task, at, tree, &inputs, Some(doing))?;
+                    let footprint = recorder.taken();
+                    read.footprint.open_if(footprint.is_open());
+                    read.older.push(footprint);
+                    match then {
+                        Some(Then { render, read: then, cluster }) => {
+                            read.sources.secrets |= then.secrets;
+                            older.roots.insert(snapshot, cluster.root);
+                            Ok(render)
+                        }
+                        None => Err("the snapshot that it is to be taken from does not define this cluster"
+                            .to_owned()),
+                    }
+                }
+            };
+            older.renders.insert(snapshot, render);
+        }
+        Ok(older)
     }
 
     fn in_turns(
         &self,
         inputs: &Inputs<'_>,
+        cluster: &ClusterDefinition,
         task: &Task,
         doing: &Doing<'_>,
     ) -> Result<ClusterRender, ReadError> {
-        let name = &task.cluster.name;
-        render_in_turns(inputs, &task.cluster, MAX_TURNS, |requests: BTreeMap<Digest, Asked>| {
+        let name = &cluster.name;
+        render_in_turns(inputs, cluster, MAX_TURNS, |requests: BTreeMap<Digest, Asked>| {
             self.metrics.helm_runs.inc_by(requests.len() as u64);
             doing.pausing(|| self.releases.ask(name, requests, task.helm_until));
         })
@@ -232,10 +312,16 @@ impl Shared {
         let remembered = &task.remembered;
         let mut found: HashMap<UnitId, Arc<Content>> = HashMap::new();
         // One whose commit cannot be looked into is not among them.
-        let mut is_whole = task.older.len() == remembered.snapshots().len();
-        for (snapshot, tree) in &task.older {
-            match self.render_then(task, snapshot, tree, now, &found) {
-                Ok(Some((render, read))) => {
+        let snapshots = remembered.snapshots();
+        let older = task.older.iter().filter(|(snapshot, _)| snapshots.contains(snapshot));
+        let older: Vec<_> = older.collect();
+        let mut is_whole = older.len() == snapshots.len();
+        for (snapshot, tree) in older {
+            // What the root was may stand in another snapshot, which was looked at before.
+            let last_good = |id: &UnitId| found.get(id).cloned();
+            let inputs = Inputs { last_good: &last_good, suspended: &|_| false, recorder: None, ..*now };
+            match self.render_then(task, snapshot, tree, &inputs, None) {
+                Ok(Some(Then { render, read, .. })) => {
                     is_whole &= read.used.values().all(Option::is_some);
                     let is_of = |id: &UnitId| remembered.good(id).is_some_and(|good| good == snapshot);
                     let units = render.units.into_iter().filter(|(id, _)| is_of(id));
@@ -252,36 +338,28 @@ impl Shared {
         (found, is_whole)
     }
 
-    /// The cluster from an older snapshot; `None`: it was not defined there.
+    /// The cluster from an older snapshot; `None`: it was not defined there. Without `doing`, helm is not asked.
     fn render_then(
         &self,
         task: &Task,
         snapshot: &Snapshot,
         tree: &Artifact,
         now: &Inputs<'_>,
-        found: &HashMap<UnitId, Arc<Content>>,
-    ) -> Result<Option<(ClusterRender, SourcesRead)>, ReadError> {
+        doing: Option<&Doing<'_>>,
+    ) -> Result<Option<Then>, ReadError> {
         let (name, policy) = (&task.cluster.name, &task.cluster.policy);
         let tree = task.stoppable(tree);
         let Some(then) = discover(&*tree.files, &self.clusters)?.clusters.remove(name) else {
             return Ok(None);
         };
         let sources = ClusterSources::new(&self.sources, At::Then(snapshot), name, &policy.groups);
-        // What the root was may stand in another snapshot, which was looked at before.
-        let last_good = |id: &UnitId| found.get(id).cloned();
-        let inputs = Inputs {
-            renders: now.renders,
-            ask: now.ask,
-            kube_version: now.kube_version,
-            budget: self.budget,
-            strict: self.strict,
-            attempts: now.attempts,
-            last_good: &last_good,
-            ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
-        };
+        let inputs = Inputs { fleet: &tree, sources: &sources, ..*now };
         let cluster = ClusterDefinition { policy: policy.clone(), ..then };
-        let render = render_cluster(&inputs, &cluster)?;
-        Ok(Some((render, sources.read())))
+        let render = match doing {
+            None => render_cluster(&inputs, &cluster)?,
+            Some(doing) => self.in_turns(&inputs, &cluster, task, doing)?,
+        };
+        Ok(Some(Then { render, read: sources.read(), cluster }))
     }
 
     /// One snapshot for all that are rendered from the same.
@@ -299,6 +377,15 @@ impl Shared {
     pub(super) fn drop_snapshots(&self) {
         let mut known = lock(&self.snapshots);
         known.retain(|_, snapshot| snapshot.strong_count() > 0);
+    }
+
+    /// The snapshots that a choice names; those that are lost are left out.
+    pub(super) fn snapshots_of(&self, choice: &Choice) -> Result<Vec<Arc<Snapshot>>, StoreError> {
+        let named = choice.parts.iter().filter_map(|part| match part.take {
+            Take::At { snapshot, .. } => Some(snapshot),
+            Take::AsIs => None,
+        });
+        named.filter_map(|digest| self.snapshot(digest).transpose()).collect()
     }
 
     /// A snapshot that was noted; `None`: it is lost.
@@ -376,7 +463,25 @@ pub(super) fn is_kept(unit: &RenderedUnit) -> bool {
     unit.unit.is_none() || unit.suspended
 }
 
+impl Older {
+    /// The snapshot that a unit is taken from, where that is not the newest.
+    pub(super) fn snapshot_of(&self, id: &UnitId) -> Option<&Arc<Snapshot>> {
+        let Some(Taken::At(digest)) = self.taken.get(id) else { return None };
+        self.snapshots.iter().find(|snapshot| snapshot.digest() == *digest)
+    }
+
+    /// The cluster's root, where that is not of the newest snapshot.
+    pub(super) fn root(&self) -> Option<&ClusterRoot> {
+        self.roots.get(&self.snapshot_of(&UnitId::root())?.digest())
+    }
+}
+
 impl Task {
+    /// Where its root is: repository, branch and folder. What left together with a change of it may have left by mistake.
+    pub(super) fn place_of(&self, root: &ClusterRoot) -> String {
+        format!("{}/{}", self.base, root.path)
+    }
+
     /// The same files, which cannot be read any more once the task is ended: so a render ends that nobody waits for.
     fn stoppable(&self, tree: &Artifact) -> Artifact {
         let files = Arc::new(Stoppable { files: tree.files.clone(), is_ended: self.is_ended.clone() });

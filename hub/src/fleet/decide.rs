@@ -12,14 +12,16 @@ use std::sync::Arc;
 use flotilla_core::capability::PLACE;
 use flotilla_core::change::{Loss, UnitLoss};
 use flotilla_core::desired::{Hold, HoldCode, KnownUnit};
-use flotilla_core::{Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
+use flotilla_core::{Authority, Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
+use flotilla_proto::convert::cut;
 use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
-use super::cluster::{Remembered, Rendered, Task, is_kept};
+use super::cluster::{Older, Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
 use crate::desired::Published;
-use crate::desired::project::{known_of, known_units, moved, project, withhold};
+use crate::desired::choice::{Renders, moving};
+use crate::desired::project::{Source, known_of, known_units, moved, project, withhold};
 use crate::store::ClusterNotes;
 use crate::view::{At, ClusterFacts, Revision, SourceFacts, UnitFacts, Was};
 
@@ -61,7 +63,7 @@ pub(super) fn decide(
     before: Before<'_>,
     remembered: &mut Remembered,
 ) -> (ClusterFacts, Candidate) {
-    let Rendered { render, recalled, snapshot, .. } = rendered;
+    let Rendered { render, recalled, snapshot, older, .. } = rendered;
     let (name, commit) = (&task.cluster.name, &task.commit);
     if let Some(recalled) = recalled {
         for (id, content) in recalled {
@@ -72,6 +74,12 @@ pub(super) fn decide(
     for (id, rendered) in &render.units {
         let has_older =
             remembered.content.contains_key(id) || remembered.is_forgotten && remembered.good(id).is_some();
+        if let Some(at) = older.snapshot_of(id) {
+            remembered.older.insert(id.clone(), at.clone());
+            let content = rendered.unit.as_ref().filter(|_| !rendered.suspended || !has_older);
+            remembered.content.extend(content.map(|unit| (id.clone(), unit.content.clone())));
+            continue;
+        }
         match &rendered.unit {
             Some(unit) if !rendered.suspended || !has_older => {
                 remembered.content.insert(id.clone(), unit.content.clone());
@@ -86,16 +94,12 @@ pub(super) fn decide(
         }
     }
     remembered.at = Some(snapshot);
-    let mut known = facts.known.clone();
-    // What was published may have arrived, whatever the agent last said.
-    let published = published.iter().filter(|_| facts.has_agent);
-    for unit in published.flat_map(|published| known_units(published.state.units())) {
-        known.entry(unit.id.clone()).or_insert(unit);
-    }
+    let mut known = facts.known_with(published);
+    let root = task.place_of(older.root().unwrap_or(&task.cluster.root));
     let mut notes = ClusterNotes::default();
     // A new root counts from when it renders: until then the old one's units stand in.
     let renders = render.units.get(&UnitId::root()).is_some_and(|root| !is_kept(root));
-    let is_new = renders && facts.root.as_ref() != Some(&task.root);
+    let is_new = renders && facts.root.as_ref() != Some(&root);
     let root_moved = is_new && facts.root.is_some();
     if root_moved {
         let unsettled = moved(&mut known, &render);
@@ -104,10 +108,18 @@ pub(super) fn decide(
     // An agent that would not ask for what the root itself has left behind does not get to the new one.
     let asks = |capabilities: &Capabilities| capabilities.lacks([PLACE]).is_empty();
     if is_new && (!root_moved || !facts.has_agent || facts.capabilities.as_ref().is_some_and(asks)) {
-        notes.root = Some(task.root.clone());
+        notes.root = Some(root.clone());
     }
-    let place = Digest::of(task.root.as_bytes());
-    let (mut units, bodies) = project(&render, &known, &facts.suspended, place);
+    let place = Digest::of(root.as_bytes());
+    let source = Source { render: &render, taken: &older.taken, older: &older.renders };
+    let (mut units, bodies) = project(source, &known, &facts.suspended, place);
+    if let Some(newest) = &older.newest {
+        let renders = Renders { newest, older: &older.renders };
+        for (id, text) in moving(&units, facts.declared.units(), &renders) {
+            let authority = render.units.get(&id).map_or(Authority::Fleet, |unit| unit.authority.clone());
+            units.insert(id, UnitEntry::Hold(Hold { authority, ..Hold::from(cut(text)) }));
+        }
+    }
     // Before an agent has said what it can do, nothing is sent to it.
     if let Some(capabilities) = facts.capabilities.as_ref().filter(|_| facts.has_agent) {
         withhold(&mut units, capabilities, root_moved);
@@ -115,8 +127,8 @@ pub(super) fn decide(
     remembered.content.retain(|id, _| units.contains_key(id));
     remembered.older.retain(|id, _| units.contains_key(id));
     let known = known_of(&render, &units).collect();
-    note_ran(task, &render, &units, &before, remembered);
-    let shown = shown(task, &render, remembered, &|id| facts.suspended.covers(id));
+    note_ran(task, &render, &older, &units, &before, remembered);
+    let shown = shown(task, &render, &older, remembered, &|id| facts.suspended.covers(id));
     let (cluster, commit) = (name.clone(), commit.clone());
     // Until a new root renders, it is the old one's units that are projected.
     let root = notes.root.clone().or_else(|| facts.root.clone()).unwrap_or_default();
@@ -176,6 +188,16 @@ impl Candidate {
 }
 
 impl Facts {
+    /// The units that the cluster has, or may have: what was published may have arrived, whatever the agent last said.
+    pub(super) fn known_with(&self, published: Option<&Published>) -> BTreeMap<UnitId, KnownUnit> {
+        let mut known = self.known.clone();
+        let published = published.iter().filter(|_| self.has_agent);
+        for unit in published.flat_map(|published| known_units(published.state.units())) {
+            known.entry(unit.id.clone()).or_insert(unit);
+        }
+        known
+    }
+
     /// With what was just noted.
     pub(super) fn with(&self, notes: &ClusterNotes) -> Self {
         let mut facts = self.clone();
@@ -191,6 +213,7 @@ impl Facts {
 fn note_ran(
     task: &Task,
     render: &ClusterRender,
+    older: &Older,
     units: &BTreeMap<UnitId, UnitEntry>,
     before: &Before<'_>,
     remembered: &mut Remembered,
@@ -198,7 +221,7 @@ fn note_ran(
     remembered.ran_units.retain(|id, _| units.contains_key(id));
     for (id, entry) in units {
         let (UnitEntry::Present(manifest), Some(rendered)) = (entry, render.units.get(id)) else { continue };
-        let (at, revision) = of_content(id, rendered, remembered);
+        let (at, revision) = of_content(id, rendered, older, remembered);
         let digest = manifest.digest();
         let ran = remembered.ran_units.get(id);
         let mut was = Was { digest, commit: None, revision };
@@ -211,6 +234,8 @@ fn note_ran(
                 was.revision = Revision::default();
             }
             was.commit = Some(at.commit(&task.commit).into());
+        } else if older.taken.contains_key(id) {
+            was.commit = Some(at.commit(&task.commit).into());
         } else if ran.and_then(|ran| ran.at(Some(digest))) == Some(&was) {
             continue;
         }
@@ -222,9 +247,14 @@ fn note_ran(
 }
 
 /// The commit and the revision that a unit's content is from: older ones where it is held or suspended.
-fn of_content(id: &UnitId, rendered: &RenderedUnit, remembered: &Remembered) -> (At, Revision) {
+fn of_content(
+    id: &UnitId,
+    rendered: &RenderedUnit,
+    older: &Older,
+    remembered: &Remembered,
+) -> (At, Revision) {
     let at = match remembered.older.get(id) {
-        _ if !is_kept(rendered) => At::Cluster,
+        _ if !is_kept(rendered) && !older.taken.contains_key(id) => At::Cluster,
         Some(snapshot) => At::Older(snapshot.commit().clone()),
         // Suspended from its first render on.
         None if rendered.unit.is_some() => At::Cluster,
@@ -239,11 +269,12 @@ fn of_content(id: &UnitId, rendered: &RenderedUnit, remembered: &Remembered) -> 
 fn shown(
     task: &Task,
     render: &ClusterRender,
+    older: &Older,
     remembered: &Remembered,
     suspended: &dyn Fn(&UnitId) -> bool,
 ) -> ClusterFacts {
     let units = render.units.iter().map(|(id, rendered)| {
-        let (at, revision) = of_content(id, rendered, remembered);
+        let (at, revision) = of_content(id, rendered, older, remembered);
         let unit = UnitFacts {
             problems: rendered.problems.clone(),
             path: rendered.path.to_string(),
@@ -263,11 +294,12 @@ fn shown(
         Some((id.clone(), facts))
     });
     let cluster = &task.cluster;
+    let root = older.root().unwrap_or(&cluster.root);
     ClusterFacts {
         labels: cluster.policy.labels.clone(),
         groups: cluster.policy.groups.of.clone(),
-        variables: cluster.root.variables.clone(),
-        root: cluster.root.path.to_string(),
+        variables: root.variables.clone(),
+        root: root.path.to_string(),
         assigned: true,
         problems: Vec::new(),
         units: units.collect(),

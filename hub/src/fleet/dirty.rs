@@ -14,6 +14,7 @@ use flotilla_render::ClusterDefinition;
 
 use super::cluster::{Read, Shared};
 use super::ledger::Facts;
+use crate::desired::choice::Choice;
 use crate::sources::Draft;
 
 /// What woke a round, as far as that says what it has to look at.
@@ -31,6 +32,7 @@ pub(super) struct From {
     /// The newest commit of which it is known that it comes to the same.
     pub(super) commit: Arc<str>,
     pub(super) facts: Arc<Facts>,
+    pub(super) choice: Arc<Choice>,
     pub(super) read: Arc<Read>,
 }
 
@@ -54,15 +56,21 @@ pub(super) enum Known {
 
 impl Look<'_> {
     /// Whether a cluster's render comes to the same as before. What is not known is not the same.
-    pub(super) fn at(&self, from: &From, definition: &ClusterDefinition, facts: &Facts) -> Known {
+    pub(super) fn at(
+        &self,
+        from: &From,
+        definition: &ClusterDefinition,
+        facts: &Facts,
+        choice: &Choice,
+    ) -> Known {
         let (then, now) = (&from.definition, definition);
         let is_same = then.root == now.root
             && then.policy.groups == now.policy.groups
             && (then.policy.drift, then.policy.suspend) == (now.policy.drift, now.policy.suspend);
-        if !is_same || *from.facts != *facts {
+        if !is_same || *from.facts != *facts || *from.choice != *choice {
             return Known::Nothing;
         }
-        let Read { footprint, sources } = &*from.read;
+        let Read { footprint, sources, .. } = &*from.read;
         if self.woken == Woken::ByAnything {
             let may_differ = self.secrets_changed || self.shared.sources.has_mounted();
             if footprint.is_open()

@@ -1,12 +1,14 @@
 //! Promise 2, held by whole rounds: whatever fails, nothing is removed that Git still wants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use flotilla_core::{ClusterName, UnitEntry, UnitId};
+use flotilla_core::{ClusterName, Digest, Generation, UnitEntry, UnitId};
 use proptest::prelude::*;
 
 use super::Worker;
 use super::fake::{FakeHub, FakeRepo, Fault, Tree, config_map, unit};
+use crate::desired::choice::{Choice, Claimed, Part, Take};
 use crate::store::{AuditRecord, SuspensionRecord};
 
 /// What a commit does with a unit.
@@ -36,6 +38,9 @@ enum Step {
     Heal,
     Restart,
     Suspend(usize, bool),
+    /// One of the units is taken from an older commit, counted back; or from one that is lost.
+    Choose(usize, Option<usize>),
+    Newest,
     Round,
 }
 
@@ -62,6 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Heal),
         1 => Just(Step::Restart),
         1 => (0..3usize, any::<bool>()).prop_map(|(n, suspend)| Step::Suspend(n, suspend)),
+        2 => (0..3usize, prop::option::weighted(0.9, 0..4usize)).prop_map(|(n, back)| Step::Choose(n, back)),
+        1 => Just(Step::Newest),
         4 => Just(Step::Round),
     ]
 }
@@ -118,6 +125,11 @@ struct Run {
     plans: Vec<CommitPlan>,
     /// What may have reached the agent.
     sent: BTreeSet<String>,
+    /// The snapshots of commits that were rendered.
+    snapshots: BTreeMap<usize, Digest>,
+    /// The unit that is not of the newest commit, and of which one it is; `None`: of a lost one.
+    chosen: Option<(usize, Option<usize>)>,
+    seen: Option<Generation>,
 }
 
 impl Run {
@@ -127,7 +139,8 @@ impl Run {
         let hub = FakeHub::new(repo);
         hub.enrol("x");
         let worker = hub.worker();
-        Self { hub, worker, plans: vec![first], sent: BTreeSet::new() }
+        let (sent, snapshots) = (BTreeSet::new(), BTreeMap::new());
+        Self { hub, worker, plans: vec![first], sent, snapshots, chosen: None, seen: None }
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -140,14 +153,58 @@ impl Run {
             Step::Files(path, fault) => self.hub.repo.files.set(path, fault),
             Step::Git(what) => self.hub.repo.git.set(what, Fault::Fails),
             Step::Heal => self.heal(),
-            Step::Restart => self.worker = self.hub.restart(),
+            Step::Restart => {
+                let choices = std::mem::take(&mut self.worker.choices);
+                self.worker = self.hub.restart();
+                self.worker.choices = choices;
+            }
+            Step::Choose(unit, back) => self.choose(unit, back),
+            Step::Newest => self.newest(),
             Step::Suspend(n, suspend) => self.suspend(TOP[n], suspend),
             Step::Round => {
                 self.worker.fetch_and_round();
+                self.note_snapshot();
                 self.check()?;
             }
         }
         Ok(())
+    }
+
+    /// What the cluster was rendered from can be chosen later.
+    fn note_snapshot(&mut self) {
+        let at = self.worker.clusters.get(&cluster()).and_then(|cluster| cluster.remembered.at.clone());
+        if let Some(at) = at.filter(|at| self.hub.records.note_snapshot(at).is_ok()) {
+            let commit = usize::from_str_radix(at.commit(), 16).unwrap();
+            self.snapshots.insert(commit, at.digest());
+        }
+    }
+
+    fn choose(&mut self, unit: usize, back: Option<usize>) {
+        let chosen = match back {
+            Some(back) => match self.snapshots.iter().nth_back(back % self.snapshots.len().max(1)) {
+                Some((commit, snapshot)) => (Some(*commit), *snapshot),
+                None => return,
+            },
+            None => (None, Digest::of(b"lost")),
+        };
+        let (commit, snapshot) = chosen;
+        let take = Take::At { snapshot, content: Digest::of(b"of no render") };
+        let part = Part { by: "p".into(), claimed: Claimed::These([id(TOP[unit])].into()), take };
+        self.worker.choices.insert(cluster(), Arc::new(Choice { parts: vec![part] }));
+        self.chosen = Some((unit, commit));
+    }
+
+    fn newest(&mut self) {
+        self.worker.choices.clear();
+        self.chosen = None;
+    }
+
+    /// The commit that says whether a unit is wanted; `None`: nobody knows.
+    fn decides(&self, commit: usize, name: &str) -> Option<usize> {
+        match self.chosen {
+            Some((unit, chosen)) if name == TOP[unit] || unit == 0 && BELOW.contains(&name) => chosen,
+            _ => Some(commit),
+        }
     }
 
     fn heal(&self) {
@@ -169,10 +226,16 @@ impl Run {
         let Some(published) = self.hub.board.current(&cluster()) else { return Ok(()) };
         let state = &published.state;
         let commit = usize::from_str_radix(&state.snapshot, 16).unwrap();
-        let plan = &self.plans[commit];
+        // What was published before was looked at then: other snapshots may be chosen now.
+        let is_new = self.seen.replace(state.generation) != Some(state.generation);
         for (id, entry) in state.units() {
             let goes = matches!(entry, UnitEntry::Removed(_));
-            prop_assert!(!goes || !plan.wants(&id.name), "{id} goes, and commit {commit} wants it: {plan:?}");
+            let plan = self.decides(commit, &id.name).map(|commit| &self.plans[commit]);
+            let is_wanted = || plan.is_none_or(|plan| plan.wants(&id.name));
+            prop_assert!(
+                !goes || !is_new || !is_wanted(),
+                "{id} goes, and commit {commit} wants it: {plan:?}"
+            );
             if let UnitEntry::Present(_) = entry {
                 self.sent.insert(id.name.clone());
             }
@@ -205,6 +268,7 @@ proptest! {
         }
         // Once all is well again, all of Git's will is done.
         run.heal();
+        run.newest();
         for name in TOP {
             run.suspend(name, false);
         }

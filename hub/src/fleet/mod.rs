@@ -14,6 +14,8 @@ mod asking;
 mod change;
 #[cfg(test)]
 mod change_tests;
+#[cfg(test)]
+mod choice_tests;
 mod cluster;
 mod decide;
 mod dirty;

@@ -84,7 +84,8 @@ impl Publisher<'_> {
                 cluster.shown = Arc::new(shown);
             }
             let (definition, commit) = (task.cluster.clone(), task.commit.clone());
-            let from = From { definition, commit, facts: task.facts.clone(), read };
+            let (facts, choice) = (task.facts.clone(), task.choice.clone());
+            let from = From { definition, commit, facts, choice, read };
             cluster.from = Some(from).filter(|_| !std::mem::take(&mut cluster.is_stale));
             Ok(Some(candidate))
         });

@@ -38,6 +38,7 @@ use super::{Facts, Ledger, Releases};
 use crate::attempts::Attempts;
 use crate::clock::unix_now;
 use crate::desired::Board;
+use crate::desired::choice::Choice;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::sources::{Draft, Library};
@@ -74,6 +75,8 @@ pub struct Worker {
     head: Option<Head>,
     source: api::Source,
     pub(super) clusters: HashMap<ClusterName, Cluster>,
+    /// From which snapshots the units of each cluster are to be taken; the newest, where nothing stands here.
+    pub(super) choices: BTreeMap<ClusterName, Arc<Choice>>,
     pub(super) changes: Changes,
     pub(super) change_policy: Policy,
     pulse: Arc<Pulse>,
@@ -169,6 +172,7 @@ impl Worker {
             repo: Some(repo),
             source,
             clusters: HashMap::new(),
+            choices: BTreeMap::new(),
             changes: Changes::default(),
             change_policy: config.change_policy,
             pulse: Arc::default(),
@@ -445,6 +449,8 @@ impl Worker {
         let known_renders = Arc::<OnceLock<Option<BTreeSet<Digest>>>>::default();
         let helm_until = Instant::now() + PATIENCE;
         let under_way = self.renderers.overdue();
+        let base: Arc<str> = format!("{} {} {}", self.source.url, self.source.reference, self.path).into();
+        let newest = Arc::<Choice>::default();
         let mut opened = BTreeMap::new();
         let mut tasks = Vec::new();
         for (name, definition) in &fleet.clusters {
@@ -456,7 +462,8 @@ impl Worker {
                 self.clusters.insert(name.clone(), Cluster::default());
             }
             let Some(cluster) = self.clusters.get_mut(name) else { continue };
-            let (facts, if_same) = match cluster.look_at(&look, definition) {
+            let choice = self.choices.get(name).unwrap_or(&newest).clone();
+            let (facts, if_same) = match cluster.look_at(&look, definition, &choice) {
                 Ok((_, Known::Same)) => continue,
                 Ok((facts, Known::IfSame(read))) => (facts, Some(read)),
                 Ok((facts, Known::Nothing)) => (facts, None),
@@ -466,13 +473,22 @@ impl Worker {
                 }
             };
             let remembered = cluster.remembered.clone();
-            let forgotten = if remembered.is_forgotten { remembered.snapshots() } else { Vec::new() };
-            let older = self.repo.as_ref().map(|repo| repo.older(forgotten, &mut opened));
-            let root = &definition.root.path;
+            let has_choice = !choice.parts.is_empty();
+            let mut snapshots =
+                if remembered.is_forgotten || has_choice { remembered.snapshots() } else { Vec::new() };
+            match shared.snapshots_of(&choice) {
+                Ok(chosen) => snapshots.extend(chosen),
+                Err(error) => {
+                    self.failed(name, &error.into());
+                    continue;
+                }
+            }
+            let older = self.repo.as_ref().map(|repo| repo.older(snapshots, &mut opened));
             tasks.push(Task {
                 cluster: definition.clone(),
                 commit: commit.clone(),
-                root: format!("{} {} {}/{}", self.source.url, self.source.reference, self.path, root),
+                base: base.clone(),
+                choice,
                 tree: tree.clone(),
                 older: older.unwrap_or_default(),
                 remembered,
@@ -578,6 +594,7 @@ impl Cluster {
         &mut self,
         look: &Look<'_>,
         definition: &ClusterDefinition,
+        choice: &Choice,
     ) -> Result<(Arc<Facts>, Known), ClusterError> {
         let name = &definition.name;
         if !self.remembered.is_loaded {
@@ -587,7 +604,8 @@ impl Cluster {
             Some(facts) => facts.clone(),
             None => self.facts.insert(Arc::new(look.shared.ledger.facts(name)?)).clone(),
         };
-        let known = self.from.as_ref().map_or(Known::Nothing, |from| look.at(from, definition, &facts));
+        let known =
+            self.from.as_ref().map_or(Known::Nothing, |from| look.at(from, definition, &facts, choice));
         match &known {
             Known::Same => self.is_well(definition),
             Known::IfSame(_) => self.from.iter_mut().for_each(|from| from.definition = definition.clone()),
