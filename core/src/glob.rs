@@ -18,6 +18,10 @@ impl Pattern {
         Self(terms(text))
     }
 
+    pub fn is_well_formed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether it matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();

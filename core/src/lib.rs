@@ -36,6 +36,7 @@ pub mod order;
 pub mod plan;
 pub mod question;
 pub mod report;
+pub mod selector;
 pub mod source;
 pub mod template;
 pub mod text;

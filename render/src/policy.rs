@@ -9,7 +9,7 @@ use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::Node;
 
 use crate::field::{Field, Wrong};
-use crate::group::Selector;
+use flotilla_core::selector::Selector;
 
 /// What the fleet repo says of the policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

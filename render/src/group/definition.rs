@@ -10,10 +10,10 @@ use flotilla_core::ClusterName;
 use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::names::is_dns_label;
 use flotilla_core::report::Problem;
+use flotilla_core::selector::Selector;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::Node;
 
-use super::Selector;
 use crate::field::{Field, Wrong};
 
 /// What a `ClusterGroup` object may say in its `spec`; docs/kinds.md describes each.

@@ -16,7 +16,7 @@ const TOO_LONG: usize = 800;
 const SKIPPED: [&str; 6] = ["target", "fixtures", "testdata", "golden", "node_modules", "cases"];
 
 /// Where the code is that users run.
-const SHIPPED: [&str; 9] = [
+const SHIPPED: [&str; 10] = [
     "agent/src/",
     "cli/src/",
     "core/src/",
@@ -24,6 +24,7 @@ const SHIPPED: [&str; 9] = [
     "kustomize/src/",
     "proto/src/",
     "render/src/",
+    "rollout/src/",
     "runtime/src/",
     "source/src/",
 ];

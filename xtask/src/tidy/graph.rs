@@ -6,20 +6,21 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("yaml", &[]),
     ("select", &[]),
     ("archive", &[]),
     ("kustomize", &["select", "yaml"]),
     ("core", &["select", "yaml"]),
-    ("render", &["archive", "core", "kustomize", "yaml"]),
+    ("rollout", &["core"]),
+    ("render", &["archive", "core", "kustomize", "rollout", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
     ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
     ("proto", &["core"]),
     ("runtime", &[]),
-    ("hub", &["core", "kustomize", "proto", "render", "runtime", "select", "source", "yaml"]),
+    ("hub", &["core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"]),
     ("agent", &["core", "proto", "runtime"]),
-    ("cli", &["core", "kustomize", "proto", "render", "runtime", "source", "yaml"]),
+    ("cli", &["core", "kustomize", "proto", "render", "rollout", "runtime", "source", "yaml"]),
     // Never shipped: our build against the real one.
     ("compare", &["core", "kustomize", "leftout", "render", "yaml"]),
     // Never shipped: what fuzzing does with an input.
@@ -46,7 +47,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 6] = ["yaml", "select", "archive", "kustomize", "core", "render"];
+pub(super) const PURE: [&str; 7] = ["yaml", "select", "archive", "kustomize", "core", "rollout", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 11] =
