@@ -146,8 +146,8 @@ impl Trace {
             name: name.to_owned(),
             file: place(at),
             unit: unit.to_string(),
-            unit_defined_at: place(&rendered.defined_at),
-            source: rendered.source.to_string(),
+            unit_defined_at: defined_at(rendered),
+            source: rendered.definition.source.to_string(),
             revision: rendered.revision.clone(),
         }
     }
@@ -166,6 +166,10 @@ impl Trace {
     pub(crate) fn object(&self) -> String {
         ObjectId::new(&*self.group, &*self.kind, &*self.namespace, &*self.name).to_string()
     }
+}
+
+fn defined_at(unit: &RenderedUnit) -> String {
+    place(&(unit.definition.file.clone(), unit.definition.line))
 }
 
 fn place((file, line): &(String, u32)) -> String {
@@ -370,7 +374,8 @@ fn rendered(render: &ClusterRender) -> Rendered {
                 }
             };
             let name = (group, kind, id.namespace.as_str(), id.name.as_str());
-            out.traces.push(Trace::new(name, &unit.defined_at, parent, above));
+            let at = (unit.definition.file.clone(), unit.definition.line);
+            out.traces.push(Trace::new(name, &at, parent, above));
         }
     }
     for (id, source) in &render.sources {

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use flotilla_core::UnitId;
 use flotilla_core::report::Problem;
@@ -9,7 +10,7 @@ use flotilla_core::report::Problem;
 use crate::cluster::{ClusterRender, RenderedUnit};
 
 pub(crate) fn hold(render: &mut ClusterRender, id: &UnitId, problem: Problem) {
-    if let Some(unit) = render.units.get_mut(id) {
+    if let Some(unit) = render.unit_mut(id) {
         unit.unit = None;
         unit.problems.push(problem);
     }
@@ -19,7 +20,7 @@ pub(crate) fn hold(render: &mut ClusterRender, id: &UnitId, problem: Problem) {
 pub(crate) fn check_dependencies(render: &mut ClusterRender) {
     let mut found: Vec<(UnitId, String)> = Vec::new();
     for (id, unit) in &render.units {
-        for dependency in &unit.depends_on {
+        for dependency in &unit.definition.spec.depends_on {
             if !render.units.contains_key(dependency) {
                 found.push((id.clone(), format!("{dependency} is not defined in this cluster")));
             }
@@ -39,7 +40,8 @@ pub(crate) fn check_dependencies(render: &mut ClusterRender) {
         }
     }
     for (id, message) in found {
-        let (file, line) = render.units.get(&id).map(|unit| unit.defined_at.clone()).unwrap_or_default();
+        let place = |unit: &Arc<RenderedUnit>| (unit.definition.file.clone(), unit.definition.line);
+        let (file, line) = render.units.get(&id).map(place).unwrap_or_default();
         hold(render, &id, Problem::error(file, line, message).field("spec.dependsOn"));
     }
 }
@@ -56,12 +58,14 @@ struct Circle<'a> {
 
 /// All circles of dependencies: the strongly connected components of the graph, found by Tarjan's algorithm, with a stack of its
 /// own. Linear in units and dependencies.
-fn circles(units: &BTreeMap<UnitId, RenderedUnit>) -> Vec<Circle<'_>> {
+fn circles(units: &BTreeMap<UnitId, Arc<RenderedUnit>>) -> Vec<Circle<'_>> {
     let ids: Vec<&UnitId> = units.keys().collect();
     let index_of: HashMap<&UnitId, usize> = ids.iter().enumerate().map(|(n, id)| (*id, n)).collect();
     let next: Vec<Vec<usize>> = units
         .values()
-        .map(|unit| unit.depends_on.iter().filter_map(|id| index_of.get(id).copied()).collect())
+        .map(|unit| {
+            unit.definition.spec.depends_on.iter().filter_map(|id| index_of.get(id).copied()).collect()
+        })
         .collect();
     const UNSEEN: usize = usize::MAX;
     let (mut order, mut low) = (vec![UNSEEN; ids.len()], vec![UNSEEN; ids.len()]);
@@ -131,31 +135,32 @@ fn way_back(next: &[Vec<usize>], members: &[usize]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_kustomize::files::TreePath;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::source::fleet_source;
+    use crate::content::Definition;
 
     fn id(n: usize) -> UnitId {
         UnitId::kustomization("team", format!("u{n:05}"))
     }
 
     fn render(dependencies: &[Vec<usize>]) -> ClusterRender {
-        let unit = |depends_on: &Vec<usize>| RenderedUnit {
+        let definition = |of: usize, depends_on: &Vec<usize>| {
+            let mut definition = Definition::unread(id(of), ("a.yaml".to_owned(), 1));
+            definition.spec.depends_on = depends_on.iter().map(|n| id(*n)).collect();
+            definition
+        };
+        let unit = |(of, depends_on)| RenderedUnit {
             parent: None,
-            source: fleet_source(),
+            definition: definition(of, depends_on).into(),
             revision: String::new(),
-            path: TreePath::root(),
-            depends_on: depends_on.iter().map(|n| id(*n)).collect(),
-            defined_at: ("a.yaml".to_owned(), 1),
-            object: None,
             suspended: false,
             authority: flotilla_core::Authority::Fleet,
             unit: None,
             problems: Vec::new(),
         };
-        let units = dependencies.iter().enumerate().map(|(n, depends_on)| (id(n), unit(depends_on)));
+        let units =
+            dependencies.iter().enumerate().map(|(n, depends_on)| (id(n), unit((n, depends_on)).into()));
         ClusterRender { units: units.collect(), ..ClusterRender::default() }
     }
 
@@ -202,7 +207,7 @@ mod tests {
             }
             for Circle { units, way } in &found {
                 for (from, to) in way.iter().zip(way.iter().cycle().skip(1)) {
-                    prop_assert!(units.contains(from) && render.units[*from].depends_on.contains(to));
+                    prop_assert!(units.contains(from) && render.units[*from].definition.spec.depends_on.contains(to));
                 }
             }
         }

@@ -51,12 +51,16 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
         hold(render, &id, problem);
     }
     let mut equals: BTreeMap<UnitId, Vec<Problem>> = BTreeMap::new();
-    for (id, rendered) in &mut render.units {
+    let mut without: Vec<(UnitId, Unit, Vec<Problem>)> = Vec::new();
+    for (id, rendered) in &render.units {
         let Some(unit) = &rendered.unit else { continue };
         let is_lost = |object: &flotilla_core::Object| {
             let owner = owners.get(object.id()).filter(|owner| owner.unit != *id);
             owner.filter(|owner| owner.digest != object.digest())
         };
+        if !unit.content.objects.iter().any(|object| is_lost(object).is_some()) {
+            continue;
+        }
         let mut kept = Content { objects: Vec::new(), origins: Vec::new(), ..Content::clone(&unit.content) };
         let mut told = Vec::new();
         let mut lost = 0;
@@ -85,20 +89,22 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
                 }
             }
         }
-        if lost == 0 {
-            continue;
-        }
         if lost > TOLD {
             let message = format!("{} more objects belong to other units", lost - TOLD);
             told.push(Problem::error("", 0, message).as_notice());
         }
         let entries = kept.objects.iter().map(ObjectEntry::from).collect();
         let manifest = UnitManifest::new(id.clone(), unit.manifest.spec.clone(), entries);
-        rendered.unit = Some(Unit { manifest: Arc::new(manifest), content: Arc::new(kept) });
-        rendered.problems.extend(told);
+        without.push((id.clone(), Unit { manifest: Arc::new(manifest), content: Arc::new(kept) }, told));
+    }
+    for (id, unit, told) in without {
+        if let Some(rendered) = render.unit_mut(&id) {
+            rendered.unit = Some(unit);
+            rendered.problems.extend(told);
+        }
     }
     for (id, problems) in equals {
-        if let Some(rendered) = render.units.get_mut(&id) {
+        if let Some(rendered) = render.unit_mut(&id) {
             rendered.problems.extend(problems.into_iter().take(TOLD));
         }
     }

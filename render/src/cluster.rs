@@ -8,14 +8,14 @@ use flotilla_core::question::Question;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::UnitManifest;
-use flotilla_core::{Digest, Object, UnitId};
+use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{ReadError, TreePath};
 
 use crate::ask::{Ask, NobodyToAsk};
 use crate::attempts::{Attempts, Untold};
 use crate::budget::Budget;
 use crate::cache::RenderCache;
-use crate::content::Content;
+use crate::content::{Content, Definition};
 use crate::fleet::ClusterDefinition;
 use crate::footprint::Recorder;
 use crate::helm::{Asked, NothingRendered, Renders};
@@ -34,15 +34,10 @@ pub struct Unit {
 pub struct RenderedUnit {
     /// `None` for the root.
     pub parent: Option<UnitId>,
-    /// Where its files are, and the revision they have; "" where there are none to use.
-    pub source: SourceId,
+    /// As its parent's output has it; of a unit whose definition is wrong, where that stands.
+    pub definition: Arc<Definition>,
+    /// That of its source; "" where there is none to use.
     pub revision: String,
-    pub path: TreePath,
-    pub depends_on: Vec<UnitId>,
-    /// File and line of its definition; empty for the root.
-    pub defined_at: (String, u32),
-    /// As [`Definition::object`](crate::Definition::object).
-    pub object: Option<Object>,
     /// By Git or by hand: what it defines is taken from its last good output, where there is one.
     pub suspended: bool,
     /// How far what its output defines may reach.
@@ -63,7 +58,7 @@ impl RenderedUnit {
 /// What a cluster's root path comes to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterRender {
-    pub units: BTreeMap<UnitId, RenderedUnit>,
+    pub units: BTreeMap<UnitId, Arc<RenderedUnit>>,
     /// Every source that a unit's output defines, the fleet repo's own object left out.
     pub sources: BTreeMap<SourceId, RenderedSource>,
     /// Releases that helm has to render first, by key: their units are held until it has.
@@ -73,6 +68,10 @@ pub struct ClusterRender {
 }
 
 impl ClusterRender {
+    pub(crate) fn unit_mut(&mut self, id: &UnitId) -> Option<&mut RenderedUnit> {
+        self.units.get_mut(id).map(Arc::make_mut)
+    }
+
     /// Whether `parent` rendered completely and does not define `child`: the only reason to remove a unit. A
     /// suspended parent changes nothing below it.
     pub fn dropped(&self, parent: &UnitId, child: &UnitId) -> bool {

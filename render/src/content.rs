@@ -53,6 +53,27 @@ pub struct Definition {
     pub object: Option<Object>,
 }
 
+impl Definition {
+    /// What is known of a unit that nothing says more of than where it stands.
+    pub(crate) fn unread(id: UnitId, (file, line): (String, u32)) -> Self {
+        Self {
+            id,
+            spec: UnitSpec::default(),
+            drift: None,
+            source: fleet_source(),
+            path: TreePath::root(),
+            overlay: Node::map(),
+            release: None,
+            post_build: None,
+            service_account: None,
+            namespaces: BTreeSet::new(),
+            file,
+            line,
+            object: None,
+        }
+    }
+}
+
 /// `spec.postBuild`: substitution after the build.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PostBuild {
@@ -75,7 +96,7 @@ pub struct SubstituteFrom {
 pub struct Content {
     /// In the order of the build.
     pub objects: Vec<Object>,
-    pub children: Vec<Definition>,
+    pub children: Vec<Arc<Definition>>,
     /// Child units that are defined, but wrongly: they are kept as they are.
     pub broken_children: BTreeMap<UnitId, Vec<Problem>>,
     pub sources: Vec<SourceDefinition>,
@@ -409,7 +430,7 @@ impl<'a> Sorter<'a> {
                 let unit = flux::unit_id(Role::Kustomization, &id.namespace, &id.name);
                 match flux::kustomization::read(&unit, node, &self.places, &at) {
                     Ok((definition, notices)) => {
-                        content.children.push(Definition { object: Some(object), ..definition });
+                        content.children.push(Definition { object: Some(object), ..definition }.into());
                         content.notices.extend(notices);
                     }
                     Err(problems) => {
@@ -428,7 +449,7 @@ impl<'a> Sorter<'a> {
                             object: None,
                         }));
                         content.notices.extend(read.notices);
-                        content.children.push(Definition { object: Some(object), ..read.definition });
+                        content.children.push(Definition { object: Some(object), ..read.definition }.into());
                     }
                     Err(problems) => {
                         content.broken_children.insert(unit, problems);

@@ -98,8 +98,9 @@ impl World {
             ..Inputs::new(&fleet, &clusters, &self.cache, &Charts)
         };
         let render = render_cluster(&inputs, &cluster).unwrap();
-        let good =
-            |(id, unit): (&UnitId, &RenderedUnit)| Some((id.clone(), unit.unit.as_ref()?.content.clone()));
+        let good = |(id, unit): (&UnitId, &Arc<RenderedUnit>)| {
+            Some((id.clone(), unit.unit.as_ref()?.content.clone()))
+        };
         self.last.lock().unwrap().extend(render.units.iter().filter_map(good));
         render
     }

@@ -204,7 +204,7 @@ pub fn compose(
         return Composed { render: None, taken };
     }
     let all = std::iter::once(*newest).chain(older.values().filter_map(|older| older.as_ref().ok()));
-    let mut units: BTreeMap<UnitId, RenderedUnit> = BTreeMap::new();
+    let mut units: BTreeMap<UnitId, Arc<RenderedUnit>> = BTreeMap::new();
     for (id, parts) in claims(choice, all.collect(), known) {
         let of_newest = newest.units.get(&id);
         let mut clash = None;
@@ -231,7 +231,9 @@ pub fn compose(
             }
         };
         let problem = |message: String| {
-            let at = of_newest.map(|unit| unit.defined_at.clone()).unwrap_or_default();
+            let at = of_newest
+                .map(|unit| (unit.definition.file.clone(), unit.definition.line))
+                .unwrap_or_default();
             Problem::error(at.0, at.1, message)
         };
         let mut unit = match &from {
@@ -260,7 +262,7 @@ pub fn compose(
             None => None,
         };
         if let (Some(unit), Some(clash)) = (&mut unit, clash) {
-            unit.problems.push(problem(clash));
+            Arc::make_mut(unit).problems.push(problem(clash));
         }
         units.extend(unit.map(|unit| (id, unit)));
     }
@@ -286,10 +288,10 @@ pub fn compose(
     Composed { render: Some(render), taken }
 }
 
-fn held(unit: &RenderedUnit, problem: Problem) -> RenderedUnit {
+fn held(unit: &RenderedUnit, problem: Problem) -> Arc<RenderedUnit> {
     let mut problems = unit.problems.clone();
     problems.insert(0, problem);
-    RenderedUnit { unit: None, problems, ..unit.clone() }
+    RenderedUnit { unit: None, problems, ..unit.clone() }.into()
 }
 
 /// Units that would lose an object which another unit of one of the renders has, and will have once it is taken from there: they

@@ -454,15 +454,13 @@ mod tests {
 
     #[test]
     fn a_hold_without_an_error_still_says_something() {
+        let root = render(&[("clusters/x/own.yaml", config_map("own"))]);
+        let definition = root.units[&UnitId::root()].definition.clone();
         let rendered = RenderedUnit {
             parent: None,
-            path: TreePath::root(),
-            depends_on: vec![],
-            defined_at: (String::new(), 0),
-            object: None,
+            definition,
             unit: None,
             problems: vec![Problem::error("", 0, "just a notice").as_notice()],
-            source: flotilla_render::source::fleet_source(),
             revision: String::new(),
             suspended: false,
             authority: flotilla_core::Authority::Fleet,

@@ -325,7 +325,10 @@ impl Shared {
                     is_whole &= read.used.values().all(Option::is_some);
                     let is_of = |id: &UnitId| remembered.good(id).is_some_and(|good| good == snapshot);
                     let units = render.units.into_iter().filter(|(id, _)| is_of(id));
-                    found.extend(units.filter_map(|(id, rendered)| Some((id, rendered.unit?.content))));
+                    found
+                        .extend(units.filter_map(|(id, rendered)| {
+                            Some((id, rendered.unit.as_ref()?.content.clone()))
+                        }));
                 }
                 Ok(None) => {}
                 Err(error) => {

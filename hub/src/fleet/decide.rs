@@ -260,7 +260,7 @@ fn of_content(
         None if rendered.unit.is_some() => At::Cluster,
         None => At::Unknown,
     };
-    let is_fleet = rendered.source == fleet_source() && !rendered.revision.is_empty();
+    let is_fleet = rendered.definition.source == fleet_source() && !rendered.revision.is_empty();
     let revision = if is_fleet { Revision::Fleet } else { Revision::Of(rendered.revision.as_str().into()) };
     (at, revision)
 }
@@ -275,15 +275,16 @@ fn shown(
 ) -> ClusterFacts {
     let units = render.units.iter().map(|(id, rendered)| {
         let (at, revision) = of_content(id, rendered, older, remembered);
+        let definition = &rendered.definition;
         let unit = UnitFacts {
             problems: rendered.problems.clone(),
-            path: rendered.path.to_string(),
+            path: definition.path.to_string(),
             parent: rendered.parent.clone(),
-            depends_on: rendered.depends_on.clone(),
+            depends_on: definition.spec.depends_on.clone(),
             at,
-            source: rendered.source.to_string(),
+            source: definition.source.to_string(),
             revision,
-            object: rendered.object.clone(),
+            object: definition.object.clone(),
             suspended: suspended(id),
             ran: remembered.ran_units.get(id).cloned().unwrap_or_default(),
         };

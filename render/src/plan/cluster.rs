@@ -130,7 +130,8 @@ fn settings(spec: &UnitSpec) -> Value {
 
 impl Sides<'_> {
     fn unit(&self, id: &UnitId, planned: &mut Planned) {
-        let object = |render: &ClusterRender| render.units.get(id).and_then(|unit| unit.object.clone());
+        let object =
+            |render: &ClusterRender| render.units.get(id).and_then(|unit| unit.definition.object.clone());
         let defined = || match (object(self.from), object(self.to)) {
             (Some(from), Some(to)) => self.differ.objects(&from, &to),
             _ => Arc::default(),

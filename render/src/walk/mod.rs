@@ -23,8 +23,7 @@ use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
 use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
-use flotilla_kustomize::files::{ReadError, TreePath};
-use flotilla_yaml::Node;
+use flotilla_kustomize::files::ReadError;
 
 use crate::cache::Outcome;
 use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
@@ -48,7 +47,7 @@ const SELF_REFERENCES: usize = 8;
 
 /// A unit that is defined and not rendered yet.
 struct Pending {
-    definition: Definition,
+    definition: Arc<Definition>,
     parent: Option<UnitId>,
     /// The account that its parent is applied as.
     parent_account: Option<ServiceAccount>,
@@ -70,7 +69,7 @@ enum Waits {
 struct Walk<'a> {
     inputs: &'a Inputs<'a>,
     cluster: &'a ClusterDefinition,
-    units: BTreeMap<UnitId, RenderedUnit>,
+    units: BTreeMap<UnitId, Arc<RenderedUnit>>,
     /// As which they are applied, where that is not the agent itself.
     accounts: BTreeMap<UnitId, ServiceAccount>,
     registry: Registry<'a>,
@@ -177,21 +176,9 @@ impl Walk<'_> {
             suspend: self.cluster.policy.suspend,
             ..UnitSpec::default()
         };
-        let mut definition = Definition {
-            id: UnitId::root(),
-            spec,
-            drift: None,
-            source: fleet_source(),
-            path: self.cluster.root.path.clone(),
-            overlay: Node::map(),
-            release: None,
-            post_build: None,
-            service_account: None,
-            namespaces: BTreeSet::new(),
-            file: String::new(),
-            line: 0,
-            object: None,
-        };
+        let path = self.cluster.root.path.clone();
+        let unread = Definition::unread(UnitId::root(), (String::new(), 0));
+        let mut definition = Definition { spec, path, ..unread };
         let mut fleet = self.registry.tree.clone();
         let mut ignored: Option<String> = None;
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
@@ -254,7 +241,7 @@ impl Walk<'_> {
             // A Kustomization that names the path it stands in speaks of this very unit.
             let suspend = self.cluster.policy.suspend || own.spec.suspend;
             let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
-            let next = Definition { id: UnitId::root(), spec, ..own };
+            let next = Definition { id: UnitId::root(), spec, ..Definition::clone(&own) };
             // Its own ConfigMaps are in the cluster once it is applied.
             let mut maps = ConfigMaps::default();
             maps.add(&content, &Authority::Fleet);
@@ -274,7 +261,7 @@ impl Walk<'_> {
             outcome = Err([problem].into());
         }
         let pending = Pending {
-            definition,
+            definition: definition.into(),
             parent: None,
             parent_account: None,
             bound: Authority::Fleet,
@@ -346,7 +333,7 @@ impl Walk<'_> {
         let mut lineage = Lineage::default();
         let mut above = unit;
         while let Some((id, unit)) = above.and_then(|id| Some((id.clone(), self.units.get(&id)?))) {
-            lineage.files.insert(unit.source.clone());
+            lineage.files.insert(unit.definition.source.clone());
             lineage.accounts.extend(self.accounts.get(&id).cloned());
             above = unit.parent.clone();
             lineage.units.insert(id);
@@ -457,7 +444,7 @@ impl Walk<'_> {
         if spec.wait {
             // A child that is held is no unit that the agent could know the parent of.
             let is_waited_for =
-                |child: &&Definition| !child.spec.suspend && !self.is_itself(&pending.definition, child);
+                |child: &&Arc<Definition>| !child.spec.suspend && !self.is_itself(&pending.definition, child);
             let children = content.children.iter().filter(is_waited_for);
             for child in children.map(|child| &child.id).chain(content.broken_children.keys()) {
                 let check = HealthCheck::of(child);
@@ -472,6 +459,10 @@ impl Walk<'_> {
         notices.extend(flags);
         let unit = Unit { manifest, content: content.clone() };
         self.settle(pending, artifact.revision.clone(), Some(unit), Some(last.unwrap_or(content)), notices);
+    }
+
+    fn unit_mut(&mut self, id: &UnitId) -> Option<&mut RenderedUnit> {
+        self.units.get_mut(id).map(Arc::make_mut)
     }
 
     fn is_suspended(&self, pending: &Pending) -> bool {
@@ -521,18 +512,14 @@ impl Walk<'_> {
         let id = definition.id.clone();
         let rendered = RenderedUnit {
             parent,
-            source: definition.source.clone(),
+            definition: definition.clone(),
             revision,
-            path: definition.path.clone(),
-            depends_on: definition.spec.depends_on.clone(),
-            defined_at: (definition.file.clone(), definition.line),
-            object: definition.object.clone(),
             suspended,
             authority: authority.clone(),
             unit,
             problems,
         };
-        self.units.insert(id.clone(), rendered);
+        self.units.insert(id.clone(), rendered.into());
         self.accounts.extend(account.clone().map(|account| (id.clone(), account)));
         let Some(content) = defines else { return };
         self.values.add(&content, &authority);
@@ -569,7 +556,11 @@ impl Walk<'_> {
                 let is_said = |dependency: &UnitId| {
                     self.own.as_ref() != Some(dependency) || child.spec.ready_exprs.contains_key(dependency)
                 };
-                child.spec.depends_on.retain(is_said);
+                if !child.spec.depends_on.iter().all(is_said) {
+                    let mut depends_on = child.spec.depends_on.clone();
+                    depends_on.retain(is_said);
+                    Arc::make_mut(&mut child).spec.depends_on = depends_on;
+                }
                 let pending = Pending {
                     definition: child.clone(),
                     parent: Some(id.clone()),
@@ -592,7 +583,11 @@ impl Walk<'_> {
             let message = format!("{count} of the units that it defines are held: {}", first.message);
             notices.push(Problem { message, ..first }.as_notice());
         }
-        self.units.get_mut(&id).expect("inserted above").problems.extend(notices);
+        if !notices.is_empty()
+            && let Some(unit) = self.unit_mut(&id)
+        {
+            unit.problems.extend(notices);
+        }
     }
 
     /// Whose output defines a unit already; `Some(None)` for the root.
@@ -616,18 +611,18 @@ impl Walk<'_> {
         if self.units.len() >= self.inputs.budget.cluster_units.saturating_mul(2) {
             return;
         }
-        self.units.entry(child.clone()).or_insert_with(|| RenderedUnit {
-            parent: Some(parent.clone()),
-            source: fleet_source(),
-            revision: String::new(),
-            path: TreePath::root(),
-            depends_on: Vec::new(),
-            defined_at: problems.first().map(|p| (p.file.clone(), p.line)).unwrap_or_default(),
-            object: None,
-            suspended: false,
-            authority: authority.clone(),
-            unit: None,
-            problems,
+        self.units.entry(child.clone()).or_insert_with(|| {
+            let place = problems.first().map(|p| (p.file.clone(), p.line)).unwrap_or_default();
+            let rendered = RenderedUnit {
+                parent: Some(parent.clone()),
+                definition: Definition::unread(child.clone(), place).into(),
+                revision: String::new(),
+                suspended: false,
+                authority: authority.clone(),
+                unit: None,
+                problems,
+            };
+            rendered.into()
         });
     }
 }

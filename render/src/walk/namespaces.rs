@@ -37,7 +37,7 @@ impl Walk<'_> {
             let content = without_made(&content);
             let entries = content.objects.iter().map(Into::into).collect();
             let manifest = Arc::new(UnitManifest::new(id.clone(), manifest.spec.clone(), entries));
-            if let Some(rendered) = self.units.get_mut(&id) {
+            if let Some(rendered) = self.unit_mut(&id) {
                 rendered.unit = Some(Unit { manifest, content: content.into() });
             }
         }

@@ -26,7 +26,7 @@ impl Walk<'_> {
             self.lineage_of(id, parent.as_ref()).for_each(|id| *below.entry(id.clone()).or_default() += 1);
         }
         let is_later = |pending: &Pending| {
-            let Definition { id, .. } = &pending.definition;
+            let Definition { id, .. } = &*pending.definition;
             let own: BTreeSet<&UnitId> = self.lineage_of(id, pending.parent.as_ref()).collect();
             let others =
                 |id: &UnitId| below.get(id).copied().unwrap_or_default() > usize::from(own.contains(id));
@@ -91,7 +91,9 @@ impl Walk<'_> {
         let mut above = pending.parent.clone();
         loop {
             while let Some((id, unit)) = above.and_then(|id| Some((id.clone(), self.units.get(&id)?))) {
-                open.extend(unit.depends_on.iter().filter(|dependency| **dependency != id).cloned());
+                open.extend(
+                    unit.definition.spec.depends_on.iter().filter(|dependency| **dependency != id).cloned(),
+                );
                 above = unit.parent.clone();
             }
             let Some(next) = open.pop() else { return before };

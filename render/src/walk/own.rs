@@ -33,7 +33,7 @@ impl Walk<'_> {
 
     /// The Kustomization of the root's own path in its output: `flux-system`, or the only one, whatever its name.
     pub(super) fn own_in(&self, root: &Content) -> Option<UnitId> {
-        let is_of_root = |child: &&Definition| {
+        let is_of_root = |child: &&Arc<Definition>| {
             child.release.is_none() && child.path == self.cluster.root.path && child.source == fleet_source()
         };
         let all: Vec<&UnitId> = root.children.iter().filter(is_of_root).map(|child| &child.id).collect();
@@ -53,7 +53,7 @@ impl Walk<'_> {
                 *id = fleet_source();
             }
         };
-        content.children.iter_mut().for_each(|child| rename(&mut child.source));
+        content.children.iter_mut().for_each(|child| rename(&mut Arc::make_mut(child).source));
         for definition in &mut content.sources {
             rename(&mut definition.source.id);
             match &mut definition.source.spec {

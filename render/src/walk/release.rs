@@ -1,6 +1,7 @@
 //! The releases of a cluster: planned from what its units render, rendered from what helm gave.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flotilla_core::question::Reply;
 use flotilla_core::report::Problem;
@@ -85,7 +86,7 @@ impl Walk<'_> {
                     || helm::content(self.inputs.cache, &release, key, self.inputs.renders, telling);
                 match caught(content).unwrap_or_else(|message| Some(Err(message))) {
                     Some(Ok((content, outcome))) => {
-                        pending.definition.spec.render = Some(Render { key, content });
+                        Arc::make_mut(&mut pending.definition).spec.render = Some(Render { key, content });
                         Ok(self.at(&pending, outcome))
                     }
                     Some(Err(reason)) => {
@@ -138,7 +139,7 @@ impl Walk<'_> {
 
     /// Problems without a place get that of the release.
     fn at(&self, pending: &Pending, outcome: Outcome) -> Outcome {
-        let Definition { file, line, .. } = &pending.definition;
+        let Definition { file, line, .. } = &*pending.definition;
         outcome.map_err(|problems| {
             let place = |problem: &Problem| {
                 if problem.file.is_empty() {

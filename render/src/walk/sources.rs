@@ -43,7 +43,7 @@ impl Walk<'_> {
             let sources = waited.into_iter().map(|source| self.state_of(&id, source)).collect();
             let spec = UnitSpec { sources, defines: defines.into_iter().collect(), ..spec.clone() };
             let manifest = Arc::new(UnitManifest::new(id.clone(), spec, unit.manifest.objects.clone()));
-            if let Some(rendered) = self.units.get_mut(&id) {
+            if let Some(rendered) = self.unit_mut(&id) {
                 rendered.unit = Some(Unit { manifest, ..unit });
             }
         }
@@ -53,9 +53,9 @@ impl Walk<'_> {
         let lineage = self.lineage_below(Some(unit.clone()));
         let ready = self.registry.is_ready(&source, lineage);
         if ready.is_none()
-            && let Some(rendered) = self.units.get_mut(unit)
+            && let Some(rendered) = self.unit_mut(unit)
         {
-            let (file, line) = rendered.defined_at.clone();
+            let (file, line) = (rendered.definition.file.clone(), rendered.definition.line);
             let message = format!("{source} is not defined in this cluster, so the unit never becomes ready");
             let problem = Problem::error(file, line, message).field("spec.healthChecks");
             rendered.problems.push(problem.as_notice());

@@ -197,7 +197,7 @@ fn rendered(files: &[(&str, String)]) -> ClusterRender {
 }
 
 fn shown(render: &ClusterRender) -> Vec<String> {
-    let show = |(id, unit): (&UnitId, &flotilla_render::RenderedUnit)| {
+    let show = |(id, unit): (&UnitId, &Arc<flotilla_render::RenderedUnit>)| {
         let problems: Vec<_> = unit.problems.iter().map(ToString::to_string).collect();
         let what = unit.unit.as_ref().map_or("held".to_owned(), |u| u.content.objects.len().to_string());
         format!("{}: {what} {}", if id.name.is_empty() { "root" } else { &id.name }, problems.join("; "))

@@ -19,7 +19,7 @@ fn repository() -> PathBuf {
 fn text(render: &ClusterRender) -> String {
     let mut text = String::new();
     for (id, rendered) in &render.units {
-        let path = &rendered.path;
+        let path = &rendered.definition.path;
         let unit = rendered.unit.as_ref().unwrap_or_else(|| panic!("{id}: {:?}", rendered.problems));
         let spec = serde_json::to_string(&unit.manifest.spec).unwrap();
         writeln!(text, "# unit {id}, from {path}\n# {spec}").unwrap();

@@ -47,7 +47,7 @@ fn repository(name: &str, cluster: &str) -> Option<BTreeMap<String, String>> {
 
 /// A line for each unit: its state, account and source, and how many objects it has.
 fn summary(render: &ClusterRender) -> Vec<String> {
-    let line = |(id, rendered): (&UnitId, &flotilla_render::RenderedUnit)| {
+    let line = |(id, rendered): (&UnitId, &std::sync::Arc<flotilla_render::RenderedUnit>)| {
         let errors: Vec<_> = rendered.problems.iter().filter(|problem| !problem.notice).collect();
         let what = match &rendered.unit {
             Some(unit) => {
@@ -57,7 +57,7 @@ fn summary(render: &ClusterRender) -> Vec<String> {
             }
             None => format!("held: {}", errors.first().map_or(String::new(), |error| error.message.clone())),
         };
-        format!("{id} of {}: {what}", rendered.source)
+        format!("{id} of {}: {what}", rendered.definition.source)
     };
     render.units.iter().map(line).collect()
 }

@@ -21,7 +21,7 @@ fn a_unit_has_the_files_of_the_source_it_names_wherever_that_is_defined() {
     assert_eq!(shown(&render), ["root: 0", "a: 1", "b: 0"]);
     let a = &render.units[&UnitId::kustomization("flux-system", "a")];
     assert_eq!(
-        (a.source.to_string().as_str(), a.revision.as_str()),
+        (a.definition.source.to_string().as_str(), a.revision.as_str()),
         ("GitRepository/flux-system/team", "team@sha1:1")
     );
     let unit = a.unit.as_ref().unwrap();
@@ -251,7 +251,7 @@ fn what_a_held_unit_last_defined_stays() {
     };
     let good = world.render(&files(git("team", "")));
     assert_eq!(shown(&good), ["root: 0", "a: 1", "c: 1", "infra: 0"]);
-    let kept = |(id, unit): (&UnitId, &flotilla_render::RenderedUnit)| {
+    let kept = |(id, unit): (&UnitId, &std::sync::Arc<flotilla_render::RenderedUnit>)| {
         unit.unit.as_ref().map(|unit| (id.clone(), unit.content.clone()))
     };
     world.last_good = good.units.iter().filter_map(kept).collect();
