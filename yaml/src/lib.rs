@@ -38,4 +38,4 @@ pub use parse::{First, Limits, Options, ParseError, parse, parse_first, parse_wi
 pub use scalar::{Kind, Scalar, Schema};
 pub use smol_str::SmolStr;
 pub use text::{decode, fold_next_lines};
-pub use write::{write, write_documents};
+pub use write::{write, write_documents, write_documents_wide};

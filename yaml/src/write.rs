@@ -14,7 +14,22 @@ pub fn write(node: &Node) -> String {
 
 /// As [`write()`], documents separated by `---`.
 pub fn write_documents(nodes: &[Node]) -> String {
-    let mut writer = Writer { emitter: Emitter::new(usize::MAX, style::Writer::Kyaml) };
+    written(nodes, Layout::Kyaml)
+}
+
+/// As [`write_documents`], laid out as go-yaml v3 does it by itself: four spaces for everything but what stands behind a `-`.
+pub fn write_documents_wide(nodes: &[Node]) -> String {
+    written(nodes, Layout::Wide)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    Kyaml,
+    Wide,
+}
+
+fn written(nodes: &[Node], layout: Layout) -> String {
+    let mut writer = Writer { emitter: Emitter::new(usize::MAX, style::Writer::Kyaml), layout };
     for (i, node) in nodes.iter().enumerate() {
         if i > 0 {
             writer.emitter.raw("---");
@@ -39,6 +54,7 @@ pub fn write_documents(nodes: &[Node]) -> String {
 
 struct Writer {
     emitter: Emitter,
+    layout: Layout,
 }
 
 /// What a node stands in.
@@ -61,8 +77,8 @@ impl Writer {
         if let Some(tag) = node.tag() {
             self.emitter.raw(&tag_text(tag));
         }
-        let deeper = indent.map_or(0, |i| i + 2);
-        let scalar_indent = indent.map_or(2, |i| i + 2);
+        let deeper = indent.map_or(0, |indent| self.deeper(indent, within));
+        let scalar_indent = self.deeper(indent.unwrap_or(0), within);
         match &node.value {
             Value::Scalar(scalar) => {
                 let place = if within == Within::Flow { Place::Flow } else { Place::Value };
@@ -79,7 +95,11 @@ impl Writer {
             Value::Seq(seq) => {
                 self.emitter.line_comment(&comments.line, deeper);
                 let inner = match (within, indent) {
-                    (Within::Map, Some(indent)) if !self.emitter.at_indention() => indent,
+                    (Within::Map, Some(indent))
+                        if self.layout == Layout::Kyaml && !self.emitter.at_indention() =>
+                    {
+                        indent
+                    }
                     _ => deeper,
                 };
                 for item in seq.iter() {
@@ -97,6 +117,16 @@ impl Writer {
                     self.entry(entry, deeper);
                 }
             }
+        }
+    }
+
+    /// Where what stands within a collection at `indent` begins.
+    fn deeper(&self, indent: usize, within: Within) -> usize {
+        const STEP: usize = 4;
+        if self.layout == Layout::Wide && within != Within::Seq {
+            (indent + STEP) / STEP * STEP
+        } else {
+            indent + 2
         }
     }
 

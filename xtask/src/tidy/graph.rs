@@ -6,13 +6,14 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("yaml", &[]),
     ("select", &[]),
     ("archive", &[]),
     ("kustomize", &["select", "yaml"]),
     ("core", &["select", "yaml"]),
     ("rollout", &["core"]),
+    ("sops", &["select", "yaml"]),
     ("render", &["archive", "core", "kustomize", "rollout", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
     ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
@@ -47,7 +48,8 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 7] = ["yaml", "select", "archive", "kustomize", "core", "rollout", "render"];
+pub(super) const PURE: [&str; 8] =
+    ["yaml", "select", "archive", "kustomize", "core", "rollout", "sops", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 11] =

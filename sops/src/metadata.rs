@@ -1,0 +1,211 @@
+//! What SOPS notes of a file under `sops`: for which keys it is encrypted, by which rule, and the MAC.
+
+use crate::cipher::{self, DataKey};
+use crate::error::SopsError;
+use crate::format::{Format, flat};
+use crate::keys::{KeyGroup, MasterKey};
+use crate::rules::Rule;
+use crate::tree::{File, Item, Value};
+
+/// The key that the metadata stands under.
+const KEY: &str = "sops";
+/// Groups and keys of one file.
+const MOST_KEYS: usize = 256;
+
+/// What SOPS notes of a file.
+#[derive(Debug)]
+pub struct Metadata {
+    /// One unless the data key is split.
+    pub groups: Vec<KeyGroup>,
+    /// How many groups give the data key, where there are several.
+    pub threshold: usize,
+    pub(crate) rule: Rule,
+    pub(crate) mac_only_encrypted: bool,
+    last_modified: String,
+    mac: String,
+}
+
+/// Takes the metadata out of a file.
+pub(crate) fn take(file: &mut File, format: Format) -> Result<Metadata, SopsError> {
+    let nested = match format {
+        Format::Dotenv => {
+            let first = file.0.first_mut().ok_or(SopsError::NotEncrypted)?;
+            let prefix = format!("{KEY}_");
+            let (own, rest): (Vec<Item>, Vec<Item>) = std::mem::take(first)
+                .into_iter()
+                .partition(|item| matches!(item, Item::Entry(key, _) if key.starts_with(&prefix)));
+            *first = rest;
+            let own: Vec<Item> = own.into_iter().map(|item| unprefixed(item, &prefix)).collect();
+            (!own.is_empty()).then(|| flat::unflatten(own)).transpose()?
+        }
+        Format::Ini => {
+            let taken = take_entry(file)?;
+            taken.map(|items| flat::unflatten(items.into_iter().map(with_breaks).collect())).transpose()?
+        }
+        Format::Yaml | Format::Json | Format::Binary => take_entry(file)?,
+    };
+    read(&nested.ok_or(SopsError::NotEncrypted)?)
+}
+
+fn unprefixed(item: Item, prefix: &str) -> Item {
+    match item {
+        Item::Entry(key, value) => Item::Entry(key.trim_start_matches(prefix).to_owned(), value),
+        comment @ Item::Comment(_) => comment,
+    }
+}
+
+/// INI has `\n` where a text has a line break.
+fn with_breaks(item: Item) -> Item {
+    match item {
+        Item::Entry(key, Value::Text(text)) => Item::Entry(key, Value::Text(text.replace("\\n", "\n"))),
+        item => item,
+    }
+}
+
+/// Takes `sops` out of every document: the first one's counts.
+fn take_entry(file: &mut File) -> Result<Option<Vec<Item>>, SopsError> {
+    let mut found = None;
+    for (index, document) in file.0.iter_mut().enumerate() {
+        let is_own = |item: &Item| matches!(item, Item::Entry(key, _) if key == KEY);
+        let (own, rest): (Vec<Item>, Vec<Item>) = std::mem::take(document).into_iter().partition(is_own);
+        *document = rest;
+        if index > 0 {
+            continue;
+        }
+        for item in own {
+            match item {
+                Item::Entry(_, Value::Map(items)) if found.is_none() => found = Some(items),
+                Item::Entry(_, Value::Map(_)) => return Err(SopsError::field(KEY, "stands twice")),
+                _ => return Err(SopsError::field(KEY, "is not a mapping")),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn read(items: &[Item]) -> Result<Metadata, SopsError> {
+    const RULES: [&str; 6] = [
+        "unencrypted_suffix",
+        "encrypted_suffix",
+        "unencrypted_regex",
+        "encrypted_regex",
+        "unencrypted_comment_regex",
+        "encrypted_comment_regex",
+    ];
+    let rules: Vec<(&str, &str)> = RULES
+        .iter()
+        .filter_map(|name| Some((*name, text_of(items, name)?)))
+        .filter(|(_, text)| !text.is_empty())
+        .collect();
+    // As SOPS: groups count where no key stands beside them.
+    let beside = KeyGroup(keys(items)?);
+    let mut groups = Vec::new();
+    if beside.0.is_empty()
+        && let Some(Value::List(all)) = entry(items, "key_groups")
+    {
+        for (index, group) in all.iter().enumerate() {
+            let Value::Map(group) = group else {
+                return Err(SopsError::field(format!("key_groups[{index}]"), "is not a mapping"));
+            };
+            groups.push(KeyGroup(keys(group)?));
+        }
+    } else {
+        groups.push(beside);
+    }
+    if groups.iter().map(|group| group.0.len()).sum::<usize>() > MOST_KEYS || groups.len() > MOST_KEYS {
+        return Err(SopsError::field("key_groups", format!("holds more than {MOST_KEYS} keys")));
+    }
+    let threshold = match entry(items, "shamir_threshold") {
+        None | Some(Value::Null) => 0,
+        Some(value) => number(value).ok_or_else(|| SopsError::field("shamir_threshold", "is not a count"))?,
+    };
+    let threshold = if threshold == 0 { groups.len() } else { threshold };
+    let mac_only_encrypted = match entry(items, "mac_only_encrypted") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(value)) => *value,
+        Some(Value::Text(text)) if text == "true" || text == "false" => text == "true",
+        Some(_) => return Err(SopsError::field("mac_only_encrypted", "is neither true nor false")),
+    };
+    Ok(Metadata {
+        groups,
+        threshold,
+        rule: Rule::of(&rules)?,
+        mac_only_encrypted,
+        last_modified: text_of(items, "lastmodified").unwrap_or_default().to_owned(),
+        mac: text_of(items, "mac").unwrap_or_default().to_owned(),
+    })
+}
+
+/// The master keys of a group, in the order in which they are tried: the ones that need no network first.
+fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
+    let mut keys = Vec::new();
+    for kind in ["age", "pgp", "hc_vault", "kms", "gcp_kms", "azure_kv", "hckms"] {
+        let list = match entry(items, kind) {
+            None | Some(Value::Null) => continue,
+            Some(Value::List(list)) => list,
+            Some(_) => return Err(SopsError::field(kind, "is not a list")),
+        };
+        for (index, key) in list.iter().enumerate() {
+            let Value::Map(key) = key else {
+                return Err(SopsError::field(format!("{kind}[{index}]"), "is not a mapping"));
+            };
+            let field = |name: &str| {
+                text_of(key, name).map(str::to_owned).ok_or_else(|| {
+                    SopsError::field(format!("{kind}[{index}].{name}"), "is missing, or is not text")
+                })
+            };
+            let enc = field("enc")?;
+            keys.push(match kind {
+                "age" => MasterKey::Age { recipient: field("recipient")?, enc },
+                "pgp" => MasterKey::Pgp { fingerprint: field("fp")?, enc },
+                "hc_vault" => MasterKey::Vault {
+                    address: field("vault_address")?,
+                    engine: field("engine_path")?,
+                    key: field("key_name")?,
+                    enc,
+                },
+                "kms" => MasterKey::Cloud { service: "AWS KMS", key: field("arn")? },
+                "gcp_kms" => MasterKey::Cloud { service: "GCP KMS", key: field("resource_id")? },
+                "azure_kv" => MasterKey::Cloud {
+                    service: "Azure Key Vault",
+                    key: format!("{}/keys/{}", field("vault_url")?, field("name")?),
+                },
+                _ => MasterKey::Cloud { service: "Huawei Cloud KMS", key: field("key_id")? },
+            });
+        }
+    }
+    Ok(keys)
+}
+
+impl Metadata {
+    /// The MAC that the file's values had when it was encrypted, in capital hexadecimal.
+    pub(crate) fn mac(&self, key: &DataKey) -> Result<String, SopsError> {
+        let bad = |message: String| SopsError::field("mac", message);
+        match cipher::open(&self.mac, key, &self.last_modified).map_err(bad)? {
+            Value::Text(mac) if !mac.is_empty() => Ok(mac),
+            _ => Err(SopsError::field("mac", "is empty")),
+        }
+    }
+}
+
+fn entry<'a>(items: &'a [Item], name: &str) -> Option<&'a Value> {
+    items.iter().find_map(|item| match item {
+        Item::Entry(key, value) if key == name => Some(value),
+        _ => None,
+    })
+}
+
+fn text_of<'a>(items: &'a [Item], name: &str) -> Option<&'a str> {
+    match entry(items, name)? {
+        Value::Text(text) | Value::Time(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Int(value) => usize::try_from(*value).ok(),
+        Value::Text(text) => text.parse().ok(),
+        _ => None,
+    }
+}
