@@ -121,12 +121,31 @@ impl HelmRequest {
                     .map_err(|e| e.context("could not merge values"))?
             }
         };
+        let words = "could not parse merged values into map";
         let mut merged = merged.filter(|n| !n.is_null()).unwrap_or_else(Node::map);
         drop_styles(&mut merged);
-        match &merged.value {
-            Value::Map(_) => write_canonical(&merged)
-                .map_err(|e| Fail::new(format!("could not parse merged values into map: {}", e.message))),
-            _ => fail!("could not parse merged values into map: the values are not a mapping"),
+        let Value::Map(map) = &mut merged.value else {
+            return fail!("{words}: the values are not a mapping");
+        };
+        // Go has no place for a null among the keys of a map of texts.
+        map.retain(|entry| !entry.key.is_null() || entry.key.text() == Some(""));
+        merge_quoted(&mut merged);
+        write_canonical(&merged).map_err(|e| Fail::new(format!("{words}: {}", e.message)))
+    }
+}
+
+/// Makes merge keys of the keys `<<` that stood in quotes: kustomize writes them without, and helm merges what is below.
+fn merge_quoted(node: &mut Node) {
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::Seq(seq) => seq.iter_mut().for_each(merge_quoted),
+        Value::Map(map) => {
+            for entry in map.entries_mut() {
+                if entry.key.text() == Some("<<") {
+                    entry.key.set_tag(Some("!!merge".into()));
+                }
+                merge_quoted(&mut entry.value);
+            }
         }
     }
 }

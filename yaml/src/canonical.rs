@@ -16,7 +16,7 @@ const WIDTH: usize = 80;
 
 /// The text as `kustomize build` prints an object: the JSON meaning under
 /// [`Schema::Kustomize`](crate::Schema::Kustomize), keys sorted, comments gone, strings quoted only where they
-/// must be, long lines folded at 80 columns.
+/// must be, long lines folded at 80 columns. A key `<<` is in quotes, but for one with the tag `!!merge`.
 ///
 /// # Errors
 /// Where the node has no JSON meaning; see [`Node::to_json_as`].
@@ -135,7 +135,11 @@ fn value(
         Value::Map(map) => {
             for (key, entry) in sorted(emitter.writer(), map.iter(), within == Within::Root)? {
                 emitter.indent(deeper);
-                let style = if key == "<<" { Style::DoubleQuoted } else { string_style(&key) };
+                let style = match (&*key, entry.key.tag()) {
+                    ("<<", Some("!!merge")) => Style::Plain,
+                    ("<<", _) => Style::DoubleQuoted,
+                    _ => string_style(&key),
+                };
                 if !is_simple_key(&key, 0) {
                     emitter.block_indicator('?');
                     emitter.scalar(&key, style, Place::Value, deeper + 2, "");

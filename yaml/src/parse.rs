@@ -189,6 +189,7 @@ impl From<ParseError> for Refused {
 
 fn read(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, Option<Pos>), Refused> {
     let has_old_breaks = text.contains(text::OLD_BREAKS);
+    let has_tabs = text.contains('\t');
     let parser_options = granit_parser::options! {
         emit_comments: !options.skip_comments || has_old_breaks,
         max_buffered_comment_events: usize::MAX,
@@ -218,10 +219,31 @@ fn read(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, Option
                 mend: Some(mend),
             });
         }
+        if has_tabs && !builder.is_in_flow() && is_indented_by_tabs(&event, &span, text) {
+            let message = TAB.into();
+            return Err(ParseError { pos: pos(&span.start, options), message }.into());
+        }
         is_over = first && matches!(event, Event::DocumentEnd);
         step(&mut builder, event, &span, text)?;
     }
     Ok((builder.finish(), None))
+}
+
+/// What is said of a tab where only spaces indent.
+const TAB: &str = "found a tab character that violates indentation; indent with spaces";
+
+/// Whether a node begins after a tab where a line, an item or a key begins: there go-yaml refuses tabs.
+fn is_indented_by_tabs(event: &Event<'_>, span: &Span, text: &str) -> bool {
+    let is_node = matches!(
+        event,
+        Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(..)
+    );
+    let Some(before) = span.start.byte_offset().and_then(|at| text.get(..at)).filter(|_| is_node) else {
+        return false;
+    };
+    let line = &before[before.rfind('\n').map_or(0, |at| at + 1)..];
+    let indents = |c| matches!(c, ' ' | '\t' | '-' | '?' | ':' | '\u{feff}');
+    line.contains('\t') && line.chars().all(indents) && !line.starts_with("---")
 }
 
 /// How to mend a quoted scalar in whose text something is a line break to YAML 1.1 only.
@@ -313,9 +335,7 @@ fn from_scan_error(error: &ScanError, text: &str, options: &Options) -> ParseErr
         | ErrorKind::TabInPlainScalar
         | ErrorKind::InvalidBlockEntryWhitespace
         | ErrorKind::InvalidMappingValueWhitespace
-        | ErrorKind::TabAtBlockScalarStart => {
-            "found a tab character that violates indentation; indent with spaces".into()
-        }
+        | ErrorKind::TabAtBlockScalarStart => TAB.into(),
         ErrorKind::UnexpectedCharacter { character } => {
             format!("found character that cannot start any token: '{character}'; quote the text")
         }
