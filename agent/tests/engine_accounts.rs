@@ -205,6 +205,13 @@ fn template(name: &str, namespace: &str, secret: &str) -> Object {
     ObjectTemplate::new(object, text, variables, Metadata::default()).object()
 }
 
+fn sealed(name: &str, namespace: &str, secret: &str) -> Object {
+    let keys = ValuesRef { kind: ValuesKind::Secret, namespace: namespace.into(), name: secret.into() };
+    let object = flotilla_core::ObjectRef::of(&team_config("team", name, "")).unwrap();
+    let text = include_str!("../../sops/tests/recorded/secret.enc.yaml").to_owned();
+    ObjectTemplate::new(object, text, Variables::default(), Metadata::default()).sealed(keys).object()
+}
+
 #[tokio::test]
 async fn a_template_takes_what_its_units_account_may_read_in_its_units_namespace() {
     let mut bench = Bench::start(&ClusterOptions::bare()).await;
@@ -227,6 +234,8 @@ async fn a_template_takes_what_its_units_account_may_read_in_its_units_namespace
         template("mine", "flux-system", "mine"),
         template("other", "flux-system", "other"),
         template("crown", "kube-system", "crown"),
+        // So are keys for what SOPS encrypted.
+        sealed("sealed", "kube-system", "crown"),
         // Its own namespace, its own Secret: but nothing beside the body says that it is a template.
         template("forged", "flux-system", "mine"),
     ];
@@ -235,11 +244,12 @@ async fn a_template_takes_what_its_units_account_may_read_in_its_units_namespace
         ..object.into()
     });
     bench.publish();
-    let report = bench.until("apps", |report| report.findings.len() == 3).await;
+    let report = bench.until("apps", |report| report.findings.len() == 4).await;
     for (finding, name, says) in [
         (0, "crown", "which is not in the unit's own namespace flux-system"),
         (1, "forged", "ConfigMap/forged has the field flotilla.dev/template, which only hub and agent write"),
         (2, "other", "User \"system:serviceaccount:flux-system:deployer\" cannot get resource \"secrets\""),
+        (3, "sealed", "which is not in the unit's own namespace flux-system"),
     ] {
         let finding = &report.findings[finding];
         assert_eq!((finding.reason.as_str(), finding.object.name.as_str()), ("SubstitutionFailed", name));

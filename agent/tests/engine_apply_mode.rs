@@ -222,7 +222,7 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     let report = bench.until_phase("a", Phase::Failed).await;
     assert_eq!(report.findings[0].reason, "SubstitutionFailed");
     assert!(
-        report.message.ends_with("Secret flux-system/keys, which variables are taken from, does not exist"),
+        report.message.ends_with("Secret flux-system/keys, which values are taken from, does not exist"),
         "{}",
         report.message
     );
@@ -260,10 +260,81 @@ async fn what_only_the_cluster_knows_is_put_in_here() {
     // What it needs goes: what was applied stays, and the unit says what is missing.
     keys.delete(&client).await.unwrap();
     let report = bench.until_phase("a", Phase::Failed).await;
-    assert!(
-        report.message.ends_with("Secret flux-system/keys, which variables are taken from, does not exist")
-    );
+    assert!(report.message.ends_with("Secret flux-system/keys, which values are taken from, does not exist"));
     assert_eq!(data(&bench, "filled").await, json!({"value": "web:meanwhile"}));
+}
+
+/// What `sops` made of a Secret, and the keys that it was encrypted for and was not.
+const ENCRYPTED: &str = include_str!("../../sops/tests/recorded/secret.enc.yaml");
+const KEY: &str = include_str!("../../sops/tests/recorded/first.agekey");
+const OTHER_KEY: &str = include_str!("../../sops/tests/recorded/second.agekey");
+
+#[tokio::test]
+async fn what_sops_encrypted_is_opened_with_the_keys_of_the_cluster() {
+    let mut bench = Bench::start(&ClusterOptions::bare()).await;
+    let client = bench.client();
+    let reference =
+        ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "age".into() };
+    let keys = |key: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "age", "namespace": "flux-system"},
+            "stringData": {"identity.agekey": key}})
+    };
+    let text = ENCRYPTED.replace("namespace: apps", "namespace: default");
+    let object =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default"}});
+    let object = flotilla_core::ObjectRef::of(&object).unwrap();
+    let template = |text: &str| {
+        ObjectTemplate::new(object.clone(), text.into(), Variables::default(), Metadata::default())
+            .sealed(reference.clone())
+            .object()
+    };
+    let spec = UnitSpec { decryption: Some("age".into()), ..UnitSpec::default() };
+    let other = flotilla_core::Object::new(&config("other", "x")).unwrap();
+    for at in ["flux-system", "apps"] {
+        apply(&client, "kubectl", &namespace(at)).await.unwrap();
+    }
+    apply(&client, "kubectl", &keys(OTHER_KEY)).await.unwrap();
+    bench.present_objects("a", spec.clone(), &[template(&text), other]);
+    bench.publish();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert_eq!(report.findings[0].reason, "DecryptionFailed");
+    assert!(
+        report.message.contains("the keys in Secret flux-system/age do not open it"),
+        "{}",
+        report.message
+    );
+    assert!(bench.is_there(&at("ConfigMap", "default", "other")).await, "the others go on");
+    assert!(!bench.is_there(&at("Secret", "default", "db")).await, "nothing of it is applied");
+
+    // The right key is taken as soon as it is there.
+    apply(&client, "kubectl", &keys(KEY)).await.unwrap();
+    bench.until_ready().await;
+    let db = at("Secret", "default", "db");
+    let value = |name: &str| format!("/data/{name}");
+    let password = db.field(&client, &value("password")).await.unwrap();
+    assert_eq!(password, "czNjciBldDogIzE=", "`s3cr et: #1` in base64");
+    assert_eq!(db.json(&client).await.unwrap().get("sops"), None);
+    // A person's edit is drift, and goes; nobody is shown a value.
+    db.edit(&client, json!({"stringData": {"password": "by hand"}})).await.unwrap();
+    bench.until_field(&db, &value("password"), password.clone()).await;
+    let rehearsed = RehearsedBody { body: template(&text).body().clone(), template: true };
+    let rehearsal = bench.engine.rehearse(&unit("a"), vec![rehearsed]).await.unwrap();
+    assert!(!format!("{rehearsal:?}").contains("s3cr"), "{rehearsal:?}");
+    // The key goes: what was applied stays, also when a new version of the file comes.
+    at("Secret", "flux-system", "age").delete(&client).await.unwrap();
+    bench.present_objects(
+        "a",
+        spec,
+        &[template(&text.replace("type: Opaque", "type: Opaque\nimmutable: false"))],
+    );
+    bench.publish();
+    let report = bench.until_phase("a", Phase::Failed).await;
+    assert!(
+        report.message.contains("Secret flux-system/age, which values are taken from, does not exist"),
+        "{}",
+        report.message
+    );
+    assert_eq!(db.field(&client, &value("password")).await.unwrap(), password);
 }
 
 #[tokio::test]

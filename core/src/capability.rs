@@ -27,12 +27,15 @@ pub const LEFT_SUSPENDED: &str = "left-suspended";
 /// hub sees that the root has moved, and not by every root that has a place.
 pub const PLACE: &str = "place";
 
+/// It knows [`UnitSpec::decryption`]: without, it would apply what is encrypted as it is.
+pub const SOPS: &str = "sops";
+
 /// It answers questions about its cluster: see [`crate::question`]. One that cannot is asked nothing, and what only the
 /// cluster knows stays unknown.
 pub const QUESTIONS: &str = "questions";
 
 /// All of this version.
-const OURS: [&str; 5] = [AUTHORITY, MOVED, LEFT_SUSPENDED, PLACE, QUESTIONS];
+const OURS: [&str; 6] = [AUTHORITY, MOVED, LEFT_SUSPENDED, PLACE, SOPS, QUESTIONS];
 
 /// More names, or longer ones, are no agent's.
 const MAX_NAMES: usize = 256;
@@ -79,8 +82,8 @@ impl Capabilities {
 
 /// What a unit's policy requires, by the fields that it uses.
 pub(crate) fn required_by(spec: &UnitSpec) -> BTreeSet<String> {
-    let authority = (!spec.authority.is_fleet()).then(|| AUTHORITY.to_owned());
-    authority.into_iter().collect()
+    let by_field = [(!spec.authority.is_fleet(), AUTHORITY), (spec.decryption.is_some(), SOPS)];
+    by_field.into_iter().filter(|(is_used, _)| *is_used).map(|(_, name)| name.to_owned()).collect()
 }
 
 impl UnitEntry {
@@ -121,6 +124,7 @@ mod tests {
         for (entry, expected) in [
             (present(spec(Authority::Fleet)), &[][..]),
             (present(spec(tenant)), &[AUTHORITY]),
+            (present(UnitSpec { decryption: Some("age".into()), ..UnitSpec::default() }), &[SOPS]),
             (UnitEntry::Hold("bad".into()), &[]),
             (removed(false, false), &[]),
             (removed(true, false), &[MOVED]),

@@ -15,6 +15,7 @@ pub mod adopt;
 pub mod authority;
 pub mod capability;
 pub mod change;
+pub mod decrypt;
 pub mod desired;
 pub mod diff;
 pub mod digest;

@@ -18,6 +18,7 @@ use flotilla_yaml::{Kind, Node};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::decrypt;
 use crate::envsubst::{self, is_variable_name};
 use crate::object::{InvalidObject, Object, ObjectRef};
 use crate::work::Work;
@@ -255,7 +256,7 @@ pub enum TemplateError {
     NoDocument(String),
     #[error("{0}, which may set a variable, is known to the cluster only")]
     Unknown(ValuesRef),
-    #[error("{0}, which variables are taken from, does not exist")]
+    #[error("{0}, which values are taken from, does not exist")]
     NotFound(ValuesRef),
     #[error("{reference}: {message}")]
     Name { reference: ValuesRef, message: String },
@@ -263,7 +264,9 @@ pub enum TemplateError {
     Object(#[from] InvalidObject),
     #[error("substitution turned {was} into {is}: kind, name and namespace must not depend on the cluster")]
     Identity { was: String, is: String },
-    #[error("it takes variables from {0}, which is not in the unit's own namespace {1}")]
+    #[error("the keys in {0} do not open it: {1}")]
+    Keys(ValuesRef, String),
+    #[error("it takes values from {0}, which is not in the unit's own namespace {1}")]
     Elsewhere(ValuesRef, String),
 }
 
@@ -277,6 +280,9 @@ pub struct ObjectTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
     text: String,
+    /// The text is encrypted: where the keys are that open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sops: Option<ValuesRef>,
     variables: Variables,
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     metadata: Metadata,
@@ -320,7 +326,14 @@ impl Metadata {
 
 impl ObjectTemplate {
     pub fn new(reference: ObjectRef, text: String, variables: Variables, metadata: Metadata) -> Self {
-        Self { reference, content: Content { text, variables, metadata } }
+        Self { reference, content: Content { text, sops: None, variables, metadata } }
+    }
+
+    /// The same, of a text that SOPS encrypted: the keys in a Secret of the cluster open it before anything is put in.
+    #[must_use]
+    pub fn sealed(mut self, keys: ValuesRef) -> Self {
+        self.content.sops = Some(keys);
+        self
     }
 
     /// The template as an object that can travel and be kept.
@@ -353,7 +366,7 @@ impl ObjectTemplate {
 
     /// Where values are to be looked up.
     pub fn needs(&self) -> impl Iterator<Item = &ValuesRef> {
-        self.content.variables.needs()
+        self.content.variables.needs().chain(&self.content.sops)
     }
 
     /// Where values are to be looked up, for a unit whose ConfigMaps and Secrets are in this namespace.
@@ -371,8 +384,20 @@ impl ObjectTemplate {
     /// # Errors
     /// What keeps it from being an object; the old one stays applied.
     pub fn complete(&self, found: &Found) -> Result<Object, TemplateError> {
-        let Content { text, variables, metadata } = &self.content;
-        let node = variables.completed(found)?.substitute(text)?;
+        let Content { text, sops, variables, metadata } = &self.content;
+        let variables = variables.completed(found)?;
+        let node = match sops {
+            None => variables.substitute(text)?,
+            Some(keys) => {
+                let clear = decrypt::open(text, keys, found)?;
+                if variables.substitutes() {
+                    let text = flotilla_yaml::write_canonical(&clear);
+                    variables.substitute(&text.map_err(|error| TemplateError::NoDocument(error.message))?)?
+                } else {
+                    clear
+                }
+            }
+        };
         let mut value = node.to_json().map_err(|error| TemplateError::NoDocument(error.message))?;
         metadata.set(&mut value);
         let object = Object::new(&value)?;
@@ -511,7 +536,7 @@ mod tests {
         assert_eq!(read.needs_in("flux-system").unwrap().len(), 2);
         assert_eq!(
             read.needs_in("d").unwrap_err().to_string(),
-            "it takes variables from ConfigMap flux-system/vars, which is not in the unit's own namespace d"
+            "it takes values from ConfigMap flux-system/vars, which is not in the unit's own namespace d"
         );
     }
 
@@ -544,7 +569,7 @@ mod tests {
         let nothing = Found::from([(vars.clone(), None), (more.clone(), None)]);
         assert_eq!(
             template().complete(&nothing).unwrap_err().to_string(),
-            "ConfigMap flux-system/vars, which variables are taken from, does not exist"
+            "ConfigMap flux-system/vars, which values are taken from, does not exist"
         );
         let renamed = ObjectTemplate {
             content: Content { text: TEXT.replace("name: x", "name: ${size}y"), ..template().content },

@@ -317,6 +317,9 @@ pub struct UnitSpec {
     /// by mistake, and waits for an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Digest>,
+    /// The Secret of the unit's namespace whose keys open objects that SOPS encrypted (`spec.decryption`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decryption: Option<String>,
     /// What whoever applies the unit has to know of, as [`crate::capability`] names it. It follows from the other fields, so
     /// [`UnitManifest::new`] sets it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -382,6 +385,7 @@ impl Default for UnitSpec {
             templates: Vec::new(),
             authority: Authority::Fleet,
             place: None,
+            decryption: None,
             requires: BTreeSet::new(),
         }
     }

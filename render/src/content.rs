@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::template::{Metadata, ValuesKind};
+use flotilla_core::template::{Metadata, ValuesKind, ValuesRef};
 use flotilla_core::unit::DriftMode;
 use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId, UnitSpec};
@@ -127,6 +127,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) overlay: &'a Node,
     /// What is put in after the build, if anything is.
     pub(crate) variables: Option<&'a UnitVariables>,
+    /// Where the cluster has the keys for what SOPS encrypted, if anywhere.
+    pub(crate) decryption: Option<&'a ValuesRef>,
     /// The folder of cluster definitions, where objects of our own kinds may stand.
     pub(crate) clusters: &'a TreePath,
     /// The cluster's Flux allows nothing from outside of a source.
@@ -185,7 +187,8 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let telling = Telling { attempts: recipe.attempts, what: &what, problem: &problem };
     let (recorder, of_fleet) = (recipe.recorder, *recipe.source == fleet_source());
     let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling, recorder, of_fleet };
-    let Some(variables) = recipe.variables else {
+    let nothing = UnitVariables::default();
+    let Some(variables) = recipe.variables.or(recipe.decryption.map(|_| &nothing)) else {
         return cache.content(key, reads, |files| {
             let output = build(files, recipe, &overlay::of(recipe.overlay))?;
             Ok(output.and_then(|output| sort(&output, recipe)).map(Into::into).map_err(Into::into))
@@ -208,7 +211,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
         Ok(built) => built,
         Err(problems) => return Ok(Err(problems)),
     };
-    let text = serde_json::to_vec(variables).expect("variables have a JSON text");
+    let text = serde_json::to_vec(&(variables, recipe.decryption)).expect("variables have a JSON text");
     let request = Digest::of_parts([&key.as_bytes()[..], built.digest().as_bytes(), &text]);
     Ok(cache.substituted(request, telling, recorder, || {
         let clusters = of_fleet.then_some(recipe.clusters);
@@ -221,7 +224,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
             if sorter.is_exceeded {
                 break;
             }
-            match document.substitute(variables, &metadata, &mut work) {
+            match document.substitute(variables, recipe.decryption, &metadata, &mut work) {
                 Ok(Done::Document(node)) => {
                     sorter.problems.extend(names.take(&node, &document.at));
                     sorter.document(&node, document.at.clone());
@@ -403,7 +406,11 @@ impl<'a> Sorter<'a> {
         }
         // Values of a Flux object are its own unit's problem.
         if encrypted::is_whole(node) || role == Role::Object && encrypted::is_encrypted(node) {
-            let message = "is encrypted by SOPS, which is not supported yet; nothing of it is applied";
+            let message = if role == Role::Object {
+                "is encrypted by SOPS, and the Kustomization that applies it has no spec.decryption; nothing of it is applied"
+            } else {
+                "is encrypted by SOPS; it is read at the hub, which has no key, so it has to stand in clear"
+            };
             return self.problems.push(problem(message.to_owned()));
         }
         // As the API server would give it back to Flux.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use flotilla_core::decrypt::encrypted;
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Layer, Metadata, ObjectTemplate, ValuesRef, Variables};
@@ -32,6 +33,8 @@ pub(crate) struct BuiltDocument {
     text: String,
     /// It asks to be left as it is.
     opted_out: bool,
+    /// SOPS encrypted it, or a part of it.
+    is_encrypted: bool,
     /// File and line.
     pub(crate) at: (String, u32),
 }
@@ -101,7 +104,8 @@ impl Built {
             let opted_out = ["labels", "annotations"].iter().any(|field| {
                 document.node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled")
             });
-            documents.push(BuiltDocument { text, opted_out, at });
+            let is_encrypted = encrypted(&document.node).is_some();
+            documents.push(BuiltDocument { text, opted_out, is_encrypted, at });
         }
         let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
         let digest = Digest::of_parts(documents.iter().flat_map(|document| {
@@ -132,11 +136,15 @@ impl BuiltDocument {
     pub(crate) fn substitute(
         &self,
         variables: &UnitVariables,
+        decryption: Option<&ValuesRef>,
         metadata: &Metadata,
         work: &mut Work,
     ) -> Result<Done, Problem> {
         let nothing = UnitVariables::default();
         let variables = if self.opted_out { &nothing } else { variables };
+        if let (Some(keys), true) = (decryption, self.is_encrypted) {
+            return self.sealed(keys, &variables.open, metadata);
+        }
         let Some(first) = self.unknown(&self.text, &variables.open)? else {
             return self.document(&variables.open, metadata, work);
         };
@@ -165,6 +173,44 @@ impl BuiltDocument {
             node = Node::from_json(&value);
         }
         Ok(Done::Document(node))
+    }
+
+    /// An encrypted document as a template: the agent opens it, and puts the variables in.
+    fn sealed(&self, keys: &ValuesRef, variables: &Variables, metadata: &Metadata) -> Result<Done, Problem> {
+        let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
+        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let wrong = |message: &str| Problem::error(self.at.0.clone(), self.at.1, message);
+        let field = |path: &[&str]| {
+            let text = node.at(path).and_then(Node::text).unwrap_or_default();
+            if crate::encrypted::is_encrypted_value(text) {
+                let field = path.join(".");
+                return Err(wrong("is encrypted by SOPS; encrypt values only, as with --encrypted-regex '^(data|stringData)$'")
+                    .field(field));
+            }
+            if self.unknown(text, variables)?.is_some() {
+                return Err(wrong("kind, name and namespace must not depend on what only the cluster knows"));
+            }
+            let expanded =
+                envsubst::Template::parse(text).and_then(|text| text.expand(&|name| variables.value(name)));
+            expanded.map_err(|error| self.problem(error))
+        };
+        let (version, kind) = (field(&["apiVersion"])?, field(&["kind"])?);
+        let (namespace, name) = (field(&["metadata", "namespace"])?, field(&["metadata", "name"])?);
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+        if flux::unknown(group, version, &kind).is_some() || flux::role(group, &kind) != Role::Object {
+            return Err(wrong(
+                "is encrypted by SOPS; it is read at the hub, which has no key, so it has to stand in clear",
+            ));
+        }
+        if kind.is_empty() || version.is_empty() || name.is_empty() {
+            return Err(wrong("an object needs apiVersion, kind and metadata.name"));
+        }
+        let value = node.to_json().map_err(|error| self.problem(error.message))?;
+        refuse_reserved(&value).map_err(|error| self.problem(error))?;
+        let reference =
+            ObjectRef { id: ObjectId::new(group, kind, namespace, name), version: version.into() };
+        let template = ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone());
+        Ok(Done::Template(template.sealed(keys.clone()).object()))
     }
 
     /// The first variable of a text that the cluster may set.
@@ -244,7 +290,7 @@ impl BuiltDocument {
             return Err(self.problem("an object needs apiVersion, kind and metadata.name").into());
         }
         if crate::encrypted::is_encrypted(node) {
-            return Err(self.problem("it is encrypted by SOPS, which is not supported yet").into());
+            return Err(self.problem("a value of it is encrypted by SOPS, and the document is not").into());
         }
         let value = node.to_json().map_err(|error| self.problem(error.message))?;
         refuse_reserved(&value).map_err(|error| self.problem(error))?;

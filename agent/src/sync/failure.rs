@@ -10,6 +10,8 @@ pub(super) enum FailureReason {
     ApplyFailed,
     /// Its body is not on disk.
     ContentMissing,
+    /// SOPS encrypted it, and the keys that the cluster has do not open it.
+    DecryptionFailed,
     /// A webhook or an admission policy said no.
     Denied,
     /// The account lacks the right.
@@ -30,6 +32,7 @@ impl FailureReason {
         match self {
             Self::ApplyFailed => "ApplyFailed",
             Self::ContentMissing => "ContentMissing",
+            Self::DecryptionFailed => "DecryptionFailed",
             Self::Denied => "Denied",
             Self::Forbidden => "Forbidden",
             Self::Immutable => "Immutable",

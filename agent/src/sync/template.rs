@@ -17,10 +17,17 @@ pub(super) enum CompleteError {
     Body(#[from] FromBodyError),
     #[error("its template is of a newer hub; update the agent")]
     Unread(#[source] serde_json::Error),
-    #[error("cannot read {0}, which variables are taken from")]
+    #[error("cannot read {0}, which values are taken from")]
     Values(ValuesRef, #[source] Failure),
     #[error(transparent)]
     Template(#[from] TemplateError),
+}
+
+impl CompleteError {
+    /// Whether it is the keys that do not open an encrypted object.
+    pub(super) fn is_of_keys(&self) -> bool {
+        matches!(self, Self::Template(TemplateError::Keys(..)))
+    }
 }
 
 /// The places that an object's values were taken from, and what was there.

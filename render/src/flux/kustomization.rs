@@ -193,9 +193,18 @@ impl Reader {
                 return Err(field.wrong(message));
             }
             "decryption" => {
-                let message = "is not supported yet: nothing that is encrypted is applied; this unit stays as it is until \
-                               the field goes";
-                return Err(field.wrong(message));
+                let object = field.object(&["provider", "secretRef", "serviceAccountName"])?;
+                object.need("provider")?.choice(&[("sops", ())])?;
+                if let Some(account) = object.get("serviceAccountName") {
+                    return Err(account.wrong(
+                        "is not supported: keys of clouds, which it is for, are not; name a Secret with age keys under \
+                         secretRef",
+                    ));
+                }
+                let secret = object.get("secretRef").ok_or_else(|| {
+                    field.wrong("needs a secretRef: the Secret in the cluster with the age keys (`*.agekey`)")
+                })?;
+                spec.decryption = Some(secret.object(&["name"])?.need("name")?.text()?);
             }
             "validation" if self.is_older => self.notices.push(field.wrong(older::WITHOUT_EFFECT)),
             "patchesStrategicMerge" | "patchesJson6902" if !self.is_older => {
@@ -397,8 +406,17 @@ mod tests {
         for (more, expected) in [
             (
                 "  decryption: {provider: sops}\n",
-                "apps.yaml:6:15: spec.decryption: is not supported yet: nothing that is encrypted is applied; this unit \
-                 stays as it is until the field goes",
+                "apps.yaml:6:15: spec.decryption: needs a secretRef: the Secret in the cluster with the age keys \
+                 (`*.agekey`)",
+            ),
+            (
+                "  decryption: {provider: gpg, secretRef: {name: keys}}\n",
+                "apps.yaml:6:26: spec.decryption.provider: 'gpg' is none of sops",
+            ),
+            (
+                "  decryption: {provider: sops, serviceAccountName: kms}\n",
+                "apps.yaml:6:52: spec.decryption.serviceAccountName: is not supported: keys of clouds, which it is for, \
+                 are not; name a Secret with age keys under secretRef",
             ),
             (
                 "  kubeConfig: {secretRef: {name: other}}\n",

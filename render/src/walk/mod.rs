@@ -21,6 +21,7 @@ use flotilla_core::authority::Authority;
 use flotilla_core::question::Question;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
+use flotilla_core::template::{ValuesKind, ValuesRef};
 use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
 use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::ReadError;
@@ -377,12 +378,18 @@ impl Walk<'_> {
             Err(NoVariables::NotYet) => None,
         };
         let Definition { source, path, overlay, .. } = definition;
+        let decryption = definition.spec.decryption.as_ref().map(|name| ValuesRef {
+            kind: ValuesKind::Secret,
+            namespace: definition.id.home().to_owned(),
+            name: name.clone(),
+        });
         let recipe = Recipe {
             source,
             artifact,
             path,
             overlay,
             variables,
+            decryption: decryption.as_ref(),
             clusters: self.inputs.clusters,
             no_remote_bases: self.lockdown.no_remote_bases,
             sources: self.inputs.sources,

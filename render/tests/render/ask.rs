@@ -244,7 +244,7 @@ fn what_the_hub_reads_has_the_variables_that_the_agent_tells_and_the_rest_is_com
         ),
         (
             Some(Reply::Absent),
-            "(ConfigMap flux-system/vars: ConfigMap flux-system/vars, which variables are taken from, does not exist)",
+            "(ConfigMap flux-system/vars: ConfigMap flux-system/vars, which values are taken from, does not exist)",
         ),
         (Some(Reply::Refused("no rights".into())), "cannot tell what is in it: no rights)"),
         (Some(data(&[("a.b", "x")])), "'a.b' cannot name a variable"),

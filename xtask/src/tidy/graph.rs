@@ -11,7 +11,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("select", &[]),
     ("archive", &[]),
     ("kustomize", &["select", "yaml"]),
-    ("core", &["select", "yaml"]),
+    ("core", &["select", "sops", "yaml"]),
     ("rollout", &["core"]),
     ("sops", &["select", "yaml"]),
     ("render", &["archive", "core", "kustomize", "rollout", "yaml"]),

@@ -71,6 +71,7 @@ impl StepError {
         match self {
             Self::Owned(_) => FailureReason::OwnedByOther,
             Self::Body(_) => FailureReason::ContentMissing,
+            Self::Template(error) if error.is_of_keys() => FailureReason::DecryptionFailed,
             Self::Template(_) => FailureReason::SubstitutionFailed,
             Self::Precious(_) | Self::Immutable(_) => FailureReason::Immutable,
             Self::Failure(Failure::NoMatch { .. }) => FailureReason::UnknownKind,

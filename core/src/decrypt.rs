@@ -1,0 +1,268 @@
+//! Objects that SOPS encrypted, opened with the keys that stand in a Secret of the cluster. As kustomize-controller 1.9 opens
+//! them: after the build, before variables are put in.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flotilla_sops::{Format, Keys, Mac, SopsError};
+use flotilla_yaml::Node;
+
+use crate::template::{Found, TemplateError, ValuesRef};
+
+/// Who asks by an annotation that an object be applied as it is.
+pub const OPT_OUT: &str = "kustomize.toolkit.fluxcd.io/decrypt";
+/// How the names of entries end that hold age keys.
+const AGE: &str = ".agekey";
+/// How the metadata of a file of variables looks that a generator took apart.
+const FLAT: &str = "sops_mac";
+
+/// How a document is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encrypted {
+    /// As a whole: its values, with SOPS' metadata beside them.
+    Whole,
+    /// It is a Secret some of whose entries are encrypted files.
+    Entries,
+}
+
+/// How a document is encrypted, if it is, and does not ask to be left as it is.
+pub fn encrypted(document: &Node) -> Option<Encrypted> {
+    let says = document.at(&["metadata", "annotations", OPT_OUT]).and_then(Node::text);
+    if says.is_some_and(|text| text.eq_ignore_ascii_case("disabled")) {
+        return None;
+    }
+    // A `sops` field of its own making is a custom resource's business; SOPS's has a checksum.
+    if document.at(&["sops", "mac"]).is_some() {
+        return Some(Encrypted::Whole);
+    }
+    let is_secret = document.at(&["kind"]).and_then(Node::text) == Some("Secret");
+    let mut entries = entries(document);
+    let is_encrypted = |(name, value): (&str, &str)| {
+        name == FLAT || STANDARD.decode(value).is_ok_and(|text| flotilla_sops::marks_of(&text).is_some())
+    };
+    (is_secret && entries.any(is_encrypted)).then_some(Encrypted::Entries)
+}
+
+/// The entries of a Secret's `data`, as they stand there.
+fn entries(document: &Node) -> impl Iterator<Item = (&str, &str)> {
+    let data = document.get("data").and_then(Node::as_map);
+    data.into_iter()
+        .flat_map(|data| data.iter())
+        .filter_map(|entry| Some((entry.key.text()?, entry.value.text()?)))
+}
+
+/// Opens a document; its keys are among what was `found`.
+pub(crate) fn open(text: &str, keys: &ValuesRef, found: &Found) -> Result<Node, TemplateError> {
+    let unread = |message: String| TemplateError::NoDocument(message);
+    let documents = flotilla_yaml::parse(text).map_err(|error| unread(error.message))?;
+    let [document] = documents.as_slice() else { return Err(unread("it is not one document".to_owned())) };
+    let Some(Some(values)) = found.get(keys) else { return Err(TemplateError::NotFound(keys.clone())) };
+    let wrong = |message: String| TemplateError::Keys(keys.clone(), message);
+    let opener = opener(values).map_err(wrong)?;
+    match encrypted(document) {
+        Some(Encrypted::Whole) => {
+            flotilla_sops::decrypt_object(document, &opener).map_err(|error| wrong(error.to_string()))
+        }
+        Some(Encrypted::Entries) => open_entries(document, &opener).map_err(wrong),
+        None => Err(unread("it is not encrypted, though it was sent as such".to_owned())),
+    }
+}
+
+/// The keys that a Secret holds, by how Flux names its entries.
+fn opener(values: &BTreeMap<String, String>) -> Result<Keys, String> {
+    let mut keys = Keys::default();
+    for (name, value) in values.iter().filter(|(name, _)| name.ends_with(AGE)) {
+        keys.add_age(value).map_err(|message| format!("{name}: {message}"))?;
+    }
+    if keys.is_empty() {
+        return Err(format!("it has no entry whose name ends with {AGE}"));
+    }
+    Ok(keys)
+}
+
+fn open_entries(document: &Node, keys: &Keys) -> Result<Node, String> {
+    let mut opened = document.clone();
+    if document.at(&["data", FLAT]).is_some() {
+        open_flat(&mut opened, keys)?;
+    }
+    let Some(data) = opened.get_mut("data").and_then(Node::as_map_mut) else { return Ok(opened) };
+    for entry in data.entries_mut() {
+        let (Some(name), Some(value)) = (entry.key.text(), entry.value.text()) else { continue };
+        // What is not base64 is for the API server to refuse.
+        let Ok(text) = STANDARD.decode(value) else { continue };
+        let Some(format) = flotilla_sops::marks_of(&text) else { continue };
+        let clear = flotilla_sops::decrypt(&text, format, Format::of_path(name), keys, Mac::Verified);
+        let clear = clear.map_err(|error: SopsError| format!("data.{name}: {error}"))?;
+        entry.value = Node::string(STANDARD.encode(clear));
+    }
+    Ok(opened)
+}
+
+/// Opens the variables of an encrypted file that a generator took apart, line by line. Their order is lost, and the MAC with it.
+fn open_flat(document: &mut Node, keys: &Keys) -> Result<(), String> {
+    let mut lines: Vec<(String, String)> = entries(document)
+        .map(|(name, value)| {
+            let text = STANDARD.decode(value).ok().and_then(|text| String::from_utf8(text).ok());
+            let text = text.ok_or_else(|| format!("data.{name}: is not text"))?;
+            Ok((name.to_owned(), text))
+        })
+        .collect::<Result<_, String>>()?;
+    // What stands beside the file's variables is not of the file.
+    let is_of_file = |(name, text): &(String, String)| name.starts_with("sops_") || text.starts_with("ENC[");
+    let beside: Vec<(String, String)> = lines.extract_if(.., |line| !is_of_file(line)).collect();
+    let text: String =
+        lines.iter().map(|(name, value)| format!("{name}={}\n", value.replace('\n', "\\n"))).collect();
+    let clear = flotilla_sops::decrypt(text.as_bytes(), Format::Dotenv, Format::Dotenv, keys, Mac::Ignored);
+    let clear = clear.map_err(|error| format!("data: {error}"))?;
+    let clear = String::from_utf8(clear).map_err(|_| "data: is not text".to_owned())?;
+    let mut data = Node::map();
+    if let Some(map) = data.as_map_mut() {
+        let opened = clear.lines().filter_map(|line| line.split_once('='));
+        let opened = opened.map(|(name, value)| (name.to_owned(), value.replace("\\n", "\n")));
+        for (name, value) in beside.into_iter().chain(opened) {
+            map.insert(name, Node::string(STANDARD.encode(value)));
+        }
+    }
+    document.as_map_mut().into_iter().for_each(|document| drop(document.insert("data", data.clone())));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::object::{Object, ObjectRef};
+    use crate::template::{Layer, Metadata, ObjectTemplate, ValuesKind, Variables};
+
+    const SECRET: &str = include_str!("../../sops/tests/recorded/secret.enc.yaml");
+    const ENV: &str = include_str!("../../sops/tests/recorded/env.enc.env");
+    const JSON: &str = include_str!("../../sops/tests/recorded/json.enc.json");
+    const FIRST: &str = include_str!("../../sops/tests/recorded/first.agekey");
+    const SECOND: &str = include_str!("../../sops/tests/recorded/second.agekey");
+
+    fn keys() -> ValuesRef {
+        ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "sops-age".into() }
+    }
+
+    fn found(entries: &[(&str, &str)]) -> Found {
+        let values = entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        [(keys(), Some(values))].into()
+    }
+
+    fn completed(text: &str, variables: Variables, found: &Found) -> Result<Object, String> {
+        let node = flotilla_yaml::parse(text).unwrap().remove(0);
+        let reference = ObjectRef::of(&node.to_json().unwrap()).unwrap();
+        let template =
+            ObjectTemplate::new(reference, text.to_owned(), variables, Metadata::default()).sealed(keys());
+        // As it comes out at the other end.
+        let object = Object::from_body(template.object().body().clone(), true).unwrap();
+        let template = ObjectTemplate::of(&object).unwrap().unwrap();
+        assert_eq!(template.needs().collect::<Vec<_>>(), [&keys()]);
+        template.complete(found).map_err(|error| error.to_string())
+    }
+
+    fn text(object: &Object, pointer: &str) -> String {
+        object.value().pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_whole_object_is_opened_and_loses_its_metadata() {
+        let found = found(&[("age.agekey", FIRST), ("other", "x")]);
+        let object = completed(SECRET, Variables::default(), &found).unwrap();
+        assert_eq!(text(&object, "/stringData/password"), "s3cr et: #1");
+        assert_eq!(object.value().get("sops"), None);
+        assert_eq!(object.value()["metadata"], json!({"name": "db", "namespace": "apps"}));
+        // A build sorts what it puts out, and changes some.
+        let sorted = flotilla_yaml::write_canonical(&flotilla_yaml::parse(SECRET).unwrap()[0]).unwrap();
+        let sorted = sorted.replace("type: Opaque", "type: x/y");
+        assert_eq!(text(&completed(&sorted, Variables::default(), &found).unwrap(), "/type"), "x/y");
+        assert!(encrypted(&flotilla_yaml::parse(SECRET).unwrap()[0]) == Some(Encrypted::Whole));
+        let out = SECRET.replace(
+            "    name: db",
+            "    annotations: {kustomize.toolkit.fluxcd.io/decrypt: Disabled}\n    name: db",
+        );
+        assert_eq!(encrypted(&flotilla_yaml::parse(&out).unwrap()[0]), None);
+    }
+
+    #[test]
+    fn variables_are_put_into_what_was_opened() {
+        let text_of = |name: &str| SECRET.replace("name: db", name);
+        let mut variables = Variables::default();
+        variables.add([("who".to_owned(), "apps".to_owned())]).unwrap();
+        let node = text_of("name: db\n    labels: {who: '${who}'}");
+        let object = completed(&node, variables.clone(), &found(&[("a.agekey", FIRST)])).unwrap();
+        assert_eq!(object.value()["metadata"]["labels"], json!({"who": "apps"}));
+        variables.layers.push(Layer::From { reference: keys(), optional: false });
+        assert_eq!(variables.needs().count(), 1);
+    }
+
+    #[test]
+    fn entries_of_a_secret_are_files() {
+        let secret =
+            |data: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ndata: {{{data}}}\n");
+        let base64 = |text: &str| STANDARD.encode(text);
+        let found = found(&[("a.agekey", FIRST)]);
+        let data = format!(
+            "a.env: {}, b.json: {}, plain: {}, broken: '%%'",
+            base64(ENV),
+            base64(JSON),
+            base64("plain")
+        );
+        let object = completed(&secret(&data), Variables::default(), &found).unwrap();
+        let clear = |name: &str| {
+            String::from_utf8(STANDARD.decode(text(&object, &format!("/data/{name}"))).unwrap()).unwrap()
+        };
+        assert_eq!(clear("a.env"), include_str!("../../sops/tests/recorded/env.clear.env"));
+        assert_eq!(clear("b.json"), include_str!("../../sops/tests/recorded/json.clear.json"));
+        assert_eq!((clear("plain").as_str(), text(&object, "/data/broken").as_str()), ("plain", "%%"));
+        // What a generator makes of `envs`: an entry for each line, those of SOPS too.
+        let lines = ENV.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        let lines: Vec<String> = lines.map(|(name, value)| format!("{name}: {}", base64(value))).collect();
+        let data = format!("{}, BESIDE: {}", lines.join(", "), base64("clear"));
+        let object = completed(&secret(&data), Variables::default(), &found).unwrap();
+        let value = object.value();
+        let names: Vec<&str> = value["data"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["A", "B", "BESIDE", "C", "D", "E", "F"]);
+        assert_eq!(
+            (&value["data"]["B"], &value["data"]["BESIDE"]),
+            (&json!(base64("two words")), &json!(base64("clear")))
+        );
+    }
+
+    #[test]
+    fn what_does_not_open_says_where_the_keys_were_looked_for() {
+        let nothing = Variables::default;
+        for (found, expected) in [
+            (
+                Found::from([(keys(), None)]),
+                "Secret flux-system/sops-age, which values are taken from, does not exist",
+            ),
+            (Found::new(), "Secret flux-system/sops-age, which values are taken from, does not exist"),
+            (
+                found(&[("key", FIRST)]),
+                "the keys in Secret flux-system/sops-age do not open it: it has no entry whose name ends with .agekey",
+            ),
+            (
+                found(&[("x.agekey", "AGE-SECRET-KEY-1QQ")]),
+                "the keys in Secret flux-system/sops-age do not open it: x.agekey: line 1: is not an age key: it should \
+                 begin with AGE-SECRET-KEY-1",
+            ),
+            (
+                found(&[("x.agekey", SECOND)]),
+                "the keys in Secret flux-system/sops-age do not open it: no key opens it: it is encrypted for \
+                 age1uhheudu3vha9uzs6wrujwdvzxtg07qglmr7xalzyvz6yzx0ajq5qmknznw; \
+                 age1uhheudu3vha9uzs6wrujwdvzxtg07qglmr7xalzyvz6yzx0ajq5qmknznw: the age key that is here is another one",
+            ),
+        ] {
+            assert_eq!(completed(SECRET, nothing(), &found), Err(expected.to_owned()));
+        }
+        // The file in an entry was changed: there the MAC is compared.
+        let changed = STANDARD.encode(JSON.replace("\"n\":", "\"renamed\":"));
+        let secret =
+            format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\ndata: {{a.json: {changed}}}\n");
+        let error = completed(&secret, nothing(), &found(&[("a.agekey", FIRST)])).unwrap_err();
+        assert!(error.contains("data.a.json: renamed: does not open"), "{error}");
+    }
+}
