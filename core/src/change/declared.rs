@@ -66,13 +66,11 @@ impl Declared {
                 if objects.is_empty() {
                     continue;
                 }
-                let (emptied, bounded) = match &units[id] {
-                    UnitEntry::Present(unit) => {
-                        (unit.objects.is_empty() && !unit.spec.allow_empty, !unit.spec.authority.is_fleet())
-                    }
-                    UnitEntry::Hold(_) | UnitEntry::Removed(_) => (false, false),
+                let emptied = match &units[id] {
+                    UnitEntry::Present(unit) => unit.objects.is_empty() && !unit.spec.allow_empty,
+                    UnitEntry::Hold(_) | UnitEntry::Removed(_) => false,
                 };
-                loss.units.insert(id.clone(), UnitLoss { removed: false, emptied, bounded, objects });
+                loss.units.insert(id.clone(), UnitLoss { emptied, objects, ..UnitLoss::default() });
             }
         }
         for (id, entry) in units {

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KindName, Limit, Loss, Losses, Policy, Taken, Tallies, Tally, UnitLoss};
+use super::{KindName, Limit, Loss, Losses, Policy, Sizes, Taken, Tallies, Tally, UnitLoss};
+use crate::authority::Authority;
 use crate::names::ClusterName;
 use crate::unit::UnitId;
 
@@ -64,6 +65,28 @@ pub struct Finding {
     pub names: Vec<String>,
     /// The units that must stay as they are, by cluster, where it is a stop.
     pub held: BTreeMap<ClusterName, BTreeSet<UnitId>>,
+    /// Whose word those are.
+    pub whose: Whose,
+}
+
+/// Whose losses a finding adds up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    Everybody,
+    /// Those of one: the fleet repo's, or a tenant's.
+    Only(Authority),
+    /// Everybody's, and they stop this one: without any single one the others' would still be too much.
+    Together(Authority),
+}
+
+impl Whose {
+    /// Whose units must stay as they are.
+    pub fn stopped(&self) -> Option<&Authority> {
+        match self {
+            Self::Everybody => None,
+            Self::Only(word) | Self::Together(word) => Some(word),
+        }
+    }
 }
 
 /// How large the fleet is, without clusters that are exempt.
@@ -100,18 +123,21 @@ const MISSED: [(&str, &str); 6] = [
 ];
 
 /// Judges what clusters lose by what is about to be published, together with what the same change took from them before.
-/// What tenants take from themselves can hold up their own units, and none of the fleet repo.
-pub fn judge(losses: &Losses, before: &Taken, of: FleetSize, policy: &Policy) -> Judged {
+/// `now` is how large the fleet is. Everybody's losses are judged apart, so that nobody's hold up another's; what all take
+/// together stops it only where that does not depend on any single one of them.
+pub fn judge(losses: &Losses, before: &Taken, sizes: &Sizes, now: FleetSize, policy: &Policy) -> Judged {
     let counts = |name: &&ClusterName| !policy.exempt.contains(*name);
     let losses: BTreeMap<&ClusterName, &Loss> = losses.iter().filter(|(name, _)| counts(name)).collect();
     let mut taken = before.clone();
     losses.iter().for_each(|(name, loss)| taken.add(name, loss));
-    let Taken { all, own } = &mut taken;
-    [all, own].into_iter().for_each(|tallies| tallies.retain(|name, _| counts(&name)));
-    let bench = Bench { losses, taken, of, policy };
+    let Taken { all, words } = &mut taken;
+    for tallies in words.values_mut().chain([all]) {
+        tallies.retain(|name, _| counts(&name));
+    }
+    let bench = Bench { losses, taken, sizes, now, policy };
     let mut judged = Judged::default();
     for lint in bench.lints() {
-        judged.findings.extend(bench.finding(lint));
+        judged.findings.extend(bench.findings(&lint));
     }
     judged.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     judged
@@ -121,9 +147,13 @@ struct Bench<'a> {
     losses: BTreeMap<&'a ClusterName, &'a Loss>,
     /// With what waits.
     taken: Taken,
-    of: FleetSize,
+    sizes: &'a Sizes,
+    now: FleetSize,
     policy: &'a Policy,
 }
+
+/// How much each cluster counts for a lint, if it does.
+type Counts<'a> = BTreeMap<&'a ClusterName, usize>;
 
 impl<'a> Bench<'a> {
     fn lints(&self) -> Vec<Lint> {
@@ -137,8 +167,68 @@ impl<'a> Bench<'a> {
         lints
     }
 
+    fn findings(&self, lint: &Lint) -> Vec<Finding> {
+        let mut together = None;
+        let mut findings = Vec::new();
+        for (word, tallies) in &self.taken.words {
+            let own = self.counts(lint, word, tallies);
+            let is_own = self.severity(lint, word, &own).0 == Severity::Stop;
+            let mut is_together =
+                || together.get_or_insert_with(|| self.without_one(lint)).stops(self, lint, word);
+            if !is_own && !is_together() {
+                continue;
+            }
+            let (counts, whose) = if is_own {
+                (own, Whose::Only(word.clone()))
+            } else {
+                (self.counts(lint, word, &self.taken.all), Whose::Together(word.clone()))
+            };
+            let mut held: BTreeMap<ClusterName, BTreeSet<UnitId>> = BTreeMap::new();
+            for (name, id, _) in self.concerned(lint, &counts).filter(|(_, _, unit)| unit.word == *word) {
+                held.entry(name.clone()).or_default().insert(id.clone());
+            }
+            if !held.is_empty() {
+                findings.push(self.finding(lint, word, counts, whose, held));
+            }
+        }
+        if findings.is_empty() {
+            let counts = self.counts(lint, &Authority::Fleet, &self.taken.all);
+            if !counts.is_empty() {
+                findings.push(self.finding(
+                    lint,
+                    &Authority::Fleet,
+                    counts,
+                    Whose::Everybody,
+                    BTreeMap::new(),
+                ));
+            }
+        }
+        findings
+    }
+
+    fn finding(
+        &self,
+        lint: &Lint,
+        word: &Authority,
+        counts: Counts<'_>,
+        whose: Whose,
+        held: BTreeMap<ClusterName, BTreeSet<UnitId>>,
+    ) -> Finding {
+        let (severity, of) = self.severity(lint, word, &counts);
+        let severity = match severity {
+            _ if !held.is_empty() => Severity::Stop,
+            // It is much, but nothing of it waits, or it is nobody's alone.
+            Severity::Stop => Severity::Warning,
+            other => other,
+        };
+        let names = self.names(lint, &counts, whose.stopped());
+        let count = counts.values().sum();
+        let clusters = counts.into_keys().cloned().collect();
+        Finding { lint: lint.clone(), severity, count, of, clusters, names, held, whose }
+    }
+
     /// How much one cluster counts for a lint.
-    fn count(&self, lint: &Lint, tally: &Tally) -> usize {
+    fn count(&self, lint: &Lint, word: &Authority, name: &ClusterName, tally: &Tally) -> usize {
         match lint {
             Lint::UnitsRemoved => tally.units,
             Lint::ObjectsRemoved => tally.all_objects(),
@@ -146,49 +236,29 @@ impl<'a> Bench<'a> {
                 tally.objects.get(kind).copied().unwrap_or_default()
             }
             Lint::UnitsEmptied => tally.emptied,
-            Lint::ClustersEmptied => {
-                usize::from(self.policy.cluster.is_beyond(tally.all_objects(), tally.of))
-            }
+            Lint::ClustersEmptied => usize::from(self.is_most(word, name, tally.all_objects(), tally.of)),
             Lint::RootMoved => usize::from(tally.moved && !tally.objects.is_empty()),
             Lint::PruningBegun => tally.pruning,
             Lint::Resumed => tally.resumed,
         }
     }
 
-    fn finding(&self, lint: Lint) -> Option<Finding> {
-        let counts = self.counts(&lint, &self.taken.all);
-        let count = counts.values().sum::<usize>();
-        if count == 0 {
-            return None;
-        }
-        let (mut severity, of) = self.severity(&lint, &counts);
-        let names = self.names(&lint);
-        let mut held: BTreeMap<ClusterName, BTreeSet<UnitId>> = BTreeMap::new();
-        if severity == Severity::Stop {
-            let own = self.severity(&lint, &self.counts(&lint, &self.taken.own)).0 == Severity::Stop;
-            for (name, id, _) in self.concerned(&lint).filter(|(_, _, unit)| own || unit.bounded) {
-                held.entry(name.clone()).or_default().insert(id.clone());
-            }
-            if held.is_empty() {
-                severity = Severity::Warning;
-            }
-        }
-        let clusters = counts.into_keys().cloned().collect();
-        Some(Finding { lint, severity, count, of, clusters, names, held })
+    /// Whether so many are most of a cluster's objects.
+    fn is_most(&self, word: &Authority, name: &ClusterName, objects: usize, of: usize) -> bool {
+        self.policy.cluster.is_beyond(objects, self.sizes.cluster(word, name, of))
     }
 
-    /// How much each cluster counts for a lint, if it does.
-    fn counts<'t>(&self, lint: &Lint, tallies: &'t Tallies) -> BTreeMap<&'t ClusterName, usize> {
-        let counts = tallies.iter().map(|(name, tally)| (name, self.count(lint, tally)));
+    fn counts<'t>(&self, lint: &Lint, word: &Authority, tallies: &'t Tallies) -> Counts<'t> {
+        let counts = tallies.iter().map(|(name, tally)| (name, self.count(lint, word, name, tally)));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// How grave that is, and of how many it is judged.
-    fn severity(&self, lint: &Lint, counts: &BTreeMap<&ClusterName, usize>) -> (Severity, Option<usize>) {
+    fn severity(&self, lint: &Lint, word: &Authority, counts: &Counts<'_>) -> (Severity, Option<usize>) {
         let count = counts.values().sum::<usize>();
         // What one cluster loses alone is left to its agent's guards.
         let many = counts.len() > 1;
-        let FleetSize { units, objects } = self.of;
+        let FleetSize { units, objects } = self.sizes.fleet(word, self.now);
         let beyond = |limit: Limit, of: usize, severity| {
             if many && limit.is_beyond(count, of) { severity } else { Severity::Info }
         };
@@ -210,14 +280,13 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The units that lose what a lint is about, of what waits.
-    fn concerned(&self, lint: &Lint) -> impl Iterator<Item = (&'a ClusterName, &'a UnitId, &'a UnitLoss)> {
-        let all = self.losses.iter().filter(|(name, _)| match lint {
-            Lint::ClustersEmptied | Lint::RootMoved => {
-                self.taken.all.get(**name).is_some_and(|tally| self.count(lint, tally) > 0)
-            }
-            _ => true,
-        });
+    /// The units that lose what a lint is about, of what waits in clusters that count.
+    fn concerned<'t>(
+        &'t self,
+        lint: &'t Lint,
+        counts: &'t Counts<'_>,
+    ) -> impl Iterator<Item = (&'a ClusterName, &'a UnitId, &'a UnitLoss)> + 't {
+        let all = self.losses.iter().filter(|(name, _)| counts.contains_key(*name));
         let all = all.flat_map(|(name, loss)| loss.units.iter().map(|(id, unit)| (*name, id, unit)));
         all.filter(|(_, _, unit)| match lint {
             Lint::UnitsRemoved => unit.removed,
@@ -230,13 +299,39 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn names(&self, lint: &Lint) -> Vec<String> {
+    /// What is lost without each one's word, for lints that add up what many lose.
+    fn without_one(&self, lint: &Lint) -> Together<'_> {
+        let lost = |tally: &Tally| match lint {
+            Lint::UnitsRemoved => tally.units,
+            Lint::ObjectsRemoved | Lint::ClustersEmptied => tally.all_objects(),
+            _ => 0,
+        };
+        // Without one of two it is the other's alone, which is judged anyway.
+        let words = self.taken.words.values().filter(|tallies| !tallies.is_empty());
+        if words.clone().count() < 3 {
+            return Together(Vec::new());
+        }
+        let all = self.taken.all.iter().map(|(name, tally)| (name, (lost(tally), tally.of)));
+        let all: BTreeMap<&ClusterName, (usize, usize)> = all.collect();
+        let without = |tallies: &Tallies| {
+            let rest = all.iter().map(|(name, (count, of))| {
+                let own = tallies.get(*name).map(lost).unwrap_or_default();
+                (*name, (count.saturating_sub(own), *of))
+            });
+            rest.filter(|(_, (count, _))| *count > 0).collect()
+        };
+        Together(words.map(without).collect())
+    }
+
+    /// The first of what waits, of everybody or of one.
+    fn names(&self, lint: &Lint, counts: &Counts<'_>, word: Option<&Authority>) -> Vec<String> {
         let units = |of: fn(&Loss) -> &BTreeSet<UnitId>| {
             let all =
                 self.losses.iter().flat_map(move |(name, loss)| of(loss).iter().map(move |id| (name, id)));
             all.take(NAMES).map(|(name, id)| format!("{name}: {id}")).collect()
         };
-        let concerned = self.concerned(lint);
+        let concerned = self.concerned(lint, counts);
+        let concerned = concerned.filter(|(_, _, unit)| word.is_none_or(|word| unit.word == *word));
         match lint {
             Lint::PruningBegun => units(|loss| &loss.pruning),
             Lint::Resumed => units(|loss| &loss.resumed),
@@ -258,6 +353,24 @@ impl<'a> Bench<'a> {
                 all.map(|(name, object)| format!("{name}: {object}")).collect()
             }
         }
+    }
+}
+
+/// By cluster, how much it loses without one's word, and how many objects it has; for each whose word something is.
+struct Together<'a>(Vec<BTreeMap<&'a ClusterName, (usize, usize)>>);
+
+impl Together<'_> {
+    /// Whether the rest is too much whoever is left out, by the sizes that one is judged by.
+    fn stops(&self, bench: &Bench<'_>, lint: &Lint, word: &Authority) -> bool {
+        let is_much = |rest: &BTreeMap<&ClusterName, (usize, usize)>| {
+            let counts = rest.iter().map(|(name, (count, of))| match lint {
+                Lint::ClustersEmptied => (*name, usize::from(bench.is_most(word, name, *count, *of))),
+                _ => (*name, *count),
+            });
+            let counts = counts.filter(|(_, count)| *count > 0).collect();
+            bench.severity(lint, word, &counts).0 == Severity::Stop
+        };
+        !self.0.is_empty() && self.0.iter().all(is_much)
     }
 }
 
@@ -309,6 +422,11 @@ impl fmt::Display for Finding {
                 write!(f, "{} {} that did not", noun("unit"), if is_one { "prunes" } else { "prune" })
             }
             Lint::Resumed => write!(f, "{} {are} no longer suspended", noun("unit")),
+        }?;
+        match &self.whose {
+            Whose::Everybody | Whose::Only(Authority::Fleet) => Ok(()),
+            Whose::Only(tenant) => write!(f, " by who has {tenant}"),
+            Whose::Together(_) => f.write_str(" by all together"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::KindName;
+use crate::authority::Authority;
 use crate::desired::{Removal, UnitEntry};
 use crate::digest::Digest;
 use crate::names::ClusterName;
@@ -39,8 +40,8 @@ pub struct UnitLoss {
     pub removed: bool,
     /// It falls to zero objects, and its author did not allow that.
     pub emptied: bool,
-    /// What it has is not the fleet repo's word: a tenant's.
-    pub bounded: bool,
+    /// Whose word that is: who wrote what it has, or what defined it. See [`Loss::note_words`].
+    pub word: Authority,
     /// Objects that no unit of the cluster declares any more.
     pub objects: BTreeSet<ObjectId>,
 }
@@ -50,8 +51,9 @@ pub struct UnitLoss {
 #[serde(default)]
 pub struct Taken {
     pub all: Tallies,
-    /// By the fleet repo's own word: what tenants take from themselves holds up nobody else.
-    pub own: Tallies,
+    /// The same by whose word it was. The fleet repo's is that without bounds.
+    #[serde(with = "pairs")]
+    pub words: BTreeMap<Authority, Tallies>,
 }
 
 impl Taken {
@@ -61,14 +63,38 @@ impl Taken {
 
     /// Counts what a cluster loses.
     pub fn add(&mut self, cluster: &ClusterName, loss: &Loss) {
-        for (tallies, tally) in
-            [(&mut self.all, Tally::from(loss)), (&mut self.own, Tally::from(&loss.own()))]
-        {
+        let add = |tallies: &mut Tallies, tally: Tally| {
             if !tally.is_empty() {
                 let before = tallies.remove(cluster).unwrap_or_default();
                 tallies.insert(cluster.clone(), before.and(&tally));
             }
+        };
+        add(&mut self.all, Tally::from(loss));
+        for word in loss.words() {
+            add(self.words.entry(word.clone()).or_default(), Tally::from(&loss.of_word(word)));
         }
+    }
+}
+
+/// A map by authority as a list: keys of JSON are texts.
+pub(super) mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::authority::Authority;
+
+    pub(in crate::change) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Authority, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(in crate::change) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Authority, T>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }
 
@@ -123,31 +149,51 @@ impl Loss {
         }
     }
 
-    /// Notes whose word the units are that go: nobody's reaches further than that of what defined it. `parents` are those
-    /// of units that were known.
-    pub fn note_bounded(
+    /// Notes whose word each loss is. What a unit has is the word of who writes its source, what goes that of who writes the
+    /// source of what defined it. Below a tenant everything is that tenant's, whatever accounts and sources he names; he is known by
+    /// the authority of the topmost unit that is his. `parents` are those of units that were known; `of_fleet` says which units have
+    /// their content from the fleet repo.
+    pub fn note_words(
         &mut self,
         units: &BTreeMap<UnitId, UnitEntry>,
         parents: impl Fn(&UnitId) -> Option<UnitId>,
+        of_fleet: impl Fn(&UnitId) -> bool,
     ) {
         /// Units nest much less deep.
         const GENERATIONS: usize = 64;
-        for (id, loss) in self.units.iter_mut().filter(|(_, loss)| loss.removed) {
-            let above = std::iter::successors(parents(id), |above| parents(above)).take(GENERATIONS);
-            let authority = above.filter_map(|above| match units.get(&above)? {
-                UnitEntry::Present(unit) => Some(&unit.spec.authority),
-                UnitEntry::Hold(hold) => Some(&hold.authority),
-                UnitEntry::Removed(_) => None,
+        let parent = |id: &UnitId| match units.get(id) {
+            Some(UnitEntry::Present(unit)) => unit.spec.parent.clone(),
+            _ => parents(id),
+        };
+        let author = |id: &UnitId| match units.get(id)? {
+            UnitEntry::Present(unit) => Some(&unit.spec.authority),
+            UnitEntry::Hold(hold) => Some(&hold.authority),
+            UnitEntry::Removed(_) => None,
+        };
+        for (id, loss) in &mut self.units {
+            let lineage = std::iter::successors(Some(id.clone()), parent).take(GENERATIONS);
+            let authors = lineage.skip(usize::from(loss.removed)).filter_map(|id| {
+                let author = author(&id).filter(|author| !author.is_fleet())?;
+                (!of_fleet(&id)).then(|| author.clone())
             });
-            loss.bounded = authority.into_iter().next().is_some_and(|authority| !authority.is_fleet());
+            loss.word = authors.last().unwrap_or_default();
         }
     }
 
-    /// The part of it that is the fleet repo's own word.
+    /// Whose words it is made of. What is made easier to lose is the fleet repo's.
+    pub fn words(&self) -> BTreeSet<&Authority> {
+        let lifted = !self.pruning.is_empty() || !self.resumed.is_empty();
+        let fleet = lifted.then_some(&Authority::Fleet);
+        self.units.values().map(|loss| &loss.word).chain(fleet).collect()
+    }
+
+    /// The part of it that is somebody's word.
     #[must_use]
-    pub fn own(&self) -> Self {
-        let units = self.units.iter().filter(|(_, loss)| !loss.bounded);
-        Self { units: units.map(|(id, loss)| (id.clone(), loss.clone())).collect(), ..self.clone() }
+    pub fn of_word(&self, word: &Authority) -> Self {
+        let units = self.units.iter().filter(|(_, loss)| loss.word == *word);
+        let units = units.map(|(id, loss)| (id.clone(), loss.clone())).collect();
+        let lifted = |units: &BTreeSet<UnitId>| if word.is_fleet() { units.clone() } else { BTreeSet::new() };
+        Self { units, pruning: lifted(&self.pruning), resumed: lifted(&self.resumed), ..*self }
     }
 
     /// The objects that are lost. One that several units had counts once.

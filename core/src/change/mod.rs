@@ -21,9 +21,11 @@ mod properties;
 mod sizes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod word_tests;
 
 pub use declared::Declared;
-pub use judge::{Finding, FleetSize, Judged, Lint, Severity, judge};
+pub use judge::{Finding, FleetSize, Judged, Lint, Severity, Whose, judge};
 pub use kind::{InvalidKind, KindName};
 pub use loss::{Going, Loss, Losses, Taken, Tallies, Tally, UnitLoss, digest};
 pub use policy::{InForce, Limit, Next, Policy};

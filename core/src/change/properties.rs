@@ -10,7 +10,7 @@ use super::*;
 use crate::desired::{Hold, Removal, UnitEntry};
 use crate::object::{ObjectId, ObjectRef};
 use crate::unit::{ObjectEntry, UnitId, UnitManifest, UnitSpec};
-use crate::{ClusterName, Digest};
+use crate::{Authority, ClusterName, Digest};
 
 const CLUSTERS: usize = 4;
 const UNITS: usize = 3;
@@ -97,8 +97,7 @@ impl Hub {
             let declared = self.declared.entry(name.clone()).or_default();
             losses.insert(name.clone(), declared.lost(units, "", &going));
         }
-        let of = self.sizes.judging(of, &mut losses);
-        let judged = judge(&losses, &self.before, of, policy);
+        let judged = judge(&losses, &self.before, &self.sizes, of, policy);
         let mut held = Losses::new();
         for (name, mut units) in candidates {
             let ids = judged.held(&name);
@@ -119,7 +118,7 @@ impl Hub {
             self.declared.insert(name.clone(), declared);
             self.published.insert(name, units);
         }
-        self.sizes.settle(of, !self.before.is_empty(), &held);
+        self.sizes.settle(of, !self.before.is_empty(), &by_word(&held));
         held
     }
 
@@ -127,6 +126,16 @@ impl Hub {
     fn objects(&self, name: &ClusterName) -> BTreeSet<ObjectId> {
         self.declared[name].units().flat_map(|(_, objects)| objects.to_vec()).collect()
     }
+}
+
+fn by_word(held: &Losses) -> BTreeMap<Authority, Losses> {
+    let mut words: BTreeMap<Authority, Losses> = BTreeMap::new();
+    for (name, loss) in held {
+        for word in loss.words() {
+            words.entry(word.clone()).or_default().insert(name.clone(), loss.of_word(word));
+        }
+    }
+    words
 }
 
 fn named(git: Vec<Cluster>) -> BTreeMap<ClusterName, Cluster> {
@@ -190,12 +199,12 @@ proptest! {
         let losses: Losses = second.iter().map(|(name, git)| {
             (name.clone(), hub.declared[name].lost(&candidate(git, &hub.has(name)), "", &Going::default()))
         }).collect();
-        let whole = judge(&losses, &Taken::default(), of, &policy);
+        let whole = judge(&losses, &Taken::default(), &Sizes::default(), of, &policy);
         let mut early = losses.clone();
         let late = early.split_off(&cluster(cut));
         let mut before = Taken::default();
         early.iter().for_each(|(name, loss)| before.add(name, loss));
-        let last = judge(&late, &before, of, &policy);
+        let last = judge(&late, &before, &Sizes::default(), of, &policy);
         prop_assert_eq!(whole.findings.len(), last.findings.len());
         for whole in &whole.findings {
             let last = last.findings.iter().find(|last| last.lint == whole.lint).expect("the same lints");
@@ -203,6 +212,45 @@ proptest! {
             // Where nothing of it waits in the last part, nothing can be held.
             let nothing_waits = whole.severity == Severity::Stop && last.names.is_empty();
             prop_assert!(last.severity == whole.severity || nothing_waits, "{:?} {:?}", whole, last);
+        }
+    }
+
+    /// What a tenant takes, at once or before, changes nothing of what waits of the fleet repo's, and the other way round.
+    #[test]
+    fn words_are_judged_apart(
+        first in clusters(),
+        commits in prop::collection::vec(clusters(), 1..3),
+        tenants in prop::collection::btree_set(0..UNITS, 1..UNITS),
+        policy in policies(),
+    ) {
+        let mut hub = Hub::default();
+        hub.publish(&named(first), FleetSize::default(), &policy);
+        let of = hub.size();
+        let tenant = Authority::Namespaces(["alpha".to_owned()].into());
+        let words = [Authority::Fleet, tenant.clone()];
+        let mut before = Taken::default();
+        let mut alone = words.clone().map(|word| (word, Taken::default()));
+        for commit in commits {
+            let losses: Losses = named(commit).iter().map(|(name, git)| {
+                let mut loss = hub.declared[name].lost(&candidate(git, &hub.has(name)), "", &Going::default());
+                for (unit, loss) in &mut loss.units {
+                    let is_tenants = tenants.iter().any(|n| *unit == id(&format!("u{n}")));
+                    loss.word = if is_tenants { tenant.clone() } else { Authority::Fleet };
+                }
+                (name.clone(), loss)
+            }).collect();
+            let judged = judge(&losses, &before, &Sizes::default(), of, &policy);
+            for (word, taken) in &mut alone {
+                let own: Losses = losses.iter().map(|(name, loss)| (name.clone(), loss.of_word(word))).collect();
+                let apart = judge(&own, taken, &Sizes::default(), of, &policy);
+                for (name, loss) in &own {
+                    let held: BTreeSet<UnitId> =
+                        judged.held(name).into_iter().filter(|id| loss.units.contains_key(id)).collect();
+                    prop_assert_eq!(held, apart.held(name), "{} of {}", word, name);
+                    taken.add(name, loss);
+                }
+            }
+            losses.iter().for_each(|(name, loss)| before.add(name, loss));
         }
     }
 

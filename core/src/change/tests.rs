@@ -5,7 +5,7 @@ use super::*;
 use crate::desired::{Hold, Removal, UnitEntry};
 use crate::object::{ObjectId, ObjectRef};
 use crate::unit::{ObjectEntry, UnitId, UnitManifest, UnitSpec};
-use crate::{ClusterName, Digest};
+use crate::{Authority, ClusterName, Digest};
 
 pub(super) fn object(text: &str) -> ObjectId {
     let (kind, name) = text.split_once('/').unwrap_or(("ConfigMap", text));
@@ -28,7 +28,7 @@ pub(super) fn present(name: &str, spec: UnitSpec, objects: &[&str]) -> UnitEntry
 }
 
 /// Units as `a: x y`; `a held`, `a removed`, `a orphaned`, `a moved`; `a suspended: x`, `a keeping: x`, `a may-be-empty:`.
-fn units(text: &str) -> BTreeMap<UnitId, UnitEntry> {
+pub(super) fn units(text: &str) -> BTreeMap<UnitId, UnitEntry> {
     let unit = |text: &str| {
         let (head, objects) = text.split_once(':').unwrap_or((text, ""));
         let objects: Vec<&str> = objects.split_whitespace().collect();
@@ -65,7 +65,7 @@ fn shown(loss: &Loss) -> String {
     loss.units.iter().map(unit).collect::<Vec<_>>().join("; ")
 }
 
-fn declared(text: &str) -> Declared {
+pub(super) fn declared(text: &str) -> Declared {
     Declared::default().after(&units(text), "git main clusters/x")
 }
 
@@ -147,8 +147,13 @@ pub(super) fn cluster(n: usize) -> ClusterName {
     format!("c{n}").parse().unwrap()
 }
 
+/// Whose account has that namespace.
+pub(super) fn of(namespace: &str) -> Authority {
+    Authority::Namespaces([namespace.to_owned()].into())
+}
+
 /// Clusters that lose, each of so many objects.
-fn losses(each: &[(usize, &str)]) -> Losses {
+pub(super) fn losses(each: &[(usize, &str)]) -> Losses {
     let one = |(n, (of, text)): (usize, &(usize, &str))| {
         let mut loss = Loss { of: *of, ..Loss::default() };
         for text in text.split(';').filter(|text| !text.trim().is_empty()) {
@@ -156,13 +161,15 @@ fn losses(each: &[(usize, &str)]) -> Losses {
             let (name, how) = head.trim().split_once(' ').unwrap_or((head.trim(), ""));
             let objects = objects.split_whitespace().flat_map(|text| match text.split_once('*') {
                 Some((kind, count)) => {
-                    (0..count.parse().unwrap()).map(|n| object(&format!("{kind}/{n}"))).collect()
+                    (0..count.parse().unwrap()).map(|n| object(&format!("{kind}/{name}-{n}"))).collect()
                 }
                 None => vec![object(text)],
             });
             loss.moved |= how == "moved";
-            let (removed, emptied, bounded) = (how == "removed", how == "emptied", how == "tenant");
-            let unit = UnitLoss { removed, emptied, bounded, objects: objects.collect() };
+            let tenant = how.strip_prefix("of ");
+            let word = tenant.map(self::of).unwrap_or_default();
+            let (removed, emptied) = (how == "removed", how == "emptied");
+            let unit = UnitLoss { removed, emptied, word, objects: objects.collect() };
             loss.units.insert(id(name), unit);
         }
         (cluster(n), loss)
@@ -170,7 +177,7 @@ fn losses(each: &[(usize, &str)]) -> Losses {
     each.iter().enumerate().map(one).collect()
 }
 
-fn found(judged: &Judged) -> Vec<String> {
+pub(super) fn found(judged: &Judged) -> Vec<String> {
     judged.findings.iter().map(|found| format!("{} {found}", found.severity.as_str())).collect()
 }
 
@@ -242,7 +249,7 @@ fn severity_is_by_kind_and_by_number() {
         ),
         (&[(100, "a removed; b removed"), (100, "a removed")], &["info 3 of 100 units are removed"], 0),
     ] {
-        let judged = judge(&losses(each), &Taken::default(), of, &Policy::default());
+        let judged = judge(&losses(each), &Taken::default(), &Sizes::default(), of, &Policy::default());
         assert_eq!(found(&judged), expected, "{each:?}");
         assert_eq!(waiting(&judged), held, "{each:?}");
     }
@@ -265,51 +272,9 @@ fn what_is_much_of_the_fleets_units_needs_an_approval() {
         let texts: Vec<String> = each.iter().map(|n| removed(*n)).collect();
         let each: Vec<(usize, &str)> = texts.iter().map(|text| (100, text.as_str())).collect();
         let of = FleetSize { units: of, objects: 0 };
-        let judged = judge(&losses(&each), &Taken::default(), of, &Policy::default());
+        let judged = judge(&losses(&each), &Taken::default(), &Sizes::default(), of, &Policy::default());
         assert_eq!(waiting(&judged) > 0, is_beyond, "{} of {of:?}", each.len());
     }
-}
-
-/// What a tenant takes from himself, in any part of the change, holds up nobody else.
-#[test]
-fn a_tenant_cannot_have_units_of_the_fleet_repo_wait() {
-    let of = FleetSize { units: 100, objects: 400 };
-    let policy = Policy::default();
-    let both = losses(&[(500, "a: x; t tenant: ConfigMap*90"), (500, "a: x; t tenant: ConfigMap*90")]);
-    let judged = judge(&both, &Taken::default(), of, &policy);
-    assert_eq!(found(&judged), ["stop 182 of 400 objects are removed"]);
-    assert_eq!(judged.held(&cluster(0)), [id("t")].into());
-    // Within the limits, and then the fleet repo loses some.
-    let mut taken = Taken::default();
-    let little = losses(&[(500, "t tenant: ConfigMap*40"), (500, "t tenant: ConfigMap*40")]);
-    little.iter().for_each(|(name, loss)| taken.add(name, loss));
-    let own = losses(&[(500, "a: ConfigMap*10"), (500, "a: ConfigMap*10")]);
-    let judged = judge(&own, &taken, of, &policy);
-    assert_eq!(
-        (found(&judged), waiting(&judged)),
-        (vec!["warning 100 of 400 objects are removed".to_owned()], 0)
-    );
-    // What the fleet repo says of tenants counts with its own.
-    let more = losses(&[(500, "a: ConfigMap*50; t tenant: x"), (500, "a: ConfigMap*45; t tenant: x")]);
-    assert_eq!(waiting(&judge(&more, &Taken::default(), of, &policy)), 4);
-}
-
-#[test]
-fn a_unit_that_goes_is_of_the_word_of_what_defined_it() {
-    let tenant = UnitSpec {
-        authority: crate::Authority::Namespaces(["web".to_owned()].into()),
-        ..UnitSpec::default()
-    };
-    let mut next = units("a removed; b removed; c removed");
-    next.insert(id("team"), present("team", tenant, &[]));
-    next.insert(UnitId::root(), present("root", UnitSpec::default(), &[]));
-    let mut loss = Declared::default().lost(&next, "", &Going::default());
-    let parents = [("a", id("team")), ("b", id("a")), ("c", UnitId::root())];
-    loss.note_bounded(&next, |unit| {
-        parents.iter().find(|(name, _)| id(name) == *unit).map(|(_, id)| id.clone())
-    });
-    let bounded: Vec<bool> = loss.units.values().map(|loss| loss.bounded).collect();
-    assert_eq!(bounded, [true, true, false]);
 }
 
 #[test]
@@ -317,7 +282,7 @@ fn exempt_clusters_neither_count_nor_wait() {
     let of = FleetSize { units: 10, objects: 10 };
     let each = losses(&[(10, "a: Namespace/n"), (10, "a: Namespace/n")]);
     let policy = Policy { exempt: [cluster(1)].into(), ..Policy::default() };
-    let judged = judge(&each, &Taken::default(), of, &policy);
+    let judged = judge(&each, &Taken::default(), &Sizes::default(), of, &policy);
     assert_eq!(waiting(&judged), 0, "{judged:?}");
     assert_eq!(judged.findings[0].clusters, [cluster(0)].into());
 }
@@ -326,7 +291,7 @@ fn exempt_clusters_neither_count_nor_wait() {
 fn a_finding_names_the_first() {
     let of = FleetSize { units: 10, objects: 10 };
     let each = losses(&[(10, "a: ConfigMap*4 Namespace/n"), (10, "b: Namespace/n")]);
-    let judged = judge(&each, &Taken::default(), of, &Policy::default());
+    let judged = judge(&each, &Taken::default(), &Sizes::default(), of, &Policy::default());
     let names: Vec<&[String]> = judged.findings.iter().map(|finding| &*finding.names).collect();
     assert_eq!(names[0], ["c0: Namespace web/n", "c1: Namespace web/n"]);
     assert_eq!(names[1].len(), 5);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_core::change::{Finding, Severity};
+use flotilla_core::change::Finding;
 use flotilla_proto::api::{ChangeFinding, Done, HeldUnit, Page};
 
 use super::auth::Caller;
@@ -18,7 +18,7 @@ const LISTED: usize = 5_000;
 const OBJECTS: usize = 100;
 
 fn shown(change: &Change, finding: &Finding) -> ChangeFinding {
-    let held = change.held.as_ref().filter(|_| finding.severity == Severity::Stop);
+    let held = change.held.iter().find(|held| finding.whose.stopped() == Some(&held.word));
     ChangeFinding {
         severity: finding.severity.as_str().to_owned(),
         digest: held.map(|held| held.digest.to_string()).unwrap_or_default(),
@@ -62,10 +62,15 @@ pub(super) async fn approve(
 ) -> Answer<Done> {
     let wanted = digest_prefix("a change", &wanted)?;
     let view = hub.fleet.view();
-    let change = view.change.as_ref().and_then(|change| Some((change, change.held.as_ref()?)));
-    let Some((change, held)) = change.filter(|(_, held)| held.digest.to_string().starts_with(&wanted)) else {
-        let hint = "`flotilla get changes` shows what waits for an approval now";
-        return Err(ApiError::not_found(format!("no change {wanted} waits for an approval")).hint(hint));
+    let all = view.change.iter().flat_map(|change| change.held.iter().map(move |held| (change, held)));
+    let matching: Vec<_> = all.filter(|(_, held)| held.digest.to_string().starts_with(&wanted)).collect();
+    let hint = "`flotilla get changes` shows what waits for an approval now";
+    let [(change, held)] = matching[..] else {
+        let error = match matching.len() {
+            0 => ApiError::not_found(format!("no change {wanted} waits for an approval")),
+            many => ApiError::bad_request(format!("{many} changes begin with {wanted}: give more digits")),
+        };
+        return Err(error.hint(hint));
     };
     let removed: usize = held.losses.values().map(|loss| loss.removed().count()).sum();
     let objects: usize = held.losses.values().map(|loss| loss.objects().len()).sum();

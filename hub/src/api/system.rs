@@ -148,8 +148,8 @@ fn of_change(change: Option<&Change>, registry: &mut Registry) {
         findings.get_or_create(&label).set(count as i64);
     }
     registry.register("flotilla_change_findings", "What the newest commit takes away, by severity", findings);
-    let held = change.and_then(|change| change.held.as_ref());
-    let losses = || held.iter().flat_map(|held| held.losses.values());
+    let held = || change.iter().flat_map(|change| &change.held);
+    let losses = || held().flat_map(|held| held.losses.values());
     let (units, objects) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     units.set(losses().map(|loss| loss.units.len()).sum::<usize>() as i64);
     objects.set(losses().map(|loss| loss.objects().len()).sum::<usize>() as i64);

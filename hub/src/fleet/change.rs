@@ -6,12 +6,12 @@
 //!   policy in force ────┘                         └─► held: those units stay as they are until somebody approves it
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::change::{self, Finding, FleetSize, InForce, Losses, Policy, Severity, Sizes, Taken};
-use flotilla_core::{ClusterName, Digest};
+use flotilla_core::{Authority, ClusterName, Digest};
 use flotilla_render::PolicyRead;
 
 use super::cluster::ClusterError;
@@ -31,10 +31,14 @@ pub(super) struct Changes {
     pub(super) waiting: BTreeMap<ClusterName, Candidate>,
     /// What is on disk of the policy and of what the commit took before; `None`: not read yet.
     record: Option<ChangeRecord>,
-    /// The change that people were told of last, and the warnings.
-    told: Option<Digest>,
+    /// What waits that people were told of, and the warnings.
+    told: BTreeSet<Digest>,
     warned: Vec<String>,
 }
+
+/// What waits for an approval, by whose word it is: each has a digest of its own, so that nobody can make another's a different
+/// one before somebody has looked at it.
+type Held = BTreeMap<Authority, Losses>;
 
 type Failed = Vec<(ClusterName, ClusterError)>;
 
@@ -50,17 +54,18 @@ impl Worker {
         };
         let read = read.over(&self.change_policy);
         let policy = record.in_force.judging(commit, read.as_ref());
-        let mut losses: Losses =
+        let losses: Losses =
             waiting.iter().map(|(name, candidate)| (name.clone(), candidate.loss())).collect();
-        let size = record.sizes.judging(self.size(&waiting, &policy), &mut losses);
-        let judged = change::judge(&losses, &record.taken, size, &policy);
-        let mut held = Losses::new();
+        let size = self.size(&waiting, &policy);
+        let judged = change::judge(&losses, &record.taken, &record.sizes, size, &policy);
+        let mut held = Held::new();
         for (name, candidate) in &mut waiting {
             let units = judged.held(name);
-            if !units.is_empty() {
-                held.insert(name.clone(), losses[name].only(&units));
+            let held_here = losses[name].only(&units);
+            for word in held_here.words() {
+                held.entry(word.clone()).or_default().insert(name.clone(), held_here.of_word(word));
             }
-            candidate.hold(&units);
+            candidate.hold(&held_here.units);
             let released = losses[name].without(&units);
             if record.taken.is_empty() {
                 record.since = unix_now();
@@ -69,7 +74,8 @@ impl Worker {
             candidate.released = released.units;
         }
         record.sizes.settle(size, !record.taken.is_empty(), &held);
-        record.in_force.settle(commit, read.as_ref(), !held.is_empty());
+        // A tenant cannot write the policy, so what waits of his does not keep it as it is.
+        record.in_force.settle(commit, read.as_ref(), held.contains_key(&Authority::Fleet));
         if self.changes.record.as_ref() != Some(&record) {
             // Before anything of it is published: after a stop in between, it counts.
             if let Err(error) = self.shared.ledger.set_change(&record) {
@@ -143,10 +149,10 @@ impl Worker {
         size
     }
 
-    fn release(&mut self, waiting: BTreeMap<ClusterName, Candidate>, held: &Losses) -> Failed {
+    fn release(&mut self, waiting: BTreeMap<ClusterName, Candidate>, held: &Held) -> Failed {
         let mut publisher = self.publisher();
         for (name, candidate) in waiting {
-            if held.contains_key(&name) {
+            if held.values().any(|losses| losses.contains_key(&name)) {
                 // It is judged again with each round.
                 publisher.clusters.get_mut(&name).into_iter().for_each(|cluster| cluster.from = None);
             }
@@ -157,33 +163,36 @@ impl Worker {
     }
 
     /// What people see of the change. Each thing is an event once.
-    fn tell(&mut self, commit: &str, findings: Vec<Finding>, held: Losses) -> Option<Change> {
-        let clusters =
-            |count: usize| if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") };
-        let of = |severity: Severity| {
-            let of = findings.iter().filter(move |finding| finding.severity == severity);
-            let texts = of.map(|finding| format!("{finding}, in {}", clusters(finding.clusters.len())));
-            texts.collect::<Vec<String>>()
+    fn tell(&mut self, commit: &str, findings: Vec<Finding>, held: Held) -> Option<Change> {
+        let text = |finding: &Finding| {
+            let clusters = match finding.clusters.len() {
+                1 => "1 cluster".to_owned(),
+                count => format!("{count} clusters"),
+            };
+            format!("{finding}, in {clusters}")
         };
-        let held = (!held.is_empty()).then(|| {
-            let digest = change::digest(&held);
+        let held = held.into_iter().map(|(word, losses)| {
+            let digest = change::digest(&losses);
+            let of = findings.iter().filter(|finding| finding.whose.stopped() == Some(&word));
             let why = format!(
                 "{}: nothing of that happens until somebody approves it: `flotilla get changes`, `flotilla approve --change {}`",
-                of(Severity::Stop).join("; "),
+                of.map(text).collect::<Vec<_>>().join("; "),
                 digest.short()
             );
-            HeldChange { digest, losses: held, why }
+            HeldChange { word, digest, losses, why }
         });
-        let warnings = of(Severity::Warning);
-        if let Some(held) = held.as_ref().filter(|held| self.changes.told != Some(held.digest)) {
+        let held: Vec<HeldChange> = held.collect();
+        for held in held.iter().filter(|held| !self.changes.told.contains(&held.digest)) {
             tracing::warn!(commit, "{}", held.why);
             self.note_now("ChangeHeld", held.why.clone());
         }
+        let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning);
+        let warnings: Vec<String> = warnings.map(text).collect();
         if !warnings.is_empty() && self.changes.warned != warnings {
             self.note_now("ChangeWarning", warnings.join("; "));
         }
-        self.changes.told = held.as_ref().map(|held| held.digest);
-        let is_told = held.is_some() || !warnings.is_empty();
+        self.changes.told = held.iter().map(|held| held.digest).collect();
+        let is_told = !held.is_empty() || !warnings.is_empty();
         self.changes.warned = warnings;
         is_told.then(|| Change { commit: commit.to_owned(), findings, held })
     }

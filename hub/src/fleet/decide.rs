@@ -38,6 +38,8 @@ pub(super) struct Candidate {
     pub(super) facts: Arc<Facts>,
     /// Where the cluster's root is: repository, branch and folder.
     pub(super) root: String,
+    /// Units that have their content from the fleet repo.
+    of_fleet: BTreeSet<UnitId>,
     /// What it loses and may, once that is judged.
     pub(super) released: BTreeMap<UnitId, UnitLoss>,
 }
@@ -132,8 +134,10 @@ pub(super) fn decide(
     let (cluster, commit) = (name.clone(), commit.clone());
     // Until a new root renders, it is the old one's units that are projected.
     let root = notes.root.clone().or_else(|| facts.root.clone()).unwrap_or_default();
+    let of_fleet = render.units.iter().filter(|(_, rendered)| rendered.definition.source == fleet_source());
+    let of_fleet = of_fleet.map(|(id, _)| id.clone()).collect();
     let released = BTreeMap::new();
-    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts, root, released })
+    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts, root, of_fleet, released })
 }
 
 impl Candidate {
@@ -145,24 +149,29 @@ impl Candidate {
         }
         let Facts { declared, going, known, .. } = &*self.facts;
         let mut loss = declared.lost(&self.units, &self.root, going);
-        loss.note_bounded(&self.units, |id| known.get(id).and_then(|unit| unit.parent.clone()));
+        let parent = |id: &UnitId| known.get(id).and_then(|unit| unit.parent.clone());
+        loss.note_words(&self.units, parent, |id| self.of_fleet.contains(id));
         loss.note_lifted(&self.units, |id| known.get(id).map(|unit| unit.removal));
         loss
     }
 
     /// The same, but that these units stay as they are.
-    pub(super) fn hold(&mut self, units: &BTreeSet<UnitId>) {
-        for id in units {
+    pub(super) fn hold(&mut self, units: &BTreeMap<UnitId, UnitLoss>) {
+        for (id, loss) in units {
             let hold = match self.units.get(id) {
                 Some(UnitEntry::Present(unit)) => {
                     let authority = unit.spec.authority.clone();
                     Hold { code: HoldCode::LossHeld, authority, ..Hold::from(LOSES) }
                 }
-                _ => Hold { code: HoldCode::ChangeHeld, ..Hold::from(REMOVED) },
+                // It reached no further than what defined it.
+                _ => {
+                    let authority = loss.word.clone();
+                    Hold { code: HoldCode::ChangeHeld, authority, ..Hold::from(REMOVED) }
+                }
             };
             self.units.insert(id.clone(), UnitEntry::Hold(hold));
         }
-        self.known.retain(|unit| !units.contains(&unit.id));
+        self.known.retain(|unit| !units.contains_key(&unit.id));
     }
 
     /// What has to be on record before an agent may see it.

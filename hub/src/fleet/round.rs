@@ -373,7 +373,7 @@ impl Worker {
         // cluster that comes too late for this one.
         self.drop_waiting(|name, candidate| fleet.clusters.contains_key(name) && candidate.commit == *commit);
         let (change, failed) = self.judge(commit, &fleet.policy);
-        let held = change.iter().filter_map(|change| change.held.as_ref());
+        let held = change.iter().flat_map(|change| &change.held);
         view.problems.extend(held.map(|held| Problem::error("", 0, held.why.clone())));
         view.change = change;
         for (name, error) in failed {

@@ -1,5 +1,7 @@
 //! The loops over real repositories: what is shared, followed, kept and told.
 
+mod tenants;
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use flotilla_core::change::{Finding, Losses};
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::{ClusterName, Digest, Object, UnitId};
+use flotilla_core::{Authority, ClusterName, Digest, Object, UnitId};
 use flotilla_proto::api;
 use tokio::sync::watch;
 
@@ -47,13 +47,15 @@ pub struct Change {
     pub commit: String,
     /// The gravest first.
     pub findings: Vec<Finding>,
-    /// What is not published until somebody approves it.
-    pub held: Option<HeldChange>,
+    /// What is not published until somebody approves it, by whose word it is.
+    pub held: Vec<HeldChange>,
 }
 
-/// The part of a change that waits for an approval.
+/// A part of a change that waits for an approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldChange {
+    /// The fleet repo's, or a tenant's.
+    pub word: Authority,
     /// Of what clusters would lose: what an approval names.
     pub digest: Digest,
     pub losses: Losses,

@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Taken, UnitLoss};
-use flotilla_core::{ObjectId, UnitId};
+use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Sizes, Taken, UnitLoss};
+use flotilla_core::{Authority, ObjectId, UnitId};
 use flotilla_hub::store::backup;
 use flotilla_hub::view::{Change, FleetView, HeldChange};
 use flotilla_proto::api::Role;
@@ -70,10 +70,15 @@ async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
     let losses: Losses = ["production", "staging"].map(|name| (name.parse().unwrap(), loss.clone())).into();
     let policy = Policy { units: Limit { max: 0, share: 0 }, ..Policy::default() };
     let of = FleetSize { units: 4, objects: 4 };
-    let findings = change::judge(&losses, &Taken::default(), of, &policy).findings;
-    let held = HeldChange { digest: change::digest(&losses), losses, why: "half of the fleet".into() };
+    let findings = change::judge(&losses, &Taken::default(), &Sizes::default(), of, &policy).findings;
+    let held = HeldChange {
+        word: Authority::Fleet,
+        digest: change::digest(&losses),
+        losses,
+        why: "half of the fleet".into(),
+    };
     let digest = held.digest.to_string();
-    let change = Change { commit: "c0ffee".into(), findings, held: Some(held) };
+    let change = Change { commit: "c0ffee".into(), findings, held: vec![held] };
     let view = || FleetView { change: Some(change.clone()), ..FleetView::default() };
     hub.hub().fleet.publish(view());
     let shown = &hub.get("/api/v1/changes").await["items"];

@@ -258,8 +258,8 @@ pub struct HistoryEntry {
 pub struct ChangeFinding {
     /// `info`, `warning`, or `stop`: what it is about waits for an approval.
     pub severity: String,
-    /// What an approval names: that exactly the units and objects of all findings that stop may go. Empty where nothing of
-    /// this one waits.
+    /// What an approval names: that exactly the units and objects of all findings with this digest may go. The fleet repo's word
+    /// and that of each tenant have digests of their own. Empty where nothing of this one waits.
     pub digest: String,
     /// The commit of the fleet repo that makes the change.
     pub commit: String,

@@ -13,6 +13,7 @@ use super::entries::{Entries, after, before};
 use super::fields::{Differ, Fields};
 use super::{ClusterChange, ClusterPlan, ObjectChange, ObjectPlan, Side, UnitChange, UnitPlan};
 use crate::cluster::ClusterRender;
+use crate::source::fleet_source;
 
 /// The annotation by which an object's author keeps it.
 const PRUNE: &str = "kustomize.toolkit.fluxcd.io/prune";
@@ -100,7 +101,13 @@ fn compare(
     let declared = Declared::default().after(&sides.before, place(moved));
     let mut loss = declared.lost(&sides.after, place(false), &Going::default());
     loss.note_lifted(&sides.after, |id| sides.before.get(id).and_then(spec).map(Removal::of));
-    loss.note_bounded(&sides.after, |id| from.units.get(id)?.parent.clone());
+    let of_fleet = |id: &UnitId| {
+        to.units
+            .get(id)
+            .or_else(|| from.units.get(id))
+            .is_some_and(|unit| unit.definition.source == fleet_source())
+    };
+    loss.note_words(&sides.after, |id| from.units.get(id)?.parent.clone(), of_fleet);
     for id in sides.before.keys().chain(sides.after.keys()).collect::<BTreeSet<_>>() {
         sides.unit(id, planned);
     }

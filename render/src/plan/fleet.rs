@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::change::{Finding, FleetSize, Losses, Policy, Taken, judge};
+use flotilla_core::change::{Finding, FleetSize, Losses, Policy, Sizes, Taken, judge};
 use flotilla_core::{ClusterName, Digest};
 
 use super::fit::Misfit;
@@ -78,7 +78,7 @@ impl PlanBuilder {
             size.units += of.units;
             size.objects += of.objects;
         }
-        let guard = judge(&self.losses, &Taken::default(), size, policy).findings;
+        let guard = judge(&self.losses, &Taken::default(), &Sizes::default(), size, policy).findings;
         let mut groups: Vec<Group> = self.groups.into_values().collect();
         groups.sort_by_key(|group| (!takes_away(&group.plan), std::cmp::Reverse(group.clusters.len())));
         FleetPlan { groups, guard, ..self.plan }
