@@ -5,6 +5,7 @@
 //	library TREE ROOT COUNT   builds the kustomization ROOT of the folder TREE, read into memory, again and again
 //	once TREE ROOT            one build, then what the process has taken
 //	command PROGRAM ROOT COUNT  runs `PROGRAM build ROOT` again and again
+//	version, template         what kustomize asks helm: see helm.go
 package main
 
 import (
@@ -71,6 +72,11 @@ func run(out io.Writer, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "builds":
 		return builds(out)
+	case len(args) > 0 && args[0] == "version":
+		_, err := fmt.Fprintln(out, "v4.3.0")
+		return err
+	case len(args) > 0 && args[0] == "template":
+		return template(out, args[1:])
 	case len(args) == 4 && args[0] == "library":
 		n, err := count(3)
 		if err != nil {

@@ -63,13 +63,21 @@ impl Workshop {
     /// # Errors
     /// If the real kustomize cannot be run, or the tree cannot be written.
     pub fn compare(&mut self, seed: u64, tree: Tree) -> Result<Compared> {
-        let ours = ours::outcome(&tree, &Options::default());
+        let ours = self.ours(&tree);
         let mut real = self.real(&tree, false)?;
         if !Verdict::of(&ours, &real).agrees() {
             // Nothing that a process remembers of earlier builds may make a difference.
             real = self.real(&tree, true)?;
         }
         Ok(Compared { seed, tree, ours, real })
+    }
+
+    fn ours(&self, tree: &Tree) -> Outcome {
+        if tree.has_charts() {
+            ours::outcome_with_charts(tree, &self.real.helm())
+        } else {
+            ours::outcome(tree, &Options::default())
+        }
     }
 
     /// What kustomize makes of a tree: the process that runs on, or the command.
@@ -81,9 +89,12 @@ impl Workshop {
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         tree.write(&folder)?;
         let root = folder.join(&tree.root);
-        let root = root.to_string_lossy();
+        let (root, helm) = (root.to_string_lossy(), self.real.helm());
+        let helm = helm.to_string_lossy();
+        let with_charts = ["--enable-helm", "--helm-command", &helm, &root];
+        let arguments = if tree.has_charts() { &with_charts[..] } else { &with_charts[3..] };
         let outcome =
-            if command { self.real.run_command(&[&root])? } else { self.builder.build(&[&root])? };
+            if command { self.real.run_command(arguments)? } else { self.builder.build(arguments)? };
         if random::used_fields(tree).contains("openapi") {
             // kustomize keeps a schema that it has loaded for the builds after it.
             self.builder.forget();
@@ -105,7 +116,7 @@ impl Workshop {
                 return Ok(false);
             }
             // Ours first: it takes much less time.
-            let mine = ours::outcome(tree, &Options::default());
+            let mine = self.ours(tree);
             if kind(&mine) != ours {
                 return Ok(false);
             }

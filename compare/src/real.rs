@@ -54,6 +54,11 @@ impl Real {
         self.0.join("kustomize")
     }
 
+    /// A program in place of helm: it prints the values that it is given, as helm reads them.
+    pub fn helm(&self) -> PathBuf {
+        self.0.join("kustomize-measure")
+    }
+
     /// Runs the unmodified command: `kustomize build ARGUMENTS`.
     ///
     /// # Errors

@@ -71,6 +71,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether a chart is in the tree, which has to be rendered.
+    pub fn has_charts(&self) -> bool {
+        self.files.keys().any(|path| path.ends_with("/Chart.yaml"))
+    }
+
     /// The tree as our build reads it.
     pub fn to_memory(&self) -> MemoryFiles {
         MemoryFiles::new(self.files.iter().map(|(path, content)| (path.as_str(), content.bytes())))

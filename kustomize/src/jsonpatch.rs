@@ -231,7 +231,13 @@ impl Op {
                             "test operation does not apply: is missing path: {path}: missing value"
                         );
                     };
-                    child(parent, &key).cloned()
+                    let found = child(parent, &key).cloned();
+                    if found.is_none() && parent.is_seq() {
+                        return fail!(
+                            "error in test for path: '{path}': Unable to access invalid index: {key}: invalid index referenced"
+                        );
+                    }
+                    found
                 };
                 let same = match (&found, &self.value) {
                     (None, None) => true,

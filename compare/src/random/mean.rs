@@ -3,6 +3,8 @@
 //!
 //! They are made as text, since it is the text that is mean: many are refused, and both builds have to.
 
+mod charts;
+
 use std::collections::BTreeMap;
 
 use super::rng::Rng;
@@ -490,7 +492,7 @@ fn flow(rng: &mut Rng, depth: usize) -> String {
 /// A field of the kustomization that changes what was read.
 fn change(rng: &mut Rng, n: usize, first: Head, files: &mut BTreeMap<String, Content>) -> String {
     let serial = format!("p{n}.yaml");
-    match rng.below(9) {
+    match rng.below(10) {
         0 | 1 => {
             let patch = if rng.chance(95) { object(rng, "a", first) } else { "# nothing\n".to_owned() };
             files.insert(serial.clone(), file(rng, patch));
@@ -555,6 +557,7 @@ fn change(rng: &mut Rng, n: usize, first: Head, files: &mut BTreeMap<String, Con
             let kind = rng.word(&["configMapGenerator", "secretGenerator"]);
             format!("{kind}: [{{name: g, files: [f.txt], literals: [{literal}]}}]\n")
         }
+        8 => charts::field(rng, &serial, files),
         _ => {
             let config = format!(
                 "apiVersion: builtin\nkind: AnnotationsTransformer\nmetadata: {{name: t}}\nannotations:{}fieldSpecs: [{{path: metadata/annotations, create: true}}]\n",
