@@ -9,9 +9,9 @@ pub(crate) fn is_quoted(node: &Node) -> bool {
     matches!(node.style, Style::SingleQuoted | Style::DoubleQuoted | Style::Literal | Style::Folded)
 }
 
-/// Whether a string stands without quotes that YAML 1.1 takes for a boolean.
-pub(crate) fn is_bare_old_bool(node: &Node) -> bool {
-    node.style == Style::Plain && node.as_scalar().is_some_and(Scalar::is_old_bool)
+/// Whether a string stands without quotes that looks like something else, perhaps to YAML 1.1 only.
+pub(crate) fn is_bare_ambiguous(node: &Node) -> bool {
+    node.style == Style::Plain && node.as_scalar().is_some_and(|s| s.is_old_bool() || s.is_string_by_quotes())
 }
 
 /// Sets the text of a scalar, which then has no type of its own: it stays a string where it was quoted, else it means
@@ -41,15 +41,15 @@ pub(crate) fn resolve_as_string(node: &mut Node) {
     }
 }
 
-/// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around. Words that YAML 1.1
-/// takes for booleans get quotes too.
+/// As [`resolve_as_string`], if it looks like something else: what kustomize puts quotes around. Strings get quotes too
+/// that look like something else.
 pub(crate) fn quote_ambiguous(node: &mut Node) {
     let looks_otherwise = |s: &Scalar| s.kind() != Kind::String && !s.text().is_empty();
     let is_open = node.typing == Typing::Open && node.as_scalar().is_some_and(looks_otherwise);
     if is_open {
         resolve_as_string(node);
     }
-    if (is_open && node.style == Style::Plain) || is_bare_old_bool(node) {
+    if (is_open && node.style == Style::Plain) || is_bare_ambiguous(node) {
         node.style = Style::DoubleQuoted;
     }
 }

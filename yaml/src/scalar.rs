@@ -191,6 +191,13 @@ impl Scalar {
         self.kind == Kind::String && old_bool(&self.text).is_some()
     }
 
+    /// Whether it is a string that would be a null, boolean or number without quotes.
+    pub fn is_string_by_quotes(&self) -> bool {
+        self.kind == Kind::String
+            && !self.text.is_empty()
+            && !matches!(resolve(&self.text), Kind::String | Kind::Timestamp)
+    }
+
     /// The style in which a string stays one under both schemas.
     pub(crate) fn natural_style(&self) -> Style {
         if self.text.contains('\n') {

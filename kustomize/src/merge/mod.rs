@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use flotilla_yaml::{Entry, Kind, Map, Node, Scalar, Style, Typing, Value};
 
 use crate::error::{Fail, Res};
-use crate::node_ops::{is_bare_old_bool, is_quoted, quote_ambiguous, text, wrong_kind};
+use crate::node_ops::{is_bare_ambiguous, is_quoted, quote_ambiguous, text, wrong_kind};
 use crate::schema::{Field, Schema, TypeId};
 use crate::work::Work;
 use lists::key_values;
@@ -194,7 +194,7 @@ impl Merger<'_> {
             let at =
                 patch_map.iter().position(|e| e.key.text().is_some() && e.key.text() == entry.key.text());
             let patch = at.map(|n| patch_map.entries_mut().remove(n));
-            if patch.is_none() && (entry.value.typing == Typing::Open || is_bare_old_bool(&entry.value)) {
+            if patch.is_none() && (entry.value.typing == Typing::Open || is_bare_ambiguous(&entry.value)) {
                 quote_ambiguous(&mut entry.value);
                 result.push(entry.key, entry.value);
                 continue;
@@ -239,7 +239,7 @@ impl Merger<'_> {
             let (schema, field) = self.in_field(of, [None, Some(entry)]);
             let added = self.with(&schema).walk(None, Some(entry.value.clone()), field)?;
             if let Some(mut value) = added.filter(|v| !v.is_null()) {
-                if is_bare_old_bool(&value) {
+                if is_bare_ambiguous(&value) {
                     quote_ambiguous(&mut value);
                 }
                 result.push(entry.key.clone(), value);
@@ -281,7 +281,7 @@ impl Merger<'_> {
         map.iter().all(|entry| match &entry.value.value {
             Value::Scalar(s) => {
                 let is_clear = match s.kind() {
-                    Kind::String => !is_bare_old_bool(&entry.value),
+                    Kind::String => !is_bare_ambiguous(&entry.value),
                     _ => entry.value.typing != Typing::Open,
                 };
                 is_clear && (s.kind() != Kind::Null || !s.text().is_empty())

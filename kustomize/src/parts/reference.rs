@@ -70,6 +70,10 @@ impl ReplacementField {
             }
             Ok(())
         })?;
+        if own != Unknown::Ignore {
+            // A kustomization is handed on without what is empty.
+            r.replacement.targets = r.replacement.targets.filter(|targets| !targets.is_empty());
+        }
         Ok(r)
     }
 }
