@@ -2,6 +2,8 @@
 
 mod args;
 mod budget;
+#[cfg(test)]
+mod hints;
 mod local;
 
 use std::process::ExitCode;

@@ -149,6 +149,8 @@ const SUBSTITUTION: u64 = 16 * flotilla_core::envsubst::WORK;
 /// Remote bases that name remote bases, and so on; and how many of them.
 const ROUNDS: usize = 32;
 const MOST_REMOTES: usize = 1000;
+const OWNERS: &str = "an owner is known by a uid that one cluster gave, and what has owners of which none is there, Kubernetes \
+                      deletes; leave ownerReferences out";
 
 impl Recipe<'_> {
     fn key(&self) -> Digest {
@@ -426,7 +428,14 @@ impl<'a> Sorter<'a> {
         let content = &mut self.content;
         match role {
             Role::Object => match Component::of(&object, &at) {
-                Component::Object => self.object(object, at),
+                Component::Object => {
+                    let owners = node.at(&["metadata", "ownerReferences"]).and_then(Node::as_seq);
+                    if owners.is_some_and(|owners| !owners.is_empty()) {
+                        let notice = problem(format!("{id} has owners: {OWNERS}"));
+                        content.notices.push(notice.field("metadata.ownerReferences").as_notice());
+                    }
+                    self.object(object, at);
+                }
                 Component::Definition => self.left_out += 1,
                 Component::Controller(controller) => {
                     self.left_out += 1;

@@ -42,6 +42,16 @@ mod tests {
             let said = source(spec);
             assert!(said.len() == 1 && said[0].contains(field), "{said:?}");
         }
+        let owned = |owners: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, ownerReferences: {owners}}}\n"
+            );
+            let documents = flotilla_yaml::parse(&text).unwrap();
+            check_object(&documents[0]).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(owned("[]").is_empty() && owned("null").is_empty());
+        let said = owned("[{apiVersion: v1, kind: Pod, name: b, uid: c}]");
+        assert!(said.len() == 1 && said[0].contains("metadata.ownerReferences"), "{said:?}");
         let nothing = flotilla_yaml::parse("a: 1\n").unwrap();
         assert_eq!(check_object(&nothing[0]).len(), 1);
     }
