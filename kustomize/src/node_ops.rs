@@ -202,11 +202,17 @@ pub(crate) fn place_like(node: &mut Node, like: &Node) {
     }
 }
 
-/// Takes away how values are written: they are read where they are, and not as text that was written from them.
+/// Takes away how values are written: they are read where they are, and not as text that was written from them. What took
+/// over quotes is no string by them.
 pub(crate) fn drop_styles(node: &mut Node) {
     node.style = Style::Plain;
+    let is_bare = node.typing == Typing::NotString && node.tag().is_none();
     match &mut node.value {
-        Value::Scalar(_) => {}
+        Value::Scalar(scalar) => {
+            if is_bare {
+                *scalar = Scalar::plain(scalar.text());
+            }
+        }
         Value::Seq(seq) => seq.iter_mut().for_each(drop_styles),
         Value::Map(map) => map.values_mut().for_each(drop_styles),
     }

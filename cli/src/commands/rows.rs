@@ -158,7 +158,13 @@ impl Row for Cluster {
         let total: u32 = self.units.values().sum();
         let units = format!("{}/{total}", self.units.get("Ready").copied().unwrap_or_default());
         let commit = short(&self.commit);
-        let message = cluster_message(self);
+        let message = match (cluster_message(self), self.connection) {
+            (none, ConnectionState::NotEnrolled) if none.is_empty() => {
+                format!("no agent has joined; `flotilla cluster token {}` lets one in", self.name)
+            }
+            (none, ConnectionState::Invited) if none.is_empty() => "its agent has not joined yet".to_owned(),
+            (message, _) => message,
+        };
         let name = Cell::new(&self.name).tone(Tone::Strong);
         if !wide {
             let seen = if self.connection == ConnectionState::Connected {

@@ -426,6 +426,12 @@ async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
         "{}",
         ran.stdout
     );
+    let ran = hub.run(&["get", "clusters"]).await?;
+    assert!(
+        ran.stdout.contains("no agent has joined; `flotilla cluster token b` lets one in"),
+        "{}",
+        ran.stdout
+    );
     // What is a problem, and what is for information, is the hub's word.
     let suspended = Attention::new(AttentionReason::Suspended, "a", "root", "by ann: freeze");
     let kept = Attention::new(AttentionReason::Kept, "a", "root", "Service web/web: more than half");

@@ -11,7 +11,7 @@ pub(super) fn field(rng: &mut Rng, name: &str, files: &mut BTreeMap<String, Cont
     files
         .insert("charts/demo/Chart.yaml".to_owned(), file_of("apiVersion: v2\nname: demo\nversion: 1.2.3\n"));
     let text = values(rng);
-    files.insert("charts/demo/values.yaml".to_owned(), file(rng, text));
+    files.insert("charts/demo/values.yaml".to_owned(), file_of(&text));
     let mut chart = "helmCharts:\n- name: demo\n".to_owned();
     if rng.chance(70) {
         let text = values(rng);
