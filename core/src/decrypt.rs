@@ -39,9 +39,14 @@ pub fn encrypted(document: &Node) -> Option<Encrypted> {
     let is_secret = document.at(&["kind"]).and_then(Node::text) == Some("Secret");
     let mut entries = entries(document);
     let is_encrypted = |(name, value): (&str, &str)| {
-        name == FLAT || STANDARD.decode(value).is_ok_and(|text| flotilla_sops::marks_of(&text).is_some())
+        name == FLAT || unpacked(value).is_some_and(|text| flotilla_sops::marks_of(&text).is_some())
     };
     (is_secret && entries.any(is_encrypted)).then_some(Encrypted::Entries)
+}
+
+/// What an entry holds; kustomize breaks long ones into lines. `None`: it is not base64.
+fn unpacked(value: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(value.replace(char::is_whitespace, "")).ok()
 }
 
 /// The entries of a Secret's `data`, as they stand there.
@@ -59,18 +64,31 @@ pub(crate) fn open(text: &str, keys: &ValuesRef, found: &Found) -> Result<Node, 
     let [document] = documents.as_slice() else { return Err(unread("it is not one document".to_owned())) };
     let Some(Some(values)) = found.get(keys) else { return Err(TemplateError::NotFound(keys.clone())) };
     let wrong = |message: String| TemplateError::Keys(keys.clone(), message);
-    let opener = opener(values).map_err(wrong)?;
+    if encrypted(document).is_none() {
+        return Err(unread("it is not encrypted, though it was sent as such".to_owned()));
+    }
+    open_document(document, &keys_in(values).map_err(wrong)?).map_err(wrong)
+}
+
+/// Opens a document, if it is encrypted.
+///
+/// # Errors
+/// Why it does not open.
+pub fn open_document(document: &Node, keys: &Keys) -> Result<Node, String> {
     match encrypted(document) {
         Some(Encrypted::Whole) => {
-            flotilla_sops::decrypt_object(document, &opener).map_err(|error| wrong(error.to_string()))
+            flotilla_sops::decrypt_object(document, keys).map_err(|error| error.to_string())
         }
-        Some(Encrypted::Entries) => open_entries(document, &opener).map_err(wrong),
-        None => Err(unread("it is not encrypted, though it was sent as such".to_owned())),
+        Some(Encrypted::Entries) => open_entries(document, keys),
+        None => Ok(document.clone()),
     }
 }
 
 /// The keys that a Secret holds, by how Flux names its entries.
-fn opener(values: &BTreeMap<String, String>) -> Result<Keys, String> {
+///
+/// # Errors
+/// Where there is none, or one cannot be read; no key is in the message.
+pub fn keys_in(values: &BTreeMap<String, String>) -> Result<Keys, String> {
     let mut keys = Keys::default();
     for (name, value) in values.iter().filter(|(name, _)| name.ends_with(AGE)) {
         keys.add_age(value).map_err(|message| format!("{name}: {message}"))?;
@@ -90,7 +108,7 @@ fn open_entries(document: &Node, keys: &Keys) -> Result<Node, String> {
     for entry in data.entries_mut() {
         let (Some(name), Some(value)) = (entry.key.text(), entry.value.text()) else { continue };
         // What is not base64 is for the API server to refuse.
-        let Ok(text) = STANDARD.decode(value) else { continue };
+        let Some(text) = unpacked(value) else { continue };
         let Some(format) = flotilla_sops::marks_of(&text) else { continue };
         let clear = flotilla_sops::decrypt(&text, format, Format::of_path(name), keys, Mac::Verified);
         let clear = clear.map_err(|error: SopsError| format!("data.{name}: {error}"))?;
@@ -103,7 +121,7 @@ fn open_entries(document: &Node, keys: &Keys) -> Result<Node, String> {
 fn open_flat(document: &mut Node, keys: &Keys) -> Result<(), String> {
     let mut lines: Vec<(String, String)> = entries(document)
         .map(|(name, value)| {
-            let text = STANDARD.decode(value).ok().and_then(|text| String::from_utf8(text).ok());
+            let text = unpacked(value).and_then(|text| String::from_utf8(text).ok());
             let text = text.ok_or_else(|| format!("data.{name}: is not text"))?;
             Ok((name.to_owned(), text))
         })
@@ -219,7 +237,17 @@ mod tests {
         assert_eq!((clear("plain").as_str(), text(&object, "/data/broken").as_str()), ("plain", "%%"));
         // What a generator makes of `envs`: an entry for each line, those of SOPS too.
         let lines = ENV.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
-        let lines: Vec<String> = lines.map(|(name, value)| format!("{name}: {}", base64(value))).collect();
+        // With the line breaks that kustomize puts into long ones.
+        let broken = |value: &str| {
+            base64(value)
+                .as_bytes()
+                .chunks(70)
+                .map(|line| String::from_utf8_lossy(line).into_owned())
+                .collect::<Vec<_>>()
+                .join("\\n")
+        };
+        let lines: Vec<String> =
+            lines.map(|(name, value)| format!("{name}: \"{}\"", broken(value))).collect();
         let data = format!("{}, BESIDE: {}", lines.join(", "), base64("clear"));
         let object = completed(&secret(&data), Variables::default(), &found).unwrap();
         let value = object.value();

@@ -16,6 +16,7 @@ use flotilla_yaml::{JsonError, Node, Schema};
 use crate::attempts::Attempts;
 use crate::budget::{Budget, Weight};
 use crate::cache::{Outcome, Reads, RenderCache, Telling};
+use crate::decryption::{Decryption, Opened};
 use crate::field::Places;
 use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
@@ -112,6 +113,13 @@ pub struct Content {
     pub weight: Weight,
 }
 
+impl SubstituteFrom {
+    /// As one of a namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> ValuesRef {
+        ValuesRef { kind: self.kind, namespace: namespace.to_owned(), name: self.name.clone() }
+    }
+}
+
 impl Content {
     /// Whether the output defines this unit, rightly or wrongly.
     pub fn defines(&self, id: &UnitId) -> bool {
@@ -127,8 +135,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) overlay: &'a Node,
     /// What is put in after the build, if anything is.
     pub(crate) variables: Option<&'a UnitVariables>,
-    /// Where the cluster has the keys for what SOPS encrypted, if anywhere.
-    pub(crate) decryption: Option<&'a ValuesRef>,
+    /// Where the keys are for what SOPS encrypted, if anywhere.
+    pub(crate) decryption: Option<&'a Decryption>,
     /// The folder of cluster definitions, where objects of our own kinds may stand.
     pub(crate) clusters: &'a TreePath,
     /// The cluster's Flux allows nothing from outside of a source.
@@ -162,6 +170,7 @@ impl Recipe<'_> {
             overlay.as_bytes(),
             self.clusters.as_str().as_bytes(),
             if self.no_remote_bases { b"closed" } else { b"" },
+            &self.decryption.map(Decryption::key).unwrap_or_default(),
         ])
     }
 
@@ -213,7 +222,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
         Ok(built) => built,
         Err(problems) => return Ok(Err(problems)),
     };
-    let text = serde_json::to_vec(&(variables, recipe.decryption)).expect("variables have a JSON text");
+    let text = serde_json::to_vec(variables).expect("variables have a JSON text");
     let request = Digest::of_parts([&key.as_bytes()[..], built.digest().as_bytes(), &text]);
     Ok(cache.substituted(request, telling, recorder, || {
         let clusters = of_fleet.then_some(recipe.clusters);
@@ -227,9 +236,9 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
                 break;
             }
             match document.substitute(variables, recipe.decryption, &metadata, &mut work) {
-                Ok(Done::Document(node)) => {
+                Ok(Done::Document { node, shown }) => {
                     sorter.problems.extend(names.take(&node, &document.at));
-                    sorter.document(&node, document.at.clone());
+                    sorter.substituted(&node, shown.as_ref(), document.at.clone());
                 }
                 Ok(Done::Template(object)) => {
                     sorter.problems.extend(names.take(&Node::from_json(&object.value()), &document.at));
@@ -260,9 +269,15 @@ fn build(
         None => return failed(recipe.problem("there is no such folder in the source")),
     }
     let (mut answers, limits) = (Answers::new(), recipe.budget.of_build());
+    let opened = recipe.decryption.and_then(Decryption::at_hub).map(|keys| Opened::new(files, keys));
+    let view: &dyn Files = opened.as_ref().map_or(files, |opened| opened);
     for _ in 0..ROUNDS {
-        let needs = match flotilla_kustomize::build_flux_within(files, recipe.path, overlay, &answers, limits)
-        {
+        let built = flotilla_kustomize::build_flux_within(view, recipe.path, overlay, &answers, limits);
+        if let Some(shut) = opened.as_ref().and_then(Opened::shut) {
+            let (path, message) = shut;
+            return failed(Problem::error(format!("{}{path}", prefix(recipe.source)), 0, message));
+        }
+        let needs = match built {
             Ok(output) => return Ok(printed(output, recipe).map_err(|problem| vec![problem])),
             Err(BuildError::Failed(error)) => return failed(recipe.failed(&error)),
             Err(BuildError::Needs(needs)) => needs,
@@ -389,6 +404,11 @@ impl<'a> Sorter<'a> {
 
     /// Takes a document that stands at `at` (file and line).
     pub(crate) fn document(&mut self, node: &Node, at: (String, u32)) {
+        self.substituted(node, None, at);
+    }
+
+    /// Takes a document of Flux with values of Secrets in it; `shown` is the same without them. What is said of it shows none.
+    fn substituted(&mut self, node: &Node, shown: Option<&Node>, at: (String, u32)) {
         let problem = |message: String| Problem::error(at.0.clone(), at.1, message);
         let places = self.places;
         let wrong = |error: JsonError| places.problem(error.into(), &at);
@@ -425,6 +445,19 @@ impl<'a> Sorter<'a> {
             Err(error) => return self.problems.push(wrong(error)),
         };
         let node = read.as_ref().unwrap_or(node);
+        let hides = shown.is_some();
+        let quiet = |problems: Vec<Problem>| if hides { without_values(problems) } else { problems };
+        let object = match shown.map(|shown| as_shown(&object, shown)) {
+            None => object,
+            Some(Ok(shown)) => shown,
+            Some(Err(message)) => return self.problems.push(problem(message)),
+        };
+        let id = object.id();
+        if hides && matches!(role, Role::Source(_)) {
+            let message = "takes a value from a Secret, and people see what sources are: set it in clear, or name the \
+                           Secret under spec.secretRef";
+            return self.problems.push(problem(message.to_owned()));
+        }
         let content = &mut self.content;
         match role {
             Role::Object => match Component::of(&object, &at) {
@@ -447,10 +480,10 @@ impl<'a> Sorter<'a> {
                 match flux::kustomization::read(&unit, node, &self.places, &at) {
                     Ok((definition, notices)) => {
                         content.children.push(Definition { object: Some(object), ..definition }.into());
-                        content.notices.extend(notices);
+                        content.notices.extend(quiet(notices));
                     }
                     Err(problems) => {
-                        content.broken_children.insert(unit, problems);
+                        content.broken_children.insert(unit, quiet(problems));
                     }
                 }
             }
@@ -464,11 +497,15 @@ impl<'a> Sorter<'a> {
                             line: at.1,
                             object: None,
                         }));
-                        content.notices.extend(read.notices);
-                        content.children.push(Definition { object: Some(object), ..read.definition }.into());
+                        content.notices.extend(quiet(read.notices));
+                        let mut definition = Definition { object: Some(object), ..read.definition };
+                        if hides && let Some(release) = &mut definition.release {
+                            Arc::make_mut(release).from_secrets = true;
+                        }
+                        content.children.push(definition.into());
                     }
                     Err(problems) => {
-                        content.broken_children.insert(unit, problems);
+                        content.broken_children.insert(unit, quiet(problems));
                     }
                 }
             }
@@ -501,4 +538,26 @@ impl<'a> Sorter<'a> {
             }
         }
     }
+}
+
+/// An object as it may be shown: what `shown` has, under the object's own name.
+fn as_shown(object: &Object, shown: &Node) -> Result<Object, String> {
+    let mut shown = shown.to_json().map_err(|error| error.message)?;
+    let value = object.value();
+    for (at, field) in [("", "apiVersion"), ("", "kind"), ("/metadata", "name"), ("/metadata", "namespace")] {
+        let own = value.pointer(&format!("{at}/{field}"));
+        if let (Some(own), Some(place)) = (own, shown.pointer_mut(at)) {
+            place[field] = own.clone();
+        }
+    }
+    Object::new(&shown).map_err(|error| error.to_string())
+}
+
+/// What is wrong with fields that values of Secrets may stand in.
+fn without_values(problems: Vec<Problem>) -> Vec<Problem> {
+    let without = |problem: Problem| {
+        let message = "is not valid; how is not shown, as values of Secrets stand in the object";
+        Problem { message: message.to_owned(), ..problem }
+    };
+    problems.into_iter().map(without).collect()
 }

@@ -23,6 +23,7 @@ mod clashes;
 pub mod cluster;
 mod config;
 pub mod content;
+mod decryption;
 pub mod duration;
 mod encrypted;
 mod fate;

@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use flotilla_core::decrypt::encrypted;
+use flotilla_core::decrypt::{encrypted, open_document};
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Layer, Metadata, ObjectTemplate, ValuesRef, Variables};
 use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
 use flotilla_kustomize::Output;
+use flotilla_sops::Keys;
 use flotilla_yaml::Node;
 use serde::Serialize;
 
 use crate::budget::{Budget, Weight};
+use crate::decryption::Decryption;
 use crate::field::Places;
 use crate::flux::{self, Role};
 
@@ -41,7 +43,11 @@ pub(crate) struct BuiltDocument {
 
 /// A document with the variables in it.
 pub(crate) enum Done {
-    Document(Node),
+    Document {
+        node: Node,
+        /// The same without the values of Secrets, where the hub had to put some in.
+        shown: Option<Node>,
+    },
     /// Only the cluster can complete it.
     Template(Object),
     /// It is of a kind that is not acted on, whatever the cluster would put in: what is said of it.
@@ -73,9 +79,14 @@ pub(crate) struct UnitVariables {
     pub(crate) open: Variables,
     /// With what the agent told of that.
     pub(crate) told: Variables,
-    /// Why that is not known of a ConfigMap, by its name.
+    /// The same with a mark in place of each value of a Secret, where some of those are known: what people may see.
+    pub(crate) masked: Option<Variables>,
+    /// Why that is not known of a ConfigMap or Secret, by its name.
     pub(crate) unknown: BTreeMap<String, String>,
 }
+
+/// Stands where a value of a Secret is not shown.
+pub(crate) const HIDDEN: &str = "hidden";
 
 /// What is no template.
 enum Left {
@@ -136,43 +147,86 @@ impl BuiltDocument {
     pub(crate) fn substitute(
         &self,
         variables: &UnitVariables,
-        decryption: Option<&ValuesRef>,
+        decryption: Option<&Decryption>,
         metadata: &Metadata,
         work: &mut Work,
     ) -> Result<Done, Problem> {
         let nothing = UnitVariables::default();
         let variables = if self.opted_out { &nothing } else { variables };
-        if let (Some(keys), true) = (decryption, self.is_encrypted) {
-            return self.sealed(keys, &variables.open, metadata);
-        }
-        let Some(first) = self.unknown(&self.text, &variables.open)? else {
-            return self.document(&variables.open, metadata, work);
+        let opened;
+        let text = match decryption {
+            Some(Decryption::InCluster(place)) if self.is_encrypted => {
+                return self.sealed(place, &variables.open, metadata);
+            }
+            Some(Decryption::AtHub { place, keys, .. }) if self.is_encrypted => {
+                opened = self.opened(place, keys)?;
+                &opened
+            }
+            _ => &self.text,
+        };
+        let Some(first) = self.unknown(text, &variables.open)? else {
+            let node = self.document(text, &variables.open, metadata, work)?;
+            return Ok(Done::Document { node, shown: None });
         };
         // The agent completes it with what the cluster has at that moment, hub or no hub. What the hub itself reads, or
         // goes by, it takes from what the agent last told.
-        match self.template(first, &variables.open, metadata, None) {
+        match self.template(text, first, &variables.open, metadata, None) {
             Ok(done) => return Ok(done),
             Err(Left::Wrong(problem)) => return Err(*problem),
             Err(Left::ToTheHub) => {}
         }
-        let Some(first) = self.unknown(&self.text, &variables.told)? else {
-            return self.document(&variables.told, metadata, work);
+        let Some(first) = self.unknown(text, &variables.told)? else {
+            let masked = variables.masked.as_ref();
+            let node =
+                self.document(text, &variables.told, metadata, work).map_err(|problem| match masked {
+                    None => problem,
+                    Some(_) => {
+                        self.problem("fails; how is not shown, as values of Secrets stand in the object")
+                    }
+                })?;
+            let shown = masked.map(|masked| self.document(text, masked, metadata, work)).transpose()?;
+            let shown = shown.filter(|shown| *shown != node);
+            if shown.is_none() || !is_plain(&node) {
+                return Ok(Done::Document { node, shown });
+            }
+            // The hub has to know its name only.
+            let value = node.to_json().map_err(|error| self.problem(error.message))?;
+            let reference = ObjectRef::of(&value).map_err(|error| self.problem(error))?;
+            let template =
+                ObjectTemplate::new(reference, text.to_owned(), variables.open.clone(), metadata.clone());
+            return Ok(Done::Template(template.object()));
         };
-        let template = self.template(first, &variables.told, metadata, Some(&variables.unknown));
+        let template = self.template(text, first, &variables.told, metadata, Some(&variables.unknown));
         template.map_err(|left| match left {
             Left::Wrong(problem) => *problem,
             Left::ToTheHub => self.problem("it cannot be completed in the cluster"),
         })
     }
 
-    fn document(&self, variables: &Variables, metadata: &Metadata, work: &mut Work) -> Result<Done, Problem> {
-        let mut node = variables.substitute_within(&self.text, work).map_err(|error| self.problem(error))?;
+    /// The text of the document as it is in clear.
+    fn opened(&self, place: &ValuesRef, keys: &Keys) -> Result<String, Problem> {
+        let wrong = |message: String| Problem::error(self.at.0.clone(), self.at.1, message);
+        let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
+        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let clear = open_document(node, keys)
+            .map_err(|message| wrong(format!("the keys in {place} of the hub do not open it: {message}")))?;
+        flotilla_yaml::write_canonical(&clear).map_err(|error| wrong(error.message))
+    }
+
+    fn document(
+        &self,
+        text: &str,
+        variables: &Variables,
+        metadata: &Metadata,
+        work: &mut Work,
+    ) -> Result<Node, Problem> {
+        let mut node = variables.substitute_within(text, work).map_err(|error| self.problem(error))?;
         if !metadata.is_empty() {
             let mut value = node.to_json().map_err(|error| self.problem(error.message))?;
             metadata.set(&mut value);
             node = Node::from_json(&value);
         }
-        Ok(Done::Document(node))
+        Ok(node)
     }
 
     /// An encrypted document as a template: the agent opens it, and puts the variables in.
@@ -235,6 +289,7 @@ impl BuiltDocument {
     /// needs to know; without, that is asked for by [`Left::ToTheHub`].
     fn template(
         &self,
+        text: &str,
         first: (String, &ValuesRef),
         variables: &Variables,
         metadata: &Metadata,
@@ -249,7 +304,7 @@ impl BuiltDocument {
                     .into()
             }
         };
-        let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
+        let documents = flotilla_yaml::parse(text).map_err(|error| self.problem(error.message))?;
         let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
         let written = |path: &[&str]| node.at(path).and_then(Node::text).unwrap_or_default();
         let group = written(&["apiVersion"]).rsplit_once('/').map_or("", |(group, _)| group);
@@ -296,7 +351,14 @@ impl BuiltDocument {
         refuse_reserved(&value).map_err(|error| self.problem(error))?;
         let id = ObjectId::new(group, kind, namespace, name);
         let reference = ObjectRef { id, version: version.into() };
-        let template = ObjectTemplate::new(reference, self.text.clone(), variables.clone(), metadata.clone());
+        let template = ObjectTemplate::new(reference, text.to_owned(), variables.clone(), metadata.clone());
         Ok(Done::Template(template.object()))
     }
+}
+
+/// Whether a document is an object for the cluster, and nothing that is read here.
+fn is_plain(node: &Node) -> bool {
+    let text = |field| node.get(field).and_then(Node::text).unwrap_or_default();
+    let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+    flux::role(group, text("kind")) == Role::Object
 }

@@ -1,71 +1,71 @@
-//! The ConfigMaps that units of a cluster define: where variables and values are taken from without asking the cluster.
+//! The ConfigMaps and Secrets that units of a cluster define: where variables and values are taken from without asking the
+//! cluster.
 //!
-//! Only what the cluster will have exactly as Git says counts. A Secret is never read at the hub: its values belong
-//! into the objects that name it, and not into what the hub keeps and shows.
+//! Only what the cluster will have exactly as Git says counts. A Secret is read for what the hub itself has to know only, as a
+//! HelmRelease: in objects the agent puts its values in, so that the hub neither keeps nor shows them.
 
 use std::collections::{BTreeMap, HashMap};
 
+use flotilla_core::template::{ValuesKind, ValuesRef};
 use flotilla_core::{Authority, Object};
-use serde_json::Value;
 
+use crate::config;
 use crate::content::Content;
 
-/// By namespace and name.
+/// Each is the first of its name.
 #[derive(Default)]
-pub(crate) struct ConfigMaps {
-    objects: HashMap<(String, String), Object>,
+pub(crate) struct ValuesInGit {
+    objects: HashMap<ValuesRef, Object>,
 }
 
 /// Annotations and labels by which what is applied may not be what Git says.
 const SSA: &str = "kustomize.toolkit.fluxcd.io/ssa";
 const RECONCILE: &str = "kustomize.toolkit.fluxcd.io/reconcile";
 
-impl ConfigMaps {
+impl ValuesInGit {
     /// Takes those of a unit's output that it may have by its authority: what else it puts out, only the cluster knows
     /// whether it becomes of it. The first of a name counts.
     pub(crate) fn add(&mut self, content: &Content, authority: &Authority) {
         for object in &content.objects {
             let id = object.id();
-            if id.is("", "ConfigMap") && authority.covers(&id.namespace) {
-                let key = (id.namespace.clone(), id.name.clone());
+            let kind = match id.kind.as_str() {
+                "ConfigMap" => ValuesKind::ConfigMap,
+                "Secret" => ValuesKind::Secret,
+                _ => continue,
+            };
+            if id.group.is_empty() && authority.covers(&id.namespace) {
+                let key = ValuesRef { kind, namespace: id.namespace.clone(), name: id.name.clone() };
                 self.objects.entry(key).or_insert_with(|| object.clone());
             }
         }
     }
 
-    /// The data of a ConfigMap; `None` where only the cluster can tell.
-    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
-        let object = self.object(namespace, name)?;
+    /// What one holds; `None` where only the cluster can tell.
+    pub(crate) fn get(&self, reference: &ValuesRef) -> Option<BTreeMap<String, String>> {
+        let object = self.objects.get(reference)?;
         if is_loose(object) { None } else { texts(object) }
     }
 
-    /// The data that a ConfigMap has where the cluster has `there` of it: only what is really there is known of one that
+    /// The data that one has where the cluster has `there` of it: only what is really there is known of one that
     /// nobody here puts out.
     ///
     /// # Errors
     /// Where that is not known before it is in the cluster.
     pub(crate) fn applied(
         &self,
-        namespace: &str,
-        name: &str,
+        reference: &ValuesRef,
         there: Option<BTreeMap<String, String>>,
     ) -> Result<Option<BTreeMap<String, String>>, String> {
-        match self.object(namespace, name) {
+        match self.objects.get(reference) {
             Some(own) => applied(own, texts(own).unwrap_or_default(), there).map(Some),
             None => Ok(there),
         }
     }
-
-    fn object(&self, namespace: &str, name: &str) -> Option<&Object> {
-        self.objects.get(&(namespace.to_owned(), name.to_owned()))
-    }
 }
 
-/// The data of a ConfigMap; `None` where some of it is no text.
+/// What one holds; `None` where some of it is no text.
 fn texts(object: &Object) -> Option<BTreeMap<String, String>> {
-    let object = object.value();
-    let Some(Value::Object(data)) = object.get("data") else { return Some(BTreeMap::new()) };
-    data.iter().map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    config::data(&object.value()).into_iter().map(|(key, value)| Some((key, value.ok()?))).collect()
 }
 
 /// Whether only the cluster can tell what becomes of an object: it is a template, or not applied as it is.

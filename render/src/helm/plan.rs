@@ -90,7 +90,7 @@ pub(crate) fn plan(
         skip_schema: release.skip_schema,
         again: release.again.clone(),
         without: Default::default(),
-        from_secrets: release.values_from.iter().any(|from| from.secret),
+        from_secrets: release.from_secrets || release.values_from.iter().any(|from| from.secret),
     };
     Ok(Planned::Request(Box::new(request)))
 }

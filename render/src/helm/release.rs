@@ -43,6 +43,8 @@ pub struct Release {
     /// The annotation [`ABSENT`].
     pub absent: BTreeSet<String>,
     pub values: Map<String, Value>,
+    /// Values of Secrets stand in the definition itself.
+    pub from_secrets: bool,
     pub crds: Crds,
     pub no_hooks: bool,
     pub skip_schema: bool,
@@ -285,6 +287,7 @@ impl Reader<'_> {
                 .collect::<Read<_>>()?,
             absent: self.absent.clone(),
             values: object.get("values").map(values).transpose()?.unwrap_or_default(),
+            from_secrets: false,
             crds: crds(&install, &upgrade)?,
             no_hooks: both("disableHooks")?,
             skip_schema: either("disableSchemaValidation")?,

@@ -29,14 +29,15 @@ use flotilla_kustomize::files::ReadError;
 use crate::cache::Outcome;
 use crate::cluster::{ClusterRender, Inputs, RenderedUnit, Unit};
 use crate::content::{self, Content, Definition, Recipe};
+use crate::decryption::Decryption;
 use crate::fleet::ClusterDefinition;
 use crate::flux::FLEET_UNIT;
 use crate::flux::components::Lockdown;
 use crate::helm::Asked;
 use crate::registry::{Lineage, Lookup, Reader, Registry};
-use crate::source::{Artifact, fleet_source};
+use crate::source::{Artifact, Unavailable, fleet_source};
 use crate::substitute::UnitVariables;
-use crate::values::ConfigMaps;
+use crate::values::ValuesInGit;
 use asking::Asker;
 use budget::Spent;
 use variables::NoVariables;
@@ -55,7 +56,7 @@ struct Pending {
     /// How far who defined it may reach.
     bound: Authority,
     depth: usize,
-    /// No ConfigMap that it takes variables from is waited for any more: the cluster has it, or nobody.
+    /// No ConfigMap or Secret that it takes variables from is waited for any more: the cluster has it, or nobody.
     values_final: bool,
 }
 
@@ -63,7 +64,7 @@ struct Pending {
 enum Waits {
     /// A source that nothing defines yet.
     Source(SourceId),
-    /// A ConfigMap that a unit to come may define.
+    /// A ConfigMap or Secret that a unit to come may define.
     Values,
 }
 
@@ -85,7 +86,7 @@ struct Walk<'a> {
     waiting: Vec<(Pending, Waits)>,
     /// How many contents there were when the waiting ones were last looked at.
     retried: usize,
-    values: ConfigMaps,
+    values: ValuesInGit,
     /// What units put out, or did when they last could.
     contents: Vec<(UnitId, Arc<Content>)>,
     /// What the controllers of the root unit are told to forbid.
@@ -146,7 +147,7 @@ fn walk_once<'a>(
         with_helm: BTreeMap::new(),
         waiting: Vec::new(),
         retried: 0,
-        values: ConfigMaps::default(),
+        values: ValuesInGit::default(),
         contents: Vec::new(),
         lockdown: Lockdown::default(),
         reserved,
@@ -183,7 +184,7 @@ impl Walk<'_> {
         let mut fleet = self.registry.tree.clone();
         let mut ignored: Option<String> = None;
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
-        let nothing = ConfigMaps::default();
+        let nothing = ValuesInGit::default();
         let mut variables = self.variables(&definition, &nothing, true, &self.root_asker(&definition));
         let mut outcome = self.build(&definition, &fleet, &variables)?;
         if outcome.is_err() && self.is_strict() && matches!(variables, Ok(Some(_))) {
@@ -244,7 +245,7 @@ impl Walk<'_> {
             let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
             let next = Definition { id: UnitId::root(), spec, ..Definition::clone(&own) };
             // Its own ConfigMaps are in the cluster once it is applied.
-            let mut maps = ConfigMaps::default();
+            let mut maps = ValuesInGit::default();
             maps.add(&content, &Authority::Fleet);
             let values = self.variables(&next, &maps, true, &self.root_asker(&next));
             let same = next.overlay == definition.overlay
@@ -366,6 +367,25 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Where the keys are for what a unit has encrypted: at the hub, which then opens it, else in the cluster.
+    fn decryption(&self, definition: &Definition) -> Result<Option<Decryption>, Problem> {
+        let Some(name) = &definition.spec.decryption else { return Ok(None) };
+        let namespace = definition.id.home();
+        let place =
+            ValuesRef { kind: ValuesKind::Secret, namespace: namespace.to_owned(), name: name.clone() };
+        let decryption = match self.inputs.sources.secret(namespace, name) {
+            Ok(None) => Ok(Decryption::InCluster(place)),
+            Ok(Some(data)) => Decryption::of_hub(&place, data),
+            Err(Unavailable(why)) => {
+                self.open();
+                Err(format!("{place} of the hub: {why}"))
+            }
+        };
+        decryption
+            .map(Some)
+            .map_err(|message| self.place(definition, message).field("spec.decryption.secretRef"))
+    }
+
     fn build(
         &self,
         definition: &Definition,
@@ -378,11 +398,10 @@ impl Walk<'_> {
             Err(NoVariables::NotYet) => None,
         };
         let Definition { source, path, overlay, .. } = definition;
-        let decryption = definition.spec.decryption.as_ref().map(|name| ValuesRef {
-            kind: ValuesKind::Secret,
-            namespace: definition.id.home().to_owned(),
-            name: name.clone(),
-        });
+        let decryption = match self.decryption(definition) {
+            Ok(decryption) => decryption,
+            Err(problem) => return Ok(Err([problem].into())),
+        };
         let recipe = Recipe {
             source,
             artifact,
@@ -460,6 +479,8 @@ impl Walk<'_> {
                 }
             }
         }
+        // What the hub has opened needs no key in the cluster.
+        spec.decryption.take_if(|_| !content.objects.iter().any(Object::is_template));
         let entries = content.objects.iter().map(ObjectEntry::from).collect();
         let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
         let mut notices = content.notices.clone();

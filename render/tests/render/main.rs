@@ -15,6 +15,7 @@ mod leniency;
 mod nesting;
 mod plan;
 mod remotes;
+mod secrets;
 mod sources;
 mod substitute;
 mod world;

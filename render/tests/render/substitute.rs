@@ -264,7 +264,7 @@ fn wrong_names_and_encrypted_values_are_refused() {
         (
             "{substitute: {a: 'ENC[AES256_GCM,data:x]'}}",
             "{}",
-            "clusters/x/apps.yaml:1: spec.postBuild.substitute: a value is encrypted by SOPS, which is not supported yet",
+            "clusters/x/apps.yaml:1: spec.postBuild.substitute: a value is encrypted by SOPS; variables have to stand in clear, or in a Secret",
         ),
     ] {
         let vars = [("clusters/x/vars.yaml", map("vars", vars))];
@@ -280,57 +280,6 @@ fn wrong_names_and_encrypted_values_are_refused() {
              it is applied"
             .into())
     );
-}
-
-#[test]
-fn what_sops_encrypted_goes_to_the_cluster_that_has_the_keys() {
-    let secret = |more: &str| {
-        format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: s{more}}}\nstringData: {{a: 'ENC[AES256_GCM,data:x]'}}\nsops: {{mac: x}}\n"
-        )
-    };
-    let decryption = "  decryption: {provider: sops, secretRef: {name: age}}\n";
-    let render = |more: &str, file: &str| {
-        let files = [
-            ("clusters/x/apps.yaml", unit("apps", FLEET, &format!("  path: apps\n{decryption}{more}"))),
-            ("apps/s.yaml", file.to_owned()),
-        ];
-        World::new(&[]).render(&files).units[&UnitId::kustomization("flux-system", "apps")].clone()
-    };
-    let unit = render("", &secret("")).unit.clone().unwrap();
-    assert_eq!(unit.manifest.spec.decryption.as_deref(), Some("age"));
-    assert!(unit.manifest.spec.requires.contains("sops"), "an older agent would apply it as it is");
-    let object = &unit.content.objects[0];
-    assert!(object.is_template() && unit.manifest.objects[0].template);
-    assert_eq!(object.id().to_string(), "Secret s");
-    let template = ObjectTemplate::of(object).unwrap().unwrap();
-    let needs: Vec<String> = template.needs().map(ToString::to_string).collect();
-    assert_eq!(needs, ["Secret flux-system/age"]);
-    // With variables, too: those of the cluster's own are put in by the agent, after it has opened the object.
-    let unit = render(
-        "  postBuild: {substituteFrom: [{kind: Secret, name: vars}], substitute: {n: x}}\n",
-        &secret(", labels: {a: '${n}'}"),
-    );
-    let template = ObjectTemplate::of(&unit.unit.clone().unwrap().content.objects[0]).unwrap().unwrap();
-    let needs: Vec<String> = template.needs().map(ToString::to_string).collect();
-    assert_eq!(needs, ["Secret flux-system/vars", "Secret flux-system/age"]);
-    // What is not encrypted, or asks to be left alone, is an object like any other.
-    let plain = render("", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\ndata: {a: b}\n");
-    let plain = plain.unit.clone().unwrap();
-    assert!(!plain.content.objects[0].is_template());
-    let problems = |file: &str| {
-        let unit = render("", file);
-        assert_eq!(unit.unit, None);
-        unit.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    };
-    let hidden = secret("").replace("name: s", "name: 'ENC[AES256_GCM,data:x]'");
-    assert!(
-        problems(&hidden).contains("metadata.name: is encrypted by SOPS; encrypt values only"),
-        "{}",
-        problems(&hidden)
-    );
-    let release = "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: s}\nspec: {}\nsops: {mac: x}\n";
-    assert!(problems(release).contains("it is read at the hub, which has no key"), "{}", problems(release));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Fetched {
     pub(crate) trees: BTreeMap<&'static str, Artifact>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) allowed: Vec<SourceId>,
+    /// Secrets that the hub keeps: entries by namespace and name.
+    pub(crate) secrets: BTreeMap<(String, String), BTreeMap<String, Vec<u8>>>,
 }
 
 impl Sources for Fetched {
@@ -25,6 +27,10 @@ impl Sources for Fetched {
         self.asked.lock().unwrap().push(source.id.to_string());
         let tree = self.trees.get(source.id.name.as_str()).cloned();
         tree.ok_or_else(|| Unavailable("is not fetched yet".to_owned()))
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
+        Ok(self.secrets.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
     fn allows_unverified(&self, source: &SourceId) -> bool {

@@ -29,6 +29,7 @@ mod reliability;
 mod repository;
 mod set_aside;
 mod shared;
+mod sops;
 mod sources;
 mod suspend;
 mod tenants;

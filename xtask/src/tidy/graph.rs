@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("core", &["select", "sops", "yaml"]),
     ("rollout", &["core"]),
     ("sops", &["select", "yaml"]),
-    ("render", &["archive", "core", "kustomize", "rollout", "yaml"]),
+    ("render", &["archive", "core", "kustomize", "rollout", "sops", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
     ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
     ("proto", &["core"]),
