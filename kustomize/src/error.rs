@@ -116,13 +116,14 @@ impl Fail {
         self
     }
 
-    pub(crate) fn into_error(self, sources: &[TreePath]) -> Error {
+    /// `shown` is how people know a path of the tree (see [`Files::shown`](crate::files::Files::shown)).
+    pub(crate) fn into_error(self, sources: &[TreePath], shown: &dyn Fn(&TreePath) -> String) -> Error {
         let file_of = |pos: Pos| (pos.source as usize).checked_sub(1).and_then(|n| sources.get(n)).cloned();
         let file = file_of(self.pos);
         let (line, column) = if file.is_some() { (self.pos.line, self.pos.column) } else { (0, 0) };
         let other = self.other.and_then(|(words, pos)| {
             let file = file_of(pos)?;
-            Some(format!("{words} {file}:{}", pos.line))
+            Some(format!("{words} {}:{}", shown(&file), pos.line))
         });
         let hint = [self.hint, other].into_iter().flatten().reduce(|hint, other| format!("{hint}; {other}"));
         Error { file, line, column, field: self.field, message: self.message, hint }

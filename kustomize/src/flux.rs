@@ -125,7 +125,7 @@ pub fn build_flux_within(
     // Flux loads the built-in schema before each build, so that one of the kustomization adds to it.
     cx.builtin_is_known = true;
     let result = run(&mut cx, files, root, overlay);
-    finish(cx, result)
+    finish(cx, files, result)
 }
 
 fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverlay) -> Res<ResMap> {

@@ -84,8 +84,9 @@ impl HelmRequest {
     /// # Errors
     /// Where there are no values to merge with, or the texts cannot be read or merged.
     pub fn values(&self, chart: Option<&str>) -> Result<Vec<String>, Error> {
-        self.merged(chart)
-            .map_err(|e| e.context(format!("values of the chart '{}'", self.name)).into_error(&[]))
+        self.merged(chart).map_err(|e| {
+            e.context(format!("values of the chart '{}'", self.name)).into_error(&[], &ToString::to_string)
+        })
     }
 
     fn merged(&self, chart: Option<&str>) -> Res<Vec<String>> {

@@ -132,7 +132,9 @@ impl Output {
                 .find(|node| flotilla_yaml::print_documents(std::slice::from_ref(node)).is_err());
             let object = failed
                 .map_or_else(String::new, |node| format!("{}: ", resource::Resource::new(node).shown()));
-            Fail::new(format!("{object}{}", error.message)).at(error.pos).into_error(&self.sources)
+            Fail::new(format!("{object}{}", error.message))
+                .at(error.pos)
+                .into_error(&self.sources, &ToString::to_string)
         })
     }
 
@@ -168,7 +170,7 @@ pub fn build_with(
 ) -> Result<Output, BuildError> {
     let mut cx = Context::new(options, answers);
     let result = run(&mut cx, files, root);
-    finish(cx, result)
+    finish(cx, files, result)
 }
 
 fn run(cx: &mut Context, files: &dyn Files, root: &TreePath) -> Res<ResMap> {
@@ -178,12 +180,12 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath) -> Res<ResMap> {
 }
 
 /// Gives positions their files. What is needed from outside goes before an error, which may come from its absence.
-fn finish(cx: Context, result: Res<ResMap>) -> Result<Output, BuildError> {
+fn finish(cx: Context, files: &dyn Files, result: Res<ResMap>) -> Result<Output, BuildError> {
     let Context { sources, needs, notices, .. } = cx;
     if !needs.is_empty() {
         return Err(BuildError::Needs(needs));
     }
-    let map = result.map_err(|e| BuildError::Failed(e.into_error(&sources)))?;
+    let map = result.map_err(|e| BuildError::Failed(e.into_error(&sources, &|path| files.shown(path))))?;
     let document = |r: resource::Resource| {
         let id = r.id();
         let namespace = (!id.is_cluster_scoped()).then(|| id.effective_namespace().into());

@@ -98,7 +98,7 @@ impl Tree<'_> {
         }
     }
 
-    fn shown(&self, path: &TreePath) -> String {
+    pub(crate) fn shown(&self, path: &TreePath) -> String {
         self.files().shown(path)
     }
 

@@ -268,3 +268,22 @@ async fn remote_files_are_fetched_in_every_build() -> anyhow::Result<()> {
     assert_eq!((built.code, built.stdout.as_str()), (0, expected), "{}", built.stderr);
     Ok(())
 }
+
+#[tokio::test]
+async fn paths_in_messages_can_be_used_as_they_are() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let here = folder.path().canonicalize()?.display().to_string();
+    let right = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    write(folder.path(), "r.yaml", right)?;
+    for (kustomization, expected) in [
+        ("kind: Kustomisation\nresources: [r.yaml]\n", format!("under {here}:\n")),
+        ("resources: [none.yaml]\n", format!("{here}/none.yaml: no such file")),
+        ("resources: [r.yaml, r.yaml]\n", format!("the other one stands at {here}/r.yaml:1")),
+        ("commonLabels: {a: b}\nresources: [r.yaml]\n", format!("warning: {here}: 'commonLabels'")),
+    ] {
+        write(folder.path(), "kustomization.yaml", kustomization)?;
+        let ran = run_in(folder.path(), &["kustomize", "build"]).await?;
+        assert!(ran.stderr.contains(&expected), "{expected}\n{ran:?}");
+    }
+    Ok(())
+}

@@ -83,12 +83,12 @@ impl<'a> Target<'a> {
     ) -> Res<Self> {
         let at_file = |e: Fail| e.at(flotilla_yaml::Pos { source, line: 1, column: 1 });
         for warning in &kustomization.deprecated {
-            cx.notices.push(format!("{}: {warning}", loader.root));
+            cx.notices.push(format!("{}: {warning}", loader.tree.shown(&loader.root)));
         }
         if kustomization.empty {
             return fail!("kustomization.yaml is empty").map_err(at_file);
         }
-        kustomization.check(&loader.root.to_string()).map_err(at_file)?;
+        kustomization.check(&loader.tree.shown(&loader.root)).map_err(at_file)?;
         let trace = (!kustomization.build_metadata.is_empty()).then(Trace::default);
         let kustomization = Box::new(kustomization);
         Ok(Self { loader, kustomization, file_name, trace, helm_namespace: String::new() })
@@ -225,7 +225,8 @@ impl<'a> Target<'a> {
                 }
             },
             Found::Missing => {
-                let full = self.loader.root.join(&path.text).map(|p| p.to_string()).unwrap_or_default();
+                let full =
+                    self.loader.root.join(&path.text).map(|p| self.loader.tree.shown(&p)).unwrap_or_default();
                 return fail!(
                     "accumulating resources from '{}': {full}: no such file or directory",
                     path.text
