@@ -36,26 +36,9 @@ const REFUSED_THERE: [Refused; 7] = [
     ("a line separator in a key of JSON", "did not find expected ',' or '}' in File: ", |ours| {
         ours.contains(['\u{2028}', '\u{2029}'])
     }),
-    ("a text among the mappings of a list", "expected MappingNode but got ScalarNode", has_text_for_mapping),
+    ("a text among the mappings of a list", "expected MappingNode but got ScalarNode", |_| true),
     ("a key of labels that is no text", "unsupported type: map[interface {}]interface {}", has_odd_key),
 ];
-
-/// Whether a list whose items a patch finds by a key has one that is a text.
-fn has_text_for_mapping(ours: &str) -> bool {
-    const LISTS: [&str; 7] =
-        ["containers", "env", "imagePullSecrets", "initContainers", "ports", "volumeMounts", "volumes"];
-    fn has(value: &Value) -> bool {
-        match value {
-            Value::Array(items) => items.iter().any(has),
-            Value::Object(map) => map.iter().any(|(key, value)| {
-                let items = value.as_array().filter(|_| LISTS.contains(&key.as_str()));
-                items.is_some_and(|items| items.iter().any(Value::is_string)) || has(value)
-            }),
-            _ => false,
-        }
-    }
-    ours.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).any(|object| has(&object))
-}
 
 /// Whether labels or annotations have a key that YAML reads as something else than a text.
 fn has_odd_key(ours: &str) -> bool {

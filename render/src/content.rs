@@ -257,6 +257,20 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     }))
 }
 
+/// Whether there is a file in a folder, or below it.
+fn holds_a_file(files: &dyn Files, folder: &TreePath) -> Result<bool, ReadError> {
+    let mut open = vec![folder.clone()];
+    while let Some(folder) = open.pop() {
+        for (name, entry) in files.list(&folder)? {
+            if entry.kind != Kind::Folder {
+                return Ok(true);
+            }
+            open.push(folder.join(&name).map_err(|error| ReadError::of_path(&folder, &error))?);
+        }
+    }
+    Ok(false)
+}
+
 fn build(
     files: &Traced<'_>,
     recipe: &Recipe<'_>,
@@ -278,6 +292,11 @@ fn build(
             return failed(Problem::error(format!("{}{path}", prefix(recipe.source)), 0, message));
         }
         let needs = match built {
+            // Flux has no such folder then, and nothing that was applied may go for it.
+            Ok(output) if output.documents.is_empty() && !holds_a_file(files, recipe.path)? => {
+                let message = "nothing of the folder is in the source: .sourceignore or spec.ignore leaves out all of it";
+                return failed(recipe.problem(message));
+            }
             Ok(output) => return Ok(printed(output, recipe).map_err(|problem| vec![problem])),
             Err(BuildError::Failed(error)) => return failed(recipe.failed(&error)),
             Err(BuildError::Needs(needs)) => needs,

@@ -39,6 +39,15 @@ fn the_fleet_repository_is_read_as_flux_packs_it() {
         shown.iter().any(|unit| unit.starts_with("app: held") && unit.contains("no such folder")),
         "{shown:?}"
     );
+    // So does one of which everything is left out, though not the folder.
+    for patterns in ["**\n", "*\n", "/*\n!/none.yaml\n"] {
+        files.retain(|(path, _)| *path != ".sourceignore" && *path != "app/.sourceignore");
+        files.push(("app/.sourceignore", patterns.to_owned()));
+        let shown = world.shown(&files);
+        let is_held = |unit: &String| unit.starts_with("app: held") && unit.contains("leaves out all of it");
+        assert!(shown.iter().any(is_held), "{patterns}: {shown:?}");
+    }
+    files.retain(|(path, _)| *path != "app/.sourceignore");
     files.push((".sourceignore", "/clusters/\n".to_owned()));
     assert!(world.shown(&files)[0].starts_with("root: held"), "{:?}", world.shown(&files));
 }
