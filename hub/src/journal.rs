@@ -180,7 +180,8 @@ impl Inbox {
 
 impl Waiting {
     fn take(&mut self, events: impl IntoIterator<Item = Event>, to: impl Fn(&mut Self) -> &mut Vec<Event>) {
-        for event in events {
+        for mut event in events {
+            event.message = cut(event.message);
             if to(self).len() >= MAX_WAITING {
                 *self.left_out.entry(event.cluster).or_default() += 1;
             } else {

@@ -20,7 +20,7 @@ const CHANGE: &str = "change";
 impl Records {
     /// The units that the agent last said it has; `None`: it has never said.
     pub fn known_units(&self, cluster: &ClusterName) -> Result<Option<Vec<KnownUnit>>, StoreError> {
-        let known: Option<KnownUnits> = self.read(&format!("known/{cluster}"))?;
+        let known: Option<KnownUnits> = self.read_large(&format!("known/{cluster}"))?.record;
         Ok(known.map(|known| known.units.into_iter().map(Into::into).collect()))
     }
 
@@ -32,16 +32,15 @@ impl Records {
         told_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let units: Vec<KnownUnitRecord> = units.iter().map(KnownUnitRecord::from).collect();
-        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+        self.set_large(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
             let told_at = told_at.or(record.and_then(|record| record.told_at));
             Some(KnownUnits { units: units.clone(), told_at })
         })
-        .map(|_| ())
     }
 
     /// A unit that left Git while Git suspended it is suspended no more.
     pub(super) fn resume_known(&self, cluster: &ClusterName, unit: &UnitId) -> Result<(), StoreError> {
-        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+        self.set_large(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
             record.map(|mut known| {
                 known
                     .units
@@ -51,23 +50,21 @@ impl Records {
                 known
             })
         })
-        .map(|_| ())
     }
 
     /// Takes units off that the agent has nothing of any more.
     pub fn forget_known_units(&self, cluster: &ClusterName, gone: &[UnitId]) -> Result<(), StoreError> {
-        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+        self.set_large(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
             record.map(|mut known| {
                 known.units.retain(|unit| !gone.contains(&unit.id));
                 known
             })
         })
-        .map(|_| ())
     }
 
     /// The keys of what helm rendered for the units of all clusters, as far as they are known.
     pub fn known_renders(&self) -> Result<BTreeSet<Digest>, StoreError> {
-        let known: Vec<(String, KnownUnits)> = self.list("known/")?;
+        let known: Vec<(String, KnownUnits)> = self.list_large("known/")?;
         let units = known.into_iter().flat_map(|(_, known)| known.units);
         Ok(units.filter_map(|unit| unit.render).map(|render| render.key).collect())
     }
@@ -80,7 +77,7 @@ impl Records {
 
     /// The units that the cluster has, or may have received, and [`Records::is_heard`].
     pub fn known(&self, cluster: &ClusterName) -> Result<(Vec<KnownUnit>, bool), StoreError> {
-        let known: KnownUnits = self.read(&format!("known/{cluster}"))?.unwrap_or_default();
+        let known: KnownUnits = self.read_large(&format!("known/{cluster}"))?.record.unwrap_or_default();
         let is_heard = match (known.told_at, self.restored()?) {
             (None, _) => false,
             (Some(at), restored) => restored.is_none_or(|restored| at >= restored.restored_at),
@@ -90,10 +87,9 @@ impl Records {
 
     /// Notes that an agent has nothing to tell: what was known stays.
     pub fn note_heard(&self, cluster: &ClusterName, now: Timestamp) -> Result<(), StoreError> {
-        self.set(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
+        self.set_large(&format!("known/{cluster}"), None, |record: Option<KnownUnits>| {
             Some(KnownUnits { told_at: Some(now), ..record.unwrap_or_default() })
         })
-        .map(|_| ())
     }
 
     // What clusters are

@@ -51,6 +51,9 @@ pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
 pub use types::*;
 pub(crate) use types::{object_of, object_text};
 
+/// How long a record may be, with its key.
+pub const RECORD_BYTES: usize = 1 << 20;
+
 /// A condition that must hold for a transaction's writes to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
@@ -120,6 +123,10 @@ pub enum StoreError {
     Record { key: String, source: serde_json::Error },
     #[error("the record {key} cannot be read")]
     Text { key: String, source: InvalidText },
+    #[error(
+        "the record {key} would have {bytes} bytes, and a record has {RECORD_BYTES} at most: nothing was written"
+    )]
+    TooLong { key: String, bytes: usize },
     #[error("the parts of the record {0} are not those that were written together: restore a backup")]
     Parts(String),
     #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]

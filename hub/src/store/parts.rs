@@ -7,14 +7,16 @@
 //!
 //! A part that is missing or of another writing is an error, never a shorter record.
 
+use std::collections::BTreeMap;
+
 use flotilla_core::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::records::{ATTEMPTS, Records, decode, encode};
-use super::{StoreError, Txn};
+use super::{AuditRecord, Outcome, StoreError, Txn};
 
-/// Stores take at most 1 MiB, some of it for the key.
+/// Well below [`super::RECORD_BYTES`].
 const PART_BYTES: usize = 512 << 10;
 /// A head is not longer.
 const HEAD_BYTES: usize = 256;
@@ -29,6 +31,20 @@ struct Head {
 struct Parted {
     parts: usize,
     digest: Digest,
+}
+
+impl Parted {
+    /// The record of these parts; `None`: they are not those that were written together.
+    fn whole<'a, T: DeserializeOwned>(
+        &self,
+        key: &str,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<T>, StoreError> {
+        let parts: Vec<&[u8]> = parts.collect();
+        let (count, whole) = (parts.len(), parts.concat());
+        let is_whole = count == self.parts && Digest::of(&whole) == self.digest;
+        is_whole.then(|| decode(key, &whole)).transpose()
+    }
 }
 
 /// A record as it was read.
@@ -48,11 +64,9 @@ impl Records {
                 return Ok(Large { head: Some(head), record });
             };
             let parts = self.store.scan(&format!("{key}/"))?;
-            let whole: Vec<u8> = parts.iter().flat_map(|(_, part)| part).copied().collect();
             // Somebody may have written it anew in between.
-            if parts.len() == parted.parts && Digest::of(&whole) == parted.digest {
-                let record = Some(decode(key, &whole)?);
-                return Ok(Large { head: Some(head), record });
+            if let Some(record) = parted.whole(key, parts.iter().map(|(_, part)| part.as_slice()))? {
+                return Ok(Large { head: Some(head), record: Some(record) });
             }
         }
         Err(StoreError::Parts(key.to_owned()))
@@ -86,6 +100,56 @@ impl Records {
         Ok(())
     }
 
+    /// As [`Records::set`].
+    pub(super) fn set_large<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        audit: Option<&AuditRecord>,
+        mut change: impl FnMut(Option<T>) -> Option<T>,
+    ) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let Large { head, record } = self.read_large::<T>(key)?;
+            let before = record.as_ref().map(encode);
+            let new = change(record);
+            if new.as_ref().map(encode) == before {
+                return Ok(());
+            }
+            let mut txn = Txn::default();
+            txn.expect(key, head);
+            match new {
+                Some(new) => self.put_large(key, &new, &mut txn)?,
+                None => self.remove_large(key, &mut txn)?,
+            }
+            if self.commit(txn, audit)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended(key.to_owned()))
+    }
+
+    /// As [`Records::list`], for keys of one name below `prefix`.
+    pub(super) fn list_large<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let all: BTreeMap<String, Vec<u8>> = self.store.scan(prefix)?.into_iter().collect();
+        let heads = all.iter().filter(|(key, _)| !key[prefix.len()..].contains('/'));
+        let read = |(key, head): (&String, &Vec<u8>)| {
+            let parted = if head.len() > HEAD_BYTES { None } else { decode::<Head>(key, head)?.parted };
+            let record = match parted {
+                None => decode(key, head)?,
+                Some(parted) => {
+                    let below = format!("{key}/");
+                    let parts = all.range(below.clone()..).take_while(|(key, _)| key.starts_with(&below));
+                    let parts = parts.map(|(_, part)| part.as_slice());
+                    parted.whole(key, parts)?.ok_or_else(|| StoreError::Parts(key.clone()))?
+                }
+            };
+            Ok((key[prefix.len()..].to_owned(), record))
+        };
+        heads.map(read).collect()
+    }
+
     pub(super) fn remove_large(&self, key: &str, txn: &mut Txn) -> Result<(), StoreError> {
         txn.remove(key);
         for (part, _) in self.store.scan(&format!("{key}/"))? {
@@ -99,8 +163,13 @@ impl Records {
 mod tests {
     use std::sync::Arc;
 
+    use flotilla_core::desired::{KnownUnit, Removal};
+    use flotilla_core::{ClusterName, UnitId};
+
     use super::*;
-    use crate::store::{MemoryStore, Outcome, Store};
+    use crate::store::{
+        ClusterNotes, MemoryStore, Outcome, RECORD_BYTES, Store, SuspensionRecord, Suspensions,
+    };
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Record {
@@ -153,5 +222,61 @@ mod tests {
             let read = records.read_large::<Record>("k");
             assert!(matches!(read, Err(StoreError::Parts(_))), "{harm}");
         }
+    }
+
+    /// What a cluster has may be much: no record of it outgrows the store, and each is read as it was written.
+    #[test]
+    fn what_grows_with_a_cluster_is_kept_in_parts() {
+        let store = Arc::new(MemoryStore::default());
+        let records = Records::open(store.clone()).unwrap();
+        let [cluster, other]: [ClusterName; 2] = ["one", "one-two"].map(|name| name.parse().unwrap());
+        let audit = AuditRecord::new(1, "ann", "test", "x");
+        let suspension = SuspensionRecord { by: "ann".into(), at: 1, reason: "x".repeat(1_000) };
+        let units: Vec<KnownUnit> = (0..12_000)
+            .map(|n| {
+                let id = UnitId::kustomization("x".repeat(60), format!("{}-{n}", "y".repeat(60)));
+                KnownUnit { id, parent: Some(UnitId::root()), removal: Removal::default(), render: None }
+            })
+            .collect();
+        records.set_known_units(&cluster, &units, Some(1)).unwrap();
+        records.set_known_units(&other, &units[..1], Some(1)).unwrap();
+        assert_eq!(records.known(&cluster).unwrap(), (units.clone(), true));
+        let published = ClusterNotes { known: units[1..2].to_vec(), ..ClusterNotes::default() };
+        records.note_published(&[(&cluster, &published)]).unwrap();
+        records.note_heard(&cluster, 2).unwrap();
+        assert_eq!(records.known_units(&cluster).unwrap().unwrap().len(), units.len());
+        assert_eq!(records.known_renders().unwrap().len(), 0);
+        let all = units.iter().map(|unit| (unit.id.clone(), suspension.clone())).collect();
+        let all = Suspensions { cluster: None, units: all };
+        records.set_large("suspended/one", None, |_| Some(all.clone())).unwrap();
+        records.suspend(&cluster, None, Some(&suspension), &audit).unwrap();
+        assert_eq!(records.suspensions_of(&cluster).unwrap().units, all.units);
+        assert_eq!(records.suspensions().unwrap().keys().collect::<Vec<_>>(), [&cluster]);
+        let longest = store.scan("").unwrap().into_iter().map(|(_, value)| value.len()).max();
+        assert!(longest <= Some(PART_BYTES), "{longest:?}");
+        let gone: Vec<UnitId> = units[1..].iter().map(|unit| unit.id.clone()).collect();
+        records.forget_known_units(&cluster, &gone).unwrap();
+        assert_eq!(records.known(&cluster).unwrap().0, units[..1]);
+        assert_eq!(store.scan("known/").unwrap().len(), 2);
+        records.forget_cluster(&cluster, &audit).unwrap();
+        let left = store.scan("suspended/").unwrap().len() + store.scan("known/one/").unwrap().len();
+        assert_eq!((left, records.known(&other).unwrap().0.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_refused_before_anything_is_written() {
+        let store = Arc::new(MemoryStore::default());
+        let records = Records::open(store.clone()).unwrap();
+        let before = store.scan("").unwrap();
+        let line = AuditRecord::new(1, "ann", "test", "x").detail("x".repeat(RECORD_BYTES));
+        let mut txn = Txn::default();
+        txn.put("cluster/x", b"{}".to_vec());
+        let refused = records.commit(txn, Some(&line));
+        assert!(
+            matches!(&refused, Err(StoreError::TooLong { key, .. }) if key.starts_with("audit/")),
+            "{refused:?}"
+        );
+        assert_eq!(store.scan("").unwrap(), before);
+        records.audit(&AuditRecord::new(2, "ann", "test", "x")).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use flotilla_core::change::{self, Declared};
 use flotilla_core::desired::KnownUnit;
 use flotilla_core::{ClusterName, UnitId};
 
-use super::records::{ATTEMPTS, decode, encode};
+use super::records::{ATTEMPTS, encode};
 use super::{
     ClusterAt, DeclaredRecord, Going, KnownUnitRecord, KnownUnits, Outcome, Records, Root, StoreError, Txn,
 };
@@ -67,14 +67,13 @@ impl Records {
     ) -> Result<(), StoreError> {
         if !notes.known.is_empty() {
             let key = format!("known/{cluster}");
-            let old = self.store.get(&key)?;
-            let known = old.as_ref().map(|bytes| decode::<KnownUnits>(&key, bytes)).transpose()?;
-            let mut known = known.unwrap_or_default();
+            let old = self.read_large::<KnownUnits>(&key)?;
+            let mut known = old.record.unwrap_or_default();
             let ids: BTreeSet<&UnitId> = notes.known.iter().map(|unit| &unit.id).collect();
             known.units.retain(|unit| !ids.contains(&unit.id));
             known.units.extend(notes.known.iter().map(KnownUnitRecord::from));
-            txn.expect(&key, old);
-            txn.put(&key, encode(&known));
+            txn.expect(&key, old.head);
+            self.put_large(&key, &known, txn)?;
         }
         if let Some(going) = &notes.going {
             let key = format!("going/{cluster}");

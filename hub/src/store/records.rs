@@ -13,8 +13,8 @@ use super::generations::Block;
 use super::lease::Lease;
 use super::published::FACTS;
 use super::{
-    ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome,
-    RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION,
+    ApprovalRecord, AuditRecord, ClusterRecord, DeletedRecord, History, HistoryRecord, Outcome, RECORD_BYTES,
+    RestoreRecord, Store, StoreError, SuspensionRecord, Suspensions, Touched, Txn, VERSION, Write,
 };
 
 /// How many lines the audit log keeps.
@@ -104,6 +104,13 @@ fn audit_range(store: &dyn Store) -> Result<(u64, u64), StoreError> {
     Ok((audit_sequence(first)?, audit_sequence(last)?.saturating_add(1)))
 }
 
+fn by_cluster<T>(records: Vec<(String, T)>) -> Result<BTreeMap<ClusterName, T>, StoreError> {
+    let named = |(name, record): (String, T)| {
+        name.parse().map(|name| (name, record)).map_err(|_| StoreError::Key(name.into_bytes()))
+    };
+    records.into_iter().map(named).collect()
+}
+
 impl Records {
     /// Over a store, at its first use or a later one. Takes its lease: records of it that were opened before write no more.
     pub fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
@@ -134,7 +141,16 @@ impl Records {
     }
 
     /// Makes a transaction, while this hub has the lease. A conflict is then about the transaction's own comparisons.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLong`], before anything is written: what grows is kept in parts, or has bounds of its own.
     pub(super) fn write(&self, mut txn: Txn) -> Result<Outcome, StoreError> {
+        for Write { key, value } in &txn.writes {
+            let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
+            if bytes > RECORD_BYTES {
+                return Err(StoreError::TooLong { key: key.clone(), bytes });
+            }
+        }
         self.lease.guard(&mut txn);
         let outcome = self.store.txn(&txn)?;
         if outcome == Outcome::Conflict {
@@ -231,7 +247,7 @@ impl Records {
     }
 
     pub fn clusters(&self) -> Result<BTreeMap<ClusterName, ClusterRecord>, StoreError> {
-        self.by_cluster("cluster/")
+        by_cluster(self.list("cluster/")?)
     }
 
     /// Changes an enrolled cluster's record, if it is there; answers the new one.
@@ -281,10 +297,10 @@ impl Records {
             }
             txn.expect(&key, old);
             txn.remove(&key);
-            for prefix in ["known", "kubernetes", "root", "suspended", "history"] {
+            for prefix in ["kubernetes", "root", "history"] {
                 txn.remove(format!("{prefix}/{name}"));
             }
-            for prefix in ["declared", "at", "going"] {
+            for prefix in ["known", "suspended", "declared", "at", "going"] {
                 self.remove_large(&format!("{prefix}/{name}"), &mut txn)?;
             }
             self.remove_replies(name, &mut txn)?;
@@ -307,21 +323,14 @@ impl Records {
         self.read(&deleted_key(public_key))
     }
 
-    fn by_cluster<T: DeserializeOwned>(&self, prefix: &str) -> Result<BTreeMap<ClusterName, T>, StoreError> {
-        let named = |(name, record): (String, T)| {
-            name.parse().map(|name| (name, record)).map_err(|_| StoreError::Key(name.into_bytes()))
-        };
-        self.list(prefix)?.into_iter().map(named).collect()
-    }
-
     // Suspensions by hand
 
     pub fn suspensions(&self) -> Result<BTreeMap<ClusterName, Suspensions>, StoreError> {
-        self.by_cluster("suspended/")
+        by_cluster(self.list_large("suspended/")?)
     }
 
     pub fn suspensions_of(&self, cluster: &ClusterName) -> Result<Suspensions, StoreError> {
-        Ok(self.read(&format!("suspended/{cluster}"))?.unwrap_or_default())
+        Ok(self.read_large(&format!("suspended/{cluster}"))?.record.unwrap_or_default())
     }
 
     /// Suspends (`Some`) or resumes (`None`) a cluster, or one of its units.
@@ -335,7 +344,7 @@ impl Records {
         if let (Some(unit), None) = (unit, suspension) {
             self.resume_known(cluster, unit)?;
         }
-        self.set(&format!("suspended/{cluster}"), Some(audit), |record: Option<Suspensions>| {
+        self.set_large(&format!("suspended/{cluster}"), Some(audit), |record: Option<Suspensions>| {
             let mut all = record.unwrap_or_default();
             match (unit, suspension) {
                 (None, suspension) => all.cluster = suspension.cloned(),
@@ -348,7 +357,6 @@ impl Records {
             }
             (all != Suspensions::default()).then_some(all)
         })
-        .map(|_| ())
     }
 
     // Approvals

@@ -9,7 +9,8 @@ use flotilla_core::report::Timestamp;
 use flotilla_core::{ClusterName, Digest};
 use serde::{Deserialize, Serialize};
 
-use super::records::{ATTEMPTS, decode, encode};
+use super::parts::Large;
+use super::records::ATTEMPTS;
 use super::{Outcome, Records, StoreError, Txn};
 
 /// What is kept of what is asked in the names of accounts about one namespace, in bytes; and of all else of a cluster.
@@ -59,13 +60,13 @@ fn share(question: &Question) -> Option<String> {
 impl Records {
     /// The digests of all replies of a cluster, as its agent gave them, by the digests of their questions.
     pub fn replies(&self, cluster: &ClusterName) -> Result<BTreeMap<Digest, Digest>, StoreError> {
-        let told: Told = self.read(&index_key(cluster))?.unwrap_or_default();
+        let told: Told = self.read_large(&index_key(cluster))?.record.unwrap_or_default();
         Ok(told.replies.into_iter().map(|(question, told)| (question, told.digest)).collect())
     }
 
     /// What is known of an answer; `None`: the agent has given none.
     pub fn reply(&self, cluster: &ClusterName, question: &Question) -> Result<Option<Reply>, StoreError> {
-        let record: Option<ReplyRecord> = self.read(&reply_key(cluster, question.digest()))?;
+        let record: Option<ReplyRecord> = self.read_large(&reply_key(cluster, question.digest()))?.record;
         Ok(record.filter(|record| record.question == *question).map(|record| record.reply))
     }
 
@@ -80,12 +81,11 @@ impl Records {
         let asked = question.digest();
         let (index, key) = (index_key(cluster), reply_key(cluster, asked));
         for _ in 0..ATTEMPTS {
-            let (old, old_reply) = (self.store.get(&index)?, self.store.get(&key)?);
-            let told = old.as_ref().map(|bytes| decode::<Told>(&index, bytes)).transpose()?;
-            let mut told = told.unwrap_or_default();
-            let before = old_reply.as_ref().map(|bytes| decode::<ReplyRecord>(&key, bytes)).transpose()?;
+            let (old, before) = (self.read_large::<Told>(&index)?, self.read_large::<ReplyRecord>(&key)?);
+            let mut told = old.record.unwrap_or_default();
             let digest = reply.digest();
-            let Some(mut known) = reply.clone().after(before.map(|record| record.reply).as_ref()) else {
+            let Some(mut known) = reply.clone().after(before.record.map(|record| record.reply).as_ref())
+            else {
                 return Ok(());
             };
             let namespace = share(question);
@@ -102,10 +102,10 @@ impl Records {
             let record = ToldRecord { digest, at: now, size: known.size(), namespace };
             told.replies.insert(asked, record);
             let mut txn = Txn::default();
-            txn.expect(&index, old);
-            txn.expect(&key, old_reply);
-            txn.put(&index, encode(&told));
-            txn.put(&key, encode(&ReplyRecord { question: question.clone(), reply: known }));
+            txn.expect(&index, old.head);
+            txn.expect(&key, before.head);
+            self.put_large(&index, &told, &mut txn)?;
+            self.put_large(&key, &ReplyRecord { question: question.clone(), reply: known }, &mut txn)?;
             if self.commit(txn, None)? == Outcome::Committed {
                 return Ok(());
             }
@@ -122,21 +122,19 @@ impl Records {
         let asked: BTreeSet<Digest> = asked.iter().map(Question::digest).collect();
         let index = index_key(cluster);
         for _ in 0..ATTEMPTS {
-            let Some(old) = self.store.get(&index)? else { return Ok(()) };
-            let mut told: Told = decode(&index, &old)?;
+            let Large { head, record: Some(mut told) } = self.read_large::<Told>(&index)? else {
+                return Ok(());
+            };
             let mut txn = Txn::default();
-            told.replies.retain(|question, _| {
-                let stays = asked.contains(question);
-                if !stays {
-                    txn.remove(reply_key(cluster, *question));
-                }
-                stays
-            });
+            for question in told.replies.keys().filter(|question| !asked.contains(*question)) {
+                self.remove_large(&reply_key(cluster, *question), &mut txn)?;
+            }
+            told.replies.retain(|question, _| asked.contains(question));
             if txn.writes.is_empty() {
                 return Ok(());
             }
-            txn.expect(&index, Some(old));
-            txn.put(&index, encode(&told));
+            txn.expect(&index, head);
+            self.put_large(&index, &told, &mut txn)?;
             if self.commit(txn, None)? == Outcome::Committed {
                 return Ok(());
             }
@@ -146,7 +144,7 @@ impl Records {
 
     /// All of a cluster's, with the cluster.
     pub(super) fn remove_replies(&self, cluster: &ClusterName, txn: &mut Txn) -> Result<(), StoreError> {
-        txn.remove(index_key(cluster));
+        self.remove_large(&index_key(cluster), txn)?;
         for (key, _) in self.store.scan(&format!("reply/{cluster}/"))? {
             txn.remove(key);
         }
@@ -213,5 +211,14 @@ mod tests {
         assert!(told(&ask("0", "team", Some("a"))) == large, "again");
         assert!(told(&ask("4", "other", Some("b"))) == large);
         assert!(told(&ask("4", "team", None)) == large);
+        // What takes more room written than it has.
+        let odd = data(&"\u{1}".repeat(MAX_DATA - 1));
+        let question = ask("odd", "odd", Some("b"));
+        records.note_reply(&cluster, &question, &odd, 1).unwrap();
+        assert!(records.reply(&cluster, &question).unwrap() == Some(odd));
+        let longest = records.store().scan("").unwrap().into_iter().map(|(_, value)| value.len()).max();
+        assert!(longest <= Some(1 << 20), "{longest:?}");
+        records.forget_replies(&cluster, &BTreeSet::new()).unwrap();
+        assert!(records.store().scan("reply/").unwrap().is_empty());
     }
 }

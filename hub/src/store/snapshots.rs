@@ -91,9 +91,7 @@ impl Records {
     /// The snapshots that records of clusters name.
     pub fn snapshots_in_use(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let mut used = BTreeSet::new();
-        // What follows a cluster's name is a part of its record.
-        for (key, _) in self.store.scan(AT)?.iter().filter(|(key, _)| !key[AT.len()..].contains('/')) {
-            let ClusterAt { snapshot, units, before } = self.read_large(key)?.record.unwrap_or_default();
+        for (_, ClusterAt { snapshot, units, before }) in self.list_large(AT)? {
             used.extend(snapshot.into_iter().chain(units.into_values()).chain(before));
         }
         Ok(used)
