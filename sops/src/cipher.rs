@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::tree::{Comment, Value};
+use crate::tree::{Comment, Value, float_text};
 
 const START: &str = "ENC[AES256_GCM,data:";
 
@@ -40,7 +40,11 @@ pub(crate) fn open(text: &str, key: &DataKey, path: &str) -> Result<Value, Strin
     }
     let sealed = Sealed::parse(text)?;
     let clear = sealed.open(key, path)?;
-    let text = String::from_utf8(clear.to_vec()).map_err(|_| "is not text".to_owned())?;
+    let text = match String::from_utf8(clear.to_vec()) {
+        Ok(text) => text,
+        Err(_) if sealed.kind == "str" => return Ok(Value::Bytes(clear.to_vec())),
+        Err(_) => return Err("is not text".to_owned()),
+    };
     let bad = |what: &str| format!("does not hold {what}, though its type says so");
     Ok(match sealed.kind {
         "str" | "bytes" => Value::Text(text),
@@ -55,6 +59,29 @@ pub(crate) fn open(text: &str, key: &DataKey, path: &str) -> Result<Value, Strin
         "comment" => Value::Comment(Comment { text, inline: false }),
         kind => return Err(format!("has the type '{kind}', which SOPS does not know")),
     })
+}
+
+/// Seals a value at `path`. An empty one stays as it is, as in SOPS.
+pub(crate) fn seal(value: &Value, key: &DataKey, path: &str, nonce: [u8; 32]) -> Result<String, String> {
+    let (kind, clear) = match value {
+        Value::Text(text) => ("str", text.as_bytes().to_vec()),
+        Value::Bytes(bytes) => ("str", bytes.clone()),
+        Value::Int(value) => ("int", value.to_string().into_bytes()),
+        Value::Float(value) => ("float", float_text(*value).into_bytes()),
+        Value::Bool(value) => ("bool", if *value { "True" } else { "False" }.into()),
+        Value::Time(text) => ("time", text.as_bytes().to_vec()),
+        Value::Comment(comment) => ("comment", comment.text.as_bytes().to_vec()),
+        Value::Null | Value::Map(_) | Value::List(_) => return Err("cannot be encrypted".to_owned()),
+    };
+    if clear.is_empty() {
+        return Ok(String::new());
+    }
+    let cipher = AesGcm::<Aes256, U32>::new_from_slice(key.bytes()).map_err(|error| error.to_string())?;
+    let payload = Payload { msg: &clear, aad: path.as_bytes() };
+    let sealed = cipher.encrypt(&Nonce::<U32>::from(nonce), payload).map_err(|error| error.to_string())?;
+    let (data, tag) = sealed.split_at(sealed.len() - 16);
+    let [data, nonce, tag] = [data, &nonce[..], tag].map(|part| STANDARD.encode(part));
+    Ok(format!("{START}{data},iv:{nonce},tag:{tag},type:{kind}]"))
 }
 
 struct Sealed<'a> {

@@ -16,6 +16,7 @@ mod format;
 mod keys;
 mod metadata;
 mod rules;
+mod seal;
 mod shamir;
 mod tree;
 
@@ -24,6 +25,7 @@ pub use error::SopsError;
 pub use format::{Format, marks_of};
 pub use keys::{KeyGroup, Keys, MasterKey};
 pub use metadata::Metadata;
+pub use seal::{Random, Recipe, edit, encrypt, rotate, update_keys};
 
 use flotilla_yaml::Node;
 

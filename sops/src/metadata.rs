@@ -23,6 +23,8 @@ pub struct Metadata {
     pub(crate) mac_only_encrypted: bool,
     last_modified: String,
     mac: String,
+    /// As they stand in the file.
+    items: Vec<Item>,
 }
 
 /// Takes the metadata out of a file.
@@ -45,6 +47,42 @@ pub(crate) fn take(file: &mut File, format: Format) -> Result<Metadata, SopsErro
         Format::Yaml | Format::Json | Format::Binary => take_entry(file)?,
     };
     read(&nested.ok_or(SopsError::NotEncrypted)?)
+}
+
+/// Puts the metadata into a file, as its last entry.
+pub(crate) fn put(file: &mut File, metadata: &Metadata, format: Format) {
+    for document in &mut file.0 {
+        match format {
+            Format::Dotenv => {
+                document.extend(flat::flatten(&metadata.items).into_iter().map(|item| match item {
+                    Item::Entry(name, value) => Item::Entry(format!("{KEY}_{name}"), value),
+                    comment @ Item::Comment(_) => comment,
+                }))
+            }
+            Format::Ini => {
+                let flat = flat::flatten(&metadata.items).into_iter().map(|item| match item {
+                    Item::Entry(name, Value::Text(text)) => {
+                        Item::Entry(name, Value::Text(text.replace('\n', "\\n")))
+                    }
+                    item => item,
+                });
+                document.push(Item::Entry(KEY.to_owned(), Value::Map(flat.collect())));
+            }
+            Format::Yaml | Format::Json | Format::Binary => {
+                document.push(Item::Entry(KEY.to_owned(), Value::Map(metadata.items.clone())));
+            }
+        }
+    }
+}
+
+/// Whether a file has metadata, or entries that would be taken for it.
+pub(crate) fn is_in(file: &File, format: Format) -> bool {
+    let is_own = |item: &Item| match item {
+        Item::Entry(key, _) if format == Format::Dotenv => key.starts_with(&format!("{KEY}_")),
+        Item::Entry(key, _) => key == KEY,
+        Item::Comment(_) => false,
+    };
+    file.0.iter().flatten().any(is_own)
 }
 
 fn unprefixed(item: Item, prefix: &str) -> Item {
@@ -133,6 +171,7 @@ fn read(items: &[Item]) -> Result<Metadata, SopsError> {
         mac_only_encrypted,
         last_modified: text_of(items, "lastmodified").unwrap_or_default().to_owned(),
         mac: text_of(items, "mac").unwrap_or_default().to_owned(),
+        items: items.to_vec(),
     })
 }
 
@@ -178,6 +217,26 @@ fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
 }
 
 impl Metadata {
+    /// Of a file to be encrypted: `items` are its fields but for the MAC and its time.
+    pub(crate) fn new(items: Vec<Item>) -> Result<Self, SopsError> {
+        read(&items)
+    }
+
+    /// Sets fields, which stand in the order of their names.
+    pub(crate) fn set(&mut self, fields: Vec<(&str, Option<Value>)>) -> Result<(), SopsError> {
+        let mut items = std::mem::take(&mut self.items);
+        for (name, value) in fields {
+            items.retain(|item| !matches!(item, Item::Entry(key, _) if key == name));
+            items.extend(value.map(|value| Item::Entry(name.to_owned(), value)));
+        }
+        items.sort_by(|a, b| match (a, b) {
+            (Item::Entry(a, _), Item::Entry(b, _)) => a.cmp(b),
+            _ => std::cmp::Ordering::Equal,
+        });
+        *self = read(&items)?;
+        Ok(())
+    }
+
     /// The MAC that the file's values had when it was encrypted, in capital hexadecimal.
     pub(crate) fn mac(&self, key: &DataKey) -> Result<String, SopsError> {
         let bad = |message: String| SopsError::field("mac", message);

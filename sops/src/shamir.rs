@@ -27,7 +27,6 @@ pub(crate) fn combine(parts: &[Zeroizing<Vec<u8>>]) -> Option<Zeroizing<Vec<u8>>
 }
 
 /// Parts of a secret, of which `threshold` give it: one for each of `places`, which are distinct and not 0. `random` draws bytes.
-#[cfg(test)]
 pub(crate) fn split(
     secret: &[u8],
     places: &[u8],

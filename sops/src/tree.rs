@@ -1,4 +1,4 @@
-//! A file's values in their order, opened one by one, with the MAC over all of them.
+//! A file's values in their order, opened or sealed one by one, with the MAC over all of them.
 
 use ring::digest::{Context, SHA256, SHA512, digest};
 
@@ -23,6 +23,8 @@ pub(crate) enum Value {
     Int(i64),
     Float(f64),
     Text(String),
+    /// Of a binary file, whose bytes are no text.
+    Bytes(Vec<u8>),
     /// As RFC 3339.
     Time(String),
     Map(Vec<Item>),
@@ -55,12 +57,68 @@ pub(crate) fn open(file: &mut File, metadata: &Metadata, key: &DataKey) -> Resul
             _ => Err("is not encrypted, though the file's rules say that it should be".to_owned()),
         }
     };
+    walk(file, metadata, &mut at_leaf, |_, after| after)
+}
+
+/// Seals all values that the file's rule covers; gives the MAC over what they were. What `before` had sealed of the same value at the
+/// same place stays as it is. `nonce` draws random bytes.
+pub(crate) fn seal(
+    file: &mut File,
+    metadata: &Metadata,
+    key: &DataKey,
+    before: &Sealed,
+    nonce: &mut dyn FnMut() -> [u8; 32],
+) -> Result<String, SopsError> {
+    let mut at_leaf = |value: &Value, path: &[String], is_covered: bool| {
+        if !is_covered {
+            return Ok(value.clone());
+        }
+        let at = format!("{}:", path.join(":"));
+        let kept = before.0.iter().find(|(place, clear, _)| *place == at && clear == value);
+        let text = match kept {
+            Some((_, _, text)) => text.clone(),
+            None => cipher::seal(value, key, &at, nonce())?,
+        };
+        Ok(match value {
+            Value::Comment(comment) => Value::Comment(Comment { text, ..comment.clone() }),
+            _ => Value::Text(text),
+        })
+    };
+    walk(file, metadata, &mut at_leaf, |before, _| before)
+}
+
+/// What was sealed of a file: where, what, and as what.
+#[derive(Default)]
+pub(crate) struct Sealed(Vec<(String, Value, String)>);
+
+impl Sealed {
+    /// As it is in an encrypted file.
+    pub(crate) fn of(file: &File, metadata: &Metadata, key: &DataKey) -> Result<Self, SopsError> {
+        let mut all = Vec::new();
+        let mut at_leaf = |value: &Value, path: &[String], is_covered: bool| {
+            let at = format!("{}:", path.join(":"));
+            if let (Value::Text(text), true) = (value, is_covered) {
+                all.push((at.clone(), cipher::open(text, key, &at)?, text.clone()));
+            }
+            Ok(value.clone())
+        };
+        walk(&mut file.clone(), metadata, &mut at_leaf, |before, _| before)?;
+        Ok(Self(all))
+    }
+}
+
+fn walk(
+    file: &mut File,
+    metadata: &Metadata,
+    at_leaf: AtLeaf<'_>,
+    clear: for<'v> fn(&'v Value, &'v Value) -> &'v Value,
+) -> Result<String, SopsError> {
     let mut mac = Context::new(&SHA512);
     if metadata.mac_only_encrypted {
         // So that it never equals one over all values.
         mac.update(digest(&SHA256, b"sops").as_ref());
     }
-    let mut walk = Walk { metadata, at_leaf: &mut at_leaf, mac, path: Vec::new(), comments: Vec::new() };
+    let mut walk = Walk { metadata, at_leaf, clear, mac, path: Vec::new(), comments: Vec::new() };
     for document in &mut file.0 {
         walk.map(document)?;
     }
@@ -72,6 +130,8 @@ type AtLeaf<'a> = &'a mut dyn FnMut(&Value, &[String], bool) -> Result<Value, St
 struct Walk<'a> {
     metadata: &'a Metadata,
     at_leaf: AtLeaf<'a>,
+    /// Which of a value before and after is under the MAC.
+    clear: for<'v> fn(&'v Value, &'v Value) -> &'v Value,
     mac: Context,
     path: Vec<String>,
     /// The comments above, of each collection around.
@@ -130,8 +190,9 @@ impl Walk<'_> {
         let is_covered = self.metadata.rule.covers(&self.path, &self.comments, is_comment);
         let after = (self.at_leaf)(before, &self.path, is_covered)
             .map_err(|message| SopsError::Value { path: self.path.join("."), message })?;
-        if (is_covered || !self.metadata.mac_only_encrypted) && !matches!(after, Value::Comment(_)) {
-            self.mac.update(&bytes(&after));
+        let clear = (self.clear)(before, &after);
+        if (is_covered || !self.metadata.mac_only_encrypted) && !matches!(clear, Value::Comment(_)) {
+            self.mac.update(&bytes(clear));
         }
         Ok(after)
     }
@@ -148,6 +209,7 @@ fn bytes(value: &Value) -> Vec<u8> {
         Value::Int(value) => value.to_string().into(),
         Value::Float(value) => float_text(*value).into(),
         Value::Text(text) | Value::Time(text) => text.as_str().into(),
+        Value::Bytes(bytes) => bytes.clone(),
         Value::Null | Value::Map(_) | Value::List(_) | Value::Comment(_) => Vec::new(),
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Emitter {
     column: usize,
     /// Lines are folded at spaces beyond this column.
     width: usize,
+    /// By how much collections are indented, as the hints of block scalars say it.
+    step: &'static str,
     writer: Writer,
     /// The end is white space, or the start of a line.
     whitespace: bool,
@@ -31,11 +33,17 @@ impl Emitter {
             out: String::new(),
             column: 0,
             width,
+            step: "2",
             writer,
             whitespace: true,
             indention: true,
             foot_indent: None,
         }
+    }
+
+    /// The same for collections that are indented by four.
+    pub(crate) fn wide(self) -> Self {
+        Self { step: "4", ..self }
     }
 
     pub(crate) fn writer(&self) -> Writer {
@@ -289,7 +297,7 @@ impl Emitter {
 
     /// The header of a block scalar: indicator, indentation hint, chomping.
     fn block_header(&mut self, indicator: &str, text: &str, indent: usize, comment: &str) {
-        let hint = if text.starts_with(|c| c == ' ' || is_break(c)) { "2" } else { "" };
+        let hint = if text.starts_with(|c| c == ' ' || is_break(c)) { self.step } else { "" };
         let chomp = match text.strip_suffix(is_break) {
             None => "-",
             Some(rest) if rest.is_empty() || rest.ends_with(is_break) => "+",

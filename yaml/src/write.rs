@@ -29,7 +29,9 @@ enum Layout {
 }
 
 fn written(nodes: &[Node], layout: Layout) -> String {
-    let mut writer = Writer { emitter: Emitter::new(usize::MAX, style::Writer::Kyaml), layout };
+    let emitter = Emitter::new(usize::MAX, style::Writer::Kyaml);
+    let emitter = if layout == Layout::Wide { emitter.wide() } else { emitter };
+    let mut writer = Writer { emitter, layout };
     for (i, node) in nodes.iter().enumerate() {
         if i > 0 {
             writer.emitter.raw("---");

@@ -22,6 +22,7 @@ pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
 pub(crate) mod secret;
+pub(crate) mod sops;
 pub(crate) mod status;
 pub(crate) mod suspend;
 pub(crate) mod token;

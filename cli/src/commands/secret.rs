@@ -10,12 +10,13 @@ use flotilla_core::ClusterName;
 use flotilla_proto::api::NewSecret;
 
 use super::rows;
+use super::sops::{self, SopsCommand};
 use crate::Context;
 use crate::args::{OutputArgs, pair};
 use crate::error::Error;
 use crate::exit::Code;
 
-/// Manage the secrets of sources and of Helm values; they never stand in the fleet repo
+/// Manage secrets: those that the hub keeps for sources and releases, and files of the fleet repo that SOPS encrypts
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretCommand {
     /// Keep a secret, encrypted at the hub; one of the same name is replaced
@@ -28,6 +29,8 @@ pub(crate) enum SecretCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
+    #[command(flatten)]
+    Sops(SopsCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,6 +218,7 @@ pub(crate) async fn run(context: &Context, command: SecretCommand) -> Result<Cod
             let done = context.hub()?.remove_secret(&place.scope(), &place.namespace, &place.name).await?;
             context.terminal.note(&super::said(&done, &format!("the secret {} is gone", place.name)));
         }
+        SecretCommand::Sops(command) => return sops::run(context, command),
     }
     Ok(Code::Done)
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use super::{derive, unseal};
+use super::{derive, seal, unseal};
 
 const BEGIN: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
 const END: &str = "-----END AGE ENCRYPTED FILE-----";
@@ -39,6 +39,38 @@ pub(super) fn dearmour(text: &str) -> Result<Vec<u8>, String> {
         text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).ok_or_else(not_armoured)?;
     let joined: String = inner.lines().map(str::trim).collect();
     STANDARD.decode(joined).map_err(|error| format!("the age file is not valid base64: {error}"))
+}
+
+/// Bytes in armour.
+pub(super) fn armour(bytes: &[u8]) -> String {
+    let packed = STANDARD.encode(bytes);
+    let lines = packed.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    lines.fold(format!("{BEGIN}\n"), |text, line| text + &line + "\n") + END + "\n"
+}
+
+/// A file to be made.
+pub(super) struct Payload<'a> {
+    /// The file key.
+    pub(super) key: [u8; 16],
+    pub(super) nonce: [u8; 16],
+    /// A chunk at most.
+    pub(super) clear: &'a [u8],
+}
+
+impl Payload<'_> {
+    /// The file for one recipient, who has the file key in `stanza`.
+    pub(super) fn sealed(&self, stanza: &Stanza) -> Vec<u8> {
+        let arguments = stanza.arguments.join(" ");
+        let body = STANDARD_NO_PAD.encode(&stanza.body);
+        let mut file = format!("{VERSION}\n-> {} {arguments}\n{body}\n---", stanza.kind).into_bytes();
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*derive(&[], &self.key, "header")), &file);
+        file.extend(format!(" {}\n", STANDARD_NO_PAD.encode(mac)).bytes());
+        let mut last = [0; 12];
+        last[11] = 1;
+        file.extend(self.nonce);
+        file.extend(seal(&derive(&self.nonce, &self.key, "payload"), last, self.clear));
+        file
+    }
 }
 
 impl<'a> File<'a> {

@@ -12,9 +12,13 @@
 
 mod file;
 mod identity;
+mod recipient;
 mod ssh;
 
 pub use identity::Identity;
+pub use recipient::Recipient;
+
+pub(crate) use recipient::encrypt;
 
 use zeroize::Zeroizing;
 
@@ -48,6 +52,16 @@ fn derive(salt: &[u8], secret: &[u8], info: &str) -> Zeroizing<[u8; 32]> {
         .map(|okm| okm.fill(&mut *key));
     filled.and_then(|filled| filled).expect("32 bytes are one block of SHA-256");
     key
+}
+
+/// Seals by ChaCha20-Poly1305, without additional data.
+fn seal(key: &[u8; 32], nonce: [u8; 12], clear: &[u8]) -> Vec<u8> {
+    use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of 32 bytes"));
+    let mut sealed = clear.to_vec();
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
+        .expect("what is sealed is short");
+    sealed
 }
 
 /// Opens what ChaCha20-Poly1305 sealed without additional data.

@@ -13,8 +13,8 @@ use super::identity::file_key;
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
-const ED25519: &[u8] = b"ssh-ed25519";
-const INFO: &str = "age-encryption.org/v1/ssh-ed25519";
+pub(super) const ED25519: &[u8] = b"ssh-ed25519";
+pub(super) const INFO: &str = "age-encryption.org/v1/ssh-ed25519";
 
 #[derive(Clone)]
 pub(super) struct SshKey {
@@ -25,7 +25,7 @@ pub(super) struct SshKey {
 }
 
 /// Fields of a wire format, one by one: each has its length before it.
-struct Wire<'a>(&'a [u8]);
+pub(super) struct Wire<'a>(pub(super) &'a [u8]);
 
 impl<'a> Wire<'a> {
     fn number(&mut self) -> Option<u32> {
@@ -34,7 +34,7 @@ impl<'a> Wire<'a> {
         Some(u32::from_be_bytes(*number))
     }
 
-    fn field(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn field(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (field, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;

@@ -35,6 +35,7 @@ pub(super) fn plain(name: &str, value: &Value) -> Result<String, String> {
         Value::Int(value) => value.to_string(),
         Value::Float(value) => float_text(*value),
         Value::Text(text) | Value::Time(text) => text.clone(),
+        Value::Bytes(_) => return Err(format!("'{name}' holds bytes that are not text")),
         Value::Map(_) | Value::List(_) => return Err(format!("'{name}' is not a single value")),
     })
 }

@@ -87,3 +87,33 @@ fn nested(name: &str, place: Place) -> Result<Value, SopsError> {
         _ => Err(SopsError::field(name, "is a value, a mapping and a list at once")),
     }
 }
+
+/// The metadata as single values, by their names.
+pub(crate) fn flatten(items: &[Item]) -> Vec<Item> {
+    let mut flat = Vec::new();
+    for item in items {
+        if let Item::Entry(name, value) = item {
+            put(name.clone(), value, &mut flat);
+        }
+    }
+    flat
+}
+
+fn put(name: String, value: &Value, flat: &mut Vec<Item>) {
+    match value {
+        Value::Map(items) => {
+            for item in items {
+                if let Item::Entry(field, value) = item {
+                    put(format!("{name}{MAP}{field}"), value, flat);
+                }
+            }
+        }
+        Value::List(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, item)| put(format!("{name}{LIST}{index}"), item, flat));
+        }
+        single => flat.push(Item::Entry(name, single.clone())),
+    }
+}

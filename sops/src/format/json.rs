@@ -103,6 +103,7 @@ fn value(of: &Value, depth: usize, text: &mut String) -> Result<(), String> {
         Value::Int(value) => text.push_str(&value.to_string()),
         Value::Float(value) => text.push_str(&number(*value)?),
         Value::Text(value) | Value::Time(value) => string(value, text),
+        Value::Bytes(_) => return Err("a value holds bytes that are not text".to_owned()),
         Value::Map(items) => map(items, depth, text)?,
         Value::List(items) => {
             let items = items.iter().filter(|item| !matches!(item, Value::Comment(_)));

@@ -69,6 +69,18 @@ pub(crate) fn read(text: &[u8], format: Format) -> Result<File, SopsError> {
     }
 }
 
+/// Reads a file that is not encrypted.
+pub(crate) fn read_clear(text: &[u8], format: Format) -> Result<File, SopsError> {
+    if format != Format::Binary {
+        return read(text, format);
+    }
+    let data = match std::str::from_utf8(text) {
+        Ok(text) => Value::Text(text.to_owned()),
+        Err(_) => Value::Bytes(text.to_vec()),
+    };
+    Ok(File(vec![vec![Item::Entry("data".to_owned(), data)]]))
+}
+
 pub(crate) fn write(file: &File, format: Format) -> Result<Vec<u8>, SopsError> {
     let unwritable = |message: String| SopsError::Unwritable { format: format.name(), message };
     Ok(match format {
@@ -76,15 +88,16 @@ pub(crate) fn write(file: &File, format: Format) -> Result<Vec<u8>, SopsError> {
         Format::Json => json::write(file).map_err(unwritable)?.into_bytes(),
         Format::Dotenv => dotenv::write(file).map_err(unwritable)?.into_bytes(),
         Format::Ini => ini::write(file).map_err(unwritable)?.into_bytes(),
-        Format::Binary => binary(file).map_err(unwritable)?.into_bytes(),
+        Format::Binary => binary(file).map_err(unwritable)?,
     })
 }
 
 /// The one value of a binary file.
-fn binary(file: &File) -> Result<String, String> {
+fn binary(file: &File) -> Result<Vec<u8>, String> {
     let mut items = file.0.iter().flatten();
     let data = items.find_map(|item| match item {
-        Item::Entry(key, Value::Text(text)) if key == "data" => Some(text.clone()),
+        Item::Entry(key, Value::Text(text)) if key == "data" => Some(text.clone().into_bytes()),
+        Item::Entry(key, Value::Bytes(bytes)) if key == "data" => Some(bytes.clone()),
         _ => None,
     });
     data.ok_or_else(|| "it has no text under `data`".to_owned())

@@ -109,7 +109,7 @@ fn value_of(node: &Node, own: bool) -> Result<Value, SopsError> {
                 Kind::String if node.tag() == Some("!!binary") => {
                     let packed: String = scalar.text().split_whitespace().collect();
                     let bytes = STANDARD.decode(packed).map_err(|_| bad("is not valid base64"))?;
-                    Value::Text(String::from_utf8(bytes).map_err(|_| bad("holds bytes that are not text"))?)
+                    String::from_utf8(bytes).map_or_else(|bad| Value::Bytes(bad.into_bytes()), Value::Text)
                 }
                 Kind::String => Value::Text(scalar.text().to_owned()),
             }
@@ -204,6 +204,11 @@ fn node(value: &Value) -> Node {
         }
         Value::Float(value) => Node::from_json(&(*value).into()),
         Value::Text(text) => Node::string(text),
+        Value::Bytes(bytes) => {
+            let mut node = Node::string(STANDARD.encode(bytes));
+            node.set_tag(Some("!!binary".into()));
+            node
+        }
         Value::Time(text) => Node::plain(text),
         Value::Map(items) => map_node(items),
         Value::List(items) => {

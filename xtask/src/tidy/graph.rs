@@ -21,7 +21,10 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("runtime", &[]),
     ("hub", &["core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"]),
     ("agent", &["core", "proto", "runtime"]),
-    ("cli", &["core", "kustomize", "proto", "render", "rollout", "runtime", "source", "yaml"]),
+    (
+        "cli",
+        &["core", "kustomize", "proto", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],
+    ),
     // Never shipped: our build against the real one.
     ("compare", &["core", "kustomize", "leftout", "render", "yaml"]),
     // Never shipped: what fuzzing does with an input.
