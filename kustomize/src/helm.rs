@@ -155,7 +155,9 @@ fn merge_quoted(node: &mut Node) {
 fn read(text: &str, merges: bool) -> Res<Node> {
     let options = flotilla_yaml::Options { drop_aliased_fields: merges, ..Default::default() };
     let first = flotilla_yaml::parse_first(text, &options).map_err(|e| Fail::new(e.to_string()))?;
-    if first.document.is_null() && first.document.pos.line == 0 {
+    // A line of dashes begins a document, though there is nothing in it.
+    let is_begun = || text.lines().any(|line| line.starts_with("---"));
+    if first.document.is_null() && first.document.pos.line == 0 && !is_begun() {
         return fail!("EOF")
             .map_err(|e: Fail| e.hint("there are no values in it; write {} if none are meant"));
     }
