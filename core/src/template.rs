@@ -369,6 +369,19 @@ impl ObjectTemplate {
         self.content.variables.needs().chain(&self.content.sops)
     }
 
+    /// The document as it is before anything is put in or opened, without what SOPS notes of it; `None` where that is no
+    /// document yet.
+    pub fn document(&self) -> Option<Value> {
+        let document = flotilla_yaml::parse(&self.content.text).ok()?.pop()?;
+        let mut value = document.to_json().ok()?;
+        if self.content.sops.is_some()
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.remove("sops");
+        }
+        Some(value)
+    }
+
     /// Where values are to be looked up, for a unit whose ConfigMaps and Secrets are in this namespace.
     ///
     /// # Errors

@@ -97,8 +97,13 @@ impl Sealed {
         let mut all = Vec::new();
         let mut at_leaf = |value: &Value, path: &[String], is_covered: bool| {
             let at = format!("{}:", path.join(":"));
-            if let (Value::Text(text), true) = (value, is_covered) {
-                all.push((at.clone(), cipher::open(text, key, &at)?, text.clone()));
+            match value {
+                Value::Text(text) if is_covered => all.push((at.clone(), cipher::open(text, key, &at)?, text.clone())),
+                // One that was left clear is sealed anew.
+                Value::Comment(Comment { text, .. }) if is_covered => {
+                    all.extend(cipher::open(text, key, &at).ok().map(|clear| (at.clone(), clear, text.clone())));
+                }
+                _ => {}
             }
             Ok(value.clone())
         };

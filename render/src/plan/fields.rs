@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::lock::lock;
 use flotilla_core::diff::{self, Key, MAX_FIELDS};
+use flotilla_core::template::ObjectTemplate;
 use flotilla_core::{Digest, Object};
 use serde_json::{Map, Value};
 
@@ -57,7 +58,7 @@ impl Differ {
         if let Some(fields) = known().get(&pair) {
             return fields.clone();
         }
-        let fields = Arc::new(self.values(from.value(), to.value()));
+        let fields = Arc::new(self.values(written(from), written(to)));
         known().insert(pair, fields.clone());
         fields
     }
@@ -110,6 +111,12 @@ impl Differ {
     }
 }
 
+/// What an object holds; of a template, the document as somebody wrote it.
+fn written(object: &Object) -> Value {
+    let template = ObjectTemplate::of(object).and_then(Result::ok);
+    template.and_then(|template| template.document()).unwrap_or_else(|| object.value())
+}
+
 /// Only what `core::diff` shows as a digest is hidden: labels and names of a Secret are not.
 fn hidden(shown: String) -> String {
     if shown.starts_with("digest ") { HIDDEN.to_owned() } else { shown }
@@ -141,6 +148,7 @@ fn windows(old: &str, new: &str) -> (Option<String>, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::template::{Metadata, ValuesKind, ValuesRef, Variables};
     use serde_json::json;
 
     use super::*;
@@ -194,6 +202,23 @@ mod tests {
         assert_ne!(text("y").digest, text("z").digest, "what is hidden tells diffs apart");
         let other = Differ::new([8; 32]).values(secret(json!({"a": "x"})), secret(json!({"a": "y"})));
         assert_ne!(text("y").digest, other.digest, "nobody can try values on it");
+    }
+
+    #[test]
+    fn of_what_sops_encrypted_the_keys_are_shown_that_changed() {
+        let keys = ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "age".into() };
+        let object = |a: &str, mac: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: 'ENC[{a}]', b: 'ENC[same]'}}\nsops: {{mac: 'ENC[{mac}]'}}\n"
+            );
+            let value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}});
+            let reference = flotilla_core::ObjectRef::of(&value).unwrap();
+            let template = ObjectTemplate::new(reference, text, Variables::default(), Metadata::default());
+            template.sealed(keys.clone()).object()
+        };
+        let fields = differ().objects(&object("1", "1"), &object("2", "2"));
+        let fields: Vec<&str> = fields.fields.iter().map(|field| field.path.as_str()).collect();
+        assert_eq!(fields, ["/stringData/a"]);
     }
 
     #[test]
