@@ -13,6 +13,7 @@ pub mod patch;
 pub mod select;
 mod server;
 pub mod servers;
+pub mod sops;
 pub mod substitute;
 pub mod tree;
 pub mod values;
@@ -29,7 +30,7 @@ mod tests {
     #[test]
     fn seeds_are_taken() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let targets: [Target; 13] = [
+        let targets: [Target; 14] = [
             ("addresses", super::addresses::run),
             ("archive", super::archive::run),
             ("cel", super::cel::run),
@@ -39,6 +40,7 @@ mod tests {
             ("patch", super::patch::run),
             ("select", super::select::run),
             ("servers", super::servers::run),
+            ("sops", super::sops::run),
             ("substitute", super::substitute::run),
             ("tree", super::tree::run),
             ("values", super::values::run),

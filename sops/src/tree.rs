@@ -98,10 +98,14 @@ impl Sealed {
         let mut at_leaf = |value: &Value, path: &[String], is_covered: bool| {
             let at = format!("{}:", path.join(":"));
             match value {
-                Value::Text(text) if is_covered => all.push((at.clone(), cipher::open(text, key, &at)?, text.clone())),
+                Value::Text(text) if is_covered => {
+                    all.push((at.clone(), cipher::open(text, key, &at)?, text.clone()))
+                }
                 // One that was left clear is sealed anew.
                 Value::Comment(Comment { text, .. }) if is_covered => {
-                    all.extend(cipher::open(text, key, &at).ok().map(|clear| (at.clone(), clear, text.clone())));
+                    all.extend(
+                        cipher::open(text, key, &at).ok().map(|clear| (at.clone(), clear, text.clone())),
+                    );
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::workspace;
 
-const TARGETS: [&str; 13] = [
+const TARGETS: [&str; 14] = [
     "yaml",
     "patch",
     "tree",
@@ -20,6 +20,7 @@ const TARGETS: [&str; 13] = [
     "chart",
     "git",
     "servers",
+    "sops",
 ];
 
 /// Those whose inputs are texts of Kubernetes: cases of kustomizations are seeds for them too.

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn of_what_sops_encrypted_the_keys_are_shown_that_changed() {
-        let keys = ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "age".into() };
+        let keys =
+            ValuesRef { kind: ValuesKind::Secret, namespace: "flux-system".into(), name: "age".into() };
         let object = |a: &str, mac: &str| {
             let text = format!(
                 "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{a: 'ENC[{a}]', b: 'ENC[same]'}}\nsops: {{mac: 'ENC[{mac}]'}}\n"

@@ -28,7 +28,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     // Never shipped: our build against the real one.
     ("compare", &["core", "kustomize", "leftout", "render", "yaml"]),
     // Never shipped: what fuzzing does with an input.
-    ("fuzz", &["core", "kustomize", "render", "select", "source", "yaml"]),
+    ("fuzz", &["core", "kustomize", "render", "select", "sops", "source", "yaml"]),
     ("leftout", &[]),
     (
         "tests",
