@@ -214,8 +214,9 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let prefix = prefix(recipe.source);
     let built = cache.built(key, reads, |files| {
         let output = build(files, recipe, &overlay)?;
-        let built = output
-            .and_then(|output| Built::new(&output, &prefix, &recipe.budget).map_err(|problem| vec![problem]));
+        let built = output.and_then(|output| {
+            Built::new(&output, &prefix, &recipe.budget, recipe.decryption).map_err(|problem| vec![problem])
+        });
         Ok(built.map(Into::into).map_err(Into::into))
     })?;
     let built = match built {
@@ -228,6 +229,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
         let clusters = of_fleet.then_some(recipe.clusters);
         let mut sorter = Sorter::new(Places { sources: &[], prefix: &prefix }, clusters);
         sorter.budget = Some(recipe.budget);
+        sorter.decrypts = recipe.decryption.is_some();
         sorter.content.notices.extend(built.notices().cloned());
         let mut work = Work::new(SUBSTITUTION);
         let mut names = Names::default();
@@ -375,6 +377,8 @@ pub(crate) struct Sorter<'a> {
     budget: Option<Budget>,
     /// There is more than that: what comes further is not looked at.
     is_exceeded: bool,
+    /// What SOPS encrypted is opened.
+    decrypts: bool,
     /// How scalars are read: as kustomize does where a document comes straight from its build.
     pub(crate) schema: Schema,
 }
@@ -389,6 +393,7 @@ impl<'a> Sorter<'a> {
             left_out: 0,
             budget: None,
             is_exceeded: false,
+            decrypts: false,
             schema: Schema::Kubernetes,
         }
     }
@@ -447,7 +452,9 @@ impl<'a> Sorter<'a> {
         }
         // Values of a Flux object are its own unit's problem.
         if encrypted::is_whole(node) || role == Role::Object && encrypted::is_encrypted(node) {
-            let message = if role == Role::Object {
+            let message = if role == Role::Object && self.decrypts {
+                "holds values that SOPS encrypted, and not what SOPS notes beside them; encrypt the file anew, or leave `sops` in it"
+            } else if role == Role::Object {
                 "is encrypted by SOPS, and the Kustomization that applies it has no spec.decryption; nothing of it is applied"
             } else {
                 "is encrypted by SOPS; it is read at the hub, which has no key, so it has to stand in clear"

@@ -1,6 +1,7 @@
 //! What stands between a build and its objects where variables are put in: the text of each document, as Flux
 //! substitutes in it, which all clusters share.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use flotilla_core::decrypt::{encrypted, open_document};
@@ -10,7 +11,6 @@ use flotilla_core::template::{Known, Layer, Metadata, ObjectTemplate, ValuesRef,
 use flotilla_core::work::Work;
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, envsubst};
 use flotilla_kustomize::Output;
-use flotilla_sops::Keys;
 use flotilla_yaml::Node;
 use serde::Serialize;
 
@@ -102,20 +102,34 @@ impl From<Problem> for Left {
 }
 
 impl Built {
-    pub(crate) fn new(output: &Output, prefix: &str, budget: &Budget) -> Result<Self, Problem> {
+    /// Of what a build put out; what the hub has the key for is opened.
+    pub(crate) fn new(
+        output: &Output,
+        prefix: &str,
+        budget: &Budget,
+        decryption: Option<&Decryption>,
+    ) -> Result<Self, Problem> {
         let mut weight = Weight::default();
         let places = Places { sources: &output.sources, prefix };
         let mut documents = Vec::with_capacity(output.documents.len());
         for document in &output.documents {
             let at = (places.file(document.origin.file.as_ref()), document.origin.line);
-            let text = flotilla_yaml::write_canonical(&document.node)
-                .map_err(|error| places.problem(error.into(), &at))?;
+            let mut node = Cow::Borrowed(&document.node);
+            let is_encrypted = encrypted(&node).is_some();
+            if let (Some(Decryption::AtHub { place, keys, .. }), true) = (decryption, is_encrypted) {
+                let clear = open_document(&node, keys).map_err(|message| {
+                    let message = format!("the keys in {place} of the hub do not open it: {message}");
+                    Problem::error(at.0.clone(), at.1, message)
+                })?;
+                node = Cow::Owned(clear);
+            }
+            let text =
+                flotilla_yaml::write_canonical(&node).map_err(|error| places.problem(error.into(), &at))?;
             weight.add(text.len());
             weight.check(budget).map_err(|message| Problem::error(at.0.clone(), at.1, message))?;
-            let opted_out = ["labels", "annotations"].iter().any(|field| {
-                document.node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled")
-            });
-            let is_encrypted = encrypted(&document.node).is_some();
+            let opted_out = ["labels", "annotations"]
+                .iter()
+                .any(|field| node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled"));
             documents.push(BuiltDocument { text, opted_out, is_encrypted, at });
         }
         let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
@@ -153,17 +167,10 @@ impl BuiltDocument {
     ) -> Result<Done, Problem> {
         let nothing = UnitVariables::default();
         let variables = if self.opted_out { &nothing } else { variables };
-        let opened;
-        let text = match decryption {
-            Some(Decryption::InCluster(place)) if self.is_encrypted => {
-                return self.sealed(place, &variables.open, metadata);
-            }
-            Some(Decryption::AtHub { place, keys, .. }) if self.is_encrypted => {
-                opened = self.opened(place, keys)?;
-                &opened
-            }
-            _ => &self.text,
-        };
+        if let (Some(Decryption::InCluster(place)), true) = (decryption, self.is_encrypted) {
+            return self.sealed(place, &variables.open, metadata);
+        }
+        let text = &self.text;
         let Some(first) = self.unknown(text, &variables.open)? else {
             let node = self.document(text, &variables.open, metadata, work)?;
             return Ok(Done::Document { node, shown: None });
@@ -201,16 +208,6 @@ impl BuiltDocument {
             Left::Wrong(problem) => *problem,
             Left::ToTheHub => self.problem("it cannot be completed in the cluster"),
         })
-    }
-
-    /// The text of the document as it is in clear.
-    fn opened(&self, place: &ValuesRef, keys: &Keys) -> Result<String, Problem> {
-        let wrong = |message: String| Problem::error(self.at.0.clone(), self.at.1, message);
-        let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
-        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
-        let clear = open_document(node, keys)
-            .map_err(|message| wrong(format!("the keys in {place} of the hub do not open it: {message}")))?;
-        flotilla_yaml::write_canonical(&clear).map_err(|error| wrong(error.message))
     }
 
     fn document(

@@ -125,6 +125,14 @@ fn what_the_hub_has_the_key_for_it_opens_itself() {
     let clear = World::new(&[]).render(&clear).units[&id].unit.clone().unwrap();
     assert_eq!(clear.content.objects[0].id().name, *made.0);
 
+    // A value that a patch brings without SOPS' metadata is no object that anybody can open.
+    let mut half = files.clone();
+    half[2].1 =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: 'ENC[AES256_GCM,data:x]'}\n"
+            .to_owned();
+    let half = with_key(KEY).render(&half).units[&id].clone();
+    assert!(problems(&half).contains("and not what SOPS notes beside them"), "{}", problems(&half));
+
     let wrong = with_key(OTHER_KEY).render(&files).units[&id].clone();
     assert!(wrong.unit.is_none() && problems(&wrong).contains("no key opens it"), "{}", problems(&wrong));
     assert!(problems(&wrong).starts_with("apps/"), "it names the file: {}", problems(&wrong));
