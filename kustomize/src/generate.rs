@@ -8,7 +8,7 @@ use flotilla_yaml::{Entry, Map, Node, Scalar, Schema, Style};
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loaded, Loader};
-use crate::node_ops::{stamp, text_at};
+use crate::node_ops::{stamp, style_of_new, text_at};
 use crate::parts::GeneratorArgs;
 use crate::resource::{Behavior, Resource};
 
@@ -70,7 +70,11 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
             Node::from(entries.collect::<Map>())
         };
         if !options.labels.is_empty() {
-            metadata.insert("labels", strings(&options.labels));
+            // kustomize puts quotes around each.
+            let mut labels = strings(&options.labels);
+            let values = labels.as_map_mut().into_iter().flat_map(Map::values_mut);
+            values.for_each(|label| label.style = Style::SingleQuoted);
+            metadata.insert("labels", labels);
         }
         if !options.annotations.is_empty() {
             metadata.insert("annotations", strings(&options.annotations));
@@ -90,8 +94,8 @@ fn generate_unplaced(cx: &mut Context, loader: &Loader, made: Made, args: &Gener
 }
 
 /// A string, in block style if it has several lines.
-fn block(text: String) -> Node {
-    let style = if text.contains('\n') { Style::Literal } else { Style::Plain };
+pub(crate) fn block(text: String) -> Node {
+    let style = if text.contains('\n') { Style::Literal } else { style_of_new(&text) };
     Node::from(Scalar::string(text)).with_style(style)
 }
 

@@ -217,3 +217,25 @@ pub(crate) fn drop_styles(node: &mut Node) {
         Value::Map(map) => map.values_mut().for_each(drop_styles),
     }
 }
+
+/// The style of a value that kustomize makes, which a later patch takes over: quotes for what YAML 1.1 reads as something else
+/// than a text, were it a document, and never for several lines.
+pub(crate) fn style_of_new(text: &str) -> Style {
+    if text.is_empty() || text.contains('\n') || text.trim_matches('\t').is_empty() {
+        return Style::Plain;
+    }
+    let is_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
+    let read = if is_word {
+        Node::plain(text)
+    } else {
+        match flotilla_yaml::parse_first(text, &flotilla_yaml::Options::default()) {
+            Ok(first) => first.document,
+            Err(_) => return Style::Plain,
+        }
+    };
+    let is_text = read.tag().is_some()
+        || read.as_scalar().is_some_and(|s| {
+            matches!(s.kind(), Kind::String | Kind::Timestamp) && !(is_word && s.is_old_bool())
+        });
+    if is_text { Style::Plain } else { Style::DoubleQuoted }
+}

@@ -6,6 +6,7 @@ use flotilla_yaml::{Map, Node, Pos, Style, Value};
 
 use crate::documents;
 use crate::error::{Fail, Res, fail};
+use crate::generate::block;
 use crate::gvk::{Gvk, ResId};
 use crate::load::{Context, Loaded};
 use crate::node_ops::{drop_styles, place_like, text_at};
@@ -191,7 +192,7 @@ fn merge_data(new: &mut Resource, old: &Resource, field: &str) {
     for entry in merged.entries_mut() {
         // Values are strings from here on, whatever they looked like.
         let text = entry.value.text().unwrap_or_default().to_owned();
-        entry.value = Node::string(text).at_pos(entry.value.pos);
+        entry.value = block(text).at_pos(entry.value.pos);
     }
     for entry in new.node.get(field).and_then(Node::as_map).into_iter().flatten() {
         merged.insert(entry.key.text().unwrap_or_default(), entry.value.clone());

@@ -11,12 +11,12 @@ pub(crate) mod value_add;
 
 use std::collections::BTreeMap;
 
-use flotilla_yaml::{Kind, Link, Node, Scalar, Style, Typing};
+use flotilla_yaml::{Link, Node, Scalar, Typing};
 
 use crate::decode::Text;
 use crate::error::{Fail, Res, fail};
 use crate::fieldspec::{Create, FieldSpec};
-use crate::node_ops::{is_quoted, set_string, wrong_kind};
+use crate::node_ops::{is_quoted, set_string, style_of_new, wrong_kind};
 use crate::parts::Replica;
 use crate::resmap::ResMap;
 use crate::resource::Resource;
@@ -61,28 +61,6 @@ pub(crate) fn set_pairs(map: &mut ResMap, pairs: &BTreeMap<String, Text>, specs:
         resource.links.append(&mut shared);
     }
     Ok(())
-}
-
-/// The style of a value that kustomize makes, which a later patch takes over: quotes for what YAML 1.1 reads as something else
-/// than a text, were it a document, and never for several lines.
-fn style_of_new(text: &str) -> Style {
-    if text.is_empty() || text.contains('\n') || text.trim_matches('\t').is_empty() {
-        return Style::Plain;
-    }
-    let is_word = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
-    let read = if is_word {
-        Node::plain(text)
-    } else {
-        match flotilla_yaml::parse_first(text, &flotilla_yaml::Options::default()) {
-            Ok(first) => first.document,
-            Err(_) => return Style::Plain,
-        }
-    };
-    let is_text = read.tag().is_some()
-        || read.as_scalar().is_some_and(|s| {
-            matches!(s.kind(), Kind::String | Kind::Timestamp) && !(is_word && s.is_old_bool())
-        });
-    if is_text { Style::Plain } else { Style::DoubleQuoted }
 }
 
 /// Sets the number of replicas of the workloads with the given name, as it is or once was.
