@@ -10,8 +10,8 @@ const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 /// The benchmarks of rendering alone: no cluster, and few crates to build.
 const OF_KUSTOMIZE: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
-/// The fleet loop alone: a benchmark of the hub's crate, with few crates to build.
-const FLEET: &str = "fleet";
+/// Benchmarks of one crate, with few crates to build: the name, the package and its own name of it.
+const OF_CRATES: [[&str; 3]; 2] = [["fleet", "flotilla-hub", "fleet"], ["sops", "flotilla-sops", "files"]];
 
 /// The comparison of what is applied with Flux, which is a test of the agent's that goes on for longer.
 const APPLY_DIFF: &str = "apply-diff";
@@ -23,8 +23,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if names(args).any(|name| name == APPLY_DIFF) {
         return apply_diff(args);
     }
-    if names(args).any(|name| name == FLEET) {
-        return fleet(args);
+    if let Some(bench) = OF_CRATES.iter().find(|[name, ..]| names(args).any(|named| named == *name)) {
+        return of_crate(bench, args);
     }
     if names(args).any(|name| OF_KUSTOMIZE.contains(&name)) {
         if let Some(other) = names(args).find(|name| !OF_KUSTOMIZE.contains(name)) {
@@ -45,15 +45,15 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     demo::replace_by(&release("flotilla-bench")?, args)
 }
 
-fn fleet(args: &[String]) -> anyhow::Result<()> {
-    if let Some(other) = names(args).find(|name| *name != FLEET) {
-        anyhow::bail!("{FLEET} runs on its own, without {other}");
+fn of_crate([name, package, bench]: &[&str; 3], args: &[String]) -> anyhow::Result<()> {
+    if let Some(other) = names(args).find(|other| other != name) {
+        anyhow::bail!("{name} runs on its own, without {other}");
     }
     let mut command = workspace::cargo();
-    command.args(["bench", "--locked", "--package", "flotilla-hub", "--bench", FLEET, "--"]);
-    command.args(args.iter().filter(|arg| *arg != FLEET));
+    command.args(["bench", "--locked", "--package", package, "--bench", bench, "--"]);
+    command.args(args.iter().filter(|arg| arg != name));
     let status = command.status().with_context(|| format!("cannot run `{}`", workspace::shown(&command)))?;
-    anyhow::ensure!(status.success(), "the benchmark {FLEET} failed");
+    anyhow::ensure!(status.success(), "the benchmark {name} failed");
     Ok(())
 }
 
