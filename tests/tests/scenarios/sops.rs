@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use flotilla_tests::ClusterOptions;
-use flotilla_tests::fleet::Fleet;
+use flotilla_tests::fleet::{Fleet, errors};
 use flotilla_tests::git::file;
 use flotilla_tests::manifests::{app, config_map_in, namespace, unit_id};
 use flotilla_tests::objects::{ObjectRef, apply};
@@ -115,6 +115,65 @@ async fn what_sops_encrypted_is_in_clear_in_its_cluster_only() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_hub_has_the_key_for_needs_none_in_the_cluster() {
+    let placed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: placed, namespace: 'n-${number}'}\ndata: {value: \"${umlaut}\"}\n";
+    let files = [
+        app("one", "secrets", &[DECRYPTION]),
+        file(
+            "apps/secrets/kustomization.yaml",
+            "secretGenerator:\n- name: generated\n  files: [config.json]\nresources: [db.yaml, ns.yaml]\n",
+        ),
+        file("apps/secrets/ns.yaml", namespace("n-0123")),
+        file("apps/secrets/db.yaml", SECRET.replace("namespace: apps", "namespace: flux-system")),
+        file("apps/secrets/config.json", FILE),
+        app(
+            "one",
+            "uses",
+            &["dependsOn: [{name: secrets}]", "postBuild: {substituteFrom: [{kind: Secret, name: db}]}"],
+        ),
+        file("apps/uses/placed.yaml", placed),
+    ];
+    let fleet = Fleet::start_with(["one"], &files, &ClusterOptions::default()).await.unwrap();
+    // The agent has no key, and the hub knows no name.
+    let uses = unit_id("uses");
+    let held = fleet.unit_becomes("one", &uses, |unit| {
+        let errors = errors(unit);
+        let is_held = errors.iter().any(|error| error.contains("${number} is known to the cluster only"));
+        if is_held { Ok(()) } else { Err(format!("not held for what a Secret sets: {errors:?}")) }
+    });
+    held.await.unwrap();
+    let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flux-system"}});
+    apply(&fleet.client("one"), "kubectl", &home).await.unwrap();
+    let path = fleet.folder().join("age.agekey");
+    std::fs::write(&path, KEY).unwrap();
+    let from = format!("age.agekey={}", path.display());
+    let create =
+        ["secret", "create", "generic", "sops-age", "--namespace", "flux-system", "--from-file", &from];
+    fleet.cli(&create).await.unwrap();
+    fleet.units_ready("one").await.unwrap();
+    let db = ObjectRef::new("v1", "Secret", "flux-system", "db");
+    fleet.field_becomes("one", &db, "/data/password", CLEAR[1]).await.unwrap();
+    fleet
+        .field_becomes("one", &ObjectRef::new("v1", "ConfigMap", "n-0123", "placed"), VALUE, "grün 🎉")
+        .await
+        .unwrap();
+    let made = generated(&fleet).await.unwrap();
+    assert!(made["data"]["config.json"].as_str().is_some_and(|text| !text.is_empty()), "{made}");
+
+    // It is in clear on no disk: neither the hub's nor the agent's.
+    let mut found = Vec::new();
+    for folder in [fleet.data().to_owned(), fleet.agent_folder("one")] {
+        holding(&folder, &CLEAR, &mut found).unwrap();
+    }
+    assert_eq!(found, Vec::<String>::new());
+    // Without the key nothing goes: what it opened is the cluster's business again, which lacks it too.
+    fleet.cli(&["secret", "delete", "sops-age", "--namespace", "flux-system"]).await.unwrap();
+    fleet.phase_becomes("one", &unit_id("secrets"), "Failed").await.unwrap();
+    fleet.field_becomes("one", &db, "/data/password", CLEAR[1]).await.unwrap();
+    assert_eq!(generated(&fleet).await.unwrap()["metadata"]["uid"], made["metadata"]["uid"]);
+}
+
 async fn generated(fleet: &Fleet) -> Result<Value> {
     let api = flotilla_tests::objects::api(&fleet.client("one"), "v1", "Secret", Some("default"));
     let list = api.list(&kube::api::ListParams::default()).await?;
@@ -124,5 +183,5 @@ async fn generated(fleet: &Fleet) -> Result<Value> {
         .filter(|item| item.metadata.name.as_deref().is_some_and(|name| name.starts_with("generated-")));
     let one = named.next().context("there is no generated Secret")?;
     ensure!(named.next().is_none(), "there are several generated Secrets");
-    Ok(one.data)
+    Ok(serde_json::to_value(&one)?)
 }
