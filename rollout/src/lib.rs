@@ -12,12 +12,23 @@
 //!  now ──────┘
 //! ```
 
+mod align;
+mod candidates;
+mod decide;
+mod fleet;
+mod gates;
+mod give;
 pub mod outcome;
+mod people;
 pub mod request;
+mod run;
 mod selection;
 pub mod spec;
+mod stage;
 pub mod state;
-pub mod window;
+mod step;
+mod text;
+mod window;
 pub mod world;
 
 pub use outcome::{
@@ -25,6 +36,7 @@ pub use outcome::{
 };
 pub use request::{Actor, Barred, Request, Scope, Verb};
 pub use spec::Pipeline;
-pub use state::{CandidateId, Key};
+pub use state::{CandidateId, Key, Record, State};
+pub use step::step;
 pub use window::Overrun;
 pub use world::{Cluster, Commit, Health, Link, Measurement, Projection, Published, Report, World};

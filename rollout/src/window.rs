@@ -212,7 +212,7 @@ impl Window {
 
 /// What windows together say of a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict<'a> {
+pub(crate) enum Verdict<'a> {
     /// Something may begin. With it, when that ends.
     Open { closes: Option<i64>, allowed: Vec<(&'a Window, i64)> },
     /// It may not. With it, what bars it (`None`: no allow window is open), and when that may change.
@@ -220,7 +220,11 @@ pub enum Verdict<'a> {
 }
 
 /// What all windows say of `now`: deny beats allow. `overridden` are the names of those that somebody overrode.
-pub fn verdict<'a>(windows: &[&'a Window], now: i64, overridden: impl Fn(&Window) -> bool) -> Verdict<'a> {
+pub(crate) fn verdict<'a>(
+    windows: &[&'a Window],
+    now: i64,
+    overridden: impl Fn(&Window) -> bool,
+) -> Verdict<'a> {
     let edge = |window: &Window| window.opening(now);
     let counts: Vec<&&Window> = windows.iter().filter(|window| !overridden(window)).collect();
     let denied = counts
