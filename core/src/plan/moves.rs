@@ -76,6 +76,12 @@ pub(super) fn plan_departures(
             // Everything goes: the last unit to list an object deletes it.
             (_, Some(other)) => Leaving::Shared(other.clone()),
             (Some(to), None) if !situation.remove_all => Leaving::Stay(format!("moves to {to}")),
+            (None, None)
+                if !situation.remove_all
+                    && let Some(other) = suspended_on(object, &plan.unit, situation) =>
+            {
+                Leaving::Stay(format!("{other} is suspended, and was applied with it"))
+            }
             (_, None) if !deletes && stop.is_none() => Leaving::Forget("the unit does not prune".into()),
             (_, None) => match &stop {
                 Some(why) if !situation.remove_all => Leaving::Stay(why.clone()),
@@ -84,6 +90,23 @@ pub(super) fn plan_departures(
         };
         plan.leaving.extend(unit.get(object).map(|member| (member, leaving)));
     }
+}
+
+/// A suspended unit that was last applied with an object: what it runs stays, whatever is said of it now.
+fn suspended_on<'a>(object: &ObjectId, leaving: &UnitId, situation: &Situation<'a>) -> Option<&'a UnitId> {
+    let from = authority_of(leaving, situation);
+    situation.unit_memories.iter().find_map(|(id, memory)| {
+        let is_suspended = match situation.desired.units().get(id) {
+            Some(UnitEntry::Present(unit)) => unit.spec.suspend,
+            Some(UnitEntry::Removed(removal)) => removal.suspended,
+            Some(UnitEntry::Hold(_)) | None => false,
+        };
+        let last = memory.last.as_ref().filter(|_| is_suspended && id != leaving)?;
+        let entry = last.objects.iter().find(|entry| (situation.resolve)(&entry.object.id) == *object)?;
+        let rank = last.spec.authority.rank(object);
+        let declaration = Declaration { rank, unit: id.clone(), digest: entry.digest };
+        may_have(&declaration, object, from.as_ref(), situation).then_some(id)
+    })
 }
 
 /// Whether an object may move to who declares it. To a stranger it does if the cluster lets it: that is tried as long as

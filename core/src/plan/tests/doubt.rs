@@ -184,6 +184,29 @@ fn a_suspended_unit_stays_as_it_is() {
     }
 }
 
+/// What a suspended unit was last applied with stays, though another unit that has it too goes, and its own next definition has
+/// left it out.
+#[test]
+fn what_a_suspended_unit_runs_goes_with_nobody_else() {
+    let (mut world, leaf) = three(UnitKind::Kustomization);
+    world.present(&manifest("a", UnitSpec::default(), &[("c", 1)]));
+    world.settle(&none());
+    let spec = UnitSpec { suspend: true, ..UnitSpec::default() };
+    let parent = world.entries.get(&leaf).and_then(|entry| match entry {
+        UnitEntry::Present(unit) => unit.spec.parent.clone(),
+        _ => None,
+    });
+    let other = UnitManifest::new(leaf.clone(), UnitSpec { parent, ..spec }, Vec::new());
+    world.entries.insert(leaf.clone(), UnitEntry::Present(Arc::new(other)));
+    // Its list does not say so any more.
+    if let Some(unit) = world.inventory.units.get_mut(&leaf) {
+        unit.members.remove(&id("c"));
+    }
+    world.entries.insert(unit("a"), removed_now(false));
+    world.settle(&none());
+    assert!(world.there.contains_key(&id("c")), "it was deleted under a suspended unit");
+}
+
 /// Other units go on, and what is below a suspended unit may leave by itself.
 #[test]
 fn a_suspended_unit_that_left_stops_nobody_else() {
