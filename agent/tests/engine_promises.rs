@@ -412,6 +412,21 @@ fn promised(steps: Vec<Step>) -> Result<(), TestCaseError> {
     })
 }
 
+/// The agent dies between an object that it made anew and the note of its new uid.
+#[test]
+fn what_was_made_anew_is_not_forgotten_with_the_agent() {
+    use Entry::{Hold, Present};
+    let steps = vec![
+        Step::Publish([Present(57), Present(0), Present(0)], 0),
+        Step::Wait(3),
+        Step::TakeAway(5),
+        Step::Wait(1),
+        Step::Restart { forgetful: false },
+        Step::Publish([Present(0), Present(80), Hold], 0),
+    ];
+    promised(steps).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 400, ..ProptestConfig::default() })]
 

@@ -11,7 +11,7 @@ use flotilla_core::ignore::Ignores;
 use flotilla_core::inventory::{Member, Uid};
 use flotilla_core::live::Live;
 use flotilla_core::order::{Links, Stage};
-use flotilla_core::plan::ApplyStep;
+use flotilla_core::plan::{ApplyStep, Cause};
 use flotilla_core::report::{Drift, Finding};
 use flotilla_core::template::ValuesKind;
 use flotilla_core::{Digest, ObjectId, ObjectRef, ServiceAccount, UnitId, drift, immutable};
@@ -29,6 +29,7 @@ use super::tools::Tools;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
 use crate::cluster::inventory::Trouble;
+use crate::cluster::members::Presence;
 use crate::cluster::objects::{Prepared, prepare};
 use crate::cluster::request::Conflict;
 
@@ -146,8 +147,10 @@ impl ApplyJob {
     async fn declare(&self, tools: &Tools) -> Result<(), Trouble> {
         let known = |step: &&ApplyStep| tools.cluster.discovery().any_version(&step.object).is_some();
         let members = self.steps.iter().filter(known).map(|step| intent(&step.object));
-        let change = tools.inventory.list(&self.unit, Some(&self.links), members);
-        tools.inventory.durable(change).await
+        let listed = tools.inventory.list(&self.unit, Some(&self.links), members);
+        let absent = self.steps.iter().filter(|step| is_absent(tools, step)).map(|step| &step.object.id);
+        let anew = tools.inventory.expect_anew(absent);
+        tools.inventory.durable(listed.max(anew)).await
     }
 
     /// Whether anything says that a part of this could be refused after another part is done.
@@ -224,8 +227,9 @@ impl ApplyJob {
         let id = tools.cluster.discovery().complete(&step.object.id);
         let object = ObjectRef { id: id.clone(), version: step.object.version.clone() };
         // Known objects are listed by now and cost nothing here.
-        let change = tools.inventory.list(&self.unit, None, [intent(&object)]);
-        tools.inventory.durable(change).await?;
+        let listed = tools.inventory.list(&self.unit, None, [intent(&object)]);
+        let anew = tools.inventory.expect_anew(is_absent(tools, step).then_some(&id));
+        tools.inventory.durable(listed.max(anew)).await?;
         let seat = tools.seat().await;
         Box::pin(self.seated(tools, cluster, step, &resource, object, seat)).await
     }
@@ -350,6 +354,12 @@ fn failed(step: &ApplyStep, error: &StepError) -> (ObjectId, FailedObject) {
 /// A body as JSON; none if it cannot be had.
 async fn value(tools: &Tools, digest: Digest) -> Option<Value> {
     serde_json::from_slice(&tools.body(digest).await.ok()?).ok()
+}
+
+/// Whether a step makes an object anew. Should the agent end before it notes the new uid, an object listed by the old one
+/// would pass for somebody else's, and be left behind.
+fn is_absent(tools: &Tools, step: &ApplyStep) -> bool {
+    step.cause == Cause::Missing || matches!(tools.members.get(&step.object.id), Presence::Absent)
 }
 
 fn intent(object: &ObjectRef) -> Member {

@@ -30,16 +30,26 @@ impl S3 {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let server = Self { child, host };
+        let mut server = Self { child, host };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(&server.host).is_err() {
-            ensure!(Instant::now() < deadline, "the S3 server does not answer");
+        // A connection may come about before anybody answers on it.
+        while let Err(error) = server.try_send("GET", "", "") {
+            ensure!(Instant::now() < deadline, "the S3 server does not answer: {error:#}");
+            ensure!(server.child.try_wait()?.is_none(), "the S3 server ended at its start");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
     }
 
+    /// Sends until there is an answer: the server may drop a connection, and a repetition changes nothing.
     pub(crate) fn send(&self, method: &str, key: &str, content: &str) -> Result<()> {
+        let tried = (0..5)
+            .map(|_| self.try_send(method, key, content))
+            .find(|tried| !matches!(tried, Err(error) if error.is::<std::io::Error>()));
+        tried.unwrap_or_else(|| self.try_send(method, key, content))
+    }
+
+    fn try_send(&self, method: &str, key: &str, content: &str) -> Result<()> {
         let mut stream = TcpStream::connect(&self.host)?;
         let (host, length) = (&self.host, content.len());
         write!(
@@ -50,7 +60,9 @@ impl S3 {
         // It may break off the connection after its answer.
         let end = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);
-        ensure!(end.is_ok() || !answer.is_empty(), "{method} {key}: {end:?}");
+        if answer.is_empty() {
+            end?;
+        }
         ensure!(answer.starts_with("HTTP/1.1 20"), "{method} {key}: {answer}");
         Ok(())
     }

@@ -137,6 +137,22 @@ impl InventoryWriter {
         change
     }
 
+    /// Has all units list these objects without a uid: whoever applies them makes them anew. The number of the change, as
+    /// [`Self::list`] gives it.
+    pub(crate) fn expect_anew<'a>(&self, objects: impl IntoIterator<Item = &'a ObjectId>) -> u64 {
+        let mut pages = self.pages();
+        let mut changed = false;
+        for object in objects {
+            changed |= pages.drop_uid(object);
+        }
+        let change = if changed { pages.change } else { 0 };
+        drop(pages);
+        if changed {
+            self.wake.notify_one();
+        }
+        change
+    }
+
     /// Takes objects off a unit's list, and the unit with its last one if `whole`.
     pub(crate) fn unlist(&self, unit: &UnitId, objects: &BTreeSet<ObjectId>, whole: bool) -> u64 {
         let mut pages = self.pages();

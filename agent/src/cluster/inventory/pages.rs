@@ -283,6 +283,21 @@ impl Pages {
         changed
     }
 
+    /// Takes the uid off all lines of an object. True if that changes any.
+    pub(super) fn drop_uid(&mut self, object: &ObjectId) -> bool {
+        let owners: Vec<UnitId> = self.inventory.owners(object).cloned().collect();
+        let mut changed = false;
+        for unit in owners {
+            let Some(listed) = self.inventory.units.get_mut(&unit) else { continue };
+            let Some(old) = listed.get(object).filter(|old| old.uid.is_some()) else { continue };
+            let new = Member { uid: None, ..old.clone() };
+            listed.members.insert(object.clone(), Held { version: new.object.version.clone(), uid: None });
+            let place = (unit.clone(), Some(object.clone()));
+            changed |= self.written_anew(place, Some(&line_of(&unit, &old)), &line_of(&unit, &new));
+        }
+        changed
+    }
+
     fn put_one(&mut self, unit: &UnitId, member: &Member) -> bool {
         let listed = self.inventory.units.entry(unit.clone()).or_default();
         let id = &member.object.id;
