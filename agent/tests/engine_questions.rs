@@ -4,8 +4,8 @@ mod engine_common;
 
 use bytes::Bytes;
 use engine_common::{Bench, LIMIT, at, config, unit};
+use flotilla_api::Rehearsed;
 use flotilla_core::{Object, ObjectId, UnitSpec};
-use flotilla_proto::api::Rehearsed;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::apply;
 use flotilla_tests::wait::eventually;

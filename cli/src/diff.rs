@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use flotilla_api::redact::{LAST_APPLIED, Redactor};
+use flotilla_api::{UnitManifests, UnitState};
 use flotilla_core::template::FIELD as TEMPLATE;
 use flotilla_core::{ObjectId, ObjectRef};
-use flotilla_proto::api::{UnitManifests, UnitState};
-use flotilla_proto::redact::{LAST_APPLIED, Redactor};
 use flotilla_runtime::token::TokenSecret;
 use serde::Serialize;
 use serde_json::Value;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use clap::Args;
+use flotilla_api::{Problem, UnitManifests, UnitState};
 use flotilla_core::report;
 use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::{Files, TreePath};
-use flotilla_proto::api::{Problem, UnitManifests, UnitState};
 use flotilla_render::flux::roots::{self, Root};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
 use flotilla_render::{

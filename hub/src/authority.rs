@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
+use flotilla_api::CaInfo;
 use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
-use flotilla_proto::api::CaInfo;
 use flotilla_proto::v1;
 use flotilla_runtime::files;
 use flotilla_runtime::lock;

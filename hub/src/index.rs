@@ -10,9 +10,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use flotilla_api::{Attention, AttentionReason, SyncState};
 use flotilla_core::ClusterName;
 use flotilla_core::report::Timestamp;
-use flotilla_proto::api::{Attention, AttentionReason, SyncState};
 use flotilla_runtime::lock;
 
 use crate::changes::{Changes, Reader};

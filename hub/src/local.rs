@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use flotilla_api::ErrorBody;
 use flotilla_hub::store::backup::create_private;
-use flotilla_proto::api::ErrorBody;
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::tls::{
     ALPN_HTTP1, AddressError, ClientTls, Clock, ConnectError, Connector, HubAddress, TlsError, Trust,

@@ -1,13 +1,11 @@
-//! The contracts: between hub and agents (gRPC, [`v1`]) and between the hub and people (JSON, [`api`]).
+//! The contract between hub and agents: gRPC, [`v1`].
 //!
 //! Wire types stop here. [`convert`] turns them into the domain's types, where what is invalid is refused
 //! with the name of the field.
 
-pub mod api;
 pub mod body;
 pub mod convert;
 pub mod question;
-pub mod redact;
 
 /// Generated from `proto/flotilla.v1.proto`; its comments are the specification.
 #[allow(unreachable_pub, clippy::all)]

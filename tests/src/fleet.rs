@@ -18,7 +18,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flotilla_proto::api;
+use flotilla_api as api;
 use kube::Client;
 use tempfile::TempDir;
 

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_api::{AdoptAction, Adoption};
 use flotilla_core::adopt::Origin;
 use flotilla_core::{Digest, ObjectId, UnitId};
-use flotilla_proto::api::{AdoptAction, Adoption};
 use flotilla_runtime::CancellationToken;
 use flotilla_runtime::chain;
 use flotilla_runtime::lock;
@@ -175,7 +175,7 @@ fn fitting(mut adoption: Adoption) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::AdoptedObject;
+    use flotilla_api::AdoptedObject;
 
     use super::*;
 

@@ -10,11 +10,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flotilla_api::AdoptAction;
 use flotilla_core::adopt::Origin;
 use flotilla_core::desired::Generation;
 use flotilla_core::question::Question;
 use flotilla_core::{Capabilities, ClusterName, DesiredState, Digest, UnitId};
-use flotilla_proto::api::AdoptAction;
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::question::read_question;
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};

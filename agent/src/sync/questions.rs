@@ -2,12 +2,12 @@
 //! change. Nothing is written.
 
 use bytes::Bytes;
+use flotilla_api::{FieldDrift, LiveObject, Rehearsal, Rehearsed};
 use flotilla_core::health::Health;
 use flotilla_core::ignore::{Ignores, InvalidRule};
 use flotilla_core::live::Live;
 use flotilla_core::object::FromBodyError;
 use flotilla_core::{Object, ObjectId, ObjectRef, UnitId, UnitManifest, diff};
-use flotilla_proto::api::{FieldDrift, LiveObject, Rehearsal, Rehearsed};
 use flotilla_runtime::chain;
 use flotilla_runtime::lock;
 use futures::StreamExt;

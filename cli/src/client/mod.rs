@@ -6,7 +6,7 @@ mod watch;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use flotilla_proto::api::{ErrorBody, Page};
+use flotilla_api::{ErrorBody, Page};
 use flotilla_runtime::tls::{ALPN_HTTP1, ClientTls, Clock, Trust, TrustBundle};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};

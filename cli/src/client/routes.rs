@@ -1,12 +1,12 @@
 //! What the hub can be asked, a function each.
 
-use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{
+use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
     HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune,
     Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend,
     Token, Tree, Unit, WhoAmI,
 };
+use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;
 
 use super::{ANSWER, Client, PAGE, PRUNE, escape};

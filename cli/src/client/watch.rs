@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::api::Change;
+use flotilla_api::Change;
 use reqwest::{Method, Response};
 
 use super::{Client, SILENCE};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use flotilla_api::{Adopt, AdoptAction, AdoptFrom, AdoptedObject, Adoption, AdoptionNote};
 use flotilla_core::{ClusterName, Digest};
-use flotilla_proto::api::{Adopt, AdoptAction, AdoptFrom, AdoptedObject, Adoption, AdoptionNote};
 
 use crate::Context;
 use crate::args::OutputArgs;

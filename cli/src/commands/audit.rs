@@ -1,7 +1,7 @@
 //! `flotilla audit`
 
 use clap::Args;
-use flotilla_proto::api::AuditEntry;
+use flotilla_api::AuditEntry;
 
 use super::rows::{self, Row};
 use crate::Context;

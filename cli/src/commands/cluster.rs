@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
+use flotilla_api::{ConnectionState, NewJoinToken, Prune, Tree, TreeUnit};
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{ConnectionState, NewJoinToken, Prune, Tree, TreeUnit};
 use serde::Serialize;
 
 use super::adopt::{self, AdoptArgs};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_core::{ClusterName, ObjectRef, UnitId};
-use flotilla_proto::api::{
+use flotilla_api::{
     ConnectionState, DIGESTS_AT_ONCE, FieldDrift, HideSecrets, Manifests, Unit, UnitManifests,
 };
+use flotilla_core::{ClusterName, ObjectRef, UnitId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -281,7 +281,7 @@ fn field(field: &FieldDrift) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::{Drift, Kept, ObjectId};
+    use flotilla_api::{Drift, Kept, ObjectId};
 
     use super::*;
 

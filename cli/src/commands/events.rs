@@ -1,8 +1,8 @@
 //! `flotilla events`, and reading on in the journal of events.
 
 use clap::Args;
+use flotilla_api::Event;
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::Event;
 
 use super::get::ListArgs;
 use super::rows::{self, Row};

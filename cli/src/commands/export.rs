@@ -1,9 +1,9 @@
 //! `flotilla export`: Flux objects as the hub knows them.
 
 use clap::{Args, Subcommand};
+use flotilla_api::Definition;
 use flotilla_core::ClusterName;
 use flotilla_core::source::SourceKind;
-use flotilla_proto::api::Definition;
 use serde_json::{Map, Value};
 
 use super::manifest::{PathArgs, WriteArgs, deliver};

@@ -1,6 +1,6 @@
 //! Units as Flux's own command lists Kustomizations and HelmReleases.
 
-use flotilla_proto::api::Unit;
+use flotilla_api::Unit;
 use serde::Serialize;
 
 use super::rows::{Row, phase_tone, revision, unit_message};

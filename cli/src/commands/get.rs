@@ -1,9 +1,9 @@
 //! `flotilla get`
 
 use clap::{Args, Subcommand};
+use flotilla_api::Source;
 use flotilla_core::source::SourceKind;
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::Source;
 use serde::Serialize;
 
 use super::events::{self, EventsArgs};

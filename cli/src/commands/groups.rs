@@ -1,7 +1,7 @@
 //! `flotilla get groups`: the ClusterGroups of a folder, with their clusters.
 
 use clap::Args;
-use flotilla_proto::api::Problem;
+use flotilla_api::Problem;
 use flotilla_render::ClusterGroup;
 use serde::Serialize;
 use std::collections::BTreeMap;

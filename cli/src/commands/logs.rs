@@ -1,8 +1,8 @@
 //! `flotilla logs`: what happened, line by line, as `flux logs` shows it.
 
 use clap::{Args, ValueEnum};
+use flotilla_api::Event;
 use flotilla_core::{ClusterName, UnitId, UnitKind};
-use flotilla_proto::api::Event;
 
 use super::events;
 use crate::Context;
@@ -149,7 +149,7 @@ fn line(event: &Event) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::ObjectId;
+    use flotilla_api::ObjectId;
 
     use super::*;
 

@@ -75,6 +75,6 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
 }
 
 /// What the hub said of a change, or our own words where it said nothing.
-fn said(done: &flotilla_proto::api::Done, otherwise: &str) -> String {
+fn said(done: &flotilla_api::Done, otherwise: &str) -> String {
     if done.message.is_empty() { otherwise.to_owned() } else { done.message.clone() }
 }

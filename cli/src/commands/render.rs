@@ -1,8 +1,8 @@
 //! `flotilla render`
 
 use clap::Args;
+use flotilla_api::{UnitManifests, UnitState};
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{UnitManifests, UnitState};
 use serde::Serialize;
 
 use crate::Context;

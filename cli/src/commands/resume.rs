@@ -1,7 +1,7 @@
 //! `flotilla resume`
 
 use clap::Args;
-use flotilla_proto::api::Resume;
+use flotilla_api::Resume;
 
 use super::target::Target;
 use crate::Context;

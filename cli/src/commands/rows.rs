@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_proto::api::{
-    Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit,
-};
+use flotilla_api::{Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -138,7 +136,7 @@ impl Row for Cluster {
     }
 
     fn cells(&self, wide: bool, now: i64) -> Vec<Cell> {
-        use flotilla_proto::api::{ConnectionState, SyncState};
+        use flotilla_api::{ConnectionState, SyncState};
         let connection = Cell::new(self.connection.as_str()).tone(match self.connection {
             ConnectionState::Connected => Tone::Good,
             ConnectionState::Disconnected => Tone::Bad,

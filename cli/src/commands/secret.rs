@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use flotilla_api::NewSecret;
 use flotilla_core::ClusterName;
-use flotilla_proto::api::NewSecret;
 
 use super::rows;
 use super::sops::{self, SopsCommand};

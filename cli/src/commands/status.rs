@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
+use flotilla_api::{Attention, Cluster, Event, Status, Unit};
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{Attention, Cluster, Event, Status, Unit};
 use serde::Serialize;
 
 use super::rows::{self, Row as _};
@@ -209,7 +209,7 @@ fn table<T: rows::Row>(out: &mut String, items: &[T], wide: bool, color: bool, n
     out.push_str(&table.take(color));
 }
 
-fn problems(out: &mut String, problems: &[flotilla_proto::api::Problem]) {
+fn problems(out: &mut String, problems: &[flotilla_api::Problem]) {
     if problems.is_empty() {
         return;
     }

@@ -1,7 +1,7 @@
 //! `flotilla suspend`
 
 use clap::Args;
-use flotilla_proto::api::Suspend;
+use flotilla_api::Suspend;
 
 use super::target::Target;
 use crate::Context;

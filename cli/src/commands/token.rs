@@ -1,9 +1,9 @@
 //! `flotilla token`
 
 use clap::{Args, Subcommand};
+use flotilla_api::{NewToken, Role, Scope, Token};
 use flotilla_core::ClusterName;
 use flotilla_core::names::is_dns_label;
-use flotilla_proto::api::{NewToken, Role, Scope, Token};
 
 use super::rows;
 use crate::Context;

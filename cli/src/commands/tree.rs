@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use flotilla_api::{Health, Tree, TreeUnit};
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{Health, Tree, TreeUnit};
 
 use super::rows::{cluster_message, phase_tone, unit_message};
 use crate::Context;
@@ -115,7 +115,7 @@ impl Branch {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::{Cluster, ObjectId, TreeObject, Unit};
+    use flotilla_api::{Cluster, ObjectId, TreeObject, Unit};
 
     use super::*;
 

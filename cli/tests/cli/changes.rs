@@ -1,6 +1,6 @@
 //! Commands that change something: what they ask of the hub, and when they ask nothing.
 
-use flotilla_proto::api::*;
+use flotilla_api::*;
 use serde_json::{Value, json};
 
 use crate::fake::FakeHub;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::api::*;
+use flotilla_api::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flotilla_proto::api::*;
+use flotilla_api::*;
 use serde_json::{Value, json};
 
 use crate::Ran;

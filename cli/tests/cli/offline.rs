@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flotilla_proto::api::{Desired, Manifests, UnitManifests, UnitState};
+use flotilla_api::{Desired, Manifests, UnitManifests, UnitState};
 use serde_json::{Value, json};
 
 use crate::fake::FakeHub;
@@ -249,7 +249,7 @@ async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()>
 
 /// As a hub hides the values of Secrets.
 fn hide(object: &mut Value) {
-    flotilla_proto::redact::Redactor::new([7; 32]).secret(object);
+    flotilla_api::redact::Redactor::new([7; 32]).secret(object);
 }
 
 /// What the hub answers to who asks for digests of the Secret `web/s` with this password.

@@ -1,6 +1,6 @@
 //! How the program ends when something is wrong: codes, reasons, hints, and nothing on stdout.
 
-use flotilla_proto::api::ErrorBody;
+use flotilla_api::ErrorBody;
 use serde_json::json;
 
 use crate::fake::FakeHub;

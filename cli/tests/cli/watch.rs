@@ -1,6 +1,6 @@
 //! `--watch`: what changes is shown, and a lost connection is taken up again.
 
-use flotilla_proto::api::{Cluster, ConnectionState, SyncState};
+use flotilla_api::{Cluster, ConnectionState, SyncState};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};

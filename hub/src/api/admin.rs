@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use flotilla_api::{
+    AuditEntry, CaStatus, Done, FinishRotation, MadeToken, NewToken, Page, Scope, Token, WhoAmI,
+};
 use flotilla_core::ClusterName;
 use flotilla_core::names::is_dns_label;
 use flotilla_core::report::Timestamp;
-use flotilla_proto::api::{
-    AuditEntry, CaStatus, Done, FinishRotation, MadeToken, NewToken, Page, Scope, Token, WhoAmI,
-};
 use flotilla_proto::v1::{self, request};
 use flotilla_runtime::token::TokenSecret;
 use http::header;

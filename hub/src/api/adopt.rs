@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use flotilla_api::{Adopt, AdoptAction, AdoptFrom, Adoption};
 use flotilla_core::digest::InvalidDigest;
 use flotilla_core::{ClusterName, Digest};
-use flotilla_proto::api::{Adopt, AdoptAction, AdoptFrom, Adoption};
 use flotilla_proto::convert::digest_bytes;
 use flotilla_proto::v1::{self, request};
 

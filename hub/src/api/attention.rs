@@ -1,7 +1,7 @@
 //! What needs a person in a cluster: the one place that decides it, for every screen, exit code and metric. Pure.
 
+use flotilla_api::{Attention, AttentionReason as Reason, Cluster, ConnectionState, Problem, Unit};
 use flotilla_core::report::Phase;
-use flotilla_proto::api::{Attention, AttentionReason as Reason, Cluster, ConnectionState, Problem, Unit};
 
 /// How reasons end that somebody is already at work on: a fetch, a run of helm, a first round.
 const UNDER_WAY: [&str; 6] = [
@@ -100,7 +100,7 @@ fn first_of(messages: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::{Finding, Kept, Suspension};
+    use flotilla_api::{Finding, Kept, Suspension};
 
     use super::*;
 

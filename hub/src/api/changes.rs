@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use flotilla_api::{ChangeFinding, Done, HeldUnit, Page};
 use flotilla_core::change::Finding;
-use flotilla_proto::api::{ChangeFinding, Done, HeldUnit, Page};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done};

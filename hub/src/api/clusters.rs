@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_core::report::{Kept, Timestamp};
-use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
-use flotilla_proto::api::{
+use flotilla_api::redact::Redactor;
+use flotilla_api::{
     Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry,
     JoinToken, Manifests, NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
 };
+use flotilla_core::report::{Kept, Timestamp};
+use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
 use flotilla_proto::convert;
-use flotilla_proto::redact::Redactor;
 use flotilla_proto::v1::{self, request};
 use flotilla_runtime::token::{self, TokenSecret};
 use http::StatusCode;
@@ -246,7 +246,7 @@ pub(super) async fn history(
     let redactor = hub.vault.redactor().clone();
     let states = blocking(move || hub.records.history(&name)).await?;
     let items = states.into_iter().map(|state| HistoryEntry {
-        desired: flotilla_proto::api::Desired {
+        desired: flotilla_api::Desired {
             digest: state.digest.parse().map(|digest| redactor.digest(&digest)).unwrap_or_default(),
             generation: state.generation,
             commit: state.commit,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
-use flotilla_proto::api::ErrorBody;
+use flotilla_api::ErrorBody;
 use flotilla_runtime::chain;
 use http::StatusCode;
 use http::request::Parts;

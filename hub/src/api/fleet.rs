@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{self, Sse};
 use axum::{Extension, Json};
-use flotilla_core::ClusterName;
-use flotilla_proto::api::{
+use flotilla_api::{
     AgentAnswer, Attention, AttentionReason, Change, ClusterCounts, ConnectionState, Problem, Reconcile,
     Reconciled, Source, Status, SyncState,
 };
+use flotilla_core::ClusterName;
 use flotilla_proto::v1::{self, request};
 use flotilla_runtime::chain;
 use futures::{Stream, StreamExt};

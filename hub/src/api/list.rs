@@ -3,9 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flotilla_api::{ConnectionState, Page, SyncState, Unit};
 use flotilla_core::report::Phase;
 use flotilla_core::{Digest, UnitId, UnitKind};
-use flotilla_proto::api::{ConnectionState, Page, SyncState, Unit};
 use flotilla_select::Labels;
 use serde::{Deserialize, Serialize};
 

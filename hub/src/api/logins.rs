@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use flotilla_api::Role;
 use flotilla_core::report::Timestamp;
-use flotilla_proto::api::Role;
 use flotilla_runtime::limits::{LogLimit, Origin, Rates};
 use flotilla_runtime::lock;
 use http::StatusCode;

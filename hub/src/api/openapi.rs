@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use axum::body::Bytes;
 use axum::response::IntoResponse;
-use flotilla_proto::api::ErrorBody;
+use flotilla_api::ErrorBody;
 use http::{Method, header};
 use utoipa::ToSchema;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};

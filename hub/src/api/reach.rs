@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flotilla_api::{self as api, Scope};
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{self, Scope};
 use http::StatusCode;
 
 use super::error::ApiError;

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flotilla_proto::api::{Done, NewSecret, Page, SecretInfo};
+use flotilla_api::{Done, NewSecret, Page, SecretInfo};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done};

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flotilla_api::redact::Redactor;
+use flotilla_api::{
+    self as api, Attention, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree,
+    TreeObject, TreeUnit, Unit,
+};
 use flotilla_core::report::{Drift, Kept, Phase, UnitReport};
 use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
-use flotilla_proto::api::{
-    self, Attention, Cluster, ConnectionState, Desired, Health, Suspension, SyncState, Tree, TreeObject,
-    TreeUnit, Unit,
-};
-use flotilla_proto::redact::Redactor;
 
 use crate::desired::Published;
 use crate::index::Summary;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use flotilla_api::{Definition, Page, ReconcileSource, ReconciledSource, Source};
 use flotilla_core::source::SourceId;
 use flotilla_core::{ClusterName, Object, UnitId, UnitKind};
-use flotilla_proto::api::{Definition, Page, ReconcileSource, ReconciledSource, Source};
 use flotilla_render::source::fleet_source;
 use http::StatusCode;
 use serde::Deserialize;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use flotilla_api::{Page, Unit};
 use flotilla_core::ClusterName;
-use flotilla_proto::api::{Page, Unit};
 
 use super::auth::Caller;
 use super::clusters::{Answer, Overview, find_unit, known};

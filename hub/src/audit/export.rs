@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_proto::api::AuditEntry;
+use flotilla_api::AuditEntry;
 use flotilla_runtime::Backoff;
 use flotilla_runtime::files::PRIVATE;
 use flotilla_runtime::tasks::OnShutdown;

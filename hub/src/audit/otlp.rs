@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use flotilla_api::AuditEntry;
 use flotilla_core::report::Timestamp;
-use flotilla_proto::api::AuditEntry;
 use flotilla_runtime::tls::install_crypto;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};

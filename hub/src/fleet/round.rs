@@ -15,11 +15,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use flotilla_api as api;
 use flotilla_core::change::Policy;
 use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::TreePath;
-use flotilla_proto::api;
 use flotilla_render::{Artifact, Budget, ClusterDefinition, Fleet, Held, RenderCache};
 use flotilla_runtime::tasks::chain;
 use flotilla_source::FetchError;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use flotilla_api as api;
 use flotilla_core::source::{Source, SourceId, SourceKind};
 use flotilla_core::{ClusterName, Digest};
-use flotilla_proto::api;
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};

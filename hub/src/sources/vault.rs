@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flotilla_api::redact::Redactor;
 use flotilla_core::names::is_dns_label;
 use flotilla_core::{ClusterName, Digest};
-use flotilla_proto::redact::Redactor;
 use flotilla_runtime::files::{self, FileError};
 use flotilla_source::flux::Secret;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

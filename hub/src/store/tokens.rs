@@ -242,7 +242,7 @@ struct Claimed {}
 mod tests {
     use super::super::MemoryStore;
     use super::*;
-    use flotilla_proto::api::Role;
+    use flotilla_api::Role;
     use flotilla_runtime::token::TokenSecret;
     use std::sync::Arc;
 

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_api::{AuditEntry, Role, Scope};
 use flotilla_core::change::{self, Declared, InForce, Sizes, Taken};
 use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, ObjectId, UnitId};
-use flotilla_proto::api::{AuditEntry, Role, Scope};
 use serde::{Deserialize, Serialize};
 
 /// The version that every record carries.

@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use flotilla_api as api;
 use flotilla_core::change::{Finding, Losses};
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::{Authority, ClusterName, Digest, Object, UnitId};
-use flotilla_proto::api;
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;

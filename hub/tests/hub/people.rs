@@ -2,11 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flotilla_api::Role;
 use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Sizes, Taken, UnitLoss};
 use flotilla_core::{Authority, ObjectId, UnitId};
 use flotilla_hub::store::backup;
 use flotilla_hub::view::{Change, FleetView, HeldChange};
-use flotilla_proto::api::Role;
 use flotilla_runtime::tls::Clock;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

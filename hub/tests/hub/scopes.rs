@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flotilla_api as api;
 use flotilla_core::unit::{ObjectEntry, UnitSpec};
 use flotilla_core::{DesiredState, Object, UnitEntry, UnitId, UnitManifest};
 use flotilla_hub::desired::Published;
 use flotilla_hub::view::{ClusterFacts, FleetView, UnitFacts};
-use flotilla_proto::api;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_proto::api;
+use flotilla_api as api;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

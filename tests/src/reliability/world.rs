@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_proto::api;
+use flotilla_api as api;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -113,7 +113,7 @@ async fn what_left_in_small_changes_goes_though_it_piled_up_and_one_large_change
         let changes = round(number, left.map(|number| gone(&name(number))));
         fleet.commit(&number.to_string(), &changes).await.unwrap();
         fleet.field_becomes("one", &config("round"), VALUE, number.to_string()).await.unwrap();
-        let tried = |unit: &flotilla_proto::api::Unit| {
+        let tried = |unit: &flotilla_api::Unit| {
             if unit.findings.iter().any(|finding| finding.object.name == last) && unit.kept.is_empty() {
                 Ok(())
             } else {
@@ -140,7 +140,7 @@ async fn what_left_in_small_changes_goes_though_it_piled_up_and_one_large_change
     fleet.appears("one", &config("d-9")).await.unwrap();
     fleet.in_sync(&["one"]).await.unwrap();
     fleet.commit("Most", &round(5, (0..10).map(|number| gone(&name(number))))).await.unwrap();
-    let waits = |unit: &flotilla_proto::api::Unit| {
+    let waits = |unit: &flotilla_api::Unit| {
         let all = unit.kept.iter().filter(|kept| kept.why.contains("10 of the unit's 15 objects would go"));
         if all.count() == 10 { Ok(()) } else { Err(format!("kept: {:?}", unit.kept)) }
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
-use flotilla_proto::api::ConnectionState;
+use flotilla_api::ConnectionState;
 use flotilla_tests::clock::FalseClock;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
 use axum::http::{Method, StatusCode};
-use flotilla_proto::api::ConnectionState;
+use flotilla_api::ConnectionState;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file, remove};
 use flotilla_tests::manifests::{app, config_map, unit_id};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use flotilla_proto::api::{CaStatus, ConnectionState};
+use flotilla_api::{CaStatus, ConnectionState};
 use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::manifests::{app, config_map};

@@ -1,7 +1,7 @@
 //! An API server that fails, is away, or is deleting a namespace: tried again, reported, nothing else is held up.
 
 use anyhow::ensure;
-use flotilla_proto::api::ConnectionState;
+use flotilla_api::ConnectionState;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file};

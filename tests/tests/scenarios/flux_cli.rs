@@ -1,7 +1,7 @@
 //! The commands that people know from Flux, against a hub and an agent: what they write is what runs.
 
 use anyhow::ensure;
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Repo, file};
 use flotilla_tests::git_http::GitServer;

@@ -2,7 +2,7 @@
 //! flags of Flux's controllers; the tenant's repository by HTTP, Kyverno's manifests from a registry.
 
 use anyhow::ensure;
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON, errors};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::git_http::GitServer;

@@ -262,7 +262,7 @@ const LIMITED: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: li
 
 /// Waits until a unit reports an error that says this.
 async fn says(fleet: &Fleet, unit: &str, text: &str) {
-    let check = |unit: &flotilla_proto::api::Unit| {
+    let check = |unit: &flotilla_api::Unit| {
         let errors = flotilla_tests::fleet::errors(unit);
         let is_said = errors.iter().any(|error| error.contains(text));
         if is_said { Ok(()) } else { Err(format!("'{text}' is not said: {errors:?}")) }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::git::{Change, file};
 use flotilla_tests::objects::ObjectRef;

@@ -1,7 +1,7 @@
 //! Sources besides the fleet repo: a team's own repository behind a password, fetched by the hub for the agents.
 
 use anyhow::{Context, ensure};
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Repo, file};
 use flotilla_tests::git_http::GitServer;

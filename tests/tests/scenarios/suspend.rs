@@ -1,7 +1,7 @@
 //! Suspension, by hand and by Git: nothing is touched, nothing is forgotten.
 
 use anyhow::ensure;
-use flotilla_proto::api::{ConnectionState, SyncState, Unit};
+use flotilla_api::{ConnectionState, SyncState, Unit};
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::git::{BRANCH, file};
 use flotilla_tests::manifests::{app, config_map, unit_id};

@@ -6,7 +6,7 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("yaml", &[]),
     ("select", &[]),
     ("archive", &[]),
@@ -17,13 +17,18 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("render", &["archive", "core", "kustomize", "rollout", "sops", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
     ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
+    // People's contract, and that of agents.
+    ("api", &["core"]),
     ("proto", &["core"]),
     ("runtime", &[]),
-    ("hub", &["core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"]),
-    ("agent", &["core", "proto", "runtime"]),
+    (
+        "hub",
+        &["api", "core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"],
+    ),
+    ("agent", &["api", "core", "proto", "runtime"]),
     (
         "cli",
-        &["core", "kustomize", "proto", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],
+        &["api", "core", "kustomize", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],
     ),
     // Never shipped: our build against the real one.
     ("compare", &["core", "kustomize", "leftout", "render", "yaml"]),
@@ -34,6 +39,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
         "tests",
         &[
             "agent",
+            "api",
             "cli",
             "compare",
             "core",

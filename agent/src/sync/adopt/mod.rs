@@ -19,10 +19,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_api::{AdoptAction, AdoptedObject, Adoption};
 use flotilla_core::adopt::Origin;
 use flotilla_core::report::UnitReport;
 use flotilla_core::{DesiredState, Digest, ObjectId, ObjectRef, UnitId};
-use flotilla_proto::api::{AdoptAction, AdoptedObject, Adoption};
 use flotilla_runtime::{lock, poll};
 use futures::StreamExt;
 use tokio::time::Instant;

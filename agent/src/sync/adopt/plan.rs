@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flotilla_core::adopt::{Fate, FluxPlan, Origin, RELEASE_NAME, RELEASE_NAMESPACE, plan_flux};
-use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
-use flotilla_proto::api::{
+use flotilla_api::{
     AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote, FieldDrift,
 };
+use flotilla_core::adopt::{Fate, FluxPlan, Origin, RELEASE_NAME, RELEASE_NAMESPACE, plan_flux};
+use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
 
 use super::helm::{Release, ReleaseName};
 use super::look::{self, Item, Looked, What};

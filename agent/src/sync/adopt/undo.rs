@@ -1,8 +1,8 @@
 //! The way back: Flux's objects as they were, Helm's releases shown again, fields and labels in the hands of those who had
 //! them, and nothing of it on our inventory.
 
+use flotilla_api::{AdoptedOwner, Adoption, AdoptionNote};
 use flotilla_core::{ObjectId, ObjectRef};
-use flotilla_proto::api::{AdoptedOwner, Adoption, AdoptionNote};
 use serde_json::Value;
 
 use super::{AdoptError, Job, at_once, flux, helm, plan};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use flotilla_proto::api::Problem;
+use flotilla_api::Problem;
 use serde::Serialize;
 
 use crate::output::clean;

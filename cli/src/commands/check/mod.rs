@@ -6,9 +6,9 @@ mod repo;
 use std::path::PathBuf;
 
 use clap::Args;
+use flotilla_api::{AttentionReason, Cluster, ConnectionState, Status, WhoAmI};
 use flotilla_core::ClusterName;
 use flotilla_core::source::SourceId;
-use flotilla_proto::api::{AttentionReason, Cluster, ConnectionState, Status, WhoAmI};
 use serde::Serialize;
 
 use crate::Context;

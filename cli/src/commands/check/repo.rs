@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use flotilla_proto::api::Problem;
+use flotilla_api::Problem;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -178,7 +178,7 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::api::UnitManifests;
+    use flotilla_api::UnitManifests;
     use serde_json::json;
 
     use super::*;

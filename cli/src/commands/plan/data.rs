@@ -1,7 +1,7 @@
 //! A plan as data for scripts.
 
+use flotilla_api as api;
 use flotilla_core::{ObjectId, UnitId};
-use flotilla_proto::api;
 use flotilla_render::plan::{self, ClusterChange, ObjectChange, UnitChange};
 use serde::Serialize;
 

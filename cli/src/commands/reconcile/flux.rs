@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use flotilla_api::{Reconcile, ReconcileSource, ReconciledSource, Source, Unit};
 use flotilla_core::source::{SourceId, SourceKind};
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{Reconcile, ReconcileSource, ReconciledSource, Source, Unit};
 use tokio::time::Instant;
 
 use crate::Context;

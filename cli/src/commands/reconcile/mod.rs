@@ -6,10 +6,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
+use flotilla_api::{Attention, AttentionReason, Cluster, ConnectionState, Reconcile, Reconciled, SyncState};
 use flotilla_core::{ClusterName, UnitId};
-use flotilla_proto::api::{
-    Attention, AttentionReason, Cluster, ConnectionState, Reconcile, Reconciled, SyncState,
-};
 use tokio::time::Instant;
 
 use super::rows::cluster_message;

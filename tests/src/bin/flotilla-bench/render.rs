@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::helm::{self, CHART};

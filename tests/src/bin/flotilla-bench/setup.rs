@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::git::{Change, Repo};
 use flotilla_tests::{ClusterOptions, Clusters};

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use flotilla_proto::api;
+use flotilla_api as api;
 use flotilla_tests::fleet::{Fleet, HubOptions};
 use flotilla_tests::git::{Change, Repo, file};
 use flotilla_tests::git_http::GitServer;

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use flotilla_proto::api::Adoption;
+use flotilla_api::Adoption;
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::fleet::{Fleet, HubOptions, SOON};
 use flotilla_tests::git::{Repo, file};
@@ -196,7 +196,7 @@ async fn an_adoption_that_is_cut_short_goes_on_or_back() {
     live.fleet.member("prod").agent().process().kill();
     live.fleet.member("prod").proxy().heal();
     live.fleet.member("prod").agent().process().start().unwrap();
-    live.fleet.connection_becomes("prod", flotilla_proto::api::ConnectionState::Connected).await.unwrap();
+    live.fleet.connection_becomes("prod", flotilla_api::ConnectionState::Connected).await.unwrap();
     let (_, plan) = eventually(SOON, || async {
         let found = adopt_if(&live.fleet, &["--from-flux"]).await?;
         ensure!(found.1.stage == "adopting", "{found:?}");
@@ -222,7 +222,7 @@ async fn an_adoption_that_is_cut_short_goes_on_or_back() {
         let (asked, ()) = futures::future::join(asking, kill).await;
         println!("{arg}, killed after {moment} ms: {:?}", asked.map(|asked| asked.status));
         live.fleet.member("prod").agent().process().start().unwrap();
-        live.fleet.connection_becomes("prod", flotilla_proto::api::ConnectionState::Connected).await.unwrap();
+        live.fleet.connection_becomes("prod", flotilla_api::ConnectionState::Connected).await.unwrap();
         assert_eq!(live.uids().await.unwrap(), uids, "{moment} {arg}");
     }
     // An undo that was cut short is to be ended first; then all of it once more.

@@ -1,4 +1,4 @@
-//! JSON types of the HTTP API under `/api/v1`: what the CLI, the console and scripts see.
+//! The contract between the hub and people: JSON types of the HTTP API under `/api/v1`: what the CLI, the console and scripts see.
 //!
 //! Fields are only ever added. A reader ignores what it does not know and takes a missing field as its
 //! default, so that a newer CLI reads an older hub and the other way round. Digests and hashes are texts of
@@ -10,6 +10,7 @@ mod adopt;
 mod attention;
 mod cluster;
 mod live;
+pub mod redact;
 mod request;
 mod unit;
 
