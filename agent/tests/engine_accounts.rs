@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use engine_common::{Bench, at, client_of, config, namespace, unit};
 use flotilla_agent::sync::{RehearsedBody, Request};
+use flotilla_core::answer::Effect;
 use flotilla_core::question::{Question, Reply};
 use flotilla_core::report::Phase;
 use flotilla_core::template::{Layer, Metadata, ObjectTemplate, ValuesKind, ValuesRef, Variables};
@@ -264,7 +265,7 @@ async fn a_template_takes_what_its_units_account_may_read_in_its_units_namespace
     let forged = bench.engine.rehearse(&unit("apps"), ask(objects[0].clone(), false)).await.unwrap_err();
     assert!(forged.to_string().contains("object 0"), "{forged}");
     let crown = bench.engine.rehearse(&unit("apps"), ask(objects[2].clone(), true)).await.unwrap();
-    assert_eq!(crown.objects[0].what, "refused", "{crown:?}");
+    assert_eq!(crown.objects[0].effect, Effect::Refused, "{crown:?}");
 }
 
 /// The right that a request needs, unless it only reads.

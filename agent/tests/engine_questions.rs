@@ -4,7 +4,7 @@ mod engine_common;
 
 use bytes::Bytes;
 use engine_common::{Bench, LIMIT, at, config, unit};
-use flotilla_api::Rehearsed;
+use flotilla_core::answer::Foreseen;
 use flotilla_core::{Object, ObjectId, UnitSpec};
 use flotilla_tests::ClusterOptions;
 use flotilla_tests::objects::apply;
@@ -105,7 +105,7 @@ async fn a_rehearsal_says_what_an_apply_would_change_and_changes_nothing() {
         .unwrap();
     assert_eq!(rehearsal.same, 1, "{rehearsal:#?}");
     let found: Vec<(&str, &str)> =
-        rehearsal.objects.iter().map(|object| (object.object.as_str(), object.what.as_str())).collect();
+        rehearsal.objects.iter().map(|object| (object.object.as_str(), object.effect.as_str())).collect();
     assert_eq!(
         found,
         [
@@ -119,7 +119,7 @@ async fn a_rehearsal_says_what_an_apply_would_change_and_changes_nothing() {
             ("Widget.example.com default/w", "create"),
         ]
     );
-    let of = |at: usize| -> &Rehearsed { &rehearsal.objects[at] };
+    let of = |at: usize| -> &Foreseen { &rehearsal.objects[at] };
     assert_eq!(of(0).fields[0].field, "/data/value");
     assert_eq!((of(0).fields[0].found.as_deref(), of(0).fields[0].wanted.as_deref()), (Some("1"), Some("2")));
     assert!(of(2).why.contains("immutable"), "{:?}", of(2));

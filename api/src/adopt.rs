@@ -1,5 +1,7 @@
 //! Adoption: asked of a cluster's agent, which answers with what it would do, or did.
 
+use flotilla_core::adopt::Origin;
+use flotilla_core::answer;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -115,4 +117,76 @@ pub struct AdoptedObject {
     pub why: String,
     /// What would change, books of tools aside.
     pub fields: Vec<FieldDrift>,
+}
+
+impl From<AdoptFrom> for Origin {
+    fn from(from: AdoptFrom) -> Self {
+        match from {
+            AdoptFrom::Flux => Self::Flux,
+            AdoptFrom::Helm => Self::Helm,
+            AdoptFrom::Kubectl => Self::Kubectl,
+        }
+    }
+}
+
+impl From<Origin> for AdoptFrom {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Flux => Self::Flux,
+            Origin::Helm => Self::Helm,
+            Origin::Kubectl => Self::Kubectl,
+        }
+    }
+}
+
+impl From<AdoptAction> for answer::AdoptAction {
+    fn from(action: AdoptAction) -> Self {
+        match action {
+            AdoptAction::Plan => Self::Plan,
+            AdoptAction::Apply => Self::Apply,
+            AdoptAction::Undo => Self::Undo,
+        }
+    }
+}
+
+impl From<answer::AdoptAction> for AdoptAction {
+    fn from(action: answer::AdoptAction) -> Self {
+        match action {
+            answer::AdoptAction::Plan => Self::Plan,
+            answer::AdoptAction::Apply => Self::Apply,
+            answer::AdoptAction::Undo => Self::Undo,
+        }
+    }
+}
+
+impl From<answer::Adoption> for Adoption {
+    fn from(adoption: answer::Adoption) -> Self {
+        let answer::Adoption { origin, action, stage, complete, plan, .. } = adoption;
+        let answer::Adoption { owners, stays, counts, objects, left, more, next, .. } = adoption;
+        let note = |answer::Note { object, why }| AdoptionNote { object, why };
+        let owner = |answer::Owner { object, unit, state }| AdoptedOwner { object, unit, state };
+        let answer::Counts { ours, same, change, create, stays: others, refused, waiting } = counts;
+        Self {
+            from: origin.into(),
+            action: action.into(),
+            stage,
+            complete,
+            plan: plan.map_or_else(String::new, |plan| plan.to_string()),
+            owners: owners.into_iter().map(owner).collect(),
+            stays: stays.into_iter().map(note).collect(),
+            counts: AdoptionCounts { ours, same, change, create, stays: others, refused, waiting },
+            objects: objects.into_iter().map(Into::into).collect(),
+            left: left.into_iter().map(note).collect(),
+            more,
+            next,
+        }
+    }
+}
+
+impl From<answer::Foreseen> for AdoptedObject {
+    fn from(foreseen: answer::Foreseen) -> Self {
+        let answer::Foreseen { object, unit, effect, why, fields } = foreseen;
+        let what = effect.as_str().to_owned();
+        Self { object, unit, what, why, fields: fields.into_iter().map(Into::into).collect() }
+    }
 }

@@ -9,7 +9,6 @@ mod access;
 mod adopt;
 mod attention;
 mod cluster;
-mod live;
 pub mod redact;
 mod request;
 mod unit;
@@ -29,7 +28,6 @@ pub use cluster::{
     ChangeFinding, Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldUnit,
     HistoryEntry, Source, Status, Suspension, SyncState,
 };
-pub use live::{LiveObject, Rehearsal, Rehearsed};
 pub use request::{
     AgentAnswer, Approve, Change, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, Prune, Reconcile,
     ReconcileSource, Reconciled, ReconciledSource, Resume, Suspend,

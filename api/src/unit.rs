@@ -134,6 +134,13 @@ pub struct FieldDrift {
     pub manager: Option<String>,
 }
 
+impl From<flotilla_core::report::FieldDrift> for FieldDrift {
+    fn from(drift: flotilla_core::report::FieldDrift) -> Self {
+        let flotilla_core::report::FieldDrift { field, wanted, found, manager } = drift;
+        Self { field, wanted, found, manager }
+    }
+}
+
 /// An object that a guard kept although Git no longer names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]

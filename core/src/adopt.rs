@@ -44,7 +44,8 @@ const TOOL_METADATA: [&str; 9] = [
 ];
 
 /// What had the objects before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Origin {
     Flux,
     /// Releases of the helm program, without Flux.

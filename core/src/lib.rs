@@ -12,6 +12,7 @@
 //! ```
 
 pub mod adopt;
+pub mod answer;
 pub mod authority;
 pub mod capability;
 pub mod change;

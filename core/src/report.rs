@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::object::ObjectId;
 use crate::unit::UnitId;
@@ -129,7 +131,7 @@ pub struct Drift {
 }
 
 /// One field that differs. Values are short texts; those of Secrets are digests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldDrift {
     /// JSON pointer.
     pub field: String,

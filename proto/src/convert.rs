@@ -246,12 +246,22 @@ impl TryFrom<v1::Finding> for report::Finding {
     }
 }
 
+impl From<report::FieldDrift> for v1::FieldDrift {
+    fn from(report::FieldDrift { field, wanted, found, manager }: report::FieldDrift) -> Self {
+        Self { field, wanted, found, manager }
+    }
+}
+
+impl From<v1::FieldDrift> for report::FieldDrift {
+    fn from(v1::FieldDrift { field, wanted, found, manager }: v1::FieldDrift) -> Self {
+        let (wanted, found) = (wanted.map(cut), found.map(cut));
+        Self { field: cut(field), wanted, found, manager: manager.map(|manager| cut_to(manager, MAX_NAME)) }
+    }
+}
+
 impl From<&report::Drift> for v1::Drift {
     fn from(drift: &report::Drift) -> Self {
-        let fields = drift.fields.iter().map(|field| {
-            let report::FieldDrift { field, wanted, found, manager } = field.clone();
-            v1::FieldDrift { field, wanted, found, manager }
-        });
+        let fields = drift.fields.iter().cloned().map(Into::into);
         Self { object: Some((&drift.object).into()), at: drift.at, fields: fields.collect() }
     }
 }
@@ -260,12 +270,7 @@ impl TryFrom<v1::Drift> for report::Drift {
     type Error = Invalid;
 
     fn try_from(drift: v1::Drift) -> Result<Self, Invalid> {
-        let fields = drift.fields.into_iter().take(report::UnitReport::MAX_DETAILS).map(|field| {
-            let v1::FieldDrift { field, wanted, found, manager } = field;
-            let (wanted, found) = (wanted.map(cut), found.map(cut));
-            let manager = manager.map(|manager| cut_to(manager, MAX_NAME));
-            report::FieldDrift { field: cut(field), wanted, found, manager }
-        });
+        let fields = drift.fields.into_iter().take(report::UnitReport::MAX_DETAILS).map(Into::into);
         Ok(Self { object: object("drift.object", drift.object)?, at: drift.at, fields: fields.collect() })
     }
 }

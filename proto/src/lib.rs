@@ -3,6 +3,7 @@
 //! Wire types stop here. [`convert`] turns them into the domain's types, where what is invalid is refused
 //! with the name of the field.
 
+pub mod answer;
 pub mod body;
 pub mod convert;
 pub mod question;
@@ -14,7 +15,10 @@ pub mod v1 {
 }
 
 /// The newest minor version of the protocol that this build speaks.
-pub const PROTOCOL_MINOR: u32 = 3;
+pub const PROTOCOL_MINOR: u32 = 4;
+
+/// From this minor version on, what an agent found is a message, and before it a JSON text.
+pub const FOUND_MINOR: u32 = 4;
 
 /// The oldest minor version that this build can read. In those before, the numbers of the enums meant something else.
 pub const PROTOCOL_OLDEST: u32 = 2;

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_api::{AdoptAction, Adoption};
 use flotilla_core::adopt::Origin;
+use flotilla_core::answer::{AdoptAction, Adoption, Found};
 use flotilla_core::{Digest, ObjectId, UnitId};
 use flotilla_runtime::CancellationToken;
 use flotilla_runtime::chain;
@@ -33,8 +33,8 @@ pub(crate) enum Errand {
     Rehearse(UnitId, Vec<RehearsedBody>),
 }
 
-/// A JSON text, or why not.
-pub(super) type Answer = Result<String, String>;
+/// What was found, or why not.
+pub(super) type Answer = Result<Found, String>;
 
 /// An errand, and where its answer goes.
 struct Ask {
@@ -119,40 +119,48 @@ async fn go(shared: &Shared, errand: Errand) -> Answer {
             if let Err(error) = &result {
                 tracing::warn!(%origin, ?action, error, "the adoption failed");
             }
-            result.map(fitting)
+            result.map(|adoption| Found::Adoption(Box::new(fitting(adoption))))
         }
         Errand::Fetch(unit, object) => {
-            let look = async { engine.look_at(&unit, &object).await.map_err(|error| chain(&error)) };
+            let look = async {
+                engine.look_at(&unit, &object).await.map(Found::Live).map_err(|error| chain(&error))
+            };
             in_time(look).await
         }
         Errand::Rehearse(unit, bodies) => {
-            let look = async { engine.rehearse(&unit, bodies).await.map_err(|error| chain(&error)) };
+            let look = async {
+                engine.rehearse(&unit, bodies).await.map(Found::Rehearsal).map_err(|error| chain(&error))
+            };
             in_time(look).await
         }
     }
 }
 
-/// The JSON text of an answer that comes in time and goes into one message.
-async fn in_time<T: Serialize>(look: impl Future<Output = Result<T, String>>) -> Answer {
+/// An answer that comes in time and goes into one message.
+async fn in_time(look: impl Future<Output = Answer>) -> Answer {
     let Ok(found) = tokio::time::timeout(LOOK, look).await else {
         return Err(format!("the look at the cluster took longer than {} s", LOOK.as_secs()));
     };
-    // Its maps have text keys, so it always has a JSON text.
-    let text = serde_json::to_string(&found?).unwrap_or_default();
-    if text.len() <= LONGEST {
-        Ok(text)
-    } else {
-        Err(format!("the answer has {} bytes, more than the {LONGEST} that go into one message", text.len()))
+    let found = found?;
+    match length(&found) {
+        0..=LONGEST => Ok(found),
+        bytes => {
+            Err(format!("the answer has {bytes} bytes, more than the {LONGEST} that go into one message"))
+        }
     }
 }
 
-/// The JSON text, cut to what goes into one message: the longest list is halved until it fits.
-fn fitting(mut adoption: Adoption) -> String {
+/// How long the JSON text is; a message is shorter.
+fn length(found: &impl Serialize) -> usize {
+    // Its maps have text keys, so it always has a JSON text.
+    serde_json::to_vec(found).map_or(usize::MAX, |text| text.len())
+}
+
+/// Cuts it to what goes into one message: the longest list is halved until it fits.
+fn fitting(mut adoption: Adoption) -> Adoption {
     loop {
-        // A struct of texts and numbers always has a JSON text.
-        let text = serde_json::to_string(&adoption).unwrap_or_default();
-        if text.len() <= LONGEST {
-            return text;
+        if length(&adoption) <= LONGEST {
+            return adoption;
         }
         let Adoption { objects, left, stays, owners, .. } = &mut adoption;
         let longest =
@@ -168,22 +176,28 @@ fn fitting(mut adoption: Adoption) -> String {
         owners.truncate(keep);
         adoption.more += u32::try_from(cut).unwrap_or(u32::MAX);
         if longest == 0 {
-            return text;
+            return adoption;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use flotilla_api::AdoptedObject;
+    use flotilla_core::answer::{Effect, Foreseen, LiveObject};
+    use serde_json::json;
 
     use super::*;
 
     #[tokio::test]
     async fn looks_have_limits() {
-        let long = async { Ok("x".repeat(LONGEST)) };
-        assert!(in_time(long).await.unwrap_err().contains("more than the 786432"));
-        assert_eq!(in_time(async { Ok(7) }).await.as_deref(), Ok("7"));
+        let of = |text: String| Found::Live(LiveObject { object: json!(text), why: String::new() });
+        assert!(
+            in_time(async { Ok(of("x".repeat(LONGEST))) })
+                .await
+                .unwrap_err()
+                .contains("more than the 786432")
+        );
+        assert_eq!(in_time(async { Ok(of("7".into())) }).await, Ok(of("7".into())));
         let errands = Errands::default();
         let look = || Errand::Fetch(UnitId::root(), ObjectId::new("", "ConfigMap", "default", "a"));
         let waiting: Vec<_> = (0..LOOKS).map(|_| errands.ask(look()).unwrap()).collect();
@@ -196,17 +210,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_does_not_end_is_given_up() {
-        let never = std::future::pending::<Result<(), String>>();
+        let never = std::future::pending();
         assert!(in_time(never).await.unwrap_err().contains("longer than 60 s"));
     }
 
     #[test]
     fn what_is_too_long_is_cut_and_says_so() {
-        let object = AdoptedObject { object: "x".repeat(1000), ..AdoptedObject::default() };
-        let adoption = Adoption { objects: vec![object; 2000], ..Adoption::default() };
-        let text = fitting(adoption);
-        assert!(text.len() <= LONGEST);
-        let read: Adoption = serde_json::from_str(&text).unwrap();
-        assert_eq!((read.objects.len(), read.more), (500, 1500));
+        let object = Foreseen {
+            object: "x".repeat(1000),
+            unit: String::new(),
+            effect: Effect::Create,
+            why: String::new(),
+            fields: Vec::new(),
+        };
+        let objects = vec![object; 2000];
+        let cut = fitting(Adoption { objects, ..Adoption::new(Origin::Flux, AdoptAction::Plan) });
+        assert!(length(&cut) <= LONGEST);
+        assert_eq!((cut.objects.len(), cut.more), (500, 1500));
     }
 }

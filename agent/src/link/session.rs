@@ -10,16 +10,16 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_api::AdoptAction;
-use flotilla_core::adopt::Origin;
+use flotilla_core::answer::Found;
 use flotilla_core::desired::Generation;
 use flotilla_core::question::Question;
 use flotilla_core::{Capabilities, ClusterName, DesiredState, Digest, UnitId};
+use flotilla_proto::answer::{action, origin};
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
 use flotilla_proto::question::read_question;
 use flotilla_proto::v1::{self, agent_message::Message as Out, hub_message::Message as In};
 use flotilla_proto::v1::{Rehearse, ack::Level};
-use flotilla_proto::{PROTOCOL_MINOR, check_protocol};
+use flotilla_proto::{FOUND_MINOR, PROTOCOL_MINOR, check_protocol};
 
 use super::download::{Arrived, Download, DownloadError};
 use super::errands::Errand;
@@ -109,6 +109,8 @@ pub(crate) struct Session {
     failures: u32,
     /// Why no state is taken: everything was removed from the cluster on request, or nobody can tell.
     closed: Option<String>,
+    /// The newest minor version of the protocol that the hub speaks; 0 before it said so.
+    hub_minor: u32,
     /// Whether anything arrived for the download since the last look.
     progress: bool,
     /// Whether a state was taken since the last look.
@@ -138,6 +140,7 @@ impl Session {
             download: Download::default(),
             failures: 0,
             closed: None,
+            hub_minor: 0,
             progress: false,
             taken: false,
             out: VecDeque::new(),
@@ -169,7 +172,7 @@ impl Session {
     ) -> Result<Vec<Effect>, ProtocolError> {
         match message.message {
             Some(In::Welcome(welcome)) => {
-                check_protocol(welcome.protocol.as_ref(), "hub")?;
+                self.hub_minor = check_protocol(welcome.protocol.as_ref(), "hub")?;
                 // What an older version of this agent did not understand: the hub says it again.
                 if let Some(current) = self.current.as_ref().filter(|state| state.has_foreign()) {
                     let root_digest = digest_bytes(Some(current.digest()));
@@ -245,7 +248,21 @@ impl Session {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, request: u64, outcome: v1::answer::Outcome, message: impl Into<String>) {
-        self.send(Out::Answer(v1::Answer { request, outcome: outcome.into(), message: message.into() }));
+        let (outcome, message) = (outcome.into(), message.into());
+        self.send(Out::Answer(v1::Answer { request, outcome, message, found: None }));
+    }
+
+    /// Answers a request with what was found.
+    pub(crate) fn found(&mut self, request: u64, found: Found) {
+        let outcome = v1::answer::Outcome::Done.into();
+        let mut answer = v1::Answer { request, outcome, ..v1::Answer::default() };
+        if self.hub_minor >= FOUND_MINOR {
+            answer.found = Some(found.into());
+        } else {
+            // Its maps have text keys, so it always has a JSON text.
+            answer.message = serde_json::to_string(&found).unwrap_or_default();
+        }
+        self.send(Out::Answer(answer));
     }
 
     /// Asks for the bodies of the current state that the disk lost.
@@ -511,20 +528,8 @@ fn rehearsed(Rehearse { bodies, templates, .. }: Rehearse) -> Vec<RehearsedBody>
 
 /// What a newer hub asks for in words of its own is refused, rather than taken for something else.
 fn adoption(adopt: &v1::Adopt) -> Result<Asked, Invalid> {
-    use v1::adopt::{Action, Origin as From};
-    let unknown = |field, number| Invalid::new(field, format!("{number} is unknown; upgrade the agent"));
-    let origin = match From::try_from(adopt.origin) {
-        Ok(From::Flux) => Origin::Flux,
-        Ok(From::Helm) => Origin::Helm,
-        Ok(From::Kubectl) => Origin::Kubectl,
-        Ok(From::Unspecified) | Err(_) => return Err(unknown("adopt.origin", adopt.origin)),
-    };
-    let action = match Action::try_from(adopt.action) {
-        Ok(Action::Plan) => AdoptAction::Plan,
-        Ok(Action::Apply) => AdoptAction::Apply,
-        Ok(Action::Undo) => AdoptAction::Undo,
-        Ok(Action::Unspecified) | Err(_) => return Err(unknown("adopt.action", adopt.action)),
-    };
+    let origin = origin("adopt.origin", adopt.origin)?;
+    let action = action("adopt.action", adopt.action)?;
     Ok(Asked::Errand(Errand::Adopt(origin, action, optional_digest("adopt.plan", &adopt.plan)?)))
 }
 

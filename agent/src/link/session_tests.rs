@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use crate::link::testing::{object, state};
 use flotilla_core::Object;
+use flotilla_core::adopt::Origin;
+use flotilla_core::answer::{AdoptAction, Rehearsal};
 use flotilla_proto::body::{Encoded, gone};
 use proptest::prelude::*;
 
@@ -443,7 +445,7 @@ fn requests_are_read_answered_or_told_unsupported() {
 
 #[test]
 fn a_hub_that_speaks_an_older_protocol_is_refused_before_anything_else_is_read() {
-    for (minor, ok) in [(0, false), (1, false), (2, true), (3, true)] {
+    for (minor, ok) in [(0, false), (1, false), (2, true), (3, true), (4, true)] {
         let mut agent = Agent::new();
         let protocol = Some(v1::Protocol { minor });
         let welcome = v1::Welcome { protocol, ..v1::Welcome::default() };
@@ -455,6 +457,24 @@ fn a_hub_that_speaks_an_older_protocol_is_refused_before_anything_else_is_read()
         }
     }
     assert!(Agent::new().receive(In::Welcome(v1::Welcome::default())).is_err(), "one that does not say");
+}
+
+#[test]
+fn what_was_found_is_a_message_to_a_hub_that_knows_it_and_a_text_to_an_older_one() {
+    let found = Found::Rehearsal(Rehearsal { objects: Vec::new(), same: 3 });
+    for (minor, is_message) in [(2, false), (3, false), (4, true)] {
+        let mut agent = Agent::new();
+        let protocol = Some(v1::Protocol { minor });
+        agent.receive(In::Welcome(v1::Welcome { protocol, ..v1::Welcome::default() })).unwrap();
+        agent.sent();
+        agent.session.found(7, found.clone());
+        let [Out::Answer(answer)] = &agent.sent()[..] else { panic!("one answer") };
+        assert_eq!((answer.request, answer.outcome()), (7, v1::answer::Outcome::Done));
+        let read = answer.found.clone().map(Found::try_from);
+        assert_eq!(read, is_message.then(|| Ok(found.clone())), "1.{minor}");
+        let text = if is_message { "" } else { r#"{"objects":[],"same":3}"# };
+        assert_eq!(answer.message, text, "1.{minor}");
+    }
 }
 
 fn welcome() -> v1::Welcome {

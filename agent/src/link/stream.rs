@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_core::answer::Found;
 use flotilla_core::{DesiredState, Digest};
 use flotilla_proto::v1::fleet_client::FleetClient;
 use flotilla_proto::{MAX_MESSAGE, v1, v1::agent_message::Message, v1::answer::Outcome};
@@ -102,6 +103,9 @@ impl futures::Stream for Outgoing {
     }
 }
 
+/// A request of the hub, and what came of it.
+type Answered = (u64, Result<Option<Found>, String>);
+
 struct Stream<'a> {
     shared: &'a Arc<Shared>,
     /// Locked for long only by work on the disk, which the stream waits for.
@@ -116,7 +120,7 @@ struct Stream<'a> {
     /// Requests for the removal of everything that wait for its end.
     removing: VecDeque<Removing>,
     /// Errands under way, with the requests that wait for them.
-    errands: FuturesUnordered<BoxFuture<'static, (u64, Result<String, String>)>>,
+    errands: FuturesUnordered<BoxFuture<'static, Answered>>,
     answering: Answering,
 }
 
@@ -257,11 +261,12 @@ impl Stream<'_> {
                     self.session().send(Message::Reply(reply));
                 }
                 Some((request, result)) = self.errands.next(), if !self.errands.is_empty() => {
-                    let (outcome, message) = match result {
-                        Ok(answer) => (Outcome::Done, answer),
-                        Err(why) => (Outcome::Failed, why),
-                    };
-                    self.session().answer(request, outcome, message);
+                    let mut session = self.session();
+                    match result {
+                        Ok(Some(found)) => session.found(request, found),
+                        Ok(None) => session.answer(request, Outcome::Done, ""),
+                        Err(why) => session.answer(request, Outcome::Failed, why),
+                    }
                 }
             }
         }
@@ -358,7 +363,7 @@ impl Stream<'_> {
                 let engine = self.shared.engine.clone();
                 let asked = blocking(move || engine.request(Request::Approve { digest }));
                 self.errands.push(Box::pin(async move {
-                    (request, asked.await.map(|()| String::new()).map_err(|error| chain(&error)))
+                    (request, asked.await.map(|()| None).map_err(|error| chain(&error)))
                 }));
             }
             Asked::RenewNow => {
@@ -369,7 +374,7 @@ impl Stream<'_> {
                 Ok(answered) => {
                     let answer = async move {
                         let stops = || Err("the agent stops; ask again".to_owned());
-                        (request, answered.await.unwrap_or_else(|_| stops()))
+                        (request, answered.await.unwrap_or_else(|_| stops()).map(Some))
                     };
                     self.errands.push(Box::pin(answer));
                 }

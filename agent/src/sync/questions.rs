@@ -2,7 +2,7 @@
 //! change. Nothing is written.
 
 use bytes::Bytes;
-use flotilla_api::{FieldDrift, LiveObject, Rehearsal, Rehearsed};
+use flotilla_core::answer::{LiveObject, Rehearsal};
 use flotilla_core::health::Health;
 use flotilla_core::ignore::{Ignores, InvalidRule};
 use flotilla_core::live::Live;
@@ -142,28 +142,10 @@ impl Engine {
         let mut rehearsal = Rehearsal::default();
         for result in looks {
             let (object, what) = result?;
-            let (what, why, fields) = match what {
-                What::Ours => ("same", String::new(), Vec::new()),
-                What::Take(fields) if fields.is_empty() => ("same", String::new(), fields),
-                What::Take(fields) => ("change", String::new(), fields),
-                What::Create => ("create", String::new(), Vec::new()),
-                What::Stays(why) => ("stays", why, Vec::new()),
-                What::Refused(why) => ("refused", why, Vec::new()),
-            };
-            if what == "same" {
-                rehearsal.same += 1;
-                continue;
+            match what.foreseen(&object.id, None) {
+                Some(foreseen) => rehearsal.objects.push(foreseen),
+                None => rehearsal.same += 1,
             }
-            let fields = fields.into_iter().map(|field| {
-                let flotilla_core::report::FieldDrift { field, wanted, found, manager } = field;
-                FieldDrift { field, wanted, found, manager }
-            });
-            rehearsal.objects.push(Rehearsed {
-                object: object.id.to_string(),
-                what: what.to_owned(),
-                why,
-                fields: fields.collect(),
-            });
         }
         Ok(rehearsal)
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use flotilla_api::{Adopt, AdoptAction, AdoptFrom, Adoption};
+use flotilla_api::{Adopt, AdoptAction, Adoption};
+use flotilla_core::adopt::Origin;
+use flotilla_core::answer::{self, Found};
 use flotilla_core::digest::InvalidDigest;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_proto::convert::digest_bytes;
@@ -33,15 +35,11 @@ pub(super) async fn adopt(
         plan => Some(plan.parse().map_err(|error: InvalidDigest| ApiError::bad_request(error.to_string()))?),
     };
     enrolled(&hub, &caller, &name).await?;
-    let (origin, from) = match body.from {
-        AdoptFrom::Flux => (v1::adopt::Origin::Flux, "flux"),
-        AdoptFrom::Helm => (v1::adopt::Origin::Helm, "helm"),
-        AdoptFrom::Kubectl => (v1::adopt::Origin::Kubectl, "kubectl"),
-    };
-    let (action, what) = match body.action {
-        AdoptAction::Plan => (v1::adopt::Action::Plan, "plan"),
-        AdoptAction::Apply => (v1::adopt::Action::Apply, "apply"),
-        AdoptAction::Undo => (v1::adopt::Action::Undo, "undo"),
+    let (from, action) = (Origin::from(body.from), answer::AdoptAction::from(body.action));
+    let what = match action {
+        answer::AdoptAction::Plan => "plan",
+        answer::AdoptAction::Apply => "apply",
+        answer::AdoptAction::Undo => "undo",
     };
     let detail = plan.map_or_else(String::new, |plan| format!(" as planned in {plan}"));
     let detail = format!("{what} from {from}{detail}");
@@ -50,8 +48,8 @@ pub(super) async fn adopt(
     let shared = hub.clone();
     blocking(move || shared.records.audit(&audit)).await?;
     let kind = request::Kind::Adopt(v1::Adopt {
-        origin: origin.into(),
-        action: action.into(),
+        origin: v1::adopt::Origin::from(from).into(),
+        action: v1::adopt::Action::from(action).into(),
         plan: digest_bytes(plan),
     });
     let answered = hub.sessions.request(&name, kind, LIMIT).await?;
@@ -61,6 +59,15 @@ pub(super) async fn adopt(
         return Err(ApiError::conflict(error)
             .hint("what was done until then stands: look at the plan again to go on, or --undo it"));
     }
-    let adoption = serde_json::from_str(&answered.message);
-    Ok(Json(adoption.map_err(|error| ApiError::internal(&error))?))
+    match answered.found {
+        Some(Found::Adoption(adoption)) => Ok(Json((*adoption).into())),
+        // Of an agent before protocol 1.4.
+        None => match serde_json::from_str::<answer::Adoption>(&answered.message) {
+            Ok(adoption) => Ok(Json(adoption.into())),
+            Err(error) => Err(ApiError::internal(&error)),
+        },
+        Some(Found::Live(_) | Found::Rehearsal(_)) => {
+            Err(ApiError::conflict(format!("the agent of {name} answered another question; ask again")))
+        }
+    }
 }

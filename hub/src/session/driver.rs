@@ -309,7 +309,7 @@ impl Live {
                 // The fleet loop watches this.
                 blocking(move || records.note_reply(&cluster, &question, &reply, now)).await?;
             }
-            Fact::Answer { request, done, message } => {
+            Fact::Answer { request, done, message, found } => {
                 if let Some(digest) = self.approvals.remove(&request)
                     && done
                 {
@@ -318,7 +318,7 @@ impl Live {
                 }
                 if let Some(answer) = self.pending.remove(&request) {
                     // Who asked may have given up waiting.
-                    let _ = answer.send(Answered { done, message });
+                    let _ = answer.send(Answered { done, message, found });
                 }
             }
         }

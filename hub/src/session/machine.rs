@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use flotilla_core::answer::Found;
 use flotilla_core::capability::QUESTIONS;
 use flotilla_core::desired::Removal;
 use flotilla_core::question::{Question, Reply};
@@ -53,6 +54,7 @@ pub(crate) enum Fact {
         request: u64,
         done: bool,
         message: String,
+        found: Option<Found>,
     },
 }
 
@@ -312,8 +314,8 @@ impl Machine {
                 if outcome == Ok(Outcome::Unspecified) {
                     return Err(Invalid::new("answer.outcome", "it is not set").into());
                 }
-                let done = outcome == Ok(Outcome::Done);
-                let message = match outcome {
+                let mut done = outcome == Ok(Outcome::Done);
+                let mut message = match outcome {
                     Ok(Outcome::Unsupported) if answer.message.is_empty() => {
                         "this agent does not know the request: upgrade it".to_owned()
                     }
@@ -324,7 +326,14 @@ impl Machine {
                     ),
                     Ok(_) => answer.message,
                 };
-                Ok(Some(Fact::Answer { request: answer.request, done, message }))
+                let found = answer.found.map(Found::try_from).transpose().unwrap_or_else(|invalid| {
+                    done = false;
+                    message = format!(
+                        "it was done, and this hub cannot read what the agent found ({invalid}): upgrade the hub"
+                    );
+                    None
+                });
+                Ok(Some(Fact::Answer { request: answer.request, done, message, found }))
             }
             Some(Message::WantManifest(want)) => self.send_whole(&want, now).map(|()| None),
             Some(Message::Reply(reply)) => {

@@ -168,4 +168,15 @@ fn what_a_newer_agent_says_in_new_words_is_passed_over() {
     let Ok(Some(Fact::Answer { done, message, .. })) = receive(answer(77)) else { panic!("no answer") };
     assert!(!done && message.contains("upgrade the hub"), "{message}");
     assert!(receive(answer(0)).is_err());
+    let foreseen = v1::ForeseenObject { effect: 77, ..Default::default() };
+    let rehearsal = v1::Rehearsal { objects: vec![foreseen], same: 0 };
+    let found = Some(v1::answer::Found::Rehearsal(rehearsal));
+    let outcome = v1::answer::Outcome::Done.into();
+    let unreadable = v1::Answer { outcome, found, ..Default::default() };
+    let Ok(Some(Fact::Answer { done, message, found, .. })) =
+        receive(agent_message::Message::Answer(unreadable))
+    else {
+        panic!("no answer")
+    };
+    assert!(!done && found.is_none() && message.contains("77 is unknown"), "{message}");
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use flotilla_core::ClusterName;
+use flotilla_core::answer::Found;
 use flotilla_core::report::Timestamp;
 use flotilla_proto::v1::request;
 use flotilla_runtime::lock;
@@ -110,7 +111,9 @@ pub(super) struct Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     pub done: bool,
+    /// Why not, or a word on what was done; of agents before protocol 1.4 also what was found, as a JSON text.
     pub message: String,
+    pub found: Option<Found>,
 }
 
 /// Why there is no answer.

@@ -16,8 +16,9 @@ const TOO_LONG: usize = 800;
 const SKIPPED: [&str; 6] = ["target", "fixtures", "testdata", "golden", "node_modules", "cases"];
 
 /// Where the code is that users run.
-const SHIPPED: [&str; 10] = [
+const SHIPPED: [&str; 11] = [
     "agent/src/",
+    "api/src/",
     "cli/src/",
     "core/src/",
     "hub/src/",

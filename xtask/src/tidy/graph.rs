@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
         "hub",
         &["api", "core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"],
     ),
-    ("agent", &["api", "core", "proto", "runtime"]),
+    ("agent", &["core", "proto", "runtime"]),
     (
         "cli",
         &["api", "core", "kustomize", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],

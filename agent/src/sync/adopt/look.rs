@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_core::adopt::{self, Previous};
+use flotilla_core::answer::{Effect, Foreseen};
 use flotilla_core::ignore::{Ignores, yield_to};
 use flotilla_core::live::Live;
 use flotilla_core::order::Stage;
@@ -72,6 +73,22 @@ pub(in crate::sync) enum What {
     /// It stays somebody else's.
     Stays(String),
     Refused(String),
+}
+
+impl What {
+    /// As people are told of it; none where nothing would be other than it is. `unit`: where not all are of one.
+    pub(in crate::sync) fn foreseen(&self, object: &ObjectId, unit: Option<&UnitId>) -> Option<Foreseen> {
+        let (effect, why, fields) = match self {
+            Self::Ours => return None,
+            Self::Take(fields) if fields.is_empty() => return None,
+            Self::Take(fields) => (Effect::Change, String::new(), fields.clone()),
+            Self::Create => (Effect::Create, String::new(), Vec::new()),
+            Self::Stays(why) => (Effect::Stays, why.clone(), Vec::new()),
+            Self::Refused(why) => (Effect::Refused, why.clone(), Vec::new()),
+        };
+        let unit = unit.map_or_else(String::new, UnitId::to_string);
+        Some(Foreseen { object: object.to_string(), unit, effect, why, fields })
+    }
 }
 
 /// What is known of an object after a look.

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_api::{AdoptAction, AdoptedObject, Adoption};
 use flotilla_core::adopt::Origin;
+use flotilla_core::answer::{AdoptAction, Adoption, Effect, Foreseen};
 use flotilla_core::report::UnitReport;
 use flotilla_core::{DesiredState, Digest, ObjectId, ObjectRef, UnitId};
 use flotilla_runtime::{lock, poll};
@@ -96,13 +96,11 @@ impl Engine {
         let (tools, desired) = tools.zip(desired).ok_or(AdoptError::NotYet)?;
         tools.cluster.discover(true).await?;
         let job = Job { engine: self, tools, desired, origin };
-        let mut adoption = match action {
-            AdoptAction::Plan => job.plan().await?.shown(&job),
-            AdoptAction::Apply => job.apply(confirmed).await?,
-            AdoptAction::Undo => job.undo().await?,
-        };
-        adoption.action = action;
-        Ok(adoption)
+        match action {
+            AdoptAction::Plan => Ok(job.plan().await?.shown(&job, action)),
+            AdoptAction::Apply => job.apply(confirmed).await,
+            AdoptAction::Undo => job.undo().await,
+        }
     }
 
     /// Has the engine leave these objects alone, and waits until nothing is under way for them.
@@ -127,10 +125,10 @@ impl Job<'_> {
     async fn apply(&self, confirmed: Option<Digest>) -> Result<Adoption, AdoptError> {
         let cluster = &self.tools.cluster;
         let mut planned = self.plan().await?;
-        let mut adoption = planned.shown(self);
+        let mut adoption = planned.shown(self, AdoptAction::Apply);
         match planned.record.stage {
             Some(Stage::Undoing) => return Err(AdoptError::Undoing),
-            _ if confirmed.is_some_and(|confirmed| confirmed.to_string() != adoption.plan) => {
+            _ if confirmed.is_some() && confirmed != adoption.plan => {
                 return Err(AdoptError::OtherPlan);
             }
             // Parts without a stage are of a beginning that was cut short before anything was changed.
@@ -159,10 +157,10 @@ impl Job<'_> {
         }
         adoption.complete = waiting.is_empty() && stays.is_empty();
         adoption.counts.waiting = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        let waiting = waiting.into_iter().map(|(object, unit, why)| AdoptedObject {
+        let waiting = waiting.into_iter().map(|(object, unit, why)| Foreseen {
             object: object.to_string(),
             unit: unit.to_string(),
-            what: "waiting".into(),
+            effect: Effect::Waiting,
             why,
             fields: Vec::new(),
         });

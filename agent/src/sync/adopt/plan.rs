@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flotilla_api::{
-    AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote, FieldDrift,
-};
 use flotilla_core::adopt::{Fate, FluxPlan, Origin, RELEASE_NAME, RELEASE_NAMESPACE, plan_flux};
+use flotilla_core::answer::{AdoptAction, Adoption, Counts, Note, Owner};
 use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId};
 
 use super::helm::{Release, ReleaseName};
@@ -24,7 +22,7 @@ pub(super) struct Planned {
     suspended: BTreeSet<ObjectId>,
     /// Releases that are set apart.
     pub(super) releases: BTreeMap<ReleaseName, Release>,
-    release_stays: Vec<AdoptionNote>,
+    release_stays: Vec<Note>,
     release_left: Vec<(ObjectId, ReleaseName)>,
 }
 
@@ -121,7 +119,7 @@ impl Job<'_> {
             let objects = match helm::objects(cluster, &name, &release).await? {
                 Ok(objects) => objects,
                 Err(why) => {
-                    planned.release_stays.push(AdoptionNote { object, why });
+                    planned.release_stays.push(Note { object, why });
                     continue;
                 }
             };
@@ -136,7 +134,7 @@ impl Job<'_> {
                 _ => None,
             });
             match refused {
-                Some(why) => planned.release_stays.push(AdoptionNote { object, why }),
+                Some(why) => planned.release_stays.push(Note { object, why }),
                 None => {
                     for id in &ours {
                         if let Some(looked) = planned.looked.get_mut(id) {
@@ -191,43 +189,39 @@ impl Planned {
         self.flux.takes.keys().chain(&self.flux.sources)
     }
 
-    pub(super) fn shown(&self, job: &Job<'_>) -> Adoption {
+    pub(super) fn shown(&self, job: &Job<'_>, action: AdoptAction) -> Adoption {
         let stage = self.record.stage.map_or("", Stage::as_str).to_owned();
-        let from = shown_origin(job.origin);
-        let mut adoption = Adoption { from, stage, ..Adoption::default() };
+        // The same whether it is looked at or done.
+        let mut adoption = Adoption { stage, ..Adoption::new(job.origin, AdoptAction::Plan) };
         let state = |id: &ObjectId| if self.suspended.contains(id) { "suspended" } else { "runs" }.to_owned();
         for (id, unit) in &self.flux.takes {
             let (object, unit, state) = (id.to_string(), unit.to_string(), state(id));
-            adoption.owners.push(AdoptedOwner { object, unit, state });
+            adoption.owners.push(Owner { object, unit, state });
         }
         for id in &self.flux.sources {
-            adoption.owners.push(AdoptedOwner {
-                object: id.to_string(),
-                unit: String::new(),
-                state: state(id),
-            });
+            adoption.owners.push(Owner { object: id.to_string(), unit: String::new(), state: state(id) });
         }
-        adoption.owners.extend(self.shown_releases().map(|object| AdoptedOwner {
+        adoption.owners.extend(self.shown_releases().map(|object| Owner {
             object,
             unit: String::new(),
             state: "runs".into(),
         }));
-        let note =
-            |(id, why): (&ObjectId, &String)| AdoptionNote { object: id.to_string(), why: why.clone() };
+        let note = |(id, why): (&ObjectId, &String)| Note { object: id.to_string(), why: why.clone() };
         adoption.stays = self.flux.stays.iter().map(note).chain(self.release_stays.iter().cloned()).collect();
         let left = self.flux.left.iter().map(|(id, owner)| (id, format!("was applied by {owner}")));
         let released =
             self.release_left.iter().map(|(id, (ns, name))| (id, format!("is of the release {ns}/{name}")));
-        let left = left.chain(released).map(|(id, why)| AdoptionNote { object: id.to_string(), why });
+        let left = left.chain(released).map(|(id, why)| Note { object: id.to_string(), why });
         adoption.left = left.collect();
         for (item, looked) in self.all() {
             count(&mut adoption.counts, &looked.what);
-            adoption.objects.extend(object(item, &looked.what));
+            adoption.objects.extend(looked.what.foreseen(&item.object.id, Some(&item.unit)));
         }
         let is_open = matches!(self.record.stage, Some(Stage::Adopting | Stage::Undoing));
         adoption.complete = self.is_empty() && !is_open;
         // A struct of texts and numbers always has a JSON text.
-        adoption.plan = Digest::of(&serde_json::to_vec(&adoption).unwrap_or_default()).to_string();
+        adoption.plan = Some(Digest::of(&serde_json::to_vec(&adoption).unwrap_or_default()));
+        adoption.action = action;
         adoption.next = self.next(job, &adoption, false);
         adoption
     }
@@ -243,7 +237,8 @@ impl Planned {
     pub(super) fn next(&self, job: &Job<'_>, adoption: &Adoption, done: bool) -> Vec<String> {
         let (cluster, origin) = (&job.desired.cluster, job.origin);
         let command = format!("flotilla cluster adopt {cluster} --from-{origin}");
-        let yes = format!("`{command} --yes --plan {}`", adoption.plan);
+        let plan = adoption.plan.map_or_else(String::new, |plan| format!(" --plan {plan}"));
+        let yes = format!("`{command} --yes{plan}`");
         let undo = format!("`{command} --undo` gives all of it back");
         let resume = self.all().any(|(item, _)| item.suspended);
         let resume = resume.then(|| {
@@ -301,15 +296,7 @@ pub(super) fn after_undo(job: &Job<'_>) -> Vec<String> {
     ]
 }
 
-pub(super) fn shown_origin(origin: Origin) -> AdoptFrom {
-    match origin {
-        Origin::Flux => AdoptFrom::Flux,
-        Origin::Helm => AdoptFrom::Helm,
-        Origin::Kubectl => AdoptFrom::Kubectl,
-    }
-}
-
-fn count(counts: &mut AdoptionCounts, what: &What) {
+fn count(counts: &mut Counts, what: &What) {
     let count = match what {
         What::Ours => &mut counts.ours,
         What::Create => &mut counts.create,
@@ -319,26 +306,4 @@ fn count(counts: &mut AdoptionCounts, what: &What) {
         What::Refused(_) => &mut counts.refused,
     };
     *count += 1;
-}
-
-fn object(item: &Item, what: &What) -> Option<AdoptedObject> {
-    let (what, why, fields) = match what {
-        What::Ours => return None,
-        What::Take(fields) if fields.is_empty() => return None,
-        What::Take(fields) => ("change", String::new(), fields.clone()),
-        What::Create => ("create", String::new(), Vec::new()),
-        What::Stays(why) => ("stays", why.clone(), Vec::new()),
-        What::Refused(why) => ("refused", why.clone(), Vec::new()),
-    };
-    let fields = fields.into_iter().map(|field| {
-        let flotilla_core::report::FieldDrift { field, wanted, found, manager } = field;
-        FieldDrift { field, wanted, found, manager }
-    });
-    Some(AdoptedObject {
-        object: item.object.id.to_string(),
-        unit: item.unit.to_string(),
-        what: what.to_owned(),
-        why,
-        fields: fields.collect(),
-    })
 }

@@ -1,7 +1,7 @@
 //! The way back: Flux's objects as they were, Helm's releases shown again, fields and labels in the hands of those who had
 //! them, and nothing of it on our inventory.
 
-use flotilla_api::{AdoptedOwner, Adoption, AdoptionNote};
+use flotilla_core::answer::{AdoptAction, Adoption, Note, Owner};
 use flotilla_core::{ObjectId, ObjectRef};
 use serde_json::Value;
 
@@ -13,11 +13,10 @@ impl Job<'_> {
         let cluster = &self.tools.cluster;
         let mut record = Record::load(cluster, self.origin).await?;
         let mut adoption = Adoption {
-            from: plan::shown_origin(self.origin),
             complete: true,
             stage: Stage::Undone.as_str().to_owned(),
             next: plan::after_undo(self),
-            ..Adoption::default()
+            ..Adoption::new(self.origin, AdoptAction::Undo)
         };
         match record.stage {
             None => return Err(AdoptError::Nothing(self.origin)),
@@ -38,7 +37,7 @@ impl Job<'_> {
             })
             .collect();
         let mut back = |object: String| {
-            adoption.owners.push(AdoptedOwner { object, state: "back".into(), ..AdoptedOwner::default() });
+            adoption.owners.push(Owner { object, state: "back".into(), ..Owner::default() });
         };
         for (id, body) in &flux {
             let brought = flux::bring_back(cluster, id, body).await;
@@ -67,7 +66,7 @@ impl Job<'_> {
         for (id, why) in at_once(given).await? {
             match why {
                 None => adoption.counts.same += 1,
-                Some(why) => adoption.left.push(AdoptionNote { object: id.to_string(), why }),
+                Some(why) => adoption.left.push(Note { object: id.to_string(), why }),
             }
         }
         for (id, body) in &flux {
