@@ -1,12 +1,16 @@
 //! Expressions (CEL) over objects: what says that one is healthy, or a dependency ready. As Flux's: the fields of the
 //! object are the variables.
 
+mod cost;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cel::objects::{Key, Map};
 use cel::{Context, Program, Value as Cel};
 use serde_json::Value;
+
+use cost::Size;
 
 /// Longer ones are refused: parsing takes time and room.
 const LONGEST: usize = 4096;
@@ -67,10 +71,16 @@ impl Expr {
     /// Whether it is true of these variables.
     ///
     /// # Errors
-    /// In words: a field that is not there, or a result that is neither true nor false.
+    /// In words: a field that is not there, a result that is neither true nor false, or what would take too long.
     pub fn holds(&self, variables: &Variables) -> Result<bool, String> {
+        if cost::most(&self.program.expression().expr, variables.size) > cost::MOST {
+            return Err(format!(
+                "'{}' takes too long over an object of this size; go through fewer lists inside each other",
+                self.text
+            ));
+        }
         let mut context = Context::default();
-        for (name, value) in &variables.0 {
+        for (name, value) in &variables.values {
             context.add_variable_from_value(name.clone(), value.clone());
         }
         match self.program.execute(&context) {
@@ -110,13 +120,17 @@ fn depth(text: &str) -> (usize, usize) {
 
 /// What an expression may read.
 #[derive(Debug, Default, Clone)]
-pub struct Variables(Vec<(String, Cel)>);
+pub struct Variables {
+    values: Vec<(String, Cel)>,
+    size: Size,
+}
 
 impl Variables {
     /// Adds a variable.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: &Value) -> Self {
-        self.0.push((name.into(), convert(value)));
+        self.values.push((name.into(), convert(value)));
+        self.size = self.size.and(Size::of(value));
         self
     }
 }
@@ -199,5 +213,37 @@ mod tests {
         let long = vec!["a == 1"; 200].join(" || ");
         assert!(Expr::new(&long).unwrap().holds(&Variables::default()).is_err());
         assert_eq!(Expr::new(&"a".repeat(5000)).unwrap_err(), InvalidExpr::Long);
+    }
+
+    /// Each of these took from seconds to hours.
+    #[test]
+    fn what_goes_through_lists_for_each_other_is_bounded() {
+        let status = json!({"l": vec![1; 300], "m": {"a": [1, 2]}, "s": "x".repeat(100_000)});
+        let variables = Variables::default().with("status", &status);
+        let literal = format!("[{}]", vec!["1"; 200].join(","));
+        for text in [
+            "status.l.all(a, status.l.all(b, status.l.all(c, c == 1)))",
+            "status.l.exists_one(a, status.l.filter(b, status.l.map(c, c) == [a]) == [])",
+            "status.l.map(a, status.l.map(b, status.l)) == status.l.map(a, status.l.map(b, status.l))",
+            "status.l.map(a, status.s + status.s).size() > 0",
+            "status.l.all(a, status.l.all(b, status.s.matches('(x*)*y')))",
+            "status.l.all(a, status.l.all(b, 'y' in status.l || status.s.contains('y')))",
+            "(status.l + status.l + status.l + status.l).all(a, (status.l + status.l).all(b, status.l.exists(c, c > a)))",
+            &format!("{literal}.all(a, {literal}.all(b, {literal}.all(c, {literal}.all(d, d == 1))))"),
+        ] {
+            let error = Expr::new(text).unwrap().holds(&variables).unwrap_err();
+            assert!(error.contains("takes too long over an object of this size"), "{error}");
+        }
+        // What people write goes on, over objects as large as they get.
+        let condition = |n: i32| json!({"type": format!("Type{n}"), "status": "True", "message": "m".repeat(200)});
+        let status = json!({"conditions": (0..1000).map(condition).collect::<Vec<_>>(), "phase": "Ready"});
+        let variables = Variables::default().with("status", &status).with("spec", &status);
+        for text in [
+            "status.conditions.filter(e, e.type == 'Type7').all(e, e.status == 'True')",
+            "status.conditions.exists(e, e.type == 'Type999' && e.status == 'True') && status.phase in ['Ready', 'Done']",
+            "status.conditions.all(e, spec.conditions.size() == status.conditions.size())",
+        ] {
+            assert_eq!(Expr::new(text).unwrap().holds(&variables), Ok(true), "{text}");
+        }
     }
 }

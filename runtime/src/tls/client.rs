@@ -63,7 +63,7 @@ fn config(
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Settings)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(HubVerifier::new(trust)));
+        .with_custom_certificate_verifier(Arc::new(HubVerifier::new(trust, clock.clone())));
     let mut config = match identity {
         Some(identity) => builder
             .with_client_auth_cert(identity.chain(), identity.private_key())

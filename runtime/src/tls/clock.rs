@@ -91,9 +91,23 @@ impl Clock {
         if fresh { said.max(self.0.floor) } else { system.max(said).max(self.0.floor) }
     }
 
-    pub(crate) fn unix(&self) -> UnixTime {
-        UnixTime::since_unix_epoch(self.now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    /// The system's clock, whatever the hub said.
+    fn own(&self) -> SystemTime {
+        let system = self.0.fixed.as_ref().map_or_else(SystemTime::now, |fixed| *lock(fixed));
+        system.max(self.0.floor)
     }
+
+    pub(crate) fn unix(&self) -> UnixTime {
+        unix(self.now())
+    }
+
+    pub(crate) fn own_unix(&self) -> UnixTime {
+        unix(self.own())
+    }
+}
+
+fn unix(time: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 impl TimeProvider for Clock {

@@ -265,6 +265,20 @@ async fn a_clock_in_1970_or_ahead_is_put_right_by_what_the_hub_said() {
     refused(server.ask(&client(trust(&[&ca]), None, ahead)).await, "expired");
 }
 
+/// For ten minutes nobody could connect whom a hub had told a time before that of its next certificate.
+#[tokio::test]
+async fn a_hub_whose_clock_was_behind_is_known_as_soon_as_it_is_right() {
+    let ca = ca();
+    let server = Server::of(&ca).await;
+    let clock = Clock::fixed(SystemTime::now());
+    clock.hear(SystemTime::now() - DAY);
+    let staging = client(trust(&[&ca]), Some(&agent(&ca, "staging")), clock.clone());
+    assert_eq!(server.ask(&staging).await.map(|(name, _)| name).as_deref(), Ok("staging"));
+    // By neither clock.
+    clock.set(SystemTime::now() - DAY);
+    refused(server.ask(&client(trust(&[&ca]), None, clock)).await, "not valid yet");
+}
+
 #[tokio::test]
 async fn the_silent_the_slow_and_the_foreign_hold_nobody_up() {
     let ca = ca();

@@ -11,11 +11,12 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::identity::HUB_URI;
-use super::{CaHash, CertificateInfo, Trust, provider};
+use super::{CaHash, CertificateInfo, Clock, Trust, provider};
 
 #[derive(Debug)]
 pub(crate) struct HubVerifier {
     trust: Trust,
+    clock: Clock,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -37,8 +38,8 @@ impl From<NotTheHub> for Error {
 }
 
 impl HubVerifier {
-    pub(crate) fn new(trust: Trust) -> Self {
-        Self { trust, algorithms: provider().signature_verification_algorithms }
+    pub(crate) fn new(trust: Trust, clock: Clock) -> Self {
+        Self { trust, clock, algorithms: provider().signature_verification_algorithms }
     }
 
     fn roots(&self, presented: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
@@ -69,13 +70,17 @@ impl ServerCertVerifier for HubVerifier {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let roots = self.roots(intermediates)?;
         // Includes the serverAuth usage and the times.
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        let at = |time: UnixTime| {
+            let all = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, time, all)
+        };
+        at(now).or_else(|error| match error {
+            // The hub's clock was behind and is right again, so its certificate is newer than what it said last.
+            Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            ) => at(self.clock.own_unix()),
+            other => Err(other),
+        })?;
         let uris =
             CertificateInfo::parse(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?.uris;
         if uris != [HUB_URI] {
