@@ -235,7 +235,8 @@ mod tests {
             assert!(error.contains("takes too long over an object of this size"), "{error}");
         }
         // What people write goes on, over objects as large as they get.
-        let condition = |n: i32| json!({"type": format!("Type{n}"), "status": "True", "message": "m".repeat(200)});
+        let condition =
+            |n: i32| json!({"type": format!("Type{n}"), "status": "True", "message": "m".repeat(200)});
         let status = json!({"conditions": (0..1000).map(condition).collect::<Vec<_>>(), "phase": "Ready"});
         let variables = Variables::default().with("status", &status).with("spec", &status);
         for text in [

@@ -259,7 +259,21 @@ fn simple_key(key: &Node) -> bool {
     }
 }
 
-/// A tag as it is written: `!!int`, `!Ref`, `!<uri>`.
+/// A tag as it is written: `!!int`, `!Ref`, `!<uri>`. What would end it, or be read otherwise, is escaped as in a URI.
 fn tag_text(tag: &str) -> String {
-    if tag.starts_with('!') { tag.into() } else { format!("!<{tag}>") }
+    let (start, rest) = match (tag.strip_prefix("!!"), tag.strip_prefix('!')) {
+        (Some(rest), _) => ("!!", rest),
+        (None, Some(rest)) => ("!", rest),
+        (None, None) => ("!<", tag),
+    };
+    // Within `<>` the characters of a URI stand for themselves; elsewhere they part handles and values of collections.
+    let plain: &[u8] = if start == "!<" { b"-#;/?:@&=+$,_.!~*'()[]" } else { b"-#;/?:@&=+$_.~*'()" };
+    let mut text = start.to_owned();
+    for byte in rest.bytes() {
+        match byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            true => text.push(byte.into()),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text + if start == "!<" { ">" } else { "" }
 }

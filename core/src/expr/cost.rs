@@ -45,10 +45,7 @@ impl Size {
 
     /// Of two variables.
     pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            longest: self.longest.max(other.longest),
-            weight: self.weight.saturating_add(other.weight),
-        }
+        Self { longest: self.longest.max(other.longest), weight: self.weight.saturating_add(other.weight) }
     }
 }
 
@@ -95,10 +92,12 @@ fn each<'a>(expr: &'a Expr, look: &mut dyn FnMut(&'a Expr)) {
 
 fn parts(expr: &Expr) -> Vec<&Expr> {
     match expr {
-        Expr::Call(call) => call.target.iter().map(|it| &it.expr).chain(call.args.iter().map(|it| &it.expr)).collect(),
-        Expr::Comprehension(it) => {
-            [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result].map(|it| &it.expr).into()
+        Expr::Call(call) => {
+            call.target.iter().map(|it| &it.expr).chain(call.args.iter().map(|it| &it.expr)).collect()
         }
+        Expr::Comprehension(it) => [&it.iter_range, &it.accu_init, &it.loop_cond, &it.loop_step, &it.result]
+            .map(|it| &it.expr)
+            .into(),
         Expr::List(list) => list.elements.iter().map(|it| &it.expr).collect(),
         Expr::Map(map) => map.entries.iter().flat_map(|it| entry(&it.expr)).collect(),
         Expr::Struct(it) => it.entries.iter().flat_map(|it| entry(&it.expr)).collect(),

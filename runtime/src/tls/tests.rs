@@ -309,7 +309,7 @@ async fn tls_1_2_is_refused() {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verify::HubVerifier::new(trust(&[&ca]))))
+        .with_custom_certificate_verifier(Arc::new(verify::HubVerifier::new(trust(&[&ca]), Clock::system())))
         .with_no_client_auth();
     let stream = TcpStream::connect(server.address.to_string()).await.unwrap();
     let result = tokio_rustls::TlsConnector::from(Arc::new(config))
