@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flotilla_core::ClusterName;
 
 use crate::fleet::{Fleet, Lack};
-use crate::outcome::{Choice, Counts, Decision, Question, Reason, StagePhase, StageStatus};
+use crate::outcome::{Counts, Decision, Question, Reason, StagePhase, StageStatus};
 use crate::run::{Phase, Run};
 use crate::spec::Gates;
 use crate::state::{Failure, Status};
@@ -34,13 +34,7 @@ impl Fleet<'_> {
     fn decision(&self, at: usize, waits: &[Reason]) -> Decision {
         let part = self.part(at);
         let stage = self.stage_of[at];
-        let choice = match (&part.stage, &part.assignment, &part.status) {
-            (None, ..) => Choice::Newest,
-            (_, None, _) => Choice::AsIs,
-            (_, _, Status::WrittenOff | Status::Nothing) => Choice::Hold,
-            (_, Some(assignment), _) => Choice::Run(assignment.clone()),
-        };
-        Decision { choice, stage, reason: self.reason(at, waits) }
+        Decision { choice: part.choice(), stage, reason: self.reason(at, waits) }
     }
 
     /// Why a cluster does not run the newest, healthy.

@@ -76,6 +76,8 @@ pub struct Assignment {
 pub struct Pick {
     pub candidate: CandidateId,
     pub snapshot: Digest,
+    /// Of the whole projection of that candidate: what else comes to the same is as good.
+    pub content: Digest,
 }
 
 /// Where a stage stands.

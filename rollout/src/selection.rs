@@ -25,7 +25,11 @@ pub struct InvalidPattern(String);
 
 impl UnitPattern {
     pub fn matches(&self, unit: &UnitId) -> bool {
-        Pattern::new(&self.0).matches(&unit.to_string())
+        self.matches_text(&unit.to_string())
+    }
+
+    fn matches_text(&self, unit: &str) -> bool {
+        Pattern::new(&self.0).matches(unit)
     }
 }
 
@@ -80,15 +84,19 @@ impl UnitSelection {
         let mut at = Some(unit);
         for _ in 0..MAX_DEPTH {
             let Some(unit) = at else { return false };
-            if self.except.iter().any(|pattern| pattern.matches(unit)) {
-                return false;
-            }
-            if self.include.iter().any(|pattern| pattern.matches(unit)) {
-                return true;
+            if let Some(is_selected) = self.names(unit) {
+                return is_selected;
             }
             at = parent(unit);
         }
         false
+    }
+
+    /// Whether a unit is promoted by its own name; `None`: what defines it says.
+    pub fn names(&self, unit: &UnitId) -> Option<bool> {
+        let id = unit.to_string();
+        let any = |patterns: &[UnitPattern]| patterns.iter().any(|pattern| pattern.matches_text(&id));
+        if any(&self.except) { Some(false) } else { any(&self.include).then_some(true) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the engine remembers of a pipeline, in records: a head, one for each candidate in play, one for each cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use flotilla_core::digest::InvalidDigest;
 use flotilla_core::{ClusterName, Digest, UnitId};
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Assignment, Pick};
+use crate::outcome::{Assignment, Choice, Pick};
 use crate::request::{Barred, Scope};
 use crate::run::StageState;
 use crate::spec::Pipeline;
@@ -138,6 +138,29 @@ impl State {
             .chain(self.candidates.keys().copied().map(Key::Candidate))
             .chain(clusters)
             .collect()
+    }
+
+    /// The pipeline as the last step had it.
+    pub fn pipeline(&self) -> Option<&Pipeline> {
+        self.head.pipeline.as_ref()
+    }
+
+    /// What each cluster runs that a stage ever had, as the last step left it: for a pipeline that cannot be read now.
+    pub fn choices(&self) -> impl Iterator<Item = (&ClusterName, Choice)> {
+        let parts = self.parts.iter().filter(|part| part.stage.is_some()).chain(self.gone.values());
+        parts.map(|part| (&part.name, part.choice()))
+    }
+
+    /// All snapshots that it names: what they are rendered from has to stay readable.
+    pub fn snapshots(&self) -> BTreeSet<Digest> {
+        let parts = self.parts.iter().chain(self.gone.values());
+        parts.flat_map(Part::picks).map(|pick| pick.snapshot).collect()
+    }
+
+    /// From which snapshots clusters have a candidate.
+    pub fn snapshots_of(&self, candidate: CandidateId) -> BTreeSet<Digest> {
+        let picks = self.parts.iter().flat_map(Part::picks);
+        picks.filter(|pick| pick.candidate == candidate).map(|pick| pick.snapshot).collect()
     }
 
     /// What holds, pauses and vetoes there are.
@@ -299,6 +322,26 @@ impl Part {
         self.shapes.iter().rev().find(|shape| shape.seq <= seq)
     }
 
+    /// What it runs.
+    pub(crate) fn choice(&self) -> Choice {
+        match (&self.stage, &self.assignment, &self.status) {
+            (None, ..) => Choice::Newest,
+            (_, None, _) => Choice::AsIs,
+            (_, _, Status::WrittenOff | Status::Nothing) => Choice::Hold,
+            (_, Some(assignment), _) => Choice::Run(assignment.clone()),
+        }
+    }
+
+    /// All that its record names.
+    fn picks(&self) -> Vec<Pick> {
+        let given = self.assignment.iter().chain(self.healthy.iter().map(|healthy| &healthy.assignment));
+        let of_given = given.chain(&self.back).flat_map(|assignment| {
+            [assignment.base].into_iter().chain(assignment.units.iter().map(|(_, pick)| *pick))
+        });
+        let pins = self.pins.iter().map(|pin| pin.pick);
+        of_given.chain(pins).chain(self.shapes.iter().filter_map(Shape::pick)).collect()
+    }
+
     pub(crate) fn set(&mut self, status: Status) {
         if self.status != status {
             self.status = status;
@@ -379,6 +422,6 @@ impl Shape {
     }
 
     pub(crate) fn pick(&self) -> Option<Pick> {
-        self.content.map(|(snapshot, _)| Pick { candidate: self.candidate, snapshot })
+        self.content.map(|(snapshot, content)| Pick { candidate: self.candidate, snapshot, content })
     }
 }

@@ -17,29 +17,26 @@ use flotilla_core::report::Problem;
 use flotilla_core::unit::{DriftMode, UnitManifest};
 use flotilla_core::{Digest, ObjectId, UnitEntry, UnitId, UnitSpec};
 use flotilla_render::{ClusterRender, Content, RenderedUnit};
+use flotilla_rollout::Projection;
+use flotilla_rollout::spec::UnitSelection;
 
-/// Which units somebody claims; what they define belongs to them.
+/// Which units somebody claims; what they define belongs to them, unless it is named itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     All,
-    These(BTreeSet<UnitId>),
-}
-
-impl Claimed {
-    fn names(&self, id: &UnitId) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(units) => units.contains(id),
-        }
-    }
+    Selected(Arc<UnitSelection>),
 }
 
 /// From where claimed units are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
+    /// From the newest, as if nobody claimed them.
+    Newest,
     /// From where they are taken now: what is not there does not start.
     AsIs,
-    /// From this snapshot. `content` is what the claimed units come to there: where the newest one comes to the same, it is as good.
+    /// What is there stays, whatever that is: nobody knows what the cluster has.
+    Hold,
+    /// From this snapshot. `content` is what all that is claimed comes to there: where the newest one comes to the same, it is as good.
     At { snapshot: Digest, content: Digest },
 }
 
@@ -50,12 +47,52 @@ pub struct Part {
     pub by: Arc<str>,
     pub claimed: Claimed,
     pub take: Take,
+    /// Units that are not taken from there, with what they define.
+    pub units: Vec<(UnitId, Take)>,
+    /// Of the assignment that this comes from; 0: of none.
+    pub revision: u64,
 }
 
 /// Which snapshot each unit of a cluster is taken from: what nobody claims, from the newest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     pub parts: Vec<Part>,
+}
+
+impl Part {
+    /// All that it takes from, by number: what `says` speaks of.
+    fn takes(&self) -> impl Iterator<Item = Take> {
+        [self.take].into_iter().chain(self.units.iter().map(|(_, take)| *take))
+    }
+
+    /// From which of its takes a unit is by its own name; `Some(None)`: it is not claimed; `None`: what defines it says.
+    fn says(&self, id: &UnitId) -> Option<Option<usize>> {
+        if self.take == Take::Newest {
+            return Some(None);
+        }
+        if let Some(at) = self.units.iter().position(|(unit, _)| unit == id) {
+            return Some(Some(at + 1));
+        }
+        match &self.claimed {
+            Claimed::All => Some(Some(0)),
+            Claimed::Selected(selection) => Some(selection.names(id)?.then_some(0)),
+        }
+    }
+}
+
+impl Choice {
+    /// Whether all units are taken from the newest snapshot.
+    pub fn is_newest(&self) -> bool {
+        self.parts.iter().all(|part| part.take == Take::Newest)
+    }
+
+    /// The snapshots that it names.
+    pub fn snapshots(&self) -> impl Iterator<Item = Digest> {
+        self.parts.iter().flat_map(Part::takes).filter_map(|take| match take {
+            Take::At { snapshot, .. } => Some(snapshot),
+            Take::Newest | Take::AsIs | Take::Hold => None,
+        })
+    }
 }
 
 /// Where a unit is taken from that is not taken from the newest snapshot.
@@ -85,10 +122,10 @@ pub struct Composed {
 /// Parents above each other that are looked at; what an agent reports may go on for ever.
 const GENERATIONS: usize = 64;
 
-/// What each unit belongs to: a part of the choice, by its place.
-type Claims = BTreeMap<UnitId, Vec<usize>>;
+/// What each unit belongs to: parts of the choice, by their places, with the number of what it is taken from.
+type Claims = BTreeMap<UnitId, Vec<(usize, usize)>>;
 
-/// Finds out who claims what: a unit belongs to whoever claims it, or a unit above it in any render.
+/// Finds out who claims what: a unit belongs to whoever names it, or a unit above it in any render.
 struct Claiming<'a> {
     choice: &'a Choice,
     renders: Vec<&'a ClusterRender>,
@@ -97,21 +134,32 @@ struct Claiming<'a> {
 }
 
 impl Claiming<'_> {
-    fn of(&mut self, id: &UnitId, steps: usize) -> Vec<usize> {
+    fn of(&mut self, id: &UnitId, steps: usize) -> Vec<(usize, usize)> {
         if let Some(found) = self.found.get(id) {
             return found.clone();
         }
-        let mut parts: BTreeSet<usize> =
-            (0..self.choice.parts.len()).filter(|n| self.choice.parts[*n].claimed.names(id)).collect();
-        if steps > 0 {
+        let mut parts: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut asking = BTreeSet::new();
+        for (at, part) in self.choice.parts.iter().enumerate() {
+            match part.says(id) {
+                Some(take) => parts.extend(take.map(|take| (at, take))),
+                None => drop(asking.insert(at)),
+            }
+        }
+        if steps > 0 && !asking.is_empty() {
             let defined = self.renders.iter().filter_map(|render| render.units.get(id)?.parent.as_ref());
             let known = self.known.get(id).and_then(|unit| unit.parent.as_ref());
             let parents: BTreeSet<UnitId> = defined.chain(known).cloned().collect();
             for parent in &parents {
-                parts.extend(self.of(parent, steps - 1));
+                for (at, take) in self.of(parent, steps - 1) {
+                    if asking.contains(&at) {
+                        let taken = parts.entry(at).or_default();
+                        *taken = take.max(*taken);
+                    }
+                }
             }
         }
-        let parts: Vec<usize> = parts.into_iter().collect();
+        let parts: Vec<(usize, usize)> = parts.into_iter().collect();
         self.found.insert(id.clone(), parts.clone());
         parts
     }
@@ -128,18 +176,23 @@ fn claims(choice: &Choice, renders: Vec<&ClusterRender>, known: &BTreeMap<UnitId
     claiming.found
 }
 
-/// What the claimed units of a render come to; `None`: some of them cannot be rendered. What people and policies say beside that
-/// counts at once, and is no part of it.
-pub fn projected(render: &ClusterRender, claimed: &Claimed) -> Option<Digest> {
-    let claimed = Part { by: "".into(), claimed: claimed.clone(), take: Take::AsIs };
-    let choice = Choice { parts: vec![claimed] };
+/// The claimed units of a render with what they come to; `None`: some of them cannot be rendered. What people and policies say
+/// beside that counts at once, and is no part of it.
+pub fn projection(render: &ClusterRender, claimed: &Claimed, snapshot: Digest) -> Option<Projection> {
+    let claimed = claimed.clone();
+    let part = Part { by: "".into(), claimed, take: Take::AsIs, units: Vec::new(), revision: 0 };
+    let choice = Choice { parts: vec![part] };
     let claims = claims(&choice, vec![render], &BTreeMap::new());
-    let mut parts: Vec<(String, Digest)> = Vec::new();
-    for (id, _) in claims.iter().filter(|(_, parts)| !parts.is_empty()) {
-        parts.push((id.to_string(), content(&render.units.get(id)?.unit.as_ref()?.manifest)));
+    let mut units: Vec<(UnitId, Digest)> = Vec::new();
+    for (id, _) in claims.into_iter().filter(|(_, parts)| !parts.is_empty()) {
+        let digest = content(&render.units.get(&id)?.unit.as_ref()?.manifest);
+        units.push((id, digest));
     }
-    let parts = parts.iter().flat_map(|(id, digest)| [id.as_bytes(), digest.as_bytes()]);
-    Some(Digest::of_parts(parts))
+    Some(Projection::new(snapshot, units))
+}
+
+fn projected(render: &ClusterRender, claimed: &Claimed) -> Option<Digest> {
+    projection(render, claimed, Digest::of(b"")).map(|projection| projection.digest())
 }
 
 /// A unit's digest, however it is treated.
@@ -161,16 +214,21 @@ impl Choice {
         good: &[Digest],
     ) -> BTreeSet<Digest> {
         let mut needs = BTreeSet::new();
-        if self.parts.len() > 1 && claims(self, vec![newest], known).values().any(|parts| parts.len() > 1) {
+        let claiming = self.parts.iter().filter(|part| part.take != Take::Newest);
+        if claiming.clone().nth(1).is_some()
+            && claims(self, vec![newest], known).values().any(|parts| parts.len() > 1)
+        {
             needs.extend(good);
         }
-        for part in &self.parts {
-            match part.take {
-                Take::AsIs => needs.extend(good),
-                Take::At { snapshot, content } => {
-                    if projected(newest, &part.claimed) != Some(content) {
+        for part in claiming {
+            let comes_to = projected(newest, &part.claimed);
+            for take in part.takes() {
+                match take {
+                    Take::AsIs => needs.extend(good),
+                    Take::At { snapshot, content } if comes_to != Some(content) => {
                         needs.insert(snapshot);
                     }
+                    Take::At { .. } | Take::Newest | Take::Hold => {}
                 }
             }
         }
@@ -189,18 +247,22 @@ pub fn compose(
     last_good: &dyn Fn(&UnitId) -> Option<Arc<Content>>,
 ) -> Composed {
     let Renders { newest, older } = renders;
-    let is_newest: Vec<bool> = choice
-        .parts
-        .iter()
-        .map(|part| match part.take {
-            Take::AsIs => false,
+    let is_newest = |part: &Part| -> Vec<bool> {
+        let comes_to = std::cell::OnceCell::new();
+        let is_it = |take: Take| match take {
+            Take::Newest => true,
+            Take::AsIs | Take::Hold => false,
             Take::At { snapshot, content } => {
-                snapshot == newest_at || projected(newest, &part.claimed) == Some(content)
+                let comes_to = || comes_to.get_or_init(|| projected(newest, &part.claimed));
+                snapshot == newest_at || *comes_to() == Some(content)
             }
-        })
-        .collect();
+        };
+        part.takes().map(is_it).collect()
+    };
+    let is_newest: Vec<Vec<bool>> = choice.parts.iter().map(is_newest).collect();
     let mut taken = BTreeMap::new();
-    if is_newest.iter().all(|is_newest| *is_newest) && choice.parts.len() < 2 {
+    let claiming = choice.parts.iter().filter(|part| part.take != Take::Newest).count();
+    if claiming < 2 && is_newest.iter().flatten().all(|is_newest| *is_newest) {
         return Composed { render: None, taken };
     }
     let all = std::iter::once(*newest).chain(older.values().filter_map(|older| older.as_ref().ok()));
@@ -216,13 +278,21 @@ pub fn compose(
         };
         let from = match parts[..] {
             [] => Some(Taken::At(newest_at)),
-            [part] if is_newest[part] => Some(Taken::At(newest_at)),
-            [part] => match choice.parts[part].take {
-                Take::AsIs => now(),
-                Take::At { snapshot, .. } => Some(Taken::At(snapshot)),
+            [(part, take)] if is_newest[part][take] => Some(Taken::At(newest_at)),
+            [(part, take)] => match choice.parts[part].takes().nth(take) {
+                Some(Take::Newest) | None => Some(Taken::At(newest_at)),
+                Some(Take::AsIs) => now(),
+                Some(Take::Hold) => {
+                    let by = &choice.parts[part].by;
+                    let why = format!(
+                        "the cluster was away for too long for the pipeline {by}, which gives it nothing until it is back"
+                    );
+                    known.contains_key(&id).then_some(Taken::Unknown(why))
+                }
+                Some(Take::At { snapshot, .. }) => Some(Taken::At(snapshot)),
             },
             _ => {
-                let by: Vec<&str> = parts.iter().map(|part| &*choice.parts[*part].by).collect();
+                let by: Vec<&str> = parts.iter().map(|(part, _)| &*choice.parts[*part].by).collect();
                 clash = Some(format!(
                     "the pipelines {} select it; one may, so it stays as it is until only one does",
                     by.join(" and ")

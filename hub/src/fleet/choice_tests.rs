@@ -7,6 +7,8 @@ use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
 
 use super::Worker;
 use super::fake::{FakeHub, FakeRepo, config_map, unit};
+use flotilla_rollout::spec::UnitSelection;
+
 use crate::desired::choice::{Choice, Claimed, Part, Take};
 
 fn cluster() -> ClusterName {
@@ -25,7 +27,8 @@ fn snapshot(worker: &Worker) -> Digest {
 }
 
 fn claims(units: &[&str]) -> Claimed {
-    Claimed::These(units.iter().map(|name| id(name)).collect())
+    let include = units.iter().map(|name| format!("flux-system/{name}").parse().unwrap()).collect();
+    Claimed::Selected(UnitSelection { include, except: Vec::new() }.into())
 }
 
 fn at(snapshot: Digest) -> Take {
@@ -37,6 +40,8 @@ fn choose(worker: &mut Worker, parts: &[(Claimed, Take)]) {
         by: format!("p{n}").into(),
         claimed: claimed.clone(),
         take: *take,
+        units: Vec::new(),
+        revision: 0,
     };
     let parts = parts.iter().enumerate().map(part).collect();
     worker.choices.insert(cluster(), Arc::new(Choice { parts }));

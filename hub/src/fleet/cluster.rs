@@ -22,7 +22,7 @@ use super::renderers::Panicked;
 use super::{Ledger, Releases};
 use crate::attempts::{Attempts, Doing};
 use crate::desired::Board;
-use crate::desired::choice::{Choice, Renders, Take, Taken, compose};
+use crate::desired::choice::{Choice, Renders, Taken, compose};
 use crate::metrics::Metrics;
 use crate::sources::{At, ClusterSources, Draft, Library, SourcesRead};
 use crate::store::Snapshot;
@@ -240,7 +240,7 @@ impl Shared {
             remembered.content.get(id).or_else(recalled).cloned()
         };
         let mut older = Older::default();
-        if !task.choice.parts.is_empty() {
+        if !task.choice.is_newest() {
             let now = Inputs { last_good: &last_good, ..inputs };
             let good: Vec<Digest> = remembered.snapshots().iter().map(|at| at.digest()).collect();
             let needs = task.choice.needs(&render, &known, &good);
@@ -384,11 +384,7 @@ impl Shared {
 
     /// The snapshots that a choice names; those that are lost are left out.
     pub(super) fn snapshots_of(&self, choice: &Choice) -> Result<Vec<Arc<Snapshot>>, StoreError> {
-        let named = choice.parts.iter().filter_map(|part| match part.take {
-            Take::At { snapshot, .. } => Some(snapshot),
-            Take::AsIs => None,
-        });
-        named.filter_map(|digest| self.snapshot(digest).transpose()).collect()
+        choice.snapshots().filter_map(|digest| self.snapshot(digest).transpose()).collect()
     }
 
     /// A snapshot that was noted; `None`: it is lost.

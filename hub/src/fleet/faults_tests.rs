@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::{ClusterName, Digest, Generation, UnitEntry, UnitId};
+use flotilla_rollout::spec::UnitSelection;
 use proptest::prelude::*;
 
 use super::Worker;
@@ -189,7 +190,12 @@ impl Run {
         };
         let (commit, snapshot) = chosen;
         let take = Take::At { snapshot, content: Digest::of(b"of no render") };
-        let part = Part { by: "p".into(), claimed: Claimed::These([id(TOP[unit])].into()), take };
+        let selected = UnitSelection {
+            include: vec![format!("flux-system/{}", TOP[unit]).parse().unwrap()],
+            except: Vec::new(),
+        };
+        let claimed = Claimed::Selected(selected.into());
+        let part = Part { by: "p".into(), claimed, take, units: Vec::new(), revision: 0 };
         self.worker.choices.insert(cluster(), Arc::new(Choice { parts: vec![part] }));
         self.chosen = Some((unit, commit));
     }

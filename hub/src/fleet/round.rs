@@ -473,7 +473,7 @@ impl Worker {
                 }
             };
             let remembered = cluster.remembered.clone();
-            let has_choice = !choice.parts.is_empty();
+            let has_choice = !choice.is_newest();
             let mut snapshots =
                 if remembered.is_forgotten || has_choice { remembered.snapshots() } else { Vec::new() };
             match shared.snapshots_of(&choice) {
