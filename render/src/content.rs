@@ -25,6 +25,7 @@ use crate::helm::{self, release::Release};
 use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
 use crate::substitute::{Built, Done, Names, UnitVariables};
 use crate::trace::Traced;
+use crate::shared::SharedManifests;
 use crate::{encrypted, overlay};
 
 /// A unit as its parent's output defines it.
@@ -111,6 +112,8 @@ pub struct Content {
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,
     pub weight: Weight,
+    /// What units of several clusters are with it.
+    pub manifests: SharedManifests,
 }
 
 impl SubstituteFrom {
@@ -237,6 +240,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
             if sorter.is_exceeded {
                 break;
             }
+            let before = sorter.content.objects.len();
             match document.substitute(variables, recipe.decryption, &metadata, &mut work) {
                 Ok(Done::Document { node, shown }) => {
                     sorter.problems.extend(names.take(&node, &document.at));
@@ -254,6 +258,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
                 }
                 Err(problem) => sorter.problems.push(problem),
             }
+            sorter.content.objects[before..].iter_mut().for_each(|object| document.share(object));
         }
         sorter.finish().map(Into::into).map_err(Into::into)
     }))

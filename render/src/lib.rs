@@ -41,6 +41,7 @@ mod pattern;
 pub mod plan;
 mod policy;
 mod registry;
+mod shared;
 pub mod source;
 mod substitute;
 mod trace;

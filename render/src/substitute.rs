@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use flotilla_core::decrypt::{encrypted, open_document};
 use flotilla_core::object::refuse_reserved;
@@ -39,6 +40,8 @@ pub(crate) struct BuiltDocument {
     is_encrypted: bool,
     /// File and line.
     pub(crate) at: (String, u32),
+    /// The first object that was made of it: most clusters have the same.
+    first: OnceLock<Object>,
 }
 
 /// A document with the variables in it.
@@ -130,7 +133,7 @@ impl Built {
             let opted_out = ["labels", "annotations"]
                 .iter()
                 .any(|field| node.at(&["metadata", field, OPT_OUT]).and_then(Node::text) == Some("disabled"));
-            documents.push(BuiltDocument { text, opted_out, is_encrypted, at });
+            documents.push(BuiltDocument { text, opted_out, is_encrypted, at, first: OnceLock::new() });
         }
         let notice = |text: &String| Problem::error("", 0, text.as_str()).as_notice();
         let digest = Digest::of_parts(documents.iter().flat_map(|document| {
@@ -153,6 +156,14 @@ impl Built {
 }
 
 impl BuiltDocument {
+    /// The same object, sharing its memory with that of other clusters where theirs is equal.
+    pub(crate) fn share(&self, object: &mut Object) {
+        let first = self.first.get_or_init(|| object.clone());
+        if first == object {
+            object.clone_from(first);
+        }
+    }
+
     fn problem(&self, message: impl std::fmt::Display) -> Problem {
         Problem::error(self.at.0.clone(), self.at.1, format!("post build: {message}"))
     }

@@ -85,7 +85,25 @@ impl Declared {
     /// What the cluster is told to run by a state with these units. While a unit is held nothing is pruned from others, so
     /// that what they no longer have is still there.
     #[must_use]
-    pub fn after(&self, units: &BTreeMap<UnitId, UnitEntry>, root: &str) -> Self {
+    pub fn after(self: &Arc<Self>, units: &BTreeMap<UnitId, UnitEntry>, root: &str) -> Arc<Self> {
+        if self.is_same_after(units, root) { self.clone() } else { Arc::new(self.counted_after(units, root)) }
+    }
+
+    /// Whether all of it is certain to be the same after that: most commits change what objects are like, and not which.
+    fn is_same_after(&self, units: &BTreeMap<UnitId, UnitEntry>, root: &str) -> bool {
+        self.root == root
+            && units.iter().all(|(id, entry)| {
+                let had = self.units.get(id).map_or(&[][..], |objects| objects);
+                match Fate::of(entry) {
+                    _ if matches!(entry, UnitEntry::Hold(_)) => false,
+                    Fate::Runs(has) | Fate::Leaves(has) => is_same(had, &has),
+                    Fate::Keeps => true,
+                    Fate::Goes | Fate::Orphans => had.is_empty(),
+                }
+            })
+    }
+
+    pub(super) fn counted_after(&self, units: &BTreeMap<UnitId, UnitEntry>, root: &str) -> Self {
         let holds = units.values().any(|entry| matches!(entry, UnitEntry::Hold(_)));
         let declared = if holds { self.declared(units) } else { HashSet::new() };
         let had = |id: &UnitId| self.units.get(id).map(|objects| objects.iter()).into_iter().flatten();
@@ -179,10 +197,14 @@ impl<'a> Fate<'a> {
 
 /// What is in `had` and not in `has`.
 fn difference<'a>(had: &'a [ObjectId], has: &[&ObjectId]) -> Vec<&'a ObjectId> {
-    // Most units have what they had, in the same order.
-    if had.len() == has.len() && had.iter().zip(has).all(|(had, has)| had == *has) {
+    if is_same(had, has) {
         return Vec::new();
     }
     let has: HashSet<&ObjectId> = has.iter().copied().collect();
     had.iter().filter(|object| !has.contains(object)).collect()
+}
+
+/// Most units have what they had, in the same order.
+fn is_same(had: &[ObjectId], has: &[&ObjectId]) -> bool {
+    had.len() == has.len() && had.iter().zip(has).all(|(had, has)| had == *has)
 }

@@ -68,7 +68,7 @@ fn candidate(git: &Cluster, has: &BTreeSet<UnitId>) -> BTreeMap<UnitId, UnitEntr
 /// A hub in small.
 #[derive(Default, Clone)]
 struct Hub {
-    declared: BTreeMap<ClusterName, Declared>,
+    declared: BTreeMap<ClusterName, Arc<Declared>>,
     going: BTreeMap<ClusterName, Going>,
     published: BTreeMap<ClusterName, BTreeMap<UnitId, UnitEntry>>,
     before: Taken,
@@ -83,7 +83,7 @@ impl Hub {
     fn size(&self) -> FleetSize {
         FleetSize {
             units: self.published.values().map(BTreeMap::len).sum(),
-            objects: self.declared.values().map(Declared::objects).sum(),
+            objects: self.declared.values().map(|declared| declared.objects()).sum(),
         }
     }
 
@@ -111,7 +111,9 @@ impl Hub {
             if !kept.is_empty() {
                 held.insert(name.clone(), kept);
             }
-            let declared = self.declared[&name].after(&units, "");
+            let before = &self.declared[&name];
+            let declared = before.after(&units, "");
+            assert_eq!(*declared, before.counted_after(&units, ""));
             let going = self.going.entry(name.clone()).or_default();
             going.add(&released.units);
             declared.settle(&units, going);

@@ -65,8 +65,8 @@ fn shown(loss: &Loss) -> String {
     loss.units.iter().map(unit).collect::<Vec<_>>().join("; ")
 }
 
-pub(super) fn declared(text: &str) -> Declared {
-    Declared::default().after(&units(text), "git main clusters/x")
+pub(super) fn declared(text: &str) -> Arc<Declared> {
+    Arc::<Declared>::default().after(&units(text), "git main clusters/x")
 }
 
 fn listed(declared: &Declared) -> String {
@@ -111,6 +111,9 @@ fn what_no_unit_declares_any_more_is_lost() {
         let loss = before.lost(&next, "git main clusters/x", &Going::default());
         assert_eq!(shown(&loss), lost, "{after}");
         assert_eq!(listed(&before.after(&next, "git main clusters/x")), then, "{after}");
+        for root in ["git main clusters/x", "git other clusters/x"] {
+            assert_eq!(*before.after(&next, root), before.counted_after(&next, root), "{after}");
+        }
         assert!(!loss.moved);
     }
 }

@@ -191,7 +191,7 @@ impl Candidate {
         settled.add(&self.released);
         declared.settle(&self.units, &mut settled);
         notes.going = (settled != *going).then_some(settled);
-        notes.declared = (declared != **was).then(|| Arc::new(declared));
+        notes.declared = (declared != *was).then_some(declared);
         notes
     }
 }

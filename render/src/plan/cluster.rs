@@ -98,7 +98,7 @@ fn compare(
     let sides = Sides { from, to, before: before(from), after: after(from, to, moved), differ, unfetched };
     // Where it was is of no matter here: only whether that is elsewhere.
     let place = |moved| if moved { "elsewhere" } else { "here" };
-    let declared = Declared::default().after(&sides.before, place(moved));
+    let declared = Arc::new(Declared::default()).after(&sides.before, place(moved));
     let mut loss = declared.lost(&sides.after, place(false), &Going::default());
     loss.note_lifted(&sides.after, |id| sides.before.get(id).and_then(spec).map(Removal::of));
     let of_fleet = |id: &UnitId| {

@@ -22,7 +22,7 @@ use flotilla_core::question::Question;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_core::template::{ValuesKind, ValuesRef};
-use flotilla_core::unit::{HealthCheck, ObjectEntry, ServiceAccount, UnitManifest};
+use flotilla_core::unit::{HealthCheck, ServiceAccount};
 use flotilla_core::{Digest, Object, UnitId, UnitKind, UnitSpec};
 use flotilla_kustomize::files::ReadError;
 
@@ -481,8 +481,7 @@ impl Walk<'_> {
         }
         // What the hub has opened needs no key in the cluster.
         spec.decryption.take_if(|_| !content.objects.iter().any(Object::is_template));
-        let entries = content.objects.iter().map(ObjectEntry::from).collect();
-        let manifest = Arc::new(UnitManifest::new(id.clone(), spec, entries));
+        let manifest = content.manifest(id, spec);
         let mut notices = content.notices.clone();
         notices.extend(flags);
         let unit = Unit { manifest, content: content.clone() };
