@@ -3,20 +3,22 @@
 //! A slow reader skips to the newest: each cluster has one `watch` slot, and a slot changes only when the
 //! state's digest does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::question::Question;
-use flotilla_core::{ClusterName, DesiredState, Digest, Object};
+use flotilla_core::{ClusterName, DesiredState};
 use flotilla_runtime::lock;
 use tokio::sync::watch;
+
+use super::Bodies;
 
 /// A desired state with the bodies of its objects.
 #[derive(Debug, Clone)]
 pub struct Published {
     pub state: Arc<DesiredState>,
-    /// Every object of every unit that is present, by digest. Shared between clusters and generations.
-    pub bodies: Arc<HashMap<Digest, Object>>,
+    /// Every object of every unit that is present.
+    pub bodies: Arc<Bodies>,
 }
 
 /// The slots of all clusters.

@@ -4,15 +4,16 @@
 //! suspended, and no longer defines it. Everything else that is not present is held. A unit that was suspended when it
 //! left Git, or whose parent was, is told to the agent as such, and not touched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::capability::PLACE;
 use flotilla_core::desired::{Hold, HoldCode, KnownUnit, Removal};
-use flotilla_core::{Authority, Capabilities, Digest, Object, UnitEntry, UnitId, UnitManifest, UnitSpec};
+use flotilla_core::{Authority, Capabilities, Digest, UnitEntry, UnitId, UnitManifest, UnitSpec};
 use flotilla_proto::convert::cut;
 use flotilla_render::{ClusterRender, Fate, Past, fate};
 
+use super::Bodies;
 use super::choice::Taken;
 
 /// What people suspended by hand in one cluster.
@@ -29,7 +30,7 @@ impl Suspended {
 }
 
 /// The units of a cluster's desired state, and the bodies of all objects in it.
-pub type Projection = (BTreeMap<UnitId, UnitEntry>, HashMap<Digest, Object>);
+pub type Projection = (BTreeMap<UnitId, UnitEntry>, Bodies);
 
 /// A render whose units are from one snapshot or several.
 #[derive(Clone, Copy)]
@@ -64,7 +65,7 @@ pub fn project(
 ) -> Projection {
     let render = source.render;
     let mut units = BTreeMap::new();
-    let mut bodies = HashMap::new();
+    let mut bodies = Vec::new();
     for (id, rendered) in &render.units {
         let entry = match &rendered.unit {
             None => {
@@ -72,7 +73,7 @@ pub fn project(
                 UnitEntry::Hold(Hold { authority, ..Hold::from(cut(rendered.hold_reason())) })
             }
             Some(unit) => {
-                bodies.extend(unit.content.objects.iter().map(|object| (object.digest(), object.clone())));
+                bodies.push(unit.content.clone());
                 let is_root = *id == UnitId::root();
                 let suspend = suspended.covers(id) || unit.manifest.spec.suspend;
                 UnitEntry::Present(if is_root || suspend != unit.manifest.spec.suspend {
@@ -111,7 +112,7 @@ pub fn project(
             units.insert(id.clone(), entry);
         }
     }
-    (units, bodies)
+    (units, Bodies::of(bodies))
 }
 
 /// Holds what the cluster's agent must not be sent, as it would pass over a part of it that forbids something.
@@ -449,7 +450,7 @@ mod tests {
         let by_hand = Suspended { units: ["flux-system/a".parse().unwrap()].into(), ..Suspended::default() };
         let projection = projected(&render(&files), &BTreeMap::new(), &by_hand, place());
         assert_eq!(shown(&projection), ["root present 0", "kustomization/flux-system/a suspended"]);
-        assert_eq!(projection.1.len(), 1);
+        assert_eq!(projection.1.objects().count(), 1);
     }
 
     #[test]

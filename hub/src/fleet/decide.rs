@@ -6,20 +6,20 @@
 //!                              └── loses something ──► change (judged with those of all clusters) ──► publish, or held
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::capability::PLACE;
 use flotilla_core::change::{Loss, UnitLoss};
 use flotilla_core::desired::{Hold, HoldCode, KnownUnit};
-use flotilla_core::{Authority, Capabilities, ClusterName, Digest, Object, UnitEntry, UnitId};
+use flotilla_core::{Authority, Capabilities, ClusterName, Digest, UnitEntry, UnitId};
 use flotilla_proto::convert::cut;
 use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::cluster::{Older, Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
-use crate::desired::Published;
+use crate::desired::{Bodies, Published};
 use crate::desired::choice::{Renders, moving};
 use crate::desired::project::{Source, known_of, known_units, moved, project, withhold};
 use crate::store::ClusterNotes;
@@ -30,7 +30,7 @@ pub(super) struct Candidate {
     pub(super) cluster: ClusterName,
     pub(super) commit: Arc<str>,
     pub(super) units: BTreeMap<UnitId, UnitEntry>,
-    pub(super) bodies: HashMap<Digest, Object>,
+    pub(super) bodies: Bodies,
     /// The units that the cluster will have.
     pub(super) known: Vec<KnownUnit>,
     /// What else is noted before it is published.

@@ -37,8 +37,7 @@ fn present(name: &str, spec: UnitSpec, objects: &[Object]) -> (UnitId, UnitEntry
 fn published(generation: u64, units: Vec<(UnitId, UnitEntry)>, objects: &[Object]) -> Published {
     let units = units.into_iter().collect();
     let state = DesiredState::new("staging".parse().unwrap(), Generation(generation), "c0ffee", units);
-    let bodies = objects.iter().map(|object| (object.digest(), object.clone())).collect();
-    Published { state: Arc::new(state), bodies: Arc::new(bodies) }
+    Published { state: Arc::new(state), bodies: Arc::new(objects.iter().cloned().collect()) }
 }
 
 fn one_unit(generation: u64, objects: &[Object]) -> Published {
@@ -272,7 +271,7 @@ fn assert_has(agent: &Agent, state: &Published) {
     let current = agent.current.as_ref().expect("the agent has a state");
     assert_eq!(current.digest(), state.state.digest());
     for entry in state.state.all_present().flat_map(|unit| &unit.objects) {
-        assert_eq!(&agent.bodies[&entry.digest], state.bodies[&entry.digest].body());
+        assert_eq!(&agent.bodies[&entry.digest], state.bodies.get(&entry.digest).unwrap().body());
     }
 }
 

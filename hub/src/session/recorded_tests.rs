@@ -1,7 +1,7 @@
 //! What agents of earlier versions say, played to this hub, and what this hub says, read as they read it: see
 //! `proto/recorded`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ fn messages(mut stream: Bytes) -> Vec<v1::AgentMessage> {
 
 fn published(units: &BTreeMap<UnitId, UnitEntry>) -> Published {
     let state = DesiredState::new("staging".parse().unwrap(), Generation(9), "c0ffee", units.clone());
-    Published { state: Arc::new(state), bodies: Arc::new(HashMap::new()) }
+    Published { state: Arc::new(state), bodies: Arc::default() }
 }
 
 /// How an agent of 1.2 computes the digest of what it is sent: it knows no texts, no parts and no capabilities.

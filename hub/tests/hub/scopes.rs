@@ -38,7 +38,7 @@ async fn fleet() -> TestHub {
     for (name, group) in [("staging", "west"), ("production", "east")] {
         let mut units = BTreeMap::new();
         let mut facts = BTreeMap::new();
-        let mut bodies = std::collections::BTreeMap::new();
+        let mut bodies = Vec::new();
         for namespace in ["web", "hidden"] {
             let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": format!("of-{namespace}"), "namespace": namespace}});
@@ -51,7 +51,7 @@ async fn fleet() -> TestHub {
             let of =
                 UnitFacts { object: Some(object.clone()), problems: vec![problem], ..Default::default() };
             facts.insert(unit(namespace), of);
-            bodies.insert(object.digest(), object);
+            bodies.push(object);
         }
         let generation = hub.hub().records.next_generation().unwrap();
         let state = DesiredState::new(name.parse().unwrap(), generation, "c0ffee", units);

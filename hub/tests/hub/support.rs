@@ -212,7 +212,7 @@ impl TestHub {
         units.extend(removed.iter().map(|unit| (unit.clone(), UnitEntry::Removed(Removal::default()))));
         let generation = self.hub().records.next_generation().unwrap();
         let state = DesiredState::new(cluster.parse().unwrap(), generation, "c0ffee", units);
-        let bodies = Arc::new([(object.digest(), object)].into());
+        let bodies = Arc::new([object].into_iter().collect());
         let published = Published { state: Arc::new(state), bodies };
         self.hub().board.publish(published.clone());
         published
