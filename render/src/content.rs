@@ -22,10 +22,10 @@ use crate::flux::components::{Component, Controller};
 use crate::flux::{self, Role};
 use crate::footprint::Recorder;
 use crate::helm::{self, release::Release};
+use crate::shared::SharedManifests;
 use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
 use crate::substitute::{Built, Done, Names, UnitVariables};
 use crate::trace::Traced;
-use crate::shared::SharedManifests;
 use crate::{encrypted, overlay};
 
 /// A unit as its parent's output defines it.

@@ -66,9 +66,9 @@ mod tests {
         assert_eq!(other.id.name, "db", "another unit");
         assert_eq!(*other, UnitManifest::new(other.id.clone(), UnitSpec::default(), Vec::new()));
         assert!(Arc::ptr_eq(&first, &of(false)), "still the first");
-        let many: Vec<_> = (0..2 * MOST as u32).map(|timeout| {
-            content.manifest(&id, UnitSpec { timeout, ..UnitSpec::default() })
-        }).collect();
+        let many: Vec<_> = (0..2 * MOST as u32)
+            .map(|timeout| content.manifest(&id, UnitSpec { timeout, ..UnitSpec::default() }))
+            .collect();
         assert!(many.iter().enumerate().all(|(n, manifest)| manifest.spec.timeout == n as u32));
         assert_eq!(lock(&content.manifests.0).len(), MOST);
         drop((first, other, many));

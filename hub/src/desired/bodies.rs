@@ -52,7 +52,8 @@ mod tests {
     #[test]
     fn every_object_of_every_unit_is_found_by_its_digest() {
         let object = |name: String| {
-            let value = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+            let value =
+                serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
             Object::new(&value).unwrap()
         };
         let unit = |n: usize| {

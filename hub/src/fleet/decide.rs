@@ -19,9 +19,9 @@ use flotilla_render::{ClusterRender, RenderedUnit};
 
 use super::cluster::{Older, Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
-use crate::desired::{Bodies, Published};
 use crate::desired::choice::{Renders, moving};
 use crate::desired::project::{Source, known_of, known_units, moved, project, withhold};
+use crate::desired::{Bodies, Published};
 use crate::store::ClusterNotes;
 use crate::view::{At, ClusterFacts, Revision, SourceFacts, UnitFacts, Was};
 

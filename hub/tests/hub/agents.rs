@@ -54,7 +54,8 @@ async fn an_agent_joins_and_gets_its_own_state_and_nobody_elses() {
     let is_heard = |cluster: &str| hub.hub().records.is_heard(&cluster.parse().unwrap()).unwrap();
     assert!(is_heard("staging") && !is_heard("production"), "who has no state has nothing to say");
 
-    let first = |published: &flotilla_hub::desired::Published| published.bodies.objects().next().unwrap().digest();
+    let first =
+        |published: &flotilla_hub::desired::Published| published.bodies.objects().next().unwrap().digest();
     let (own_body, other_body) = (first(&own), first(&other));
     let need =
         |digest: flotilla_core::Digest| v1::NeedBody { digest: digest.to_vec().into(), base: Bytes::new() };

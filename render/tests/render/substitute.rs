@@ -398,3 +398,38 @@ fn the_roots_own_kustomization_may_have_any_name() {
     let root = render.units[&UnitId::root()].unit.as_ref().unwrap();
     assert_eq!(root.content.objects[0].id().name, "m-${region:-none}");
 }
+
+/// Clusters share what their variables do not change: objects in memory, and manifests whole.
+#[test]
+fn what_is_the_same_in_two_clusters_is_there_once() {
+    let cluster = |name: &str| {
+        let text = format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{path: fleet, variables: {{site: {name}}}}}\n"
+        );
+        (format!("clusters/{name}.yaml"), text)
+    };
+    let apps = |name: &str, more: &str| unit(name, FLEET, &format!("  path: apps/{name}\n{more}"));
+    let own = map("plain", "{a: b}") + "---\n" + &map("own", "{a: '${site}'}");
+    let file = |(path, text): (&str, String)| (path.to_owned(), text);
+    let files = [
+        ("fleet/own.yaml", apps("own", "  postBuild: {substitute: {tier: web}}\n")),
+        ("fleet/same.yaml", apps("same", "")),
+        ("apps/own/own.yaml", own),
+        ("apps/same/same.yaml", map("same", "{a: b}")),
+    ];
+    let files = files.map(file).into_iter().chain([cluster("one"), cluster("two")]).collect();
+    let world = World::new(&[]);
+    let renders = ["one", "two"].map(|name| world.render_in(name, &files));
+    let [one, two] = renders.each_ref().map(|render| {
+        let of = |name: &str| render.units[&UnitId::kustomization("flux-system", name)].unit.clone().unwrap();
+        (of("own"), of("same"))
+    });
+    let is_shared = |name: &str| {
+        let [one, two] =
+            [&one, &two].map(|(own, _)| own.content.objects.iter().find(|o| o.id().name == name).unwrap());
+        one.body().as_ptr() == two.body().as_ptr()
+    };
+    assert!(is_shared("plain") && !is_shared("own"));
+    assert!(std::sync::Arc::ptr_eq(&one.1.manifest, &two.1.manifest));
+    assert_ne!(one.0.manifest, two.0.manifest);
+}
