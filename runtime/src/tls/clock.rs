@@ -91,18 +91,14 @@ impl Clock {
         if fresh { said.max(self.0.floor) } else { system.max(said).max(self.0.floor) }
     }
 
-    /// The system's clock, whatever the hub said.
-    fn own(&self) -> SystemTime {
+    /// The system's clock, whatever the hub said; `None` where it cannot be right.
+    pub(crate) fn own_unix(&self) -> Option<UnixTime> {
         let system = self.0.fixed.as_ref().map_or_else(SystemTime::now, |fixed| *lock(fixed));
-        system.max(self.0.floor)
+        (system >= self.0.floor).then(|| unix(system))
     }
 
     pub(crate) fn unix(&self) -> UnixTime {
         unix(self.now())
-    }
-
-    pub(crate) fn own_unix(&self) -> UnixTime {
-        unix(self.own())
     }
 }
 

@@ -75,10 +75,14 @@ impl ServerCertVerifier for HubVerifier {
             verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, time, all)
         };
         at(now).or_else(|error| match error {
-            // The hub's clock was behind and is right again, so its certificate is newer than what it said last.
+            // The hub's clock was wrong when it was last heard, and is right again: it cannot say so before it is known. A
+            // certificate that is in time by this machine's clock is in time.
             Error::InvalidCertificate(
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-            ) => at(self.clock.own_unix()),
+                CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. }
+                | CertificateError::Expired
+                | CertificateError::ExpiredContext { .. },
+            ) => self.clock.own_unix().map_or(Err(error), at),
             other => Err(other),
         })?;
         let uris =
