@@ -111,6 +111,14 @@ pub enum StartError {
     Half(PathBuf),
 }
 
+/// Ends the hub once another one writes to its store: what it serves would be a picture that nobody keeps up.
+async fn lease(hub: Arc<Hub>) -> Result<(), StoreError> {
+    tokio::select! {
+        lost = hub.records.lease_lost() => Err(lost),
+        () = hub.tasks.shutdown().cancelled() => Ok(()),
+    }
+}
+
 /// Starts everything but the fleet loop.
 pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) -> Result<Serving, StartError> {
     let (folder, at) = (data.to_owned(), timestamp(&clock));
@@ -168,6 +176,7 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
         tasks.spawn("probes", Policy::ESSENTIAL, api::serve_health(hub.clone(), listener));
     }
     export::spawn(&hub, options.audit)?;
+    tasks.spawn("lease", Policy::ESSENTIAL, lease(hub.clone()));
     let backoff = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let shared = hub.clone();
     tasks.spawn_loop("certificates", OnShutdown::Drop, backoff(), move || upkeep(shared.clone()));

@@ -605,9 +605,7 @@ pub(super) async fn approve(
 
 /// Whether Git suspends the unit.
 fn is_suspended_in_git(known: &Known, unit: Option<&UnitId>) -> bool {
-    let object = unit.and_then(|unit| known.facts.as_ref()?.units.get(unit)?.object.as_ref());
-    object
-        .is_some_and(|object| object.value().pointer("/spec/suspend") == Some(&serde_json::Value::Bool(true)))
+    unit.and_then(|unit| known.facts.as_ref()?.units.get(unit)).is_some_and(|unit| unit.suspended_in_git)
 }
 
 /// The unit of this name in the cluster, or that there is none.

@@ -295,6 +295,7 @@ fn shown(
             revision,
             object: definition.object.clone(),
             suspended: suspended(id),
+            suspended_in_git: definition.spec.suspend,
             ran: remembered.ran_units.get(id).cloned().unwrap_or_default(),
         };
         (id.clone(), unit)

@@ -1,15 +1,21 @@
 //! The right to write to a store: one hub has it, under a number that rises each time somebody takes it. Each write carries
 //! that number as a comparison, so a hub that lost the lease writes nothing any more, however late it notices.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_runtime::chain;
 use serde::{Deserialize, Serialize};
 
 use super::records::{ATTEMPTS, decode, encode};
 use super::{Outcome, Store, StoreError, Txn};
 
 const KEY: &str = "lease/hub";
+/// The store's word that a key changed may be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A lease that was taken; whether it still holds, each write finds out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Lease {
     number: u64,
     /// As it stands in the store.
@@ -55,6 +61,26 @@ impl Lease {
         }
         Err(StoreError::LeaseLost(self.number))
     }
+
+    /// Waits until another hub has the lease, and gives [`StoreError::LeaseLost`].
+    pub(super) async fn lost(self, store: Arc<dyn Store>) -> StoreError {
+        let mut changes = store.watch(KEY);
+        loop {
+            changes.borrow_and_update();
+            let (lease, below) = (self.clone(), store.clone());
+            match tokio::task::spawn_blocking(move || lease.check(&*below)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(lost @ StoreError::LeaseLost(_))) => return lost,
+                // Not known is not lost; whatever is written until then finds it out.
+                Ok(Err(error)) => tracing::warn!("cannot look whether this hub has the lease: {}", chain(&error)),
+                Err(error) => tracing::error!("cannot look whether this hub has the lease: {}", chain(&error)),
+            }
+            tokio::select! {
+                Ok(()) = changes.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +117,22 @@ mod tests {
         {
             write(&new).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_hub_hears_that_another_one_took_its_lease() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let old = Records::open(store.clone()).unwrap();
+        let mut lost = Box::pin(old.lease_lost());
+        tokio::select! {
+            biased;
+            error = &mut lost => panic!("nobody took it: {error}"),
+            () = tokio::task::yield_now() => {}
+        }
+        let new = Records::open(store).unwrap();
+        let error = tokio::time::timeout(Duration::from_secs(5), lost).await.unwrap();
+        assert!(matches!(error, StoreError::LeaseLost(1)), "{error}");
+        new.claim("first").unwrap();
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Records {
         Ok(Self { store, lease, generations, next_audit, oldest_audit, facts })
     }
 
+    /// Waits until another hub has the lease: this one writes nothing any more, and is to end.
+    pub async fn lease_lost(&self) -> StoreError {
+        self.lease.clone().lost(self.store.clone()).await
+    }
+
     /// The store below, for backups and watches.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

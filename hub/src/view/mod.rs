@@ -153,7 +153,9 @@ pub struct UnitFacts {
     pub revision: Revision,
     /// The Flux object that defines it.
     pub object: Option<Object>,
+    /// By Git or by hand.
     pub suspended: bool,
+    pub suspended_in_git: bool,
     /// The newest contents that were published of it.
     pub ran: Ran,
 }

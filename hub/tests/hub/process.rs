@@ -5,6 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use flotilla_hub::store::Records;
+
+use crate::support::{LIMIT, TestHub};
+
 /// The hub gives its tasks 10 s, and itself 10 s more.
 const LONGEST: Duration = Duration::from_secs(40);
 
@@ -59,4 +63,17 @@ fn a_hub_whose_git_server_never_answers_ends_when_it_is_told_to() {
     let status = hub.terminate();
     assert!(status.code().is_some(), "it ended by itself: {status}");
     drop(asked);
+}
+
+#[tokio::test]
+async fn a_hub_that_lost_its_lease_ends() {
+    let hub = TestHub::start().await;
+    let store = hub.hub().records.store().clone();
+    let other = tokio::task::spawn_blocking(move || Records::open(store)).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, hub.tasks.shutdown().cancelled()).await.expect("it ends");
+    let report = hub.tasks.join(Duration::from_secs(5)).await;
+    let failure = report.failure.expect("and says why");
+    assert_eq!(failure.task, "lease");
+    assert!(failure.what.contains("another hub writes to the store now"), "{failure}");
+    other.claim("first").unwrap();
 }
