@@ -154,7 +154,15 @@ impl ChartSource {
         {
             return Ok((self.store.note(state, known)?, files.clone()));
         }
-        let bytes = access.chart(&entry.url, self.policy.limits.bytes)?;
+        let Some(url) = &entry.url else {
+            return Err(SourceError::Wrong(format!(
+                "{} names no address of {} {} (urls): fix the index, or ask for another version",
+                access.shown(),
+                self.chart.chart,
+                entry.version
+            )));
+        };
+        let bytes = access.chart(url, self.policy.limits.bytes)?;
         let found = sha256(&bytes);
         let wanted = entry.digest.strip_prefix("sha256:").unwrap_or(&entry.digest);
         if !wanted.is_empty() && found != format!("sha256:{wanted}") {
@@ -315,7 +323,8 @@ impl Access {
 
 struct Entry {
     version: String,
-    url: String,
+    /// One without is an error where it is chosen: an older version in its place would be another than is asked for.
+    url: Option<String>,
     /// In hexadecimal digits; "" where the index has none.
     digest: String,
 }
@@ -337,12 +346,13 @@ fn read_index<T>(access: &Access, bytes: &[u8], take: impl FnOnce(&Node) -> T) -
     Ok(take(&index))
 }
 
-/// The versions of a chart that have an address.
+/// The versions of a chart.
 fn versions(index: &Node, chart: &str) -> Vec<Entry> {
     let entries = index.at(&["entries", chart]).and_then(Node::as_seq);
     let read = |entry: &Node| -> Option<Entry> {
         let text = |key: &str| entry.at(&[key]).and_then(|node| node.text()).map(|text| text.to_string());
-        let url = entry.at(&["urls"])?.as_seq()?.iter().next()?.text()?.to_string();
+        let urls = entry.at(&["urls"]).and_then(Node::as_seq);
+        let url = urls.and_then(|urls| urls.iter().next()?.text()).map(|url| url.to_string());
         Some(Entry { version: text("version")?, url, digest: text("digest").unwrap_or_default() })
     };
     entries.into_iter().flat_map(|entries| entries.iter()).filter_map(read).collect()

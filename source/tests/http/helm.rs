@@ -205,6 +205,11 @@ fn a_look_at_what_did_not_change_is_one_conditional_request() -> Result<()> {
     let error = fetcher.fetch(&never).unwrap_err().to_string();
     assert!(error.contains("has the digest sha256:"), "{error}");
     assert_eq!(fetcher.last().map(|last| last.revision).as_deref(), Some("1.1.0"));
+    // Nor is an older one taken in place of one that the index gives no address.
+    let index = "entries:\n  web:\n  - {version: 1.0.0, urls: [a.tgz]}\n  - {version: 1.3.0}\n  - {version: 1.4.0, urls: []}\n";
+    web.put("/repo/index.yaml", index);
+    let error = fetcher.fetch(&never).unwrap_err().to_string();
+    assert!(error.contains("names no address of web 1.4.0 (urls)"), "{error}");
     web.put("/repo/index.yaml", "<html>");
     assert!(fetcher.fetch(&never).unwrap_err().to_string().contains("is this a Helm repository?"));
     Ok(())
