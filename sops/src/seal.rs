@@ -43,6 +43,10 @@ pub fn encrypt(
     random: Random<'_>,
 ) -> Result<Vec<u8>, SopsError> {
     let mut file = format::read_clear(text, format)?;
+    if file.0.is_empty() {
+        let message = "there is no document in it".to_owned();
+        return Err(SopsError::Unwritable { format: format.name(), message });
+    }
     if metadata::is_in(&file, format) {
         return Err(SopsError::field("sops", "the file has SOPS' metadata already"));
     }
