@@ -20,6 +20,8 @@ pub const FILE: &str = ".sourceignore";
 
 /// Patterns of one tree at most: each path is held against each of them.
 const MAX_PATTERNS: usize = 10_000;
+/// Of all of them together.
+const MAX_BYTES: usize = 1 << 18;
 
 /// Left out unless a later pattern takes it back.
 const DEFAULTS: [&str; 24] = [
@@ -53,6 +55,8 @@ const DEFAULTS: [&str; 24] = [
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     patterns: Vec<Pattern>,
+    /// Of all patterns, as they are written.
+    bytes: usize,
     /// Of all patterns, for the ids of folders.
     digest: [u8; 32],
 }
@@ -84,14 +88,26 @@ impl Rules {
         let mut rules = Self::defaults();
         for IgnoreFile { folder, text } in found {
             rules.add(text, folder);
-            if rules.patterns.len() > MAX_PATTERNS {
-                let reason =
-                    format!("with its {FILE} there are more than {MAX_PATTERNS} patterns; leave some out");
-                return Err(ReadError { path: folder.clone(), reason });
-            }
+            rules.check(folder, FILE)?;
         }
         rules.add(spec_ignore.unwrap_or_default(), &TreePath::root());
+        rules.check(&TreePath::root(), "spec.ignore")?;
         Ok(rules)
+    }
+
+    fn check(&self, folder: &TreePath, last: &str) -> Result<(), ReadError> {
+        let wrong = |reason: String| Err(ReadError { path: folder.clone(), reason });
+        if self.patterns.len() > MAX_PATTERNS {
+            return wrong(format!(
+                "with its {last} there are more than {MAX_PATTERNS} patterns; leave some out"
+            ));
+        }
+        if self.bytes > MAX_BYTES {
+            return wrong(format!(
+                "with its {last} there are more than {MAX_BYTES} bytes of patterns; leave some out"
+            ));
+        }
+        Ok(())
     }
 
     /// Flux's own list alone.
@@ -110,7 +126,9 @@ impl Rules {
         digest.update(text.as_bytes());
         self.digest.copy_from_slice(digest.finish().as_ref());
         let is_pattern = |line: &&str| !line.starts_with('#') && !line.trim().is_empty();
-        self.patterns.extend(text.lines().filter(is_pattern).map(|line| Pattern::read(line, folder)));
+        let lines = text.lines().filter(is_pattern);
+        self.bytes += lines.clone().map(str::len).sum::<usize>();
+        self.patterns.extend(lines.map(|line| Pattern::read(line, folder)));
     }
 
     /// Whether a path is left out.
@@ -540,5 +558,25 @@ mod tests {
         };
         assert_eq!(id("c.yaml"), id("c.yaml"));
         assert_ne!(id("c.yaml"), id("b.yaml"));
+    }
+
+    /// Each path of a tree is held against all of it.
+    #[test]
+    fn patterns_have_a_number_and_a_length_wherever_they_stand() {
+        let empty = MemoryFiles::default();
+        let many = "a\n".repeat(MAX_PATTERNS);
+        for (text, says) in [
+            (many.as_str(), "with its spec.ignore there are more than 10000 patterns"),
+            (
+                &"*a".repeat(MAX_BYTES / 2),
+                "with its spec.ignore there are more than 262144 bytes of patterns",
+            ),
+        ] {
+            let error = Rules::of(&empty, Some(text)).map(|_| ()).unwrap_err();
+            assert!(error.reason.starts_with(says), "{error:?}");
+            let file = MemoryFiles::new([("a/.sourceignore", text)]);
+            let error = Rules::of(&file, None).map(|_| ()).unwrap_err();
+            assert!(error.reason.starts_with(&says.replace("spec.ignore", FILE)), "{error:?}");
+        }
     }
 }

@@ -27,6 +27,11 @@ fn duplicate(resource: &Resource, first: Pos) -> Fail {
 }
 
 impl ResMap {
+    /// Of all resources.
+    pub(crate) fn name_bytes(&self) -> usize {
+        self.0.iter().map(|resource| resource.name().len() + resource.namespace().len()).sum()
+    }
+
     /// A map of resources that may contain the same identity twice, which is an error.
     pub(crate) fn of(resources: Vec<Resource>) -> Res<Self> {
         let mut map = Self::default();

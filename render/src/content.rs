@@ -466,6 +466,11 @@ impl<'a> Sorter<'a> {
             };
             return self.problems.push(problem(message.to_owned()));
         }
+        if matches!(role, Role::Kustomization | Role::HelmRelease | Role::Source(_))
+            && let Err(why) = flux::check_name(&id.namespace, &id.name)
+        {
+            return self.problems.push(problem(format!("a {} has {why}", id.kind)));
+        }
         // As the API server would give it back to Flux.
         let read = match role {
             Role::Kustomization | Role::HelmRelease | Role::Source(_) => node.as_read(self.schema).map(Some),

@@ -72,8 +72,12 @@ impl Lease {
                 Ok(Ok(())) => {}
                 Ok(Err(lost @ StoreError::LeaseLost(_))) => return lost,
                 // Not known is not lost; whatever is written until then finds it out.
-                Ok(Err(error)) => tracing::warn!("cannot look whether this hub has the lease: {}", chain(&error)),
-                Err(error) => tracing::error!("cannot look whether this hub has the lease: {}", chain(&error)),
+                Ok(Err(error)) => {
+                    tracing::warn!("cannot look whether this hub has the lease: {}", chain(&error))
+                }
+                Err(error) => {
+                    tracing::error!("cannot look whether this hub has the lease: {}", chain(&error))
+                }
             }
             tokio::select! {
                 Ok(()) = changes.changed() => {}

@@ -164,6 +164,8 @@ impl Source {
 /// The places of the resources that a patch is for.
 fn selected(cx: &Context, map: &ResMap, target: &Selector) -> Res<Vec<usize>> {
     cx.work.spend_for(map.0.len(), MATCH)?;
+    // A pattern is held against names of any length.
+    cx.work.spend(map.name_bytes() / 8)?;
     Matcher::new(target).and_then(|matcher| matcher.select(map)).map_err(|e| crate::decode::nest(e, "target"))
 }
 

@@ -5,7 +5,7 @@ use flotilla_yaml::{Kind, Node, Scalar, Style, Typing, Value};
 use crate::decode::{Unknown, list, nest};
 use crate::error::{Fail, Res, fail};
 use crate::load::{Context, Loader};
-use crate::node_ops::{split_field_path, text};
+use crate::node_ops::{is_list_index, split_field_path, text};
 use crate::notes;
 use crate::parts::{FieldOptions, Replacement, ReplacementField, Target};
 use crate::resmap::ResMap;
@@ -79,8 +79,10 @@ fn apply_one(map: &mut ResMap, replacement: &Replacement, work: &Work) -> Res<()
     };
     work.spend_for(map.0.len(), MATCH)?;
     let (mut value, live) = source_value(map, replacement)?;
+    let name_bytes = map.name_bytes();
     for (t, target) in targets.iter().enumerate() {
         work.spend_for(map.0.len(), MATCH * (target.reject.len() + 1))?;
+        work.spend_for(target.reject.len() + 1, name_bytes / 8)?;
         let Some(select) = &target.select else { return fail!("target must specify resources to select") };
         let matcher = Matcher::new(select)?;
         let rejects = target.reject.iter().map(|s| Ok((s, Matcher::new(s)?))).collect::<Res<Vec<_>>>()?;
@@ -203,6 +205,10 @@ fn copy_to(
         let make = if create { Make::like(value) } else { Make::Nothing };
         let parts = split_field_path(path);
         check_path(&parts).map_err(named)?;
+        if parts.iter().any(|part| is_list_index(part)) {
+            // A pattern is held against the text of each item.
+            work.spend_value(&resource.node, 0).map_err(named)?;
+        }
         if set_in_text(&mut resource.node, value, &parts, make, work)? {
             continue;
         }

@@ -8,6 +8,7 @@ use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::expr::Expr;
 use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::ignore::{IgnoreRule, Ignores, Target};
+use flotilla_core::names::is_dns_subdomain;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{SourceId, SourceKind};
 use flotilla_core::template::ValuesKind;
@@ -182,7 +183,7 @@ impl Reader {
                 self.source = Some(SourceId::new(kind, namespace, object.need("name")?.text()?));
             }
             "serviceAccountName" => {
-                self.service_account = Some(field.str()?.to_owned()).filter(|name| !name.is_empty());
+                self.service_account = account(field)?;
             }
             "ignore" => spec.ignore = ignore_rules(field)?,
             "healthCheckExprs" => spec.health_check_exprs = health_exprs(field)?,
@@ -221,6 +222,18 @@ impl Reader {
             },
         }
         Ok(())
+    }
+}
+
+/// The name of a service account; the empty one is none.
+pub(crate) fn account(field: &Field<'_>) -> Result<Option<String>, Wrong> {
+    match field.str()? {
+        "" => Ok(None),
+        name if is_dns_subdomain(name) => Ok(Some(name.to_owned())),
+        _ => {
+            Err(field
+                .wrong("is not the name of a service account: use lower-case letters, digits, '-' and '.'"))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod unknown;
 use std::collections::BTreeSet;
 
 use flotilla_core::UnitId;
+use flotilla_core::names::{is_dns_label, is_dns_subdomain};
 use flotilla_core::source::SourceKind;
 use flotilla_core::unit::{DriftMode, UnitKind};
 use flotilla_yaml::Node;
@@ -136,6 +137,28 @@ pub(crate) fn own_drift(object: &Node) -> Result<Option<DriftMode>, Wrong> {
 /// The namespace of a Flux object that names none.
 pub(crate) fn namespace_or_default(namespace: &str) -> &str {
     if namespace.is_empty() { "default" } else { namespace }
+}
+
+/// Whether an API server would take an object of this name. Units and sources are defined before one is asked, and their
+/// names become part of records, labels and messages.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_name(namespace: &str, name: &str) -> Result<(), String> {
+    let start = |text: &str| text.chars().take(100).collect::<String>();
+    if !is_dns_subdomain(name) {
+        return Err(format!(
+            "a name that no API server takes, '{}': use 1 to 253 lower-case letters, digits, '-' and '.'",
+            start(name)
+        ));
+    }
+    if !namespace.is_empty() && !is_dns_label(namespace) {
+        return Err(format!(
+            "a namespace that no API server takes, '{}': use 1 to 63 lower-case letters, digits and '-'",
+            start(namespace)
+        ));
+    }
+    Ok(())
 }
 
 /// The unit that a Flux object defines.

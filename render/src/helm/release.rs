@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::names::{Namespace, ReleaseName};
 use crate::content::Definition;
 use crate::field::{Field, Object, Places, Wrong};
-use crate::flux::kustomization::{Dependencies, dependencies, health_exprs, ignore_rules};
+use crate::flux::kustomization::{Dependencies, account, dependencies, health_exprs, ignore_rules};
 use crate::flux::sources::{CHART_SOURCES, chart};
 use crate::flux::{allowed_namespaces, own_drift};
 use crate::overlay;
@@ -320,7 +320,7 @@ impl Reader<'_> {
             overlay: Node::map(),
             post_build: None,
             release: Some(release.into()),
-            service_account: object.text("serviceAccountName")?,
+            service_account: object.get("serviceAccountName").map_or(Ok(None), account)?,
             namespaces: BTreeSet::new(),
             file: at.0.clone(),
             line: at.1,

@@ -166,6 +166,7 @@ impl Walk<'_> {
     fn into_render(mut self) -> ClusterRender {
         self.share_namespaces();
         self.note_sources();
+        self.units.values_mut().for_each(few_problems);
         let (sources, requests) = (self.registry.into_sources(), self.requests);
         let questions = self.asked.into_inner().into_keys().collect();
         ClusterRender { units: self.units, sources, requests, questions }
@@ -651,6 +652,19 @@ impl Walk<'_> {
             };
             rendered.into()
         });
+    }
+}
+
+/// Problems of one unit that are kept: each object of a repository may have one.
+const MOST_PROBLEMS: usize = 100;
+
+fn few_problems(unit: &mut Arc<RenderedUnit>) {
+    let more = unit.problems.len().saturating_sub(MOST_PROBLEMS);
+    if more > 0 {
+        let problems = &mut Arc::make_mut(unit).problems;
+        problems.sort_by_key(|problem| problem.notice);
+        problems.truncate(MOST_PROBLEMS);
+        problems.push(Problem::error("", 0, format!("{more} more problems are not shown")).as_notice());
     }
 }
 

@@ -443,3 +443,44 @@ fn what_is_held_loses_nothing_meanwhile() {
     let a = render.units[&UnitId::kustomization("team-a", "team-a")].unit.as_ref().unwrap();
     assert!(a.content.objects.is_empty(), "{:?}", a.content.objects);
 }
+
+#[test]
+fn names_are_those_that_an_api_server_takes() {
+    let long = "x".repeat(254);
+    let names = ["--x", "../x", "X", "a/b", "a..b", "a\\nb", "ａ", &long, "a:b"];
+    for name in names {
+        for text in [
+            unit("a", FLEET, "").replace("name: a,", &format!("name: \"{name}\",")),
+            git("a", "").replace("name: a,", &format!("name: \"{name}\",")),
+            unit("a", FLEET, "").replace("namespace: flux-system}", &format!("namespace: \"{name}\"}}")),
+            release("d/a", "suspend: true").replace("name: a,", &format!("name: \"{name}\",")),
+        ] {
+            let render = World::new(&[]).render(&[("clusters/x/a.yaml", text.clone())]);
+            let root = &render.units[&UnitId::root()];
+            assert!(root.unit.is_none() && render.units.len() == 1, "{text}");
+            assert!(root.hold_reason().contains("that no API server takes, '"), "{}", root.hold_reason());
+            assert!(root.hold_reason().len() < 400, "{}", root.hold_reason());
+        }
+        for text in [
+            unit("a", FLEET, &format!("  serviceAccountName: \"{name}\"\n")),
+            release(
+                "d/a",
+                &format!("chartRef: {{kind: OCIRepository, name: x}}, serviceAccountName: \"{name}\""),
+            ),
+        ] {
+            let render = World::new(&[]).render(&[("clusters/x/a.yaml", text.clone())]);
+            let a = render.units.values().find(|unit| unit.definition.id.name == "a").unwrap();
+            assert!(a.hold_reason().contains("is not the name of a service account"), "{}", a.hold_reason());
+        }
+    }
+}
+
+#[test]
+fn a_unit_has_a_bounded_number_of_problems() {
+    let texts: Vec<String> = (0..300).map(|n| unit(&format!("b{n}/x"), FLEET, "")).collect();
+    let inside: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (_, render) = fleet(1, &inside);
+    let problems = &render.units[&UnitId::kustomization("team-a", "team-a")].problems;
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100].message, "200 more problems are not shown");
+}

@@ -226,3 +226,23 @@ fn many_that_wait_for_each_other_end() {
         assert!(render.units.values().skip(1).all(|unit| unit.unit.is_none() && !unit.problems.is_empty()));
     }
 }
+
+#[test]
+fn patterns_over_long_names_are_paid_for() {
+    let entry = "- target: {kind: ConfigMap, name: '(x*)*y'}\n  patch: '[{\"op\": \"remove\", \"path\": \"/data\"}]'\n";
+    let maps: String =
+        (0..20).map(|n| format!("---\n{}", config_map(&format!("{}{n}", "x".repeat(5000))))).collect();
+    let files = [
+        ("a/m.yaml", maps),
+        ("a/kustomization.yaml", format!("resources: [m.yaml]\npatches:\n{}", entry.repeat(200))),
+    ];
+    let budget = Budget { unit_steps: 1_000_000, ..Budget::default() };
+    assert!(one(budget, &files, "").contains("takes more than 1000000 steps of work"));
+    let replacement = "resources: [m.yaml]\nreplacements:\n- source: {kind: ConfigMap, name: m, fieldPath: kind}\n  targets:\n  \
+                       - select: {kind: ConfigMap}\n    fieldPaths:\n";
+    let items = format!("{}data:\n{}", config_map("m"), "- {k: abc}\n".repeat(2000));
+    let paths = "    - data.[k=(ab+c|ConfigMap)].k\n".repeat(300);
+    let files = [("a/m.yaml", items), ("a/kustomization.yaml", format!("{replacement}{paths}"))];
+    let line = one(budget, &files, "");
+    assert!(line.contains("takes more than 1000000 steps of work"), "{line}");
+}
