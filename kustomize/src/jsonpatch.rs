@@ -80,6 +80,12 @@ impl JsonPatch {
                 )
             })?;
         }
+        if !result.is_map() {
+            let pos = self.ops.last().map_or(document.pos, |op| op.pos);
+            return Err(Fail::new("a patch has to leave a mapping of the object, not a list, text or null")
+                .at(pos)
+                .hint("$patch: delete in a strategic merge patch takes an object away"));
+        }
         normalise(&mut result, false)?;
         *document = result.through_json_numbers();
         Ok(())

@@ -239,9 +239,15 @@ pub(crate) fn resources(cx: &mut Context, documents: Vec<Node>) -> Res<Vec<Resou
     for node in &queue {
         check(node)?;
     }
-    while let Some(node) = queue.pop_front() {
+    while let Some(mut node) = queue.pop_front() {
         let items = if text_at(&node, &["kind"]).ends_with("List") { node.get("items") } else { None };
         let Some(items) = items else {
+            // Kinds of lists need no metadata, but kustomize's notes do.
+            let pos = node.pos;
+            if let Some(map) = node.as_map_mut().filter(|map| !map.contains_key("metadata")) {
+                let nothing = Value::Map(Map::default());
+                map.push(Node::string("metadata").at_pos(pos), Node::new(nothing).at_pos(pos));
+            }
             let mut resource = Resource { scopes: cx.schema.cluster_scoped.clone(), ..Resource::new(node) };
             if notes::are_written(&resource) {
                 notes::read_back(&mut resource);

@@ -133,7 +133,7 @@ fn value(
             }
         }
         Value::Map(map) => {
-            for (key, entry) in sorted(emitter.writer(), map.iter(), within == Within::Root)? {
+            for (key, entry) in sorted(emitter.writer(), map.iter(), within == Within::Root, inner_flow)? {
                 emitter.indent(deeper);
                 let style = match (&*key, entry.key.tag()) {
                     ("<<", Some("!!merge")) => Style::Plain,
@@ -160,10 +160,11 @@ fn sorted<'a>(
     writer: Writer,
     entries: impl Iterator<Item = &'a Entry>,
     root: bool,
+    flow: bool,
 ) -> Result<Vec<(Cow<'a, str>, &'a Entry)>, JsonError> {
     let mut keyed = entries
         .map(|entry| {
-            let key = json::key_text(&entry.key, Schema::Kustomize, root)?;
+            let key = json::key_text(&entry.key, Schema::Kustomize, root, flow)?;
             let read = through_json(writer, &entry.key, key)?;
             if writer == Writer::Print {
                 printed_key(&entry.key)?;

@@ -137,7 +137,7 @@ fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, 
         Value::Map(map) => {
             let mut object = serde_json::Map::new();
             for entry in map {
-                let key = key_text(&entry.key, schema, root)?.into_owned();
+                let key = key_text(&entry.key, schema, root, inner_flow)?.into_owned();
                 if object.contains_key(&key) {
                     return Err(fail(&entry.key, format!("mapping key {key:?} already defined")));
                 }
@@ -171,7 +171,7 @@ fn as_read(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Node, 
         Value::Map(map) => {
             let mut read = Map::with_capacity(map.len());
             for entry in map {
-                let key = at(entry.key.pos, Node::string(key_text(&entry.key, schema, root)?));
+                let key = at(entry.key.pos, Node::string(key_text(&entry.key, schema, root, inner_flow)?));
                 read.push(key, as_read(&entry.value, schema, false, inner_flow)?);
             }
             Value::Map(read)
@@ -257,8 +257,7 @@ pub(crate) fn string_text<'a>(
             .map_err(|_| fail(node, "!!binary value contains invalid base64 data".into()));
     }
     match (scalar.kind(), schema) {
-        // Between brackets a colon has to be quoted, and what is quoted is no date any more.
-        (Kind::Timestamp, Schema::Kustomize) if !(flow && scalar.text().contains(':')) => {
+        (Kind::Timestamp, Schema::Kustomize) if !is_quoted(scalar, flow) => {
             Ok(timestamp::parse(scalar.text()).map_or_else(|| scalar.text().into(), Cow::Owned))
         }
         (Kind::String, Schema::Kustomize) if node.style == Style::Folded && !flow => {
@@ -266,6 +265,11 @@ pub(crate) fn string_text<'a>(
         }
         _ => Ok(scalar.text().into()),
     }
+}
+
+/// Whether kyaml puts a date in quotes, which makes a text of it: between brackets, where a colon needs them.
+fn is_quoted(date: &Scalar, flow: bool) -> bool {
+    flow && date.text().contains(':')
 }
 
 /// What becomes of a folded scalar that kyaml writes and reads again (see [`Schema::Kustomize`]): it doubles the
@@ -301,17 +305,23 @@ fn refolded(text: &str) -> String {
     result
 }
 
-/// The string that a key becomes.
-pub(crate) fn key_text(key: &Node, schema: Schema, root: bool) -> Result<Cow<'_, str>, JsonError> {
+/// The string that a key becomes. `flow` says that it stands between brackets.
+pub(crate) fn key_text(
+    key: &Node,
+    schema: Schema,
+    root: bool,
+    flow: bool,
+) -> Result<Cow<'_, str>, JsonError> {
     let Some(scalar) = key.as_scalar() else {
         return Err(fail(key, "a mapping key must be a string, not a sequence or mapping".into()));
     };
     match (schema, scalar.kind()) {
         (_, Kind::String) if schema == Schema::Kustomize || kubernetes_bool(key, scalar).is_none() => {
-            string_text(key, scalar, schema, true)
+            string_text(key, scalar, schema, flow)
         }
         (_, Kind::Null) => Err(fail(key, "a mapping key must be a string, not null; quote it".into())),
         (Schema::Kustomize, _) if root => Ok(scalar.text().into()),
+        (Schema::Kustomize, Kind::Timestamp) if is_quoted(scalar, flow) => Ok(scalar.text().into()),
         (Schema::Kustomize, _) => Err(fail(
             key,
             format!(
