@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use kube::client::Body;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde::de::DeserializeOwned;
 
 use super::Cluster;
@@ -302,28 +302,12 @@ impl Cluster {
         call: Call,
         plural: &str,
     ) -> Result<List<T>, Failure> {
-        #[derive(Deserialize)]
-        struct Answer<T> {
-            #[serde(default)]
-            kind: String,
-            #[serde(default)]
-            metadata: Position,
-            // Go writes an empty list as null here and there.
-            items: Option<Vec<T>>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct Position {
-            resource_version: String,
-            #[serde(rename = "continue")]
-            more: String,
-        }
         let Answer { kind, metadata, items } = self.ask(call).await?;
         if !kind.ends_with("List") {
             return Err(Failure::NoList(plural.to_owned()));
         }
         let Position { resource_version, more } = metadata;
-        Ok(List { items: items.unwrap_or_default(), resource_version, more })
+        Ok(List { items, resource_version, more })
     }
 
     pub(crate) async fn get_path<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Failure> {
@@ -350,6 +334,30 @@ impl Cluster {
             other => Failure::Transport(other),
         })
     }
+}
+
+/// A list as it is sent.
+#[derive(Deserialize)]
+struct Answer<T> {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    metadata: Position,
+    #[serde(deserialize_with = "items", bound(deserialize = "T: Deserialize<'de>"))]
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Position {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    more: String,
+}
+
+/// The items of a list. Go writes an empty list as null here and there; one that is not there at all is half an answer.
+pub(super) fn items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// Whether a body is that of an object of this kind and name.
@@ -435,6 +443,22 @@ mod tests {
             ("<html>log in</html>", false),
         ] {
             assert_eq!(is_about(body.as_bytes(), "ConfigMap", "x"), is_about_it, "{body}");
+        }
+    }
+
+    #[test]
+    fn half_a_list_is_not_an_empty_one() {
+        for (body, is_list) in [
+            (r#"{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}"#, true),
+            (r#"{"kind":"PodList","items":null}"#, true),
+            (r#"{"kind":"PodList","metadata":{"resourceVersion":"7"}}"#, false),
+            (r#"{"kind":"PodList"}"#, false),
+            (r#"{"kind":"PodList","items":{}}"#, false),
+            (r#"{"kind":"PodList","items":[]"#, false),
+            ("{}", false),
+            ("null", false),
+        ] {
+            assert_eq!(serde_json::from_str::<Answer<String>>(body).is_ok(), is_list, "{body}");
         }
     }
 

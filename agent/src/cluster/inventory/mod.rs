@@ -80,7 +80,7 @@ impl InventoryWriter {
         if maps.kind != "ConfigMapList" {
             return Err(Failure::NoList("configmaps".into()));
         }
-        for map in maps.items.unwrap_or_default() {
+        for map in maps.items {
             pages.read(map);
         }
         Ok(Self {

@@ -9,6 +9,7 @@ use flotilla_core::{Digest, ObjectId, ObjectRef, UnitId};
 use serde::{Deserialize, Serialize};
 
 use super::super::SYSTEM_NAMESPACE;
+use super::super::request::items;
 use super::{BUCKETS, KEY, NAME, PART_BYTES};
 
 /// So many contents are remembered that may have been written.
@@ -103,7 +104,8 @@ pub(super) struct Pages {
 pub(super) struct ConfigMaps {
     #[serde(default)]
     pub(super) kind: String,
-    pub(super) items: Option<Vec<ConfigMap>>,
+    #[serde(deserialize_with = "items")]
+    pub(super) items: Vec<ConfigMap>,
 }
 
 #[derive(Deserialize)]
