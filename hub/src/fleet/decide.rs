@@ -207,6 +207,17 @@ impl Facts {
         known
     }
 
+    /// The same, in the memory of older ones where those are equal: what was just noted is read again.
+    pub(super) fn sharing(mut self, older: &Arc<Self>) -> Arc<Self> {
+        if self == **older {
+            return older.clone();
+        }
+        if self.declared == older.declared {
+            self.declared = older.declared.clone();
+        }
+        Arc::new(self)
+    }
+
     /// With what was just noted.
     pub(super) fn with(&self, notes: &ClusterNotes) -> Self {
         let mut facts = self.clone();

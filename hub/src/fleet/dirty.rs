@@ -60,14 +60,14 @@ impl Look<'_> {
         &self,
         from: &From,
         definition: &ClusterDefinition,
-        facts: &Facts,
+        facts: &Arc<Facts>,
         choice: &Choice,
     ) -> Known {
         let (then, now) = (&from.definition, definition);
         let is_same = then.root == now.root
             && then.policy.groups == now.policy.groups
             && (then.policy.drift, then.policy.suspend) == (now.policy.drift, now.policy.suspend);
-        if !is_same || *from.facts != *facts || *from.choice != *choice {
+        if !is_same || from.facts != *facts || *from.choice != *choice {
             return Known::Nothing;
         }
         let Read { footprint, sources, .. } = &*from.read;

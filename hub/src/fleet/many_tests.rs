@@ -1,6 +1,7 @@
 //! A fleet of a thousand clusters: what a change costs, counted in builds and in states that are published.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::Generation;
@@ -90,6 +91,10 @@ fn a_change_costs_what_it_touches_in_a_thousand_clusters() {
     assert!((once..=once + 2 * twice()).contains(&builds), "each root, and each app once, not {builds}");
     assert_eq!(fleet.hub.shown("c0007"), "root 0, own 1, shared 1");
     assert_eq!(fleet.round(), (BTreeSet::new(), 0, 0), "nothing changed");
+    let mut read =
+        fleet.worker.clusters.values().map(|cluster| cluster.from.as_ref().zip(cluster.facts.as_ref()));
+    let is_once = read.all(|read| read.is_some_and(|(from, facts)| Arc::ptr_eq(&from.facts, facts)));
+    assert!(is_once, "what was noted and read again is in memory once");
 
     fleet.hub.repo.commit_tree(tree("two", None));
     let (changed, _, builds) = fleet.round();

@@ -602,7 +602,14 @@ impl Cluster {
         }
         let facts = match &self.facts {
             Some(facts) => facts.clone(),
-            None => self.facts.insert(Arc::new(look.shared.ledger.facts(name)?)).clone(),
+            None => {
+                let read = look.shared.ledger.facts(name)?;
+                let shared = match &self.from {
+                    Some(from) => read.sharing(&from.facts),
+                    None => Arc::new(read),
+                };
+                self.facts.insert(shared).clone()
+            }
         };
         let known =
             self.from.as_ref().map_or(Known::Nothing, |from| look.at(from, definition, &facts, choice));
