@@ -13,7 +13,6 @@ pub(crate) mod builtin;
 mod draws;
 mod lookup;
 mod manifests;
-pub mod names;
 mod plan;
 pub mod program;
 pub mod release;
@@ -23,6 +22,7 @@ mod schema;
 pub mod values;
 mod version;
 
+pub use flotilla_helm::names;
 pub use program::{InForce, Limits, Program};
 pub use request::{
     Asked, Capabilities, ChartFiles, Helm, HelmError, Manifests, NothingRendered, Owner, Renders,

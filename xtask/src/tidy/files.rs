@@ -16,11 +16,12 @@ const TOO_LONG: usize = 800;
 const SKIPPED: [&str; 6] = ["target", "fixtures", "testdata", "golden", "node_modules", "cases"];
 
 /// Where the code is that users run.
-const SHIPPED: [&str; 11] = [
+const SHIPPED: [&str; 12] = [
     "agent/src/",
     "api/src/",
     "cli/src/",
     "core/src/",
+    "helm/src/",
     "hub/src/",
     "kustomize/src/",
     "proto/src/",

@@ -6,15 +6,16 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("yaml", &[]),
     ("select", &[]),
     ("archive", &[]),
     ("kustomize", &["select", "yaml"]),
     ("core", &["select", "sops", "yaml"]),
     ("rollout", &["core"]),
+    ("helm", &["core", "yaml"]),
     ("sops", &["select", "yaml"]),
-    ("render", &["archive", "core", "kustomize", "rollout", "sops", "yaml"]),
+    ("render", &["archive", "core", "helm", "kustomize", "rollout", "sops", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
     ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
     // People's contract, and that of agents.
@@ -57,8 +58,8 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 8] =
-    ["yaml", "select", "archive", "kustomize", "core", "rollout", "sops", "render"];
+pub(super) const PURE: [&str; 9] =
+    ["yaml", "select", "archive", "kustomize", "core", "rollout", "helm", "sops", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 11] =

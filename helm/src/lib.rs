@@ -1,0 +1,18 @@
+//! Helm's own formats and rules, as pure functions: what the agent needs to install and upgrade a release so that `helm` knows it
+//! as its own.
+//!
+//! - [`names`]: names of releases and what else reaches helm's argument list;
+//! - [`record`]: release records, which Helm keeps as Secrets beside the release;
+//! - [`manifest`]: what a chart rendered to, sorted into objects and [`hook`]s, in Helm's order;
+//! - [`owner`]: the labels and annotations by which Helm knows the objects of a release.
+
+pub mod hook;
+pub mod manifest;
+pub mod names;
+mod order;
+pub mod owner;
+pub mod record;
+mod time;
+
+pub use hook::{DeletePolicy, Event, Execution, Hook, LogPolicy, Phase};
+pub use record::{Info, Record, RecordError, Release, Status};
