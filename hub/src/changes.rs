@@ -64,6 +64,11 @@ impl Changes {
         });
     }
 
+    /// Ticks with each change.
+    pub fn ticks(&self) -> watch::Receiver<u64> {
+        self.tick.subscribe()
+    }
+
     /// A reader that hears of what changes from now on.
     pub fn reader(&self) -> Reader {
         let tick = self.tick.subscribe();

@@ -19,6 +19,7 @@ pub mod journal;
 pub mod metrics;
 pub mod ports;
 pub mod pulse;
+pub mod rollout;
 pub mod serve;
 pub mod session;
 pub mod sources;

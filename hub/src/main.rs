@@ -162,6 +162,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     // What a projection reads apart from Git.
     let ticks = Ticks {
         facts: ["known/", "suspended/", "kubernetes/", "told/"].map(|prefix| store.watch(prefix)).to_vec(),
+        reports: vec![hub.changes.ticks(), hub.rollouts.changes()],
         secrets: vec![store.watch(SECRETS)],
         others: vec![hub.sources.changes(), releases.changes()],
     };
@@ -170,6 +171,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let sources = hub.sources.clone();
     let (board, ledger, metrics) = (hub.board.clone(), hub.records.clone(), hub.metrics.clone());
     let worker = Worker::new(config, repo, releases, sources, board, ledger, metrics);
+    let worker = worker.with_rollouts(hub.rollouts.clone());
     let fleet_loop = fleet::run(worker, hub.fleet.clone(), ticks, tasks.shutdown().clone());
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), attempts.clone(), tasks.shutdown().clone());

@@ -15,6 +15,7 @@ use crate::desired::Board;
 use crate::index::{Index, Parts, Shown};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::rollout::Rollouts;
 use crate::session::{EncodedBodies, Joined, Sessions};
 use crate::sources::{Library, SourceEvents, SourceSettings, Vault};
 use crate::store::{Records, StoreError};
@@ -47,11 +48,13 @@ impl Default for Settings {
 pub struct Hub {
     pub records: Arc<Records>,
     pub authority: Authority,
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     pub joined: Joined,
     pub board: Arc<Board>,
     pub fleet: Arc<Fleet>,
     pub sources: Arc<Library>,
+    /// What promotes candidates through pipelines.
+    pub rollouts: Arc<Rollouts>,
     /// Secrets of sources.
     pub vault: Arc<Vault>,
     pub changes: Arc<Changes>,
@@ -92,10 +95,15 @@ impl Hub {
         );
         sources.events = SourceEvents::new(journal.inbox().clone());
         let fleet = Arc::new(Fleet::noting(journal.inbox().clone()));
+        let sessions = Arc::new(Sessions::new(changes.clone()));
+        let started_at = timestamp(&clock);
+        let inbox = journal.inbox().clone();
+        let rollouts = Rollouts::new(records.clone(), sessions.clone(), inbox, started_at);
         Arc::new(Self {
             records,
             authority,
-            sessions: Sessions::new(changes.clone()),
+            rollouts: Arc::new(rollouts),
+            sessions,
             joined: Joined::default(),
             board: Arc::new(Board::new()),
             fleet,
@@ -109,7 +117,7 @@ impl Hub {
             hidden: Rates::new(2_000, 1.0),
             metrics: Metrics::default(),
             tasks,
-            started_at: timestamp(&clock),
+            started_at,
             clock,
             settings,
             data: data.to_owned(),

@@ -13,6 +13,7 @@ use flotilla_render::{
     Artifact, Budget, ClusterDefinition, ClusterRender, ClusterRoot, Content, Footprint, Held, Inputs,
     Recorder, RenderCache, RenderedUnit, discover, render_cluster, render_in_turns,
 };
+use flotilla_rollout::Projection;
 use flotilla_runtime::lock;
 
 use super::asking::Asking;
@@ -21,9 +22,11 @@ use super::releases::ClusterRenders;
 use super::renderers::Panicked;
 use super::{Ledger, Releases};
 use crate::attempts::{Attempts, Doing};
+use crate::clock::unix_now;
 use crate::desired::Board;
-use crate::desired::choice::{Choice, Renders, Taken, compose};
+use crate::desired::choice::{Choice, Renders, Taken, compose, projection};
 use crate::metrics::Metrics;
+use crate::rollout::Rollouts;
 use crate::sources::{At, ClusterSources, Draft, Library, SourcesRead};
 use crate::store::Snapshot;
 use crate::store::{ClusterAt, StoreError};
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     pub(super) budget: Budget,
     pub(super) strict: bool,
     pub(super) attempts: Arc<Attempts>,
+    /// What promotes; until somebody says who tells what agents report, nothing is given.
+    pub(super) promoting: OnceLock<Arc<Rollouts>>,
     /// Those that are in use.
     pub(super) snapshots: Mutex<HashMap<Digest, Weak<Snapshot>>>,
 }
@@ -115,6 +120,9 @@ pub(super) struct Rendered {
     pub(super) snapshot: Arc<Snapshot>,
     /// What units are taken from that are not of that snapshot.
     pub(super) older: Older,
+    /// What each part of the choice comes to by the newest snapshot, and as it is taken.
+    pub(super) newest: Vec<Option<Projection>>,
+    pub(super) chosen: Vec<Option<Projection>>,
 }
 
 /// What of a cluster's units is not from the newest snapshot.
@@ -165,6 +173,12 @@ pub(super) enum ClusterError {
 }
 
 impl Shared {
+    pub(super) fn rollouts(&self) -> &Rollouts {
+        self.promoting.get_or_init(|| {
+            Arc::new(Rollouts::new(self.ledger.clone(), Arc::new(()), Arc::default(), unix_now()))
+        })
+    }
+
     /// Renders a cluster, if that may come to something else.
     pub(super) fn render(&self, task: &Task) -> Result<Made, ClusterError> {
         if let Some(read) = &task.if_same
@@ -239,6 +253,11 @@ impl Shared {
             let recalled = || recalled.as_ref().and_then(|recalled| recalled.get(id));
             remembered.content.get(id).or_else(recalled).cloned()
         };
+        let comes_to = |render: &ClusterRender| -> Vec<Option<Projection>> {
+            let parts = task.choice.parts.iter();
+            parts.map(|part| projection(render, &part.claimed, snapshot.digest())).collect()
+        };
+        let newest = comes_to(&render);
         let mut older = Older::default();
         if !task.choice.is_newest() {
             let now = Inputs { last_good: &last_good, ..inputs };
@@ -251,7 +270,8 @@ impl Shared {
             older.taken = composed.taken;
             older.newest = composed.render.map(|composed| std::mem::replace(&mut render, composed));
         }
-        Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older }.into()))
+        let chosen = if older.newest.is_some() { comes_to(&render) } else { newest.clone() };
+        Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older, newest, chosen }.into()))
     }
 
     /// The cluster at the older snapshots that its units may be taken from.

@@ -16,10 +16,11 @@ use flotilla_core::{Authority, Capabilities, ClusterName, Digest, UnitEntry, Uni
 use flotilla_proto::convert::cut;
 use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
+use flotilla_rollout::Projection;
 
 use super::cluster::{Older, Remembered, Rendered, Task, is_kept};
 use super::ledger::Facts;
-use crate::desired::choice::{Renders, moving};
+use crate::desired::choice::{Choice, Renders, moving};
 use crate::desired::project::{Source, known_of, known_units, moved, project, withhold};
 use crate::desired::{Bodies, Published};
 use crate::store::ClusterNotes;
@@ -42,6 +43,9 @@ pub(super) struct Candidate {
     of_fleet: BTreeSet<UnitId>,
     /// What it loses and may, once that is judged.
     pub(super) released: BTreeMap<UnitId, UnitLoss>,
+    /// By what it was chosen, and what each part of that comes to.
+    pub(super) choice: Arc<Choice>,
+    pub(super) chosen: Vec<Option<Projection>>,
 }
 
 /// What people are told of a unit that is held for the change. It says nothing of other clusters, which not everybody may see.
@@ -65,7 +69,7 @@ pub(super) fn decide(
     before: Before<'_>,
     remembered: &mut Remembered,
 ) -> (ClusterFacts, Candidate) {
-    let Rendered { render, recalled, snapshot, older, .. } = rendered;
+    let Rendered { render, recalled, snapshot, older, chosen, .. } = rendered;
     let (name, commit) = (&task.cluster.name, &task.commit);
     if let Some(recalled) = recalled {
         for (id, content) in recalled {
@@ -137,7 +141,22 @@ pub(super) fn decide(
     let of_fleet = render.units.iter().filter(|(_, rendered)| rendered.definition.source == fleet_source());
     let of_fleet = of_fleet.map(|(id, _)| id.clone()).collect();
     let released = BTreeMap::new();
-    (shown, Candidate { cluster, commit, units, bodies, known, notes, facts, root, of_fleet, released })
+    let choice = task.choice.clone();
+    let candidate = Candidate {
+        cluster,
+        commit,
+        units,
+        bodies,
+        known,
+        notes,
+        facts,
+        root,
+        of_fleet,
+        released,
+        choice,
+        chosen,
+    };
+    (shown, candidate)
 }
 
 impl Candidate {

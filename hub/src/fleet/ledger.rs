@@ -7,10 +7,11 @@ use flotilla_core::change::{Declared, Going};
 use flotilla_core::desired::KnownUnit;
 use flotilla_core::question::{Question, Reply};
 use flotilla_core::{Capabilities, ClusterName, Digest, Generation, UnitId};
+use flotilla_rollout::{Key, State};
 
 use crate::desired::project::Suspended;
 use crate::store::Snapshot;
-use crate::store::{ChangeRecord, ClusterAt, ClusterNotes, Records, StoreError};
+use crate::store::{AuditRecord, ChangeRecord, ClusterAt, ClusterNotes, Records, Rollout, StoreError};
 
 /// What is on record of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,19 @@ pub trait Ledger: Send + Sync {
     fn note_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError>;
     /// The snapshots that what is noted of clusters names.
     fn snapshots_in_use(&self) -> Result<BTreeSet<Digest>, StoreError>;
+    /// What is remembered of pipelines.
+    fn rollouts(&self) -> Result<BTreeMap<String, Rollout>, StoreError>;
+    /// As [`Records::write_rollout`].
+    fn write_rollout(
+        &self,
+        pipeline: &str,
+        state: &State,
+        changed: &[Key],
+        head: Option<&Vec<u8>>,
+        audit: Option<&AuditRecord>,
+    ) -> Result<Option<Option<Vec<u8>>>, StoreError>;
+    /// Forgets all of a pipeline.
+    fn forget_rollout(&self, pipeline: &str, audit: &AuditRecord) -> Result<(), StoreError>;
     /// Forgets all snapshots but these.
     fn keep_snapshots(&self, used: &BTreeSet<Digest>) -> Result<(), StoreError>;
 }
@@ -141,5 +155,24 @@ impl Ledger for Records {
 
     fn keep_snapshots(&self, used: &BTreeSet<Digest>) -> Result<(), StoreError> {
         Records::keep_snapshots(self, used)
+    }
+
+    fn rollouts(&self) -> Result<BTreeMap<String, Rollout>, StoreError> {
+        Records::rollouts(self)
+    }
+
+    fn write_rollout(
+        &self,
+        pipeline: &str,
+        state: &State,
+        changed: &[Key],
+        head: Option<&Vec<u8>>,
+        audit: Option<&AuditRecord>,
+    ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+        Records::write_rollout(self, pipeline, state, changed, head, audit)
+    }
+
+    fn forget_rollout(&self, pipeline: &str, audit: &AuditRecord) -> Result<(), StoreError> {
+        Records::forget_rollout(self, pipeline, audit)
     }
 }

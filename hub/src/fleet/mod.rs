@@ -32,6 +32,8 @@ mod helm_tests;
 mod ledger;
 #[cfg(test)]
 mod many_tests;
+#[cfg(test)]
+mod promotion_tests;
 mod publish;
 mod queue;
 mod releases;
@@ -72,6 +74,8 @@ pub enum LoopError {
 
 /// How often a round happens when nobody asks for one.
 const FACTS_ONLY: Duration = Duration::from_millis(20);
+/// Reports go on all the time: promotion looks at them so often.
+const REPORTS_ONLY: Duration = Duration::from_millis(200);
 /// A round waits so long for a fetch that is under way; then it takes the commit that is there.
 const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 /// A fetch is told to end after this time.
@@ -113,6 +117,8 @@ impl Fetching {
 pub struct Ticks {
     /// What people and agents say of clusters: a round looks at those that it is about.
     pub facts: Vec<watch::Receiver<u64>>,
+    /// What agents tell, and what people ask of pipelines: looked at while there are pipelines.
+    pub reports: Vec<watch::Receiver<u64>>,
     /// Secrets that the hub keeps.
     pub secrets: Vec<watch::Receiver<u64>>,
     /// What was fetched, and what helm gave.
@@ -144,7 +150,7 @@ pub async fn run(
     let poll = worker.poll_interval();
     let stop = worker.stop();
     let mut wakes = fleet.wakes();
-    let Ticks { mut facts, mut secrets, mut others } = ticks;
+    let Ticks { mut facts, mut reports, mut secrets, mut others } = ticks;
     others.push(worker.late());
     let mut fetching: Option<Fetching> = None;
     let mut is_due = true;
@@ -179,6 +185,7 @@ pub async fn run(
             }
         }
         taken(&mut facts);
+        taken(&mut reports);
         let secrets_changed = taken(&mut secrets);
         if taken(&mut others) || secrets_changed || served.is_some() {
             worker.wake(secrets_changed);
@@ -209,6 +216,8 @@ pub async fn run(
         let changed = futures::future::select_all(
             facts.iter_mut().chain(&mut secrets).chain(&mut others).map(|tick| Box::pin(changed(tick))),
         );
+        let reported = any(&mut reports);
+        let (promotes, next) = (worker.promotes(), worker.next_promotion());
         let now = Instant::now();
         let deadline =
             fetching.as_ref().map(|fetching| fetching.since + FETCH_DEADLINE).filter(|at| *at > now);
@@ -223,6 +232,11 @@ pub async fn run(
                 tokio::time::sleep(FACTS_ONLY).await;
                 is_due |= wakes.has_changed().unwrap_or(false);
             }
+            () = reported, if promotes => {
+                tokio::time::sleep(REPORTS_ONLY).await;
+                is_due |= wakes.has_changed().unwrap_or(false);
+            }
+            () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
         }
     }
     Ok(())
@@ -234,6 +248,14 @@ async fn changed(fact: &mut watch::Receiver<u64>) {
         std::future::pending::<()>().await;
     }
     fact.mark_changed();
+}
+
+/// Waits for any of these; for ever where there is none.
+async fn any(ticks: &mut [watch::Receiver<u64>]) {
+    if ticks.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    futures::future::select_all(ticks.iter_mut().map(|tick| Box::pin(changed(tick)))).await;
 }
 
 /// Up to a tenth more, so that many hubs do not ask one server in step.

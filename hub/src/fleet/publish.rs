@@ -74,6 +74,8 @@ impl Publisher<'_> {
             if has_old_replies(&facts, &rendered.render) {
                 shared.ledger.forget_replies(&name, &rendered.render.questions)?;
             }
+            let newest = std::mem::take(&mut rendered.newest);
+            shared.rollouts().rendered(&name, &task.choice, &rendered.snapshot, newest);
             shared.board.ask(&name, std::mem::take(&mut rendered.render.questions));
             let read = Arc::new(std::mem::take(&mut rendered.read));
             let current = shared.board.current(&name);
@@ -184,13 +186,16 @@ impl Publisher<'_> {
             remembered.ran.note(was, &cluster.until);
             Arc::make_mut(&mut cluster.shown).ran = remembered.ran.clone();
         }
+        let Candidate { choice, chosen, .. } = &candidate;
         if !is_new {
             self.shared.board.reword(&state);
+            self.shared.rollouts().published(&name, choice, chosen, state.units());
             return Ok(());
         }
         let generation = self.shared.ledger.next_generation()?;
         tracing::info!(cluster = name.as_str(), %generation, digest = state.digest().short(), "publishing");
         let state = Arc::new(state.at(generation));
+        self.shared.rollouts().published(&name, choice, chosen, state.units());
         self.shared.board.publish(Published { state, bodies: Arc::new(candidate.bodies) });
         Ok(())
     }

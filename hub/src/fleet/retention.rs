@@ -79,7 +79,8 @@ impl Retention {
             remembered.snapshots().iter().for_each(|snapshot| used.add(snapshot));
         }
         // Of clusters that Git does not define any more, or that were not rendered yet, too.
-        for digest in shared.ledger.snapshots_in_use()? {
+        let promoted = shared.rollouts().snapshots()?;
+        for digest in shared.ledger.snapshots_in_use()?.into_iter().chain(promoted) {
             if used.snapshots.contains(&digest) {
                 continue;
             }

@@ -21,6 +21,7 @@ use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::{Artifact, Budget, ClusterDefinition, Fleet, Held, RenderCache};
+use flotilla_rollout::world::Author;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::FetchError;
 use tokio::sync::watch;
@@ -41,7 +42,9 @@ use crate::desired::Board;
 use crate::desired::choice::Choice;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::rollout::{Definitions, Member, Rollouts};
 use crate::sources::{Draft, Library};
+use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -84,6 +87,8 @@ pub struct Worker {
     woken: Woken,
     secrets_changed: bool,
     retention: Retention,
+    #[cfg(test)]
+    pub(super) definitions: Option<Definitions>,
 }
 
 /// What the loop knows of one cluster.
@@ -105,6 +110,9 @@ pub(super) struct Cluster {
 
 /// How long a round waits for helm, all its clusters together. What takes longer comes with a later round.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often one round decides anew by what it published.
+const PROMOTIONS: usize = 3;
 
 /// What the clusters of one round are rendered from.
 struct Resolved {
@@ -157,6 +165,7 @@ impl Worker {
             budget: config.budget,
             strict: config.strict,
             attempts: config.attempts,
+            promoting: OnceLock::new(),
             snapshots: Mutex::default(),
         });
         let renderers = Renderers::new(shared.clone(), config.patience);
@@ -179,6 +188,8 @@ impl Worker {
             woken: Woken::ByAnything,
             secrets_changed: false,
             retention: Retention::default(),
+            #[cfg(test)]
+            definitions: None,
         }
     }
 
@@ -187,6 +198,13 @@ impl Worker {
     pub fn with_pulse(self, pulse: Arc<Pulse>) -> Self {
         pulse.expect(self.patience.round, self.poll_interval);
         Self { pulse, ..self }
+    }
+
+    /// Promotes by these.
+    #[must_use]
+    pub fn with_rollouts(self, rollouts: Arc<Rollouts>) -> Self {
+        self.shared.promoting.get_or_init(|| rollouts);
+        self
     }
 
     pub(super) fn poll_interval(&self) -> Duration {
@@ -360,11 +378,38 @@ impl Worker {
         if is_whole {
             shared.releases.begin_round();
         }
-        let tasks = self.tasks(resolved);
+        let promotes = match self.begin_promotion(fleet) {
+            Ok(promotes) => promotes,
+            Err(error) => {
+                // Nobody knows what clusters may be given.
+                let message = format!("pipelines are not known, so nothing is published: {}", chain(&error));
+                tracing::warn!("{message}");
+                view.problems.push(Problem::error("", 0, message));
+                self.drop_waiting(|_, _| false);
+                self.clusters.values_mut().for_each(|cluster| cluster.fall_behind(commit));
+                return;
+            }
+        };
+        let mut tasks = self.tasks(resolved);
         if !tasks.is_empty() {
             shared.cache.begin_round();
         }
-        let unplaced = self.render(tasks);
+        let mut unplaced = self.render(tasks);
+        for _ in 0..PROMOTIONS {
+            match if promotes { self.promote(commit) } else { Ok(false) } {
+                Ok(true) => {
+                    tasks = self.tasks(resolved);
+                    unplaced.extend(self.render(tasks));
+                }
+                Ok(false) => break,
+                Err(error) => {
+                    let message = format!("nothing is promoted: {}", chain(&error));
+                    tracing::warn!("{message}");
+                    view.problems.push(Problem::error("", 0, message));
+                    break;
+                }
+            }
+        }
         for task in unplaced {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
             self.keep(&task.cluster.name, commit, vec![Problem::error("", 0, message)]);
@@ -404,6 +449,64 @@ impl Worker {
         }
         // Those that Git no longer defines keep what they run, and nobody renders them.
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
+    }
+
+    /// Puts clusters into the stages of pipelines; whether there are any.
+    fn begin_promotion(&mut self, fleet: &Fleet) -> Result<bool, StoreError> {
+        let mut members = Vec::new();
+        let labels = |name: &ClusterName| self.clusters.get(name).map(|cluster| cluster.shown.labels.clone());
+        let there = fleet.clusters.iter().map(|(name, cluster)| (name, cluster.policy.labels.clone()));
+        // Of one that cannot be read, what was known stays.
+        let unclear = fleet.unclear.keys().map(|name| (name, labels(name).unwrap_or_default()));
+        for (name, labels) in there.chain(unclear) {
+            let known = self.clusters.get(name).and_then(|cluster| cluster.facts.as_ref());
+            let is_enrolled = match known {
+                Some(facts) => facts.has_agent,
+                None => self.shared.ledger.facts(name).map_or(true, |facts| facts.has_agent),
+            };
+            members.push(Member { name: name.clone(), labels, is_enrolled });
+        }
+        let promotes = self.shared.rollouts().begin(self.pipelines(fleet), &members, unix_now())?;
+        self.choices = self.shared.rollouts().choices().unwrap_or_else(|| std::mem::take(&mut self.choices));
+        Ok(promotes)
+    }
+
+    /// The pipelines of the fleet repo.
+    fn pipelines(&self, _: &Fleet) -> Definitions {
+        #[cfg(test)]
+        if let Some(definitions) = &self.definitions {
+            return definitions.clone();
+        }
+        Definitions::default()
+    }
+
+    /// Decides by what was rendered; whether any cluster is to be rendered by another choice.
+    fn promote(&mut self, commit: &Arc<str>) -> Result<bool, StoreError> {
+        let Some(head) = &self.head else { return Ok(false) };
+        let newest = flotilla_rollout::Commit {
+            id: head.commit.id.as_str().to_owned(),
+            author: Author { name: head.commit.author.clone(), email: String::new() },
+            subject: head.commit.subject.clone(),
+            time: head.commit.time.as_second(),
+        };
+        let is_current = |name: &ClusterName| {
+            let from = self.clusters.get(name).and_then(|cluster| cluster.from.as_ref());
+            from.is_some_and(|from| from.commit == *commit)
+        };
+        let has_chosen = self.shared.rollouts().decide(newest, is_current, unix_now())?;
+        self.choices = self.shared.rollouts().choices().unwrap_or_else(|| std::mem::take(&mut self.choices));
+        Ok(has_chosen)
+    }
+
+    /// In how long the pipelines go on by themselves.
+    pub(super) fn next_promotion(&self) -> Option<Duration> {
+        let next = self.shared.rollouts().next()? - unix_now();
+        Some(Duration::from_secs(u64::try_from(next).unwrap_or(0).max(1)))
+    }
+
+    /// Whether what agents report decides about anything.
+    pub(super) fn promotes(&self) -> bool {
+        self.shared.rollouts().is_used()
     }
 
     /// Forgets the clusters that neither Git nor the store has any more: deleted ones, and those that no agent ever joined

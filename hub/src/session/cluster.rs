@@ -86,6 +86,13 @@ impl std::ops::Deref for Units {
 }
 
 impl Units {
+    #[cfg(test)]
+    pub(crate) fn of(units: impl IntoIterator<Item = UnitReport>) -> Self {
+        let mut all = Self::default();
+        units.into_iter().for_each(|unit| all.insert(unit));
+        all
+    }
+
     fn insert(&mut self, mut unit: UnitReport) {
         self.remove(&unit.unit);
         if self.bytes + weight(&unit) > MAX_BYTES {
@@ -139,6 +146,12 @@ fn weight(unit: &UnitReport) -> usize {
 }
 
 impl ClusterView {
+    /// Of an agent that has been there since then.
+    #[cfg(test)]
+    pub(crate) fn of(connected_since: Option<Timestamp>, units: Units) -> Self {
+        Self { connected_since, units, ..Self::default() }
+    }
+
     /// How many units the agent told of that there was no room for.
     pub fn left_out(&self) -> usize {
         self.units.left_out

@@ -24,7 +24,7 @@ mod registry;
 mod service;
 mod wrong_port;
 
-pub use cluster::ClusterView;
+pub use cluster::{ClusterView, Units};
 pub use encoded::EncodedBodies;
 pub use enrolment::Joined;
 pub use registry::{Answered, EndReason, RequestError, Sessions};

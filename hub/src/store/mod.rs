@@ -21,6 +21,7 @@ mod parts;
 mod published;
 mod records;
 mod replies;
+mod rollouts;
 pub mod secrets;
 mod snapshot;
 mod snapshots;
@@ -45,6 +46,7 @@ pub use journal::{EventRecord, JournalHead};
 pub use memory::MemoryStore;
 pub use published::ClusterNotes;
 pub use records::{Records, UpdateError};
+pub use rollouts::Rollout;
 pub use snapshot::{Snapshot, SourceAt};
 pub use snapshots::ClusterAt;
 pub use tokens::{API_TOKENS, EnrolError, FIRST_TOKEN_CLAIM};
@@ -131,6 +133,8 @@ pub enum StoreError {
     Parts(String),
     #[error("the record {key} has version {version}, and this hub knows version {known}: run a newer hub")]
     Newer { key: String, version: u32, known: u32 },
+    #[error("the records of the pipeline {pipeline} cannot be read")]
+    Rollout { pipeline: String, source: flotilla_rollout::state::UnknownVersion },
     #[error("the key {0:?} of the store is no text")]
     Key(Vec<u8>),
     #[cfg(test)]

@@ -1,0 +1,564 @@
+//! Promotion at the hub: keeps the engine's state in the store, gives it the fleet as it is, and answers from which snapshot each
+//! cluster's units are taken.
+//!
+//! ```text
+//!   fleet loop: definitions, clusters, renders ─┐
+//!   agents: sessions, reports ──────────────────┼─► World ─► step ─► written to the store ─► choices ─► fleet loop publishes
+//!   people: requests ───────────────────────────┘                └─► events, reasons, stages: what people see
+//! ```
+//!
+//! A step is written before anything of it is published; one that could not be written never was: the state is read again. What is
+//! not known of a pipeline freezes what it promotes: it is never the newest.
+
+mod report;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
+use flotilla_rollout::spec::UnitSelection;
+use flotilla_rollout::{
+    self as engine, CandidateId, Commit, Link, Pipeline, Projection, Published, Request, State, Step, World,
+};
+use flotilla_runtime::lock;
+use tokio::sync::watch;
+
+use crate::desired::choice::{Choice, Claimed, Part, Take};
+use crate::fleet::Ledger;
+use crate::journal::Inbox;
+use crate::session::{ClusterView, Sessions};
+use crate::store::{AuditRecord, Snapshot, StoreError};
+use report::{Heard, Told, hear};
+pub use show::{ClusterRollout, PipelineView, Reason};
+
+/// The pipelines of a commit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Definitions {
+    pub read: BTreeMap<String, Arc<Pipeline>>,
+    pub unread: Vec<Unread>,
+}
+
+/// What is a pipeline, or may be one, and cannot be read: what it may be about stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    pub name: Option<String>,
+    /// `None`: any unit.
+    pub units: Option<Arc<UnitSelection>>,
+    /// `None`: of any cluster.
+    pub clusters: Option<BTreeSet<ClusterName>>,
+    pub why: String,
+}
+
+/// A cluster of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub name: ClusterName,
+    pub labels: BTreeMap<String, String>,
+    /// It has an agent.
+    pub is_enrolled: bool,
+}
+
+/// What agents tell.
+pub trait Agents: Send + Sync {
+    fn view(&self, cluster: &ClusterName) -> Option<Arc<ClusterView>>;
+}
+
+impl Agents for Sessions {
+    fn view(&self, cluster: &ClusterName) -> Option<Arc<ClusterView>> {
+        Self::view(self, cluster)
+    }
+}
+
+/// Nobody tells anything.
+impl Agents for () {
+    fn view(&self, _: &ClusterName) -> Option<Arc<ClusterView>> {
+        None
+    }
+}
+
+/// Why somebody's request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("there is no pipeline '{0}'")]
+    Unknown(String),
+    #[error(
+        "the pipeline {0} cannot be worked on: {1}; what it promotes stays as it is until that is mended"
+    )]
+    Frozen(String, String),
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the pipeline {0} is defined in the fleet repo: remove it there first")]
+    Defined(String),
+}
+
+/// All pipelines, shared by the fleet loop and the API.
+pub struct Rollouts {
+    ledger: Arc<dyn Ledger>,
+    agents: Arc<dyn Agents>,
+    inbox: Arc<Inbox>,
+    /// Since when the hub listens to agents: before, nobody was there.
+    since: i64,
+    inner: Mutex<Inner>,
+    /// Ticks when choices, or what people see, changed.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The store was read, and what is here is what it has.
+    is_loaded: bool,
+    definitions: Definitions,
+    pipelines: BTreeMap<String, Kept>,
+    clusters: BTreeMap<ClusterName, Known>,
+    newest: Option<Commit>,
+    choices: BTreeMap<ClusterName, Arc<Choice>>,
+    /// There was a pipeline at some time: choices are ours.
+    is_used: bool,
+    noted: BTreeSet<Digest>,
+}
+
+/// One pipeline.
+#[derive(Default)]
+struct Kept {
+    state: State,
+    head: Option<Vec<u8>>,
+    /// `None`: it is frozen.
+    read: Option<Arc<Pipeline>>,
+    last: Option<Step>,
+}
+
+/// One cluster.
+#[derive(Default)]
+struct Known {
+    labels: Arc<BTreeMap<String, String>>,
+    is_enrolled: bool,
+    /// What it was rendered to is of the newest commit.
+    is_current: bool,
+    /// By pipeline.
+    of: BTreeMap<Arc<str>, KnownOf>,
+    view: Option<Arc<ClusterView>>,
+}
+
+#[derive(Default)]
+struct KnownOf {
+    newest: Option<(Arc<Snapshot>, Arc<Projection>)>,
+    told: Option<Told>,
+    heard: Option<Heard>,
+    older: Vec<(CandidateId, Arc<Snapshot>, Arc<Projection>)>,
+}
+
+impl Rollouts {
+    pub fn new(ledger: Arc<dyn Ledger>, agents: Arc<dyn Agents>, inbox: Arc<Inbox>, since: i64) -> Self {
+        let (inner, changed) = (Mutex::default(), watch::Sender::new(0));
+        Self { ledger, agents, inbox, since, inner, changed }
+    }
+
+    /// Ticks when a step changed something.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Takes what the fleet is now, and puts new clusters into their stages, before anything is rendered: what a stage has is
+    /// never the newest by itself. Answers whether there are pipelines at all.
+    ///
+    /// # Errors
+    /// Where the state cannot be read or written: nobody knows then what clusters may be given.
+    pub fn begin(&self, definitions: Definitions, members: &[Member], now: i64) -> Result<bool, StoreError> {
+        let mut inner = lock(&self.inner);
+        self.load(&mut inner)?;
+        let is_same = inner.definitions == definitions
+            && inner.clusters.len() == members.len()
+            && members.iter().all(|member| {
+                inner.clusters.get(&member.name).is_some_and(|known| {
+                    *known.labels == member.labels && known.is_enrolled == member.is_enrolled
+                })
+            });
+        if !is_same {
+            inner.take(definitions, members);
+        }
+        if inner.pipelines.is_empty() && inner.definitions.unread.is_empty() {
+            inner.choices.clear();
+            return Ok(false);
+        }
+        inner.is_used = true;
+        if !is_same {
+            inner.newest = None;
+            inner.clusters.values_mut().for_each(|known| known.is_current = false);
+            self.step_all(&mut inner, now)?;
+        }
+        Ok(true)
+    }
+
+    /// What came of renders is known: decides. Answers whether any cluster's choice changed.
+    ///
+    /// # Errors
+    /// As [`Rollouts::begin`]; every choice is as it was then.
+    pub fn decide(
+        &self,
+        newest: Commit,
+        is_current: impl Fn(&ClusterName) -> bool,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let mut inner = lock(&self.inner);
+        self.load(&mut inner)?;
+        inner.newest = Some(newest);
+        for (name, known) in &mut inner.clusters {
+            known.is_current = is_current(name);
+        }
+        self.step_all(&mut inner, now)
+    }
+
+    /// From which snapshots each cluster's units are taken; `None`: nobody ever chose.
+    pub fn choices(&self) -> Option<BTreeMap<ClusterName, Arc<Choice>>> {
+        let inner = lock(&self.inner);
+        inner.is_used.then(|| inner.choices.clone())
+    }
+
+    /// When something may change though nothing comes from outside.
+    pub fn next(&self) -> Option<i64> {
+        let inner = lock(&self.inner);
+        inner.pipelines.values().filter_map(|kept| kept.last.as_ref()?.next).min()
+    }
+
+    pub fn is_used(&self) -> bool {
+        lock(&self.inner).is_used
+    }
+
+    /// The snapshots that have to stay readable.
+    ///
+    /// # Errors
+    /// Where that is not known.
+    pub fn snapshots(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut inner = lock(&self.inner);
+        self.load(&mut inner)?;
+        let states = inner.pipelines.values().map(|kept| &kept.state);
+        let mut used: BTreeSet<Digest> = states.flat_map(State::snapshots).collect();
+        let fresh = inner.clusters.values().flat_map(|known| known.of.values());
+        used.extend(fresh.filter_map(|of| Some(of.newest.as_ref()?.0.digest())));
+        // Others go, and are noted again should they come back.
+        inner.noted.retain(|digest| used.contains(digest));
+        Ok(used)
+    }
+
+    /// A cluster was rendered from its newest snapshot, to this by the parts of its choice.
+    pub fn rendered(
+        &self,
+        cluster: &ClusterName,
+        choice: &Choice,
+        snapshot: &Arc<Snapshot>,
+        projections: Vec<Option<Projection>>,
+    ) {
+        let mut inner = lock(&self.inner);
+        let Some(known) = inner.clusters.get_mut(cluster) else { return };
+        for (part, projection) in choice.parts.iter().zip(projections) {
+            let of = known.of.entry(part.by.clone()).or_default();
+            of.newest = projection.map(|projection| (snapshot.clone(), Arc::new(projection)));
+        }
+    }
+
+    /// What a cluster was told, by the parts of the choice that it was made by.
+    pub fn published(
+        &self,
+        cluster: &ClusterName,
+        choice: &Choice,
+        projections: &[Option<Projection>],
+        units: &BTreeMap<UnitId, UnitEntry>,
+    ) {
+        let mut inner = lock(&self.inner);
+        let Some(known) = inner.clusters.get_mut(cluster) else { return };
+        for (part, projection) in choice.parts.iter().zip(projections) {
+            let Some(projection) = projection else {
+                known.of.entry(part.by.clone()).or_default().told = None;
+                continue;
+            };
+            let told = projection.units().iter().map(|(id, content)| match units.get(id) {
+                Some(UnitEntry::Present(unit)) => Some((id.clone(), *content, unit.digest())),
+                Some(UnitEntry::Hold(_) | UnitEntry::Removed(_)) | None => None,
+            });
+            let told = Told { revision: part.revision, digest: projection.digest(), units: told.collect() };
+            let of = known.of.entry(part.by.clone()).or_default();
+            if of.told.as_ref() != Some(&told) {
+                of.told = Some(told);
+                of.heard = None;
+            }
+        }
+    }
+
+    /// Does what somebody asks, and says what happens next. It is on disk with its line in the audit log when this answers.
+    ///
+    /// # Errors
+    /// Where it is refused, or cannot be written.
+    pub fn ask(
+        &self,
+        pipeline: &str,
+        request: Request,
+        audit: &AuditRecord,
+        now: i64,
+    ) -> Result<String, AskError> {
+        let mut inner = lock(&self.inner);
+        self.load(&mut inner)?;
+        let Some(kept) = inner.pipelines.get(pipeline) else {
+            return Err(AskError::Unknown(pipeline.to_owned()));
+        };
+        if kept.read.is_none() {
+            let why = inner.frozen(pipeline);
+            return Err(AskError::Frozen(pipeline.to_owned(), why));
+        }
+        let step = self.step_one(&mut inner, pipeline, &[request], Some(audit), now)?;
+        inner.choose();
+        self.changed.send_modify(|count| *count += 1);
+        match step.into_iter().next() {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(refused)) => Err(AskError::Refused(refused)),
+            None => Err(AskError::Unknown(pipeline.to_owned())),
+        }
+    }
+
+    /// Forgets a pipeline that Git does not define any more: its clusters run the newest then.
+    ///
+    /// # Errors
+    /// Where Git defines it, or may define it.
+    pub fn forget(&self, pipeline: &str, audit: &AuditRecord) -> Result<(), AskError> {
+        let mut inner = lock(&self.inner);
+        self.load(&mut inner)?;
+        let Some(kept) = inner.pipelines.get(pipeline) else {
+            return Err(AskError::Unknown(pipeline.to_owned()));
+        };
+        let may_be = |unread: &Unread| unread.name.as_deref().is_none_or(|name| name == pipeline);
+        if kept.read.is_some() || inner.definitions.unread.iter().any(may_be) {
+            return Err(AskError::Defined(pipeline.to_owned()));
+        }
+        inner.is_loaded = false;
+        self.ledger.forget_rollout(pipeline, audit)?;
+        inner.pipelines.remove(pipeline);
+        inner.is_loaded = true;
+        inner.choose();
+        self.changed.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn load(&self, inner: &mut Inner) -> Result<(), StoreError> {
+        if inner.is_loaded {
+            return Ok(());
+        }
+        let mut stored = self.ledger.rollouts()?;
+        let mut last: BTreeMap<String, Option<Step>> =
+            std::mem::take(&mut inner.pipelines).into_iter().map(|(name, kept)| (name, kept.last)).collect();
+        let names: BTreeSet<String> = stored.keys().chain(inner.definitions.read.keys()).cloned().collect();
+        for name in names {
+            let stored = stored.remove(&name).unwrap_or_default();
+            let read = inner.definitions.read.get(&name).cloned();
+            let last = last.remove(&name).flatten();
+            inner.pipelines.insert(name, Kept { state: stored.state, head: stored.head, read, last });
+        }
+        inner.is_loaded = true;
+        Ok(())
+    }
+
+    /// Steps every pipeline; whether any choice changed.
+    fn step_all(&self, inner: &mut Inner, now: i64) -> Result<bool, StoreError> {
+        let names: Vec<String> = inner.pipelines.keys().cloned().collect();
+        let mut is_changed = false;
+        for name in names {
+            let before = inner.pipelines[&name].last.as_ref().map(|last| last.stages.clone());
+            self.step_one(inner, &name, &[], None, now)?;
+            is_changed |= before != inner.pipelines[&name].last.as_ref().map(|last| last.stages.clone());
+        }
+        let has_chosen = inner.choose();
+        if has_chosen || is_changed {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        Ok(has_chosen)
+    }
+
+    /// One step of a pipeline, written. What could not be written is read again before the next.
+    fn step_one(
+        &self,
+        inner: &mut Inner,
+        name: &str,
+        requests: &[Request],
+        audit: Option<&AuditRecord>,
+        now: i64,
+    ) -> Result<Vec<Result<String, String>>, StoreError> {
+        let world = self.world(inner, name, now);
+        let Inner { pipelines, clusters, noted, .. } = &mut *inner;
+        let Some(kept) = pipelines.get_mut(name) else { return Ok(Vec::new()) };
+        let Some(pipeline) = kept.read.clone() else { return Ok(Vec::new()) };
+        let step = engine::step(&pipeline, &mut kept.state, &world, requests, now);
+        if !step.changed.is_empty() {
+            let mut written = || -> Result<Option<Option<Vec<u8>>>, StoreError> {
+                // What a record names is on disk before it.
+                for key in &step.changed {
+                    let engine::Key::Cluster(cluster) = key else { continue };
+                    let of = clusters.get(cluster).and_then(|known| known.of.get(name));
+                    let older = of.iter().flat_map(|of| of.older.iter().map(|(_, snapshot, _)| snapshot));
+                    let newest = of.iter().filter_map(|of| of.newest.as_ref().map(|(snapshot, _)| snapshot));
+                    for snapshot in newest.chain(older) {
+                        if !noted.contains(&snapshot.digest()) {
+                            self.ledger.note_snapshot(snapshot)?;
+                            noted.insert(snapshot.digest());
+                        }
+                    }
+                }
+                self.ledger.write_rollout(name, &kept.state, &step.changed, kept.head.as_ref(), audit)
+            };
+            match written() {
+                Ok(Some(head)) => kept.head = head,
+                Ok(None) => {
+                    inner.is_loaded = false;
+                    return Err(StoreError::Contended(format!("the state of the pipeline {name}")));
+                }
+                Err(error) => {
+                    inner.is_loaded = false;
+                    return Err(error);
+                }
+            }
+        }
+        self.inbox.note(step.events.iter().map(|event| show::event(name, event, now)));
+        let answers = step.answers.clone();
+        kept.last = Some(step);
+        Ok(answers)
+    }
+
+    fn world(&self, inner: &mut Inner, pipeline: &str, now: i64) -> World {
+        let newest = inner.newest.clone();
+        let clusters = inner.clusters.iter_mut().map(|(name, known)| {
+            let view = self.agents.view(name);
+            let is_same = match (&view, &known.view) {
+                (Some(view), Some(before)) => Arc::ptr_eq(view, before),
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_same {
+                known.view.clone_from(&view);
+            }
+            let link = match &view {
+                _ if !known.is_enrolled => Link::NeverEnrolled,
+                Some(view) => match view.connected_since {
+                    Some(since) => Link::Online { since },
+                    None => Link::Offline { since: view.last_seen.get().unwrap_or(self.since) },
+                },
+                None => Link::Offline { since: self.since },
+            };
+            let of = known.of.entry(pipeline.into()).or_default();
+            let has_told = view.as_ref().filter(|view| !view.units.is_empty());
+            of.heard = match (&of.told, has_told) {
+                (Some(told), Some(view)) => Some(hear(told, &view.units, of.heard.as_ref(), now)),
+                _ => None,
+            };
+            let published = of.told.as_ref().filter(|told| told.revision > 0 && told.units.is_some());
+            engine::Cluster {
+                name: name.clone(),
+                labels: known.labels.clone(),
+                link,
+                newest: of.newest.as_ref().filter(|_| known.is_current).map(|(_, newest)| newest.clone()),
+                older: of.older.iter().map(|(id, _, projection)| (*id, projection.clone())).collect(),
+                published: published.map(|told| Published { revision: told.revision, digest: told.digest }),
+                report: of.heard.as_ref().map(|heard| heard.report.clone()),
+            }
+        });
+        World { newest, clusters: clusters.collect(), measured: Vec::new() }
+    }
+}
+
+impl Inner {
+    fn take(&mut self, definitions: Definitions, members: &[Member]) {
+        let mut before = std::mem::take(&mut self.clusters);
+        for member in members {
+            let mut known = before.remove(&member.name).unwrap_or_default();
+            if *known.labels != member.labels {
+                known.labels = Arc::new(member.labels.clone());
+            }
+            known.is_enrolled = member.is_enrolled;
+            self.clusters.insert(member.name.clone(), known);
+        }
+        for (name, pipeline) in &definitions.read {
+            self.pipelines.entry(name.clone()).or_default().read = Some(pipeline.clone());
+        }
+        for (name, kept) in &mut self.pipelines {
+            if !definitions.read.contains_key(name) {
+                (kept.read, kept.last) = (None, None);
+            }
+        }
+        // One that never decided anything, and is not there any more.
+        self.pipelines.retain(|_, kept| kept.read.is_some() || kept.head.is_some());
+        self.definitions = definitions;
+    }
+
+    /// Why a pipeline is not worked on.
+    fn frozen(&self, pipeline: &str) -> String {
+        let unread = self.definitions.unread.iter();
+        let mut why = unread.filter(|unread| unread.name.as_deref().is_none_or(|name| name == pipeline));
+        why.next().map_or_else(
+            || "the fleet repo does not define it any more".to_owned(),
+            |unread| unread.why.clone(),
+        )
+    }
+
+    /// Makes the choices anew; whether any is another one.
+    fn choose(&mut self) -> bool {
+        let mut parts: BTreeMap<&ClusterName, Vec<Part>> = BTreeMap::new();
+        for (name, kept) in &self.pipelines {
+            let by: Arc<str> = name.as_str().into();
+            let may_be = |unread: &&Unread| unread.name.as_deref().is_none_or(|unread| unread == name);
+            let is_unread = self.definitions.unread.iter().find(may_be).is_some();
+            let stored = kept.state.pipeline();
+            let Some(units) = kept.read.as_deref().or(stored).map(|pipeline| &pipeline.units) else {
+                continue;
+            };
+            let claimed = Claimed::Selected(Arc::new(units.clone()));
+            let had: BTreeMap<&ClusterName, engine::Choice> = kept.state.choices().collect();
+            for cluster in self.clusters.keys() {
+                let choice = match had.get(cluster) {
+                    Some(choice) => choice.clone(),
+                    // It may be meant to be in a stage.
+                    None if kept.read.is_none() && is_unread => engine::Choice::AsIs,
+                    None => engine::Choice::Newest,
+                };
+                parts.entry(cluster).or_default().push(part(by.clone(), claimed.clone(), &choice));
+            }
+        }
+        let known =
+            |unread: &&Unread| unread.name.as_ref().is_some_and(|name| self.pipelines.contains_key(name));
+        for unread in self.definitions.unread.iter().filter(|unread| !known(unread)) {
+            let by: Arc<str> = unread.name.as_deref().unwrap_or("(unread)").into();
+            let claimed = match &unread.units {
+                Some(units) => Claimed::Selected(units.clone()),
+                None => Claimed::All,
+            };
+            for cluster in self.clusters.keys() {
+                if unread.clusters.as_ref().is_none_or(|clusters| clusters.contains(cluster)) {
+                    let part = part(by.clone(), claimed.clone(), &engine::Choice::AsIs);
+                    parts.entry(cluster).or_default().push(part);
+                }
+            }
+        }
+        let mut choices: BTreeMap<ClusterName, Arc<Choice>> = BTreeMap::new();
+        for (cluster, parts) in parts {
+            let new = Choice { parts };
+            let before = self.choices.get(cluster).filter(|before| ***before == new);
+            choices.insert(cluster.clone(), before.cloned().unwrap_or_else(|| Arc::new(new)));
+        }
+        let is_other = choices != self.choices;
+        self.choices = choices;
+        is_other
+    }
+}
+
+/// What the engine says of a cluster, as a claim.
+fn part(by: Arc<str>, claimed: Claimed, choice: &engine::Choice) -> Part {
+    let at = |pick: &engine::Pick| Take::At { snapshot: pick.snapshot, content: pick.content };
+    let (take, units, revision) = match choice {
+        engine::Choice::Newest => (Take::Newest, Vec::new(), 0),
+        engine::Choice::AsIs => (Take::AsIs, Vec::new(), 0),
+        engine::Choice::Hold => (Take::Hold, Vec::new(), 0),
+        engine::Choice::Run(given) => {
+            let units = given.units.iter().map(|(unit, pick)| (unit.clone(), at(pick))).collect();
+            (at(&given.base), units, given.revision)
+        }
+    };
+    Part { by, claimed, take, units, revision }
+}
