@@ -269,7 +269,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         "ImageTagTransformer" => {
             let entry = field(node, "imageTag")?;
             let image = entry.map(|n| Image::read(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
-            images::set_image(map, &image, entry.map_or(node.pos, |n| n.pos), config.specs())
+            images::set_image(map, &image, entry.map_or(node.pos, |n| n.pos), config.specs(), &cx.work)
         }
         "ReplicaCountTransformer" => {
             let replica = field(node, "replica")?.map(|n| Replica::read(n, Unknown::Ignore)).transpose()?;

@@ -103,6 +103,11 @@ impl Work {
         documents.iter().try_for_each(|document| self.spend_for(self.weigh(document)?.nodes, READ))
     }
 
+    /// What values come to, in steps; nothing is taken for it.
+    pub(crate) fn weight<'a>(&self, values: impl IntoIterator<Item = &'a Node>) -> Res<usize> {
+        values.into_iter().try_fold(0, |sum, value| Ok(self.weigh(value)?.steps + sum))
+    }
+
     /// The nodes that a text may still have.
     pub(crate) fn nodes_left(&self) -> usize {
         usize::try_from(self.left.get()).unwrap_or(usize::MAX) / READ

@@ -9,10 +9,19 @@ use crate::node_ops::{set_text, wrong_kind};
 use crate::parts::Image;
 use crate::resmap::ResMap;
 use crate::selector::regex;
+use crate::work::Work;
 
 /// Changes the image wherever containers are, and at the fields that the specs name.
-pub(crate) fn set_image(map: &mut ResMap, image: &Image, pos: Pos, specs: &[FieldSpec]) -> Res<()> {
-    let change = Change::new(image, pos);
+pub(crate) fn set_image(
+    map: &mut ResMap,
+    image: &Image,
+    pos: Pos,
+    specs: &[FieldSpec],
+    work: &Work,
+) -> Res<()> {
+    // Every object is walked, and the pattern held against texts of any length.
+    work.spend(work.weight(map.0.iter().map(|resource| &resource.node))? / 8)?;
+    let change = Change::new(image, pos, work);
     for resource in map.0.iter_mut().filter(|r| r.kind() != "CustomResourceDefinition") {
         if change.is_wanted_below(&resource.node) {
             change.in_containers(&mut resource.node)?;
@@ -30,6 +39,7 @@ struct Change<'a> {
     /// Where the entry stands.
     pos: Pos,
     name: Name,
+    work: &'a Work,
 }
 
 /// The image's name: a regex by kustomize's rules, though people write names with dots and nothing more.
@@ -44,7 +54,7 @@ enum Name {
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 impl<'a> Change<'a> {
-    fn new(image: &'a Image, pos: Pos) -> Self {
+    fn new(image: &'a Image, pos: Pos, work: &'a Work) -> Self {
         let plain = image.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_/:@.".contains(c));
         let name = if plain {
             Name::Text(image.name.clone())
@@ -52,7 +62,7 @@ impl<'a> Change<'a> {
             let pattern = format!("^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$", image.name);
             regex(&pattern).map_or(Name::Never, Name::Regex)
         };
-        Self { image, pos, name }
+        Self { image, pos, name, work }
     }
 
     fn matches(&self, text: &str) -> bool {
@@ -136,6 +146,7 @@ impl<'a> Change<'a> {
                 new.push_str(part);
             }
         }
+        self.work.spend_bytes(new.len())?;
         set_text(node, &new, self.pos);
         Ok(())
     }
@@ -169,6 +180,7 @@ fn split(image: &str) -> (&str, &str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Limits;
 
     #[test]
     fn images_are_split_at_tag_and_digest() {
@@ -197,7 +209,11 @@ mod tests {
             ("gh.*/a", "ghcr.io/a:1", true),
         ] {
             let image = Image { name: name.into(), ..Image::default() };
-            assert_eq!(Change::new(&image, Pos::default()).matches(text), expected, "{name} {text}");
+            assert_eq!(
+                Change::new(&image, Pos::default(), &Work::new(Limits::default())).matches(text),
+                expected,
+                "{name} {text}"
+            );
         }
     }
 }

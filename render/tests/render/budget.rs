@@ -246,3 +246,41 @@ fn patterns_over_long_names_are_paid_for() {
     let line = one(budget, &files, "");
     assert!(line.contains("takes more than 1000000 steps of work"), "{line}");
 }
+
+#[test]
+fn images_and_fields_of_large_objects_are_paid_for() {
+    let budget = Budget { unit_steps: 1_000_000, ..Budget::default() };
+    let pod = |count: usize, image: &str| {
+        let containers: String =
+            (0..count).map(|n| format!("  - {{name: c{n}, image: {image}}}\n")).collect();
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: d}}\nspec:\n  containers:\n{containers}"
+        )
+    };
+    let says = "takes more than 1000000 steps of work";
+    let long = format!("new{}", "w".repeat(100_000));
+    for (what, pod, more) in [
+        (
+            "patterns over long images",
+            pod(20, &"x".repeat(10_000)),
+            format!("images:\n{}", "- {name: (x*)*y, newTag: a}\n".repeat(400)),
+        ),
+        (
+            "long names for many images",
+            pod(2000, "web"),
+            format!("images:\n- {{name: web, newName: {long}}}\n"),
+        ),
+        (
+            "fields of many items",
+            pod(2000, "web"),
+            format!(
+                "labels:\n- pairs: {{a: b}}\n  fields:\n{}",
+                (0..6000).map(|n| format!("  - {{path: 'spec/containers[]/f{n}'}}\n")).collect::<String>()
+            ),
+        ),
+    ] {
+        let files = [("a/m.yaml", pod), ("a/kustomization.yaml", format!("resources: [m.yaml]\n{more}"))];
+        let line = one(budget, &files, "");
+        assert!(line.contains(says), "{what}: {line}");
+    }
+}
