@@ -115,6 +115,8 @@ pub(crate) struct Rendered {
     pub(crate) problems: Vec<(Option<UnitId>, Problem)>,
     /// Where objects, units and sources come from.
     pub(crate) traces: Vec<Trace>,
+    /// Each unit, with the one that defines it.
+    pub(crate) parents: BTreeMap<UnitId, Option<UnitId>>,
 }
 
 /// Where something that is rendered comes from.
@@ -350,6 +352,7 @@ impl helm::Renders for Renders {
 fn rendered(render: &ClusterRender) -> Rendered {
     let mut out = Rendered::default();
     for (id, unit) in &render.units {
+        out.parents.insert(id.clone(), unit.parent.clone());
         out.problems.extend(unit.problems.iter().map(|problem| (Some(id.clone()), Problem::from(problem))));
         let (state, objects) = match &unit.unit {
             Some(unit) => (UnitState::Present, unit.content.objects.iter().map(Object::value).collect()),

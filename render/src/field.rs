@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use flotilla_core::report::Problem;
+use flotilla_core::selector::Selector;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::{JsonError, Node, Pos};
 
@@ -120,6 +123,44 @@ impl<'a> Field<'a> {
         self.items()?.iter().map(|item| item.str().map(str::to_owned)).collect()
     }
 
+    /// A list of at most so many.
+    pub(crate) fn list(&self, most: usize) -> Result<Vec<Field<'a>>, Wrong> {
+        let items = self.items()?;
+        if items.len() > most {
+            return Err(self.wrong(format!("has {} entries, more than {most}", items.len())));
+        }
+        Ok(items)
+    }
+
+    /// A word for people: not empty, at most so many bytes, nothing that cannot be seen.
+    pub(crate) fn name(&self, most: usize) -> Result<String, Wrong> {
+        let text = self.text()?;
+        if text.len() > most || text.trim() != text || text.chars().any(char::is_control) {
+            return Err(self.wrong(format!("must have at most {most} bytes, and no blanks around it")));
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self) -> Result<T, Wrong> {
+        self.so(self.str()?.parse())
+    }
+
+    /// How clusters are selected by their labels.
+    pub(crate) fn selector(&self) -> Result<Selector, Wrong> {
+        Selector::read(self.node).map_err(|(within, message)| {
+            let field = format!("{}.{within}", self.path).trim_end_matches('.').to_owned();
+            Wrong { field, ..self.wrong(message) }
+        })
+    }
+
+    /// `25%`
+    pub(crate) fn share(&self) -> Result<u8, Wrong> {
+        let digits = self.node.as_str().and_then(|text| text.strip_suffix('%'));
+        let share = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let share = share.and_then(|digits| digits.parse().ok()).filter(|share| *share <= 100);
+        share.ok_or_else(|| self.wrong("must be a share from 0% to 100%, such as 25%"))
+    }
+
     /// The fields of a mapping. One that is null counts as absent, as for the API server.
     pub(crate) fn entries(&self) -> Result<Vec<(&'a str, Field<'a>)>, Wrong> {
         let map = self.node.as_map().ok_or_else(|| self.wrong("must be a mapping"))?;
@@ -188,8 +229,57 @@ impl<'a> Object<'a> {
         self.get(name).map_or(Ok(false), Field::bool)
     }
 
+    /// A duration, if the field is there.
+    pub(crate) fn seconds(&self, name: &str) -> Result<Option<u32>, Wrong> {
+        self.get(name).map(Field::seconds).transpose()
+    }
+
+    /// A whole number within bounds, if the field is there.
+    pub(crate) fn number(&self, name: &str, bounds: RangeInclusive<u32>) -> Result<Option<u32>, Wrong> {
+        let Some(field) = self.get(name) else { return Ok(None) };
+        let number = field.node.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| bounds.contains(number));
+        let (least, most) = (bounds.start(), bounds.end());
+        number.map(Some).ok_or_else(|| field.wrong(format!("must be a number from {least} to {most}")))
+    }
+
+    /// One of these words, or the default where the field is not there.
+    pub(crate) fn choice<T: Copy + Default>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+        self.get(name).map_or_else(|| Ok(T::default()), |field| field.choice(choices))
+    }
+
     /// `{name: …}`
     pub(crate) fn name_of(&self, name: &str) -> Result<Option<String>, Wrong> {
         self.get(name).map(|field| field.object(&["name"])?.need("name")?.text()).transpose()
+    }
+}
+
+/// Nothing beside what each object of ours has: a misspelt `spec` would be an object that says nothing.
+pub(crate) fn top(document: &Node) -> Result<(), Wrong> {
+    let known = ["apiVersion", "kind", "metadata", "spec"];
+    for (key, field) in Field::new(document, "").entries()? {
+        if !known.contains(&key) {
+            let wrong = field.wrong(format!("is not a field here; known are {}", known.join(", ")));
+            return Err(Wrong { field: key.to_owned(), ..wrong });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses fields without a value. Where a condition stands, what was forgotten must not be one that is not there.
+pub(crate) fn no_nulls(field: &Field<'_>) -> Result<(), Wrong> {
+    if let Some(map) = field.node.as_map() {
+        if let Some(empty) = map.iter().find(|entry| entry.value.is_null()) {
+            let path = format!("{}.{}", field.path, empty.key.text().unwrap_or_default());
+            return Err(field
+                .under(&empty.key, path)
+                .wrong("is empty: say what is meant, or leave the field out"));
+        }
+        return field.entries()?.iter().try_for_each(|(_, field)| no_nulls(field));
+    }
+    match field.node.as_seq() {
+        Some(_) => field.items()?.iter().try_for_each(no_nulls),
+        None if field.node.is_null() => Err(field.wrong("is empty: say what is meant, or leave it out")),
+        None => Ok(()),
     }
 }

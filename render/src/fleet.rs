@@ -16,6 +16,7 @@ use flotilla_yaml::Node;
 
 use crate::group::definition::{self, UnreadGroup};
 use crate::group::{ClusterGroup, Groups};
+use crate::pipeline::Pipelines;
 use crate::policy::{FleetPolicy, PolicyRead};
 
 /// The API group of our own kinds.
@@ -65,6 +66,8 @@ pub struct Fleet {
     pub unclear: BTreeMap<ClusterName, Vec<Problem>>,
     /// By their names.
     pub groups: BTreeMap<String, ClusterGroup>,
+    /// By which stages changes go from cluster to cluster.
+    pub pipelines: Pipelines,
     /// How much a change may take away.
     pub policy: PolicyRead,
     pub problems: Vec<Problem>,
@@ -100,6 +103,8 @@ enum Content {
         problem: Problem,
         /// It may hold a group.
         groups: bool,
+        /// It may hold a pipeline.
+        pipelines: bool,
     },
     /// The file itself could not be read, which may pass.
     Unread(Problem),
@@ -109,7 +114,7 @@ impl Found {
     /// A file of this folder whose name is none.
     fn unnamed(folder: &TreePath, why: &str) -> Self {
         let problem = Problem::error(folder.to_string(), 0, why);
-        let content = Content::Broken { problem, groups: false };
+        let content = Content::Broken { problem, groups: false, pipelines: false };
         Self { file: folder.clone(), content }
     }
 }
@@ -129,6 +134,7 @@ pub fn discover_anew(
         _ => {
             let problem =
                 Problem::error(folder.to_string(), 0, "there is no such folder; clusters are read from it");
+            fleet.pipelines.unreadable(&problem);
             fleet.problems.push(problem);
             return Ok(fleet);
         }
@@ -222,6 +228,8 @@ pub fn discover_anew(
     let unclear =
         unread.first().map(|group| &group.problem).or_else(|| broken.first().map(|(_, problem)| problem));
     join_groups(&mut fleet, &unread, unclear.map(ToString::to_string));
+    let notices = fleet.pipelines.place(&fleet.clusters);
+    fleet.problems.extend(notices);
     // Nor does a file that does not parse say that there is no policy.
     fleet.policy = match policy {
         PolicyRead::Read(policy) => {
@@ -345,7 +353,11 @@ fn content(files: &dyn Files, path: &TreePath) -> Option<Content> {
         Err(error) => {
             let problem = Problem::error(path.to_string(), error.pos.line, error.message);
             let problem = Problem { column: error.pos.column, ..problem };
-            Content::Broken { problem, groups: text.contains("ClusterGroup") }
+            Content::Broken {
+                problem,
+                groups: text.contains("ClusterGroup"),
+                pipelines: text.contains("Pipeline") || text.contains("stages"),
+            }
         }
     })
 }
@@ -356,14 +368,19 @@ impl Scan<'_> {
             Content::Documents(documents) => {
                 documents.iter().for_each(|document| self.document(&found.file, document));
             }
-            Content::Broken { problem, groups } => self.unread(found, problem, *groups),
-            Content::Unread(problem) => self.unread(found, problem, true),
+            Content::Broken { problem, groups, pipelines } => {
+                self.unread(found, problem, *groups, *pipelines)
+            }
+            Content::Unread(problem) => self.unread(found, problem, true, true),
         }
     }
 
-    fn unread(&mut self, found: &Found, problem: &Problem, may_hold_group: bool) {
+    fn unread(&mut self, found: &Found, problem: &Problem, may_hold_group: bool, may_hold_pipeline: bool) {
         self.broken.push((found.file.clone(), problem.clone()));
         self.fleet.problems.push(problem.clone());
+        if may_hold_pipeline {
+            self.fleet.pipelines.unreadable(problem);
+        }
         if may_hold_group {
             self.unread.push(UnreadGroup { selector: None, gives: true, problem: problem.clone() });
         }
@@ -380,17 +397,26 @@ impl Scan<'_> {
             (API_VERSION, "Cluster") => {}
             (API_VERSION, "ClusterGroup") => return self.group(path, document),
             (API_VERSION, "FleetPolicy") => return self.policy(path, document),
-            (API_VERSION, kind @ ("Pipeline" | "Tenant")) => {
-                self.fleet.problems.push(problem(format!("{kind} objects are not acted on yet")).as_notice());
+            (API_VERSION, "Pipeline") => {
+                let taken = self.fleet.pipelines.take(path, document);
+                self.fleet.problems.extend(taken.err());
+                return;
+            }
+            (API_VERSION, "Tenant") => {
+                self.fleet
+                    .problems
+                    .push(problem("Tenant objects are not acted on yet".to_owned()).as_notice());
                 return;
             }
             (version, kind) => {
                 let message = format!(
-                    "'{kind}' in {version} is not a kind that Flotilla knows; it knows Cluster, ClusterGroup and \
-                     FleetPolicy in {API_VERSION}"
+                    "'{kind}' in {version} is not a kind that Flotilla knows; it knows Cluster, ClusterGroup, FleetPolicy \
+                     and Pipeline in {API_VERSION}"
                 );
-                // It may have been meant to say more of a cluster than its folder does.
-                self.mistaken(path, text(&["metadata", "name"]), problem(message));
+                let problem = problem(message);
+                // It may have been meant to hold changes back, or to say more of a cluster than its folder does.
+                self.fleet.pipelines.mistaken(kind, document, &problem);
+                self.mistaken(path, text(&["metadata", "name"]), problem);
                 return;
             }
         }

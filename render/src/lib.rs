@@ -38,6 +38,7 @@ mod lint;
 mod lock;
 mod overlay;
 mod pattern;
+pub mod pipeline;
 pub mod plan;
 mod policy;
 mod registry;
@@ -60,5 +61,6 @@ pub use fleet::{ClusterDefinition, ClusterPolicy, ClusterRoot, Documents, Fleet,
 pub use footprint::{Footprint, Held, Recorder};
 pub use group::{ClusterGroup, GROUP_FIELDS, Groups};
 pub use lint::check_object;
+pub use pipeline::{Claim, PipelineDefinition, Pipelines, UnreadPipeline};
 pub use policy::{FleetPolicy, PolicyRead};
 pub use source::{Artifact, NothingFetched, RemoteBase, RenderedSource, Sources, Unavailable};

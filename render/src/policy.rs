@@ -8,7 +8,7 @@ use flotilla_core::report::Problem;
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::Node;
 
-use crate::field::{Field, Wrong};
+use crate::field::{self, Field, Wrong};
 use flotilla_core::selector::Selector;
 
 /// What the fleet repo says of the policy.
@@ -73,7 +73,7 @@ impl FleetPolicy {
     /// Reads one, with all that is wrong with it.
     pub(crate) fn read(path: &TreePath, document: &Node) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader { path, line: document.pos.line, problems: Vec::new() };
-        reader.check(top(document));
+        reader.check(field::top(document));
         let mut policy = Self::default();
         let name = document.at(&["metadata", "name"]).and_then(Node::as_str).unwrap_or_default();
         if name.is_empty() {
@@ -92,11 +92,11 @@ impl FleetPolicy {
     fn field(&mut self, key: &str, field: &Field<'_>) -> Result<(), Wrong> {
         match key {
             "maxUnits" => self.units.max = Some(count(field)?),
-            "maxUnitsShare" => self.units.share = Some(share(field)?),
+            "maxUnitsShare" => self.units.share = Some(field.share()?),
             "maxObjects" => self.objects.max = Some(count(field)?),
-            "maxObjectsShare" => self.objects.share = Some(share(field)?),
+            "maxObjectsShare" => self.objects.share = Some(field.share()?),
             "maxClusterObjects" => self.cluster.max = Some(count(field)?),
-            "maxClusterShare" => self.cluster.share = Some(share(field)?),
+            "maxClusterShare" => self.cluster.share = Some(field.share()?),
             "protect" => {
                 for item in field.items()? {
                     let (kind, max) = protected(&item)?;
@@ -106,10 +106,7 @@ impl FleetPolicy {
                 }
             }
             "exempt" => {
-                let selector = Selector::read(field.node).map_err(|(within, message)| {
-                    let at = format!("{}.{within}", field.path);
-                    Wrong { field: at.trim_end_matches('.').to_owned(), ..field.wrong(message) }
-                })?;
+                let selector = field.selector()?;
                 if selector.is_everything() {
                     return Err(field.wrong("would exempt every cluster; select some by their labels"));
                 }
@@ -172,29 +169,9 @@ impl Reader<'_> {
     }
 }
 
-/// A misspelt `spec` would be a policy that says nothing.
-fn top(document: &Node) -> Result<(), Wrong> {
-    let known = ["apiVersion", "kind", "metadata", "spec"];
-    for (key, field) in Field::new(document, "").entries()? {
-        if !known.contains(&key) {
-            let wrong = field.wrong(format!("is not a field here; known are {}", known.join(", ")));
-            return Err(Wrong { field: key.to_owned(), ..wrong });
-        }
-    }
-    Ok(())
-}
-
 fn count(field: &Field<'_>) -> Result<usize, Wrong> {
     let number = field.node.as_u64().and_then(|number| u32::try_from(number).ok());
     number.map(|number| number as usize).ok_or_else(|| field.wrong("must be a number, 0 or more"))
-}
-
-/// `25%`
-fn share(field: &Field<'_>) -> Result<u8, Wrong> {
-    let digits = field.node.as_str().and_then(|text| text.strip_suffix('%'));
-    let share = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let share = share.and_then(|digits| digits.parse().ok()).filter(|share| *share <= 100);
-    share.ok_or_else(|| field.wrong("must be a share from 0% to 100%, such as 25%"))
 }
 
 /// `{group: apps, kind: StatefulSet, max: 0}`

@@ -106,6 +106,52 @@ async fn a_cluster_is_rendered_without_a_hub() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_check_shows_pipelines_with_their_stages_and_units() -> anyhow::Result<()> {
+    let repo = repo()?;
+    let cluster = |name: &str, labels: &str| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{path: clusters/staging{labels}}}\n"
+        )
+    };
+    let clusters = [
+        cluster("staging", ", labels: {env: staging}"),
+        cluster("prod", ", labels: {env: prod}"),
+        cluster("lost", ""),
+    ];
+    write(repo.path(), "clusters/all.yaml", &clusters.join("---\n"))?;
+    let pipeline = "apiVersion: flotilla.dev/v1alpha1\nkind: Pipeline\nmetadata: {name: web}\nspec:\n  units: [flux-system/web]\n  \
+                    stages:\n  - {name: staging, clusters: {matchLabels: {env: staging}}}\n  - {name: prod, clusters: {matchLabels: \
+                    {env: prod}}}\n";
+    write(repo.path(), "clusters/pipeline.yaml", pipeline)?;
+    let at = repo.path().to_str().unwrap();
+    let check = run(&["check", "--repo", at]).await?;
+    assert!(
+        check.stdout.ends_with(
+            "pipeline web (clusters/pipeline.yaml:1)\n  1. staging: staging\n  2. prod: prod\n  no stage: lost\n  promotes: \
+             kustomization/flux-system/web (2 clusters)\n"
+        ),
+        "{check:?}"
+    );
+    assert!(check.stdout.contains("no stage of the pipeline 'web' selects lost"), "{check:?}");
+    let json = run(&["check", "--repo", at, "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    assert_eq!(json["pipelines"][0]["stages"][1], json!({"name": "prod", "clusters": ["prod"]}));
+    write(repo.path(), "clusters/pipeline.yaml", &pipeline.replace("flux-system/web", "flux-system/wbe"))?;
+    let check = run(&["check", "--repo", at]).await?;
+    assert_eq!(check.code, 1, "{check:?}");
+    assert!(
+        check.stdout.contains("'kustomization/flux-system/wbe' selects no unit of any cluster"),
+        "{check:?}"
+    );
+    write(repo.path(), "clusters/pipeline.yaml", &pipeline.replace("stages:", "onChange: x\n  stages:"))?;
+    let check = run(&["check", "--repo", at]).await?;
+    assert!(check.stdout.contains("spec.onChange: 'x' is none of freeze, restart, unstarted"), "{check:?}");
+    let frozen = "until this can be read, kustomization/flux-system/web of prod, staging stay as they run";
+    assert!(check.stdout.contains(frozen), "{check:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn groups_are_listed_with_their_clusters() -> anyhow::Result<()> {
     let repo = tempfile::tempdir()?;
     let kind = |kind: &str, name: &str, spec: &str| {

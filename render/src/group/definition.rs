@@ -77,10 +77,7 @@ impl ClusterGroup {
             Field::new(document, "spec.selector")
                 .wrong("says which clusters are in the group, by their labels")
         })?;
-        let selector = Selector::read(selector.node).map_err(|(within, message)| {
-            let field = format!("{}.{within}", selector.path).trim_end_matches('.').to_owned();
-            Wrong { field, ..selector.wrong(message) }
-        })?;
+        let selector = selector.selector()?;
         let path = spec.get("path").map(|path| path.so(TreePath::from_root(&path.text()?))).transpose()?;
         let variables = match spec.get("variables") {
             None => BTreeMap::new(),

@@ -79,7 +79,7 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
             CLUSTER.replace("Cluster", "Klaster"),
             false,
             "clusters/f.yaml:1: 'Klaster' in flotilla.dev/v1alpha1 is not a kind that Flotilla knows; it knows Cluster, \
-             ClusterGroup and FleetPolicy in flotilla.dev/v1alpha1",
+             ClusterGroup, FleetPolicy and Pipeline in flotilla.dev/v1alpha1",
         ),
     ] {
         let fleet = found(&[("clusters/f.yaml", &content)]);

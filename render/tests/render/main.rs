@@ -14,6 +14,7 @@ mod generate;
 mod leniency;
 mod nesting;
 mod plan;
+mod promotion;
 mod remotes;
 mod secrets;
 mod sources;

@@ -1,6 +1,7 @@
 //! `flotilla check`
 
 mod groups;
+mod pipelines;
 mod repo;
 
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ use crate::output::{Cell, Table, Tone};
 
 /// Check a fleet repo before the commit (--repo), or the hub and its fleet
 ///
-/// With --repo: renders every cluster from a folder, without a hub, and prints each problem with file and line.
+/// With --repo: renders every cluster from a folder, without a hub, and prints each problem with file and line, and each
+/// pipeline with its stages, the clusters in them, and the units that it promotes.
 /// Without: whether the hub can be reached, takes the token, can read its sources, and how its clusters are.
 ///
 /// Units whose source is not the repo are not fetched: they are named by a notice, unless --local-sources has a folder for

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use flotilla_api::Problem;
+use flotilla_api::{Problem, UnitState};
+use flotilla_render::pipeline::Survey;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::CheckArgs;
 use super::groups::{Found, lines, sort};
+use super::pipelines::{self, Pipeline};
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
@@ -22,6 +24,8 @@ struct Report {
     units: usize,
     objects: usize,
     problems: Vec<Found>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pipelines: Vec<Pipeline>,
 }
 
 /// Problems, each said once: one broken base shows in many clusters.
@@ -54,12 +58,20 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         problems.add(no_cluster(&repo)?, None);
     }
     let mut contents = Contents::default();
+    let mut survey = Survey::new(&repo.fleet.pipelines);
+    if args.cluster.is_some() || !repo.fleet.unclear.is_empty() {
+        survey.leave_out();
+    }
     let (mut units, mut objects) = (0, 0);
     for name in &names {
         let rendered = repo.render(name)?;
         units += rendered.units.len();
         objects += rendered.units.iter().map(|unit| unit.objects.len()).sum::<usize>();
         contents.add(&rendered);
+        survey.add(name, &rendered.parents);
+        if rendered.units.iter().any(|unit| unit.state == UnitState::Held) {
+            survey.leave_out();
+        }
         for (unit, mut problem) in rendered.problems {
             // It says nothing of the repository: nobody has looked.
             problem.notice |= problem.message.ends_with(NOT_FETCHED);
@@ -73,9 +85,18 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         problems
             .add(Problem { file: repo.clusters().to_string(), message, notice, ..Problem::default() }, None);
     }
-    let mut report = Report { clusters: names.len(), units, objects, problems: problems.found };
+    for problem in survey.problems() {
+        problems.add(Problem::from(&problem), None);
+    }
+    let read = repo.fleet.pipelines.read.iter();
+    let pipelines =
+        read.filter_map(|(name, definition)| Some(Pipeline::new(definition, survey.promoted(name)?)));
+    let pipelines = pipelines.collect();
+    let mut report = Report { clusters: names.len(), units, objects, problems: problems.found, pipelines };
     sort(&mut report.problems);
-    context.terminal.show(args.output.output, &report, |_| lines(&report.problems, args.all))?;
+    context.terminal.show(args.output.output, &report, |_| {
+        lines(&report.problems, args.all) + &pipelines::paragraphs(&report.pipelines, args.all)
+    })?;
     let notices = report.problems.iter().filter(|found| found.problem.notice).count();
     let errors = report.problems.len() - notices;
     let count = |count: usize, what: &str| match count {
