@@ -149,6 +149,8 @@ fn objects_and_fields() {
         (metadata, labelled("{a: {b: c}}"), Takes),
         (metadata, labelled("[a]"), Takes),
         (metadata, labelled("~"), Takes),
+        (metadata, labelled("{a: ~, b: c}"), Takes),
+        (metadata, labelled("{a: ~, b: 1}"), Takes),
         ("", list.to_owned(), Takes),
         (substitute, list.replace("name: a", "name: '${A}'"), Takes),
         ("", stray.clone(), Takes),

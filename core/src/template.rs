@@ -313,9 +313,12 @@ impl Metadata {
                 return;
             };
             let map = metadata.entry(field).or_insert_with(|| json!({}));
-            // Flux reads a mapping with anything but texts in it as none.
-            if !map.as_object().is_some_and(|map| map.values().all(Value::is_string)) {
-                *map = json!({});
+            // Flux reads nothing as an empty text, and a mapping with anything else in it as none.
+            match map.as_object_mut() {
+                Some(map) if map.values().all(|value| value.is_string() || value.is_null()) => {
+                    map.values_mut().filter(|value| value.is_null()).for_each(|value| *value = json!(""));
+                }
+                _ => *map = json!({}),
             }
             for (key, value) in pairs {
                 map[key] = json!(value);
@@ -602,7 +605,8 @@ mod tests {
             (json!({"a": "b", "team": "y"}), json!({"a": "b", "team": "x"})),
             (json!({"a": "b", "n": 1}), json!({"team": "x"})),
             (json!({"a": {"b": "c"}}), json!({"team": "x"})),
-            (json!({"a": null}), json!({"team": "x"})),
+            (json!({"a": null, "b": "c"}), json!({"a": "", "b": "c", "team": "x"})),
+            (json!({"a": null, "n": 1}), json!({"team": "x"})),
             (json!(null), json!({"team": "x"})),
             (json!(["a"]), json!({"team": "x"})),
         ] {

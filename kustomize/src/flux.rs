@@ -149,8 +149,8 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
             }
             let metadata = map_under(&mut resource.node, "metadata")?;
             let node = metadata.get_or_insert_with(field, flotilla_yaml::Node::map);
-            // Flux reads a mapping with anything but texts in it as none.
-            let is_text = |node: &flotilla_yaml::Node| node.as_str().is_some();
+            // Flux reads nothing as an empty text, and a mapping with anything else in it as none.
+            let is_text = |node: &flotilla_yaml::Node| node.as_str().is_some() || node.is_null();
             if !node.as_map().is_some_and(|map| map.iter().all(|entry| is_text(&entry.value))) {
                 // It has to be one that can be printed, all the same.
                 let printed = node.clone().printed().and_then(|node| node.to_json_as(Schema::Kustomize));
@@ -158,6 +158,9 @@ fn run(cx: &mut Context, files: &dyn Files, root: &TreePath, overlay: &FluxOverl
                 *node = flotilla_yaml::Node::map();
             }
             let map = node.as_map_mut().expect("made above");
+            for value in map.values_mut().filter(|value| value.is_null()) {
+                *value = flotilla_yaml::Node::string("").at_pos(value.pos);
+            }
             pairs.iter().for_each(|(key, value)| put_string(map, key, value, Pos::default()));
         }
     }

@@ -253,7 +253,7 @@ pub(crate) fn string_text<'a>(
         let encoded = scalar.text().replace(['\r', '\n'], "");
         return base64::engine::general_purpose::STANDARD
             .decode(encoded)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned().into())
+            .map(|bytes| lossy(&bytes).into())
             .map_err(|_| fail(node, "!!binary value contains invalid base64 data".into()));
     }
     match (scalar.kind(), schema) {
@@ -265,6 +265,16 @@ pub(crate) fn string_text<'a>(
         }
         _ => Ok(scalar.text().into()),
     }
+}
+
+/// As Go reads bytes as text: each one that is no UTF-8 becomes a U+FFFD of its own.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
 }
 
 /// Whether kyaml puts a date in quotes, which makes a text of it: between brackets, where a colon needs them.

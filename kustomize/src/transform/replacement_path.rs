@@ -229,7 +229,8 @@ fn visit_matching(node: &mut Node, part: &str, rest: &[String], make: Make, go: 
     if count > 0 || make == Make::Nothing {
         return Ok(count);
     }
-    let value = Node::plain(pattern).at_pos(make.pos());
+    let mut value = Node::plain(pattern).at_pos(make.pos());
+    value.typing = Typing::Open;
     seq.push(if name.is_empty() {
         value
     } else {
