@@ -9,6 +9,7 @@ mod access;
 mod adopt;
 mod attention;
 mod cluster;
+mod pipeline;
 pub mod redact;
 mod request;
 mod unit;
@@ -28,6 +29,7 @@ pub use cluster::{
     ChangeFinding, Cluster, ClusterCounts, Commit, ConnectionState, Definition, Desired, HeldUnit,
     HistoryEntry, Source, Status, Suspension, SyncState,
 };
+pub use pipeline::{Candidate, Pipeline, RolloutRequest, Stage, StageQuestion, WaitingCluster};
 pub use request::{
     AgentAnswer, Approve, Change, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, Prune, Reconcile,
     ReconcileSource, Reconciled, ReconciledSource, Resume, Suspend,

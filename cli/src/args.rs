@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Resume(commands::resume::ResumeArgs),
     Approve(commands::approve::ApproveArgs),
     #[command(subcommand)]
+    Rollout(commands::rollout::RolloutCommand),
+    #[command(subcommand)]
     Cluster(commands::cluster::ClusterCommand),
     #[command(subcommand)]
     Secret(commands::secret::SecretCommand),
@@ -254,6 +256,16 @@ mod tests {
             ("approve staging 00112233 --change 00112233", false),
             ("approve", false),
             ("get changes", true),
+            ("get pipelines -o json", true),
+            ("rollout status apps --watch", true),
+            ("rollout hold apps --stage production --reason freeze --until 12h", true),
+            ("rollout promote apps --only flux-system/web --to production", true),
+            ("rollout promote apps --only flux-system/web", false),
+            ("rollout veto apps", false),
+            ("rollout veto apps --candidate 00112233", true),
+            ("rollout override apps --window freeze", true),
+            ("rollout override apps --stage staging", false),
+            ("rollout approve apps production 00112233", true),
             ("get groups edge --repo . -o wide", true),
             ("approve staging 17031de", false),
             ("approve staging 17031dea503f", true),

@@ -2,8 +2,8 @@
 
 use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
-    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Prune,
-    Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, SecretInfo, Source, Status, Suspend,
+    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Pipeline, Prune,
+    Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, RolloutRequest, SecretInfo, Source, Status, Suspend,
     Token, Tree, Unit, WhoAmI,
 };
 use flotilla_core::{ClusterName, UnitId};
@@ -203,6 +203,26 @@ impl Client {
     pub(crate) async fn approve_change(&self, digest: &str) -> Result<Done, Error> {
         let path = format!("changes/{}/approve", escape(digest));
         self.send(&format!("approve the change {digest}"), Method::POST, &path, NO_BODY, ANSWER).await
+    }
+
+    pub(crate) async fn pipelines(&self) -> Result<Vec<Pipeline>, Error> {
+        self.list("read the pipelines", "pipelines", &[], None).await
+    }
+
+    pub(crate) async fn ask_pipeline(
+        &self,
+        name: &str,
+        is_approval: bool,
+        body: &RolloutRequest,
+    ) -> Result<Done, Error> {
+        let path = format!("pipelines/{}/{}", escape(name), if is_approval { "approval" } else { "rollout" });
+        let what = format!("{} in the pipeline {name}", body.action);
+        self.send(&what, Method::POST, &path, Some(body), ANSWER).await
+    }
+
+    pub(crate) async fn forget_pipeline(&self, name: &str) -> Result<Done, Error> {
+        let path = format!("pipelines/{}/forget", escape(name));
+        self.send(&format!("forget the pipeline {name}"), Method::POST, &path, NO_BODY, ANSWER).await
     }
 
     pub(crate) async fn join_token(&self, body: &NewJoinToken) -> Result<JoinToken, Error> {

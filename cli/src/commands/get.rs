@@ -78,6 +78,12 @@ pub(crate) enum GetCommand {
         #[command(flatten)]
         list: ListArgs,
     },
+    /// Pipelines: where their stages stand
+    #[command(visible_alias = "pipeline")]
+    Pipelines {
+        #[command(flatten)]
+        list: ListArgs,
+    },
     /// What the newest commit takes away from the clusters, and what of that waits for an approval
     #[command(visible_alias = "change")]
     Changes {
@@ -242,6 +248,9 @@ async fn get(context: &Context, client: &Client, command: GetCommand) -> Result<
         GetCommand::HelmReleases { name, place, list } => {
             let fetch = async || units(client, "helmrelease/", name.as_deref(), &place).await;
             show(context, client, &list, "HelmReleases", name.as_deref(), fetch).await
+        }
+        GetCommand::Pipelines { list } => {
+            show(context, client, &list, "pipelines", None, async || client.pipelines().await).await
         }
         GetCommand::Changes { list } => {
             show(context, client, &list, "changes that take away much", None, async || client.changes().await)

@@ -21,6 +21,7 @@ pub(crate) mod plan;
 pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
+pub(crate) mod rollout;
 pub(crate) mod secret;
 pub(crate) mod sops;
 pub(crate) mod status;
@@ -57,6 +58,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Suspend(args) => suspend::run(context, args).await,
         Command::Resume(args) => resume::run(context, args).await,
         Command::Approve(args) => approve::run(context, args).await,
+        Command::Rollout(command) => rollout::run(context, command).await,
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Secret(command) => secret::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,

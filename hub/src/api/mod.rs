@@ -20,6 +20,7 @@ mod images;
 mod list;
 mod logins;
 mod openapi;
+mod pipelines;
 mod reach;
 mod routes;
 mod secrets;

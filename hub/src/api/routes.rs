@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
-use super::{admin, adopt, changes, clusters, events, fleet, list, openapi, secrets, sources, system, units};
+use super::{admin, adopt, changes, clusters, events, fleet, list, openapi, pipelines, secrets, sources, system, units};
 use crate::state::Hub;
 
 /// A type's name and schema, and those that it refers to.
@@ -116,6 +116,48 @@ pub(super) fn routes() -> Vec<Route> {
                 None,
                 done(),
                 post(changes::approve),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..read(
+                "/api/v1/pipelines",
+                "Pipelines: where each stage stands, and why clusters do not run the newest",
+                page::<api::Pipeline>(),
+                get(pipelines::list),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/pipelines/{pipeline}/rollout",
+                Role::Operate,
+                "Hold, release, roll back, veto, promote past the queue, pause, resume, retry or abort",
+                json::<api::RolloutRequest>(),
+                done(),
+                post(pipelines::operate),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/pipelines/{pipeline}/approval",
+                Role::Approve,
+                "Approve what a stage asks, take that back, or let a candidate past a stage or a window",
+                json::<api::RolloutRequest>(),
+                done(),
+                post(pipelines::approve),
+            )
+        },
+        Route {
+            bound: Bound::Fleet,
+            ..write(
+                "/api/v1/pipelines/{pipeline}/forget",
+                Role::Admin,
+                "Let the clusters of a pipeline run the newest that the fleet repo does not define any more",
+                None,
+                done(),
+                post(pipelines::forget),
             )
         },
         read("/api/v1/sources", "Sources", page::<api::Source>(), get(sources::list)),

@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex};
 
 use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
 use flotilla_rollout::spec::UnitSelection;
+use flotilla_rollout::world::Outcome;
 use flotilla_rollout::{
-    self as engine, CandidateId, Commit, Link, Pipeline, Projection, Published, Request, State, Step, World,
+    self as engine, CandidateId, Commit, Link, Measurement, Pipeline, Projection, Published, Request, State, Step, World,
 };
 use flotilla_runtime::lock;
 use tokio::sync::watch;
@@ -128,6 +129,8 @@ struct Kept {
     /// `None`: it is frozen.
     read: Option<Arc<Pipeline>>,
     last: Option<Step>,
+    /// Answers for the next step.
+    measured: Vec<Measurement>,
 }
 
 /// One cluster.
@@ -317,6 +320,20 @@ impl Rollouts {
         }
     }
 
+    /// The candidate in play whose id begins so.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one.
+    pub fn candidate(&self, pipeline: &str, prefix: &str) -> Result<CandidateId, AskError> {
+        let inner = lock(&self.inner);
+        let kept = inner.pipelines.get(pipeline).ok_or_else(|| AskError::Unknown(pipeline.to_owned()))?;
+        match kept.state.candidates_like(prefix)[..] {
+            [candidate] => Ok(candidate.id),
+            [] => Err(AskError::Refused(format!("no candidate {prefix} is in play in {pipeline}"))),
+            _ => Err(AskError::Refused(format!("several candidates begin with {prefix}: give more digits"))),
+        }
+    }
+
     /// Forgets a pipeline that Git does not define any more: its clusters run the newest then.
     ///
     /// # Errors
@@ -352,7 +369,7 @@ impl Rollouts {
             let stored = stored.remove(&name).unwrap_or_default();
             let read = inner.definitions.read.get(&name).cloned();
             let last = last.remove(&name).flatten();
-            inner.pipelines.insert(name, Kept { state: stored.state, head: stored.head, read, last });
+            inner.pipelines.insert(name, Kept { state: stored.state, head: stored.head, read, last, ..Kept::default() });
         }
         inner.is_loaded = true;
         Ok(())
@@ -418,6 +435,15 @@ impl Rollouts {
             }
         }
         self.inbox.note(step.events.iter().map(|event| show::event(name, event, now)));
+        // A check that nobody makes holds the stage, and says so.
+        let unmeasured = step.measure.iter().map(|measure| Measurement {
+            stage: measure.stage.clone(),
+            candidate: measure.candidate,
+            check: measure.check.clone(),
+            at: now,
+            outcome: Outcome::Unknown("this hub does not make such checks yet".to_owned()),
+        });
+        kept.measured = unmeasured.collect();
         let answers = step.answers.clone();
         kept.last = Some(step);
         Ok(answers)
@@ -460,7 +486,10 @@ impl Rollouts {
                 report: of.heard.as_ref().map(|heard| heard.report.clone()),
             }
         });
-        World { newest, clusters: clusters.collect(), measured: Vec::new() }
+        let clusters = clusters.collect();
+        let kept = inner.pipelines.get_mut(pipeline);
+        let measured = kept.map(|kept| std::mem::take(&mut kept.measured)).unwrap_or_default();
+        World { newest, clusters, measured }
     }
 }
 
@@ -504,7 +533,7 @@ impl Inner {
         for (name, kept) in &self.pipelines {
             let by: Arc<str> = name.as_str().into();
             let may_be = |unread: &&Unread| unread.name.as_deref().is_none_or(|unread| unread == name);
-            let is_unread = self.definitions.unread.iter().find(may_be).is_some();
+            let is_unread = self.definitions.unread.iter().any(|unread| may_be(&unread));
             let stored = kept.state.pipeline();
             let Some(units) = kept.read.as_deref().or(stored).map(|pipeline| &pipeline.units) else {
                 continue;
