@@ -9,7 +9,7 @@ pub(crate) fn hint(verb: &str) -> Option<&'static str> {
         "sync" | "refresh" => {
             "`flotilla reconcile` has the hub read Git now, `flotilla reconcile CLUSTER` the agent compare now"
         }
-        "rollback" | "rollout" | "undo" => {
+        "rollback" | "undo" => {
             "`git revert` in the fleet repo is the way back; `flotilla reconcile` has it read at once"
         }
         "apply" | "edit" | "patch" | "scale" | "upgrade" => {

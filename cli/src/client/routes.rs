@@ -2,9 +2,9 @@
 
 use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
-    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Pipeline, Prune,
-    Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, RolloutRequest, SecretInfo, Source, Status, Suspend,
-    Token, Tree, Unit, WhoAmI,
+    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Pipeline,
+    Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, RolloutRequest, SecretInfo,
+    Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;

@@ -5,11 +5,11 @@ use flotilla_api::{Pipeline, RolloutRequest};
 use flotilla_core::{ClusterName, UnitId};
 
 use super::rows;
+use crate::Context;
 use crate::args::{Format, OutputArgs, duration};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::{Cell, Table, date, now};
-use crate::Context;
 
 /// See and steer the promotion of candidates through the stages of pipelines
 #[derive(Debug, Subcommand)]
@@ -187,7 +187,10 @@ pub(crate) async fn run(context: &Context, command: RolloutCommand) -> Result<Co
     let ask = |action: &str| RolloutRequest { action: action.to_owned(), ..RolloutRequest::default() };
     let scoped = |action: &str, args: ScopeArgs| {
         let (cluster, unit) = (args.cluster.map(|name| name.to_string()), args.unit.map(|id| id.to_string()));
-        (args.of, RolloutRequest { stage: args.stage, cluster, unit, until: until(args.until), ..ask(action) })
+        (
+            args.of,
+            RolloutRequest { stage: args.stage, cluster, unit, until: until(args.until), ..ask(action) },
+        )
     };
     let barred = |action: &str, args: VetoArgs| {
         let (unit, until) = (args.unit.map(|id| id.to_string()), until(args.until));

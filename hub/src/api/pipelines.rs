@@ -6,7 +6,8 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use flotilla_api::{self as api, Done, Page, RolloutRequest};
 use flotilla_core::Digest;
-use flotilla_rollout::{Actor, Barred, CandidateId, Request, Scope, StagePhase, StageStatus, Verb};
+use flotilla_rollout::outcome::StagePhase;
+use flotilla_rollout::{Actor, Barred, CandidateId, Request, Scope, StageStatus, Verb};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done};
@@ -190,8 +191,9 @@ fn barred(hub: &Hub, pipeline: &str, body: &RolloutRequest) -> Result<Barred, Ap
     if let Some(id) = &body.candidate {
         return Ok(Barred::Candidate(candidate(hub, pipeline, id)?));
     }
-    let digest: Digest =
-        needed("candidate` or `digest", &body.action, body.digest.as_ref())?.parse().map_err(bad("digest"))?;
+    let digest: Digest = needed("candidate` or `digest", &body.action, body.digest.as_ref())?
+        .parse()
+        .map_err(bad("digest"))?;
     Ok(match &body.unit {
         Some(unit) => Barred::Unit(unit.parse().map_err(bad("unit"))?, digest),
         None => Barred::Digest(digest),

@@ -16,7 +16,9 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::{Bound, Guard, MAX_BODY, guard};
 use super::error::ApiError;
 use super::logins::Logins;
-use super::{admin, adopt, changes, clusters, events, fleet, list, openapi, pipelines, secrets, sources, system, units};
+use super::{
+    admin, adopt, changes, clusters, events, fleet, list, openapi, pipelines, secrets, sources, system, units,
+};
 use crate::state::Hub;
 
 /// A type's name and schema, and those that it refers to.

@@ -44,7 +44,7 @@ fn choose(worker: &mut Worker, parts: &[(Claimed, Take)]) {
         revision: 0,
     };
     let parts = parts.iter().enumerate().map(part).collect();
-    worker.choices.insert(cluster(), Arc::new(Choice { parts }));
+    worker.forced.insert(cluster(), Arc::new(Choice { parts }));
 }
 
 struct Case {
@@ -88,9 +88,9 @@ impl Case {
     }
 
     fn restart(&mut self) {
-        let choices = self.worker.choices.clone();
+        let choices = self.worker.forced.clone();
         self.worker = self.hub.restart();
-        self.worker.choices = choices;
+        self.worker.forced = choices;
     }
 }
 

@@ -155,9 +155,9 @@ impl Run {
             Step::Git(what) => self.hub.repo.git.set(what, Fault::Fails),
             Step::Heal => self.heal(),
             Step::Restart => {
-                let choices = std::mem::take(&mut self.worker.choices);
+                let choices = std::mem::take(&mut self.worker.forced);
                 self.worker = self.hub.restart();
-                self.worker.choices = choices;
+                self.worker.forced = choices;
             }
             Step::Choose(unit, back) => self.choose(unit, back),
             Step::Newest => self.newest(),
@@ -196,12 +196,12 @@ impl Run {
         };
         let claimed = Claimed::Selected(selected.into());
         let part = Part { by: "p".into(), claimed, take, units: Vec::new(), revision: 0 };
-        self.worker.choices.insert(cluster(), Arc::new(Choice { parts: vec![part] }));
+        self.worker.forced.insert(cluster(), Arc::new(Choice { parts: vec![part] }));
         self.chosen = Some((unit, commit));
     }
 
     fn newest(&mut self) {
-        self.worker.choices.clear();
+        self.worker.forced.clear();
         self.chosen = None;
     }
 

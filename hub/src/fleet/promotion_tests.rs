@@ -2,6 +2,7 @@
 //! that what was chosen for it has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::report::{Phase, UnitReport};
@@ -81,6 +82,7 @@ struct Case {
     agents: Arc<FakeAgents>,
     worker: Worker,
     rollouts: Arc<Rollouts>,
+    tries: AtomicI64,
 }
 
 impl Case {
@@ -92,7 +94,7 @@ impl Case {
         let agents = Arc::<FakeAgents>::default();
         let rollouts = rollouts(&hub, &agents);
         let worker = worker(hub.worker(), &rollouts);
-        Self { hub, agents, worker, rollouts }
+        Self { hub, agents, worker, rollouts, tries: AtomicI64::new(2) }
     }
 
     fn restart(&mut self) {
@@ -118,7 +120,10 @@ impl Case {
         let Some(published) = self.hub.board.current(&name(cluster)) else { return };
         let phase = if self.app(cluster).starts_with("broken") { Phase::Failed } else { Phase::Ready };
         let units = published.state.all_present().map(|unit| {
-            let mut report = UnitReport::new(unit.id.clone(), phase, "", 1);
+            // One that failed tries again and again.
+            let tries = self.tries.fetch_add(1, Ordering::Relaxed);
+            let since = if phase == Phase::Failed { tries } else { 1 };
+            let mut report = UnitReport::new(unit.id.clone(), phase, "", since);
             (report.desired, report.applied) = (Some(unit.digest()), Some(unit.digest()));
             report
         });
@@ -255,6 +260,50 @@ fn what_cannot_be_read_freezes_what_it_promotes() {
     }
 }
 
+/// What could not be written when a pipeline came is done before anything is published.
+#[test]
+fn a_store_that_fails_when_a_pipeline_comes_lets_nobody_have_the_newest() {
+    for seed in 0..24 {
+        let mut case = Case::new(Some("v1"));
+        case.hub.store.fail(seed, 30);
+        case.round();
+        assert_eq!(case.app("p"), "", "seed {seed}");
+        case.hub.store.fail(1, 0);
+        case.round();
+        assert_eq!(case.app("p"), "", "seed {seed}");
+        assert_eq!(case.settle(), ["v1", "v1"], "seed {seed}");
+    }
+}
+
+/// The pipeline as people write it, of whole clusters with their roots.
+#[test]
+fn a_pipeline_of_the_fleet_repo_is_acted_on() {
+    let written = |kind: &str, version: &str| {
+        let mut tree = tree(Some(version));
+        let stages = ["staging", "production"].map(|stage| {
+            format!("  - name: {stage}\n    clusters:\n      matchLabels: {{stage: {stage}}}\n")
+        });
+        let text = format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: {kind}\nmetadata:\n  name: fleet\nspec:\n  stages:\n{}",
+            stages.concat()
+        );
+        tree.insert("clusters/pipeline.yaml".to_owned(), text);
+        tree
+    };
+    let mut case = Case::new(None);
+    case.worker.definitions = None;
+    case.hub.repo.commit_tree(written("Pipeline", "v1"));
+    case.round();
+    assert_eq!(case.app("p"), "", "not before staging");
+    assert_eq!(case.settle(), ["v1", "v1"]);
+    case.hub.repo.commit_tree(written("Pipeline", "broken2"));
+    assert_eq!(case.settle(), ["broken2", "v1"]);
+    case.hub.repo.commit_tree(written("Pipelin", "v3"));
+    assert_eq!(case.settle(), ["broken2", "v1"], "what may be a pipeline freezes all");
+    case.hub.repo.commit_tree(written("Pipeline", "v3"));
+    assert_eq!(case.settle(), ["v3", "v3"]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Commit(Option<bool>),
@@ -338,6 +387,9 @@ proptest! {
                 let _ = case.ask(Verb::Abort { stage: stage.into() });
             }
         }
-        prop_assert_eq!(case.settle(), ["last", "last"]);
+        // It ends, or names what it waits for.
+        if case.settle() != ["last", "last"] {
+            prop_assert!(!case.rollouts.reasons(&name("s")).is_empty(), "staging waits without a reason");
+        }
     }
 }

@@ -79,7 +79,10 @@ pub struct Worker {
     source: api::Source,
     pub(super) clusters: HashMap<ClusterName, Cluster>,
     /// From which snapshots the units of each cluster are to be taken; the newest, where nothing stands here.
-    pub(super) choices: BTreeMap<ClusterName, Arc<Choice>>,
+    choices: BTreeMap<ClusterName, Arc<Choice>>,
+    /// Those that a test made, before all others.
+    #[cfg(test)]
+    pub(super) forced: BTreeMap<ClusterName, Arc<Choice>>,
     pub(super) changes: Changes,
     pub(super) change_policy: Policy,
     pulse: Arc<Pulse>,
@@ -182,6 +185,8 @@ impl Worker {
             source,
             clusters: HashMap::new(),
             choices: BTreeMap::new(),
+            #[cfg(test)]
+            forced: BTreeMap::new(),
             changes: Changes::default(),
             change_policy: config.change_policy,
             pulse: Arc::default(),
@@ -453,6 +458,10 @@ impl Worker {
 
     /// Puts clusters into the stages of pipelines; whether there are any.
     fn begin_promotion(&mut self, fleet: &Fleet) -> Result<bool, StoreError> {
+        let definitions = self.pipelines(fleet);
+        if definitions == Definitions::default() && self.shared.rollouts().is_idle() {
+            return Ok(false);
+        }
         let mut members = Vec::new();
         let labels = |name: &ClusterName| self.clusters.get(name).map(|cluster| cluster.shown.labels.clone());
         let there = fleet.clusters.iter().map(|(name, cluster)| (name, cluster.policy.labels.clone()));
@@ -466,18 +475,18 @@ impl Worker {
             };
             members.push(Member { name: name.clone(), labels, is_enrolled });
         }
-        let promotes = self.shared.rollouts().begin(self.pipelines(fleet), &members, unix_now())?;
-        self.choices = self.shared.rollouts().choices().unwrap_or_else(|| std::mem::take(&mut self.choices));
+        let promotes = self.shared.rollouts().begin(definitions, &members, unix_now())?;
+        self.choices = self.shared.rollouts().choices();
         Ok(promotes)
     }
 
     /// The pipelines of the fleet repo.
-    fn pipelines(&self, _: &Fleet) -> Definitions {
+    fn pipelines(&self, fleet: &Fleet) -> Definitions {
         #[cfg(test)]
         if let Some(definitions) = &self.definitions {
             return definitions.clone();
         }
-        Definitions::default()
+        Definitions::of(&fleet.pipelines)
     }
 
     /// Decides by what was rendered; whether any cluster is to be rendered by another choice.
@@ -494,7 +503,7 @@ impl Worker {
             from.is_some_and(|from| from.commit == *commit)
         };
         let has_chosen = self.shared.rollouts().decide(newest, is_current, unix_now())?;
-        self.choices = self.shared.rollouts().choices().unwrap_or_else(|| std::mem::take(&mut self.choices));
+        self.choices = self.shared.rollouts().choices();
         Ok(has_chosen)
     }
 
@@ -565,7 +574,10 @@ impl Worker {
                 self.clusters.insert(name.clone(), Cluster::default());
             }
             let Some(cluster) = self.clusters.get_mut(name) else { continue };
-            let choice = self.choices.get(name).unwrap_or(&newest).clone();
+            let choice = self.choices.get(name);
+            #[cfg(test)]
+            let choice = self.forced.get(name).or(choice);
+            let choice = choice.unwrap_or(&newest).clone();
             let (facts, if_same) = match cluster.look_at(&look, definition, &choice) {
                 Ok((_, Known::Same)) => continue,
                 Ok((facts, Known::IfSame(read))) => (facts, Some(read)),

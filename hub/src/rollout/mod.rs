@@ -17,10 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
+use flotilla_render::Pipelines;
 use flotilla_rollout::spec::UnitSelection;
 use flotilla_rollout::world::Outcome;
 use flotilla_rollout::{
-    self as engine, CandidateId, Commit, Link, Measurement, Pipeline, Projection, Published, Request, State, Step, World,
+    self as engine, CandidateId, Commit, Link, Measurement, Pipeline, Projection, Published, Request, State,
+    Step, World,
 };
 use flotilla_runtime::lock;
 use tokio::sync::watch;
@@ -38,6 +40,21 @@ pub use show::{ClusterRollout, PipelineView, Reason};
 pub struct Definitions {
     pub read: BTreeMap<String, Arc<Pipeline>>,
     pub unread: Vec<Unread>,
+}
+
+impl Definitions {
+    /// As the fleet repo has them.
+    pub fn of(pipelines: &Pipelines) -> Self {
+        let read = pipelines.read.iter();
+        let read = read.map(|(name, found)| (name.clone(), Arc::new(found.pipeline.clone())));
+        let unread = pipelines.unread.iter().map(|unread| Unread {
+            name: unread.name.clone(),
+            units: unread.units.clone().map(Arc::new),
+            clusters: unread.clusters.clone(),
+            why: unread.problem.to_string(),
+        });
+        Self { read: read.collect(), unread: unread.collect() }
+    }
 }
 
 /// What is a pipeline, or may be one, and cannot be read: what it may be about stays as it is.
@@ -111,6 +128,8 @@ pub struct Rollouts {
 struct Inner {
     /// The store was read, and what is here is what it has.
     is_loaded: bool,
+    /// Every cluster of the definitions is in its stage, on disk, and has a choice: else it may be anybody's.
+    is_placed: bool,
     definitions: Definitions,
     pipelines: BTreeMap<String, Kept>,
     clusters: BTreeMap<ClusterName, Known>,
@@ -187,10 +206,12 @@ impl Rollouts {
             return Ok(false);
         }
         inner.is_used = true;
-        if !is_same {
+        if !is_same || !inner.is_placed {
+            inner.is_placed = false;
             inner.newest = None;
             inner.clusters.values_mut().for_each(|known| known.is_current = false);
             self.step_all(&mut inner, now)?;
+            inner.is_placed = true;
         }
         Ok(true)
     }
@@ -214,10 +235,15 @@ impl Rollouts {
         self.step_all(&mut inner, now)
     }
 
-    /// From which snapshots each cluster's units are taken; `None`: nobody ever chose.
-    pub fn choices(&self) -> Option<BTreeMap<ClusterName, Arc<Choice>>> {
+    /// From which snapshots each cluster's units are taken; the newest, where nothing stands here.
+    pub fn choices(&self) -> BTreeMap<ClusterName, Arc<Choice>> {
+        lock(&self.inner).choices.clone()
+    }
+
+    /// Whether it is known that there was no pipeline until now.
+    pub fn is_idle(&self) -> bool {
         let inner = lock(&self.inner);
-        inner.is_used.then(|| inner.choices.clone())
+        inner.is_loaded && !inner.is_used && inner.pipelines.is_empty()
     }
 
     /// When something may change though nothing comes from outside.
@@ -362,6 +388,7 @@ impl Rollouts {
             return Ok(());
         }
         let mut stored = self.ledger.rollouts()?;
+        inner.is_placed = false;
         let mut last: BTreeMap<String, Option<Step>> =
             std::mem::take(&mut inner.pipelines).into_iter().map(|(name, kept)| (name, kept.last)).collect();
         let names: BTreeSet<String> = stored.keys().chain(inner.definitions.read.keys()).cloned().collect();
@@ -369,7 +396,9 @@ impl Rollouts {
             let stored = stored.remove(&name).unwrap_or_default();
             let read = inner.definitions.read.get(&name).cloned();
             let last = last.remove(&name).flatten();
-            inner.pipelines.insert(name, Kept { state: stored.state, head: stored.head, read, last, ..Kept::default() });
+            inner
+                .pipelines
+                .insert(name, Kept { state: stored.state, head: stored.head, read, last, ..Kept::default() });
         }
         inner.is_loaded = true;
         Ok(())

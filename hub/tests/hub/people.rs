@@ -171,6 +171,7 @@ async fn each_route_takes_its_role_and_those_above() {
             let path = path
                 .replace("{scope}", "fleet")
                 .replace("{namespace}", "apps")
+                .replace("{pipeline}", "apps")
                 .replace("{digest}", "00112233");
             let methods = methods.as_object().unwrap().keys().map(|method| method.to_uppercase());
             methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()

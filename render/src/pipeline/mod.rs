@@ -168,10 +168,6 @@ impl Pipelines {
             }
             definition.stages = members;
             let name = &definition.pipeline.name;
-            // Until the hub acts on pipelines nothing may look as if it were held back.
-            let message =
-                format!("the pipeline '{name}' is read and not acted on yet: clusters run the newest commit");
-            problems.push(definition.problem(message));
             for (n, stage) in definition.pipeline.stages.iter().enumerate() {
                 let unknown: Vec<&str> =
                     stage.clusters.labels().filter(|label| !known.contains(label)).collect();
