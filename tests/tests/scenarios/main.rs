@@ -23,6 +23,7 @@ mod layouts;
 mod loss;
 mod multi_tenancy;
 mod nesting;
+mod promotion;
 mod quiet;
 mod releases;
 mod reliability;

@@ -1,0 +1,94 @@
+//! Promotion: a change goes from stage to stage as it proves itself, and what does not stays where it is.
+
+use anyhow::ensure;
+use flotilla_tests::fleet::Fleet;
+use flotilla_tests::git::{Change, file};
+use flotilla_tests::manifests::{app, config_map, unit_id};
+use flotilla_tests::wait::always;
+
+use crate::{VALUE, WHILE, config};
+
+const CLUSTERS: [&str; 2] = ["production", "staging"];
+
+fn value(text: &str) -> Change {
+    file("apps/web/config.yaml", config_map("web", text))
+}
+
+/// Production waits until staging was healthy for two seconds; `more` are further lines of its stage.
+fn pipeline(more: &str) -> Change {
+    let clusters = CLUSTERS.map(|name| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\n\
+             spec: {{path: clusters/{name}, labels: {{stage: {name}}}}}\n---\n"
+        )
+    });
+    let pipeline = format!(
+        "apiVersion: flotilla.dev/v1alpha1\nkind: Pipeline\nmetadata: {{name: web}}\nspec:\n  units: [flux-system/web]\n  stages:\n  \
+         - name: staging\n    clusters: {{matchLabels: {{stage: staging}}}}\n    after: {{healthyFor: 2s}}\n  \
+         - name: production\n    clusters: {{matchLabels: {{stage: production}}}}\n{more}"
+    );
+    file("clusters/fleet.yaml", clusters.concat() + &pipeline)
+}
+
+async fn becomes(fleet: &Fleet, cluster: &str, value: &str) {
+    fleet.field_becomes(cluster, &config("web"), VALUE, value).await.unwrap();
+}
+
+async fn stays(fleet: &Fleet, cluster: &str, value: &str) {
+    always(WHILE, || async {
+        let found = config("web").field(&fleet.client(cluster), VALUE).await?;
+        ensure!(found == value, "{cluster} holds {found}, not {value}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_proves_itself_in_staging_goes_on_and_what_is_broken_stays_there() {
+    let mut files = CLUSTERS.map(|name| app(name, "web", &[])).to_vec();
+    files.extend([pipeline(""), value("1")]);
+    let mut fleet = Fleet::start(CLUSTERS, &files).await.unwrap();
+    becomes(&fleet, "staging", "1").await;
+    becomes(&fleet, "production", "1").await;
+
+    // The hub is killed while staging has a version and production has not.
+    fleet.commit("Two", &[value("2")]).await.unwrap();
+    becomes(&fleet, "staging", "2").await;
+    fleet.hub().process().kill();
+    fleet.hub().restart().await.unwrap();
+    becomes(&fleet, "production", "2").await;
+    stays(&fleet, "staging", "2").await;
+
+    // What the API server refuses in staging is never seen in production.
+    let broken = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: default}\ndata: {value: [broken]}\n";
+    fleet.commit("Broken", &[file("apps/web/config.yaml", broken)]).await.unwrap();
+    fleet.phase_becomes("staging", &unit_id("web"), "Failed").await.unwrap();
+    stays(&fleet, "production", "2").await;
+    assert!(fleet.units("production").await.unwrap()[&unit_id("web")].phase == "Ready");
+
+    fleet.commit("Three", &[value("3")]).await.unwrap();
+    becomes(&fleet, "staging", "3").await;
+    becomes(&fleet, "production", "3").await;
+
+    // What somebody holds stays until he releases it, and says why.
+    let held = ["rollout", "hold", "web", "--cluster", "production", "--reason", "a test"];
+    fleet.cli(&held).await.unwrap();
+    fleet.commit("Four", &[value("4")]).await.unwrap();
+    becomes(&fleet, "staging", "4").await;
+    stays(&fleet, "production", "3").await;
+    let status = fleet.cli(&["rollout", "status", "web"]).await.unwrap();
+    let pipelines = fleet.cli(&["get", "pipelines"]).await.unwrap();
+    assert!(pipelines.contains("production passed"), "{pipelines}");
+    assert!(status.contains("production") && status.contains("a test"), "{status}");
+    fleet.cli(&["rollout", "release", "web", "--cluster", "production"]).await.unwrap();
+    becomes(&fleet, "production", "4").await;
+
+    // A rollback stays, whatever comes.
+    let back = ["rollout", "rollback", "web", "--cluster", "production", "--reason", "bad"];
+    fleet.cli(&back).await.unwrap();
+    becomes(&fleet, "production", "3").await;
+    fleet.commit("Five", &[value("5")]).await.unwrap();
+    becomes(&fleet, "staging", "5").await;
+    stays(&fleet, "production", "3").await;
+}
