@@ -80,8 +80,11 @@ fn learn_newest(part: &mut Part, newest: &Candidate, projection: Option<&Project
         }
         (Some(projection), Some(has)) if has == projection.digest() => {}
         (Some(projection), _) => {
-            let changed = if part.known.is_empty() { Vec::new() } else { changes(&part.known, projection) };
-            part.known = fingerprints(projection);
+            let changed = match &part.known {
+                Some(known) => changes(known, &part.shapes, projection),
+                None => Vec::new(),
+            };
+            part.known = Some(fingerprints(projection));
             if last.is_some_and(|last| last.seq == newest.seq) {
                 part.shapes.pop();
             }
@@ -127,11 +130,18 @@ fn fingerprints(projection: &Projection) -> Vec<u64> {
     all
 }
 
-fn changes(known: &[u64], projection: &Projection) -> Vec<(UnitId, Digest)> {
-    let units = projection.units().iter();
+/// What is not as it was, and what is gone of that which changes in play name.
+fn changes(known: &[u64], shapes: &[Shape], projection: &Projection) -> Vec<(UnitId, Option<Digest>)> {
+    let units = projection.units();
     let is_new =
         |(unit, digest): &&(UnitId, Digest)| known.binary_search(&fingerprint(unit, digest)).is_err();
-    units.filter(is_new).take(MAX_CHANGED).cloned().collect()
+    let new = units.iter().filter(is_new).map(|(unit, digest)| (unit.clone(), Some(*digest)));
+    let there: BTreeSet<&UnitId> = units.iter().map(|(unit, _)| unit).collect();
+    let named: BTreeSet<&UnitId> =
+        shapes.iter().flat_map(|shape| shape.changed.iter().map(|(unit, _)| unit)).collect();
+    let gone = named.difference(&there).map(|unit| ((*unit).clone(), None));
+    // Of too many changes none may be forgotten that says that a unit is gone: what was barred of it would bar this.
+    gone.chain(new).take(MAX_CHANGED).collect()
 }
 
 impl Part {
@@ -141,7 +151,7 @@ impl Part {
         shapes
             .flat_map(|shape| &shape.changed)
             .find(|(changed, _)| changed == unit)
-            .map(|(_, digest)| *digest)
+            .and_then(|(_, digest)| *digest)
     }
 
     /// Whether the candidate of this number has for it what is barred.

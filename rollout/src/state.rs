@@ -259,8 +259,8 @@ pub(crate) struct Part {
     pub(crate) pins: Vec<Pin>,
     /// What it would run of each candidate in play: an entry where that changed, in the order of candidates.
     pub(crate) shapes: Vec<Shape>,
-    /// The units of the last shape, as short digests, so that the next one's changes are found.
-    pub(crate) known: Vec<u64>,
+    /// The units of the last shape, as short digests, so that the next one's changes are found. `None`: of no shape yet.
+    pub(crate) known: Option<Vec<u64>>,
     /// What it ran when its stage last passed.
     pub(crate) passed: Option<Digest>,
     /// Whether it came from another stage with what it has.
@@ -308,7 +308,7 @@ impl Part {
             back: None,
             pins: Vec::new(),
             shapes: Vec::new(),
-            known: Vec::new(),
+            known: None,
             passed: None,
             moved: false,
             gone_since: None,
@@ -412,8 +412,8 @@ pub(crate) struct Shape {
     pub(crate) candidate: CandidateId,
     /// `None`: it could not be rendered.
     pub(crate) content: Option<(Digest, Digest)>,
-    /// Units that are not as in the shape before, with their new digests.
-    pub(crate) changed: Vec<(UnitId, Digest)>,
+    /// Units that are not as in the shape before, with their new digests. `None`: one that is not there any more.
+    pub(crate) changed: Vec<(UnitId, Option<Digest>)>,
 }
 
 impl Shape {

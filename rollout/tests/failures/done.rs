@@ -98,3 +98,20 @@ fn what_failed_does_not_block_the_next() {
     hub.settle();
     assert_eq!(hub.runs(), "p1:2 s1:2");
 }
+
+/// What was barred of a unit bars neither the commit that drops the unit nor the one that brings it back mended.
+#[test]
+fn what_failed_bars_neither_its_removal_nor_its_return() {
+    for dropped in [&["apps"][..], &["apps", "other"]] {
+        let mut hub = Hub::new(vec![stage("staging"), stage("production")], &two());
+        hub.commit("apps", true);
+        hub.settle();
+        assert_eq!(hub.runs(), "p1:0 s1:1");
+        hub.commit_without(dropped);
+        hub.settle();
+        assert_eq!(hub.runs(), "p1:2 s1:2", "{dropped:?}: {}", hub.reason("s1"));
+        hub.commit("apps", false);
+        hub.settle();
+        assert_eq!(hub.runs(), "p1:3 s1:3", "{dropped:?}: {}", hub.reason("s1"));
+    }
+}

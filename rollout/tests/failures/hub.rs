@@ -1,6 +1,6 @@
 //! A hub with clusters that do what they are told, until a test says otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_core::selector::Selector;
@@ -127,8 +127,16 @@ impl Hub {
     /// A commit that changes a unit everywhere. `broken`: it fails wherever it runs.
     pub(crate) fn commit(&mut self, unit: &'static str, broken: bool) {
         let mut next = self.versions.last().unwrap().clone();
-        *next.units.get_mut(unit).unwrap() += 1;
+        next.units.insert(unit, u32::try_from(self.versions.len()).unwrap() + 1);
         next.broken = broken;
+        self.versions.push(next);
+    }
+
+    /// A commit that drops units everywhere.
+    pub(crate) fn commit_without(&mut self, units: &[&str]) {
+        let mut next = self.versions.last().unwrap().clone();
+        next.units.retain(|unit, _| !units.contains(unit));
+        next.broken = false;
         self.versions.push(next);
     }
 
@@ -194,7 +202,13 @@ impl Hub {
         for at in 0..self.machines.len() {
             let name = self.machines[at].name.to_string();
             let versions = (0..self.versions.len()).filter(|version| self.versions[*version].broken);
-            let broken: BTreeSet<Digest> = versions.map(|of| self.projection(of, &name).digest()).collect();
+            let broken: BTreeMap<Digest, Vec<(UnitId, Digest)>> = versions
+                .map(|of| self.projection(of, &name))
+                .map(|projection| {
+                    let apps = projection.units().iter().filter(|(id, _)| *id == unit("apps"));
+                    (projection.digest(), apps.cloned().collect())
+                })
+                .collect();
             let machine = &mut self.machines[at];
             if machine.slow || !matches!(machine.link, Link::Online { .. }) || machine.told.is_none() {
                 continue;
@@ -202,9 +216,9 @@ impl Hub {
             if machine.runs != machine.told {
                 (machine.runs, machine.health, machine.since) = (machine.told, Health::Progressing, now);
             } else if machine.health == Health::Progressing && !machine.never {
-                let fails = machine.runs.is_some_and(|runs| broken.contains(&runs));
-                let failed = Health::Failed { units: vec![(unit("apps"), machine.runs.unwrap())] };
-                (machine.health, machine.since) = (if fails { failed } else { Health::Healthy }, now);
+                let fails = machine.runs.and_then(|runs| broken.get(&runs).cloned());
+                let health = fails.map_or(Health::Healthy, |units| Health::Failed { units });
+                (machine.health, machine.since) = (health, now);
             }
         }
         self.step(&[]);
