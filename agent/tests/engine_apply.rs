@@ -86,7 +86,8 @@ async fn children_wait_for_the_apply_dependents_for_readiness_and_a_broken_unit_
 async fn settled(bench: &Bench) -> BTreeMap<String, String> {
     let settled = eventually(engine_common::LIMIT, || async {
         let versions = bench.versions("v1", "ConfigMap").await;
-        stay(bench, &versions, Duration::from_millis(500)).await.map(|()| versions)
+        // Uids are written a second after they are known.
+        stay(bench, &versions, Duration::from_millis(1500)).await.map(|()| versions)
     });
     settled.await.unwrap()
 }

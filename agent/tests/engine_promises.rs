@@ -427,6 +427,39 @@ fn what_was_made_anew_is_not_forgotten_with_the_agent() {
     promised(steps).unwrap();
 }
 
+/// A write of the inventory fails, and what was about to be listed is tried again.
+#[test]
+fn nothing_is_applied_before_it_is_listed_in_the_cluster() {
+    use Entry::{Hold, Present, Removed, RemovedSuspended};
+    let steps = vec![
+        Step::Publish([Present(112), RemovedSuspended, Present(5)], 1),
+        Step::Wait(78),
+        Step::Foreign,
+        Step::Reconcile,
+        Step::Faults(17405200475337411052, 28),
+        Step::Publish([Present(91), Removed, Hold], 1),
+        Step::Wait(1),
+        Step::Faults(3837242813344807398, 33),
+        Step::Reconcile,
+        Step::Wait(0),
+        Step::Restart { forgetful: false },
+        Step::Faults(6518889082295836525, 43),
+        Step::Heal,
+        Step::Faults(13320418442702553920, 68),
+        Step::Publish([Present(63), Hold, Removed], 1),
+        Step::Heal,
+        Step::Publish([Present(77), Present(12), RemovedSuspended], 2),
+        Step::TakeAway(5),
+        Step::Restart { forgetful: false },
+        Step::Reconcile,
+        Step::Faults(3681896104602101778, 63),
+        Step::Wait(2),
+        Step::Wait(443),
+        Step::Publish([Present(13), Removed, Removed], 1),
+    ];
+    promised(steps).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 400, ..ProptestConfig::default() })]
 

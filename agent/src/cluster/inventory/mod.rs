@@ -113,8 +113,8 @@ impl InventoryWriter {
     }
 
     /// Lists objects of a unit; a uid that is known already is kept where none is given, and one that is given counts for
-    /// all units that list the object. The number of the change, for [`InventoryWriter::durable`]; 0 if there is none, as all was listed
-    /// already.
+    /// all units that list the object. The number of the change that has to be in the cluster before anything is done to them, for
+    /// [`InventoryWriter::durable`]. It may be an earlier one: that all was listed already does not say that it was written.
     pub(crate) fn list(
         &self,
         unit: &UnitId,
@@ -122,35 +122,37 @@ impl InventoryWriter {
         members: impl IntoIterator<Item = Member>,
     ) -> u64 {
         let mut pages = self.pages();
-        let mut changed = false;
+        let (mut changed, mut due) = (false, 0);
         if let Some(links) = links {
             changed |= pages.put_unit(unit, links);
+            due = pages.due(unit, None);
         }
         for member in members {
             changed |= pages.put_member(unit, &member);
+            due = due.max(pages.due(unit, Some(&member.object.id)));
         }
-        let change = if changed { pages.change } else { 0 };
         drop(pages);
         if changed {
             self.wake.notify_one();
         }
-        change
+        due
     }
 
     /// Has all units list these objects without a uid: whoever applies them makes them anew. The number of the change, as
     /// [`Self::list`] gives it.
     pub(crate) fn expect_anew<'a>(&self, objects: impl IntoIterator<Item = &'a ObjectId>) -> u64 {
         let mut pages = self.pages();
-        let mut changed = false;
+        let (mut changed, mut due) = (false, 0);
         for object in objects {
             changed |= pages.drop_uid(object);
+            let owners = pages.inventory.owners(object);
+            due = owners.map(|owner| pages.due(owner, Some(object))).fold(due, u64::max);
         }
-        let change = if changed { pages.change } else { 0 };
         drop(pages);
         if changed {
             self.wake.notify_one();
         }
-        change
+        due
     }
 
     /// Takes objects off a unit's list, and the unit with its last one if `whole`.

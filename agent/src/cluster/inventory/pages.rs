@@ -59,6 +59,8 @@ pub(super) struct Part {
     /// What we sent since, of which nobody said whether it was written; the oldest is first.
     pub(super) sent: VecDeque<Digest>,
     pub(super) dirty: bool,
+    /// The number of its last change that nothing may go on without: of a new line, or one that lost its uid.
+    pub(super) due: u64,
 }
 
 impl Part {
@@ -319,9 +321,19 @@ impl Pages {
         part.bytes += taken;
         part.bytes -= old.map_or(0, length).min(part.bytes);
         part.dirty = true;
-        self.place(place, number);
         self.change += 1;
+        let has_less = |old: &Line| old.uid.is_some() && new.uid.is_none();
+        if place.1.is_none() || old.is_none_or(has_less) {
+            part.due = self.change;
+        }
+        self.place(place, number);
         true
+    }
+
+    /// The last change of a line's part that has to be in the cluster before anything is done by the line.
+    pub(super) fn due(&self, unit: &UnitId, object: Option<&ObjectId>) -> u64 {
+        let number = if self.later.is_empty() { 0 } else { self.number(&(unit.clone(), object.cloned())) };
+        self.parts.get(&(bucket(unit), number)).map_or(0, |part| part.due)
     }
 
     fn room(&self, bucket: u8, taken: usize) -> u32 {

@@ -87,6 +87,20 @@ fn an_intent_does_not_wipe_a_uid_and_a_shared_object_leaves_one_list_at_a_time()
     assert!(inventory.view(|inventory| !inventory.units.contains_key(&b)));
 }
 
+#[test]
+fn what_is_listed_and_not_written_is_waited_for_again() {
+    let a = UnitId::kustomization("f", "a");
+    let inventory = inventory(vec![]);
+    let due = inventory.list(&a, None, [member("x", None)]);
+    assert!(due > 0);
+    assert_eq!(inventory.list(&a, None, [member("x", None)]), due, "a write of it may have failed");
+    assert_eq!(inventory.list(&a, None, [member("x", Some("u"))]), due, "a uid may come later");
+    let anew = inventory.expect_anew([&member("x", None).object.id]);
+    assert!(anew > due);
+    assert_eq!(inventory.expect_anew([&member("x", None).object.id]), anew);
+    assert_eq!(inventory.list(&a, None, [member("x", None)]), anew);
+}
+
 /// `a` is suspended, say, while somebody deletes the object and makes another, which `b` then applies.
 #[test]
 fn an_object_that_was_made_anew_is_known_by_its_new_uid_to_all_who_list_it() {
