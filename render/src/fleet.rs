@@ -70,6 +70,8 @@ pub struct Fleet {
     pub pipelines: Pipelines,
     /// How much a change may take away.
     pub policy: PolicyRead,
+    /// A file could not be read that may define clusters: those that are not here are not gone.
+    pub in_part: bool,
     pub problems: Vec<Problem>,
 }
 
@@ -134,6 +136,7 @@ pub fn discover_anew(
         _ => {
             let problem =
                 Problem::error(folder.to_string(), 0, "there is no such folder; clusters are read from it");
+            fleet.in_part = true;
             fleet.pipelines.unreadable(&problem);
             fleet.problems.push(problem);
             return Ok(fleet);
@@ -230,13 +233,14 @@ pub fn discover_anew(
     join_groups(&mut fleet, &unread, unclear.map(ToString::to_string));
     let notices = fleet.pipelines.place(&fleet.clusters);
     fleet.problems.extend(notices);
+    fleet.in_part = !broken.is_empty();
     // Nor does a file that does not parse say that there is no policy.
     fleet.policy = match policy {
         PolicyRead::Read(policy) => {
             let clusters = fleet.clusters.iter().map(|(name, cluster)| (name, &cluster.policy.labels));
             PolicyRead::Read(policy.of(clusters))
         }
-        PolicyRead::Absent if !broken.is_empty() => PolicyRead::Unclear,
+        PolicyRead::Absent if fleet.in_part => PolicyRead::Unclear,
         policy => policy,
     };
     Ok(fleet)

@@ -57,14 +57,17 @@ pub(crate) fn stages(state: &mut State, pipeline: &Pipeline, world: &World) -> V
     let clusters = state.parts.iter_mut().zip(&world.clusters);
     clusters
         .map(|(part, cluster)| {
-            let known = part.found.as_ref().filter(|(labels, _)| {
-                !is_edited && (std::sync::Arc::ptr_eq(labels, &cluster.labels) || *labels == cluster.labels)
+            let Some(labels) = &cluster.labels else {
+                return pipeline.stages.iter().position(|stage| part.stage.as_ref() == Some(&stage.name));
+            };
+            let known = part.found.as_ref().filter(|(found, _)| {
+                !is_edited && (std::sync::Arc::ptr_eq(found, labels) || found == labels)
             });
             if let Some((_, stage)) = known {
                 return *stage;
             }
-            let stage = pipeline.stages.iter().position(|stage| stage.clusters.matches(&cluster.labels));
-            part.found = Some((cluster.labels.clone(), stage));
+            let stage = pipeline.stages.iter().position(|stage| stage.clusters.matches(labels));
+            part.found = Some((labels.clone(), stage));
             if let Some(stage) = stage {
                 let name = &pipeline.stages[stage].name;
                 if part.stage.as_ref() != Some(name) {

@@ -284,7 +284,7 @@ impl Fleet<'_> {
         match &run.spec.strategy.order {
             Order::Name => {}
             Order::Label(label) => pending.sort_by_cached_key(|at| {
-                let value = self.cluster(*at).labels.get(label);
+                let value = self.cluster(*at).labels.as_ref().and_then(|labels| labels.get(label));
                 let number = value.and_then(|value| value.parse::<i64>().ok());
                 (value.is_none(), number.is_none(), number, value.cloned(), *at)
             }),

@@ -151,6 +151,11 @@ impl State {
         parts.map(|part| (&part.name, part.choice()))
     }
 
+    /// The clusters that the last step knew.
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterName> {
+        self.parts.iter().filter(|part| part.gone_since.is_none()).map(|part| &part.name)
+    }
+
     /// All snapshots that it names: what they are rendered from has to stay readable.
     pub fn snapshots(&self) -> BTreeSet<Digest> {
         let parts = self.parts.iter().chain(self.gone.values());

@@ -41,8 +41,9 @@ pub struct Author {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     pub name: ClusterName,
-    /// Shared where they did not change since the last step: the pointer is compared first.
-    pub labels: Arc<BTreeMap<String, String>>,
+    /// Shared where they did not change since the last step: the pointer is compared first. `None`: they are not known, and it is
+    /// in the stage that it was in.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
     pub link: Link,
     /// What the cluster would run of the selected units by the newest commit. `None`: it cannot be rendered now.
     pub newest: Option<Arc<Projection>>,

@@ -198,7 +198,7 @@ impl Simulation {
             let (health, since) = (&machine.health, machine.since);
             Cluster {
                 name: machine.name.clone(),
-                labels: machine.labels.clone(),
+                labels: Some(machine.labels.clone()),
                 link: machine.link,
                 newest: Some(Arc::new(self.projection(newest, at))),
                 older: older.collect(),

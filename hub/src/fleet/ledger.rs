@@ -76,7 +76,7 @@ pub trait Ledger: Send + Sync {
         changed: &[Key],
         head: Option<&Vec<u8>>,
         audit: Option<&AuditRecord>,
-    ) -> Result<Option<Option<Vec<u8>>>, StoreError>;
+    ) -> Result<Option<Vec<u8>>, StoreError>;
     /// Forgets all of a pipeline.
     fn forget_rollout(&self, pipeline: &str, audit: &AuditRecord) -> Result<(), StoreError>;
     /// Forgets all snapshots but these.
@@ -168,7 +168,7 @@ impl Ledger for Records {
         changed: &[Key],
         head: Option<&Vec<u8>>,
         audit: Option<&AuditRecord>,
-    ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         Records::write_rollout(self, pipeline, state, changed, head, audit)
     }
 

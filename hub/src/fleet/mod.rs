@@ -32,6 +32,7 @@ mod helm_tests;
 mod ledger;
 #[cfg(test)]
 mod many_tests;
+mod promote;
 #[cfg(test)]
 mod promotion_tests;
 mod publish;
@@ -213,9 +214,7 @@ pub async fn run(
             continue;
         }
 
-        let changed = futures::future::select_all(
-            facts.iter_mut().chain(&mut secrets).chain(&mut others).map(|tick| Box::pin(changed(tick))),
-        );
+        let changed = any(facts.iter_mut().chain(&mut secrets).chain(&mut others));
         let reported = any(&mut reports);
         let (promotes, next) = (worker.promotes(), worker.next_promotion());
         let now = Instant::now();
@@ -251,11 +250,12 @@ async fn changed(fact: &mut watch::Receiver<u64>) {
 }
 
 /// Waits for any of these; for ever where there is none.
-async fn any(ticks: &mut [watch::Receiver<u64>]) {
+async fn any<'a>(ticks: impl IntoIterator<Item = &'a mut watch::Receiver<u64>>) {
+    let ticks: Vec<_> = ticks.into_iter().map(|tick| Box::pin(changed(tick))).collect();
     if ticks.is_empty() {
         std::future::pending::<()>().await;
     }
-    futures::future::select_all(ticks.iter_mut().map(|tick| Box::pin(changed(tick)))).await;
+    futures::future::select_all(ticks).await;
 }
 
 /// Up to a tenth more, so that many hubs do not ask one server in step.

@@ -221,6 +221,34 @@ fn people_hold_take_back_and_release() {
     assert!(log.iter().any(|(_, line)| line.action == "rollout"), "{log:?}");
 }
 
+/// A stage that lost its clusters by a slip would pass at once, with nothing tried.
+#[test]
+fn a_cluster_whose_definition_cannot_be_read_is_in_its_stage_all_the_same() {
+    let tree = |version: &str, staging: Option<&str>| {
+        let mut tree = tree(Some(version));
+        tree.extend(staging.map(|text| ("clusters/s.yaml".to_owned(), text.to_owned())));
+        tree
+    };
+    let head = "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: s}\n";
+    for slip in
+        ["spec: {labels: {stage: staging}, pth: x}\n", "spec: {labels: {stage: staging}\n", "spec: [\n"]
+    {
+        let mut case = Case::new(Some("v1"));
+        assert_eq!(case.settle(), ["v1", "v1"]);
+        let broken = format!("{head}{slip}");
+        case.hub.repo.commit_tree(tree("v2", Some(&broken)));
+        assert_eq!(case.settle(), ["v1", "v1"], "{slip}");
+        case.restart();
+        case.settle();
+        assert_eq!(case.app("p"), "v1", "{slip}");
+        case.hub.repo.commit_tree(tree("v3", None));
+        case.settle();
+        // What could not be rendered when it was the newest is waited for until somebody ends that.
+        case.ask(Verb::Abort { stage: "staging".into() }).unwrap();
+        assert_eq!(case.settle(), ["v3", "v3"], "{slip}");
+    }
+}
+
 /// A pipeline that cannot be read, or is gone, lets nothing go on; one that comes back goes on where it was.
 #[test]
 fn what_cannot_be_read_freezes_what_it_promotes() {

@@ -21,7 +21,6 @@ use flotilla_core::report::Problem;
 use flotilla_core::{ClusterName, Digest};
 use flotilla_kustomize::files::TreePath;
 use flotilla_render::{Artifact, Budget, ClusterDefinition, Fleet, Held, RenderCache};
-use flotilla_rollout::world::Author;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::FetchError;
 use tokio::sync::watch;
@@ -42,9 +41,10 @@ use crate::desired::Board;
 use crate::desired::choice::Choice;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
-use crate::rollout::{Definitions, Member, Rollouts};
+#[cfg(test)]
+use crate::rollout::Definitions;
+use crate::rollout::Rollouts;
 use crate::sources::{Draft, Library};
-use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -75,11 +75,11 @@ pub struct Worker {
     renderers: Renderers,
     /// `None` while it is fetched.
     repo: Option<Repo>,
-    head: Option<Head>,
+    pub(super) head: Option<Head>,
     source: api::Source,
     pub(super) clusters: HashMap<ClusterName, Cluster>,
     /// From which snapshots the units of each cluster are to be taken; the newest, where nothing stands here.
-    choices: BTreeMap<ClusterName, Arc<Choice>>,
+    pub(super) choices: BTreeMap<ClusterName, Arc<Choice>>,
     /// Those that a test made, before all others.
     #[cfg(test)]
     pub(super) forced: BTreeMap<ClusterName, Arc<Choice>>,
@@ -114,12 +114,9 @@ pub(super) struct Cluster {
 /// How long a round waits for helm, all its clusters together. What takes longer comes with a later round.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often one round decides anew by what it published.
-const PROMOTIONS: usize = 3;
-
 /// What the clusters of one round are rendered from.
-struct Resolved {
-    commit: Arc<str>,
+pub(super) struct Resolved {
+    pub(super) commit: Arc<str>,
     tree: Artifact,
     fleet: Arc<Fleet>,
     /// The snapshot of that, in the making: what the sources are at.
@@ -395,25 +392,13 @@ impl Worker {
                 return;
             }
         };
-        let mut tasks = self.tasks(resolved);
+        let tasks = self.tasks(resolved);
         if !tasks.is_empty() {
             shared.cache.begin_round();
         }
         let mut unplaced = self.render(tasks);
-        for _ in 0..PROMOTIONS {
-            match if promotes { self.promote(commit) } else { Ok(false) } {
-                Ok(true) => {
-                    tasks = self.tasks(resolved);
-                    unplaced.extend(self.render(tasks));
-                }
-                Ok(false) => break,
-                Err(error) => {
-                    let message = format!("nothing is promoted: {}", chain(&error));
-                    tracing::warn!("{message}");
-                    view.problems.push(Problem::error("", 0, message));
-                    break;
-                }
-            }
+        if promotes {
+            unplaced.extend(self.promote(resolved, view));
         }
         for task in unplaced {
             let message = "not rendered: too many other clusters take too long; what it runs is kept";
@@ -456,68 +441,6 @@ impl Worker {
         shared.sources.retain(|name| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name));
     }
 
-    /// Puts clusters into the stages of pipelines; whether there are any.
-    fn begin_promotion(&mut self, fleet: &Fleet) -> Result<bool, StoreError> {
-        let definitions = self.pipelines(fleet);
-        if definitions == Definitions::default() && self.shared.rollouts().is_idle() {
-            return Ok(false);
-        }
-        let mut members = Vec::new();
-        let labels = |name: &ClusterName| self.clusters.get(name).map(|cluster| cluster.shown.labels.clone());
-        let there = fleet.clusters.iter().map(|(name, cluster)| (name, cluster.policy.labels.clone()));
-        // Of one that cannot be read, what was known stays.
-        let unclear = fleet.unclear.keys().map(|name| (name, labels(name).unwrap_or_default()));
-        for (name, labels) in there.chain(unclear) {
-            let known = self.clusters.get(name).and_then(|cluster| cluster.facts.as_ref());
-            let is_enrolled = match known {
-                Some(facts) => facts.has_agent,
-                None => self.shared.ledger.facts(name).map_or(true, |facts| facts.has_agent),
-            };
-            members.push(Member { name: name.clone(), labels, is_enrolled });
-        }
-        let promotes = self.shared.rollouts().begin(definitions, &members, unix_now())?;
-        self.choices = self.shared.rollouts().choices();
-        Ok(promotes)
-    }
-
-    /// The pipelines of the fleet repo.
-    fn pipelines(&self, fleet: &Fleet) -> Definitions {
-        #[cfg(test)]
-        if let Some(definitions) = &self.definitions {
-            return definitions.clone();
-        }
-        Definitions::of(&fleet.pipelines)
-    }
-
-    /// Decides by what was rendered; whether any cluster is to be rendered by another choice.
-    fn promote(&mut self, commit: &Arc<str>) -> Result<bool, StoreError> {
-        let Some(head) = &self.head else { return Ok(false) };
-        let newest = flotilla_rollout::Commit {
-            id: head.commit.id.as_str().to_owned(),
-            author: Author { name: head.commit.author.clone(), email: String::new() },
-            subject: head.commit.subject.clone(),
-            time: head.commit.time.as_second(),
-        };
-        let is_current = |name: &ClusterName| {
-            let from = self.clusters.get(name).and_then(|cluster| cluster.from.as_ref());
-            from.is_some_and(|from| from.commit == *commit)
-        };
-        let has_chosen = self.shared.rollouts().decide(newest, is_current, unix_now())?;
-        self.choices = self.shared.rollouts().choices();
-        Ok(has_chosen)
-    }
-
-    /// In how long the pipelines go on by themselves.
-    pub(super) fn next_promotion(&self) -> Option<Duration> {
-        let next = self.shared.rollouts().next()? - unix_now();
-        Some(Duration::from_secs(u64::try_from(next).unwrap_or(0).max(1)))
-    }
-
-    /// Whether what agents report decides about anything.
-    pub(super) fn promotes(&self) -> bool {
-        self.shared.rollouts().is_used()
-    }
-
     /// Forgets the clusters that neither Git nor the store has any more: deleted ones, and those that no agent ever joined
     /// as. `view` has all that Git defines, and those whose definition cannot be read.
     fn forget(&mut self, view: &FleetView) {
@@ -548,7 +471,7 @@ impl Worker {
     }
 
     /// What is to be rendered: the clusters of which anything changed, but those that are still being rendered.
-    fn tasks(&mut self, resolved: &Resolved) -> Vec<Task> {
+    pub(super) fn tasks(&mut self, resolved: &Resolved) -> Vec<Task> {
         let Resolved { commit, tree, fleet, draft } = resolved;
         let shared = self.shared.clone();
         for name in shared.ledger.changed() {
@@ -626,7 +549,7 @@ impl Worker {
     }
 
     /// Renders and publishes; the tasks that found no place come back.
-    fn render(&mut self, tasks: Vec<Task>) -> Vec<Task> {
+    pub(super) fn render(&mut self, tasks: Vec<Task>) -> Vec<Task> {
         let Self { renderers, shared, clusters, changes, retention, pulse, .. } = self;
         let noted = &mut retention.noted;
         let mut publisher =

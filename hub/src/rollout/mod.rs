@@ -10,6 +10,8 @@
 //! A step is written before anything of it is published; one that could not be written never was: the state is read again. What is
 //! not known of a pipeline freezes what it promotes: it is never the newest.
 
+mod choose;
+mod definitions;
 mod report;
 mod show;
 
@@ -17,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
-use flotilla_render::Pipelines;
-use flotilla_rollout::spec::UnitSelection;
 use flotilla_rollout::world::Outcome;
 use flotilla_rollout::{
     self as engine, CandidateId, Commit, Link, Measurement, Pipeline, Projection, Published, Request, State,
@@ -27,55 +27,14 @@ use flotilla_rollout::{
 use flotilla_runtime::lock;
 use tokio::sync::watch;
 
-use crate::desired::choice::{Choice, Claimed, Part, Take};
+use crate::desired::choice::Choice;
 use crate::fleet::Ledger;
 use crate::journal::Inbox;
 use crate::session::{ClusterView, Sessions};
 use crate::store::{AuditRecord, Snapshot, StoreError};
+pub use definitions::{Definitions, Member, Unread};
 use report::{Heard, Told, hear};
 pub use show::{ClusterRollout, PipelineView, Reason};
-
-/// The pipelines of a commit.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Definitions {
-    pub read: BTreeMap<String, Arc<Pipeline>>,
-    pub unread: Vec<Unread>,
-}
-
-impl Definitions {
-    /// As the fleet repo has them.
-    pub fn of(pipelines: &Pipelines) -> Self {
-        let read = pipelines.read.iter();
-        let read = read.map(|(name, found)| (name.clone(), Arc::new(found.pipeline.clone())));
-        let unread = pipelines.unread.iter().map(|unread| Unread {
-            name: unread.name.clone(),
-            units: unread.units.clone().map(Arc::new),
-            clusters: unread.clusters.clone(),
-            why: unread.problem.to_string(),
-        });
-        Self { read: read.collect(), unread: unread.collect() }
-    }
-}
-
-/// What is a pipeline, or may be one, and cannot be read: what it may be about stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
-    pub name: Option<String>,
-    /// `None`: any unit.
-    pub units: Option<Arc<UnitSelection>>,
-    /// `None`: of any cluster.
-    pub clusters: Option<BTreeSet<ClusterName>>,
-    pub why: String,
-}
-
-/// A cluster of the fleet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    pub name: ClusterName,
-    pub labels: BTreeMap<String, String>,
-    /// It has an agent.
-    pub is_enrolled: bool,
-}
 
 /// What agents tell.
 pub trait Agents: Send + Sync {
@@ -135,8 +94,6 @@ struct Inner {
     clusters: BTreeMap<ClusterName, Known>,
     newest: Option<Commit>,
     choices: BTreeMap<ClusterName, Arc<Choice>>,
-    /// There was a pipeline at some time: choices are ours.
-    is_used: bool,
     noted: BTreeSet<Digest>,
 }
 
@@ -155,7 +112,7 @@ struct Kept {
 /// One cluster.
 #[derive(Default)]
 struct Known {
-    labels: Arc<BTreeMap<String, String>>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
     is_enrolled: bool,
     /// What it was rendered to is of the newest commit.
     is_current: bool,
@@ -169,7 +126,6 @@ struct KnownOf {
     newest: Option<(Arc<Snapshot>, Arc<Projection>)>,
     told: Option<Told>,
     heard: Option<Heard>,
-    older: Vec<(CandidateId, Arc<Snapshot>, Arc<Projection>)>,
 }
 
 impl Rollouts {
@@ -184,28 +140,37 @@ impl Rollouts {
     }
 
     /// Takes what the fleet is now, and puts new clusters into their stages, before anything is rendered: what a stage has is
-    /// never the newest by itself. Answers whether there are pipelines at all.
+    /// never the newest by itself. Answers whether there are pipelines at all. `in_part`: not all members can be told, so that
+    /// clusters which are not among them are not gone.
     ///
     /// # Errors
     /// Where the state cannot be read or written: nobody knows then what clusters may be given.
-    pub fn begin(&self, definitions: Definitions, members: &[Member], now: i64) -> Result<bool, StoreError> {
+    pub fn begin(
+        &self,
+        definitions: Definitions,
+        members: &[Member<'_>],
+        in_part: bool,
+        now: i64,
+    ) -> Result<bool, StoreError> {
         let mut inner = lock(&self.inner);
         self.load(&mut inner)?;
+        let untold = if in_part { inner.untold(members) } else { BTreeSet::new() };
+        let untold = untold.iter().map(|name| Member { name, labels: None, is_enrolled: true });
+        let members: Vec<Member<'_>> = members.iter().copied().chain(untold).collect();
         let is_same = inner.definitions == definitions
             && inner.clusters.len() == members.len()
             && members.iter().all(|member| {
-                inner.clusters.get(&member.name).is_some_and(|known| {
-                    *known.labels == member.labels && known.is_enrolled == member.is_enrolled
+                inner.clusters.get(member.name).is_some_and(|known| {
+                    known.labels.as_deref() == member.labels && known.is_enrolled == member.is_enrolled
                 })
             });
         if !is_same {
-            inner.take(definitions, members);
+            inner.take(definitions, &members);
         }
         if inner.pipelines.is_empty() && inner.definitions.unread.is_empty() {
             inner.choices.clear();
             return Ok(false);
         }
-        inner.is_used = true;
         if !is_same || !inner.is_placed {
             inner.is_placed = false;
             inner.newest = None;
@@ -240,10 +205,10 @@ impl Rollouts {
         lock(&self.inner).choices.clone()
     }
 
-    /// Whether it is known that there was no pipeline until now.
+    /// Whether it is known that there is no pipeline, and that none is remembered.
     pub fn is_idle(&self) -> bool {
         let inner = lock(&self.inner);
-        inner.is_loaded && !inner.is_used && inner.pipelines.is_empty()
+        inner.is_loaded && inner.pipelines.is_empty() && inner.definitions.is_empty()
     }
 
     /// When something may change though nothing comes from outside.
@@ -252,8 +217,9 @@ impl Rollouts {
         inner.pipelines.values().filter_map(|kept| kept.last.as_ref()?.next).min()
     }
 
-    pub fn is_used(&self) -> bool {
-        lock(&self.inner).is_used
+    /// Whether there are pipelines that go on by what agents report.
+    pub fn promotes(&self) -> bool {
+        !lock(&self.inner).pipelines.is_empty()
     }
 
     /// The snapshots that have to stay readable.
@@ -370,8 +336,7 @@ impl Rollouts {
         let Some(kept) = inner.pipelines.get(pipeline) else {
             return Err(AskError::Unknown(pipeline.to_owned()));
         };
-        let may_be = |unread: &Unread| unread.name.as_deref().is_none_or(|name| name == pipeline);
-        if kept.read.is_some() || inner.definitions.unread.iter().any(may_be) {
+        if kept.read.is_some() || inner.definitions.unread_of(pipeline).is_some() {
             return Err(AskError::Defined(pipeline.to_owned()));
         }
         inner.is_loaded = false;
@@ -435,28 +400,21 @@ impl Rollouts {
         let Some(pipeline) = kept.read.clone() else { return Ok(Vec::new()) };
         let step = engine::step(&pipeline, &mut kept.state, &world, requests, now);
         if !step.changed.is_empty() {
-            let mut written = || -> Result<Option<Option<Vec<u8>>>, StoreError> {
+            let mut written = || {
                 // What a record names is on disk before it.
                 for key in &step.changed {
                     let engine::Key::Cluster(cluster) = key else { continue };
                     let of = clusters.get(cluster).and_then(|known| known.of.get(name));
-                    let older = of.iter().flat_map(|of| of.older.iter().map(|(_, snapshot, _)| snapshot));
-                    let newest = of.iter().filter_map(|of| of.newest.as_ref().map(|(snapshot, _)| snapshot));
-                    for snapshot in newest.chain(older) {
-                        if !noted.contains(&snapshot.digest()) {
-                            self.ledger.note_snapshot(snapshot)?;
-                            noted.insert(snapshot.digest());
-                        }
+                    let Some((snapshot, _)) = of.and_then(|of| of.newest.as_ref()) else { continue };
+                    if !noted.contains(&snapshot.digest()) {
+                        self.ledger.note_snapshot(snapshot)?;
+                        noted.insert(snapshot.digest());
                     }
                 }
                 self.ledger.write_rollout(name, &kept.state, &step.changed, kept.head.as_ref(), audit)
             };
             match written() {
-                Ok(Some(head)) => kept.head = head,
-                Ok(None) => {
-                    inner.is_loaded = false;
-                    return Err(StoreError::Contended(format!("the state of the pipeline {name}")));
-                }
+                Ok(head) => kept.head = head,
                 Err(error) => {
                     inner.is_loaded = false;
                     return Err(error);
@@ -510,7 +468,7 @@ impl Rollouts {
                 labels: known.labels.clone(),
                 link,
                 newest: of.newest.as_ref().filter(|_| known.is_current).map(|(_, newest)| newest.clone()),
-                older: of.older.iter().map(|(id, _, projection)| (*id, projection.clone())).collect(),
+                older: Vec::new(),
                 published: published.map(|told| Published { revision: told.revision, digest: told.digest }),
                 report: of.heard.as_ref().map(|heard| heard.report.clone()),
             }
@@ -523,12 +481,19 @@ impl Rollouts {
 }
 
 impl Inner {
-    fn take(&mut self, definitions: Definitions, members: &[Member]) {
+    /// The clusters that are known and not among these.
+    fn untold(&self, members: &[Member<'_>]) -> BTreeSet<ClusterName> {
+        let told: BTreeSet<&ClusterName> = members.iter().map(|member| member.name).collect();
+        let recorded = self.pipelines.values().flat_map(|kept| kept.state.clusters());
+        self.clusters.keys().chain(recorded).filter(|name| !told.contains(name)).cloned().collect()
+    }
+
+    fn take(&mut self, definitions: Definitions, members: &[Member<'_>]) {
         let mut before = std::mem::take(&mut self.clusters);
         for member in members {
-            let mut known = before.remove(&member.name).unwrap_or_default();
-            if *known.labels != member.labels {
-                known.labels = Arc::new(member.labels.clone());
+            let mut known = before.remove(member.name).unwrap_or_default();
+            if known.labels.as_deref() != member.labels {
+                known.labels = member.labels.cloned().map(Arc::new);
             }
             known.is_enrolled = member.is_enrolled;
             self.clusters.insert(member.name.clone(), known);
@@ -548,75 +513,9 @@ impl Inner {
 
     /// Why a pipeline is not worked on.
     fn frozen(&self, pipeline: &str) -> String {
-        let unread = self.definitions.unread.iter();
-        let mut why = unread.filter(|unread| unread.name.as_deref().is_none_or(|name| name == pipeline));
-        why.next().map_or_else(
+        self.definitions.unread_of(pipeline).map_or_else(
             || "the fleet repo does not define it any more".to_owned(),
             |unread| unread.why.clone(),
         )
     }
-
-    /// Makes the choices anew; whether any is another one.
-    fn choose(&mut self) -> bool {
-        let mut parts: BTreeMap<&ClusterName, Vec<Part>> = BTreeMap::new();
-        for (name, kept) in &self.pipelines {
-            let by: Arc<str> = name.as_str().into();
-            let may_be = |unread: &&Unread| unread.name.as_deref().is_none_or(|unread| unread == name);
-            let is_unread = self.definitions.unread.iter().any(|unread| may_be(&unread));
-            let stored = kept.state.pipeline();
-            let Some(units) = kept.read.as_deref().or(stored).map(|pipeline| &pipeline.units) else {
-                continue;
-            };
-            let claimed = Claimed::Selected(Arc::new(units.clone()));
-            let had: BTreeMap<&ClusterName, engine::Choice> = kept.state.choices().collect();
-            for cluster in self.clusters.keys() {
-                let choice = match had.get(cluster) {
-                    Some(choice) => choice.clone(),
-                    // It may be meant to be in a stage.
-                    None if kept.read.is_none() && is_unread => engine::Choice::AsIs,
-                    None => engine::Choice::Newest,
-                };
-                parts.entry(cluster).or_default().push(part(by.clone(), claimed.clone(), &choice));
-            }
-        }
-        let known =
-            |unread: &&Unread| unread.name.as_ref().is_some_and(|name| self.pipelines.contains_key(name));
-        for unread in self.definitions.unread.iter().filter(|unread| !known(unread)) {
-            let by: Arc<str> = unread.name.as_deref().unwrap_or("(unread)").into();
-            let claimed = match &unread.units {
-                Some(units) => Claimed::Selected(units.clone()),
-                None => Claimed::All,
-            };
-            for cluster in self.clusters.keys() {
-                if unread.clusters.as_ref().is_none_or(|clusters| clusters.contains(cluster)) {
-                    let part = part(by.clone(), claimed.clone(), &engine::Choice::AsIs);
-                    parts.entry(cluster).or_default().push(part);
-                }
-            }
-        }
-        let mut choices: BTreeMap<ClusterName, Arc<Choice>> = BTreeMap::new();
-        for (cluster, parts) in parts {
-            let new = Choice { parts };
-            let before = self.choices.get(cluster).filter(|before| ***before == new);
-            choices.insert(cluster.clone(), before.cloned().unwrap_or_else(|| Arc::new(new)));
-        }
-        let is_other = choices != self.choices;
-        self.choices = choices;
-        is_other
-    }
-}
-
-/// What the engine says of a cluster, as a claim.
-fn part(by: Arc<str>, claimed: Claimed, choice: &engine::Choice) -> Part {
-    let at = |pick: &engine::Pick| Take::At { snapshot: pick.snapshot, content: pick.content };
-    let (take, units, revision) = match choice {
-        engine::Choice::Newest => (Take::Newest, Vec::new(), 0),
-        engine::Choice::AsIs => (Take::AsIs, Vec::new(), 0),
-        engine::Choice::Hold => (Take::Hold, Vec::new(), 0),
-        engine::Choice::Run(given) => {
-            let units = given.units.iter().map(|(unit, pick)| (unit.clone(), at(pick))).collect();
-            (at(&given.base), units, given.revision)
-        }
-    };
-    Part { by, claimed, take, units, revision }
 }

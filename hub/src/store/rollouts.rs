@@ -51,7 +51,10 @@ impl Records {
         found.into_iter().map(read).collect()
     }
 
-    /// Writes what a step changed, all of it or nothing; answers the head's new bytes. `None`: somebody else wrote it meanwhile.
+    /// Writes what a step changed, all of it or nothing; answers the head's bytes then.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`] where somebody else wrote it meanwhile, among others.
     pub fn write_rollout(
         &self,
         pipeline: &str,
@@ -59,7 +62,7 @@ impl Records {
         changed: &[Key],
         head: Option<&Vec<u8>>,
         audit: Option<&AuditRecord>,
-    ) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let mut txn = Txn::default();
         let head_key = key_of(pipeline, &Key::Head);
         txn.expect(&head_key, head.cloned());
@@ -78,8 +81,10 @@ impl Records {
                 None => txn.remove(text),
             }
         }
-        let outcome = self.commit(txn, audit)?;
-        Ok((outcome == Outcome::Committed).then_some(head))
+        match self.commit(txn, audit)? {
+            Outcome::Committed => Ok(head),
+            Outcome::Conflict => Err(StoreError::Contended(format!("the state of the pipeline {pipeline}"))),
+        }
     }
 
     /// Forgets all of a pipeline.

@@ -103,6 +103,7 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
         fleet.clusters.is_empty() && fleet.unclear.contains_key(&"west".parse().unwrap()),
         "f.yaml may define west"
     );
+    assert!(fleet.in_part && !found(&[("clusters/west/a.yaml", "a: 1")]).in_part);
     assert_eq!(
         problems(&found(&[("apps/a.yaml", "a: 1")])),
         ["clusters: there is no such folder; clusters are read from it"]

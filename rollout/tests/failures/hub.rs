@@ -176,7 +176,7 @@ impl Hub {
             });
             Cluster {
                 name: machine.name.clone(),
-                labels: machine.labels.clone(),
+                labels: Some(machine.labels.clone()),
                 link: machine.link,
                 newest: Some(Arc::new(self.projection(newest, name))),
                 older: older.collect(),
