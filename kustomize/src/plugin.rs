@@ -237,7 +237,7 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
     let node = &resource.node;
     let loader = &target.loader;
     let config = Config::read(node)?;
-    charge(&cx.work, map, config.specs().len(), 1)?;
+    let weight = charge(&cx.work, map, config.specs().len(), 1)?;
     match resource.kind() {
         "NamespaceTransformer" => {
             let subjects = Subjects::read(&text_field(node, "setRoleBindingSubjects")?.text)?;
@@ -269,7 +269,8 @@ fn transform_one(cx: &mut Context, target: &Target, map: &mut ResMap, resource: 
         "ImageTagTransformer" => {
             let entry = field(node, "imageTag")?;
             let image = entry.map(|n| Image::read(n, Unknown::Ignore)).transpose()?.unwrap_or_default();
-            images::set_image(map, &image, entry.map_or(node.pos, |n| n.pos), config.specs(), &cx.work)
+            let pos = entry.map_or(node.pos, |n| n.pos);
+            images::set_image(map, &image, pos, config.specs(), &cx.work, weight)
         }
         "ReplicaCountTransformer" => {
             let replica = field(node, "replica")?.map(|n| Replica::read(n, Unknown::Ignore)).transpose()?;

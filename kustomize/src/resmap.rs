@@ -13,6 +13,7 @@ use crate::node_ops::{drop_styles, place_like, text_at};
 use crate::notes;
 use crate::resource::{Behavior, ORIGIN_ANNOTATION, Resource};
 use crate::schema::Schema;
+use crate::work::Work;
 
 /// Resources in load order; no two have the same current identity.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,11 @@ fn duplicate(resource: &Resource, first: Pos) -> Fail {
 }
 
 impl ResMap {
+    /// What all resources come to, in steps; nothing is taken for it.
+    pub(crate) fn weight(&self, work: &Work) -> Res<usize> {
+        work.weight(self.0.iter().map(|resource| &resource.node))
+    }
+
     /// Of all resources.
     pub(crate) fn name_bytes(&self) -> usize {
         self.0.iter().map(|resource| resource.name().len() + resource.namespace().len()).sum()

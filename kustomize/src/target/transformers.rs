@@ -113,8 +113,8 @@ impl Target<'_> {
         }
         for (n, (image, pos)) in k.images.iter().enumerate() {
             let named = |e: Fail| nest(e, &format!("images[{n}]")).at(*pos);
-            charge(&cx.work, map, config.images.len(), 1)?;
-            images::set_image(map, image, *pos, &config.images, &cx.work).map_err(named)?;
+            let weight = charge(&cx.work, map, config.images.len(), 1)?;
+            images::set_image(map, image, *pos, &config.images, &cx.work, weight).map_err(named)?;
             done(map, "ImageTagTransformer")?;
         }
         if !k.replacements.is_empty() {
@@ -126,10 +126,11 @@ impl Target<'_> {
 }
 
 /// What it costs to set so many values at the fields of so many specs of all objects: each object is asked for each, and a
-/// path may lead through every item of a list.
-pub(crate) fn charge(work: &Work, map: &ResMap, specs: usize, values: usize) -> Res<()> {
-    let each = map.0.len() + work.weight(map.0.iter().map(|resource| &resource.node))? / 64;
-    work.spend_for(each, specs.saturating_mul(values) + 1)
+/// path may lead through every item of a list. Answers what the objects come to, in steps.
+pub(crate) fn charge(work: &Work, map: &ResMap, specs: usize, values: usize) -> Res<usize> {
+    let weight = map.weight(work)?;
+    work.spend_for(map.0.len() + weight / 64, specs.saturating_mul(values) + 1)?;
+    Ok(weight)
 }
 
 /// What it costs to note a transformer at all objects: the notes of each are written anew.

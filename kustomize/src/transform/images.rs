@@ -11,16 +11,17 @@ use crate::resmap::ResMap;
 use crate::selector::regex;
 use crate::work::Work;
 
-/// Changes the image wherever containers are, and at the fields that the specs name.
+/// Changes the image wherever containers are, and at the fields that the specs name. `weight`: what the objects come to, in steps.
 pub(crate) fn set_image(
     map: &mut ResMap,
     image: &Image,
     pos: Pos,
     specs: &[FieldSpec],
     work: &Work,
+    weight: usize,
 ) -> Res<()> {
     // Every object is walked, and the pattern held against texts of any length.
-    work.spend(work.weight(map.0.iter().map(|resource| &resource.node))? / 8)?;
+    work.spend(weight / 8)?;
     let change = Change::new(image, pos, work);
     for resource in map.0.iter_mut().filter(|r| r.kind() != "CustomResourceDefinition") {
         if change.is_wanted_below(&resource.node) {
