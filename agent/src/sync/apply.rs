@@ -146,10 +146,25 @@ impl ApplyJob {
     /// Writes what is about to be applied into the inventory, for what is known well enough already.
     async fn declare(&self, tools: &Tools) -> Result<(), Trouble> {
         let known = |step: &&ApplyStep| tools.cluster.discovery().any_version(&step.object).is_some();
-        let members = self.steps.iter().filter(known).map(|step| intent(&step.object));
-        let listed = tools.inventory.list(&self.unit, Some(&self.links), members);
-        let absent = self.steps.iter().filter(|step| is_absent(tools, step)).map(|step| &step.object.id);
-        let anew = tools.inventory.expect_anew(absent);
+        let steps: Vec<_> = self.steps.iter().filter(known).map(|step| (&step.object, step.cause)).collect();
+        self.intend(tools, Some(&self.links), &steps).await
+    }
+
+    /// Has objects that are about to be applied listed in the cluster. One that is made anew loses its uid there: should the agent
+    /// end before it notes the new one, an object listed by the old one would pass for somebody else's, and be left behind.
+    async fn intend(
+        &self,
+        tools: &Tools,
+        links: Option<&Links>,
+        steps: &[(&ObjectRef, Cause)],
+    ) -> Result<(), Trouble> {
+        let members = steps.iter().map(|(object, _)| Member { object: (*object).clone(), uid: None });
+        let listed = tools.inventory.list(&self.unit, links, members);
+        let is_absent = |id: &ObjectId, cause: Cause| {
+            cause == Cause::Missing || matches!(tools.members.get(id), Presence::Absent)
+        };
+        let absent = steps.iter().filter(|(object, cause)| is_absent(&object.id, *cause));
+        let anew = tools.inventory.expect_anew(absent.map(|(object, _)| &object.id));
         tools.inventory.durable(listed.max(anew)).await
     }
 
@@ -227,9 +242,7 @@ impl ApplyJob {
         let id = tools.cluster.discovery().complete(&step.object.id);
         let object = ObjectRef { id: id.clone(), version: step.object.version.clone() };
         // Known objects are listed by now and cost nothing here.
-        let listed = tools.inventory.list(&self.unit, None, [intent(&object)]);
-        let anew = tools.inventory.expect_anew(is_absent(tools, step).then_some(&id));
-        tools.inventory.durable(listed.max(anew)).await?;
+        self.intend(tools, None, &[(&object, step.cause)]).await?;
         let seat = tools.seat().await;
         Box::pin(self.seated(tools, cluster, step, &resource, object, seat)).await
     }
@@ -354,16 +367,6 @@ fn failed(step: &ApplyStep, error: &StepError) -> (ObjectId, FailedObject) {
 /// A body as JSON; none if it cannot be had.
 async fn value(tools: &Tools, digest: Digest) -> Option<Value> {
     serde_json::from_slice(&tools.body(digest).await.ok()?).ok()
-}
-
-/// Whether a step makes an object anew. Should the agent end before it notes the new uid, an object listed by the old one
-/// would pass for somebody else's, and be left behind.
-fn is_absent(tools: &Tools, step: &ApplyStep) -> bool {
-    step.cause == Cause::Missing || matches!(tools.members.get(&step.object.id), Presence::Absent)
-}
-
-fn intent(object: &ObjectRef) -> Member {
-    Member { object: object.clone(), uid: None }
 }
 
 struct Done {

@@ -257,6 +257,11 @@ impl Pages {
         self.later.get(place).copied().unwrap_or_default()
     }
 
+    fn number_of(&self, unit: &UnitId, object: Option<&ObjectId>) -> u32 {
+        // Looking a place up costs two clones, and most clusters have no later part.
+        if self.later.is_empty() { 0 } else { self.number(&(unit.clone(), object.cloned())) }
+    }
+
     /// Sets a unit's links; true if that changes its line.
     pub(super) fn put_unit(&mut self, unit: &UnitId, links: &Links) -> bool {
         let known = self.inventory.units.entry(unit.clone()).or_default();
@@ -293,9 +298,9 @@ impl Pages {
         let mut changed = false;
         for unit in owners {
             let Some(listed) = self.inventory.units.get_mut(&unit) else { continue };
-            let Some(old) = listed.get(object).filter(|old| old.uid.is_some()) else { continue };
+            let Some(old) = listed.get(object) else { continue };
+            listed.members.get_mut(object).into_iter().for_each(|held| held.uid = None);
             let new = Member { uid: None, ..old.clone() };
-            listed.members.insert(object.clone(), Held { version: new.object.version.clone(), uid: None });
             let place = (unit.clone(), Some(object.clone()));
             changed |= self.written_anew(place, Some(&line_of(&unit, &old)), &line_of(&unit, &new));
         }
@@ -332,8 +337,8 @@ impl Pages {
 
     /// The last change of a line's part that has to be in the cluster before anything is done by the line.
     pub(super) fn due(&self, unit: &UnitId, object: Option<&ObjectId>) -> u64 {
-        let number = if self.later.is_empty() { 0 } else { self.number(&(unit.clone(), object.cloned())) };
-        self.parts.get(&(bucket(unit), number)).map_or(0, |part| part.due)
+        let key = (bucket(unit), self.number_of(unit, object));
+        self.parts.get(&key).map_or(0, |part| part.due)
     }
 
     fn room(&self, bucket: u8, taken: usize) -> u32 {
@@ -378,12 +383,7 @@ impl Pages {
             content.push_str(text);
             content.push('\n');
         };
-        let here = |unit: &UnitId, object: Option<&ObjectId>| {
-            // Looking a place up costs two clones, and most clusters have no later part.
-            let number =
-                if self.later.is_empty() { 0 } else { self.number(&(unit.clone(), object.cloned())) };
-            number == key.1
-        };
+        let here = |unit: &UnitId, object: Option<&ObjectId>| self.number_of(unit, object) == key.1;
         for (unit, listed) in self.inventory.units.iter().filter(|(unit, _)| bucket(unit) == key.0) {
             if self.linked.contains(unit) && here(unit, None) {
                 add(&text(&unit_line(unit, &listed.links)));

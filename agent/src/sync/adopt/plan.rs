@@ -219,8 +219,8 @@ impl Planned {
         }
         let is_open = matches!(self.record.stage, Some(Stage::Adopting | Stage::Undoing));
         adoption.complete = self.is_empty() && !is_open;
-        // A struct of texts and numbers always has a JSON text.
-        adoption.plan = Some(Digest::of(&serde_json::to_vec(&adoption).unwrap_or_default()));
+        // A struct of texts and numbers always has a JSON text; without one no plan is the one that was looked at.
+        adoption.plan = serde_json::to_vec(&adoption).ok().map(|text| Digest::of(&text));
         adoption.action = action;
         adoption.next = self.next(job, &adoption, false);
         adoption
