@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-pub(crate) const EVENTS: &str = "helm.sh/hook";
+/// The annotation that makes a hook of an object: the moments at which it runs.
+pub const EVENTS: &str = "helm.sh/hook";
 pub(crate) const WEIGHT: &str = "helm.sh/hook-weight";
 pub(crate) const DELETE_POLICY: &str = "helm.sh/hook-delete-policy";
 pub(crate) const LOG_POLICY: &str = "helm.sh/hook-output-log-policy";

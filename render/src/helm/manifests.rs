@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_core::report::Problem;
+use flotilla_helm::hook::EVENTS;
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_kustomize::{Answers, BuildError, is_cluster_scoped};
 use flotilla_yaml::{Node, parse, write_documents};
@@ -16,7 +17,6 @@ use crate::overlay;
 const KEEP: (&str, &str) = ("kustomize.toolkit.fluxcd.io/prune", "disabled");
 /// Who leaves an object alone once it is there.
 const IF_NOT_PRESENT: (&str, &str) = ("kustomize.toolkit.fluxcd.io/ssa", "IfNotPresent");
-const HOOK: &str = "helm.sh/hook";
 
 /// A document of the output and the template that it comes from.
 struct Manifest {
@@ -43,7 +43,7 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
     manifests.retain(|manifest| !is_test(manifest));
     let hooks: Vec<String> = manifests
         .iter()
-        .filter_map(|it| Some((it, it.node.at(&["metadata", "annotations", HOOK])?.text()?)))
+        .filter_map(|it| Some((it, it.node.at(&["metadata", "annotations", EVENTS])?.text()?)))
         .map(|(it, hook)| format!("{} ({hook}, {})", it.title(), it.template))
         .collect();
     if !hooks.is_empty() {
@@ -146,7 +146,7 @@ fn manifests(text: &str) -> Result<Vec<Manifest>, Problem> {
 
 /// Tests are run by hand; `--skip-tests` leaves out those that are templates of their own.
 fn is_test(manifest: &Manifest) -> bool {
-    let hook = manifest.text(&["metadata", "annotations", HOOK]);
+    let hook = manifest.text(&["metadata", "annotations", EVENTS]);
     !hook.is_empty()
         && hook.split(',').all(|hook| matches!(hook.trim(), "test" | "test-success" | "test-failure"))
 }

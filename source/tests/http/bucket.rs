@@ -43,10 +43,13 @@ impl S3 {
 
     /// Sends until there is an answer: the server may drop a connection, and a repetition changes nothing.
     pub(crate) fn send(&self, method: &str, key: &str, content: &str) -> Result<()> {
-        let tried = (0..5)
-            .map(|_| self.try_send(method, key, content))
-            .find(|tried| !matches!(tried, Err(error) if error.is::<std::io::Error>()));
-        tried.unwrap_or_else(|| self.try_send(method, key, content))
+        let mut more = 5;
+        loop {
+            match self.try_send(method, key, content) {
+                Err(error) if error.is::<std::io::Error>() && more > 0 => more -= 1,
+                tried => return tried,
+            }
+        }
     }
 
     fn try_send(&self, method: &str, key: &str, content: &str) -> Result<()> {
