@@ -27,7 +27,7 @@ const MAX_UNSAVED: usize = 64 << 20;
 pub struct BodyStore {
     inner: Mutex<Inner>,
     problems: Problems,
-    /// Counts the bodies that could not be read any more.
+    /// Counts how often a body was read that is not there.
     lost: watch::Sender<u64>,
 }
 
@@ -203,7 +203,7 @@ impl BodyStore {
         inner.log.compact()
     }
 
-    /// Changes whenever a body turned out to be unreadable, so that it has to be asked for anew.
+    /// Changes whenever somebody reads a body that is not there, so that it has to be asked for.
     pub fn losses(&self) -> watch::Receiver<u64> {
         self.lost.subscribe()
     }
@@ -234,17 +234,17 @@ impl Bodies for BodyStore {
         if let Some(body) = inner.unsaved.get(&digest) {
             return Ok(body.clone());
         }
-        let lost = match inner.read(digest) {
+        let is_damaged = match inner.read(digest) {
             Ok(Some(body)) => return Ok(body),
             Ok(None) => false,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => true,
             Err(error) => return Err(BodyError::Io(digest, error)),
         };
         drop(inner);
-        if lost {
+        if is_damaged {
             self.problems.set(SUBJECT, "the disk damaged contents; they are asked for anew");
-            self.lost.send_modify(|lost| *lost += 1);
         }
+        self.lost.send_modify(|lost| *lost += 1);
         Err(BodyError::Missing(digest))
     }
 }
@@ -276,10 +276,12 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
 
         let store = BodyStore::open(&path, problems.clone());
-        let losses = store.losses();
+        let mut losses = store.losses();
         assert!(store.has(digest), "nobody has looked yet");
         assert!(matches!(store.body(digest), Err(BodyError::Missing(missing)) if missing == digest));
         assert!(!store.has(digest) && losses.has_changed().unwrap());
+        losses.mark_unchanged();
+        assert!(store.body(digest).is_err() && losses.has_changed().unwrap(), "as long as it is not there");
         assert_eq!(problems.all(), ["the disk damaged contents; they are asked for anew"]);
         store.put(digest, &content).unwrap();
         assert_eq!(store.body(digest).unwrap(), content);

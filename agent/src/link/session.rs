@@ -448,16 +448,21 @@ impl Session {
         if !self.download.is_empty() {
             return Vec::new();
         }
-        let Some(state) = self.pending.clone() else { return vec![Effect::Repaired] };
         // The disk may have lost some of them meanwhile.
-        self.want_missing(&state, contents, arriving);
+        if let Some(state) = self.pending.as_ref().or(self.current.as_ref()).cloned() {
+            self.want_missing(&state, contents, arriving);
+        }
         if !self.download.is_empty() {
             self.ask();
             return Vec::new();
         }
-        self.pending = None;
-        self.failures = 0;
-        vec![Effect::Save(state)]
+        match self.pending.take() {
+            Some(state) => {
+                self.failures = 0;
+                vec![Effect::Save(state)]
+            }
+            None => vec![Effect::Repaired],
+        }
     }
 
     /// One that is not understood is answered so, and is no reason to leave the others.

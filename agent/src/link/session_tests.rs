@@ -320,6 +320,22 @@ fn what_the_disk_lost_is_asked_for_at_the_next_connection() {
 }
 
 #[test]
+fn what_the_disk_loses_while_an_earlier_loss_is_fetched_is_asked_for_too() {
+    let (mut agent, mut hub) = (Agent::new(), Hub::default());
+    hub.publish(&[("root", &["a", "b"])]);
+    converse(&mut agent, &mut hub);
+    for lost in ["a", "b"] {
+        agent.pack.0.borrow_mut().remove(&object(lost).digest());
+        agent.session.repair(&agent.pack);
+    }
+    converse(&mut agent, &mut hub);
+    for lost in ["a", "b"] {
+        assert!(agent.pack.has(object(lost).digest()), "{lost}");
+    }
+    assert!(agent.effects.contains(&Effect::Repaired));
+}
+
+#[test]
 fn a_body_that_cannot_be_kept_leaves_what_runs_and_tells_the_hub() {
     let (mut agent, mut hub) = (Agent::new(), Hub::default());
     hub.publish(&[("root", &["a"])]);

@@ -15,7 +15,9 @@ pub trait Bodies: Send + Sync + 'static {
 /// A body that cannot be had. The unit that needs it keeps what it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("the content {0} is not on disk; the hub sends it again at the next connection")]
+    #[error(
+        "the content {0} is not on disk; it is asked of the hub again, at once or at the next connection"
+    )]
     Missing(Digest),
     #[error("cannot read the content {0} from disk")]
     Io(Digest, #[source] std::io::Error),
