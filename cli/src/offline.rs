@@ -1,6 +1,7 @@
 //! A folder rendered as the hub would render a commit of it: no hub, no Git.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -254,6 +255,22 @@ impl Repo {
             self.fleet.clusters.keys().chain(self.fleet.unclear.keys()).cloned().collect();
         names.sort();
         names
+    }
+
+    /// What is said of a fleet without a cluster: it runs nothing. Where Flux has roots in the repository, they are named.
+    pub(crate) fn no_cluster(&self) -> Result<String, Error> {
+        let found = self.flux_roots()?;
+        let mut message = "the repository defines no cluster".to_owned();
+        if !found.is_empty() {
+            let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();
+            let _ = write!(
+                message,
+                "; Flux has the roots of clusters at {}: `flotilla import --repo DIR` prints the Cluster objects for them, and the \
+                 flag to use",
+                paths.join(", ")
+            );
+        }
+        Ok(message)
     }
 
     /// Renders one cluster.

@@ -119,6 +119,13 @@ async fn what_ends_how_is_published() -> anyhow::Result<()> {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.stdout.contains("is held and keeps what runs: apps/web/a.yaml:"), "{ran:?}");
     assert!(!ran.stdout.contains("is deleted"), "{ran:?}");
+    // Nobody is told that nothing differs where there is nothing to compare.
+    let none = tempfile::tempdir()?;
+    git(none.path(), &["init", "-q", "-b", "main"])?;
+    write(none.path(), "README.md", "")?;
+    commit(none.path(), "one")?;
+    let ran = run(&["plan", "--repo", none.path().to_str().unwrap()]).await?;
+    assert!(ran.code == 3 && ran.stdout.contains("the repository defines no cluster"), "{ran:?}");
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! `flotilla check --repo`: every cluster of a folder, rendered as the hub would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::Path;
 
 use flotilla_api::{Problem, UnitState};
@@ -55,7 +54,8 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         problems.add(Problem::from(problem), None);
     }
     if repo.names().is_empty() {
-        problems.add(no_cluster(&repo)?, None);
+        let (file, message) = (repo.clusters().to_string(), repo.no_cluster()?);
+        problems.add(Problem { file, message, ..Problem::default() }, None);
     }
     let mut contents = Contents::default();
     let mut survey = Survey::new(&repo.fleet.pipelines);
@@ -116,22 +116,6 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         count(objects, "object"),
     ));
     Ok(if errors == 0 { Code::Done } else { Code::Found })
-}
-
-/// A fleet without a cluster runs nothing. Where Flux has roots in the repository, they are named.
-fn no_cluster(repo: &Repo) -> Result<Problem, Error> {
-    let found = repo.flux_roots()?;
-    let mut message = "the repository defines no cluster".to_owned();
-    if !found.is_empty() {
-        let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();
-        let _ = write!(
-            message,
-            "; Flux has the roots of clusters at {}: `flotilla import --repo DIR` prints the Cluster objects for them, and the \
-             flag to use",
-            paths.join(", ")
-        );
-    }
-    Ok(Problem { file: repo.clusters().to_string(), message, ..Problem::default() })
 }
 
 /// Kubernetes' own groups have no dot or end in `.k8s.io`, which nobody else may use without its approval (KEP 1111).

@@ -75,6 +75,7 @@ pub(super) fn summary(shown: &Shown) -> String {
     let groups = &shown.plan.groups;
     let touched: usize = groups.iter().map(|group| group.clusters.len()).sum();
     let what = match groups.len() {
+        0 if shown.plan.clusters == 0 => "there is no cluster to compare".to_owned(),
         0 => format!("nothing differs in {}", count(shown.plan.clusters, "cluster")),
         many => format!(
             "{} over {touched} of {}",

@@ -147,7 +147,10 @@ fn make(context: &Context, args: &PlanArgs) -> Result<Shown, Error> {
     let key = *TokenSecret::generate().as_bytes();
     let (plan, helm) = compare(&from, &to, &names, &versions, &Differ::new(key))?;
     let new = to.fleet.problems.iter().filter(|problem| !from.fleet.problems.contains(problem));
-    let problems = new.cloned().chain(helm).collect();
+    let mut problems: Vec<Problem> = new.cloned().chain(helm).collect();
+    if names.is_empty() {
+        problems.push(Problem::error(to.clusters().to_string(), 0, to.no_cluster()?));
+    }
     Ok(Shown { from: from_name, to: to_name, plan, problems })
 }
 
