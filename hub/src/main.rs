@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use flotilla_hub::attempts::Attempts;
 use flotilla_hub::fleet::{self, FleetConfig, Patience, Releases, Ticks, Worker};
+use flotilla_hub::rollout;
 use flotilla_hub::serve::{self, StartError};
 use flotilla_hub::sources;
 use flotilla_hub::state::blocking;
@@ -176,6 +177,9 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), attempts.clone(), tasks.shutdown().clone());
     tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);
+    let reach = hub.settings.sources.policy.reach.clone();
+    let check_loop = rollout::checks::run(hub.rollouts.clone(), reach, tasks.shutdown().clone());
+    tasks.spawn("checks", Policy::ESSENTIAL, check_loop);
     let report = tasks.run(signals, GRACE).await;
     attempts.close();
     Ok(u8::try_from(report.exit_code()).unwrap_or(1))

@@ -111,12 +111,12 @@ impl Fleet<'_> {
             let (right, wrong) = streak.map_or((0, 0), |streak| (streak.right, streak.wrong));
             let seen = streak.map(|streak| streak.text.as_str()).filter(|text| !text.is_empty());
             let seen = seen.map(|text| format!(" ({text})")).unwrap_or_default();
-            if wrong > check.failures {
+            let next = streak.and_then(|streak| streak.asked).map_or(self.now, |at| at + check.every);
+            if wrong >= check.failures {
                 let text = format!("check {} was wrong {wrong} times on end{seen}", check.name);
-                return Err(Blocked { text, next: None, is_final: true });
+                return Err(Blocked { text, next: Some(next), is_final: true });
             }
             if right < check.successes {
-                let next = streak.and_then(|streak| streak.asked).map_or(self.now, |at| at + check.every);
                 let needs = check.successes;
                 let text = format!("check {} was right {right} of {needs} times on end{seen}", check.name);
                 return Err(Blocked::new(text, Some(next)));

@@ -232,8 +232,8 @@ pub struct Check {
     pub every: Seconds,
     /// How many times on end it has to be right; at least 1.
     pub successes: u32,
-    /// How many times on end it may be wrong before the candidate has failed, after a stage. Before one it waits. An
-    /// answer that does not come is neither right nor wrong.
+    /// After how many times on end that it was wrong the candidate has failed, after a stage; at least 1. Before one it
+    /// waits. An answer that does not come is neither right nor wrong.
     pub failures: u32,
 }
 

@@ -9,6 +9,7 @@
 //! Flux's sources         ──► flux::Fetcher (a folder each) ──► files, revision
 //! a work tree's commits ─► WorkTree ──────────────────► GitFiles (one commit)
 //! somebody's work tree ──► WorkTree ───────────────────► GitFiles (one commit)
+//! checks of gates      ──► Asker ──────────────────────────────────► an answer, which is no source
 //! a folder on disk     ───────────────────────────────────────► FolderFiles
 //!
 //! Reach: which addresses may be talked to at all      Mirrors: which are fetched from elsewhere
@@ -17,6 +18,7 @@
 //! Everything here blocks: async callers put it on a blocking thread. Nothing polls by itself; the caller
 //! says when to fetch.
 
+mod ask;
 pub mod flux;
 mod folder;
 mod git;
@@ -32,6 +34,7 @@ mod s3;
 mod secret;
 mod semver;
 
+pub use ask::{Answer, Asker};
 pub use folder::FolderFiles;
 pub use git::error::{CommitError, FetchError, OpenError};
 pub use git::files::GitFiles;

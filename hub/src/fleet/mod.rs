@@ -15,6 +15,8 @@ mod change;
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
+mod checks_tests;
+#[cfg(test)]
 mod choice_tests;
 mod cluster;
 mod decide;
@@ -63,7 +65,7 @@ pub use repo::FleetRepo;
 pub use round::{FleetConfig, Worker};
 
 use crate::view::{Fleet, FleetView};
-use renderers::caught;
+pub(crate) use renderers::caught;
 use repo::{Fetched, Repo};
 
 /// The loop could not go on at all.

@@ -30,7 +30,7 @@ impl Agents for FakeAgents {
 
 const CLUSTERS: [&str; 2] = ["s", "p"];
 
-fn name(cluster: &str) -> ClusterName {
+pub(super) fn name(cluster: &str) -> ClusterName {
     cluster.parse().unwrap()
 }
 
@@ -38,7 +38,7 @@ fn app() -> UnitId {
     UnitId::kustomization("flux-system", "app")
 }
 
-fn pipeline() -> Pipeline {
+pub(super) fn pipeline() -> Pipeline {
     let stage = |name: &str| {
         let text = format!("matchLabels: {{stage: {name}}}\n");
         let clusters = Selector::read(&flotilla_yaml::parse(&text).unwrap()[0]).unwrap();
@@ -77,16 +77,16 @@ fn tree(version: Option<&str>) -> Tree {
     tree
 }
 
-struct Case {
+pub(super) struct Case {
     hub: FakeHub,
     agents: Arc<FakeAgents>,
-    worker: Worker,
-    rollouts: Arc<Rollouts>,
+    pub(super) worker: Worker,
+    pub(super) rollouts: Arc<Rollouts>,
     tries: AtomicI64,
 }
 
 impl Case {
-    fn new(version: Option<&str>) -> Self {
+    pub(super) fn new(version: Option<&str>) -> Self {
         let repo = FakeRepo::default();
         repo.commit_tree(tree(version));
         let hub = FakeHub::new(repo);
@@ -136,7 +136,7 @@ impl Case {
     }
 
     /// Rounds in which agents do what they are told.
-    fn settle(&mut self) -> [String; 2] {
+    pub(super) fn settle(&mut self) -> [String; 2] {
         for _ in 0..6 {
             self.round();
             CLUSTERS.iter().for_each(|cluster| self.run(cluster));

@@ -229,10 +229,10 @@ impl Renderers {
 /// The hub made a mistake over some input.
 #[derive(Debug, thiserror::Error)]
 #[error("the hub made a mistake here ({0}); please report it with the lines about it in the hub's log")]
-pub(super) struct Panicked(String);
+pub(crate) struct Panicked(String);
 
 /// A panic of `work` as an error: one cluster's input must not take the others along. Where it panicked is logged by the
 /// process's panic hook.
-pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Panicked(panic_message(panic.as_ref()).to_owned()))
 }

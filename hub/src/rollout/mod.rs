@@ -4,14 +4,17 @@
 //! ```text
 //!   fleet loop: definitions, clusters, renders ─┐
 //!   agents: sessions, reports ──────────────────┼─► World ─► step ─► written to the store ─► choices ─► fleet loop publishes
-//!   people: requests ───────────────────────────┘                └─► events, reasons, stages: what people see
+//!   people: requests ───────────────────────────┤                └─► events, reasons, stages: what people see
+//!   checks of gates, made beside (`checks`) ────┘
 //! ```
 //!
 //! A step is written before anything of it is published; one that could not be written never was: the state is read again. What is
 //! not known of a pipeline freezes what it promotes: it is never the newest.
 
+pub mod checks;
 mod choose;
 mod definitions;
+mod probe;
 mod report;
 mod show;
 
@@ -19,10 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::{ClusterName, Digest, UnitEntry, UnitId};
-use flotilla_rollout::world::Outcome;
 use flotilla_rollout::{
-    self as engine, CandidateId, Commit, Link, Measurement, Pipeline, Projection, Published, Request, State,
-    Step, World,
+    self as engine, CandidateId, Commit, Link, Measure, Measurement, Pipeline, Projection, Published,
+    Request, State, Step, World,
 };
 use flotilla_runtime::lock;
 use tokio::sync::watch;
@@ -81,6 +83,8 @@ pub struct Rollouts {
     inner: Mutex<Inner>,
     /// Ticks when choices, or what people see, changed.
     changed: watch::Sender<u64>,
+    /// Ticks when something is to be measured.
+    due: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -105,6 +109,8 @@ struct Kept {
     /// `None`: it is frozen.
     read: Option<Arc<Pipeline>>,
     last: Option<Step>,
+    /// What is to be measured, by stage and check: the newest of each.
+    due: BTreeMap<(String, String), Measure>,
     /// Answers for the next step.
     measured: Vec<Measurement>,
 }
@@ -130,8 +136,8 @@ struct KnownOf {
 
 impl Rollouts {
     pub fn new(ledger: Arc<dyn Ledger>, agents: Arc<dyn Agents>, inbox: Arc<Inbox>, since: i64) -> Self {
-        let (inner, changed) = (Mutex::default(), watch::Sender::new(0));
-        Self { ledger, agents, inbox, since, inner, changed }
+        let (inner, changed, due) = (Mutex::default(), watch::Sender::new(0), watch::Sender::new(0));
+        Self { ledger, agents, inbox, since, inner, changed, due }
     }
 
     /// Ticks when a step changed something.
@@ -422,15 +428,14 @@ impl Rollouts {
             }
         }
         self.inbox.note(step.events.iter().map(|event| show::event(name, event, now)));
-        // A check that nobody makes holds the stage, and says so.
-        let unmeasured = step.measure.iter().map(|measure| Measurement {
-            stage: measure.stage.clone(),
-            candidate: measure.candidate,
-            check: measure.check.clone(),
-            at: now,
-            outcome: Outcome::Unknown("this hub does not make such checks yet".to_owned()),
-        });
-        kept.measured = unmeasured.collect();
+        if !step.measure.is_empty() {
+            let due = step.measure.iter().map(|measure| {
+                let of = (measure.stage.clone(), measure.check.clone());
+                (of, measure.clone())
+            });
+            kept.due.extend(due);
+            self.due.send_modify(|count| *count += 1);
+        }
         let answers = step.answers.clone();
         kept.last = Some(step);
         Ok(answers)
