@@ -27,6 +27,8 @@ pub struct Commit {
 pub struct Status {
     pub hub_version: String,
     pub started_at: i64,
+    /// Where agents call, in order of preference.
+    pub addresses: Vec<String>,
     /// The commit that is rendered; none until the repo was read for the first time.
     pub commit: Option<Commit>,
     pub clusters: ClusterCounts,

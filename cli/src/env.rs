@@ -34,6 +34,10 @@ const PROXY: Variable = Variable {
     about: "proxy to the hub; not used for loopback addresses and those in NO_PROXY",
 };
 
+/// Read by the library that talks to clusters.
+const KUBECONFIG: Variable =
+    Variable { name: "KUBECONFIG", about: "kubeconfig of --context, where --kubeconfig names none" };
+
 /// Looks a variable up; an empty one counts as absent.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -44,7 +48,7 @@ pub(crate) fn system(name: &str) -> Option<String> {
 
 /// The list for people.
 pub(crate) fn table() -> String {
-    let all = || ALL.iter().chain([&PROXY]);
+    let all = || ALL.iter().chain([&PROXY, &KUBECONFIG]);
     let width = all().map(|variable| variable.name.len()).max().unwrap_or_default();
     all().map(|Variable { name, about }| format!("  {name:width$}  {about}\n")).collect()
 }

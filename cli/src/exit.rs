@@ -43,10 +43,14 @@ impl Code {
             }
             Self::Usage => "the command line, environment or configuration file is wrong",
             Self::Input => "the files to render are wrong: stderr names file, line and field",
-            Self::Unreachable => "the hub could not be reached, or the server that answered is not the hub",
+            Self::Unreachable => {
+                "the hub, or the cluster of --context, could not be reached, or the server that answered is not the hub"
+            }
             Self::Denied => "the token is missing, wrong or expired, or its role does not suffice",
             Self::NotFound => "the hub does not know the named object",
-            Self::Refused => "the hub refused the request, for the reason on stderr",
+            Self::Refused => {
+                "the hub, or the cluster of --context, refused the request, for the reason on stderr"
+            }
             Self::HubFailed => "the hub failed, or its answer is not valid",
             Self::NotReached => {
                 "the requested state was not reached: in time, by all agents, or at the source"

@@ -22,6 +22,7 @@ mod error;
 mod exit;
 #[cfg(test)]
 mod hints;
+mod install;
 mod offline;
 mod output;
 #[cfg(test)]

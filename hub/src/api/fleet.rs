@@ -40,6 +40,7 @@ pub(super) async fn status(
     let mut status = Status {
         hub_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: hub.started_at,
+        addresses: hub.authority.addresses().iter().map(ToString::to_string).collect(),
         commit: overview.fleet.snapshot.as_ref().map(|commit| reach.commit(commit)),
         sources: sources::all(&hub, &reach),
         ..Status::default()

@@ -1,5 +1,7 @@
 //! `flotilla cluster`
 
+mod add;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -20,6 +22,7 @@ use crate::output::{clean, date};
 /// Let clusters in, look at them, cut them off, delete them
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
+    Add(add::AddArgs),
     Token(TokenArgs),
     /// List the clusters; as `flotilla get clusters`
     List(OutputArgs),
@@ -78,6 +81,7 @@ pub(crate) struct DeleteArgs {
 pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Code, Error> {
     let client = context.hub()?;
     match command {
+        ClusterCommand::Add(args) => add::run(context, &client, args).await,
         ClusterCommand::Token(args) => token(context, &client, args).await,
         ClusterCommand::List(output) => {
             rows::show(
@@ -110,12 +114,8 @@ async fn token(context: &Context, client: &Client, args: TokenArgs) -> Result<Co
         labels: labels.into_iter().collect(),
     };
     let made = client.join_token(&request).await?;
-    // A name with a letter wrong makes a cluster of its own, which runs nothing.
     if client.cluster(&cluster).await.is_ok_and(|found| !found.assigned) {
-        context.terminal.warn(&format!(
-            "Git does not define {cluster} as far as the hub has read: its agent has nothing to run until it does; \
-             `flotilla get clusters` lists those that it defines"
-        ));
+        warn_of_undefined(context, &cluster);
     }
     context.terminal.note(&format!(
         "an agent can join as {} with this token, once, until {}; it will call {}",
@@ -125,6 +125,14 @@ async fn token(context: &Context, client: &Client, args: TokenArgs) -> Result<Co
     ));
     context.terminal.show(output.output, &made, |_| format!("{}\n", made.token))?;
     Ok(Code::Done)
+}
+
+/// A name with a letter wrong makes a cluster of its own, which runs nothing.
+fn warn_of_undefined(context: &Context, cluster: &ClusterName) {
+    context.terminal.warn(&format!(
+        "Git does not define {cluster} as far as the hub has read: its agent has nothing to run until it does; \
+         `flotilla get clusters` lists those that it defines"
+    ));
 }
 
 /// What a unit had in a cluster that is deleted.

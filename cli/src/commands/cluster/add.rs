@@ -1,0 +1,316 @@
+//! `flotilla cluster add`: the agent's manifests with a join token in them, printed, written or applied.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use flotilla_api::{Cluster, ConnectionState, NewJoinToken};
+use flotilla_core::ClusterName;
+use flotilla_runtime::files;
+use flotilla_runtime::tls::HubAddress;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::super::manifest;
+use crate::Context;
+use crate::args;
+use crate::client::{Client, Watch};
+use crate::error::Error;
+use crate::exit::Code;
+use crate::install::agent::{self, Agent, Rights};
+use crate::install::kubernetes::Kubernetes;
+use crate::output::clean;
+
+/// Let a cluster in: its agent's manifests, with a join token
+///
+/// Prints the manifests, to be applied in the cluster:
+///
+///   flotilla cluster add edge-1 | kubectl apply -f -
+///
+/// With --context it applies them itself and waits until the agent is connected. With --out it writes a file; in
+/// /var/lib/rancher/k3s/server/manifests/ (or RKE2's, or k0s' folder) the node applies that by itself, at its first start too.
+///
+/// For a cluster that has joined they come without a token: the agent keeps its identity, and gets the image and the rights of
+/// this call. Without --rights the agent applies nothing but as service accounts that units name and that you let it act as.
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Name of the cluster
+    cluster: ClusterName,
+    /// A label of the cluster; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = args::pair)]
+    labels: Vec<(String, String)>,
+    /// Until when the agent can join: 90s, 15m, 24h, 30d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = args::duration)]
+    expires: u64,
+    /// The cluster has an agent already, and the new one takes its place
+    #[arg(long)]
+    replace: bool,
+    /// What the agent may do in the cluster
+    #[arg(long, value_enum, value_name = "RIGHTS", default_value_t)]
+    rights: Rights,
+    /// Image of the agent, as registry.example.com/flotilla-agent@sha256:...
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Secret in flotilla-system with the credentials of the image's registry
+    #[arg(long, value_name = "NAME")]
+    image_pull_secret: Option<String>,
+    /// File to write, instead of printing
+    #[arg(long, value_name = "FILE", conflicts_with = "context")]
+    out: Option<PathBuf>,
+    /// Context of a kubeconfig: apply there, and wait until the agent is connected
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The kubeconfig, in place of KUBECONFIG's or ~/.kube/config
+    #[arg(long, value_name = "FILE", requires = "context")]
+    kubeconfig: Option<PathBuf>,
+    /// Take over fields of the agent's own objects that another tool set
+    #[arg(long, requires = "context")]
+    force_conflicts: bool,
+    /// How long to wait for the agent
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = args::duration, requires = "context")]
+    timeout: u64,
+}
+
+pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Result<Code, Error> {
+    // All that can be wrong is looked at before a token is made.
+    if let Some(file) = &args.out {
+        check_file(file, &args.cluster)?;
+    }
+    let target = match &args.context {
+        Some(name) => Some(Kubernetes::connect(args.kubeconfig.as_deref(), name).await?),
+        None => None,
+    };
+    let known = match client.cluster(&args.cluster).await {
+        Ok(found) => Some(found),
+        Err(error) if error.code() == Code::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(target) = &target {
+        check_cluster(target, &args, known.as_ref()).await?;
+    }
+    if !known.as_ref().is_some_and(|cluster| cluster.assigned) {
+        super::warn_of_undefined(context, &args.cluster);
+    }
+    let joined = known.as_ref().filter(|cluster| has_joined(cluster)).is_some() && !args.replace;
+    if joined && !args.labels.is_empty() {
+        return Err(Error::usage(format!(
+            "cluster {} has joined: its labels cannot be set here",
+            args.cluster
+        ))
+        .hint("set them in its Cluster object in Git, or join anew with --replace"));
+    }
+    let addresses = client.status().await?.addresses;
+    let hubs: Vec<HubAddress> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+    if hubs.is_empty() {
+        return Err(Error::new(Code::HubFailed, "the hub does not say where agents call it")
+            .hint("start it with --advertise HOST:PORT; a hub of an older version does not say it: upgrade the hub first"));
+    }
+    let token = if joined {
+        context.terminal.note(&format!(
+            "cluster {} has joined: the manifests have no token, and its agent keeps its identity; --replace lets a new one \
+             take its place",
+            args.cluster
+        ));
+        None
+    } else {
+        let request = NewJoinToken {
+            cluster: args.cluster.to_string(),
+            expires_in: Some(args.expires),
+            replace: args.replace,
+            labels: args.labels.iter().cloned().collect(),
+        };
+        Some(client.join_token(&request).await?)
+    };
+    let objects = Agent {
+        cluster: &args.cluster,
+        rights: args.rights,
+        image: args.image.as_deref(),
+        pull_secret: args.image_pull_secret.as_deref(),
+        token: token.as_ref().map(|made| made.token.as_str()),
+        hubs: &hubs,
+    }
+    .objects();
+    if args.rights == Rights::Accounts {
+        context.terminal.hint(
+            "the agent applies units only as service accounts that they name; --rights cluster-admin lets it apply all units",
+        );
+    }
+    match (&target, &args.out) {
+        (Some(target), _) => apply(context, client, target, &objects, &args).await,
+        (None, Some(file)) => {
+            // It holds the token.
+            files::write_atomic(file, manifest::yaml(&objects).as_bytes(), files::PRIVATE).map_err(
+                |error| Error::new(Code::Local, format!("cannot write {}", file.display())).because(error),
+            )?;
+            context.terminal.note(&format!("wrote {}", file.display()));
+            Ok(Code::Done)
+        }
+        (None, None) => {
+            context.terminal.print(&manifest::yaml(&objects))?;
+            if context.terminal.interactive && token.is_some() {
+                context.terminal.hint(&format!(
+                    "to apply them: `flotilla cluster add {} | kubectl apply -f -`, or --context NAME; they hold a secret",
+                    args.cluster
+                ));
+            }
+            Ok(Code::Done)
+        }
+    }
+}
+
+fn has_joined(cluster: &Cluster) -> bool {
+    cluster.enrolled_at.is_some() && cluster.revoked_at.is_none()
+}
+
+/// A file that is there already is written over only where it is this cluster's.
+fn check_file(file: &Path, cluster: &ClusterName) -> Result<(), Error> {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_name = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c));
+    if !is_name || !(name.ends_with(".yaml") || name.ends_with(".yml")) {
+        return Err(Error::usage(format!(
+            "'{}' is not a name of a manifest that k3s would apply",
+            file.display()
+        ))
+        .hint("use lower-case letters, digits, '-' and '.', and end it with .yaml"));
+    }
+    let there = files::read_if_there(file)
+        .map_err(|error| Error::new(Code::Local, format!("cannot read {}", file.display())).because(error))?;
+    let Some(there) = there else { return Ok(()) };
+    if agent::cluster_of(&String::from_utf8_lossy(&there)).as_deref() == Some(cluster.as_str()) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{} is there and is not the agent of cluster {cluster}", file.display()))
+        .hint("choose another file, or remove this one"))
+}
+
+/// Refuses a cluster that has another cluster's agent, or is not the one that joined under the name.
+async fn check_cluster(target: &Kubernetes, args: &AddArgs, known: Option<&Cluster>) -> Result<(), Error> {
+    let name = &args.cluster;
+    let refuse = |what: String| {
+        Err(Error::new(Code::Refused, format!("the cluster of context {} {what}", target.context())))
+    };
+    let agent = target.get("apps/v1", "StatefulSet", agent::NAMESPACE, agent::NAME).await?;
+    if let Some(other) = agent.as_ref().and_then(|it| it["metadata"]["annotations"][agent::CLUSTER].as_str())
+        && other != name.as_str()
+    {
+        return refuse(format!("has the agent of cluster {}", clean(other)))
+            .map_err(|error| error.hint("a cluster joins under one name; is it the right context?"));
+    }
+    let Some(known) = known.filter(|it| has_joined(it) && !it.uid.is_empty() && !args.replace) else {
+        return Ok(());
+    };
+    let system = target.get("v1", "Namespace", "", "kube-system").await?;
+    let uid = system.as_ref().and_then(|it| it["metadata"]["uid"].as_str()).unwrap_or_default();
+    if uid == known.uid {
+        return Ok(());
+    }
+    refuse(format!("is not the one that joined as {name}")).map_err(|error| {
+        error.hint("is it the right context? --replace lets this cluster take the other one's place")
+    })
+}
+
+async fn apply(
+    context: &Context,
+    client: &Client,
+    target: &Kubernetes,
+    objects: &[Value],
+    args: &AddArgs,
+) -> Result<Code, Error> {
+    for object in objects {
+        target.apply(object, args.force_conflicts).await?;
+    }
+    let name = &args.cluster;
+    context.terminal.note(&format!("applied {} objects; waiting for the agent of {name}", objects.len()));
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let mut watch = Watch::start(client, &context.terminal).await?;
+    loop {
+        let found = client.cluster(name).await?;
+        if found.connection == ConnectionState::Connected {
+            context
+                .terminal
+                .note(&format!("cluster {name} is connected; `flotilla status {name}` shows what it runs"));
+            return Ok(Code::Done);
+        }
+        match tokio::time::timeout_at(deadline, watch.changed()).await {
+            Ok(changed) => changed?,
+            Err(_) => {
+                let state = found.connection.as_str();
+                let why = why_not(target).await.unwrap_or_else(|error| error.chain());
+                let text = format!("the agent of {name} is {state} after {}s: {}", args.timeout, clean(&why));
+                return Err(Error::new(Code::NotReached, text).hint(format!(
+                    "nothing is undone; `kubectl --context {} --namespace {} logs {}-0` shows what the agent says",
+                    target.context(),
+                    agent::NAMESPACE,
+                    agent::NAME
+                )));
+            }
+        }
+    }
+}
+
+/// What the cluster says of the agent's pod.
+async fn why_not(target: &Kubernetes) -> Result<String, Error> {
+    let labels = format!("app.kubernetes.io/name={}", agent::NAME);
+    let pods = target.list("v1", "Pod", agent::NAMESPACE, &labels).await?;
+    Ok(pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of))
+}
+
+fn state_of(pod: &Value) -> String {
+    let status = &pod["status"];
+    let container = &status["containerStatuses"][0]["state"];
+    let said = [&container["waiting"], &container["terminated"]].into_iter().find(|state| state.is_object());
+    let condition = status["conditions"].as_array().into_iter().flatten().find(|it| it["status"] == "False");
+    match said.or(condition) {
+        Some(state) => {
+            let text = |key: &str| state[key].as_str().unwrap_or_default();
+            format!("its pod: {} {}", text("reason"), text("message")).trim_end().to_owned()
+        }
+        None => format!("its pod is {}", status["phase"].as_str().unwrap_or("of an unknown phase")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_pod_is_told() {
+        let waiting = json!({"status": {"phase": "Pending", "containerStatuses": [
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}});
+        let unschedulable = json!({"status": {"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no storage class"}]}});
+        for (pod, expected) in [
+            (waiting, "its pod: ImagePullBackOff no such image"),
+            (unschedulable, "its pod: Unschedulable no storage class"),
+            (json!({"status": {"phase": "Running"}}), "its pod is Running"),
+            (json!({}), "its pod is of an unknown phase"),
+        ] {
+            assert_eq!(state_of(&pod), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_over_only_where_it_is_this_clusters() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster: ClusterName = "edge-1".parse().unwrap();
+        let (file, other) = (folder.path().join("flotilla-agent.yaml"), folder.path().join("other.yaml"));
+        check_file(&file, &cluster).unwrap();
+        let of = |name: &str| {
+            let cluster = name.parse().unwrap();
+            let (rights, image, pull_secret) = (Rights::default(), None, None);
+            manifest::yaml(
+                &Agent { cluster: &cluster, rights, image, pull_secret, token: None, hubs: &[] }.objects(),
+            )
+        };
+        std::fs::write(&file, of("edge-1")).unwrap();
+        std::fs::write(&other, of("edge-2")).unwrap();
+        check_file(&file, &cluster).unwrap();
+        let error = check_file(&other, &cluster).unwrap_err();
+        assert!(error.chain().contains("is not the agent of cluster edge-1"), "{}", error.chain());
+        for name in ["flotilla_agent.yaml", "agent.json", "Agent.yaml"] {
+            assert!(check_file(&folder.path().join(name), &cluster).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The agent's manifests for one cluster: those of `deploy/`, with its image, its rights and its join token. Pure.
+
+use clap::ValueEnum;
+use flotilla_core::ClusterName;
+use flotilla_runtime::tls::HubAddress;
+use flotilla_yaml::Node;
+use serde_json::{Value, json};
+
+const AGENT: &str = include_str!("../../../deploy/agent.yaml");
+const READS_EVERYTHING: &str = include_str!("../../../deploy/agent-reads-everything.yaml");
+const CLUSTER_ADMIN: &str = include_str!("../../../deploy/agent-cluster-admin.yaml");
+
+/// Where the agent runs.
+pub(crate) const NAMESPACE: &str = "flotilla-system";
+/// The name of its StatefulSet.
+pub(crate) const NAME: &str = "flotilla-agent";
+/// On the agent's StatefulSet: as which cluster it joins.
+pub(crate) const CLUSTER: &str = "flotilla.dev/cluster";
+/// The Secret that the agent reads its join token from.
+const JOIN_SECRET: &str = "flotilla-join";
+
+/// What the agent may do in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Rights {
+    /// Read the usual kinds; apply nothing but as service accounts that you let it act as
+    #[default]
+    Accounts,
+    /// Read every kind too, Secrets included
+    ReadEverything,
+    /// Everything: units without a service account are applied with all rights
+    ClusterAdmin,
+}
+
+/// What is particular to one cluster's agent.
+#[derive(Debug)]
+pub(crate) struct Agent<'a> {
+    pub cluster: &'a ClusterName,
+    pub rights: Rights,
+    /// In place of the image of this version.
+    pub image: Option<&'a str>,
+    /// Secret in the agent's namespace with the registry's credentials.
+    pub pull_secret: Option<&'a str>,
+    /// `None` for an agent that has joined: its identity is on its volume.
+    pub token: Option<&'a str>,
+    /// Where it calls.
+    pub hubs: &'a [HubAddress],
+}
+
+impl Agent<'_> {
+    /// The objects, in an order in which they can be applied.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let more = match self.rights {
+            Rights::Accounts => None,
+            Rights::ReadEverything => Some(READS_EVERYTHING),
+            Rights::ClusterAdmin => Some(CLUSTER_ADMIN),
+        };
+        let mut objects: Vec<Value> = std::iter::once(AGENT).chain(more).flat_map(documents).collect();
+        if let Some(token) = self.token {
+            objects.push(json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": JOIN_SECRET, "namespace": NAMESPACE},
+                "type": "Opaque",
+                "stringData": {"token": token},
+            }));
+        }
+        // The pod last: what it needs is there when it starts.
+        objects.sort_by_key(|object| object["kind"] == "StatefulSet");
+        for object in &mut objects {
+            match object["kind"].as_str() {
+                Some("StatefulSet") => self.set_pod(object),
+                Some("NetworkPolicy") => self.let_call(object),
+                _ => {}
+            }
+        }
+        objects
+    }
+
+    fn set_pod(&self, stateful_set: &mut Value) {
+        stateful_set["metadata"]["annotations"][CLUSTER] = json!(self.cluster.as_str());
+        let pod = &mut stateful_set["spec"]["template"]["spec"];
+        if let Some(image) = self.image {
+            pod["containers"][0]["image"] = json!(image);
+        }
+        if let Some(name) = self.pull_secret {
+            pod["imagePullSecrets"] = json!([{"name": name}]);
+        }
+    }
+
+    /// Opens the hub's ports, where the policy has others.
+    fn let_call(&self, policy: &mut Value) {
+        let rules = policy["spec"]["egress"].as_array_mut().into_iter().flatten();
+        for ports in
+            rules.filter(|rule| rule.get("to").is_some()).filter_map(|rule| rule["ports"].as_array_mut())
+        {
+            for hub in self.hubs {
+                let port = json!({"port": hub.port(), "protocol": "TCP"});
+                if !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+        }
+    }
+}
+
+/// The objects of a file of `deploy/`.
+fn documents(text: &str) -> Vec<Value> {
+    let documents = flotilla_yaml::parse(text).expect("the files in deploy/ are YAML: a test reads them");
+    let objects = documents.iter().map(Node::to_json);
+    objects.collect::<Result<_, _>>().expect("the files in deploy/ are objects: a test reads them")
+}
+
+/// The name of the cluster whose agent a manifest installs, if it is one that was made here.
+pub(crate) fn cluster_of(manifest: &str) -> Option<String> {
+    let documents = flotilla_yaml::parse(manifest).ok()?;
+    let objects = documents.iter().filter_map(|document| document.to_json().ok());
+    objects.into_iter().find_map(|object| {
+        let is_agent = object["kind"] == "StatefulSet" && object["metadata"]["name"] == NAME;
+        is_agent.then(|| object["metadata"]["annotations"][CLUSTER].as_str().map(str::to_owned))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(rights: Rights, token: Option<&str>) -> Vec<Value> {
+        let cluster = "edge-1".parse().unwrap();
+        let hubs = ["hub.example.com:8443".parse().unwrap(), "10.0.0.1:30443".parse().unwrap()];
+        let (image, pull_secret) = (Some("registry.example.com/agent@sha256:00"), Some("registry"));
+        Agent { cluster: &cluster, rights, image, pull_secret, token, hubs: &hubs }.objects()
+    }
+
+    fn bound(objects: &[Value]) -> Vec<&str> {
+        let bindings = objects.iter().filter(|object| object["kind"] == "ClusterRoleBinding");
+        bindings.map(|binding| binding["roleRef"]["name"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_agent_has_the_rights_that_were_chosen_and_no_others() {
+        for (rights, expected) in [
+            (Rights::default(), vec!["flotilla-agent"]),
+            (Rights::ReadEverything, vec!["flotilla-agent", "flotilla-agent-reads-everything"]),
+            (Rights::ClusterAdmin, vec!["flotilla-agent", "cluster-admin"]),
+        ] {
+            assert_eq!(bound(&objects(rights, None)), expected, "{rights:?}");
+        }
+    }
+
+    #[test]
+    fn the_manifest_holds_image_token_cluster_and_ports_and_the_pod_comes_last() {
+        let all = objects(Rights::default(), Some("flotilla.abc"));
+        assert_eq!(all[0]["kind"], "Namespace");
+        let pod = all.last().unwrap();
+        assert_eq!(pod["metadata"]["annotations"][CLUSTER], "edge-1");
+        let spec = &pod["spec"]["template"]["spec"];
+        assert_eq!(spec["containers"][0]["image"], "registry.example.com/agent@sha256:00");
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
+        let of_kind = |kind: &str| all.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+        let secrets = of_kind("Secret");
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(secrets[0]["stringData"]["token"], "flotilla.abc");
+        // The name that the pod mounts.
+        let mounted =
+            spec["volumes"].as_array().unwrap().iter().any(|it| it["secret"]["secretName"] == JOIN_SECRET);
+        assert!(mounted, "{spec}");
+        let ports = of_kind("NetworkPolicy")[0]["spec"]["egress"][1]["ports"].to_string();
+        assert_eq!((ports.matches("8443").count(), ports.matches("30443").count()), (1, 1), "{ports}");
+        // An agent that has joined is given no token anew.
+        assert!(objects(Rights::default(), None).iter().all(|object| object["kind"] != "Secret"));
+    }
+
+    #[test]
+    fn a_manifest_says_whose_it_is() {
+        let text = flotilla_yaml::write_documents(
+            &objects(Rights::default(), None).iter().map(Node::from_json).collect::<Vec<_>>(),
+        );
+        assert_eq!(cluster_of(&text).as_deref(), Some("edge-1"));
+        for other in [AGENT, "a: [", "", "kind: StatefulSet\nmetadata: {name: flotilla-agent}\n"] {
+            assert_eq!(cluster_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A cluster by a context of a kubeconfig, for commands that install or remove Flotilla's own parts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use flotilla_core::ObjectRef;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::exit::Code;
+
+/// Under this name the API server records the fields that were set here.
+const FIELD_MANAGER: &str = "flotilla-cli";
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A cluster, with the rights of the context's user.
+pub(crate) struct Kubernetes {
+    client: kube::Client,
+    context: String,
+}
+
+impl Kubernetes {
+    /// By a context of a kubeconfig; without a file of `KUBECONFIG`'s or `~/.kube/config`.
+    pub(crate) async fn connect(file: Option<&Path>, context: &str) -> Result<Self, Error> {
+        let failed = |error| {
+            Error::new(Code::Local, format!("cannot use the context {context} of the kubeconfig"))
+                .because(error)
+        };
+        let kubeconfig = match file {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        }
+        .map_err(|error| failed(error).hint("--kubeconfig names another file"))?;
+        let known: Vec<String> = kubeconfig.contexts.iter().map(|it| it.name.clone()).collect();
+        if !known.iter().any(|name| name == context) {
+            return Err(Error::usage(format!("the kubeconfig has no context {context}"))
+                .hint(format!("it has: {}", known.join(", "))));
+        }
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
+        config.connect_timeout = Some(CONNECT);
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).map_err(|error| {
+            Error::new(Code::Local, format!("cannot make a client for the context {context}")).because(error)
+        })?;
+        Ok(Self { client, context: context.to_owned() })
+    }
+
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The API of a kind. Only for kinds whose plural is the usual one, as those of ours in `deploy/`.
+    fn api(&self, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
+    }
+
+    fn failed(&self, attempt: &str, error: kube::Error) -> Error {
+        let message = format!("cannot {attempt} in the cluster of context {}", self.context);
+        match error {
+            kube::Error::Api(status) => {
+                let code = if status.is_forbidden() { Code::Denied } else { Code::Refused };
+                let error = Error::new(code, format!("{message}: {}", status.message));
+                if status.is_conflict() {
+                    error.hint("another tool set these fields; --force-conflicts takes them over")
+                } else {
+                    error
+                }
+            }
+            error => Error::new(Code::Unreachable, message).because(error),
+        }
+    }
+
+    /// Server-Side Apply; fields that others set stay theirs unless they are to be taken over.
+    pub(crate) async fn apply(&self, object: &Value, take_over: bool) -> Result<(), Error> {
+        let (api_version, target) = target(object)?;
+        let id = &target.id;
+        let params = PatchParams { force: take_over, ..PatchParams::apply(FIELD_MANAGER) };
+        let api = self.api(&api_version, &id.kind, &id.namespace);
+        let applied = api.patch(&id.name, &params, &Patch::Apply(object)).await;
+        applied.map(drop).map_err(|error| self.failed(&format!("apply {id}"), error))
+    }
+
+    /// An object, or `None` where the API server says that it is not there.
+    pub(crate) async fn get(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Error> {
+        let found = self.api(api_version, kind, namespace).get_opt(name).await;
+        let found = found.map_err(|error| self.failed(&format!("read {kind} {name}"), error))?;
+        Ok(found.map(|object| serde_json::to_value(object).unwrap_or_default()))
+    }
+
+    /// Objects of a kind in a namespace, by labels.
+    pub(crate) async fn list(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<Value>, Error> {
+        let found = self.api(api_version, kind, namespace).list(&ListParams::default().labels(labels)).await;
+        let found = found.map_err(|error| self.failed(&format!("list {kind}s in {namespace}"), error))?;
+        Ok(found.items.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect())
+    }
+}
+
+fn target(object: &Value) -> Result<(String, ObjectRef), Error> {
+    let target = ObjectRef::of(object)
+        .map_err(|error| Error::new(Code::Input, "what is to be applied is not an object").because(error))?;
+    Ok((object["apiVersion"].as_str().unwrap_or_default().to_owned(), target))
+}

@@ -1,0 +1,105 @@
+//! A cluster joins by one command and leaves by one: the CLI with a real API server, its pod security and its RBAC. No node runs
+//! the image here: the agent is the program, with the token and the rights that the manifests gave it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
+use flotilla_tests::git::Repo;
+use flotilla_tests::git::file;
+use flotilla_tests::manifests::{app, config_map};
+use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::wait::eventually;
+use flotilla_tests::{Cluster, ClusterOptions, Clusters};
+use kube::config::Kubeconfig;
+use serde_json::{Value, json};
+
+use crate::config;
+
+fn join_secret() -> ObjectRef {
+    ObjectRef::new("v1", "Secret", "flotilla-system", "flotilla-join")
+}
+
+/// The join token that is in the cluster.
+async fn token(cluster: &Cluster) -> Result<String> {
+    let value =
+        eventually(SOON, || async { join_secret().field(&cluster.client(), "/data/token").await }).await?;
+    let text = value.as_str().context("the token is no text")?;
+    Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text)?)?)
+}
+
+/// A kubeconfig with which one is the agent's service account.
+async fn as_agent(cluster: &Cluster, file: &Path) -> Result<()> {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let path = "/api/v1/namespaces/flotilla-system/serviceaccounts/flotilla-agent/token";
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&request)?)?;
+    let answer: Value = cluster.client().request(request).await?;
+    let mut kubeconfig = Kubeconfig::read_from(cluster.kubeconfig_path())?;
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = Some(serde_json::from_value(json!({"token": answer["status"]["token"]}))?);
+    }
+    std::fs::write(file, serde_json::to_string(&kubeconfig)?)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_joins_by_one_command() {
+    let repo = Repo::new().unwrap();
+    let files = [app("edge", "app", &[]), file("apps/app/config.yaml", config_map("app", "1"))];
+    repo.commit("begin", &files).unwrap();
+    let url = repo.url();
+    let options = HubOptions::default();
+    let clusters = async { Clusters::new().await?.start_one("edge", &ClusterOptions::default()).await };
+    let (cluster, fleet) =
+        futures::future::try_join(clusters, Fleet::new(repo, &url, &options)).await.unwrap();
+    let kubeconfig = cluster.kubeconfig_path().to_str().unwrap();
+    let context = Kubeconfig::read_from(kubeconfig).unwrap().current_context.unwrap();
+    let there = ["--context", &context, "--kubeconfig", kubeconfig];
+
+    // The command waits until the agent is connected.
+    let add = [&["cluster", "add", "edge", "--rights", "cluster-admin", "--label", "tier=edge"], &there[..]]
+        .concat();
+    let agent = async {
+        let token = token(&cluster).await?;
+        let file = fleet.folder().join("agent.kubeconfig");
+        as_agent(&cluster, &file).await?;
+        Agent::start(&fleet.agent_folder("edge"), &file, Some(&token))
+    };
+    let (added, agent) = futures::future::join(fleet.cli_output(&add), agent).await;
+    let (added, agent) = (added.unwrap(), agent.unwrap());
+    let said = String::from_utf8_lossy(&added.stderr);
+    assert!(added.status.success() && said.contains("is connected"), "{said}\n{}", agent.log().unwrap());
+    fleet.in_sync(&["edge"]).await.unwrap();
+    assert_eq!(fleet.cluster("edge").await.unwrap().labels["tier"], "edge");
+    assert_eq!(config("app").field(&cluster.client(), "/data/value").await.unwrap(), "1");
+
+    // The pod was let in where the strictest pod security is enforced.
+    let pod = ObjectRef::new("v1", "Pod", "flotilla-system", "flotilla-agent-0");
+    let made = eventually(SOON, || async {
+        ensure!(pod.get(&cluster.client()).await?.is_some(), "there is no pod");
+        anyhow::Ok(())
+    });
+    made.await.unwrap();
+
+    // Again it makes no token, and changes what the call says.
+    let again = [&["cluster", "add", "edge", "--image", "registry.example.com/agent:2"], &there[..]].concat();
+    let before = join_secret().field(&cluster.client(), "/data/token").await.unwrap();
+    let output = fleet.cli_output(&again).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("has joined"), "{said}");
+    assert_eq!(join_secret().field(&cluster.client(), "/data/token").await.unwrap(), before);
+    let set = ObjectRef::new("apps/v1", "StatefulSet", "flotilla-system", "flotilla-agent");
+    let image = set.field(&cluster.client(), "/spec/template/spec/containers/0/image").await.unwrap();
+    assert_eq!(image, "registry.example.com/agent:2");
+
+    // One cluster, one name: no token is made for another.
+    let other = [&["cluster", "add", "other"], &there[..]].concat();
+    let output = fleet.cli_output(&other).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("has the agent of cluster edge"), "{said}");
+    assert!(!fleet.clusters().await.unwrap().contains_key("other"));
+}
