@@ -14,6 +14,7 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
 pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod kustomize;
 pub(crate) mod logs;
 pub(crate) mod metrics;
@@ -62,6 +63,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Secret(command) => secret::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
+        Command::Init(args) => init::run(context, args),
         Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),
         Command::Plan(args) => plan::run(context, &args),

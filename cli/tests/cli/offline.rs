@@ -550,3 +550,48 @@ async fn what_is_not_fetched_is_a_notice_of_a_check_and_a_folder_may_stand_in() 
     assert!(check.stdout.contains("wrong.yaml"), "{check:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn what_init_writes_is_accepted_and_nothing_is_written_over() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (name, more) in [
+        ("plain", &[][..]),
+        (
+            "one",
+            &[
+                "--cluster",
+                "edge-1",
+                "--app",
+                "web",
+                "--image",
+                "registry.example.com/web:1",
+                "--port",
+                "8080",
+            ],
+        ),
+        // Names that YAML would take for something else.
+        ("odd", &["--cluster", "no", "--cluster", "123", "--app", "true", "--image", "1e3"]),
+    ] {
+        let dir = folder.path().join(name);
+        let at = dir.to_str().unwrap();
+        let made = run(&[&["init", at], more].concat()).await?;
+        assert_eq!(made.code, 0, "{made:?}");
+        let check = run(&["check", "--repo", at]).await?;
+        assert_eq!(check.code, 0, "{name}: {check:?}");
+        assert!(!check.stdout.contains("problem"), "{name}: {check:?}");
+        let again = run(&[&["init", at], more].concat()).await?;
+        assert_eq!(again.code, 2, "{again:?}");
+        assert!(again.stderr.contains("is there already: nothing was written"), "{again:?}");
+    }
+    let at = folder.path().join("plain");
+    let at = at.to_str().unwrap();
+    let rendered = run(&["render", "--repo", at, "--cluster", "production"]).await?;
+    assert!(rendered.stdout.contains("greeting: hello from production"), "{rendered:?}");
+    let at = folder.path().join("odd");
+    let rendered = run(&["render", "--repo", at.to_str().unwrap(), "--cluster", "no"]).await?;
+    assert!(
+        rendered.stdout.contains("image: \"1e3\"") || rendered.stdout.contains("image: '1e3'"),
+        "{rendered:?}"
+    );
+    Ok(())
+}
