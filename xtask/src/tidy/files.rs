@@ -180,7 +180,8 @@ fn absence(file: &File, findings: &mut Findings) {
     }
 }
 
-/// The files that are modules under `#[cfg(test)]`, with what is below them.
+/// The files that are modules under `#[cfg(test)]`, with what is below them; those that such a module names by `path`
+/// end in `_tests.rs`.
 fn test_only(files: &[File]) -> BTreeSet<String> {
     let mut roots = Vec::new();
     for file in files.iter().filter(|file| file.name.ends_with(".rs")) {
@@ -197,7 +198,8 @@ fn test_only(files: &[File]) -> BTreeSet<String> {
             name.strip_prefix(root.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         })
     };
-    files.iter().map(|file| file.name.clone()).filter(|name| below(name)).collect()
+    let is_test = |name: &String| below(name) || name.ends_with("_tests.rs");
+    files.iter().map(|file| file.name.clone()).filter(is_test).collect()
 }
 
 /// A file of scenarios that cargo would build and run for nothing.

@@ -1,10 +1,9 @@
 //! Units: what one Flux `Kustomization` or `HelmRelease` is to us, an ordered set of objects with a policy.
 
+mod account;
+mod id;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::ops::Deref;
-use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,134 +16,8 @@ use crate::ignore::IgnoreRule;
 use crate::object::{Object, ObjectName, ObjectRef};
 use crate::source::{SourceId, SourceKind};
 
-/// What a unit was made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum UnitKind {
-    /// The cluster's root path itself.
-    Root,
-    Kustomization,
-    HelmRelease,
-    /// Of another version; the whole text of the id is its name. Such a unit is held.
-    Other,
-}
-
-/// The name of a unit within its cluster. A pointer: clones share their text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UnitId(Arc<UnitName>);
-
-/// The parts of a [`UnitId`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UnitName {
-    pub kind: UnitKind,
-    /// Empty for the root.
-    pub namespace: String,
-    /// Empty for the root.
-    pub name: String,
-}
-
-impl Deref for UnitId {
-    type Target = UnitName;
-
-    fn deref(&self) -> &UnitName {
-        &self.0
-    }
-}
-
-/// The namespace that the root unit is at home in, as the Kustomization that `flux bootstrap` makes of it.
-pub const ROOT_HOME: &str = "flux-system";
-
-impl UnitId {
-    pub fn new(kind: UnitKind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self(Arc::new(UnitName { kind, namespace: namespace.into(), name: name.into() }))
-    }
-
-    pub fn root() -> Self {
-        Self::new(UnitKind::Root, "", "")
-    }
-
-    pub fn kustomization(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self::new(UnitKind::Kustomization, namespace, name)
-    }
-
-    pub fn helm_release(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self::new(UnitKind::HelmRelease, namespace, name)
-    }
-
-    /// Reads an id that may be of another version: one of a kind that this version does not know is [`UnitKind::Other`].
-    ///
-    /// # Errors
-    /// Where no version writes such an id: it is `KIND/NAMESPACE/NAME`, and the kind a word in lower case.
-    pub fn read_any(text: &str) -> Result<Self, InvalidUnitId> {
-        text.parse().or_else(|error| {
-            let parts: Vec<&str> = text.split('/').collect();
-            let [kind, namespace, name] = parts[..] else { return Err(error) };
-            let is_word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase());
-            let is_known = matches!(kind, "root" | "kustomization" | "helmrelease");
-            let is_id =
-                is_word && !is_known && !namespace.is_empty() && !name.is_empty() && text.len() <= 512;
-            if is_id { Ok(Self::new(UnitKind::Other, "", text)) } else { Err(error) }
-        })
-    }
-
-    /// The namespace of what it names: its account, Secrets, ConfigMaps, sources.
-    pub fn home(&self) -> &str {
-        if self.kind == UnitKind::Root { ROOT_HOME } else { &self.namespace }
-    }
-}
-
-/// `root`, `kustomization/NAMESPACE/NAME`, `helmrelease/NAMESPACE/NAME`.
-impl fmt::Display for UnitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            UnitKind::Root => f.write_str("root"),
-            UnitKind::Kustomization => write!(f, "kustomization/{}/{}", self.namespace, self.name),
-            UnitKind::HelmRelease => write!(f, "helmrelease/{}/{}", self.namespace, self.name),
-            UnitKind::Other => f.write_str(&self.name),
-        }
-    }
-}
-
-impl fmt::Debug for UnitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A text that names no unit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' names no unit: expected root, [kustomization/]NAMESPACE/NAME or helmrelease/NAMESPACE/NAME")]
-pub struct InvalidUnitId(String);
-
-impl FromStr for UnitId {
-    type Err = InvalidUnitId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidUnitId> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let (kind, namespace, name) = match parts[..] {
-            ["root"] => return Ok(Self::root()),
-            [namespace, name] => (UnitKind::Kustomization, namespace, name),
-            ["kustomization", namespace, name] => (UnitKind::Kustomization, namespace, name),
-            ["helmrelease", namespace, name] => (UnitKind::HelmRelease, namespace, name),
-            _ => return Err(InvalidUnitId(text.to_owned())),
-        };
-        if namespace.is_empty() || name.is_empty() {
-            return Err(InvalidUnitId(text.to_owned()));
-        }
-        Ok(Self::new(kind, namespace, name))
-    }
-}
-
-impl Serialize for UnitId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for UnitId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+pub use self::account::ServiceAccount;
+pub use self::id::{InvalidUnitId, UnitId, UnitKind, UnitName};
 
 /// What happens to a unit's objects when the unit itself goes. As Flux's `spec.deletionPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -194,52 +67,6 @@ impl HealthCheck {
             namespace: unit.namespace.clone(),
             name: unit.name.clone(),
         }
-    }
-}
-
-/// A service account of the cluster, as text `NAMESPACE/NAME`. A child unit that names none has its parent's, which
-/// may be one of another namespace than its own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceAccount {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl ServiceAccount {
-    /// The name under which the API server knows it.
-    pub fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
-    }
-}
-
-impl fmt::Display for ServiceAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl FromStr for ServiceAccount {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err(format!("'{text}' names no service account: expected NAMESPACE/NAME")),
-        }
-    }
-}
-
-impl Serialize for ServiceAccount {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ServiceAccount {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -505,75 +332,4 @@ impl UnitManifest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn unit_ids_read_back() {
-        for id in ["root", "kustomization/flux-system/apps", "helmrelease/web/podinfo"] {
-            assert_eq!(id.parse::<UnitId>().unwrap().to_string(), id);
-        }
-        assert_eq!("flux-system/apps".parse(), Ok(UnitId::kustomization("flux-system", "apps")));
-        for bad in ["", "apps", "x/y/z", "kustomization//x", "a/b/c/d"] {
-            assert!(bad.parse::<UnitId>().is_err(), "{bad}");
-        }
-        for (text, kind) in [
-            ("tenant/a/b", Some(UnitKind::Other)),
-            ("helmrelease/a/b", Some(UnitKind::HelmRelease)),
-            ("root", Some(UnitKind::Root)),
-            ("kustomization//x", None),
-            ("Tenant/a/b", None),
-            ("tenant/a", Some(UnitKind::Kustomization)),
-            ("tenant/a/b/c", None),
-        ] {
-            let read = UnitId::read_any(text).ok();
-            assert_eq!(read.as_ref().map(|id| id.kind), kind, "{text}");
-            assert!(read.is_none_or(|id| id.to_string().ends_with(text)));
-        }
-    }
-
-    #[test]
-    fn service_accounts_read_back() {
-        let account: ServiceAccount = "team/deployer".parse().unwrap();
-        assert_eq!((account.namespace.as_str(), account.to_string().as_str()), ("team", "team/deployer"));
-        for bad in ["deployer", "/deployer", "team/"] {
-            assert!(bad.parse::<ServiceAccount>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_digest_covers_policy_and_content_and_survives_unknown_fields() {
-        let object =
-            Object::new(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}))
-                .unwrap();
-        let id = UnitId::kustomization("flux-system", "apps");
-        let unit = UnitManifest::new(id.clone(), UnitSpec::default(), vec![(&object).into()]);
-        let waiting = UnitSpec { wait: true, ..UnitSpec::default() };
-        assert_ne!(unit.digest(), UnitManifest::new(id.clone(), waiting, vec![(&object).into()]).digest());
-        assert_ne!(unit.digest(), UnitManifest::new(id.clone(), UnitSpec::default(), vec![]).digest());
-
-        let rendered = |key: &[u8]| {
-            let render = Render { key: Digest::of(key), content: Digest::of(b"manifests") };
-            let spec = UnitSpec { render: Some(render), ..UnitSpec::default() };
-            UnitManifest::new(id.clone(), spec, vec![])
-        };
-        assert_ne!(rendered(b"a").digest(), rendered(b"b").digest());
-        assert_eq!(rendered(b"a").spec_digest(), rendered(b"b").spec_digest(), "no other definition");
-
-        let template = ObjectEntry { template: true, ..(&object).into() };
-        let completed =
-            UnitManifest::new(id.clone(), UnitSpec::default(), vec![(&object).into(), template.clone()]);
-        assert_eq!(completed.spec.templates, [1]);
-        assert_eq!(completed.spec_digest(), unit.spec_digest(), "no other definition");
-        let plain = vec![(&object).into(), ObjectEntry { template: false, ..template.clone() }];
-        let read = UnitManifest::from_parts(id.clone(), completed.spec_bytes().clone(), plain).unwrap();
-        assert_eq!(read, completed, "the mark travels in the spec");
-
-        let newer = Bytes::from_static(br#"{"timeout":300,"interval":600,"fromTheFuture":{"x":1}}"#);
-        let read = UnitManifest::from_parts(id.clone(), newer.clone(), vec![]).unwrap();
-        let again = UnitManifest::from_parts(id, read.spec_bytes().clone(), vec![]).unwrap();
-        assert_eq!(again.digest(), read.digest());
-        assert_eq!(read.spec.timeout, 300);
-    }
-}
+mod tests;
