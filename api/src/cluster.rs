@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Attention, Problem};
+use super::{Attention, Problem, WaitingCluster};
 
 /// A commit of the fleet repo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,6 +43,8 @@ pub struct Status {
     pub attention: Vec<Attention>,
     /// How much of all of it there is of each reason.
     pub attention_counts: BTreeMap<String, u32>,
+    /// Why clusters do not run the newest of their pipelines; of a long list the beginning.
+    pub waiting: Vec<WaitingCluster>,
 }
 
 /// How many clusters are in which state. Each cluster counts in `total`; the others overlap.
@@ -58,6 +60,8 @@ pub struct ClusterCounts {
     pub kept: u32,
     pub suspended: u32,
     pub disconnected: u32,
+    /// They do not run the newest, as a pipeline has it so.
+    pub waiting: u32,
 }
 
 /// Whether an agent can be, and is, there.
@@ -180,6 +184,8 @@ pub struct Cluster {
     pub attention: Vec<Attention>,
     /// How many of all of it are problems, not notices.
     pub problem_count: u32,
+    /// Why it does not run the newest, by each pipeline that holds it back.
+    pub waiting: Vec<WaitingCluster>,
 }
 
 /// A desired state.

@@ -67,13 +67,16 @@ pub struct Candidate {
     pub author: String,
 }
 
-/// Why a cluster does not run the newest.
+/// Why a cluster does not run the newest of a pipeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WaitingCluster {
     pub cluster: String,
+    pub pipeline: String,
     pub stage: Option<String>,
+    /// A sentence: what is awaited, or who holds it.
     pub message: String,
+    /// When that may change by itself.
     pub next: Option<i64>,
 }
 

@@ -9,7 +9,7 @@ use crate::Context;
 use crate::args::{Format, OutputArgs, duration};
 use crate::error::Error;
 use crate::exit::Code;
-use crate::output::{Cell, Table, date, now};
+use crate::output::{Cell, Table, now};
 
 /// See and steer the promotion of candidates through the stages of pipelines
 #[derive(Debug, Subcommand)]
@@ -300,8 +300,7 @@ fn shown(pipeline: &Pipeline) -> String {
         text.push_str(&format!("{standing}\n"));
     }
     for waiting in &pipeline.waiting {
-        let next = waiting.next.map(|at| format!(" (next at {})", date(at))).unwrap_or_default();
-        text.push_str(&format!("{}: {}{next}\n", waiting.cluster, waiting.message));
+        text.push_str(&format!("{}: {}\n", waiting.cluster, rows::waits(waiting)));
     }
     if !pipeline.unmatched.is_empty() {
         text.push_str(&format!("in no stage: {}\n", pipeline.unmatched.join(", ")));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_api::{Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit};
+use flotilla_api::{
+    Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit, WaitingCluster,
+};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -194,9 +196,15 @@ impl Row for Cluster {
     }
 }
 
-/// What needs a person in a cluster: the worst of it, and how much more there is.
+/// What needs a person in a cluster: the worst of it, and how much more there is. Else why it does not run the newest.
 pub(super) fn cluster_message(cluster: &Cluster) -> String {
-    first_of(cluster.attention.iter().map(about)).unwrap_or_default()
+    first_of(cluster.attention.iter().map(about).chain(cluster.waiting.iter().map(waits))).unwrap_or_default()
+}
+
+/// Why a cluster does not run the newest, and when that may change by itself.
+pub(super) fn waits(waiting: &WaitingCluster) -> String {
+    let next = waiting.next.map(|at| format!(" (next at {})", date(at))).unwrap_or_default();
+    format!("{}{next}", waiting.message)
 }
 
 /// What needs a person, and where.

@@ -155,6 +155,7 @@ fn fleet(status: &Status, wide: bool, color: bool, now: i64) -> String {
         (c.held, "held"),
         (c.kept, "with kept objects"),
         (c.suspended, "suspended"),
+        (c.waiting, "not at the newest"),
         (c.unassigned, "unassigned"),
     ] {
         if count > 0 {
@@ -179,6 +180,8 @@ fn fleet(status: &Status, wide: bool, color: bool, now: i64) -> String {
     problems(&mut out, &notices);
     let all: u32 = status.attention_counts.values().sum();
     attention(&mut out, &status.attention, all, rows::whole);
+    let lines = status.waiting.iter().map(|one| format!("{}: {}", one.cluster, rows::waits(one)));
+    waiting(&mut out, lines, c.waiting as usize);
     if !status.attention.is_empty() || status.problem_count > 0 {
         out.push_str("\n`flotilla status CLUSTER` says all of one cluster.\n");
     }
@@ -200,6 +203,21 @@ fn attention(out: &mut String, attention: &[Attention], all: u32, text: fn(&Atte
     }
     if let more @ 1.. = (all as usize).saturating_sub(attention.len().min(SHOWN)) {
         let _ = writeln!(out, "  and {more} more");
+    }
+}
+
+/// Why clusters do not run the newest, a line for each reason.
+fn waiting(out: &mut String, lines: impl Iterator<Item = String>, clusters: usize) {
+    let lines: Vec<String> = lines.take(SHOWN).collect();
+    if lines.is_empty() {
+        return;
+    }
+    out.push_str("\nNOT AT THE NEWEST\n");
+    for line in &lines {
+        let _ = writeln!(out, "  {}", clean(line));
+    }
+    if clusters > lines.len() {
+        let _ = writeln!(out, "  {clusters} clusters in all: `flotilla rollout status` shows each");
     }
 }
 
@@ -298,6 +316,8 @@ fn cluster(status: &ClusterStatus, wide: bool, color: bool, now: i64) -> String 
         out.push_str(&table.take(color));
     }
     attention(&mut out, &cluster.attention, cluster.attention.len() as u32, rows::about);
+    let lines = cluster.waiting.iter().map(|one| format!("{}: {}", one.pipeline, rows::waits(one)));
+    waiting(&mut out, lines, 0);
     let all: Vec<_> =
         cluster.problems.iter().chain(units.iter().flat_map(|unit| &unit.problems)).cloned().collect();
     problems(&mut out, &all);

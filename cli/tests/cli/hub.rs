@@ -276,6 +276,13 @@ async fn sources_events_audit_and_tokens() -> anyhow::Result<()> {
 async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     let at = three_days_ago();
+    let waiting = WaitingCluster {
+        cluster: "production".into(),
+        pipeline: "apps".into(),
+        stage: Some("production".into()),
+        message: "candidate 1f2e waits for stage staging".into(),
+        next: Some(1_767_225_600),
+    };
     let status = Status {
         hub_version: "0.1.0".into(),
         started_at: at,
@@ -291,12 +298,14 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
             connected: 1,
             in_sync: 1,
             failing: 1,
+            waiting: 1,
             ..ClusterCounts::default()
         },
         units: [("Ready".to_owned(), 5), ("Failed".to_owned(), 1)].into(),
         problem_count: 1,
         attention: vec![Attention::new(AttentionReason::Held, "staging", "root", "a.yaml:3: broken")],
         attention_counts: [("Held".to_owned(), 1)].into(),
+        waiting: vec![waiting.clone()],
         ..Status::default()
     };
     hub.get("status", &status);
@@ -304,13 +313,21 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
         hub.run(&["status"]).await?,
         ok("hub         0.1.0, up 3d\n\
             commit      c0ffee012345 on main: Scale web (Jo, 3d ago)\n\
-            clusters    2: 1 connected, 1 in sync, 1 failing\n\
+            clusters    2: 1 connected, 1 in sync, 1 failing, 1 not at the newest\n\
             units       1 Failed, 5 Ready\n\
             problems    1 (1 Held)\n\n\
             NEEDS ATTENTION\n  staging root is held: a.yaml:3: broken\n\n\
+            NOT AT THE NEWEST\n  production: candidate 1f2e waits for stage staging (next at 2026-01-01T00:00:00Z)\n\n\
             `flotilla status CLUSTER` says all of one cluster.\n")
     );
     assert_eq!(serde_json::from_str::<Status>(&hub.run(&["status", "-o", "json"]).await?.stdout)?, status);
+    let mut behind = cluster("production", ConnectionState::Connected, SyncState::InSync);
+    behind.waiting = vec![waiting];
+    hub.list("clusters", [&behind]);
+    let listed = hub.run(&["get", "clusters"]).await?.stdout;
+    assert!(listed.contains("candidate 1f2e waits for stage staging (next at 2026-01-01"), "{listed}");
+    let listed = hub.run(&["get", "clusters", "-o", "json"]).await?.stdout;
+    assert_eq!(serde_json::from_str::<Vec<Cluster>>(&listed)?, [behind]);
     let version = hub.run(&["version"]).await?;
     assert_eq!(version, ok(&format!("flotilla {0}\nhub      0.1.0\n", env!("CARGO_PKG_VERSION"))));
 

@@ -27,6 +27,7 @@ use super::show::{self, Known};
 use crate::desired::Published;
 use crate::index::{Entry, Shown, Summary};
 use crate::journal::Event;
+use crate::rollout::ClusterRollout;
 use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
 use crate::store::{ApprovalRecord, JoinTokenRecord, StoreError, SuspensionRecord};
@@ -50,6 +51,7 @@ pub(super) struct Overview {
     reach: Reach,
     namespaces: Option<BTreeSet<String>>,
     redactor: Redactor,
+    waiting: BTreeMap<ClusterName, Vec<ClusterRollout>>,
     now: Timestamp,
 }
 
@@ -58,7 +60,8 @@ impl Overview {
         let (shared, reach) = (hub.clone(), caller.reach(hub));
         let shown = blocking(move || shared.shown()).await?;
         let (namespaces, redactor) = (reach.namespaces(), hub.vault.redactor().clone());
-        Ok(Self { fleet: shown.fleet.clone(), shown, reach, namespaces, redactor, now: hub.now() })
+        let waiting = hub.rollouts.waiting();
+        Ok(Self { fleet: shown.fleet.clone(), shown, reach, namespaces, redactor, waiting, now: hub.now() })
     }
 
     /// With all summaries made, beside the async threads.
@@ -90,9 +93,16 @@ impl Overview {
             published: entry.published.clone(),
             suspensions: entry.suspensions.clone(),
             invited: entry.is_invited(self.now),
+            waiting: self.waiting(entry).to_vec(),
             namespaces: self.namespaces.clone(),
             redactor: self.redactor.clone(),
         }
+    }
+
+    /// Why a cluster does not run the newest. That is of all who share the cluster.
+    pub(super) fn waiting(&self, entry: &Entry) -> &[ClusterRollout] {
+        let waiting = self.waiting.get(&entry.name).filter(|_| self.namespaces.is_none());
+        waiting.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Of the units that the caller may see. Who may see all of them shares one that is kept.
@@ -131,6 +141,7 @@ pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -
             published: hub.board.current(&cluster),
             suspensions: Arc::new(hub.records.suspensions_of(&cluster)?),
             invited: invited(&hub)?.contains(&cluster),
+            waiting: hub.rollouts.waiting_of(&cluster),
             namespaces: reach.namespaces(),
             redactor: hub.vault.redactor().clone(),
         })

@@ -21,7 +21,7 @@ use http::StatusCode;
 use super::auth::Caller;
 use super::clusters::{ANSWER_LIMIT, Answer, Overview, find_unit, known};
 use super::error::{ApiError, Body};
-use super::{show, sources};
+use super::{pipelines, show, sources};
 use crate::changes::Changed;
 use crate::state::{Hub, blocking};
 
@@ -73,6 +73,9 @@ pub(super) async fn status(
         summary.reasons.iter().for_each(|(reason, count)| *reasons.entry(*reason).or_default() += count);
         attention.extend(summary.attention.iter().cloned());
         shorten(&mut attention);
+        let waiting = overview.waiting(entry);
+        counts.waiting += u32::from(!waiting.is_empty());
+        status.waiting.extend(waiting.iter().map(pipelines::waiting).take(WAITING - status.waiting.len()));
     }
     status.clusters = counts;
     status.problem_count = problems(&reasons);
@@ -84,6 +87,8 @@ pub(super) async fn status(
 
 /// So much of what needs a person is shown of the fleet.
 const ATTENTION: usize = 100;
+/// So many reasons why clusters wait are shown of the fleet.
+const WAITING: usize = 100;
 
 /// The worst first, and of a long list the beginning.
 fn shorten(attention: &mut Vec<Attention>) {

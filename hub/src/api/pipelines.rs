@@ -12,7 +12,7 @@ use flotilla_rollout::{Actor, Barred, CandidateId, Request, Scope, StageStatus, 
 use super::auth::Caller;
 use super::clusters::{Answer, done};
 use super::error::{ApiError, Body, Name, digest_prefix};
-use crate::rollout::{AskError, PipelineView};
+use crate::rollout::{AskError, ClusterRollout, PipelineView};
 use crate::state::{Hub, blocking};
 
 /// Clusters that are listed of one pipeline.
@@ -53,6 +53,17 @@ fn stage(stage: StageStatus) -> api::Stage {
     }
 }
 
+/// Why a cluster does not run the newest.
+pub(super) fn waiting(of: &ClusterRollout) -> api::WaitingCluster {
+    api::WaitingCluster {
+        cluster: of.cluster.to_string(),
+        pipeline: of.reason.pipeline.clone(),
+        stage: of.stage.clone(),
+        message: of.reason.text.clone(),
+        next: of.reason.next,
+    }
+}
+
 fn shown(view: PipelineView) -> api::Pipeline {
     let candidates = view.candidates.into_iter().map(|candidate| api::Candidate {
         id: candidate.id.to_string(),
@@ -60,12 +71,7 @@ fn shown(view: PipelineView) -> api::Pipeline {
         subject: candidate.commit.subject,
         author: candidate.commit.author.name,
     });
-    let waiting = view.waiting.into_iter().take(LISTED).map(|waiting| api::WaitingCluster {
-        cluster: waiting.cluster.to_string(),
-        stage: waiting.stage,
-        message: waiting.reason.text,
-        next: waiting.reason.next,
-    });
+    let waiting = view.waiting.iter().take(LISTED).map(waiting);
     let standing = view.standing.iter().map(|standing| {
         let by = standing.by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
         let why = if standing.reason.is_empty() { String::new() } else { format!(": {}", standing.reason) };

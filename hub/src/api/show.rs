@@ -13,6 +13,7 @@ use flotilla_core::{ClusterName, UnitEntry, UnitId, UnitManifest};
 
 use crate::desired::Published;
 use crate::index::Summary;
+use crate::rollout::ClusterRollout;
 use crate::session::ClusterView;
 use crate::store::{ClusterRecord, SuspensionRecord, Suspensions};
 use crate::view::{ClusterFacts, Place, UnitFacts};
@@ -34,6 +35,8 @@ pub(crate) struct Known {
     pub(crate) suspensions: Arc<Suspensions>,
     /// A join token is out.
     pub(crate) invited: bool,
+    /// Why it does not run the newest.
+    pub(crate) waiting: Vec<ClusterRollout>,
     /// Only units of these are shown, and nothing of the cluster as a whole; `None`: everything.
     pub(crate) namespaces: Option<BTreeSet<String>>,
     /// Digests of states and units are shown through it: Secrets are in what they are of.
@@ -98,6 +101,7 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         connection: known.connection(),
         desired: known.published.as_ref().map(|published| desired(published, &known.redactor)),
         suspended: known.suspensions.cluster.as_ref().map(suspension),
+        waiting: known.waiting.iter().map(super::pipelines::waiting).collect(),
         ..Cluster::default()
     };
     if let Some(facts) = &known.facts {
@@ -151,6 +155,7 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         shown.variables.clear();
         shown.problems.clear();
         shown.agent_problems.clear();
+        shown.waiting.clear();
         shown.refused = None;
     }
     shown

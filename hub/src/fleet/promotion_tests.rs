@@ -268,6 +268,12 @@ fn what_cannot_be_read_freezes_what_it_promotes() {
         let whole = case.worker.definitions.replace(definitions.clone());
         case.commit(Some("v2"));
         assert_eq!(case.settle(), ["v1", "v1"], "{definitions:?}");
+        let waiting = case.rollouts.waiting();
+        for cluster in CLUSTERS {
+            let why: Vec<&str> = waiting[&name(cluster)].iter().map(|one| &*one.reason.text).collect();
+            assert!(why.len() == 1 && why[0].starts_with("pipeline apps is frozen: "), "{why:?}");
+            assert_eq!(case.rollouts.reasons(&name(cluster))[0].text, why[0]);
+        }
         let worker = case.hub.restart();
         case.rollouts = rollouts(&case.hub, &case.agents);
         case.worker = self::worker(worker, &case.rollouts);

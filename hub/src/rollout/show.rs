@@ -1,11 +1,14 @@
 //! What people see of pipelines: where each stage stands, why a cluster does not run the newest, and what happened.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use flotilla_core::ClusterName;
 use flotilla_rollout::state::Standing;
-use flotilla_rollout::{EventKind, StageStatus, state::Candidate};
+use flotilla_rollout::{EventKind, StageStatus, Step, state::Candidate};
 use flotilla_runtime::lock;
 
-use super::Rollouts;
+use super::{Inner, Rollouts};
+use crate::desired::choice::Take;
 use crate::journal::Event;
 
 /// One pipeline.
@@ -65,13 +68,8 @@ impl Rollouts {
                 named.flatten().filter_map(|id| kept.state.candidate(id)).cloned().collect();
             candidates.sort_by_key(|candidate| candidate.seq);
             candidates.dedup();
-            let waiting = inner.clusters.keys().zip(&step.decisions).filter_map(|(cluster, decision)| {
-                let reason = decision.reason.as_ref()?;
-                let stage = decision.stage.and_then(|at| Some(step.stages.get(at)?.name.clone()));
-                let (text, next) = (reason.text.to_string(), reason.next);
-                let reason = Reason { pipeline: name.clone(), text, next };
-                Some(ClusterRollout { cluster: cluster.clone(), stage, reason })
-            });
+            let waiting = inner.clusters.keys().enumerate();
+            let waiting = waiting.filter_map(|(at, cluster)| waits(name, step, at, cluster));
             PipelineView {
                 name: name.clone(),
                 frozen,
@@ -88,18 +86,54 @@ impl Rollouts {
 
     /// Why a cluster does not run the newest, by each pipeline that says so.
     pub fn reasons(&self, cluster: &ClusterName) -> Vec<Reason> {
-        let inner = lock(&self.inner);
-        let Some(at) = inner.clusters.keys().position(|name| name == cluster) else { return Vec::new() };
-        let reasons = inner.pipelines.iter().filter_map(|(name, kept)| {
-            let Some(step) = &kept.last else {
-                let text = format!("pipeline {name} is frozen: {}", inner.frozen(name));
-                return Some(Reason { pipeline: name.clone(), text, next: None });
-            };
-            let reason = step.decisions.get(at)?.reason.as_ref()?;
-            Some(Reason { pipeline: name.clone(), text: reason.text.to_string(), next: reason.next })
-        });
-        reasons.collect()
+        self.waiting_of(cluster).into_iter().map(|waiting| waiting.reason).collect()
     }
+
+    /// As [`Rollouts::reasons`], with its stages.
+    pub fn waiting_of(&self, cluster: &ClusterName) -> Vec<ClusterRollout> {
+        let inner = lock(&self.inner);
+        let at = inner.clusters.keys().position(|name| name == cluster);
+        at.map(|at| inner.waiting(at, cluster)).unwrap_or_default()
+    }
+
+    /// As [`Rollouts::reasons`], of all clusters that do not run the newest.
+    pub fn waiting(&self) -> BTreeMap<ClusterName, Vec<ClusterRollout>> {
+        let inner = lock(&self.inner);
+        let all = inner.clusters.keys().enumerate().map(|(at, name)| (name.clone(), inner.waiting(at, name)));
+        all.filter(|(_, waiting)| !waiting.is_empty()).collect()
+    }
+}
+
+impl Inner {
+    /// Why the cluster in this place does not run the newest.
+    fn waiting(&self, at: usize, cluster: &ClusterName) -> Vec<ClusterRollout> {
+        let steps = self.pipelines.iter().filter_map(|(name, kept)| Some((name, kept.last.as_ref()?)));
+        let mut all: Vec<_> = steps.filter_map(|(name, step)| waits(name, step, at, cluster)).collect();
+        // What does not step holds what it may be about.
+        let parts = self.choices.get(cluster).into_iter().flat_map(|choice| &choice.parts);
+        let frozen = parts.filter(|part| {
+            let steps = self.pipelines.get(&*part.by).is_some_and(|kept| kept.last.is_some());
+            !steps && part.take != Take::Newest
+        });
+        // One slip may freeze several; it is said once.
+        let mut said = BTreeSet::new();
+        all.extend(frozen.filter_map(|part| {
+            let (pipeline, why) = (part.by.to_string(), self.frozen(&part.by));
+            let text = format!("pipeline {pipeline} is frozen: {why}");
+            let reason = Reason { pipeline, text, next: None };
+            said.insert(why).then(|| ClusterRollout { cluster: cluster.clone(), stage: None, reason })
+        }));
+        all
+    }
+}
+
+/// Why a cluster does not run the newest, as a step of one pipeline has it.
+fn waits(pipeline: &str, step: &Step, at: usize, cluster: &ClusterName) -> Option<ClusterRollout> {
+    let decision = step.decisions.get(at)?;
+    let reason = decision.reason.as_ref()?;
+    let stage = decision.stage.and_then(|at| Some(step.stages.get(at)?.name.clone()));
+    let reason = Reason { pipeline: pipeline.to_owned(), text: reason.text.to_string(), next: reason.next };
+    Some(ClusterRollout { cluster: cluster.clone(), stage, reason })
 }
 
 /// Something that happened, as the journal has it.
