@@ -67,6 +67,7 @@ impl Fleet<'_> {
                 }
                 continue;
             }
+            self.want_run(at, run, wanted);
             let Some(run) = gives.filter(|_| !too_many_failed) else { continue };
             let place = self.place(at, run.seq, &run.spec.strategy.offline);
             if place == Place::Pending && self.part(at).status != Status::InFlight {
@@ -272,11 +273,29 @@ impl Fleet<'_> {
             Ok(want) if want.digest.is_some_and(|digest| part.failed.contains(&digest)) => None,
             Ok(want) if part.is_on(&want) => None,
             Ok(want) => Some(want),
-            Err(Lack::NotDefined) => {
-                wanted.push((part.name.clone(), passed));
+            Err(lack) => {
+                if lack == Lack::NotDefined || self.state.head.newest != Some(passed) {
+                    wanted.push((part.name.clone(), passed));
+                }
                 None
             }
-            Err(Lack::NotRendered) => None,
+        }
+    }
+
+    /// What could not be rendered when it was the newest may be rendered now. The newest itself is, with each change.
+    fn want_run(
+        &self,
+        at: usize,
+        run: Option<&Run>,
+        wanted: &mut Vec<(flotilla_core::ClusterName, CandidateId)>,
+    ) {
+        let part = self.part(at);
+        let goes_on = |run: &&Run| run.phase.gives() || run.phase == crate::run::Phase::Before;
+        let Some(run) = run.filter(goes_on) else { return };
+        if self.state.head.newest != Some(run.candidate)
+            && part.shape(run.seq).is_some_and(|shape| shape.content.is_none())
+        {
+            wanted.push((part.name.clone(), run.candidate));
         }
     }
 

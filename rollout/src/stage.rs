@@ -213,6 +213,10 @@ impl Fleet<'_> {
     fn run(&mut self, stage: usize, run: &mut Run, measure: &mut Vec<Measure>) {
         match run.phase {
             Phase::Before => {
+                // People agreed to what they were shown: clusters that came since, or could not be rendered, may get something else.
+                if run.question.is_some() {
+                    run.question = self.question(stage, run, true);
+                }
                 self.measure(run, true, measure);
                 if self.barred(stage, run.candidate).is_some() {
                     self.fail_barred(stage, run);

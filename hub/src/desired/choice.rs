@@ -176,23 +176,45 @@ fn claims(choice: &Choice, renders: Vec<&ClusterRender>, known: &BTreeMap<UnitId
     claiming.found
 }
 
-/// The claimed units of a render with what they come to; `None`: some of them cannot be rendered. What people and policies say
-/// beside that counts at once, and is no part of it.
-pub fn projection(render: &ClusterRender, claimed: &Claimed, snapshot: Digest) -> Option<Projection> {
+/// The claimed units of a render with what they come to; `None`: some of them cannot be rendered, or something that defines them, as
+/// far as `known` tells. What people and policies say beside that counts at once, and is no part of it.
+pub fn projection(
+    render: &ClusterRender,
+    claimed: &Claimed,
+    known: &BTreeMap<UnitId, KnownUnit>,
+    snapshot: Digest,
+) -> Option<Projection> {
+    let is_held = |id: &UnitId| render.units.get(id).is_some_and(|unit| unit.unit.is_none());
+    if render.units.iter().any(|(id, unit)| unit.parent.is_none() && is_held(id)) {
+        return None;
+    }
     let claimed = claimed.clone();
     let part = Part { by: "".into(), claimed, take: Take::AsIs, units: Vec::new(), revision: 0 };
     let choice = Choice { parts: vec![part] };
-    let claims = claims(&choice, vec![render], &BTreeMap::new());
+    let claims = claims(&choice, vec![render], known);
     let mut units: Vec<(UnitId, Digest)> = Vec::new();
     for (id, _) in claims.into_iter().filter(|(_, parts)| !parts.is_empty()) {
-        let digest = content(&render.units.get(&id)?.unit.as_ref()?.manifest);
-        units.push((id, digest));
+        match render.units.get(&id) {
+            Some(unit) => units.push((id, content(&unit.unit.as_ref()?.manifest))),
+            // It is not there any more, unless what defines it cannot be rendered.
+            None => {
+                let above = |id: &UnitId| known.get(id).and_then(|unit| unit.parent.clone());
+                let mut parents = std::iter::successors(above(&id), above).take(GENERATIONS);
+                if parents.any(|parent| is_held(&parent)) {
+                    return None;
+                }
+            }
+        }
     }
     Some(Projection::new(snapshot, units))
 }
 
-fn projected(render: &ClusterRender, claimed: &Claimed) -> Option<Digest> {
-    projection(render, claimed, Digest::of(b"")).map(|projection| projection.digest())
+fn projected(
+    render: &ClusterRender,
+    claimed: &Claimed,
+    known: &BTreeMap<UnitId, KnownUnit>,
+) -> Option<Digest> {
+    projection(render, claimed, known, Digest::of(b"")).map(|projection| projection.digest())
 }
 
 /// A unit's digest, however it is treated.
@@ -221,7 +243,7 @@ impl Choice {
             needs.extend(good);
         }
         for part in claiming {
-            let comes_to = projected(newest, &part.claimed);
+            let comes_to = projected(newest, &part.claimed, known);
             for take in part.takes() {
                 match take {
                     Take::AsIs => needs.extend(good),
@@ -253,7 +275,7 @@ pub fn compose(
             Take::Newest => true,
             Take::AsIs | Take::Hold => false,
             Take::At { snapshot, content } => {
-                let comes_to = || comes_to.get_or_init(|| projected(newest, &part.claimed));
+                let comes_to = || comes_to.get_or_init(|| projected(newest, &part.claimed, known));
                 snapshot == newest_at || *comes_to() == Some(content)
             }
         };

@@ -26,7 +26,7 @@ use crate::clock::unix_now;
 use crate::desired::Board;
 use crate::desired::choice::{Choice, Renders, Taken, compose, projection};
 use crate::metrics::Metrics;
-use crate::rollout::Rollouts;
+use crate::rollout::{Answer, Rollouts, Wanted};
 use crate::sources::{At, ClusterSources, Draft, Library, SourcesRead};
 use crate::store::Snapshot;
 use crate::store::{ClusterAt, StoreError};
@@ -99,8 +99,20 @@ pub(super) struct Task {
     pub(super) known_renders: Arc<OnceLock<Option<BTreeSet<Digest>>>>,
     /// Until when this round waits for helm.
     pub(super) helm_until: Instant,
+    /// Older candidates of which it is asked what it comes to.
+    pub(super) asked: Vec<AskedOf>,
     /// Nobody waits for it any more: it ends as soon as it can.
     pub(super) is_ended: Arc<AtomicBool>,
+}
+
+/// An older candidate that a cluster is to be rendered from.
+#[derive(Clone)]
+pub(super) struct AskedOf {
+    pub(super) wanted: Wanted,
+    /// With what sources other clusters have it.
+    pub(super) like: Arc<Snapshot>,
+    /// The fleet repo's files then; `None`: they cannot be read.
+    pub(super) tree: Option<Artifact>,
 }
 
 /// What a cluster's render came to.
@@ -123,6 +135,8 @@ pub(super) struct Rendered {
     /// What each part of the choice comes to by the newest snapshot, and as it is taken.
     pub(super) newest: Vec<Option<Projection>>,
     pub(super) chosen: Vec<Option<Projection>>,
+    /// What was asked of older candidates.
+    pub(super) answers: Vec<(Wanted, Answer)>,
 }
 
 /// What of a cluster's units is not from the newest snapshot.
@@ -255,7 +269,7 @@ impl Shared {
         };
         let comes_to = |render: &ClusterRender| -> Vec<Option<Projection>> {
             let parts = task.choice.parts.iter();
-            parts.map(|part| projection(render, &part.claimed, snapshot.digest())).collect()
+            parts.map(|part| projection(render, &part.claimed, &known, snapshot.digest())).collect()
         };
         let newest = comes_to(&render);
         let mut older = Older::default();
@@ -271,7 +285,47 @@ impl Shared {
             older.newest = composed.render.map(|composed| std::mem::replace(&mut render, composed));
         }
         let chosen = if older.newest.is_some() { comes_to(&render) } else { newest.clone() };
-        Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older, newest, chosen }.into()))
+        let now = Inputs { last_good: &last_good, ..inputs };
+        let answer = |asked: &AskedOf| {
+            let made = self.answer(task, asked, &snapshot, &now, &doing)?;
+            Ok::<_, ReadError>((asked.wanted.clone(), made))
+        };
+        let answers = task.asked.iter().map(answer).collect::<Result<_, _>>()?;
+        Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older, newest, chosen, answers }.into()))
+    }
+
+    /// What a cluster comes to by an older candidate. Sources are as other clusters have them of it, and else as they are now.
+    fn answer(
+        &self,
+        task: &Task,
+        asked: &AskedOf,
+        newest: &Snapshot,
+        now: &Inputs<'_>,
+        doing: &Doing<'_>,
+    ) -> Result<Answer, ReadError> {
+        let AskedOf { wanted, like, tree } = asked;
+        let Some(tree) = tree else {
+            return Ok(Err(format!("commit {} cannot be read any more", wanted.commit)));
+        };
+        let known = task.facts.known_with(self.board.current(&task.cluster.name).as_ref());
+        let Some(part) = task.choice.parts.iter().find(|part| part.by == wanted.by) else {
+            return Ok(Err(format!("the pipeline {} does not claim any of its units", wanted.by)));
+        };
+        let mut sources = newest.sources().clone();
+        sources.extend(like.sources().clone());
+        let whole = Snapshot::new(wanted.commit.clone(), sources);
+        let inputs = Inputs { recorder: None, ..*now };
+        let Some(then) = self.render_then(task, &whole, tree, &inputs, Some(doing))? else {
+            return Ok(Err(format!(
+                "the definition of this cluster in commit {} cannot be read",
+                wanted.commit
+            )));
+        };
+        let read = whole.sources().iter().filter(|(name, _)| then.read.named.contains(name));
+        let sources = read.map(|(name, at)| (*name, at.clone())).collect();
+        let snapshot = self.interned(Snapshot::new(wanted.commit.clone(), sources));
+        let made = projection(&then.render, &part.claimed, &known, snapshot.digest());
+        Ok(made.map(|made| (snapshot, made)).ok_or_else(|| unrendered(&then.render)))
     }
 
     /// The cluster at the older snapshots that its units may be taken from.
@@ -303,8 +357,10 @@ impl Shared {
                             older.roots.insert(snapshot, cluster.root);
                             Ok(render)
                         }
-                        None => Err("the snapshot that it is to be taken from does not define this cluster"
-                            .to_owned()),
+                        None => Err(
+                            "the cluster's definition in the snapshot that it is to be taken from cannot be read"
+                                .to_owned(),
+                        ),
                     }
                 }
             };
@@ -361,7 +417,7 @@ impl Shared {
         (found, is_whole)
     }
 
-    /// The cluster from an older snapshot; `None`: it was not defined there. Without `doing`, helm is not asked.
+    /// The cluster from an older snapshot; `None`: its definition there cannot be read. Without `doing`, helm is not asked.
     fn render_then(
         &self,
         task: &Task,
@@ -372,8 +428,12 @@ impl Shared {
     ) -> Result<Option<Then>, ReadError> {
         let (name, policy) = (&task.cluster.name, &task.cluster.policy);
         let tree = task.stoppable(tree);
-        let Some(then) = discover(&*tree.files, &self.clusters)?.clusters.remove(name) else {
-            return Ok(None);
+        let mut found = discover(&*tree.files, &self.clusters)?;
+        let then = match found.clusters.remove(name) {
+            Some(then) => then,
+            None if found.in_part || found.unclear.contains_key(name) => return Ok(None),
+            // It came later: what is promoted to it is what the commit makes of it as it is defined now.
+            None => task.cluster.clone(),
         };
         let sources = ClusterSources::new(&self.sources, At::Then(snapshot), name, &policy.groups);
         let inputs = Inputs { fleet: &tree, sources: &sources, ..*now };
@@ -400,6 +460,15 @@ impl Shared {
     pub(super) fn drop_snapshots(&self) {
         let mut known = lock(&self.snapshots);
         known.retain(|_, snapshot| snapshot.strong_count() > 0);
+    }
+
+    /// What other clusters have of an older candidate, put together.
+    pub(super) fn like(&self, wanted: &Wanted) -> Result<Arc<Snapshot>, StoreError> {
+        let mut sources = BTreeMap::new();
+        for digest in &wanted.like {
+            sources.extend(self.snapshot(*digest)?.into_iter().flat_map(|found| found.sources().clone()));
+        }
+        Ok(self.interned(Snapshot::new(wanted.commit.clone(), sources)))
     }
 
     /// The snapshots that a choice names; those that are lost are left out.
@@ -493,6 +562,14 @@ impl Older {
     pub(super) fn root(&self) -> Option<&ClusterRoot> {
         self.roots.get(&self.snapshot_of(&UnitId::root())?.digest())
     }
+}
+
+/// Why some unit of a render is held.
+fn unrendered(render: &ClusterRender) -> String {
+    let held = render.units.iter().find(|(_, unit)| unit.unit.is_none());
+    let Some((id, unit)) = held else { return "none of its units can be told".to_owned() };
+    let why = unit.problems.first().map_or("it is held", |problem| problem.message.as_str());
+    format!("{id}: {why}")
 }
 
 impl Task {

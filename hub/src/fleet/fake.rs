@@ -110,6 +110,7 @@ impl FakeRepo {
         Commit {
             id: format!("{n:040x}").parse().unwrap(),
             author: "t".to_owned(),
+            email: "t@example.org".to_owned(),
             subject: format!("commit {n}"),
             time: jiff::Timestamp::UNIX_EPOCH,
         }

@@ -62,11 +62,14 @@ impl Worker {
         let mut unplaced = Vec::new();
         for _ in 0..PROMOTIONS {
             match self.choose(&resolved.commit) {
-                Ok(true) => {
+                Ok(has_chosen) => {
+                    self.wanted = self.shared.rollouts().wanted();
+                    if !has_chosen && self.wanted.is_empty() {
+                        break;
+                    }
                     let tasks = self.tasks(resolved);
                     unplaced.extend(self.render(tasks));
                 }
-                Ok(false) => break,
                 Err(error) => {
                     let message = format!("nothing is promoted: {}", chain(&error));
                     tracing::warn!("{message}");
@@ -83,7 +86,7 @@ impl Worker {
         let Some(head) = &self.head else { return Ok(false) };
         let newest = flotilla_rollout::Commit {
             id: head.commit.id.as_str().to_owned(),
-            author: Author { name: head.commit.author.clone(), email: String::new() },
+            author: Author { name: head.commit.author.clone(), email: head.commit.email.clone() },
             subject: head.commit.subject.clone(),
             time: head.commit.time.as_second(),
         };

@@ -425,3 +425,46 @@ proptest! {
         prop_assert_eq!(case.settle(), ["last", "last"], "{:?}", reasons);
     }
 }
+
+/// A cluster of production that came later, or has folders of its own.
+fn production(cluster: &str, path: &str) -> (String, String) {
+    let text = format!(
+        "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {cluster}}}\nspec: {{path: {path}, labels: \
+         {{stage: production}}}}\n"
+    );
+    (format!("clusters/{cluster}.yaml"), text)
+}
+
+#[test]
+fn a_cluster_that_joins_gets_what_passed_its_stage_though_it_was_not_there_then() {
+    let mut case = Case::new(Some("v1"));
+    assert_eq!(case.settle(), ["v1", "v1"]);
+    case.commit(Some("broken2"));
+    assert_eq!(case.settle(), ["broken2", "v1"]);
+    case.hub.enrol("n");
+    let mut later = tree(Some("broken2"));
+    later.extend([production("n", "fleets/all")]);
+    case.hub.repo.commit_tree(later.clone());
+    let unknown = ClusterView::of(Some(1), Units::default());
+    case.agents.0.lock().unwrap().insert(name("n"), Arc::new(unknown));
+    case.settle();
+    assert_eq!(case.app("n"), "v1");
+    case.run("n");
+    case.restart();
+    case.settle();
+    assert_eq!(case.app("n"), "v1", "it is read again from there");
+    // What did not exist then is waited for, with the reason.
+    case.hub.enrol("m");
+    later.extend([production("m", "fleets/m")]);
+    later.insert("fleets/m/app.yaml".into(), unit("app", "apps/app"));
+    case.hub.repo.commit_tree(later);
+    let unknown = ClusterView::of(Some(1), Units::default());
+    case.agents.0.lock().unwrap().insert(name("m"), Arc::new(unknown));
+    case.settle();
+    assert_eq!(case.app("m"), "");
+    let reasons = case.rollouts.reasons(&name("m"));
+    assert!(
+        reasons[0].text.contains("cannot be rendered for it") && reasons[0].text.contains("no such folder"),
+        "{reasons:?}"
+    );
+}

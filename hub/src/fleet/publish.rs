@@ -76,6 +76,9 @@ impl Publisher<'_> {
             }
             let newest = std::mem::take(&mut rendered.newest);
             shared.rollouts().rendered(&name, &task.choice, &rendered.snapshot, newest);
+            for (wanted, made) in std::mem::take(&mut rendered.answers) {
+                shared.rollouts().answered(&name, &wanted.by, wanted.candidate, made);
+            }
             shared.board.ask(&name, std::mem::take(&mut rendered.render.questions));
             let read = Arc::new(std::mem::take(&mut rendered.read));
             let current = shared.board.current(&name);

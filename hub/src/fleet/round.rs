@@ -26,7 +26,7 @@ use flotilla_source::FetchError;
 use tokio::sync::watch;
 
 use super::change::Changes;
-use super::cluster::{ClusterError, Remembered, Shared, Task};
+use super::cluster::{AskedOf, ClusterError, Remembered, Shared, Task};
 use super::decide::Candidate;
 use super::dirty::{From, Known, Look, Woken};
 use super::discovery::{Discovery, DiscoveryError};
@@ -43,8 +43,9 @@ use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 #[cfg(test)]
 use crate::rollout::Definitions;
-use crate::rollout::Rollouts;
+use crate::rollout::{Rollouts, Wanted};
 use crate::sources::{Draft, Library};
+use crate::store::StoreError;
 use crate::view::{ClusterFacts, FleetView};
 
 /// Where the fleet repo is and how it is read.
@@ -80,6 +81,8 @@ pub struct Worker {
     pub(super) clusters: HashMap<ClusterName, Cluster>,
     /// From which snapshots the units of each cluster are to be taken; the newest, where nothing stands here.
     pub(super) choices: BTreeMap<ClusterName, Arc<Choice>>,
+    /// What is to be rendered of older candidates.
+    pub(super) wanted: BTreeMap<ClusterName, Vec<Wanted>>,
     /// Those that a test made, before all others.
     #[cfg(test)]
     pub(super) forced: BTreeMap<ClusterName, Arc<Choice>>,
@@ -182,6 +185,7 @@ impl Worker {
             source,
             clusters: HashMap::new(),
             choices: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             #[cfg(test)]
             forced: BTreeMap::new(),
             changes: Changes::default(),
@@ -479,6 +483,14 @@ impl Worker {
         }
         let (woken, secrets_changed) = (self.woken, self.secrets_changed);
         (self.woken, self.secrets_changed) = (Woken::ByFacts, false);
+        if woken == Woken::ByAnything {
+            shared.rollouts().want_again();
+        }
+        let mut wanted = std::mem::take(&mut self.wanted);
+        if self.repo.is_none() {
+            // They are looked into once it was fetched.
+            wanted.clear();
+        }
         let held = Arc::<Held>::default();
         let look = Look { shared: &shared, woken, secrets_changed, commit, draft };
         let known_renders = Arc::<OnceLock<Option<BTreeSet<Digest>>>>::default();
@@ -487,6 +499,7 @@ impl Worker {
         let base: Arc<str> = format!("{} {} {}", self.source.url, self.source.reference, self.path).into();
         let newest = Arc::<Choice>::default();
         let mut opened = BTreeMap::new();
+        let mut alike = BTreeMap::new();
         let mut tasks = Vec::new();
         for (name, definition) in &fleet.clusters {
             if under_way.contains_key(name) {
@@ -501,7 +514,9 @@ impl Worker {
             #[cfg(test)]
             let choice = self.forced.get(name).or(choice);
             let choice = choice.unwrap_or(&newest).clone();
+            let wanted = wanted.remove(name).unwrap_or_default();
             let (facts, if_same) = match cluster.look_at(&look, definition, &choice) {
+                Ok((facts, Known::Same | Known::IfSame(_))) if !wanted.is_empty() => (facts, None),
                 Ok((_, Known::Same)) => continue,
                 Ok((facts, Known::IfSame(read))) => (facts, Some(read)),
                 Ok((facts, Known::Nothing)) => (facts, None),
@@ -522,6 +537,23 @@ impl Worker {
                 }
             }
             let older = self.repo.as_ref().map(|repo| repo.older(snapshots, &mut opened));
+            let open = |wanted: Wanted| {
+                let of = (wanted.by.clone(), wanted.candidate);
+                let at = match alike.get(&of) {
+                    Some(at) => Arc::clone(at),
+                    None => alike.entry(of).or_insert(shared.like(&wanted)?).clone(),
+                };
+                let then = self.repo.as_ref().map(|repo| repo.older(vec![at.clone()], &mut opened));
+                let tree = then.unwrap_or_default().pop().map(|(_, tree)| tree);
+                Ok::<_, StoreError>(AskedOf { wanted, like: at, tree })
+            };
+            let asked = match wanted.into_iter().map(open).collect() {
+                Ok(asked) => asked,
+                Err(error) => {
+                    self.failed(name, &error.into());
+                    continue;
+                }
+            };
             tasks.push(Task {
                 cluster: definition.clone(),
                 commit: commit.clone(),
@@ -536,6 +568,7 @@ impl Worker {
                 draft: draft.clone(),
                 known_renders: known_renders.clone(),
                 helm_until,
+                asked,
                 is_ended: Arc::new(AtomicBool::new(false)),
             });
         }

@@ -17,6 +17,7 @@ mod definitions;
 mod probe;
 mod report;
 mod show;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,7 @@ use crate::store::{AuditRecord, Snapshot, StoreError};
 pub use definitions::{Definitions, Member, Unread};
 use report::{Heard, Told, hear};
 pub use show::{ClusterRollout, PipelineView, Reason};
+pub use wanted::{Answer, Wanted};
 
 /// What agents tell.
 pub trait Agents: Send + Sync {
@@ -130,6 +132,10 @@ struct Known {
 #[derive(Default)]
 struct KnownOf {
     newest: Option<(Arc<Snapshot>, Arc<Projection>)>,
+    /// What it comes to by older candidates, for the next step.
+    older: Vec<(CandidateId, Arc<Snapshot>, Arc<Projection>)>,
+    /// By which older candidates it could not be rendered, and why.
+    lacking: BTreeMap<CandidateId, String>,
     told: Option<Told>,
     heard: Option<Heard>,
 }
@@ -238,7 +244,10 @@ impl Rollouts {
         let states = inner.pipelines.values().map(|kept| &kept.state);
         let mut used: BTreeSet<Digest> = states.flat_map(State::snapshots).collect();
         let fresh = inner.clusters.values().flat_map(|known| known.of.values());
-        used.extend(fresh.filter_map(|of| Some(of.newest.as_ref()?.0.digest())));
+        for of in fresh {
+            used.extend(of.newest.iter().map(|(snapshot, _)| snapshot.digest()));
+            used.extend(of.older.iter().map(|(_, snapshot, _)| snapshot.digest()));
+        }
         // Others go, and are noted again should they come back.
         inner.noted.retain(|digest| used.contains(digest));
         Ok(used)
@@ -411,10 +420,13 @@ impl Rollouts {
                 for key in &step.changed {
                     let engine::Key::Cluster(cluster) = key else { continue };
                     let of = clusters.get(cluster).and_then(|known| known.of.get(name));
-                    let Some((snapshot, _)) = of.and_then(|of| of.newest.as_ref()) else { continue };
-                    if !noted.contains(&snapshot.digest()) {
-                        self.ledger.note_snapshot(snapshot)?;
-                        noted.insert(snapshot.digest());
+                    let newest = of.and_then(|of| of.newest.as_ref()).map(|(snapshot, _)| snapshot);
+                    let older = of.iter().flat_map(|of| &of.older).map(|(_, snapshot, _)| snapshot);
+                    for snapshot in newest.into_iter().chain(older) {
+                        if !noted.contains(&snapshot.digest()) {
+                            self.ledger.note_snapshot(snapshot)?;
+                            noted.insert(snapshot.digest());
+                        }
                     }
                 }
                 self.ledger.write_rollout(name, &kept.state, &step.changed, kept.head.as_ref(), audit)
@@ -427,6 +439,8 @@ impl Rollouts {
                 }
             }
         }
+        // It is in the state now.
+        clusters.values_mut().filter_map(|known| known.of.get_mut(name)).for_each(|of| of.older.clear());
         self.inbox.note(step.events.iter().map(|event| show::event(name, event, now)));
         if !step.measure.is_empty() {
             let due = step.measure.iter().map(|measure| {
@@ -473,7 +487,7 @@ impl Rollouts {
                 labels: known.labels.clone(),
                 link,
                 newest: of.newest.as_ref().filter(|_| known.is_current).map(|(_, newest)| newest.clone()),
-                older: Vec::new(),
+                older: of.older.iter().map(|(id, _, older)| (*id, older.clone())).collect(),
                 published: published.map(|told| Published { revision: told.revision, digest: told.digest }),
                 report: of.heard.as_ref().map(|heard| heard.report.clone()),
             }

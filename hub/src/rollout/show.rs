@@ -69,7 +69,7 @@ impl Rollouts {
             candidates.sort_by_key(|candidate| candidate.seq);
             candidates.dedup();
             let waiting = inner.clusters.keys().enumerate();
-            let waiting = waiting.filter_map(|(at, cluster)| waits(name, step, at, cluster));
+            let waiting = waiting.filter_map(|(at, cluster)| inner.waits(name, step, at, cluster));
             PipelineView {
                 name: name.clone(),
                 frozen,
@@ -108,7 +108,7 @@ impl Inner {
     /// Why the cluster in this place does not run the newest.
     fn waiting(&self, at: usize, cluster: &ClusterName) -> Vec<ClusterRollout> {
         let steps = self.pipelines.iter().filter_map(|(name, kept)| Some((name, kept.last.as_ref()?)));
-        let mut all: Vec<_> = steps.filter_map(|(name, step)| waits(name, step, at, cluster)).collect();
+        let mut all: Vec<_> = steps.filter_map(|(name, step)| self.waits(name, step, at, cluster)).collect();
         // What does not step holds what it may be about.
         let parts = self.choices.get(cluster).into_iter().flat_map(|choice| &choice.parts);
         let frozen = parts.filter(|part| {
@@ -125,15 +125,20 @@ impl Inner {
         }));
         all
     }
-}
 
-/// Why a cluster does not run the newest, as a step of one pipeline has it.
-fn waits(pipeline: &str, step: &Step, at: usize, cluster: &ClusterName) -> Option<ClusterRollout> {
-    let decision = step.decisions.get(at)?;
-    let reason = decision.reason.as_ref()?;
-    let stage = decision.stage.and_then(|at| Some(step.stages.get(at)?.name.clone()));
-    let reason = Reason { pipeline: pipeline.to_owned(), text: reason.text.to_string(), next: reason.next };
-    Some(ClusterRollout { cluster: cluster.clone(), stage, reason })
+    /// Why a cluster does not run the newest, as a step of one pipeline has it; with why what it is to get cannot be rendered.
+    fn waits(&self, pipeline: &str, step: &Step, at: usize, cluster: &ClusterName) -> Option<ClusterRollout> {
+        let decision = step.decisions.get(at)?;
+        let reason = decision.reason.as_ref()?;
+        let stage = decision.stage.and_then(|at| Some(step.stages.get(at)?.name.clone()));
+        let of = self.clusters.get(cluster).and_then(|known| known.of.get(pipeline));
+        let lacking = of.into_iter().flat_map(|of| &of.lacking);
+        let text = lacking.fold(reason.text.to_string(), |text, (candidate, why)| {
+            format!("{text}; {candidate} cannot be rendered for it: {why}")
+        });
+        let reason = Reason { pipeline: pipeline.to_owned(), text, next: reason.next };
+        Some(ClusterRollout { cluster: cluster.clone(), stage, reason })
+    }
 }
 
 /// Something that happened, as the journal has it.

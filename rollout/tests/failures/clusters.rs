@@ -118,3 +118,18 @@ fn what_failed_can_be_tried_again_without_a_commit() {
     hub.settle();
     assert_eq!(hub.runs(), "p1:1 s1:1");
 }
+
+/// What a source that was away, or a disk, kept from being rendered is no reason to wait for ever once it can be.
+#[test]
+fn what_could_not_be_rendered_as_the_newest_is_asked_for_when_it_is_not() {
+    let mut hub =
+        Hub::new(vec![stage("staging"), stage("production")], &[("p1", "production"), ("s1", "staging")]);
+    hub.unrendered.insert(("p1", 1));
+    hub.commit("apps", false);
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:0 s1:1");
+    assert!(!hub.reason("p1").is_empty());
+    hub.commit("apps", false);
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:2 s1:2");
+}

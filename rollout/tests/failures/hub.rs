@@ -1,6 +1,6 @@
 //! A hub with clusters that do what they are told, until a test says otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_core::selector::Selector;
@@ -43,6 +43,8 @@ pub(crate) struct Hub {
     state: State,
     pub(crate) machines: Vec<Machine>,
     versions: Vec<Version>,
+    /// Clusters with versions that cannot be rendered for them while they are the newest.
+    pub(crate) unrendered: BTreeSet<(&'static str, usize)>,
     pub(crate) now: i64,
     pub(crate) last: Step,
     pub(crate) events: Vec<String>,
@@ -88,6 +90,7 @@ impl Hub {
             state: State::default(),
             machines: Vec::new(),
             versions: vec![first],
+            unrendered: BTreeSet::new(),
             now: 1_000_000,
             last,
             events: Vec::new(),
@@ -178,7 +181,8 @@ impl Hub {
                 name: machine.name.clone(),
                 labels: Some(machine.labels.clone()),
                 link: machine.link,
-                newest: Some(Arc::new(self.projection(newest, name))),
+                newest: Some(Arc::new(self.projection(newest, name)))
+                    .filter(|_| !self.unrendered.contains(&(name, newest))),
                 older: older.collect(),
                 published: machine.published,
                 report,

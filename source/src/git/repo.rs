@@ -91,6 +91,8 @@ pub struct Commit {
     pub id: CommitId,
     /// The author's name.
     pub author: String,
+    /// The author's address of mail. Neither is proved by anything but who may push.
+    pub email: String,
     /// The first line of the message.
     pub subject: String,
     /// When it was committed, by the committer's clock.
@@ -386,12 +388,13 @@ impl Drop for GitRepo {
 pub(super) fn parse_commit(id: ObjectId, content: &[u8]) -> Result<(Commit, ObjectId), String> {
     let unreadable = |error: gix::Error| format!("commit {id} cannot be parsed: {error}");
     let parsed = CommitRef::from_bytes(content, id.kind()).map_err(unreadable)?;
-    let author = parsed.author().map(|author| author.name.to_string()).unwrap_or_default();
+    let (author, email) =
+        parsed.author().map(|author| (author.name.to_string(), author.email.to_string())).unwrap_or_default();
     let subject = parsed.message.to_string().lines().next().unwrap_or_default().trim().to_owned();
     // Times come from anybody's clock: one that cannot be is shown as the epoch and decides nothing.
     let seconds = parsed.time().map(|time| time.seconds).unwrap_or_default();
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
-    Ok((Commit { id: CommitId(id.to_string()), author, subject, time }, parsed.tree()))
+    Ok((Commit { id: CommitId(id.to_string()), author, email, subject, time }, parsed.tree()))
 }
 
 fn clones(dir: &Path) -> io::Result<Vec<u64>> {
