@@ -38,6 +38,7 @@ mod pki;
 mod ports;
 mod preload;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod registry;
 pub mod reliability;

@@ -11,7 +11,11 @@ const OF_SHIPPED: [&str; 3] = ["agent-memory", "agent", "size"];
 const OF_KUSTOMIZE: [&str; 3] = ["kustomize", "kustomize-diff", "flux-diff"];
 
 /// Benchmarks of one crate, with few crates to build: the name, the package and its own name of it.
-const OF_CRATES: [[&str; 3]; 2] = [["fleet", "flotilla-hub", "fleet"], ["sops", "flotilla-sops", "files"]];
+const OF_CRATES: [[&str; 3]; 3] = [
+    ["fleet", "flotilla-hub", "fleet"],
+    ["sops", "flotilla-sops", "files"],
+    ["step", "flotilla-rollout", "step"],
+];
 
 /// The comparison of what is applied with Flux, which is a test of the agent's that goes on for longer.
 const APPLY_DIFF: &str = "apply-diff";

@@ -25,6 +25,7 @@ mod loss;
 mod multi_tenancy;
 mod nesting;
 mod promotion;
+mod promotion_gates;
 mod quiet;
 mod releases;
 mod reliability;
