@@ -15,8 +15,7 @@ use std::sync::Arc;
 use flotilla_core::answer::Found;
 use flotilla_core::capability::QUESTIONS;
 use flotilla_core::desired::Removal;
-use flotilla_core::question::{Question, Reply};
-use flotilla_core::report::{Event, UnitReport};
+use flotilla_core::question::Question;
 use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, Digest, Generation, UnitId, UnitKind, UnitManifest};
 use flotilla_proto::body::{self, Encoded};
@@ -25,6 +24,8 @@ use flotilla_proto::question::{self, read_reply};
 use flotilla_proto::v1::{self, agent_message, hub_message, request};
 
 use super::delta::{self, Base};
+use super::facts::read_report;
+pub(crate) use super::facts::{AckFact, Fact, HaveUnit, ReportFact};
 use crate::desired::Published;
 
 /// How many earlier states are kept as bases for deltas and bodies.
@@ -39,57 +40,6 @@ const MAX_CONTROL: usize = 64;
 const MAX_FAILURES: u32 = 5;
 /// A state that the agent refused is sent again after this time: its disk may have been full.
 const RETRY_SECONDS: u64 = 300;
-
-/// What the caller has to do or to know.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Fact {
-    /// Everything the agent has.
-    Units(Vec<HaveUnit>),
-    Ack(AckFact),
-    Report(Box<ReportFact>),
-    /// What the agent says of its cluster.
-    Reply(Question, Reply),
-    /// The agent answered a request.
-    Answer {
-        request: u64,
-        done: bool,
-        message: String,
-        found: Option<Found>,
-    },
-}
-
-/// A unit that the agent has. What it does not say of a unit is not known to be nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HaveUnit {
-    pub id: UnitId,
-    pub parent: Option<UnitId>,
-    pub removal: Option<Removal>,
-    pub render: Option<Render>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AckFact {
-    pub level: v1::ack::Level,
-    pub digest: Option<Digest>,
-    pub generation: Generation,
-    pub message: String,
-    /// The agent runs it and its disk has not taken it.
-    pub in_memory: bool,
-}
-
-/// A report in the domain's types; the first that could not be read is in `invalid`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct ReportFact {
-    pub complete: bool,
-    pub more: bool,
-    pub digest: Option<Digest>,
-    pub units: Vec<UnitReport>,
-    pub gone: Vec<UnitId>,
-    pub events: Vec<Event>,
-    /// `None`: as before.
-    pub problems: Option<Vec<String>>,
-    pub invalid: Option<Invalid>,
-}
 
 /// A message that ends the session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -545,34 +495,4 @@ pub(crate) struct Body<'a> {
     pub digest: Digest,
     pub content: &'a flotilla_core::Object,
     pub base: Option<(Digest, &'a flotilla_core::Object)>,
-}
-
-fn read_report(report: v1::Report) -> Result<ReportFact, ProtocolError> {
-    let mut fact = ReportFact {
-        complete: report.complete,
-        more: report.more,
-        digest: convert::optional_digest("report.root_digest", &report.root_digest)?,
-        problems: report.has_problems.then_some(report.problems),
-        ..ReportFact::default()
-    };
-    // One unit that a newer agent describes in new words must not hide the others.
-    for unit in report.units {
-        match UnitReport::try_from(unit) {
-            Ok(unit) => fact.units.push(unit),
-            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
-        }
-    }
-    for unit in report.gone {
-        match convert::parsed("report.gone", &unit) {
-            Ok(unit) => fact.gone.push(unit),
-            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
-        }
-    }
-    for event in report.events {
-        match Event::try_from(event) {
-            Ok(event) => fact.events.push(event),
-            Err(invalid) => _ = fact.invalid.get_or_insert(invalid),
-        }
-    }
-    Ok(fact)
 }

@@ -12,6 +12,7 @@ mod door;
 mod driver;
 mod encoded;
 mod enrolment;
+mod facts;
 mod leaving;
 mod machine;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use flotilla_api as api;
-use flotilla_core::source::{Source, SourceId, SourceKind};
+use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest};
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
@@ -16,13 +16,14 @@ use tokio::sync::watch;
 
 use super::draft::{At, Draft, digest_of};
 use super::events::{self, SourceEvents};
+use super::show::show;
+use super::slot::Slot;
 
-use super::pace::{RETRY_MOST, jittered, retry_after};
+use super::pace::jittered;
 use super::secrets::MountedSecrets;
 use super::vault::Vault;
 use super::{SourceSettings, SourcesRead};
 use crate::journal::Event;
-use crate::store::SourceAt;
 
 /// What nobody has wanted for so long is forgotten, its folder included.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -72,31 +73,6 @@ pub(super) struct Demand {
     pub(super) key: Option<Digest>,
     /// Why not.
     pub(super) problem: Option<String>,
-}
-
-/// One thing to fetch.
-struct Slot {
-    wanted: Wanted,
-    interval: Duration,
-    /// `None` while it is fetched, or where it could not be opened.
-    fetcher: Option<Fetcher>,
-    content: Option<Fetched>,
-    /// What it was at before, by revision, as far as that is used.
-    older: BTreeMap<String, Fetched>,
-    /// Somebody asked for an older revision while it was fetched.
-    is_missed: bool,
-    problem: Option<String>,
-    failures: u32,
-    due: Instant,
-    is_running: bool,
-    /// How many attempts are over, and how many there have to be whatever is due.
-    attempts: u64,
-    asked: u64,
-    /// Whether anybody wants it that is not suspended.
-    is_followed: bool,
-    unwanted_since: Option<Instant>,
-    checked_at: Option<i64>,
-    changed_at: Option<i64>,
 }
 
 /// Something to be fetched that somebody waits for.
@@ -446,56 +422,6 @@ impl Library {
     }
 }
 
-fn show(id: &SourceId, demand: &Demand, slot: Option<&Slot>) -> api::Source {
-    let name = match id.kind {
-        SourceKind::RemoteBase => id.name.clone(),
-        _ => format!("{}/{}", id.namespace, id.name),
-    };
-    let mut shown = api::Source { name, kind: id.kind.to_string(), ..api::Source::default() };
-    if let Some(source) = &demand.source {
-        shown.url = address(&source.spec);
-        shown.reference = reference(&source.spec);
-        shown.suspended = source.suspend;
-    }
-    if let Some(slot) = slot {
-        shown.revision = slot.content.as_ref().map(|content| content.revision.clone()).unwrap_or_default();
-        shown.ready = slot.problem.is_none() && slot.content.is_some();
-        shown.message = match (&slot.problem, &slot.content) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(content)) => format!("at {}", content.revision),
-            (None, None) => "not fetched yet".into(),
-        };
-        (shown.checked_at, shown.changed_at) = (slot.checked_at, slot.changed_at);
-    }
-    match (&demand.problem, demand.key) {
-        (Some(problem), _) => (shown.ready, shown.message) = (false, problem.clone()),
-        // Made of others, or asked by others only.
-        (None, None) => shown.ready = true,
-        (None, Some(_)) => {}
-    }
-    shown
-}
-
-/// What people wrote of the revision that they want.
-fn reference(spec: &flotilla_core::source::SourceSpec) -> String {
-    use flotilla_core::source::{GitReference, OciReference, SourceSpec};
-    match spec {
-        SourceSpec::Git(git) => match &git.reference {
-            GitReference::Commit { commit, .. } => commit.clone(),
-            GitReference::Name(text)
-            | GitReference::Semver(text)
-            | GitReference::Tag(text)
-            | GitReference::Branch(text) => text.clone(),
-        },
-        SourceSpec::Oci(oci) => match &oci.reference {
-            OciReference::Digest(text) | OciReference::Tag(text) => text.clone(),
-            OciReference::Semver { range, .. } => range.clone(),
-        },
-        SourceSpec::HelmChart(chart) => chart.version.clone(),
-        _ => String::new(),
-    }
-}
-
 impl Inner {
     /// Under which names something is wanted.
     fn names(&self, key: Digest) -> BTreeSet<SourceId> {
@@ -521,80 +447,5 @@ impl Inner {
                 slot.unwanted_since.get_or_insert_with(Instant::now);
             }
         }
-    }
-}
-
-impl Slot {
-    fn open(dir: PathBuf, wanted: Wanted, settings: &SourceSettings) -> Self {
-        let opened = Fetcher::open(dir, wanted.clone(), &settings.policy);
-        let (fetcher, problem) = match opened {
-            Ok(fetcher) => (Some(fetcher), None),
-            Err(error) => (None, Some(chain(&error))),
-        };
-        Self {
-            wanted,
-            interval: RETRY_MOST,
-            content: fetcher.as_ref().and_then(Fetcher::last),
-            older: BTreeMap::new(),
-            is_missed: false,
-            fetcher,
-            problem,
-            failures: 0,
-            due: Instant::now(),
-            is_running: false,
-            attempts: 0,
-            asked: 0,
-            is_followed: true,
-            unwanted_since: None,
-            checked_at: None,
-            changed_at: None,
-        }
-    }
-
-    /// Opened anew, with what was known of it.
-    fn reopened(&self, dir: PathBuf, settings: &SourceSettings) -> Self {
-        let new = Self::open(dir, self.wanted.clone(), settings);
-        Self {
-            interval: self.interval,
-            content: new.content.or_else(|| self.content.clone()),
-            older: self.older.clone(),
-            failures: self.failures,
-            attempts: self.attempts,
-            asked: self.asked,
-            is_followed: self.is_followed,
-            checked_at: self.checked_at,
-            changed_at: self.changed_at,
-            ..new
-        }
-    }
-
-    fn answer(&self) -> Result<Fetched, String> {
-        match (&self.content, &self.problem) {
-            (Some(content), _) => Ok(content.clone()),
-            (None, Some(problem)) => Err(problem.clone()),
-            (None, None) => Err("is not fetched yet".into()),
-        }
-    }
-
-    /// What it was at in a snapshot.
-    fn at(&mut self, at: &SourceAt) -> Result<Fetched, String> {
-        let is_it = |content: &&Fetched| content.revision == at.revision;
-        if let Some(content) = self.content.as_ref().filter(is_it).or_else(|| self.older.get(&at.revision)) {
-            return Ok(content.clone());
-        }
-        let Some(fetcher) = &self.fetcher else {
-            self.is_missed = true;
-            return Err(format!("is being fetched; then {} of it is looked for", at.revision));
-        };
-        let content = fetcher.at(&at.revision);
-        let content = content.ok_or_else(|| format!("{} of it is not there any more", at.revision))?;
-        self.older.insert(at.revision.clone(), content.clone());
-        Ok(content)
-    }
-
-    fn failed(&mut self, problem: String, now: Instant) {
-        self.due = now + retry_after(self.failures, self.interval);
-        self.failures = self.failures.saturating_add(1);
-        self.problem = Some(problem);
     }
 }

@@ -18,6 +18,8 @@ mod library;
 mod pace;
 mod run;
 mod secrets;
+mod show;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod vault;

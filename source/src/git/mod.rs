@@ -12,6 +12,7 @@
 
 mod ask;
 mod clone;
+mod connection;
 pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod repo;

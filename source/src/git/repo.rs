@@ -30,7 +30,7 @@ use super::clone::LocalClone;
 use super::error::{CommitError, FetchError, OpenError};
 use super::files::{GitFiles, TreeCache};
 use super::spec::{GitSpec, History, Reference};
-use super::transport;
+use super::{connection, transport};
 use crate::folder;
 
 /// The id of a commit: 40 lower-case hexadecimal digits.
@@ -129,7 +129,7 @@ impl GitRepo {
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: dir }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let config = transport::config(&spec.limits);
+        let config = connection::config(&spec.limits);
         let trees = Arc::<TreeCache>::default();
         let number = clones(&dir).map_err(failed)?.into_iter().max().unwrap_or(0);
         let mut repo = Self {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::clone::LocalClone;
 use super::error::FetchError;
 use super::spec::GitSpec;
-use super::transport;
+use super::{connection, transport};
 use crate::folder;
 
 /// The names of all tags. `dir` is a folder for the conversation. Blocks.
@@ -15,7 +15,7 @@ use crate::folder;
 /// # Errors
 /// Where the repository cannot be asked.
 pub(crate) fn tags(spec: &GitSpec, dir: &Path, cancel: &AtomicBool) -> Result<Vec<String>, FetchError> {
-    let config = transport::config(&spec.limits);
+    let config = connection::config(&spec.limits);
     let disk =
         |error: String| FetchError::Disk { url: spec.url.to_string(), path: dir.to_owned(), reason: error };
     // Nothing is kept in it, and what a killed conversation left is of no use.
