@@ -35,6 +35,13 @@ pub(super) fn what_next(fleet: &mut Fleet, options: &Options) -> Result<()> {
   git commit -am 'Scale web in staging' && git push && flotilla reconcile
   kubectl --kubeconfig {staging} -n web get deployments
 
+  # change both clusters: staging gets it first, production once it proved itself there
+  sed -i 's/memory: 128Mi/memory: 160Mi/' apps/web/base/deployment.yaml
+  git commit -am 'Give web more memory' && git push && flotilla reconcile
+  flotilla rollout status --watch
+  flotilla rollout rollback apps --stage production --reason 'to see it'
+  flotilla rollout release apps --stage production
+
   # change something by hand, and see it put back
   kubectl --kubeconfig {production} -n voting scale deployment vote --replicas 9
   kubectl --kubeconfig {production} -n voting delete service vote

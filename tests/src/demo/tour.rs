@@ -8,12 +8,17 @@ use serde_json::json;
 
 use super::CLUSTERS;
 use super::steps::Steps;
-use crate::fleet::{Fleet, ready};
+use crate::fleet::{Fleet, SOON, ready};
 use crate::git::{BRANCH, file, remove};
+use crate::manifests::unit_id;
 use crate::objects::ObjectRef;
+use crate::wait::eventually;
 
 const WEB_OVERLAY: &str = "apps/web/overlays/staging/kustomization.yaml";
 const WEB_BASE: &str = "apps/web/base/kustomization.yaml";
+const WEB_DEPLOYMENT: &str = "apps/web/base/deployment.yaml";
+const MEMORY: &str = "/spec/template/spec/containers/0/resources/limits/memory";
+const PORT: &str = "/spec/template/spec/containers/0/ports/0/containerPort";
 
 fn deployment(namespace: &str, name: &str) -> ObjectRef {
     ObjectRef::new("apps/v1", "Deployment", namespace, name)
@@ -44,6 +49,11 @@ pub(super) async fn take(fleet: &mut Fleet, steps: &mut Steps) -> Result<()> {
     steps.run("a field changed, and one added, by hand are put back", changed_by_hand(fleet)).await?;
     steps.run("the hub is stopped, and drift is still corrected", without_hub(fleet)).await?;
     steps.run("the hub is back, its view right, a commit made meanwhile arrives", hub_back(fleet)).await?;
+    let what = "a change is in staging first, and in production once it proved itself";
+    steps.run(what, promoted(fleet)).await?;
+    steps.run("a broken change is held in staging, and production says why it waits", held(fleet)).await?;
+    let what = "staging is rolled back; once released it gets the mended change, and then production";
+    steps.run(what, rolled_back(fleet)).await?;
     let count = steps.done() - before;
     println!("\nAll {count} steps verified in {:.1} s.", begun.elapsed().as_secs_f64());
     Ok(())
@@ -145,13 +155,73 @@ async fn hub_back(fleet: &mut Fleet) -> Result<()> {
     for cluster in CLUSTERS {
         let units = fleet.units_ready(cluster).await?;
         for name in ["crds", "namespaces", "voting", "web"] {
-            let unit = units.get(&crate::manifests::unit_id(name));
+            let unit = units.get(&unit_id(name));
             ensure!(unit.is_some_and(ready), "the hub shows {name} of {cluster} as {unit:?}");
         }
     }
     let shown = fleet.status().await?.commit.unwrap_or_default().id;
     ensure!(shown == commit, "the hub shows the commit {shown}, not {commit}");
     Ok(())
+}
+
+async fn promoted(fleet: &Fleet) -> Result<()> {
+    edit(fleet, WEB_DEPLOYMENT, "memory: 128Mi", "memory: 160Mi", "Give web more memory").await?;
+    fleet.reconcile().await?;
+    let web = deployment("web", "web");
+    let mut applied = Vec::new();
+    for cluster in CLUSTERS {
+        fleet.field_becomes(cluster, &web, MEMORY, "160Mi").await?;
+        let managers = web.field(&fleet.client(cluster), "/metadata/managedFields").await?;
+        let ours = managers.as_array().and_then(|all| all.iter().find(|one| one["manager"] == "flotilla"));
+        let time = ours.and_then(|ours| ours["time"].as_str()).context("flotilla applied it")?;
+        applied.push(time.to_owned());
+    }
+    ensure!(applied[0] < applied[1], "staging got it at {}, and production at {}", applied[0], applied[1]);
+    Ok(())
+}
+
+async fn held(fleet: &Fleet) -> Result<()> {
+    let (right, wrong) = ("containerPort: 9898", "containerPort: 98980");
+    edit(fleet, WEB_DEPLOYMENT, right, wrong, "Listen on a port that there is not").await?;
+    fleet.reconcile().await?;
+    fleet.phase_becomes("staging", &unit_id("web"), "Failed").await?;
+    let waits = eventually(SOON, || async {
+        let waiting = fleet.cluster("production").await?.waiting;
+        ensure!(waiting.iter().any(|one| one.message.contains("staging")), "it waits for {waiting:?}");
+        anyhow::Ok(())
+    });
+    waits.await?;
+    let port = deployment("web", "web").field(&fleet.client("production"), PORT).await?;
+    ensure!(port == 9898, "production was to keep its port and has {port}");
+    Ok(())
+}
+
+async fn rolled_back(fleet: &Fleet) -> Result<()> {
+    let staging = ["apps", "--stage", "staging"];
+    let back = [&["rollout", "rollback"], &staging[..], &["--reason", "web does not start"]];
+    fleet.cli(&back.concat()).await?;
+    fleet.phase_becomes("staging", &unit_id("web"), "Ready").await?;
+    let before = fleet.repo().read(BRANCH, WEB_DEPLOYMENT)?;
+    let mended = before.replacen("containerPort: 98980", "containerPort: 9898", 1);
+    let mended = mended.replacen("memory: 160Mi", "memory: 192Mi", 1);
+    fleet.commit("Listen on the right port again", &[file(WEB_DEPLOYMENT, mended)]).await?;
+    fleet.cli(&[&["rollout", "release"], &staging[..]].concat()).await?;
+    for cluster in CLUSTERS {
+        fleet.field_becomes(cluster, &deployment("web", "web"), MEMORY, "192Mi").await?;
+    }
+    at_the_newest(fleet).await
+}
+
+/// Waits until the pipeline holds neither cluster back.
+pub(super) async fn at_the_newest(fleet: &Fleet) -> Result<()> {
+    let reached = eventually(SOON, || async {
+        let mut waiting = fleet.status().await?.waiting;
+        // Those of the edge have no agent.
+        waiting.retain(|one| CLUSTERS.contains(&one.cluster.as_str()));
+        ensure!(waiting.is_empty(), "{waiting:?}");
+        anyhow::Ok(())
+    });
+    reached.await.context("wait until each cluster runs the newest")
 }
 
 /// Commits a change of one text in one file.

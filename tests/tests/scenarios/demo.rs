@@ -82,7 +82,7 @@ async fn the_tour_passes_on_existing_clusters_and_leaves_them_as_they_were() {
         .env("KUBECONFIG", kubeconfigs.join(":"));
     let said = demo.stdout(Duration::from_secs(300)).await.unwrap();
     println!("{said}");
-    assert!(said.contains("All 7 steps verified"), "{said}");
+    assert!(said.contains("All 10 steps verified"), "{said}");
     for cluster in [&first, &second] {
         let client = cluster.client();
         for (api_version, kind) in
