@@ -113,6 +113,7 @@ pub(crate) enum Command {
     Import(commands::import::ImportArgs),
     Render(commands::render::RenderArgs),
     Plan(commands::plan::PlanArgs),
+    Promote(commands::promote::PromoteArgs),
     Trace(commands::trace::TraceArgs),
     Diff(commands::diff::DiffArgs),
     #[command(subcommand)]
@@ -261,6 +262,8 @@ mod tests {
             ("rollout status apps --watch", true),
             ("rollout hold apps --stage production --reason freeze --until 12h", true),
             ("rollout promote apps --only flux-system/web --to production", true),
+            ("promote staging production --path apps/web/overlays --dry-run", true),
+            ("promote staging production", false),
             ("rollout promote apps --only flux-system/web", false),
             ("rollout veto apps", false),
             ("rollout veto apps --candidate 00112233", true),

@@ -19,6 +19,7 @@ pub(crate) mod kustomize;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod plan;
+pub(crate) mod promote;
 pub(crate) mod reconcile;
 pub(crate) mod render;
 pub(crate) mod resume;
@@ -67,6 +68,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),
         Command::Plan(args) => plan::run(context, &args),
+        Command::Promote(args) => promote::run(context, &args),
         Command::Trace(args) => trace::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,
         Command::Kustomize(command) => kustomize::run(context, command).await,

@@ -9,6 +9,7 @@ mod hub;
 mod kustomize;
 mod offline;
 mod plan;
+mod promote;
 mod sops;
 mod unhappy;
 mod watch;
