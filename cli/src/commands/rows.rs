@@ -159,10 +159,12 @@ impl Row for Cluster {
         let units = format!("{}/{total}", self.units.get("Ready").copied().unwrap_or_default());
         let commit = short(&self.commit);
         let message = match (cluster_message(self), self.connection) {
-            (none, ConnectionState::NotEnrolled) if none.is_empty() => {
+            (_, ConnectionState::NotEnrolled) if self.attention.is_empty() => {
                 format!("no agent has joined; `flotilla cluster token {}` lets one in", self.name)
             }
-            (none, ConnectionState::Invited) if none.is_empty() => "its agent has not joined yet".to_owned(),
+            (_, ConnectionState::Invited) if self.attention.is_empty() => {
+                "its agent has not joined yet".to_owned()
+            }
             (message, _) => message,
         };
         let name = Cell::new(&self.name).tone(Tone::Strong);

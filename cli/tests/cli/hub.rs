@@ -429,9 +429,10 @@ async fn check_tells_whether_all_is_well() -> anyhow::Result<()> {
     hub.get("whoami", WhoAmI { name: "admin".into(), role: Role::Admin, ..WhoAmI::default() })
         .get("status", &status);
     let of = |name, connection, sync| cluster(name, connection, sync);
+    let never = WaitingCluster { message: "has never connected".into(), ..WaitingCluster::default() };
     let well = [
         of("a", ConnectionState::Connected, SyncState::Progressing),
-        of("b", ConnectionState::NotEnrolled, SyncState::Unknown),
+        Cluster { waiting: vec![never], ..of("b", ConnectionState::NotEnrolled, SyncState::Unknown) },
         of("c", ConnectionState::Revoked, SyncState::Unknown),
     ];
     hub.list("clusters", &well);

@@ -6,7 +6,9 @@ use crate::kustomize::git;
 use crate::{Ran, run};
 
 fn overlay(tag: &str, replicas: u32) -> String {
-    format!("# ours\nkind: Kustomization\nimages:\n- name: web\n  newTag: {tag}   # by ann\nreplicas:\n- name: web\n  count: {replicas}\n")
+    format!(
+        "# ours\nkind: Kustomization\nimages:\n- name: web\n  newTag: {tag}   # by ann\nreplicas:\n- name: web\n  count: {replicas}\n"
+    )
 }
 
 #[tokio::test]
@@ -25,7 +27,8 @@ async fn a_promotion_is_shown_then_committed_or_put_on_a_branch() -> anyhow::Res
     git(root, &["commit", "-q", "-m", "one"])?;
     let folder = root.to_str().unwrap();
     let promote = async |more: &[&str]| -> anyhow::Result<Ran> {
-        run(&[&["promote", "staging", "production", "--path", "apps/web", "--repo", folder], more].concat()).await
+        run(&[&["promote", "staging", "production", "--path", "apps/web", "--repo", folder], more].concat())
+            .await
     };
 
     let ran = promote(&["--dry-run"]).await?;

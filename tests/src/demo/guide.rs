@@ -39,7 +39,7 @@ pub(super) fn what_next(fleet: &mut Fleet, options: &Options) -> Result<()> {
   sed -i 's/memory: 128Mi/memory: 160Mi/' apps/web/base/deployment.yaml
   git commit -am 'Give web more memory' && git push && flotilla reconcile
   flotilla rollout status --watch
-  flotilla rollout rollback apps --stage production --reason 'to see it'
+  flotilla rollout rollback apps --stage production --reason trial
   flotilla rollout release apps --stage production
 
   # change something by hand, and see it put back

@@ -56,9 +56,8 @@ enum Step {
 /// # Errors
 /// Where one of them cannot be read as YAML, or a value stands in a form that cannot be replaced, with the place.
 pub(super) fn carry(from: &Side<'_>, to: Option<&Side<'_>>) -> Result<Carried, String> {
-    let read = |side: &Side<'_>| {
-        flotilla_yaml::parse(side.text).map_err(|error| format!("{}: {error}", side.path))
-    };
+    let read =
+        |side: &Side<'_>| flotilla_yaml::parse(side.text).map_err(|error| format!("{}: {error}", side.path));
     let olds = read(from)?;
     let mut news = to.map(read).transpose()?.unwrap_or_default();
     let mut text = to.map(|to| to.text.to_owned()).unwrap_or_default();
@@ -78,7 +77,9 @@ pub(super) fn carry(from: &Side<'_>, to: Option<&Side<'_>>) -> Result<Carried, S
                 Some(Some(target)) if *target == value => continue,
                 Some(Some(_)) if hidden => Some("values of Secrets and of encrypted files are not carried"),
                 Some(Some(target)) if says(target, KEEP) => Some("the other overlay keeps its own"),
-                Some(Some(target)) if !value.is_scalar() || !target.is_scalar() => Some("it is no single value"),
+                Some(Some(target)) if !value.is_scalar() || !target.is_scalar() => {
+                    Some("it is no single value")
+                }
                 Some(Some(_)) if !is_same_image(old, new.as_deref(), &path) => {
                     Some("the other overlay says other things of the image: make both entries alike by hand")
                 }
@@ -89,13 +90,16 @@ pub(super) fn carry(from: &Side<'_>, to: Option<&Side<'_>>) -> Result<Carried, S
                 left.push(Left { file, line, what, why });
                 continue;
             }
-            let (Some(side), Some(target)) = (to, new.as_deref_mut().and_then(|new| find_mut(new, &path))) else {
+            let (Some(side), Some(target)) = (to, new.as_deref_mut().and_then(|new| find_mut(new, &path)))
+            else {
                 continue;
             };
             let told = |node: &Node| node.text().unwrap_or_default().to_owned();
             let (file, line) = (side.path.to_owned(), target.pos.line);
             replace(&mut text, target, &value).ok_or_else(|| {
-                format!("{file}:{line}: {what} is written in a form that cannot be replaced: change it by hand")
+                format!(
+                    "{file}:{line}: {what} is written in a form that cannot be replaced: change it by hand"
+                )
             })?;
             changes.push(Change { file, line, what, from: told(target), to: told(&value) });
             target.value = value.value.clone();
@@ -166,7 +170,8 @@ fn pick(node: &Node, kind: &str, path: &mut Vec<Step>, found: &mut Vec<(Vec<Step
 
 /// Whether a path is that of an image or of a chart's version.
 fn is_version(kind: &str, path: &[Step]) -> bool {
-    let keys = path.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None });
+    let keys =
+        path.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None });
     let keys: Vec<&str> = keys.collect();
     match (kind, &keys[..]) {
         ("kustomize", ["images", "newName" | "newTag" | "digest"] | ["helmCharts", "version"])
@@ -295,9 +300,13 @@ mod tests {
                           count: 2\nimages:   # in the order of the base\n- name: db\n  newTag: '8.9' # tried first\n- newTag: \
                           6.7.0\n  name: web\n";
         let done = carried(STAGING, production).unwrap();
-        let expected = production.replace("6.7.0", "6.7.1").replace("'8.9'", "'8.10'").replace("count: 3", "count: 5");
+        let expected =
+            production.replace("6.7.0", "6.7.1").replace("'8.9'", "'8.10'").replace("count: 3", "count: 5");
         assert_eq!((done.text.as_str(), done.left.len()), (expected.as_str(), 0));
-        let told = done.changes.iter().map(|one| format!("{}:{} {} {} {}", one.file, one.line, one.what, one.from, one.to));
+        let told = done
+            .changes
+            .iter()
+            .map(|one| format!("{}:{} {} {} {}", one.file, one.line, one.what, one.from, one.to));
         assert_eq!(
             told.collect::<Vec<_>>(),
             [
@@ -313,7 +322,10 @@ mod tests {
     fn what_is_not_carried_is_named_with_the_reason() {
         for (production, why) in [
             ("kind: Kustomization\nimages: []\n", "does not say it"),
-            ("kind: Kustomization\nimages:\n- {name: web, newTag: '1', digest: x}\n", "other things of the image"),
+            (
+                "kind: Kustomization\nimages:\n- {name: web, newTag: '1', digest: x}\n",
+                "other things of the image",
+            ),
             ("kind: Kustomization\nimages:\n- name: web\n  newTag: 1.0 # flotilla: keep\n", "keeps its own"),
             ("kind: Kustomization\nimages:\n- {name: web, newTag: [a]}\n", "no single value"),
             ("apiVersion: v1\nkind: ConfigMap\n", "no such document"),
@@ -323,7 +335,8 @@ mod tests {
             assert_eq!((done.text.as_str(), &done.changes[..]), (production, &[][..]));
             assert!(done.left[0].why.contains(why) && done.left[0].line == 4, "{:?}", done.left);
         }
-        let secret = |value: &str| format!("apiVersion: v1\nkind: Secret\ndata:\n  a: {value} # flotilla: promote\n");
+        let secret =
+            |value: &str| format!("apiVersion: v1\nkind: Secret\ndata:\n  a: {value} # flotilla: promote\n");
         let done = carried(&secret("x"), &secret("y")).unwrap();
         assert!(done.changes.is_empty() && done.left[0].why.contains("Secrets"), "{:?}", done.left);
         // A form that is not one line is left to people, and so is what cannot be read.
@@ -336,9 +349,15 @@ mod tests {
     #[test]
     fn charts_and_containers_go_on_too() {
         for (kind, text) in [
-            ("helm.toolkit.fluxcd.io/v2", "kind: HelmRelease\nspec:\n  chart:\n    spec:\n      version: VALUE\n"),
+            (
+                "helm.toolkit.fluxcd.io/v2",
+                "kind: HelmRelease\nspec:\n  chart:\n    spec:\n      version: VALUE\n",
+            ),
             ("source.toolkit.fluxcd.io/v1", "kind: OCIRepository\nspec:\n  ref:\n    tag: VALUE\n"),
-            ("apps/v1", "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: VALUE\n"),
+            (
+                "apps/v1",
+                "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: VALUE\n",
+            ),
         ] {
             let of = |value: &str| format!("apiVersion: {kind}\n{}", text.replace("VALUE", value));
             assert_eq!(carried(&of("1.2.3"), &of("1.2.2")).unwrap().text, of("1.2.3"));

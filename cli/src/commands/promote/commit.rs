@@ -16,7 +16,8 @@ type Texts = BTreeMap<String, String>;
 fn git(repo: &Path, args: &[&str], input: &str, index: Option<&Path>) -> Result<String, Error> {
     let attempt = format!("git {}", args.first().copied().unwrap_or_default());
     let failed = |error| {
-        Error::io(format_args!("run {attempt}"), error).hint("a commit is made by the git program: is it installed?")
+        Error::io(format_args!("run {attempt}"), error)
+            .hint("a commit is made by the git program: is it installed?")
     };
     let mut command = Command::new("git");
     command.arg("--literal-pathspecs").arg("-C").arg(repo).args(args);

@@ -122,7 +122,9 @@ fn show(context: &Context, format: Format, done: &Promotion) -> Result<(), Error
         _ if count == 0 => "there is nothing to promote".to_owned(),
         (None, _) => format!("{count} values would change"),
         (Some(commit), None) => format!("{count} values changed in commit {commit}"),
-        (Some(commit), Some(branch)) => format!("{count} values changed in commit {commit} on branch {branch}"),
+        (Some(commit), Some(branch)) => {
+            format!("{count} values changed in commit {commit} on branch {branch}")
+        }
     });
     Ok(())
 }
@@ -136,8 +138,9 @@ fn message(args: &PromoteArgs, changes: &[Change]) -> String {
 }
 
 fn missing(repo: &Path, folder: &str) -> Error {
-    Error::new(Code::Input, format!("there is no folder {}", repo.join(folder).display()))
-        .hint("overlays are folders FROM and TO below --path, like staging and production below apps/web/overlays")
+    Error::new(Code::Input, format!("there is no folder {}", repo.join(folder).display())).hint(
+        "overlays are folders FROM and TO below --path, like staging and production below apps/web/overlays",
+    )
 }
 
 /// The YAML files of a folder and those below it, with their texts. Links are passed over, as in the fleet repo.
