@@ -173,14 +173,14 @@ fn is_version(kind: &str, path: &[Step]) -> bool {
     let keys =
         path.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None });
     let keys: Vec<&str> = keys.collect();
-    match (kind, &keys[..]) {
+    matches!(
+        (kind, &keys[..]),
         ("kustomize", ["images", "newName" | "newTag" | "digest"] | ["helmCharts", "version"])
-        | ("HelmRelease", ["spec", "chart", "spec", "version"])
-        | ("HelmChart", ["spec", "version"])
-        | ("OCIRepository", ["spec", "ref", "tag" | "semver" | "digest"]) => true,
-        (_, [.., "containers" | "initContainers" | "ephemeralContainers", "image"]) => true,
-        _ => false,
-    }
+            | ("HelmRelease", ["spec", "chart", "spec", "version"])
+            | ("HelmChart", ["spec", "version"])
+            | ("OCIRepository", ["spec", "ref", "tag" | "semver" | "digest"])
+            | (_, [.., "containers" | "initContainers" | "ephemeralContainers", "image"])
+    )
 }
 
 /// Whether both overlays say the same kinds of things of an image; of what is no image, they do.
