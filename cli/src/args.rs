@@ -109,6 +109,10 @@ pub(crate) enum Command {
     Secret(commands::secret::SecretCommand),
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
+    #[command(subcommand)]
+    Hub(Box<commands::hub::HubCommand>),
+    #[command(subcommand)]
+    Uninstall(commands::uninstall::UninstallCommand),
     Init(commands::init::InitArgs),
     Import(commands::import::ImportArgs),
     Render(commands::render::RenderArgs),
@@ -286,6 +290,16 @@ mod tests {
             ("init fleet --cluster a --cluster b --app web --image web:1 --port 8080", true),
             ("init fleet --port 8080", false),
             ("init", false),
+            ("hub install --export --repo https://x/y.git --advertise h:8443", true),
+            ("hub install --repo https://x/y.git --advertise h:8443", false),
+            ("hub install --export --repo https://x/y.git", false),
+            ("hub install --export --repo https://a:b@x/y.git --advertise h:8443", false),
+            ("hub install --export --repo /srv/y.git --advertise h:8443", false),
+            ("hub install --export --context c --repo https://x/y.git --advertise h:8443", false),
+            ("uninstall agent --context c --dry-run", true),
+            ("uninstall agent", false),
+            ("uninstall cluster a --context c --confirm c", true),
+            ("uninstall hub --context c --delete-data --dry-run --confirm c", false),
             ("cluster delete edge-1 --prune --confirm edge-1", true),
             ("cluster delete edge-1 --confirm edge-1", false),
             ("secret create git team --username jo --password-file f", true),

@@ -15,11 +15,11 @@ pub(crate) fn hint(verb: &str) -> Option<&'static str> {
         "apply" | "edit" | "patch" | "scale" | "upgrade" => {
             "what runs is what Git says: commit it; `flotilla diff --cluster NAME --repo DIR` shows what that changes"
         }
-        "delete" | "remove" | "uninstall" => {
+        "delete" | "remove" => {
             "remove it from Git; `flotilla cluster delete NAME` ends the work in a cluster"
         }
         "bootstrap" | "install" | "join" | "add" => {
-            "docs/operations.md says how a hub is started; `flotilla cluster token NAME` lets a cluster join it"
+            "`flotilla hub install --help` says how a hub is started in a cluster; `flotilla cluster add NAME` lets a cluster join it"
         }
         "clusters" | "units" | "sources" => {
             "`flotilla get clusters`, `flotilla get units` and `flotilla get sources` list them"

@@ -47,6 +47,11 @@ pub(crate) enum Command {
         /// A file that `backup` wrote
         file: PathBuf,
     },
+    /// Print the first admin's API token, which the hub made at its first start
+    AdminToken {
+        #[command(flatten)]
+        data: DataArgs,
+    },
     /// Replace the CA of a running hub
     Ca {
         #[command(flatten)]

@@ -53,15 +53,21 @@ pub(crate) async fn post(data: &Path, path: &str, body: &str) -> Result<Vec<u8>,
     ask(data, Method::POST, path, body).await
 }
 
+/// The API token that the hub made for the first admin. Blocking.
+pub(crate) fn admin_token(data: &Path) -> Result<String, LocalError> {
+    Ok(text(data, "admin-token")?.trim().to_owned())
+}
+
+fn text(data: &Path, name: &'static str) -> Result<String, LocalError> {
+    String::from_utf8(files::read(&data.join(name))?).map_err(|_| LocalError::Damaged(name))
+}
+
 async fn ask(data: &Path, method: Method, path: &str, body: &str) -> Result<Vec<u8>, LocalError> {
-    let text = |name: &'static str| {
-        String::from_utf8(files::read(&data.join(name))?).map_err(|_| LocalError::Damaged(name))
-    };
-    let addresses: serde_json::Value =
-        serde_json::from_str(&text("addresses.json")?).map_err(|_| LocalError::Damaged("addresses.json"))?;
+    let addresses: serde_json::Value = serde_json::from_str(&text(data, "addresses.json")?)
+        .map_err(|_| LocalError::Damaged("addresses.json"))?;
     let api = addresses["api"].as_str().ok_or(LocalError::Damaged("addresses.json"))?;
     let address: HubAddress = api.trim_start_matches("https://").parse().map_err(LocalError::Address)?;
-    let trust = Trust::Bundle(TrustBundle::from_pem(&text("ca.pem")?)?);
+    let trust = Trust::Bundle(TrustBundle::from_pem(&text(data, "ca.pem")?)?);
     let tls = ClientTls::new(trust, None, &[ALPN_HTTP1], Clock::system())?;
     let stream = Connector::new(Arc::new(tls), CONNECT_LIMIT).connect(&address).await?;
     let (mut sender, connection) =
@@ -70,7 +76,7 @@ async fn ask(data: &Path, method: Method, path: &str, body: &str) -> Result<Vec<
         .method(method)
         .uri(path)
         .header(header::HOST, address.to_string())
-        .header(header::AUTHORIZATION, format!("Bearer {}", text("admin-token")?.trim()))
+        .header(header::AUTHORIZATION, format!("Bearer {}", admin_token(data)?))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body.to_owned()))
         .map_err(|_| LocalError::Damaged("admin-token"))?;

@@ -101,6 +101,10 @@ fn run(command: Command) -> Result<u8, Error> {
             println!("what was revoked after that backup has to be revoked again");
             Ok(0)
         }
+        Command::AdminToken { data } => {
+            println!("{}", local::admin_token(&data.data)?);
+            Ok(0)
+        }
         Command::Ca { data, command } => {
             let answer = runtime.block_on(async {
                 match command {

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
+pub(crate) mod hub;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod kustomize;
@@ -31,6 +32,7 @@ pub(crate) mod suspend;
 pub(crate) mod token;
 pub(crate) mod trace;
 pub(crate) mod tree;
+pub(crate) mod uninstall;
 pub(crate) mod version;
 
 mod flux_rows;
@@ -64,6 +66,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Cluster(command) => cluster::run(context, command).await,
         Command::Secret(command) => secret::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
+        Command::Hub(command) => hub::run(context, *command).await,
+        Command::Uninstall(command) => uninstall::run(context, command).await,
         Command::Init(args) => init::run(context, args),
         Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),

@@ -3,8 +3,9 @@
 use clap::ValueEnum;
 use flotilla_core::ClusterName;
 use flotilla_runtime::tls::HubAddress;
-use flotilla_yaml::Node;
 use serde_json::{Value, json};
+
+use super::{documents, let_call};
 
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const READS_EVERYTHING: &str = include_str!("../../../deploy/agent-reads-everything.yaml");
@@ -69,7 +70,7 @@ impl Agent<'_> {
         for object in &mut objects {
             match object["kind"].as_str() {
                 Some("StatefulSet") => self.set_pod(object),
-                Some("NetworkPolicy") => self.let_call(object),
+                Some("NetworkPolicy") => let_call(object, self.hubs.iter().map(HubAddress::port)),
                 _ => {}
             }
         }
@@ -86,28 +87,21 @@ impl Agent<'_> {
             pod["imagePullSecrets"] = json!([{"name": name}]);
         }
     }
-
-    /// Opens the hub's ports, where the policy has others.
-    fn let_call(&self, policy: &mut Value) {
-        let rules = policy["spec"]["egress"].as_array_mut().into_iter().flatten();
-        for ports in
-            rules.filter(|rule| rule.get("to").is_some()).filter_map(|rule| rule["ports"].as_array_mut())
-        {
-            for hub in self.hubs {
-                let port = json!({"port": hub.port(), "protocol": "TCP"});
-                if !ports.contains(&port) {
-                    ports.push(port);
-                }
-            }
-        }
-    }
 }
 
-/// The objects of a file of `deploy/`.
-fn documents(text: &str) -> Vec<Value> {
-    let documents = flotilla_yaml::parse(text).expect("the files in deploy/ are YAML: a test reads them");
-    let objects = documents.iter().map(Node::to_json);
-    objects.collect::<Result<_, _>>().expect("the files in deploy/ are objects: a test reads them")
+/// All objects that an installation makes but the namespace, in the order in which they can be deleted.
+pub(crate) fn installed() -> Vec<Value> {
+    let mut objects: Vec<Value> =
+        [AGENT, READS_EVERYTHING, CLUSTER_ADMIN].into_iter().flat_map(documents).collect();
+    objects.retain(|object| object["kind"] != "Namespace");
+    for (kind, name) in [("Secret", JOIN_SECRET), ("PersistentVolumeClaim", "state-flotilla-agent-0")] {
+        objects.push(
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}}),
+        );
+    }
+    // The pod first, so that it does not go on without its rights.
+    objects.sort_by_key(|object| object["kind"] != "StatefulSet");
+    objects
 }
 
 /// The name of the cluster whose agent a manifest installs, if it is one that was made here.
@@ -122,6 +116,8 @@ pub(crate) fn cluster_of(manifest: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_yaml::Node;
+
     use super::*;
 
     fn objects(rights: Rights, token: Option<&str>) -> Vec<Value> {
@@ -168,6 +164,21 @@ mod tests {
         assert_eq!((ports.matches("8443").count(), ports.matches("30443").count()), (1, 1), "{ports}");
         // An agent that has joined is given no token anew.
         assert!(objects(Rights::default(), None).iter().all(|object| object["kind"] != "Secret"));
+    }
+
+    #[test]
+    fn all_that_is_installed_is_what_is_uninstalled() {
+        let id = |object: &Value| {
+            let metadata = &object["metadata"];
+            format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"])
+        };
+        let removed: Vec<String> = installed().iter().map(id).collect();
+        assert!(removed[0].contains("StatefulSet"), "{removed:?}");
+        let all = [Rights::Accounts, Rights::ReadEverything, Rights::ClusterAdmin];
+        for object in all.into_iter().flat_map(|rights| objects(rights, Some("t"))) {
+            let stays = object["kind"] == "Namespace";
+            assert_eq!(!stays, removed.contains(&id(&object)), "{object}");
+        }
     }
 
     #[test]

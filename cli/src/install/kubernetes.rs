@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use flotilla_core::ObjectRef;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
@@ -114,10 +116,60 @@ impl Kubernetes {
         let found = found.map_err(|error| self.failed(&format!("list {kind}s in {namespace}"), error))?;
         Ok(found.items.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect())
     }
+
+    /// Deletes an object; one that is gone already is fine.
+    pub(crate) async fn delete(&self, object: &Value) -> Result<(), Error> {
+        let (api_version, target) = target(object)?;
+        let id = &target.id;
+        let api = self.api(&api_version, &id.kind, &id.namespace);
+        match api.delete(&id.name, &DeleteParams::background()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(self.failed(&format!("delete {id}"), error)),
+        }
+    }
 }
 
 fn target(object: &Value) -> Result<(String, ObjectRef), Error> {
     let target = ObjectRef::of(object)
         .map_err(|error| Error::new(Code::Input, "what is to be applied is not an object").because(error))?;
     Ok((object["apiVersion"].as_str().unwrap_or_default().to_owned(), target))
+}
+
+/// What keeps a pod from being ready, as the cluster says it.
+pub(crate) fn state_of_pod(pod: &Value) -> String {
+    let status = &pod["status"];
+    let container = &status["containerStatuses"][0]["state"];
+    let said = [&container["waiting"], &container["terminated"]].into_iter().find(|state| state.is_object());
+    let condition = status["conditions"].as_array().into_iter().flatten().find(|it| it["status"] == "False");
+    match said.or(condition) {
+        Some(state) => {
+            let text = |key: &str| state[key].as_str().unwrap_or_default();
+            format!("its pod: {} {}", text("reason"), text("message")).trim_end().to_owned()
+        }
+        None => format!("its pod is {}", status["phase"].as_str().unwrap_or("of an unknown phase")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_the_pod_is_told() {
+        let waiting = json!({"status": {"phase": "Pending", "containerStatuses": [
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}});
+        let unschedulable = json!({"status": {"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no storage class"}]}});
+        for (pod, expected) in [
+            (waiting, "its pod: ImagePullBackOff no such image"),
+            (unschedulable, "its pod: Unschedulable no storage class"),
+            (json!({"status": {"phase": "Running"}}), "its pod is Running"),
+            (json!({}), "its pod is of an unknown phase"),
+        ] {
+            assert_eq!(state_of_pod(&pod), expected);
+        }
+    }
 }

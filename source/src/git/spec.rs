@@ -138,7 +138,8 @@ impl GitUrl {
         self.is_file().then(|| PathBuf::from(self.url.path.to_string()))
     }
 
-    pub(super) fn port(&self) -> Option<u16> {
+    /// The port, for addresses that name one.
+    pub fn port(&self) -> Option<u16> {
         self.url.port
     }
 

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
+use flotilla_api::ConnectionState;
 use flotilla_tests::fleet::{Agent, Fleet, HubOptions, SOON};
 use flotilla_tests::git::Repo;
 use flotilla_tests::git::file;
 use flotilla_tests::manifests::{app, config_map};
 use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::process::Recipe;
 use flotilla_tests::wait::eventually;
 use flotilla_tests::{Cluster, ClusterOptions, Clusters};
 use kube::config::Kubeconfig;
@@ -46,7 +48,7 @@ async fn as_agent(cluster: &Cluster, file: &Path) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_joins_by_one_command() {
+async fn a_cluster_joins_by_one_command_and_leaves_by_one() {
     let repo = Repo::new().unwrap();
     let files = [app("edge", "app", &[]), file("apps/app/config.yaml", config_map("app", "1"))];
     repo.commit("begin", &files).unwrap();
@@ -102,4 +104,82 @@ async fn a_cluster_joins_by_one_command() {
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains("has the agent of cluster edge"), "{said}");
     assert!(!fleet.clusters().await.unwrap().contains_key("other"));
+
+    // The way out: nothing by a dry run, nothing of another name, and then all but what the agent managed.
+    let uninstall = async |more: &[&str]| {
+        fleet.cli_output(&[&["uninstall", "cluster"], more, &there[..]].concat()).await.unwrap()
+    };
+    let dry = uninstall(&["edge", "--dry-run"]).await;
+    let planned = String::from_utf8_lossy(&dry.stdout);
+    assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
+    for line in
+        ["delete StatefulSet.apps flotilla-system/flotilla-agent", "keep   the namespace flotilla-system"]
+    {
+        assert!(planned.contains(line), "no '{line}' in {planned}");
+    }
+    assert_eq!(uninstall(&["other", "--dry-run"]).await.status.code(), Some(7));
+    assert_eq!(uninstall(&["edge"]).await.status.code(), Some(2), "nobody confirmed it");
+    assert!(set.get(&cluster.client()).await.unwrap().is_some());
+    fleet.connected("edge").await.unwrap();
+    let done = uninstall(&["edge", "--confirm", &context]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(set.get(&cluster.client()).await.unwrap().is_none());
+    let admin = "flotilla-agent-applies-everything";
+    let binding = ObjectRef::global("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", admin);
+    assert!(binding.get(&cluster.client()).await.unwrap().is_none());
+    assert_eq!(config("app").field(&cluster.client(), "/data/value").await.unwrap(), "1");
+    let namespace = ObjectRef::global("v1", "Namespace", "flotilla-system");
+    assert!(namespace.get(&cluster.client()).await.unwrap().is_some());
+    assert_ne!(fleet.cluster("edge").await.unwrap().connection, ConnectionState::Connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_is_installed_by_one_command_and_its_volume_stays() {
+    let cluster = Clusters::new().await.unwrap().start_one("hub", &ClusterOptions::default()).await.unwrap();
+    let kubeconfig = cluster.kubeconfig_path().to_str().unwrap();
+    let context = Kubeconfig::read_from(kubeconfig).unwrap().current_context.unwrap();
+    let there = ["--context", &context, "--kubeconfig", kubeconfig];
+    let run = async |args: &[&str]| {
+        let args = [args, &there[..]].concat();
+        let output = Recipe::own("flotilla").unwrap().args(args).output(SOON).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), said)
+    };
+    let settings = [
+        "hub",
+        "install",
+        "--repo",
+        "https://git.example.com/fleet.git",
+        "--advertise",
+        "hub.example.com:8443",
+    ];
+    // The node of this cluster runs no image: its kubelet says of every pod that it is ready.
+    let (code, _, said) = run(&settings).await;
+    assert_eq!(code, Some(0), "{said}");
+    let map = ObjectRef::new("v1", "ConfigMap", "flotilla-hub", "flotilla-hub");
+    let data = map.field(&cluster.client(), "/data").await.unwrap();
+    assert_eq!(
+        (&data["FLOTILLA_ADVERTISE"], &data["FLOTILLA_HOST"]),
+        (&json!("hub.example.com:8443"), &json!("hub.example.com"))
+    );
+    let (code, _, said) = run(&[&settings[..], &["--image", "registry.example.com/hub:2"]].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    let pod = ObjectRef::new("v1", "Pod", "flotilla-hub", "flotilla-hub-0");
+    let image = pod.field(&cluster.client(), "/spec/containers/0/image").await.unwrap();
+    assert_eq!(image, "registry.example.com/hub:2");
+
+    let (code, planned, said) = run(&["uninstall", "hub", "--dry-run"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(planned.contains("delete StatefulSet.apps flotilla-hub/flotilla-hub"), "{planned}");
+    assert!(planned.contains("keep   the namespace flotilla-hub with the hub's volume"), "{planned}");
+    let set = ObjectRef::new("apps/v1", "StatefulSet", "flotilla-hub", "flotilla-hub");
+    assert!(set.get(&cluster.client()).await.unwrap().is_some());
+    let (code, _, said) = run(&["uninstall", "hub", "--confirm", &context]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        set.get(&cluster.client()).await.unwrap().is_none()
+            && map.get(&cluster.client()).await.unwrap().is_none()
+    );
+    let volume = ObjectRef::new("v1", "PersistentVolumeClaim", "flotilla-hub", "data-flotilla-hub-0");
+    assert!(volume.get(&cluster.client()).await.unwrap().is_some());
 }

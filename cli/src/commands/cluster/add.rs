@@ -18,7 +18,7 @@ use crate::client::{Client, Watch};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::install::agent::{self, Agent, Rights};
-use crate::install::kubernetes::Kubernetes;
+use crate::install::kubernetes::{Kubernetes, state_of_pod};
 use crate::output::clean;
 
 /// Let a cluster in: its agent's manifests, with a join token
@@ -252,44 +252,12 @@ async fn apply(
 async fn why_not(target: &Kubernetes) -> Result<String, Error> {
     let labels = format!("app.kubernetes.io/name={}", agent::NAME);
     let pods = target.list("v1", "Pod", agent::NAMESPACE, &labels).await?;
-    Ok(pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of))
-}
-
-fn state_of(pod: &Value) -> String {
-    let status = &pod["status"];
-    let container = &status["containerStatuses"][0]["state"];
-    let said = [&container["waiting"], &container["terminated"]].into_iter().find(|state| state.is_object());
-    let condition = status["conditions"].as_array().into_iter().flatten().find(|it| it["status"] == "False");
-    match said.or(condition) {
-        Some(state) => {
-            let text = |key: &str| state[key].as_str().unwrap_or_default();
-            format!("its pod: {} {}", text("reason"), text("message")).trim_end().to_owned()
-        }
-        None => format!("its pod is {}", status["phase"].as_str().unwrap_or("of an unknown phase")),
-    }
+    Ok(pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of_pod))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn what_keeps_the_pod_is_told() {
-        let waiting = json!({"status": {"phase": "Pending", "containerStatuses": [
-            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}});
-        let unschedulable = json!({"status": {"phase": "Pending", "conditions": [
-            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no storage class"}]}});
-        for (pod, expected) in [
-            (waiting, "its pod: ImagePullBackOff no such image"),
-            (unschedulable, "its pod: Unschedulable no storage class"),
-            (json!({"status": {"phase": "Running"}}), "its pod is Running"),
-            (json!({}), "its pod is of an unknown phase"),
-        ] {
-            assert_eq!(state_of(&pod), expected);
-        }
-    }
 
     #[test]
     fn a_file_is_written_over_only_where_it_is_this_clusters() {

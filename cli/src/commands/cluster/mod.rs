@@ -214,16 +214,34 @@ fn what_is_left_to_do(pruned: bool) -> &'static str {
 }
 
 fn ask(context: &Context, name: &ClusterName, objects: u32) -> Result<String, Error> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Error::usage("deleting everything in a cluster has to be confirmed")
-            .hint(format!("without a terminal, say --confirm {name}")));
-    }
     context
         .terminal
         .warn(&format!("this deletes all {objects} objects that Flotilla manages in cluster {name}"));
-    context.terminal.note("type the cluster's name to go on:");
+    typed(context, "type the cluster's name to go on:", name.as_str())
+}
+
+/// What somebody types at a terminal in answer to a question.
+pub(super) fn typed(context: &Context, question: &str, expected: &str) -> Result<String, Error> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Error::usage("a deletion has to be confirmed")
+            .hint(format!("without a terminal, say --confirm {expected}")));
+    }
+    context.terminal.note(question);
     let mut line = String::new();
     stdin.lock().read_line(&mut line).map_err(|error| Error::io("read the confirmation", error))?;
     Ok(line.trim().to_owned())
+}
+
+/// Deletes a cluster at the hub and says what stays in it.
+pub(super) async fn delete_at_hub(
+    context: &Context,
+    client: &Client,
+    name: &ClusterName,
+) -> Result<(), Error> {
+    let had = had(&client.tree(name).await?);
+    let done = client.delete_cluster(name).await?;
+    context.terminal.print(&listed(&had, &format!("what stays in cluster {name}"), false))?;
+    context.terminal.note(&super::said(&done, &format!("cluster {name} is deleted at the hub")));
+    Ok(())
 }

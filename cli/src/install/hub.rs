@@ -1,0 +1,173 @@
+//! The hub's manifests: those of `deploy/hub.yaml`, with its settings. Pure.
+
+use flotilla_core::names::is_dns_label;
+use serde_json::{Value, json};
+
+use super::{documents, let_call};
+
+const HUB: &str = include_str!("../../../deploy/hub.yaml");
+
+/// Where the hub runs, unless somebody says otherwise.
+pub(crate) const NAMESPACE: &str = "flotilla-hub";
+/// The name of its StatefulSet and of most of its objects.
+pub(crate) const NAME: &str = "flotilla-hub";
+/// The Secret with the credentials of the fleet repo.
+const GIT_SECRET: &str = "flotilla-hub-git";
+
+/// What is particular to one hub.
+#[derive(Debug)]
+pub(crate) struct Hub<'a> {
+    pub namespace: &'a str,
+    /// Its settings: environment variables of `flotilla-hub run`.
+    pub settings: Vec<(&'static str, String)>,
+    /// In place of the image of this version.
+    pub image: Option<&'a str>,
+    /// Secret in its namespace with the registry's credentials.
+    pub pull_secret: Option<&'a str>,
+    /// Password or token for the fleet repo.
+    pub git_password: Option<&'a str>,
+    pub storage_class: Option<&'a str>,
+    /// Where the fleet repo's server listens, if the address says so.
+    pub git_port: Option<u16>,
+}
+
+impl Hub<'_> {
+    /// The objects, in an order in which they can be applied.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let mut objects = documents(HUB);
+        if let Some(password) = self.git_password {
+            objects.push(json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": GIT_SECRET, "namespace": NAMESPACE},
+                "type": "Opaque",
+                "stringData": {"password": password},
+            }));
+        }
+        // The pod last: what it needs is there when it starts.
+        objects.sort_by_key(|object| object["kind"] == "StatefulSet");
+        for object in &mut objects {
+            match object["kind"].as_str() {
+                Some("Namespace") => object["metadata"]["name"] = json!(self.namespace),
+                Some("ConfigMap") => object["data"] = self.data(),
+                Some("StatefulSet") => self.set_pod(object),
+                Some("NetworkPolicy") => let_call(object, self.git_port),
+                _ => {}
+            }
+            if object["metadata"]["namespace"].is_string() {
+                object["metadata"]["namespace"] = json!(self.namespace);
+            }
+        }
+        objects
+    }
+
+    fn data(&self) -> Value {
+        self.settings.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+    }
+
+    fn set_pod(&self, stateful_set: &mut Value) {
+        if let Some(class) = self.storage_class {
+            stateful_set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = json!(class);
+        }
+        let pod = &mut stateful_set["spec"]["template"]["spec"];
+        if let Some(image) = self.image {
+            pod["containers"][0]["image"] = json!(image);
+        }
+        if let Some(name) = self.pull_secret {
+            pod["imagePullSecrets"] = json!([{"name": name}]);
+        }
+    }
+}
+
+/// All objects that an installation makes in a namespace, in the order in which they can be deleted. Without its data they
+/// leave its volume and its credentials.
+pub(crate) fn installed(namespace: &str, with_data: bool) -> Vec<Value> {
+    let settings = Vec::new();
+    let hub = Hub {
+        namespace,
+        settings,
+        image: None,
+        pull_secret: None,
+        git_password: Some(""),
+        storage_class: None,
+        git_port: None,
+    };
+    let mut objects = hub.objects();
+    objects.reverse();
+    if !with_data {
+        objects.retain(|object| !matches!(object["kind"].as_str(), Some("Namespace" | "Secret")));
+        return objects;
+    }
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": format!("data-{NAME}-0"), "namespace": namespace},
+    });
+    objects.insert(1, claim);
+    objects
+}
+
+/// A namespace on the command line.
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
+    match is_dns_label(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("'{text}' cannot name a namespace: use 1 to 63 lower-case letters, digits and '-'"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifests_hold_the_settings_and_the_pod_comes_last() {
+        let hub = Hub {
+            namespace: "fleet",
+            settings: vec![("FLOTILLA_REPO", "https://git.example.com/a.git".to_owned())],
+            image: Some("registry.example.com/hub:2"),
+            pull_secret: Some("registry"),
+            git_password: Some("hunter2"),
+            storage_class: Some("encrypted"),
+            git_port: Some(3000),
+        };
+        let objects = hub.objects();
+        let text = serde_json::to_string(&objects).unwrap();
+        // What the manifests of deploy/ have for an example is nobody's setting.
+        assert!(!text.contains("hub.example.com") && !text.contains("git.example.com/fleet"), "{text}");
+        for object in &objects {
+            let namespace = if object["kind"] == "Namespace" {
+                &object["metadata"]["name"]
+            } else {
+                &object["metadata"]["namespace"]
+            };
+            assert_eq!(namespace, "fleet", "{object}");
+        }
+        let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+        assert_eq!(of_kind("ConfigMap")["data"], json!({"FLOTILLA_REPO": "https://git.example.com/a.git"}));
+        assert_eq!(of_kind("Secret")["stringData"]["password"], "hunter2");
+        assert!(of_kind("NetworkPolicy")["spec"]["egress"].to_string().contains("3000"));
+        let set = objects.last().unwrap();
+        let pod = &set["spec"]["template"]["spec"];
+        assert_eq!(
+            (&set["kind"], &pod["containers"][0]["image"]),
+            (&json!("StatefulSet"), &json!("registry.example.com/hub:2"))
+        );
+        assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "encrypted");
+    }
+
+    #[test]
+    fn the_data_goes_only_where_it_is_asked_for() {
+        let kinds = |with_data| {
+            let objects = installed("fleet", with_data);
+            objects.iter().map(|object| object["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (without, with) = (kinds(false), kinds(true));
+        assert_eq!(without[0], "StatefulSet");
+        for kind in ["PersistentVolumeClaim", "Secret", "Namespace"] {
+            assert!(!without.iter().any(|it| it == kind) && with.iter().any(|it| it == kind), "{kind}");
+        }
+        assert_eq!(with.last().unwrap(), "Namespace");
+    }
+}
