@@ -287,10 +287,11 @@ async fn journal_events(hub: Arc<Hub>) -> Result<(), StoreError> {
     }
 }
 
-/// Tells watchers what a round of the fleet loop changed.
+/// Tells watchers what a round of the fleet loop changed, and where stages of pipelines stand.
 async fn notices(hub: Arc<Hub>) -> Result<(), Infallible> {
     let mut changes = hub.fleet.changes();
     let mut sources = hub.sources.events.changes();
+    let mut rollouts = hub.rollouts.changes();
     let mut last: Arc<FleetView> = hub.fleet.view();
     let mut digests: BTreeMap<ClusterName, Option<Digest>> = BTreeMap::new();
     loop {
@@ -298,6 +299,7 @@ async fn notices(hub: Arc<Hub>) -> Result<(), Infallible> {
         tokio::select! {
             _ = changes.changed() => {}
             _ = sources.changed() => {}
+            _ = rollouts.changed() => {}
         }
         let view = hub.fleet.view();
         for (name, facts) in &view.clusters {

@@ -80,11 +80,13 @@ fn learn_newest(part: &mut Part, newest: &Candidate, projection: Option<&Project
         }
         (Some(projection), Some(has)) if has == projection.digest() => {}
         (Some(projection), _) => {
+            let mut prints = fingerprints(projection);
             let changed = match &part.known {
-                Some(known) => changes(known, &part.shapes, projection),
+                Some(known) => changes(known, &part.shapes, projection, &prints),
                 None => Vec::new(),
             };
-            part.known = Some(fingerprints(projection));
+            prints.sort_unstable();
+            part.known = Some(prints);
             if last.is_some_and(|last| last.seq == newest.seq) {
                 part.shapes.pop();
             }
@@ -123,19 +125,22 @@ fn fingerprint(unit: &UnitId, digest: &Digest) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|at| digest.as_bytes()[at]))
 }
 
+/// In the order of the units.
 fn fingerprints(projection: &Projection) -> Vec<u64> {
-    let mut all: Vec<u64> =
-        projection.units().iter().map(|(unit, digest)| fingerprint(unit, digest)).collect();
-    all.sort_unstable();
-    all
+    projection.units().iter().map(|(unit, digest)| fingerprint(unit, digest)).collect()
 }
 
 /// What is not as it was, and what is gone of that which changes in play name.
-fn changes(known: &[u64], shapes: &[Shape], projection: &Projection) -> Vec<(UnitId, Option<Digest>)> {
+fn changes(
+    known: &[u64],
+    shapes: &[Shape],
+    projection: &Projection,
+    prints: &[u64],
+) -> Vec<(UnitId, Option<Digest>)> {
     let units = projection.units();
-    let is_new =
-        |(unit, digest): &&(UnitId, Digest)| known.binary_search(&fingerprint(unit, digest)).is_err();
-    let new = units.iter().filter(is_new).map(|(unit, digest)| (unit.clone(), Some(*digest)));
+    let is_new = |(_, print): &(&(UnitId, Digest), &u64)| known.binary_search(print).is_err();
+    let new = units.iter().zip(prints).filter(is_new);
+    let new = new.map(|((unit, digest), _)| (unit.clone(), Some(*digest)));
     let there: BTreeSet<&UnitId> = units.iter().map(|(unit, _)| unit).collect();
     let named: BTreeSet<&UnitId> =
         shapes.iter().flat_map(|shape| shape.changed.iter().map(|(unit, _)| unit)).collect();

@@ -1,12 +1,17 @@
 //! People: tokens and roles, route by route; errors; changes and who made them; backups.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flotilla_api::Role;
 use flotilla_core::change::{self, FleetSize, Going, Limit, Loss, Losses, Policy, Sizes, Taken, UnitLoss};
+use flotilla_core::selector::Selector;
 use flotilla_core::{Authority, ObjectId, UnitId};
+use flotilla_hub::rollout::Definitions;
 use flotilla_hub::store::backup;
 use flotilla_hub::view::{Change, FleetView, HeldChange};
+use flotilla_rollout::spec;
 use flotilla_runtime::tls::Clock;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -461,4 +466,34 @@ async fn the_audit_log_is_copied_to_a_file_and_to_a_collector_and_goes_on_after_
     assert_eq!(bodies.len(), 3);
     assert_eq!(bodies[2]["stringValue"], "admin token.revoke ann");
     hub.stop().await;
+}
+
+/// Nothing is published where a stage only waits for something else than before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_hears_of_where_stages_stand() {
+    let hub = TestHub::start().await;
+    let selector = flotilla_yaml::parse("matchLabels: {stage: staging}\n").unwrap();
+    let stage = spec::Stage {
+        name: "staging".into(),
+        clusters: Selector::read(&selector[0]).unwrap(),
+        strategy: spec::Strategy::default(),
+        before: spec::Gates::default(),
+        after: spec::Gates::default(),
+        windows: Vec::new(),
+    };
+    let units = spec::UnitSelection { include: vec!["root".parse().unwrap()], except: Vec::new() };
+    let pipeline = spec::Pipeline {
+        name: "all".into(),
+        units,
+        stages: vec![stage],
+        windows: Vec::new(),
+        on_change: spec::OnChange::default(),
+    };
+    let hub = hub.hub();
+    let mut reader = hub.changes.reader();
+    let read = [("all".to_owned(), std::sync::Arc::new(pipeline))].into();
+    let definitions = Definitions { read, unread: Vec::new() };
+    assert!(hub.rollouts.begin(definitions, &[], false, hub.now()).unwrap());
+    let heard = tokio::time::timeout(Duration::from_secs(20), hub.changes.next(&mut reader)).await;
+    assert!(heard.is_ok_and(|changed| changed.fleet));
 }
