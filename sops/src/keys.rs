@@ -10,6 +10,10 @@ use crate::error::SopsError;
 use crate::metadata::Metadata;
 use crate::shamir;
 
+/// How much of a key a message shows, and of how many keys.
+const SHOWN_CHARS: usize = 200;
+const SHOWN_KEYS: usize = 8;
+
 /// A key for which a file's data key, or a part of it, is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterKey {
@@ -72,15 +76,13 @@ impl Keys {
                         parts.push(part);
                         break;
                     }
-                    Err(why) => tried.push(format!("{key}: {why}")),
+                    Err(why) => tried.push(format!("{}: {why}", shown(key))),
                 }
             }
         }
         let needed = if groups.len() > 1 { metadata.threshold } else { 1 };
         if parts.len() < needed.max(1) {
-            let mut wanted: Vec<String> =
-                groups.iter().flat_map(|group| &group.0).map(ToString::to_string).collect();
-            wanted.dedup();
+            let wanted: Vec<String> = groups.iter().flat_map(|group| &group.0).map(shown).collect();
             if wanted.is_empty() {
                 return Err(SopsError::field(
                     "age, pgp, hc_vault, kms",
@@ -88,10 +90,10 @@ impl Keys {
                 ));
             }
             let wanted = match groups.len() {
-                1 => wanted.join(", "),
-                all => format!("{needed} of {all} groups of keys ({})", wanted.join(", ")),
+                1 => listed(&wanted, ", "),
+                all => format!("{needed} of {all} groups of keys ({})", listed(&wanted, ", ")),
             };
-            return Err(SopsError::NoKey { wanted, tried: tried.join("; ") });
+            return Err(SopsError::NoKey { wanted, tried: listed(&tried, "; ") });
         }
         let bad = |message: &str| SopsError::field("enc", message);
         let key = if groups.len() > 1 {
@@ -116,6 +118,24 @@ impl Keys {
                 Err(format!("{service} is not supported; encrypt the file for an age key too"))
             }
         }
+    }
+}
+
+/// A key as messages name it: its text is that of whoever wrote the file.
+fn shown(key: &MasterKey) -> String {
+    let text = key.to_string();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// The first of some texts, and how many more there are.
+fn listed(texts: &[String], between: &str) -> String {
+    let first = texts[..texts.len().min(SHOWN_KEYS)].join(between);
+    match texts.len().saturating_sub(SHOWN_KEYS) {
+        0 => first,
+        more => format!("{first}{between}and {more} more"),
     }
 }
 

@@ -141,6 +141,12 @@ fn read(items: &[Item]) -> Result<Metadata, SopsError> {
     if beside.0.is_empty()
         && let Some(Value::List(all)) = entry(items, "key_groups")
     {
+        if all.len() > MOST_KEYS {
+            return Err(SopsError::field(
+                "key_groups",
+                format!("holds {} groups, more than {MOST_KEYS}", all.len()),
+            ));
+        }
         for (index, group) in all.iter().enumerate() {
             let Value::Map(group) = group else {
                 return Err(SopsError::field(format!("key_groups[{index}]"), "is not a mapping"));
@@ -184,6 +190,10 @@ fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
             Some(Value::List(list)) => list,
             Some(_) => return Err(SopsError::field(kind, "is not a list")),
         };
+        // Before anything is made of them: whoever writes a file chooses how many there are.
+        if list.len() > MOST_KEYS {
+            return Err(SopsError::field(kind, format!("holds {} keys, more than {MOST_KEYS}", list.len())));
+        }
         for (index, key) in list.iter().enumerate() {
             let Value::Map(key) = key else {
                 return Err(SopsError::field(format!("{kind}[{index}]"), "is not a mapping"));

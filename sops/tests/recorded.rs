@@ -152,6 +152,45 @@ fn no_cut_and_no_flipped_byte_makes_it_panic_or_come_out_wrong() {
     }
 }
 
+/// Whoever writes a file chooses for how many keys it says it is.
+#[test]
+fn more_keys_than_a_file_can_need_are_refused_by_number() {
+    let yaml = |keys: usize| {
+        let list = "{recipient: a, enc: b},".repeat(keys);
+        format!("a: ENC[x]\nsops: {{mac: 'ENC[x]', age: [{list}]}}\n")
+    };
+    let json = |keys: usize| {
+        let list = vec![r#"{"recipient":"a","enc":"b"}"#; keys].join(",");
+        format!(r#"{{"a":"ENC[x]","sops":{{"mac":"ENC[x]","age":[{list}]}}}}"#)
+    };
+    let flat = |keys: usize| -> String {
+        (0..keys)
+            .map(|n| format!("sops_age__list_{n}__map_enc=b\nsops_age__list_{n}__map_recipient=a\n"))
+            .collect()
+    };
+    let groups = |keys: usize| {
+        format!("a: ENC[x]\nsops: {{mac: 'ENC[x]', key_groups: [{}]}}\n", "{age: []},".repeat(keys))
+    };
+    for (text, format, named) in [
+        (yaml(257), Format::Yaml, "age: holds 257 keys, more than 256"),
+        (json(257), Format::Json, "age: holds 257 keys, more than 256"),
+        (flat(257), Format::Dotenv, "age: holds 257 keys, more than 256"),
+        (groups(257), Format::Yaml, "key_groups: holds 257 groups, more than 256"),
+    ] {
+        let error = decrypt(text.as_bytes(), format, format, &keys(&["first.agekey"]), Mac::Verified);
+        assert_eq!(error.unwrap_err().to_string(), format!("its SOPS metadata cannot be read: {named}"));
+    }
+    // A file of as many keys as there may be, whose names are long, has a message that people can read.
+    for name in ["a".to_owned(), "ä".repeat(10_000)] {
+        let text = yaml(256).replace("recipient: a", &format!("recipient: {name}"));
+        let error = decrypt(text.as_bytes(), Format::Yaml, Format::Yaml, &Keys::default(), Mac::Verified);
+        let Err(error @ SopsError::NoKey { .. }) = error else { panic!("{error:?}") };
+        let message = error.to_string();
+        assert!(message.len() < 8_000, "{}", message.len());
+        assert!(message.contains("and 248 more"), "{message}");
+    }
+}
+
 #[test]
 fn files_of_keys_say_what_is_wrong_with_them_and_show_no_key() {
     let error = |text: &str| Keys::default().add_age(text).unwrap_err();
