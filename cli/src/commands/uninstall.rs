@@ -73,9 +73,9 @@ pub(crate) struct HubArgs {
     #[command(flatten)]
     target: WhereArgs,
     /// Namespace of the hub
-    #[arg(long, value_name = "NAME", default_value = hub::NAMESPACE)]
+    #[arg(long, value_name = "NAME", default_value = hub::NAMESPACE, value_parser = hub::namespace)]
     namespace: String,
-    /// Delete its volume and its namespace too; there is no way back but a backup
+    /// Delete its volume and its credentials too; there is no way back but a backup
     #[arg(long)]
     delete_data: bool,
 }
@@ -111,10 +111,8 @@ pub(crate) async fn run(context: &Context, command: UninstallCommand) -> Result<
                     args.target.context, args.namespace
                 )));
             }
-            let stays = match args.delete_data {
-                true => Vec::new(),
-                false => vec![format!("the namespace {} with the hub's volume", args.namespace)],
-            };
+            let with = if args.delete_data { "what else is in it" } else { "the hub's volume" };
+            let stays = vec![format!("the namespace {} with {with}", args.namespace)];
             let plan = Plan { delete: found, stays };
             remove(context, &kubernetes, &args.target, &plan).await
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use flotilla_core::ObjectRef;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    Preconditions,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
@@ -101,7 +102,7 @@ impl Kubernetes {
     ) -> Result<Option<Value>, Error> {
         let found = self.api(api_version, kind, namespace).get_opt(name).await;
         let found = found.map_err(|error| self.failed(&format!("read {kind} {name}"), error))?;
-        Ok(found.map(|object| serde_json::to_value(object).unwrap_or_default()))
+        found.map(value).transpose()
     }
 
     /// Objects of a kind in a namespace, by labels.
@@ -114,20 +115,27 @@ impl Kubernetes {
     ) -> Result<Vec<Value>, Error> {
         let found = self.api(api_version, kind, namespace).list(&ListParams::default().labels(labels)).await;
         let found = found.map_err(|error| self.failed(&format!("list {kind}s in {namespace}"), error))?;
-        Ok(found.items.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect())
+        found.items.into_iter().map(value).collect()
     }
 
-    /// Deletes an object; one that is gone already is fine.
+    /// Deletes an object as it was read; one that is gone already is fine, one that took its place since is an error.
     pub(crate) async fn delete(&self, object: &Value) -> Result<(), Error> {
         let (api_version, target) = target(object)?;
         let id = &target.id;
         let api = self.api(&api_version, &id.kind, &id.namespace);
-        match api.delete(&id.name, &DeleteParams::background()).await {
+        let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+        let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
+        match api.delete(&id.name, &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(self.failed(&format!("delete {id}"), error)),
         }
     }
+}
+
+fn value(object: DynamicObject) -> Result<Value, Error> {
+    serde_json::to_value(object)
+        .map_err(|error| Error::new(Code::Input, "what the API server has cannot be read").because(error))
 }
 
 fn target(object: &Value) -> Result<(String, ObjectRef), Error> {

@@ -182,4 +182,8 @@ async fn a_hub_is_installed_by_one_command_and_its_volume_stays() {
     );
     let volume = ObjectRef::new("v1", "PersistentVolumeClaim", "flotilla-hub", "data-flotilla-hub-0");
     assert!(volume.get(&cluster.client()).await.unwrap().is_some());
+    let (code, planned, said) = run(&["uninstall", "hub", "--delete-data", "--dry-run"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(planned.contains("delete PersistentVolumeClaim flotilla-hub/data-flotilla-hub-0"), "{planned}");
+    assert!(planned.contains("keep   the namespace flotilla-hub with what else is in it"), "{planned}");
 }
