@@ -11,7 +11,19 @@ use crate::args::Cli;
 const FOREIGN: &[(&str, &[&str])] = &[
     ("flux", &["--keep-namespace"]),
     ("Flux's controllers", &["--default-service-account", "--no-cross-namespace-refs", "--no-remote-bases"]),
-    ("git", &["--unshallow"]),
+    (
+        "git",
+        &[
+            "--cacheinfo",
+            "--file",
+            "--literal-pathspecs",
+            "--porcelain",
+            "--quiet",
+            "--show-prefix",
+            "--stdin",
+            "--unshallow",
+        ],
+    ),
     (
         "helm",
         &[
@@ -20,6 +32,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "--devel",
             "--generate-name",
             "--include-crds",
+            "--kube-context",
             "--kube-version",
             "--name-template",
             "--no-hooks",
