@@ -31,7 +31,7 @@ pub(crate) enum HubCommand {
 /// Install a hub in a cluster, or upgrade it
 ///
 /// With --export it prints the manifests; with --context it applies them and waits until the hub is ready. The hub gets no rights in
-/// the cluster. Run it again with another --image to upgrade; its data stays on its volume. For more settings there is the chart.
+/// the cluster. Run it again with another --image to upgrade; its data stays on its volume. For more settings change deploy/hub.yaml.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("to").required(true).args(["export", "context"]))]
 pub(crate) struct InstallArgs {
@@ -90,10 +90,8 @@ fn https(text: &str) -> Result<GitUrl, String> {
     }
     let url: GitUrl = text.parse().map_err(|error: flotilla_source::UrlError| error.to_string())?;
     match url.is_file() || url.is_ssh() {
-        true => {
-            Err("a hub in a cluster reads the fleet repo over https; for others there is the chart"
-                .to_owned())
-        }
+        true => Err("a hub in a cluster reads the fleet repo over https; for others change deploy/hub.yaml"
+            .to_owned()),
         false => Ok(url),
     }
 }
