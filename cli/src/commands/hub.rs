@@ -16,7 +16,7 @@ use crate::args;
 use crate::error::Error;
 use crate::exit::Code;
 use crate::install::hub::{self, Hub};
-use crate::install::kubernetes::{Kubernetes, state_of_pod};
+use crate::install::kubernetes::Kubernetes;
 use crate::output::clean;
 
 /// How often the cluster is asked whether the hub is ready.
@@ -180,10 +180,7 @@ async fn wait(context: &Context, kubernetes: &Kubernetes, args: &InstallArgs) ->
             return Ok(Code::Done);
         }
         if Instant::now() >= deadline {
-            let labels = format!("app.kubernetes.io/name={}", hub::NAME);
-            let pods = kubernetes.list("v1", "Pod", namespace, &labels).await?;
-            let why =
-                pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of_pod);
+            let why = kubernetes.why_not_ready(namespace, hub::NAME).await?;
             let text = format!("the hub is not ready after {}s: {}", args.timeout, clean(&why));
             return Err(Error::new(Code::NotReached, text).hint("nothing is undone"));
         }

@@ -5,7 +5,7 @@ use flotilla_core::ClusterName;
 use flotilla_runtime::tls::HubAddress;
 use serde_json::{Value, json};
 
-use super::{documents, let_call};
+use super::{documents, let_call, secret, set_image};
 
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const READS_EVERYTHING: &str = include_str!("../../../deploy/agent-reads-everything.yaml");
@@ -57,13 +57,7 @@ impl Agent<'_> {
         };
         let mut objects: Vec<Value> = std::iter::once(AGENT).chain(more).flat_map(documents).collect();
         if let Some(token) = self.token {
-            objects.push(json!({
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": JOIN_SECRET, "namespace": NAMESPACE},
-                "type": "Opaque",
-                "stringData": {"token": token},
-            }));
+            objects.push(secret(JOIN_SECRET, NAMESPACE, "token", token));
         }
         // The pod last: what it needs is there when it starts.
         objects.sort_by_key(|object| object["kind"] == "StatefulSet");
@@ -79,13 +73,7 @@ impl Agent<'_> {
 
     fn set_pod(&self, stateful_set: &mut Value) {
         stateful_set["metadata"]["annotations"][CLUSTER] = json!(self.cluster.as_str());
-        let pod = &mut stateful_set["spec"]["template"]["spec"];
-        if let Some(image) = self.image {
-            pod["containers"][0]["image"] = json!(image);
-        }
-        if let Some(name) = self.pull_secret {
-            pod["imagePullSecrets"] = json!([{"name": name}]);
-        }
+        set_image(stateful_set, self.image, self.pull_secret);
     }
 }
 

@@ -3,7 +3,7 @@
 use flotilla_core::names::is_dns_label;
 use serde_json::{Value, json};
 
-use super::{documents, let_call};
+use super::{documents, let_call, secret, set_image};
 
 const HUB: &str = include_str!("../../../deploy/hub.yaml");
 
@@ -36,13 +36,7 @@ impl Hub<'_> {
     pub(crate) fn objects(&self) -> Vec<Value> {
         let mut objects = documents(HUB);
         if let Some(password) = self.git_password {
-            objects.push(json!({
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": GIT_SECRET, "namespace": NAMESPACE},
-                "type": "Opaque",
-                "stringData": {"password": password},
-            }));
+            objects.push(secret(GIT_SECRET, NAMESPACE, "password", password));
         }
         // The pod last: what it needs is there when it starts.
         objects.sort_by_key(|object| object["kind"] == "StatefulSet");
@@ -69,13 +63,7 @@ impl Hub<'_> {
         if let Some(class) = self.storage_class {
             stateful_set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = json!(class);
         }
-        let pod = &mut stateful_set["spec"]["template"]["spec"];
-        if let Some(image) = self.image {
-            pod["containers"][0]["image"] = json!(image);
-        }
-        if let Some(name) = self.pull_secret {
-            pod["imagePullSecrets"] = json!([{"name": name}]);
-        }
+        set_image(stateful_set, self.image, self.pull_secret);
     }
 }
 

@@ -71,12 +71,7 @@ impl Kubernetes {
         match error {
             kube::Error::Api(status) => {
                 let code = if status.is_forbidden() { Code::Denied } else { Code::Refused };
-                let error = Error::new(code, format!("{message}: {}", status.message));
-                if status.is_conflict() {
-                    error.hint("another tool set these fields; --force-conflicts takes them over")
-                } else {
-                    error
-                }
+                Error::new(code, format!("{message}: {}", status.message))
             }
             error => Error::new(Code::Unreachable, message).because(error),
         }
@@ -89,7 +84,14 @@ impl Kubernetes {
         let params = PatchParams { force: take_over, ..PatchParams::apply(FIELD_MANAGER) };
         let api = self.api(&api_version, &id.kind, &id.namespace);
         let applied = api.patch(&id.name, &params, &Patch::Apply(object)).await;
-        applied.map(drop).map_err(|error| self.failed(&format!("apply {id}"), error))
+        applied.map(drop).map_err(|error| {
+            let is_conflict = matches!(&error, kube::Error::Api(status) if status.is_conflict());
+            let failed = self.failed(&format!("apply {id}"), error);
+            match is_conflict {
+                true => failed.hint("another tool set these fields; --force-conflicts takes them over"),
+                false => failed,
+            }
+        })
     }
 
     /// An object, or `None` where the API server says that it is not there.
@@ -116,6 +118,12 @@ impl Kubernetes {
         let found = self.api(api_version, kind, namespace).list(&ListParams::default().labels(labels)).await;
         let found = found.map_err(|error| self.failed(&format!("list {kind}s in {namespace}"), error))?;
         found.items.into_iter().map(value).collect()
+    }
+
+    /// What keeps the pod of a StatefulSet of ours from being ready.
+    pub(crate) async fn why_not_ready(&self, namespace: &str, name: &str) -> Result<String, Error> {
+        let pods = self.list("v1", "Pod", namespace, &format!("app.kubernetes.io/name={name}")).await?;
+        Ok(pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of_pod))
     }
 
     /// Deletes an object as it was read; one that is gone already is fine, one that took its place since is an error.
@@ -145,7 +153,7 @@ fn target(object: &Value) -> Result<(String, ObjectRef), Error> {
 }
 
 /// What keeps a pod from being ready, as the cluster says it.
-pub(crate) fn state_of_pod(pod: &Value) -> String {
+fn state_of_pod(pod: &Value) -> String {
     let status = &pod["status"];
     let container = &status["containerStatuses"][0]["state"];
     let said = [&container["waiting"], &container["terminated"]].into_iter().find(|state| state.is_object());

@@ -14,6 +14,28 @@ fn documents(text: &str) -> Vec<Value> {
     objects.collect::<Result<_, _>>().expect("the files in deploy/ are objects: a test reads them")
 }
 
+/// A Secret with one value.
+fn secret(name: &str, namespace: &str, key: &str, value: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "Opaque",
+        "stringData": {key: value},
+    })
+}
+
+/// Gives a StatefulSet's pod another image, and the credentials to pull it.
+fn set_image(stateful_set: &mut Value, image: Option<&str>, pull_secret: Option<&str>) {
+    let pod = &mut stateful_set["spec"]["template"]["spec"];
+    if let Some(image) = image {
+        pod["containers"][0]["image"] = json!(image);
+    }
+    if let Some(name) = pull_secret {
+        pod["imagePullSecrets"] = json!([{"name": name}]);
+    }
+}
+
 /// Opens ports to the outside in a NetworkPolicy, where it has others only.
 fn let_call(policy: &mut Value, wanted: impl IntoIterator<Item = u16>) {
     let rules = policy["spec"]["egress"].as_array_mut().into_iter().flatten();

@@ -18,7 +18,7 @@ use crate::client::{Client, Watch};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::install::agent::{self, Agent, Rights};
-use crate::install::kubernetes::{Kubernetes, state_of_pod};
+use crate::install::kubernetes::Kubernetes;
 use crate::output::clean;
 
 /// Let a cluster in: its agent's manifests, with a join token
@@ -100,7 +100,11 @@ pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Re
         .hint("set them in its Cluster object in Git, or join anew with --replace"));
     }
     let addresses = client.status().await?.addresses;
-    let hubs: Vec<HubAddress> = addresses.iter().filter_map(|it| it.parse().ok()).collect();
+    let hubs: Result<Vec<HubAddress>, _> = addresses.iter().map(|it| it.parse()).collect();
+    let hubs = hubs.map_err(|error| {
+        Error::new(Code::HubFailed, "the hub says where agents call it in a form that cannot be read")
+            .because(error)
+    })?;
     if hubs.is_empty() {
         return Err(Error::new(Code::HubFailed, "the hub does not say where agents call it")
             .hint("start it with --advertise HOST:PORT; a hub of an older version does not say it: upgrade the hub first"));
@@ -235,7 +239,8 @@ async fn apply(
             Ok(changed) => changed?,
             Err(_) => {
                 let state = found.connection.as_str();
-                let why = why_not(target).await.unwrap_or_else(|error| error.chain());
+                let why = target.why_not_ready(agent::NAMESPACE, agent::NAME).await;
+                let why = why.unwrap_or_else(|error| error.chain());
                 let text = format!("the agent of {name} is {state} after {}s: {}", args.timeout, clean(&why));
                 return Err(Error::new(Code::NotReached, text).hint(format!(
                     "nothing is undone; `kubectl --context {} --namespace {} logs {}-0` shows what the agent says",
@@ -246,13 +251,6 @@ async fn apply(
             }
         }
     }
-}
-
-/// What the cluster says of the agent's pod.
-async fn why_not(target: &Kubernetes) -> Result<String, Error> {
-    let labels = format!("app.kubernetes.io/name={}", agent::NAME);
-    let pods = target.list("v1", "Pod", agent::NAMESPACE, &labels).await?;
-    Ok(pods.first().map_or_else(|| "the cluster has made no pod for it".to_owned(), state_of_pod))
 }
 
 #[cfg(test)]
