@@ -1,7 +1,7 @@
 //! Clusters: list, show, suspend, revoke, delete, and tokens for joining.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -27,7 +27,7 @@ use super::show::{self, Known};
 use crate::desired::Published;
 use crate::index::{Entry, Shown, Summary};
 use crate::journal::Event;
-use crate::rollout::ClusterRollout;
+use crate::rollout::{ClusterRollout, Rollouts};
 use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
 use crate::store::{ApprovalRecord, JoinTokenRecord, StoreError, SuspensionRecord};
@@ -51,7 +51,9 @@ pub(super) struct Overview {
     reach: Reach,
     namespaces: Option<BTreeSet<String>>,
     redactor: Redactor,
-    waiting: BTreeMap<ClusterName, Vec<ClusterRollout>>,
+    /// Made of all clusters at once, by whoever asks first.
+    waiting: OnceLock<BTreeMap<ClusterName, Vec<ClusterRollout>>>,
+    rollouts: Arc<Rollouts>,
     now: Timestamp,
 }
 
@@ -60,8 +62,8 @@ impl Overview {
         let (shared, reach) = (hub.clone(), caller.reach(hub));
         let shown = blocking(move || shared.shown()).await?;
         let (namespaces, redactor) = (reach.namespaces(), hub.vault.redactor().clone());
-        let waiting = hub.rollouts.waiting();
-        Ok(Self { fleet: shown.fleet.clone(), shown, reach, namespaces, redactor, waiting, now: hub.now() })
+        let (fleet, rollouts, now) = (shown.fleet.clone(), hub.rollouts.clone(), hub.now());
+        Ok(Self { fleet, shown, reach, namespaces, redactor, waiting: OnceLock::new(), rollouts, now })
     }
 
     /// With all summaries made, beside the async threads.
@@ -93,7 +95,6 @@ impl Overview {
             published: entry.published.clone(),
             suspensions: entry.suspensions.clone(),
             invited: entry.is_invited(self.now),
-            waiting: self.waiting(entry).to_vec(),
             namespaces: self.namespaces.clone(),
             redactor: self.redactor.clone(),
         }
@@ -101,8 +102,11 @@ impl Overview {
 
     /// Why a cluster does not run the newest. That is of all who share the cluster.
     pub(super) fn waiting(&self, entry: &Entry) -> &[ClusterRollout] {
-        let waiting = self.waiting.get(&entry.name).filter(|_| self.namespaces.is_none());
-        waiting.map(Vec::as_slice).unwrap_or_default()
+        if self.namespaces.is_some() {
+            return &[];
+        }
+        let all = self.waiting.get_or_init(|| self.rollouts.waiting());
+        all.get(&entry.name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Of the units that the caller may see. Who may see all of them shares one that is kept.
@@ -112,7 +116,8 @@ impl Overview {
     }
 
     pub(super) fn cluster(&self, entry: &Entry) -> Cluster {
-        show::with_summary(show::alone(&entry.name, &self.known(entry)), &self.summary(entry))
+        let alone = show::alone(&entry.name, &self.known(entry));
+        show::with_summary(alone, &self.summary(entry), self.waiting(entry))
     }
 }
 
@@ -141,7 +146,6 @@ pub(super) async fn known(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -
             published: hub.board.current(&cluster),
             suspensions: Arc::new(hub.records.suspensions_of(&cluster)?),
             invited: invited(&hub)?.contains(&cluster),
-            waiting: hub.rollouts.waiting_of(&cluster),
             namespaces: reach.namespaces(),
             redactor: hub.vault.redactor().clone(),
         })
@@ -237,7 +241,8 @@ pub(super) async fn get(
     Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Cluster> {
-    Ok(Json(show::cluster(&name, &known(&hub, &caller, &name).await?)))
+    let known = known(&hub, &caller, &name).await?;
+    Ok(Json(show::cluster(&name, &known, &waiting_of(&hub, &name, &known))))
 }
 
 pub(super) async fn tree(
@@ -245,7 +250,13 @@ pub(super) async fn tree(
     Extension(caller): Extension<Caller>,
     Name(name): Name<ClusterName>,
 ) -> Answer<Tree> {
-    Ok(Json(show::tree(&name, &known(&hub, &caller, &name).await?)))
+    let known = known(&hub, &caller, &name).await?;
+    Ok(Json(show::tree(&name, &known, &waiting_of(&hub, &name, &known))))
+}
+
+/// As [`Overview::waiting`], of one cluster.
+fn waiting_of(hub: &Hub, name: &ClusterName, known: &Known) -> Vec<ClusterRollout> {
+    if known.namespaces.is_some() { Vec::new() } else { hub.rollouts.waiting_of(name) }
 }
 
 pub(super) async fn history(

@@ -35,8 +35,6 @@ pub(crate) struct Known {
     pub(crate) suspensions: Arc<Suspensions>,
     /// A join token is out.
     pub(crate) invited: bool,
-    /// Why it does not run the newest.
-    pub(crate) waiting: Vec<ClusterRollout>,
     /// Only units of these are shown, and nothing of the cluster as a whole; `None`: everything.
     pub(crate) namespaces: Option<BTreeSet<String>>,
     /// Digests of states and units are shown through it: Secrets are in what they are of.
@@ -81,11 +79,13 @@ pub(crate) fn desired(published: &Published, redactor: &Redactor) -> Desired {
 }
 
 /// A cluster, with what its units come to.
-pub(crate) fn cluster(name: &ClusterName, known: &Known) -> Cluster {
-    with_summary(alone(name, known), &summary(name, known))
+pub(crate) fn cluster(name: &ClusterName, known: &Known, waiting: &[ClusterRollout]) -> Cluster {
+    with_summary(alone(name, known), &summary(name, known), waiting)
 }
 
-pub(super) fn with_summary(mut shown: Cluster, summary: &Summary) -> Cluster {
+/// With what the units come to, and why it does not run the newest.
+pub(super) fn with_summary(mut shown: Cluster, summary: &Summary, waiting: &[ClusterRollout]) -> Cluster {
+    shown.waiting = waiting.iter().map(super::pipelines::waiting).collect();
     shown.sync = summary.sync;
     shown.units = summary.phases.iter().map(|(phase, count)| ((*phase).to_owned(), *count)).collect();
     shown.objects = summary.objects;
@@ -101,7 +101,6 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         connection: known.connection(),
         desired: known.published.as_ref().map(|published| desired(published, &known.redactor)),
         suspended: known.suspensions.cluster.as_ref().map(suspension),
-        waiting: known.waiting.iter().map(super::pipelines::waiting).collect(),
         ..Cluster::default()
     };
     if let Some(facts) = &known.facts {
@@ -155,7 +154,6 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         shown.variables.clear();
         shown.problems.clear();
         shown.agent_problems.clear();
-        shown.waiting.clear();
         shown.refused = None;
     }
     shown
@@ -454,7 +452,7 @@ fn kept(kept: &Kept) -> api::Kept {
 }
 
 /// A cluster's units, parents before their children, with their objects.
-pub(crate) fn tree(name: &ClusterName, known: &Known) -> Tree {
+pub(crate) fn tree(name: &ClusterName, known: &Known, waiting: &[ClusterRollout]) -> Tree {
     let units: Vec<Unit> = unit_ids(known).into_iter().map(|id| unit(name, id, known)).collect();
     let mut order: Vec<usize> = Vec::with_capacity(units.len());
     let mut children: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
@@ -482,7 +480,7 @@ pub(crate) fn tree(name: &ClusterName, known: &Known) -> Tree {
         let unit = units[at].clone();
         TreeUnit { objects: objects(&unit, manifest(&unit).as_deref()), unit }
     });
-    Tree { cluster: cluster(name, known), units: shown.collect() }
+    Tree { cluster: cluster(name, known, waiting), units: shown.collect() }
 }
 
 fn objects(unit: &Unit, manifest: Option<&UnitManifest>) -> Vec<TreeObject> {

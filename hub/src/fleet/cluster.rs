@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
+use flotilla_core::desired::KnownUnit;
 use flotilla_core::{ClusterName, Digest, UnitId};
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_render::helm::Asked;
@@ -287,7 +288,7 @@ impl Shared {
         let chosen = if older.newest.is_some() { comes_to(&render) } else { newest.clone() };
         let now = Inputs { last_good: &last_good, ..inputs };
         let answer = |asked: &AskedOf| {
-            let made = self.answer(task, asked, &snapshot, &now, &doing)?;
+            let made = self.answer(task, asked, &known, &snapshot, &now, &doing)?;
             Ok::<_, ReadError>((asked.wanted.clone(), made))
         };
         let answers = task.asked.iter().map(answer).collect::<Result<_, _>>()?;
@@ -299,6 +300,7 @@ impl Shared {
         &self,
         task: &Task,
         asked: &AskedOf,
+        known: &BTreeMap<UnitId, KnownUnit>,
         newest: &Snapshot,
         now: &Inputs<'_>,
         doing: &Doing<'_>,
@@ -307,7 +309,6 @@ impl Shared {
         let Some(tree) = tree else {
             return Ok(Err(format!("commit {} cannot be read any more", wanted.commit)));
         };
-        let known = task.facts.known_with(self.board.current(&task.cluster.name).as_ref());
         let Some(part) = task.choice.parts.iter().find(|part| part.by == wanted.by) else {
             return Ok(Err(format!("the pipeline {} does not claim any of its units", wanted.by)));
         };
@@ -324,7 +325,7 @@ impl Shared {
         let read = whole.sources().iter().filter(|(name, _)| then.read.named.contains(name));
         let sources = read.map(|(name, at)| (*name, at.clone())).collect();
         let snapshot = self.interned(Snapshot::new(wanted.commit.clone(), sources));
-        let made = projection(&then.render, &part.claimed, &known, snapshot.digest());
+        let made = projection(&then.render, &part.claimed, known, snapshot.digest());
         Ok(made.map(|made| (snapshot, made)).ok_or_else(|| unrendered(&then.render)))
     }
 
