@@ -3,15 +3,16 @@
 
 use std::env::consts::ARCH;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use crate::{build, workspace};
 
 /// The architectures that people can have binaries for.
-const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+pub(crate) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
 /// What makes a static program smaller, on disk and in memory: where its own addresses stand is told by a bitmap, not in
 /// 24 bytes for each (it is still loaded at random), and code that several functions share stands there once. 0.9 MB of
@@ -44,41 +45,103 @@ pub(crate) fn build() -> anyhow::Result<Vec<(PathBuf, u64)>> {
     build_for(ARCH)
 }
 
+/// How a program is linked, by the target that does it.
+struct Target {
+    triple: String,
+    flags: Vec<String>,
+    /// Of another architecture than this machine.
+    compiler: Option<OsString>,
+}
+
+impl Target {
+    /// By musl: static, and the same wherever it runs. Or what lacks for it.
+    fn musl(architecture: &str) -> anyhow::Result<Result<Self, String>> {
+        let triple = format!("{architecture}-unknown-linux-musl");
+        let compiler = compiler(architecture);
+        if let Some(lacks) = lacks_for(&triple, &compiler) {
+            return Ok(Err(lacks));
+        }
+        let lean = workspace::rustc_minor()? >= LEAN_SINCE;
+        let flags = LEAN.split(' ').filter(|_| lean).map(str::to_owned).collect();
+        Ok(Ok(Self { triple, flags, compiler: (architecture != ARCH).then_some(compiler) }))
+    }
+
+    /// By this machine's C library in the program itself. Names are then looked up as `/etc/hosts` and DNS say, which is
+    /// all that an image has; on a machine with more it would load that library's modules of another version.
+    fn with_own_library() -> anyhow::Result<Self> {
+        let flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+        Ok(Self { triple: workspace::host()?, flags, compiler: None })
+    }
+
+    /// Builds with it, and gives the folder with the programs.
+    fn build(&self, target_dir: &Path) -> anyhow::Result<PathBuf> {
+        let mut command = build::command(&build::SHIPPED, &["--profile", "dist", "--target", &self.triple]);
+        let name = self.triple.replace('-', "_");
+        let cargo = format!("CARGO_TARGET_{}", name.to_uppercase());
+        let flags = self.flags.iter().cloned().chain(remapped()).collect::<Vec<_>>().join("\u{1f}");
+        // Not by the target's own variable, which is split at spaces: a folder's name may hold one.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags);
+        if let Some(compiler) = &self.compiler {
+            command.env(format!("CC_{name}"), compiler).env(format!("{cargo}_LINKER"), compiler);
+        }
+        build::with_progress(&format!("building for {}", self.triple), command)?;
+        Ok(target_dir.join(&self.triple).join("dist"))
+    }
+}
+
+/// Leaves the folders of this machine out of the programs, so that the same commit makes the same ones elsewhere.
+fn remapped() -> Vec<String> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let folders = [(Some(workspace::root()), "/flotilla"), (cargo, "/cargo")];
+    let known = folders.iter().filter_map(|(from, to)| Some((from.as_ref()?, to)));
+    known.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+}
+
+/// Builds for images, which have nothing but the program: into `target/dist-out/images/ARCHITECTURE`, whose path it gives. An
+/// error says what this machine lacks for it.
+pub(crate) fn for_images(architecture: &str) -> anyhow::Result<PathBuf> {
+    let metadata = workspace::metadata(false)?;
+    let target_dir = workspace::target_dir(&metadata)?;
+    let target = match Target::musl(architecture)? {
+        Ok(target) => target,
+        Err(_) if architecture == ARCH => Target::with_own_library()?,
+        Err(lacks) => bail!("cannot build for {architecture}: {lacks}"),
+    };
+    let built = target.build(&target_dir)?;
+    let out = target_dir.join("dist-out/images").join(architecture);
+    copy(&metadata, &built, &out)?;
+    Ok(out)
+}
+
+/// Whether there is what it takes to build for images of an architecture.
+pub(crate) fn lacks_for_images(architecture: &str) -> anyhow::Result<Option<String>> {
+    Ok(Target::musl(architecture)?.err().filter(|_| architecture != ARCH))
+}
+
 fn build_for(architecture: &str) -> anyhow::Result<Vec<(PathBuf, u64)>> {
     let metadata = workspace::metadata(false)?;
     let target_dir = workspace::target_dir(&metadata)?;
-    let musl = format!("{architecture}-unknown-linux-musl");
-    let compiler = compiler(architecture);
-    let (target, built) = match lacks_for(&musl, &compiler) {
-        None => (musl.clone(), target_dir.join(&musl).join("dist")),
-        Some(lacks) if architecture == ARCH => {
+    let built = match Target::musl(architecture)? {
+        Ok(target) => target.build(&target_dir)?,
+        Err(lacks) if architecture == ARCH => {
             eprintln!("not static: {lacks}");
-            (workspace::host()?, target_dir.join("dist"))
+            let command = build::command(&build::SHIPPED, &["--profile", "dist"]);
+            build::with_progress(&format!("building for {}", workspace::host()?), command)?;
+            target_dir.join("dist")
         }
-        Some(lacks) => bail!("cannot build for {musl}: {lacks}"),
+        Err(lacks) => bail!("cannot build for {architecture}: {lacks}"),
     };
-    let mut flags = vec!["--profile", "dist"];
-    if target == musl {
-        flags.extend(["--target", &musl]);
-    }
-    let mut command = build::command(&build::SHIPPED, &flags);
-    if target == musl {
-        let name = musl.replace('-', "_");
-        if workspace::rustc_minor()? >= LEAN_SINCE {
-            command.env(format!("CARGO_TARGET_{}_RUSTFLAGS", name.to_uppercase()), LEAN);
-        }
-        if architecture != ARCH {
-            command.env(format!("CC_{name}"), &compiler);
-            command.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), &compiler);
-        }
-    }
-    build::with_progress(&format!("building for {target}"), command)?;
-
     let out = target_dir.join("dist-out");
     let out = if architecture == ARCH { out } else { out.join(architecture) };
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    copy(&metadata, &built, &out)
+}
+
+/// Copies the programs that are shipped from where they were built, and gives their paths and sizes.
+fn copy(metadata: &Value, built: &Path, out: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut binaries = Vec::new();
-    for name in build::SHIPPED.iter().flat_map(|package| workspace::binaries(&metadata, package)) {
+    for name in build::SHIPPED.iter().flat_map(|package| workspace::binaries(metadata, package)) {
         let (from, to) = (built.join(&name), out.join(&name));
         let bytes = std::fs::copy(&from, &to)
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;

@@ -1,4 +1,4 @@
-//! The workspace's own commands: `cargo xtask test|demo|versions|bench|reliability|dist|fuzz|tidy`.
+//! The workspace's own commands: `cargo xtask test|demo|versions|bench|reliability|dist|image|fuzz|tidy`.
 //!
 //! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
 //! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
@@ -8,6 +8,7 @@ mod build;
 mod demo;
 mod dist;
 mod fuzz;
+mod image;
 mod needs;
 mod parts;
 mod reliability;
@@ -40,6 +41,10 @@ cargo xtask COMMAND
         The hub's ports under idle and slow connections, floods and an agent that lies; 10,000 connections.
   dist [x86_64] [aarch64]
         The binaries that are shipped, and their sizes: for this machine, or those that are named.
+  image [x86_64] [aarch64] [--without-helm] [--name PREFIX] [--out DIR]
+        Container images of agent, hub and CLI, as OCI archives in target/images: static programs and
+        nothing else, helm for hub and CLI; the same bytes for the same commit. --binaries DIR takes
+        static programs from folders DIR/x86_64 and DIR/aarch64 instead of building them.
   fuzz [TARGET] [--seconds N]
         The fuzz targets, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&args),
         "reliability" => reliability::run(&args),
         "dist" => dist::run(&args),
+        "image" => image::run(&args),
         "fuzz" => fuzz::run(&args),
         "versions" => versions::run(&args),
         "tidy" => tidy::run(&args),
