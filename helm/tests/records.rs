@@ -313,3 +313,28 @@ fn what_no_secret_holds_is_not_written() {
     let error = record.to_secret(now()).unwrap_err();
     assert!(matches!(error, RecordError::DoesNotFit(_)), "{error}");
 }
+
+/// The chart of the records, made of its files by our own rules, is the one that helm wrote down.
+#[test]
+fn a_chart_made_of_its_files_is_the_one_in_helms_record() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use flotilla_helm::chart::{File, chart};
+    for (who, text) in RECORDS {
+        let record = Record::of_secret(text.as_bytes()).unwrap();
+        let mut held = record.release.chart.value().unwrap();
+        let own = ("Chart.yaml", "apiVersion: v2\nname: own\nversion: 0.1.0\nappVersion: 7\n");
+        let file = |path: &str, content: &[u8]| File { path: path.to_owned(), content: content.to_vec() };
+        let mut files = vec![file(own.0, own.1.as_bytes()), file("values.yaml", b"note: ''\nreplicas: 0\n")];
+        for template in held["templates"].as_array().unwrap() {
+            let content = STANDARD.decode(template["data"].as_str().unwrap()).unwrap();
+            files.push(file(template["name"].as_str().unwrap(), &content));
+        }
+        // When files were changed is nothing that a source tells.
+        held.as_object_mut().unwrap().retain(|name, _| !name.ends_with("modtime"));
+        for template in held["templates"].as_array_mut().unwrap() {
+            template.as_object_mut().unwrap().remove("modtime");
+        }
+        assert_eq!(chart(files, None).unwrap().value().unwrap(), held, "{who}");
+    }
+}

@@ -308,7 +308,7 @@ enum Field<'a> {
 }
 
 /// Where it is wrong, without what stands there: a record holds values that are secret.
-fn told(error: &serde_json::Error) -> String {
+pub(crate) fn told(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Data => "it has not the form that Helm gives it",
         serde_json::error::Category::Eof => "it ends too early",
