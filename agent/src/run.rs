@@ -20,6 +20,7 @@ use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report};
 use flotilla_runtime::tls::Clock;
 use flotilla_runtime::token::{JoinToken, TokenError};
 use flotilla_runtime::{Backoff, CancellationToken, Signals, Tasks};
+use flotilla_sops::service::{Server, Servers};
 
 use crate::cluster::{self, ConnectError, Identity};
 use crate::disk::{Disk, DiskError, Enrolment, IdentityError};
@@ -53,6 +54,10 @@ pub struct RunArgs {
     /// Context of the kubeconfig to use instead of its current one
     #[arg(long, env = "FLOTILLA_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
+    /// Address of a Vault or OpenBao server that may be asked to open what SOPS encrypted, as https://vault.example.com:8200;
+    /// may be repeated. It is sent the token that the unit's Secret holds
+    #[arg(long, env = "FLOTILLA_ALLOW_KEY_SERVICE", value_delimiter = ',', value_name = "URL")]
+    pub allow_key_service: Vec<Server>,
 }
 
 /// Why the agent cannot run.
@@ -163,7 +168,9 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
     }
     let name: ClusterName =
         enrolment.cluster.parse().map_err(|_| RunError::Name(enrolment.cluster.clone()))?;
-    let engine = Engine::new(client.clone(), disk.bodies.clone(), disk.memory.clone(), Options::default());
+    let key_services = Servers::new(args.allow_key_service.iter().cloned());
+    let options = Options { key_services, ..Options::default() };
+    let engine = Engine::new(client.clone(), disk.bodies.clone(), disk.memory.clone(), options);
     // A state of another cluster is nothing to this one.
     let desired = disk.desired().filter(|state| state.cluster == name).map(Arc::new);
     let kubernetes_version = identity.as_ref().map(|it| it.version.clone()).unwrap_or_default();

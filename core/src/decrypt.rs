@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flotilla_sops::service::{Answers, Ask};
 use flotilla_sops::{Format, Keys, Mac, SopsError};
 use flotilla_yaml::Node;
 
@@ -14,6 +15,8 @@ use crate::template::{Found, TemplateError, ValuesRef};
 pub const OPT_OUT: &str = "kustomize.toolkit.fluxcd.io/decrypt";
 /// How the names of entries end that hold age keys.
 const AGE: &str = ".agekey";
+/// The entry with the token that Vault, or OpenBao, is asked with.
+const VAULT: &str = "sops.vault-token";
 /// How the metadata of a file of variables looks that a generator took apart.
 const FLAT: &str = "sops_mac";
 
@@ -44,6 +47,28 @@ pub fn encrypted(document: &Node) -> Option<Encrypted> {
     (is_secret && entries.any(is_encrypted)).then_some(Encrypted::Entries)
 }
 
+/// Why a document does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{error}", if .at.is_empty() { String::new() } else { format!("{}: ", .at) })]
+pub struct OpenError {
+    /// Where in the document.
+    at: String,
+    error: SopsError,
+}
+
+impl OpenError {
+    /// Who has to be asked before it can open.
+    pub fn asks(&self) -> Option<&[Ask]> {
+        self.error.asks()
+    }
+}
+
+impl From<SopsError> for OpenError {
+    fn from(error: SopsError) -> Self {
+        Self { at: String::new(), error }
+    }
+}
+
 /// What an entry holds; kustomize breaks long ones into lines. `None`: it is not base64.
 fn unpacked(value: &str) -> Option<Vec<u8>> {
     STANDARD.decode(value.replace(char::is_whitespace, "")).ok()
@@ -57,8 +82,13 @@ fn entries(document: &Node) -> impl Iterator<Item = (&str, &str)> {
         .filter_map(|entry| Some((entry.key.text()?, entry.value.text()?)))
 }
 
-/// Opens a document; its keys are among what was `found`.
-pub(crate) fn open(text: &str, keys: &ValuesRef, found: &Found) -> Result<Node, TemplateError> {
+/// Opens a document; its keys are among what was `found`, and what services said of it is in `answers`.
+pub(crate) fn open(
+    text: &str,
+    keys: &ValuesRef,
+    found: &Found,
+    answers: &Answers,
+) -> Result<Node, TemplateError> {
     let unread = |message: String| TemplateError::NoDocument(message);
     let documents = flotilla_yaml::parse(text).map_err(|error| unread(error.message))?;
     let [document] = documents.as_slice() else { return Err(unread("it is not one document".to_owned())) };
@@ -67,18 +97,17 @@ pub(crate) fn open(text: &str, keys: &ValuesRef, found: &Found) -> Result<Node, 
     if encrypted(document).is_none() {
         return Err(unread("it is not encrypted, though it was sent as such".to_owned()));
     }
-    open_document(document, &keys_in(values).map_err(wrong)?).map_err(wrong)
+    let with = keys_in(values).map_err(wrong)?.answered(answers.clone());
+    open_document(document, &with).map_err(|error| TemplateError::Shut(keys.clone(), error.into()))
 }
 
 /// Opens a document, if it is encrypted.
 ///
 /// # Errors
 /// Why it does not open.
-pub fn open_document(document: &Node, keys: &Keys) -> Result<Node, String> {
+pub fn open_document(document: &Node, keys: &Keys) -> Result<Node, OpenError> {
     match encrypted(document) {
-        Some(Encrypted::Whole) => {
-            flotilla_sops::decrypt_object(document, keys).map_err(|error| error.to_string())
-        }
+        Some(Encrypted::Whole) => Ok(flotilla_sops::decrypt_object(document, keys)?),
         Some(Encrypted::Entries) => open_entries(document, keys),
         None => Ok(document.clone()),
     }
@@ -93,13 +122,16 @@ pub fn keys_in(values: &BTreeMap<String, String>) -> Result<Keys, String> {
     for (name, value) in values.iter().filter(|(name, _)| name.ends_with(AGE)) {
         keys.add_age(value).map_err(|message| format!("{name}: {message}"))?;
     }
+    if let Some(token) = values.get(VAULT) {
+        keys.add_vault_token(token).map_err(|message| format!("{VAULT}: {message}"))?;
+    }
     if keys.is_empty() {
-        return Err(format!("it has no entry whose name ends with {AGE}"));
+        return Err(format!("it has no entry whose name ends with {AGE}, and no {VAULT}"));
     }
     Ok(keys)
 }
 
-fn open_entries(document: &Node, keys: &Keys) -> Result<Node, String> {
+fn open_entries(document: &Node, keys: &Keys) -> Result<Node, OpenError> {
     let mut opened = document.clone();
     if document.at(&["data", FLAT]).is_some() {
         open_flat(&mut opened, keys)?;
@@ -111,29 +143,32 @@ fn open_entries(document: &Node, keys: &Keys) -> Result<Node, String> {
         let Some(text) = unpacked(value) else { continue };
         let Some(format) = flotilla_sops::marks_of(&text) else { continue };
         let clear = flotilla_sops::decrypt(&text, format, Format::of_path(name), keys, Mac::Verified);
-        let clear = clear.map_err(|error: SopsError| format!("data.{name}: {error}"))?;
+        let clear = clear.map_err(|error| OpenError { at: format!("data.{name}"), error })?;
         entry.value = Node::string(STANDARD.encode(clear));
     }
     Ok(opened)
 }
 
 /// Opens the variables of an encrypted file that a generator took apart, line by line. Their order is lost, and the MAC with it.
-fn open_flat(document: &mut Node, keys: &Keys) -> Result<(), String> {
+fn open_flat(document: &mut Node, keys: &Keys) -> Result<(), OpenError> {
+    let not_text = |at: String| {
+        let message = "is not text".to_owned();
+        OpenError { at, error: SopsError::Syntax { format: Format::Dotenv.name(), message } }
+    };
     let mut lines: Vec<(String, String)> = entries(document)
         .map(|(name, value)| {
             let text = unpacked(value).and_then(|text| String::from_utf8(text).ok());
-            let text = text.ok_or_else(|| format!("data.{name}: is not text"))?;
-            Ok((name.to_owned(), text))
+            Ok((name.to_owned(), text.ok_or_else(|| not_text(format!("data.{name}")))?))
         })
-        .collect::<Result<_, String>>()?;
+        .collect::<Result<_, OpenError>>()?;
     // What stands beside the file's variables is not of the file.
     let is_of_file = |(name, text): &(String, String)| name.starts_with("sops_") || text.starts_with("ENC[");
     let beside: Vec<(String, String)> = lines.extract_if(.., |line| !is_of_file(line)).collect();
     let text: String =
         lines.iter().map(|(name, value)| format!("{name}={}\n", value.replace('\n', "\\n"))).collect();
     let clear = flotilla_sops::decrypt(text.as_bytes(), Format::Dotenv, Format::Dotenv, keys, Mac::Ignored);
-    let clear = clear.map_err(|error| format!("data: {error}"))?;
-    let clear = String::from_utf8(clear).map_err(|_| "data: is not text".to_owned())?;
+    let clear = clear.map_err(|error| OpenError { at: "data".to_owned(), error })?;
+    let clear = String::from_utf8(clear).map_err(|_| not_text("data".to_owned()))?;
     let mut data = Node::map();
     if let Some(map) = data.as_map_mut() {
         let opened = clear.lines().filter_map(|line| line.split_once('='));
@@ -270,7 +305,8 @@ mod tests {
             (Found::new(), "Secret flux-system/sops-age, which values are taken from, does not exist"),
             (
                 found(&[("key", FIRST)]),
-                "the keys in Secret flux-system/sops-age do not open it: it has no entry whose name ends with .agekey",
+                "the keys in Secret flux-system/sops-age do not open it: it has no entry whose name ends with .agekey, \
+                 and no sops.vault-token",
             ),
             (
                 found(&[("x.agekey", "AGE-SECRET-KEY-1QQ")]),

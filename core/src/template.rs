@@ -11,17 +11,21 @@
 //! a template is said beside its body, in the unit's manifest: a body that only claims to be one is refused, for whoever
 //! writes an object could have the agent read for them what they may not.
 
+mod error;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use flotilla_sops::service::Answers;
 use flotilla_yaml::{Kind, Node};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::decrypt;
 use crate::envsubst::{self, is_variable_name};
-use crate::object::{InvalidObject, Object, ObjectRef};
+use crate::object::{Object, ObjectRef};
 use crate::work::Work;
+pub use error::TemplateError;
 
 /// The field of a template's body that holds it. Agents before 0.2 know a template by it alone.
 pub const FIELD: &str = "flotilla.dev/template";
@@ -247,29 +251,6 @@ fn round_integers(node: &mut Node) {
 /// What the cluster has: the values of each place that was looked at, `None` where there is no such object.
 pub type Found = BTreeMap<ValuesRef, Option<BTreeMap<String, String>>>;
 
-/// Why a template does not become an object.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    #[error(transparent)]
-    Substitution(#[from] envsubst::Error),
-    #[error("after substitution: {0}")]
-    NoDocument(String),
-    #[error("{0}, which may set a variable, is known to the cluster only")]
-    Unknown(ValuesRef),
-    #[error("{0}, which values are taken from, does not exist")]
-    NotFound(ValuesRef),
-    #[error("{reference}: {message}")]
-    Name { reference: ValuesRef, message: String },
-    #[error("after substitution: {0}")]
-    Object(#[from] InvalidObject),
-    #[error("substitution turned {was} into {is}: kind, name and namespace must not depend on the cluster")]
-    Identity { was: String, is: String },
-    #[error("the keys in {0} do not open it: {1}")]
-    Keys(ValuesRef, String),
-    #[error("it takes values from {0}, which is not in the unit's own namespace {1}")]
-    Elsewhere(ValuesRef, String),
-}
-
 /// An object that only the cluster can complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectTemplate {
@@ -400,12 +381,20 @@ impl ObjectTemplate {
     /// # Errors
     /// What keeps it from being an object; the old one stays applied.
     pub fn complete(&self, found: &Found) -> Result<Object, TemplateError> {
+        self.complete_with(found, &Answers::new())
+    }
+
+    /// The object, with what was found in the cluster and what key services answered.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete); [`TemplateError::asks`] says which services have to be asked.
+    pub fn complete_with(&self, found: &Found, answers: &Answers) -> Result<Object, TemplateError> {
         let Content { text, sops, variables, metadata } = &self.content;
         let variables = variables.completed(found)?;
         let node = match sops {
             None => variables.substitute(text)?,
             Some(keys) => {
-                let clear = decrypt::open(text, keys, found)?;
+                let clear = decrypt::open(text, keys, found, answers)?;
                 if variables.substitutes() {
                     let text = flotilla_yaml::write_canonical(&clear);
                     variables.substitute(&text.map_err(|error| TemplateError::NoDocument(error.message))?)?

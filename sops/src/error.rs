@@ -1,5 +1,7 @@
 //! What can be wrong with an encrypted file. No message holds a value.
 
+use crate::service::{Ask, unasked};
+
 /// Why a file does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SopsError {
@@ -15,6 +17,9 @@ pub enum SopsError {
     /// `wanted`: for which keys it is encrypted; `tried`: what each of them came to.
     #[error("no key opens it: it is encrypted for {wanted}; {tried}")]
     NoKey { wanted: String, tried: String },
+    /// Services that nobody has asked yet; with their answers the file may open.
+    #[error("has to be opened by {}, which is not asked here", unasked(.0))]
+    Unasked(Vec<Ask>),
     #[error("{path}: {message}")]
     Value { path: String, message: String },
     #[error(

@@ -8,11 +8,14 @@ use crate::age::Identity;
 use crate::cipher::DataKey;
 use crate::error::SopsError;
 use crate::metadata::Metadata;
+use crate::service::{Answers, Ask, Transit, TransitKey};
 use crate::shamir;
 
 /// How much of a key a message shows, and of how many keys.
 const SHOWN_CHARS: usize = 200;
 const SHOWN_KEYS: usize = 8;
+/// Bytes of a token.
+const MOST_TOKEN: usize = 16 << 10;
 
 /// A key for which a file's data key, or a part of it, is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +30,7 @@ pub enum MasterKey {
         enc: String,
     },
     /// A transit engine of Vault or OpenBao.
-    Vault {
-        address: String,
-        engine: String,
-        key: String,
-        enc: String,
-    },
+    Vault(TransitKey),
     /// A service that nobody here speaks to.
     Cloud {
         service: &'static str,
@@ -48,6 +46,17 @@ pub struct KeyGroup(pub Vec<MasterKey>);
 #[derive(Default, Clone)]
 pub struct Keys {
     identities: Vec<Identity>,
+    /// What proves to Vault who asks.
+    vault_token: Option<Zeroizing<String>>,
+    answers: Answers,
+}
+
+/// What becomes of a sealed data key.
+enum Opening {
+    Done(Zeroizing<Vec<u8>>),
+    /// A service would have to be asked first.
+    Ask(Ask),
+    Not(String),
 }
 
 impl Keys {
@@ -60,28 +69,56 @@ impl Keys {
         Ok(())
     }
 
+    /// Adds the token that Vault, or OpenBao, is asked with.
+    ///
+    /// # Errors
+    /// Where it is no token; nothing of it is in the message.
+    pub fn add_vault_token(&mut self, text: &str) -> Result<(), String> {
+        let token = text.trim();
+        if token.is_empty() || token.len() > MOST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err("is not a token of Vault: it should be one word".to_owned());
+        }
+        self.vault_token = Some(Zeroizing::new(token.to_owned()));
+        Ok(())
+    }
+
+    /// The same keys, with what services answered to [`Unasked`](SopsError::Unasked).
+    #[must_use]
+    pub fn answered(mut self, answers: Answers) -> Self {
+        self.answers = answers;
+        self
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.identities.is_empty()
+        self.identities.is_empty() && self.vault_token.is_none()
     }
 
     pub(crate) fn data_key(&self, metadata: &Metadata) -> Result<DataKey, SopsError> {
         let groups = &metadata.groups;
-        let mut tried = Vec::new();
-        let mut parts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        let needed = if groups.len() > 1 { metadata.threshold } else { 1 }.max(1);
+        let (mut parts, mut asks, mut tried) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
+            let mut ask = None;
             for key in &group.0 {
                 match self.open(key) {
-                    Ok(part) => {
+                    Opening::Done(part) => {
                         parts.push(part);
+                        ask = None;
                         break;
                     }
-                    Err(why) => tried.push(format!("{}: {why}", shown(key))),
+                    Opening::Ask(one) => ask = ask.or(Some(one)),
+                    Opening::Not(why) => tried.push(format!("{}: {why}", shown(key))),
                 }
             }
+            asks.extend(ask);
         }
-        let needed = if groups.len() > 1 { metadata.threshold } else { 1 };
-        if parts.len() < needed.max(1) {
+        if parts.len() < needed {
+            // Nobody is asked for what would not be enough.
+            if parts.len() + asks.len() >= needed {
+                return Err(SopsError::Unasked(asks));
+            }
             let wanted: Vec<String> = groups.iter().flat_map(|group| &group.0).map(shown).collect();
             if wanted.is_empty() {
                 return Err(SopsError::field(
@@ -104,19 +141,29 @@ impl Keys {
         DataKey::new(&key).ok_or_else(|| bad("what it opens to is not a data key of 32 bytes"))
     }
 
-    fn open(&self, key: &MasterKey) -> Result<Zeroizing<Vec<u8>>, String> {
+    fn open(&self, key: &MasterKey) -> Opening {
+        let not = |why: &str| Opening::Not(why.to_owned());
         match key {
-            MasterKey::Age { enc, .. } => crate::age::decrypt(enc, &self.identities),
-            MasterKey::Pgp { .. } => {
-                Err("PGP is not supported yet; encrypt the file for an age key too".to_owned())
-            }
-            MasterKey::Vault { .. } => {
-                Err("Vault's transit engine is not supported yet; encrypt the file for an age key too"
-                    .to_owned())
-            }
+            MasterKey::Age { enc, .. } => match crate::age::decrypt(enc, &self.identities) {
+                Ok(part) => Opening::Done(part),
+                Err(why) => Opening::Not(why),
+            },
+            MasterKey::Pgp { .. } => not("PGP is not supported yet; encrypt the file for an age key too"),
+            MasterKey::Vault(key) => match &self.vault_token {
+                None => not("there is no token of Vault here"),
+                Some(token) => self.answer(Ask::new(Transit { key: key.clone(), token: token.clone() })),
+            },
             MasterKey::Cloud { service, .. } => {
-                Err(format!("{service} is not supported; encrypt the file for an age key too"))
+                Opening::Not(format!("{service} is not supported; encrypt the file for an age key too"))
             }
+        }
+    }
+
+    fn answer(&self, ask: Ask) -> Opening {
+        match self.answers.get(&ask.id()) {
+            None => Opening::Ask(ask),
+            Some(Ok(part)) => Opening::Done(part.clone()),
+            Some(Err(why)) => Opening::Not(why.clone()),
         }
     }
 }
@@ -150,7 +197,7 @@ impl fmt::Display for MasterKey {
         match self {
             Self::Age { recipient, .. } => f.write_str(recipient),
             Self::Pgp { fingerprint, .. } => write!(f, "PGP {fingerprint}"),
-            Self::Vault { address, engine, key, .. } => write!(f, "Vault {address}/v1/{engine}/keys/{key}"),
+            Self::Vault(key) => key.fmt(f),
             Self::Cloud { service, key } => write!(f, "{service} {key}"),
         }
     }

@@ -17,6 +17,7 @@ mod keys;
 mod metadata;
 mod rules;
 mod seal;
+pub mod service;
 mod shamir;
 mod tree;
 

@@ -5,6 +5,7 @@ use crate::error::SopsError;
 use crate::format::{Format, flat};
 use crate::keys::{KeyGroup, MasterKey};
 use crate::rules::Rule;
+use crate::service::TransitKey;
 use crate::tree::{File, Item, Value};
 
 /// The key that the metadata stands under.
@@ -207,12 +208,12 @@ fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
             keys.push(match kind {
                 "age" => MasterKey::Age { recipient: field("recipient")?, enc },
                 "pgp" => MasterKey::Pgp { fingerprint: field("fp")?, enc },
-                "hc_vault" => MasterKey::Vault {
+                "hc_vault" => MasterKey::Vault(TransitKey {
                     address: field("vault_address")?,
                     engine: field("engine_path")?,
                     key: field("key_name")?,
                     enc,
-                },
+                }),
                 "kms" => MasterKey::Cloud { service: "AWS KMS", key: field("arn")? },
                 "gcp_kms" => MasterKey::Cloud { service: "GCP KMS", key: field("resource_id")? },
                 "azure_kv" => MasterKey::Cloud {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use flotilla_core::names::ClusterName;
 use flotilla_core::{Digest, UnitId};
+use flotilla_sops::service::Servers;
 
 /// The bodies of objects (canonical JSON) by their digest, as kept on disk. Must hold every body that the
 /// desired state names and those of [`super::Engine::needed_bodies`].
@@ -64,10 +65,18 @@ pub struct Options {
     pub prune_floor: usize,
     /// A unit that left Git is removed without an approval if it has at most so many objects, and no data.
     pub prune_unit: usize,
+    /// Which key services may be asked for data keys, with the token of the unit.
+    pub key_services: Servers,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { in_flight: 24, prune_share: 0.5, prune_floor: 5, prune_unit: 10 }
+        Self {
+            in_flight: 24,
+            prune_share: 0.5,
+            prune_floor: 5,
+            prune_unit: 10,
+            key_services: Servers::default(),
+        }
     }
 }

@@ -335,18 +335,20 @@ impl Content {
         id: &ObjectId,
     ) -> Result<Self, StepError> {
         let given = Given { body: tools.body(step.digest).await?, template: step.template };
-        Self::of(unit, cluster, given, id, &step.owner).await
+        Self::of(tools, unit, cluster, given, id, &step.owner).await
     }
 
     /// Of a body as the hub gives it.
     pub(super) async fn of(
+        tools: &Tools,
         unit: &UnitId,
         cluster: &Cluster,
         given: Given,
         id: &ObjectId,
         owner: &UnitId,
     ) -> Result<Self, StepError> {
-        let (body, taken) = template::complete(cluster, unit, given).await.map_err(Box::new)?;
+        let (body, taken) =
+            template::complete(&tools.key_services, cluster, unit, given).await.map_err(Box::new)?;
         let prepared = prepare(&body, id, owner)?;
         let annotations = ObjectAnnotations::of(&prepared.value);
         Ok(Self { prepared, annotations, taken })

@@ -16,6 +16,7 @@ use super::adoption_record::{RecordError, relinquished};
 use super::api::{Bodies, Memory, MemoryError, Options, Request};
 use super::coordinator::Coordinator;
 use super::followed::Followed;
+use super::key_services::KeyServices;
 use super::persist::Persist;
 use super::reasons::Reasons;
 use super::shared::{Changes, EngineError, Events, Run, Shared};
@@ -230,6 +231,7 @@ async fn start(shared: &Shared) -> Tools {
                     bodies: shared.bodies.clone(),
                     reads: Semaphore::new(1),
                     reasons: Reasons::default(),
+                    key_services: KeyServices::new(shared.options.key_services.clone()),
                     seats: Semaphore::new(shared.options.in_flight + SEATS_BEYOND),
                 };
             }

@@ -20,6 +20,7 @@ mod engine;
 mod failure;
 mod fights;
 mod followed;
+mod key_services;
 mod memory;
 mod object_apply;
 mod persist;

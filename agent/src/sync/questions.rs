@@ -163,7 +163,7 @@ async fn one(
     let Some(resource) = tools.cluster.discovery().any_version(object) else { return Ok(What::Create) };
     let cluster = tools.cluster.acting_as(unit.spec.service_account.as_ref());
     let given = Given { body: wanted.body().clone(), template: wanted.is_template() };
-    let content = match Content::of(&unit.id, &cluster, given, id, &unit.id).await {
+    let content = match Content::of(tools, &unit.id, &cluster, given, id, &unit.id).await {
         Ok(content) => content,
         Err(StepError::Failure(failure)) => return Err(failure),
         Err(error) => return Ok(What::Refused(chain(&error))),

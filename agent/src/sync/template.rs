@@ -6,6 +6,7 @@ use flotilla_core::template::{Found, ObjectTemplate, TemplateError, ValuesKind, 
 use flotilla_core::{Digest, Object, ObjectId, ObjectRef, UnitId};
 use serde_json::Value;
 
+use super::key_services::KeyServices;
 use crate::cluster::Cluster;
 use crate::cluster::request::Failure;
 use crate::cluster::values::{self, digest_of, values_of};
@@ -26,7 +27,7 @@ pub(super) enum CompleteError {
 impl CompleteError {
     /// Whether it is the keys that do not open an encrypted object.
     pub(super) fn is_of_keys(&self) -> bool {
-        matches!(self, Self::Template(TemplateError::Keys(..)))
+        matches!(self, Self::Template(TemplateError::Keys(..) | TemplateError::Shut(..)))
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) struct Given {
 /// Completes a body: as it is, or with what the cluster has now. Values are of the unit's own namespace and read as its
 /// account, which `cluster` acts as: whoever defined the unit gets nothing that the account may not read.
 pub(super) async fn complete(
+    services: &KeyServices,
     cluster: &Cluster,
     unit: &UnitId,
     Given { body, template }: Given,
@@ -63,7 +65,9 @@ pub(super) async fn complete(
         }
     }
     let taken = found.iter().map(|(reference, found)| (reference.clone(), digest_of(found))).collect();
-    Ok((template.complete(&found)?.body().clone(), taken))
+    let completed =
+        services.asking(|answers| template.complete_with(&found, answers), TemplateError::asks).await?;
+    Ok((completed.body().clone(), taken))
 }
 
 /// As the API server knows it.

@@ -8,6 +8,7 @@ use flotilla_runtime::blocking;
 use tokio::sync::SemaphorePermit;
 
 use super::api::{Bodies, BodyError};
+use super::key_services::KeyServices;
 use super::reasons::Reasons;
 use crate::cluster::Cluster;
 use crate::cluster::inventory::InventoryWriter;
@@ -26,6 +27,7 @@ pub(super) struct Tools {
     /// One read of a body at a time: a disk that stalls has one thread of ours waiting for it.
     pub(super) reads: tokio::sync::Semaphore,
     pub(super) reasons: Reasons,
+    pub(super) key_services: KeyServices,
     /// Seats for work on single objects: whoever waits for one holds no content and hardly any memory, so that
     /// thousands can.
     pub(super) seats: tokio::sync::Semaphore,

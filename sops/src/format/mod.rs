@@ -33,7 +33,8 @@ impl Format {
         }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As messages name it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Yaml => "YAML",
             Self::Json => "JSON",

@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
         "hub",
         &["api", "core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"],
     ),
-    ("agent", &["core", "proto", "runtime"]),
+    ("agent", &["core", "proto", "runtime", "sops"]),
     (
         "cli",
         &["api", "core", "kustomize", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],
