@@ -1,6 +1,7 @@
 //! Helm's own formats and rules, as pure functions: what the agent needs to install and upgrade a release so that `helm` knows it
 //! as its own.
 //!
+//! - [`engine`]: what a release is to be, and how its author wants it to get there;
 //! - [`names`]: names of releases and what else reaches helm's argument list;
 //! - [`record`]: release records, which Helm keeps as Secrets beside the release;
 //! - [`chart`]: a chart as a record holds it, and [`content`]: what else a revision is made of, as the hub sends it;
@@ -9,6 +10,7 @@
 
 pub mod chart;
 pub mod content;
+pub mod engine;
 pub mod hook;
 pub mod manifest;
 pub mod names;
