@@ -65,6 +65,22 @@ impl Layout {
         self.root["digest"].as_str().unwrap_or_default()
     }
 
+    /// Digest and content of what is no manifest: layers and configurations.
+    pub fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let manifests = self.manifests();
+        let blobs = self.blobs.iter().map(|(digest, content)| (digest.as_str(), content.as_slice()));
+        blobs.filter(move |(digest, _)| *digest != self.digest() && !manifests.iter().any(|it| it == digest))
+    }
+
+    /// Digests of the manifests, one an architecture.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<String> {
+        let index = self.blob(self.digest()).and_then(|index| serde_json::from_slice(index).ok());
+        let manifests = index.as_ref().and_then(|index: &Value| index["manifests"].as_array());
+        let digests = manifests.into_iter().flatten().filter_map(|manifest| manifest["digest"].as_str());
+        digests.map(str::to_owned).collect()
+    }
+
     /// The content with a digest.
     #[must_use]
     pub fn blob(&self, digest: &str) -> Option<&[u8]> {

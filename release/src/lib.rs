@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   binaries, commit ── image ──► layers and configuration ── layout ──► one archive a program, all architectures in it
+//!                                                               └────── registry ──► the same by its name and digest
 //! ```
 //!
 //! Everything is a function of its arguments: the same binaries and the same commit give the same bytes, on any machine
@@ -10,4 +11,5 @@
 pub mod architecture;
 pub mod image;
 pub mod layout;
+pub mod registry;
 pub mod tarball;

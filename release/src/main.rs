@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use flotilla_release::architecture::Architecture;
 use flotilla_release::image::{Image, Origin, Program};
+use flotilla_release::registry::{Credentials, Repository};
 
 #[derive(Debug, Parser)]
 #[command(about = "Makes what a release consists of, from binaries that are built", version)]
@@ -29,9 +30,19 @@ struct ImageArgs {
     /// Where the archives are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Registry and path before the images' names, by which a container runtime knows them once they are imported
-    #[arg(long, value_name = "PREFIX", default_value = "docker.io/library")]
-    name: String,
+    /// Registry and path before the images' names, by which a container runtime knows them once they are imported; as
+    /// --push, or docker.io/library
+    #[arg(long, value_name = "PREFIX")]
+    name: Option<String>,
+    /// Pushes them to this registry and path too, as `registry.example.com/fleet`, with this version as tag
+    #[arg(long, value_name = "PREFIX")]
+    push: Option<String>,
+    /// User of the registry; without it what `docker login` left is used
+    #[arg(long, value_name = "USER", requires = "push", requires = "password_file")]
+    username: Option<String>,
+    /// File with the user's password or token
+    #[arg(long, value_name = "FILE", requires = "username")]
+    password_file: Option<PathBuf>,
     /// The commit that the binaries were built from
     #[arg(long, value_name = "COMMIT")]
     revision: String,
@@ -55,16 +66,44 @@ fn image(args: &ImageArgs) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let origin = Origin { version, revision: args.revision.clone(), seconds: args.seconds };
     let built = built(&args.binaries)?;
+    let credentials = match &args.push {
+        Some(prefix) => credentials(args, prefix)?,
+        None => None,
+    };
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     for image in Image::ALL {
         let layout = image.build(&origin, &built)?;
-        let name = format!("{}/{}:{}", args.name, image.name(), origin.version);
+        let prefix = args.name.as_ref().or(args.push.as_ref()).map_or("docker.io/library", String::as_str);
+        let name = format!("{prefix}/{}:{}", image.name(), origin.version);
         let path = args.out.join(format!("{}-{}.oci.tar", image.name(), origin.version));
         let archive = layout.write(Vec::new(), &name, origin.seconds)?;
         std::fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{:>6.2} MB  {}  {name}@{}", archive.len() as f64 / 1e6, path.display(), layout.digest());
+        if let Some(prefix) = &args.push {
+            let address = format!("{prefix}/{}", image.name());
+            Repository::new(&address, credentials.clone())?.push(&layout, &origin.version)?;
+            println!("        pushed  {address}:{}@{}", origin.version, layout.digest());
+        }
     }
     Ok(())
+}
+
+/// Those of the command line, or those that `docker login` left for the registry.
+fn credentials(args: &ImageArgs, prefix: &str) -> anyhow::Result<Option<Credentials>> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    if let (Some(user), Some(file)) = (&args.username, &args.password_file) {
+        let password = String::from_utf8(read(file)?)
+            .with_context(|| format!("the password in {} is not text", file.display()))?;
+        return Ok(Some(Credentials { user: user.clone(), password: password.trim_end().to_owned() }));
+    }
+    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
+    let Some(path) = folder.map(|folder| folder.join("config.json")).filter(|path| path.exists()) else {
+        return Ok(None);
+    };
+    let registry = prefix.split('/').next().unwrap_or_default();
+    Credentials::from_docker_config(&read(&path)?, registry)
+        .with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// What there is for each architecture.

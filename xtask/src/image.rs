@@ -51,10 +51,13 @@ fn read(args: &[String]) -> anyhow::Result<Asked> {
         match arg.as_str() {
             "--without-helm" => asked.without_helm = true,
             "--binaries" => asked.binaries = Some(PathBuf::from(value()?)),
-            "--name" | "--out" => asked.more.extend([arg.clone(), value()?]),
+            "--name" | "--out" | "--push" | "--username" | "--password-file" => {
+                asked.more.extend([arg.clone(), value()?])
+            }
             known if ARCHITECTURES.contains(&known) => asked.architectures.push(known.to_owned()),
             other => bail!(
-                "image takes {}, --without-helm, --binaries DIR, --name PREFIX and --out DIR, not '{other}'",
+                "image takes {}, --without-helm, --binaries DIR, --name PREFIX, --out DIR, --push PREFIX, --username USER and \
+                 --password-file FILE, not '{other}'",
                 ARCHITECTURES.join(", ")
             ),
         }

@@ -41,10 +41,11 @@ cargo xtask COMMAND
         The hub's ports under idle and slow connections, floods and an agent that lies; 10,000 connections.
   dist [x86_64] [aarch64]
         The binaries that are shipped, and their sizes: for this machine, or those that are named.
-  image [x86_64] [aarch64] [--without-helm] [--name PREFIX] [--out DIR]
+  image [x86_64] [aarch64] [--without-helm] [--name PREFIX] [--out DIR] [--push PREFIX]
         Container images of agent, hub and CLI, as OCI archives in target/images: static programs and
         nothing else, helm for hub and CLI; the same bytes for the same commit. --binaries DIR takes
-        static programs from folders DIR/x86_64 and DIR/aarch64 instead of building them.
+        static programs from folders DIR/x86_64 and DIR/aarch64 instead of building them; --push
+        REGISTRY/PATH pushes them, as who `docker login` or --username and --password-file say.
   fuzz [TARGET] [--seconds N]
         The fuzz targets, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy

@@ -17,6 +17,7 @@ mod faults;
 mod flux_cli;
 mod flux_live;
 mod helm_example;
+mod images;
 mod install;
 mod kills;
 mod large;
