@@ -14,7 +14,8 @@ use flotilla_proto::convert::digest_bytes;
 use flotilla_proto::v1::{self, request};
 
 use super::auth::Caller;
-use super::clusters::{Answer, enrolled};
+use super::clusters::Answer;
+use super::enrolment::enrolled;
 use super::error::{ApiError, Body, Name};
 use crate::state::{Hub, blocking};
 

@@ -1,4 +1,4 @@
-//! Clusters: list, show, suspend, revoke, delete, and tokens for joining.
+//! Clusters: listed and shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -8,19 +8,16 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use flotilla_api::redact::Redactor;
 use flotilla_api::{
-    Approve, Cluster, ConnectionState, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry,
-    JoinToken, Manifests, NewJoinToken, Page, Prune, Resume, Suspend, Tree, UnitManifests, UnitState,
+    Cluster, DIGESTS_AT_ONCE, Done, HiddenSecrets, HideSecrets, HistoryEntry, Manifests, Page, Tree,
+    UnitManifests, UnitState,
 };
-use flotilla_core::report::{Kept, Timestamp};
-use flotilla_core::{ClusterName, Digest, ObjectRef, UnitEntry, UnitId};
-use flotilla_proto::convert;
-use flotilla_proto::v1::{self, request};
-use flotilla_runtime::token::{self, TokenSecret};
+use flotilla_core::report::Timestamp;
+use flotilla_core::{ClusterName, ObjectRef, UnitEntry, UnitId};
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::error::{ApiError, Body, Name, Params, digest_prefix};
+use super::error::{ApiError, Body, Name, Params};
 use super::list::{Filter, MAX_PAGE, PAGE, Part, Query, SortBy};
 use super::reach::{Reach, no_cluster, outside};
 use super::show::{self, Known};
@@ -28,19 +25,12 @@ use crate::desired::Published;
 use crate::index::{Entry, Shown, Summary};
 use crate::journal::Event;
 use crate::rollout::{ClusterRollout, Rollouts};
-use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
-use crate::store::{ApprovalRecord, JoinTokenRecord, StoreError, SuspensionRecord};
+use crate::store::StoreError;
 use crate::view::FleetView;
 
-/// The default life of a join token.
-const JOIN_LIFE: u64 = 24 * 3600;
-const MAX_JOIN_LIFE: u64 = 30 * 24 * 3600;
 /// How long an agent may take to answer.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How long an agent may take to remove everything.
-const PRUNE_LIMIT: Duration = Duration::from_secs(600);
-const MAX_REASON: usize = 1_000;
 
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -362,112 +352,8 @@ fn shown_manifests(
     }
 }
 
-pub(super) async fn make_join_token(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Body(body): Body<NewJoinToken>,
-) -> Answer<JoinToken> {
-    let name: ClusterName = body
-        .cluster
-        .parse()
-        .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
-    caller.reach(&hub).need_cluster(&name)?;
-    let life = body.expires_in.unwrap_or(JOIN_LIFE);
-    if !(1..=MAX_JOIN_LIFE).contains(&life) {
-        return Err(ApiError::bad_request(format!("a join token lives 1 to {MAX_JOIN_LIFE} seconds")));
-    }
-    let (now, secret) = (hub.now(), TokenSecret::generate());
-    let record = JoinTokenRecord {
-        cluster: name.to_string(),
-        created_at: now,
-        created_by: caller.name.clone(),
-        expires_at: now + life as i64,
-        replace: body.replace,
-        labels: body.labels,
-        used: None,
-    };
-    caller.may_write(&hub)?;
-    let audit = caller.audit(&hub, "cluster.token", &name).detail(match body.replace {
-        true => "replaces the enrolled agent",
-        false => "",
-    });
-    let (shared, cluster, stored, hash) = (hub.clone(), name.clone(), record.clone(), secret.hash());
-    let enrolled = blocking(move || {
-        let enrolled = shared.records.cluster(&cluster)?.is_some();
-        if !enrolled || stored.replace {
-            shared.records.put_join_token(hash, &stored, &audit)?;
-        }
-        Ok::<_, StoreError>(enrolled)
-    })
-    .await?;
-    if enrolled && !record.replace {
-        return Err(ApiError::conflict(format!("cluster {name} is enrolled already")).hint(
-            "to let another agent take its place ask for a token with --replace, or delete the cluster first",
-        ));
-    }
-    hub.changes.cluster(&name);
-    let token = token::JoinToken {
-        cluster: name.to_string(),
-        hubs: hub.authority.addresses().to_vec(),
-        cas: hub.authority.pins(),
-        secret,
-    };
-    Ok(Json(JoinToken {
-        cluster: name.to_string(),
-        token: token.encode(),
-        expires_at: record.expires_at,
-        cas: token.cas.iter().map(ToString::to_string).collect(),
-        addresses: token.hubs.iter().map(ToString::to_string).collect(),
-    }))
-}
-
-pub(super) async fn revoke(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-) -> Answer<Done> {
-    enrolled(&hub, &caller, &name).await?;
-    caller.may_write(&hub)?;
-    let audit = caller.audit(&hub, "cluster.revoke", &name);
-    let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
-    blocking(move || shared.records.revoke_cluster(&cluster, now, &audit)).await?;
-    hub.sessions.cut(&name, EndReason::Revoked);
-    tell(&hub, &name, None, "Revoked", format!("revoked by {}", caller.name));
-    hub.changes.cluster(&name);
-    Ok(done(format!("cluster {name} is revoked; what it runs stays there")))
-}
-
-pub(super) async fn delete(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-) -> Answer<Done> {
-    let known = known(&hub, &caller, &name).await?;
-    if known.record.is_none() && !known.invited {
-        let error = format!("cluster {name} is not enrolled: there is no agent to delete");
-        let hint = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
-            true => "Git defines it: remove its folder, or its Cluster object, from the fleet repo",
-            false => {
-                "Git does not define it either: it leaves the list with the next commit that the hub reads"
-            }
-        };
-        // There may be an entry that nothing stands behind any more.
-        hub.fleet.wake();
-        return Err(ApiError::conflict(error).hint(hint));
-    }
-    caller.may_write(&hub)?;
-    let audit = caller.audit(&hub, "cluster.delete", &name);
-    let (shared, cluster) = (hub.clone(), name.clone());
-    blocking(move || shared.records.forget_cluster(&cluster, &audit)).await?;
-    hub.sessions.forget(&name);
-    tell(&hub, &name, None, "Deleted", format!("deleted by {}", caller.name));
-    // Where Git does not define it either, the next round forgets it.
-    hub.fleet.wake();
-    Ok(done(deleted(&name, &known)))
-}
-
 /// Tells what somebody did with a cluster or a unit.
-fn tell(hub: &Hub, cluster: &ClusterName, unit: Option<&UnitId>, reason: &str, message: String) {
+pub(super) fn tell(hub: &Hub, cluster: &ClusterName, unit: Option<&UnitId>, reason: &str, message: String) {
     hub.journal.inbox().note([Event {
         at: hub.now(),
         cluster: Some(cluster.clone()),
@@ -478,156 +364,6 @@ fn tell(hub: &Hub, cluster: &ClusterName, unit: Option<&UnitId>, reason: &str, m
         reason: reason.to_owned(),
         message,
     }]);
-}
-
-/// What becomes of a deleted cluster.
-fn deleted(name: &ClusterName, known: &Known) -> String {
-    let agent = match known.connection() {
-        ConnectionState::Connected => "its agent ends its work now",
-        ConnectionState::Disconnected | ConnectionState::Revoked => {
-            "its agent is away: it goes on keeping what runs there as it is, and ends its work when it reaches the hub the \
-             next time"
-        }
-        _ => "no agent had joined as it",
-    };
-    let git = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
-        true => "; Git still defines it, so it stays in the list, without an agent",
-        false => "",
-    };
-    format!("cluster {name} is deleted; {agent}{git}")
-}
-
-pub(super) async fn prune(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-    Body(body): Body<Prune>,
-) -> Answer<Done> {
-    if body.confirm != name.as_str() {
-        return Err(ApiError::bad_request("`confirm` must be the cluster's name"));
-    }
-    enrolled(&hub, &caller, &name).await?;
-    caller.may_write(&hub)?;
-    let audit = caller.audit(&hub, "cluster.prune", &name);
-    let shared = hub.clone();
-    blocking(move || shared.records.audit(&audit)).await?;
-    let kind = request::Kind::RemoveAll(v1::RemoveAll { confirm: name.to_string() });
-    let answered = hub.sessions.request(&name, kind, PRUNE_LIMIT).await.map_err(|error| match error {
-        RequestError::Timeout(_) | RequestError::Ended => ApiError::from(error).hint(format!(
-            "the agent goes on with the removal: `flotilla get units --cluster {name}` shows what is left; ask again when \
-             nothing is"
-        )),
-        error => error.into(),
-    })?;
-    if !answered.done {
-        return Err(ApiError::conflict(format!("the agent of {name} did not remove all: {}", answered.message))
-            .hint(format!(
-                "`flotilla approve {name} APPROVAL` lets one go; `flotilla status {name}` shows what is left, and \
-                 `flotilla cluster delete {name} --prune` goes on"
-            )));
-    }
-    Ok(done(format!("in cluster {name} {}", answered.message)))
-}
-
-pub(super) async fn suspend(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-    Body(body): Body<Suspend>,
-) -> Answer<Done> {
-    if body.reason.len() > MAX_REASON {
-        return Err(ApiError::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
-    }
-    let suspension = SuspensionRecord { by: caller.name.clone(), at: hub.now(), reason: body.reason };
-    set_suspended(&hub, &caller, &name, body.unit.as_deref(), Some(suspension)).await
-}
-
-pub(super) async fn resume(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-    Body(body): Body<Resume>,
-) -> Answer<Done> {
-    set_suspended(&hub, &caller, &name, body.unit.as_deref(), None).await
-}
-
-async fn set_suspended(
-    hub: &Arc<Hub>,
-    caller: &Caller,
-    name: &ClusterName,
-    unit: Option<&str>,
-    suspension: Option<SuspensionRecord>,
-) -> Answer<Done> {
-    let known = known(hub, caller, name).await?;
-    let unit = unit.map(|unit| find_unit(name, &known, unit)).transpose()?;
-    if unit.is_none() {
-        caller.reach(hub).need_cluster(name)?;
-    }
-    let verb = if suspension.is_some() { "suspend" } else { "resume" };
-    let scope = if unit.is_some() { "unit" } else { "cluster" };
-    let target = unit.as_ref().map_or_else(|| name.to_string(), |unit| format!("{name} {unit}"));
-    let reason = suspension.as_ref().map(|suspension| suspension.reason.clone()).unwrap_or_default();
-    caller.may_write(hub)?;
-    let audit = caller.audit(hub, &format!("{scope}.{verb}"), &target).detail(reason.clone());
-    let (shared, cluster, of_unit) = (hub.clone(), name.clone(), unit.clone());
-    blocking(move || shared.records.suspend(&cluster, of_unit.as_ref(), suspension.as_ref(), &audit)).await?;
-    let past = if verb == "suspend" { "suspended" } else { "resumed" };
-    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let reason = if verb == "suspend" { "Suspended" } else { "Resumed" };
-    tell(hub, name, unit.as_ref(), reason, format!("{past} by {}{why}", caller.name));
-    hub.changes.cluster(name);
-    // What stands in Git is not ended by hand.
-    let in_git = verb == "resume" && is_suspended_in_git(&known, unit.as_ref());
-    let still = if in_git { "; it stays suspended, as Git says so (spec.suspend)" } else { "" };
-    Ok(done(format!("{target} is {past}{still}")))
-}
-
-pub(super) async fn approve(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name<ClusterName>,
-    Body(body): Body<Approve>,
-) -> Answer<Done> {
-    enrolled(&hub, &caller, &name).await?;
-    let wanted = digest_prefix("an approval", &body.approval)?;
-    let view = hub.sessions.view(&name).unwrap_or_default();
-    let reach = caller.reach(&hub);
-    let units = view.units.values().filter(|unit| reach.unit(&name, &unit.unit));
-    let asked = units.flat_map(|unit| &unit.kept);
-    let asked = asked.filter(|kept| kept.approval.to_string().starts_with(&wanted));
-    // An object of the cluster, or of another namespace, is not of the unit's namespace alone.
-    let asked = asked.filter(|kept| reach.namespace(&kept.object.namespace));
-    let mut asked: BTreeMap<Digest, &Kept> = asked.map(|kept| (kept.approval, kept)).collect();
-    let hint = format!("`flotilla status {name}` shows what is kept and the approval that it needs");
-    let Some((digest, asked)) = asked.pop_first().filter(|_| asked.is_empty()) else {
-        let error = match asked.len() {
-            0 => format!("nothing that {name} keeps asks for the approval {wanted}"),
-            more => format!("{} approvals that {name} asks for begin with {wanted}", more + 1),
-        };
-        return Err(ApiError::not_found(error).hint(hint));
-    };
-    caller.may_write(&hub)?;
-    let audit =
-        caller.audit(&hub, "cluster.approve", &name).detail(format!("{}: {}", asked.object, asked.why));
-    let approval = ApprovalRecord { by: caller.name.clone(), at: hub.now(), delivered_at: None };
-    let (shared, cluster) = (hub.clone(), name.clone());
-    blocking(move || shared.records.approve(&cluster, digest, &approval, &audit)).await?;
-    let kind = request::Kind::Approve(v1::Approve { approval: convert::digest_bytes(Some(digest)) });
-    let told = match hub.sessions.request(&name, kind, ANSWER_LIMIT).await {
-        Ok(answered) if answered.done => {
-            let (shared, cluster, now) = (hub.clone(), name.clone(), hub.now());
-            blocking(move || shared.records.approval_delivered(&cluster, digest, now)).await?;
-            "the agent has it".to_owned()
-        }
-        Ok(answered) => format!("the agent answered: {}", answered.message),
-        Err(error) => format!("the agent gets it later ({error})"),
-    };
-    Ok(done(format!("approved; {told}")))
-}
-
-/// Whether Git suspends the unit.
-fn is_suspended_in_git(known: &Known, unit: Option<&UnitId>) -> bool {
-    unit.and_then(|unit| known.facts.as_ref()?.units.get(unit)).is_some_and(|unit| unit.suspended_in_git)
 }
 
 /// The unit of this name in the cluster, or that there is none.
@@ -645,14 +381,6 @@ pub(super) fn find_unit(name: &ClusterName, known: &Known, unit: &str) -> Result
         Err(ApiError::not_found(format!("cluster {name} has no unit {id}"))
             .hint(format!("`flotilla get units --cluster {name}` lists them")))
     }
-}
-
-pub(super) async fn enrolled(hub: &Arc<Hub>, caller: &Caller, name: &ClusterName) -> Result<(), ApiError> {
-    if known(hub, caller, name).await?.record.is_some() {
-        return Ok(());
-    }
-    Err(ApiError::conflict(format!("cluster {name} is not enrolled"))
-        .hint(format!("`flotilla cluster token {name}` makes a token with which its agent joins")))
 }
 
 pub(super) fn done(message: String) -> Json<Done> {

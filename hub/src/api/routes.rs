@@ -3,21 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use flotilla_api::{self as api, Page, Role};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::Method;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::auth::{Bound, Guard, MAX_BODY, guard};
-use super::error::ApiError;
-use super::logins::Logins;
+use super::auth::Bound;
 use super::{
-    admin, adopt, changes, clusters, events, fleet, list, openapi, pipelines, secrets, sources, system, units,
+    admin, adopt, changes, clusters, enrolment, events, fleet, list, openapi, pipelines, secrets, sources,
+    suspend, system, units,
 };
 use crate::state::Hub;
 
@@ -62,7 +57,7 @@ pub(super) struct Route {
     pub(super) request: Option<Json>,
     /// `None`: not JSON.
     pub(super) response: Option<Json>,
-    handler: MethodRouter<Arc<Hub>>,
+    pub(super) handler: MethodRouter<Arc<Hub>>,
 }
 
 pub(super) fn routes() -> Vec<Route> {
@@ -248,7 +243,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Suspend a cluster or a unit",
             json::<api::Suspend>(),
             done(),
-            post(clusters::suspend),
+            post(suspend::suspend),
         ),
         write(
             "/api/v1/clusters/{cluster}/resume",
@@ -256,7 +251,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Resume a cluster or a unit",
             json::<api::Resume>(),
             done(),
-            post(clusters::resume),
+            post(suspend::resume),
         ),
         write(
             "/api/v1/clusters/{cluster}/approve",
@@ -264,7 +259,7 @@ pub(super) fn routes() -> Vec<Route> {
             "Let go what a guard kept",
             json::<api::Approve>(),
             done(),
-            post(clusters::approve),
+            post(suspend::approve),
         ),
         write(
             "/api/v1/join-tokens",
@@ -272,7 +267,7 @@ pub(super) fn routes() -> Vec<Route> {
             "A token with which one agent may join",
             json::<api::NewJoinToken>(),
             json::<api::JoinToken>(),
-            post(clusters::make_join_token),
+            post(enrolment::make_join_token),
         ),
         Route {
             bound: Bound::Cluster,
@@ -282,7 +277,7 @@ pub(super) fn routes() -> Vec<Route> {
                 "Cut an agent off",
                 None,
                 done(),
-                post(clusters::revoke),
+                post(enrolment::revoke),
             )
         },
         Route {
@@ -293,7 +288,7 @@ pub(super) fn routes() -> Vec<Route> {
                 "Delete everything that the agent manages",
                 json::<api::Prune>(),
                 done(),
-                post(clusters::prune),
+                post(enrolment::prune),
             )
         },
         Route {
@@ -316,7 +311,7 @@ pub(super) fn routes() -> Vec<Route> {
                 "Delete a cluster at the hub: its agent ends its work, its objects stay",
                 None,
                 done(),
-                delete(clusters::delete),
+                delete(enrolment::delete),
             )
         },
         Route {
@@ -419,61 +414,4 @@ pub(super) fn routes() -> Vec<Route> {
             )
         },
     ]
-}
-
-/// What browsers are told with every answer: nothing here is a page, nothing is kept, nothing is guessed.
-async fn secured(mut response: Response) -> Response {
-    for (name, value) in [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
-        (header::CACHE_CONTROL, "no-store"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-/// No route. An agent that was given this port speaks gRPC, and reads an answer in its headers only.
-async fn nothing_here(headers: http::HeaderMap) -> Response {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("application/grpc") {
-        return tonic::Status::unavailable(
-            "this is the hub's port for people; agents call the other one: --grpc-listen of flotilla-hub, 8443 by default",
-        )
-        .into_http::<axum::body::Body>();
-    }
-    ApiError::not_found("there is nothing at this path")
-        .hint("see /openapi.json for what there is")
-        .into_response()
-}
-
-/// The whole API.
-pub fn router(hub: Arc<Hub>) -> Router {
-    let mut router = Router::new();
-    let logins = Arc::new(Logins::default());
-    for route in routes() {
-        let state = Guard {
-            hub: hub.clone(),
-            logins: logins.clone(),
-            role: route.role,
-            bound: route.bound,
-            route: route.path,
-        };
-        router = router.route(route.path, route.handler.layer(from_fn_with_state(state, guard)));
-    }
-    router
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(|| async {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
-                .hint("see /openapi.json for what there is")
-        })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(map_response(secured))
-        .with_state(hub)
 }
