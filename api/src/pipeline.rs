@@ -22,6 +22,8 @@ pub struct Pipeline {
     pub standing: Vec<String>,
     /// When something may change by itself.
     pub next: Option<i64>,
+    /// Why the refs of its stages in the fleet repo may be behind, where they are pushed and that failed.
+    pub refs_behind: Option<String>,
 }
 
 /// Where a stage stands.

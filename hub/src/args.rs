@@ -155,6 +155,10 @@ pub(crate) struct RunArgs {
     /// Certificates (PEM) to trust for https in addition to the system's
     #[arg(long, env = "FLOTILLA_GIT_CA", value_name = "FILE")]
     git_ca: Option<PathBuf>,
+    /// Set refs/flotilla/PIPELINE/STAGE in the fleet repo to the commit that passed each stage of a pipeline last; the
+    /// credentials have to allow to write
+    #[arg(long, env = "FLOTILLA_PUSH_REFS")]
+    pub(crate) push_refs: bool,
     /// Where agents connect; port 0 picks a free one
     #[arg(long, env = "FLOTILLA_GRPC_LISTEN", default_value = "0.0.0.0:8443", value_name = "IP:PORT")]
     grpc_listen: SocketAddr,

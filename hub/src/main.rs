@@ -26,7 +26,7 @@ use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::Policy;
 use flotilla_runtime::tls::{Clock, install_crypto};
 use flotilla_runtime::{Signals, Tasks, telemetry};
-use flotilla_source::{GitRepo, OpenError};
+use flotilla_source::{GitRepo, OpenError, RefPusher};
 
 use args::{ArgsError, CaCommand, Cli, Command, RunArgs};
 
@@ -142,6 +142,7 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let tasks = Tasks::new();
     let spec = args.git_spec()?;
+    let push_spec = args.push_refs.then(|| spec.clone());
     let serving = serve::start(&args.data.data, args.options()?, tasks.clone(), Clock::system()).await?;
     let hub = serving.hub;
     // The store is this process's by now: nobody else's marks are taken for those of a dead one.
@@ -184,6 +185,12 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     let reach = hub.settings.sources.policy.reach.clone();
     let check_loop = rollout::checks::run(hub.rollouts.clone(), reach, tasks.shutdown().clone());
     tasks.spawn("checks", Policy::ESSENTIAL, check_loop);
+    if let Some(spec) = push_spec {
+        let folder = args.data.data.join(backup::REFS_FOLDER);
+        let pusher = Arc::new(blocking(move || RefPusher::open(folder, spec)).await?);
+        let refs_loop = rollout::refs::run(hub.rollouts.clone(), pusher, tasks.shutdown().clone());
+        tasks.spawn("refs", Policy::ESSENTIAL, refs_loop);
+    }
     let report = tasks.run(signals, GRACE).await;
     attempts.close();
     Ok(u8::try_from(report.exit_code()).unwrap_or(1))

@@ -24,7 +24,7 @@ use crate::ports::{PortLimits, raise_file_limit};
 use crate::session;
 use crate::sources::{Vault, VaultError};
 use crate::state::{Hub, Settings, blocking};
-use crate::store::backup::{REPO_FOLDER, SOURCES_FOLDER, STORE_FOLDER};
+use crate::store::backup::{REFS_FOLDER, REPO_FOLDER, SOURCES_FOLDER, STORE_FOLDER};
 use crate::store::{DiskStore, Records, StoreError};
 use crate::view::FleetView;
 
@@ -202,7 +202,7 @@ pub async fn start(data: &Path, options: Options, tasks: Tasks, clock: Clock) ->
 fn open_records(data: &Path, now: i64) -> Result<Arc<Records>, StartError> {
     files::private_folder(data)?;
     // Made here, so that what others write into them is closed to other users from the first moment.
-    for folder in [STORE_FOLDER, SOURCES_FOLDER, REPO_FOLDER] {
+    for folder in [STORE_FOLDER, SOURCES_FOLDER, REPO_FOLDER, REFS_FOLDER] {
         files::private_folder(&data.join(folder))?;
     }
     let records = Arc::new(Records::open(Arc::new(DiskStore::open(&data.join(STORE_FOLDER))?))?);

@@ -38,6 +38,7 @@ pub use ask::{Answer, Asker};
 pub use folder::FolderFiles;
 pub use git::error::{CommitError, FetchError, OpenError};
 pub use git::files::GitFiles;
+pub use git::push::{PushError, Pushed, RefPusher, StageRef};
 pub use git::repo::{Commit, CommitId, CommitIdError, GitRepo};
 pub use git::spec::{
     Branch, BranchError, Credentials, GitLimits, GitSpec, GitUrl, History, Reference, UrlError,

@@ -9,7 +9,7 @@ use crate::Context;
 use crate::args::{Format, OutputArgs, duration};
 use crate::error::Error;
 use crate::exit::Code;
-use crate::output::{Cell, Table, now};
+use crate::output::{Cell, Table, clean, now};
 
 /// See and steer the promotion of candidates through the stages of pipelines
 #[derive(Debug, Subcommand)]
@@ -272,6 +272,9 @@ fn shown(pipeline: &Pipeline) -> String {
     let mut text = format!("pipeline {}\n", pipeline.name);
     if let Some(why) = &pipeline.frozen {
         text.push_str(&format!("  frozen: {why}\n"));
+    }
+    if let Some(why) = &pipeline.refs_behind {
+        text.push_str(&format!("  refs of its stages are behind in the fleet repo: {}\n", clean(why)));
     }
     let mut table = Table::new(&["STAGE", "PHASE", "CANDIDATE", "HEALTHY", "IN FLIGHT", "FAILED", "MESSAGE"]);
     for stage in &pipeline.stages {

@@ -64,7 +64,7 @@ pub(super) fn waiting(of: &ClusterRollout) -> api::WaitingCluster {
     }
 }
 
-fn shown(view: PipelineView) -> api::Pipeline {
+fn shown(view: PipelineView, refs_behind: Option<&str>) -> api::Pipeline {
     let candidates = view.candidates.into_iter().map(|candidate| api::Candidate {
         id: candidate.id.to_string(),
         commit: candidate.commit.id,
@@ -86,12 +86,14 @@ fn shown(view: PipelineView) -> api::Pipeline {
         waiting: waiting.collect(),
         standing: standing.collect(),
         next: view.next,
+        refs_behind: refs_behind.map(str::to_owned),
     }
 }
 
 pub(super) async fn list(State(hub): State<Arc<Hub>>) -> Answer<Page<api::Pipeline>> {
-    let view = blocking(move || hub.rollouts.view()).await;
-    Ok(Json(Page { items: view.into_iter().map(shown).collect(), next: None }))
+    let (view, behind) = blocking(move || (hub.rollouts.view(), hub.rollouts.refs_problem())).await;
+    let items = view.into_iter().map(|view| shown(view, behind.as_deref()));
+    Ok(Json(Page { items: items.collect(), next: None }))
 }
 
 /// What people with the role `operate` ask.

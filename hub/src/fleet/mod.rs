@@ -39,6 +39,8 @@ mod promote;
 mod promotion_tests;
 mod publish;
 mod queue;
+#[cfg(test)]
+mod refs_tests;
 mod releases;
 mod renderers;
 mod repo;

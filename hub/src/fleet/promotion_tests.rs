@@ -97,7 +97,7 @@ impl Case {
         Self { hub, agents, worker, rollouts, tries: AtomicI64::new(2) }
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.agents.0.lock().unwrap().clear();
         let fresh = self.hub.restart();
         self.rollouts = rollouts(&self.hub, &self.agents);
@@ -144,7 +144,7 @@ impl Case {
         CLUSTERS.map(|cluster| self.app(cluster))
     }
 
-    fn commit(&self, version: Option<&str>) {
+    pub(super) fn commit(&self, version: Option<&str>) {
         self.hub.repo.commit_tree(tree(version));
     }
 

@@ -5,7 +5,7 @@
 //!   fleet loop: definitions, clusters, renders ─┐
 //!   agents: sessions, reports ──────────────────┼─► World ─► step ─► written to the store ─► choices ─► fleet loop publishes
 //!   people: requests ───────────────────────────┤                └─► events, reasons, stages: what people see
-//!   checks of gates, made beside (`checks`) ────┘
+//!   checks of gates, made beside (`checks`) ────┘                └─► refs of the fleet repo, beside (`refs`)
 //! ```
 //!
 //! A step is written before anything of it is published; one that could not be written never was: the state is read again. What is
@@ -15,6 +15,7 @@ pub mod checks;
 mod choose;
 mod definitions;
 mod probe;
+pub mod refs;
 mod report;
 mod show;
 mod wanted;
@@ -87,6 +88,8 @@ pub struct Rollouts {
     changed: watch::Sender<u64>,
     /// Ticks when something is to be measured.
     due: watch::Sender<u64>,
+    /// Why the refs of stages in the fleet repo are behind.
+    refs: Mutex<Option<Arc<str>>>,
 }
 
 #[derive(Default)]
@@ -143,7 +146,7 @@ struct KnownOf {
 impl Rollouts {
     pub fn new(ledger: Arc<dyn Ledger>, agents: Arc<dyn Agents>, inbox: Arc<Inbox>, since: i64) -> Self {
         let (inner, changed, due) = (Mutex::default(), watch::Sender::new(0), watch::Sender::new(0));
-        Self { ledger, agents, inbox, since, inner, changed, due }
+        Self { ledger, agents, inbox, since, inner, changed, due, refs: Mutex::default() }
     }
 
     /// Ticks when a step changed something.

@@ -30,6 +30,8 @@ pub const HELM_FOLDER: &str = "helm";
 pub const SOURCES_FOLDER: &str = "sources";
 /// The clone of the fleet repo; not in backups.
 pub const REPO_FOLDER: &str = "repo";
+/// Where refs of the fleet repo are pushed from; without objects, and not in backups.
+pub const REFS_FOLDER: &str = "refs";
 /// No line is longer: the largest record is the list of a cluster's units.
 const MAX_LINE: u64 = 256 << 20;
 

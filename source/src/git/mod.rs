@@ -7,6 +7,7 @@
 //!   ├── submodules ── a commit with the commits of other repositories that it refers to
 //!   ├── ask ── one request that tells whether there is anything to receive
 //!   ├── work_tree ── somebody's own repository, of which commits are read
+//!   ├── push ── refs of the remote that are set to commits which it has
 //!   └── transport ── one conversation with the remote: connect, authenticate, receive, within limits
 //! ```
 
@@ -15,6 +16,7 @@ mod clone;
 mod connection;
 pub(crate) mod error;
 pub(crate) mod files;
+pub(crate) mod push;
 pub(crate) mod repo;
 pub(crate) mod spec;
 pub(crate) mod submodules;

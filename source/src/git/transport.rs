@@ -64,10 +64,10 @@ pub(super) fn tags(
     }
 }
 
-struct Talk<'a> {
-    repo: gix::Repository,
+pub(super) struct Talk<'a> {
+    pub(super) repo: gix::Repository,
     dir: &'a Path,
-    spec: &'a GitSpec,
+    pub(super) spec: &'a GitSpec,
     refused: Option<ObjectId>,
     /// The server asked who we are.
     asked: Cell<bool>,
@@ -77,14 +77,14 @@ struct Talk<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Stage {
+pub(super) enum Stage {
     Connect,
     Ask,
     Receive,
 }
 
 impl<'a> Talk<'a> {
-    fn begin(
+    pub(super) fn begin(
         repo: &'a gix::Repository,
         dir: &'a Path,
         spec: &'a GitSpec,
@@ -152,6 +152,13 @@ impl<'a> Talk<'a> {
         remote: &'r gix::Remote<'r>,
     ) -> Result<gix::remote::Connection<'r, 'r, 'r, Box<dyn client::blocking_io::Transport + Send>>, gix::Error>
     {
+        let connection = remote.connect(Direction::Fetch)?;
+        Ok(connection
+            .with_transport_options(Box::new(self.options()))
+            .with_credentials(|action| Ok(self.authenticate(action))))
+    }
+
+    pub(super) fn options(&self) -> http::Options {
         let mut options = http::Options { backend: self.backend.clone(), ..http::Options::default() };
         if self.spec.reach != Reach::Anything {
             // Nobody could look at where a redirect leads.
@@ -162,14 +169,11 @@ impl<'a> Talk<'a> {
         {
             options.extra_headers = vec![format!("Authorization: Bearer {token}")];
         }
-        let connection = remote.connect(Direction::Fetch)?;
-        Ok(connection
-            .with_transport_options(Box::new(options))
-            .with_credentials(|action| Ok(self.authenticate(action))))
+        options
     }
 
     /// Answers with the credentials of the spec, and to the host of the spec only: a redirect gets none.
-    fn authenticate(&self, action: Action) -> Option<Outcome> {
+    pub(super) fn authenticate(&self, action: Action) -> Option<Outcome> {
         let Action::Get(context) = action else { return None };
         self.asked.set(true);
         let Some(Credentials::Basic { username, password }) = self.spec.credentials() else { return None };
@@ -240,7 +244,7 @@ impl<'a> Talk<'a> {
         said.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
     }
 
-    fn classify(&self, error: &gix::Error, stage: Stage) -> FetchError {
+    pub(super) fn classify(&self, error: &gix::Error, stage: Stage) -> FetchError {
         let url = self.spec.url.to_string();
         let reason = causes(error);
         let says = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
@@ -325,7 +329,7 @@ fn causes(error: &gix::Error) -> String {
 
 /// Runs `work` with a flag that rises on `cancel`, when time is up, or when the clone grows too large. What made it
 /// rise comes back.
-fn watched<T>(
+pub(super) fn watched<T>(
     dir: &Path,
     spec: &GitSpec,
     cancel: &AtomicBool,

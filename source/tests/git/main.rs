@@ -3,6 +3,7 @@
 mod flux;
 mod github;
 mod local;
+mod push;
 mod references;
 mod remote;
 mod remotes;
