@@ -16,6 +16,7 @@ use flotilla_kustomize::files::{PathError, TreePath};
 use flotilla_runtime::files::{self, FileError};
 use flotilla_runtime::telemetry::LogArgs;
 use flotilla_runtime::tls::HubAddress;
+use flotilla_sops::service::{Server, Servers};
 use flotilla_source::flux::Policy as SourcePolicy;
 use flotilla_source::{Allowance, Branch, Credentials, GitSpec, GitUrl, Mirror, Mirrors, Reach};
 
@@ -191,6 +192,10 @@ pub(crate) struct RunArgs {
     /// network like 10.0.0.0/8, or a folder like file:///srv/git; may be repeated
     #[arg(long, env = "FLOTILLA_ALLOW_SOURCE", value_delimiter = ',', value_name = "WHAT")]
     allow_source: Vec<Allowance>,
+    /// Address of a Vault or OpenBao server that may be asked to open what SOPS encrypted, as https://vault.example.com:8200;
+    /// may be repeated. It is sent the token of the secret that the hub keeps for it
+    #[arg(long, env = "FLOTILLA_ALLOW_KEY_SERVICE", value_delimiter = ',', value_name = "URL")]
+    allow_key_service: Vec<Server>,
     /// Fetch sources and remote bases whose address begins with FROM from TO instead, like
     /// https://github.com/acme=https://git.corp/acme or oci://ghcr.io=oci://registry.corp/ghcr; may be repeated
     #[arg(long, env = "FLOTILLA_MIRROR", value_delimiter = ',', value_name = "FROM=TO")]
@@ -303,6 +308,7 @@ impl RunArgs {
                     },
                     allow_unverified: self.allow_unverified.clone(),
                     secrets: self.secrets.clone(),
+                    key_services: Servers::new(self.allow_key_service.iter().cloned()),
                 },
             },
         })

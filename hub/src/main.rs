@@ -182,6 +182,8 @@ async fn serve(args: RunArgs) -> Result<u8, Error> {
     tasks.spawn("fleet", Policy::ESSENTIAL, fleet_loop);
     let fetch_loop = sources::run(hub.sources.clone(), attempts.clone(), tasks.shutdown().clone());
     tasks.spawn("sources", Policy::ESSENTIAL, fetch_loop);
+    let key_loop = sources::run_key_services(hub.sources.clone(), tasks.shutdown().clone());
+    tasks.spawn("key-services", Policy::ESSENTIAL, key_loop);
     let reach = hub.settings.sources.policy.reach.clone();
     let check_loop = rollout::checks::run(hub.rollouts.clone(), reach, tasks.shutdown().clone());
     tasks.spawn("checks", Policy::ESSENTIAL, check_loop);

@@ -12,7 +12,8 @@ use flotilla_core::Digest;
 use flotilla_core::decrypt::{encrypted, keys_in};
 use flotilla_core::template::ValuesRef;
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
-use flotilla_sops::{Format, Keys, Mac, marks_of};
+use flotilla_sops::service::{Answer, Ask};
+use flotilla_sops::{Format, Keys, Mac, SopsError, marks_of};
 use flotilla_yaml::Node;
 
 use crate::lock::lock;
@@ -51,17 +52,21 @@ impl Decryption {
     }
 }
 
+/// What a key service answers.
+pub(crate) type AskKeys<'a> = &'a (dyn Fn(&Ask) -> Answer + Sync);
+
 /// A tree whose encrypted files are in clear, but for objects: these are opened after the build, which may change them.
 pub(crate) struct Opened<'a> {
     files: &'a dyn Files,
     keys: &'a Keys,
+    ask: AskKeys<'a>,
     /// The first file that does not open, and why.
     shut: Mutex<Option<(TreePath, String)>>,
 }
 
 impl<'a> Opened<'a> {
-    pub(crate) fn new(files: &'a dyn Files, keys: &'a Keys) -> Self {
-        Self { files, keys, shut: Mutex::default() }
+    pub(crate) fn new(files: &'a dyn Files, keys: &'a Keys, ask: AskKeys<'a>) -> Self {
+        Self { files, keys, ask, shut: Mutex::default() }
     }
 
     pub(crate) fn shut(&self) -> Option<(TreePath, String)> {
@@ -83,7 +88,8 @@ impl Files for Opened<'_> {
         let Some(format) = marks_of(&content).filter(|_| !is_object(&content)) else { return Ok(content) };
         // A JSON file and the envelope of any other look the same.
         let to = if format == Format::Binary { Format::of_path(path.as_str()) } else { format };
-        match flotilla_sops::decrypt(&content, format, to, self.keys, Mac::Verified) {
+        let open = |keys: &Keys| flotilla_sops::decrypt(&content, format, to, keys, Mac::Verified);
+        match self.keys.asking(open, SopsError::asks, self.ask) {
             Ok(clear) => Ok(clear.into()),
             Err(error) => {
                 lock(&self.shut).get_or_insert_with(|| (path.clone(), error.to_string()));

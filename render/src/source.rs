@@ -15,6 +15,7 @@ use flotilla_core::source::{ArtifactGenerator, Source, SourceId, SourceKind};
 use flotilla_core::{Digest, Object, UnitId};
 use flotilla_kustomize::Answer;
 use flotilla_kustomize::files::Files;
+use flotilla_sops::service::{Answer as KeyAnswer, Ask};
 
 /// The content of a source at one revision.
 #[derive(Clone)]
@@ -87,6 +88,12 @@ pub trait Sources: Send + Sync {
     /// `interval` seconds.
     fn remote(&self, _address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {
         Err(Unavailable("is not fetched here".to_owned()))
+    }
+
+    /// What a key service answers to a question. As with sources it is not waited for: one that was not asked before gives
+    /// nothing yet.
+    fn data_key(&self, _ask: &Ask) -> KeyAnswer {
+        Err("is not asked here".to_owned())
     }
 
     /// Whether the operator uses this source though its `verify` block cannot be honoured.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use flotilla_core::decrypt::{encrypted, open_document};
+use flotilla_core::decrypt::{OpenError, encrypted, open_document};
 use flotilla_core::object::refuse_reserved;
 use flotilla_core::report::Problem;
 use flotilla_core::template::{Known, Layer, Metadata, ObjectTemplate, ValuesRef, Variables};
@@ -16,7 +16,7 @@ use flotilla_yaml::Node;
 use serde::Serialize;
 
 use crate::budget::{Budget, Weight};
-use crate::decryption::Decryption;
+use crate::decryption::{AskKeys, Decryption};
 use crate::field::Places;
 use crate::flux::{self, Role};
 
@@ -111,6 +111,7 @@ impl Built {
         prefix: &str,
         budget: &Budget,
         decryption: Option<&Decryption>,
+        ask: AskKeys<'_>,
     ) -> Result<Self, Problem> {
         let mut weight = Weight::default();
         let places = Places { sources: &output.sources, prefix };
@@ -120,7 +121,8 @@ impl Built {
             let mut node = Cow::Borrowed(&document.node);
             let is_encrypted = encrypted(&node).is_some();
             if let (Some(Decryption::AtHub { place, keys, .. }), true) = (decryption, is_encrypted) {
-                let clear = open_document(&node, keys).map_err(|message| {
+                let clear = keys.asking(|keys| open_document(&node, keys), OpenError::asks, ask);
+                let clear = clear.map_err(|message| {
                     let message = format!("the keys in {place} of the hub do not open it: {message}");
                     Problem::error(at.0.clone(), at.1, message)
                 })?;

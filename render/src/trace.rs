@@ -47,6 +47,11 @@ impl<'a> Traced<'a> {
         (!self.lacks.into_inner()).then(|| Trace { paths, remotes: fetched.into_iter().collect() })
     }
 
+    /// Something could not be had: what comes of it is not to be remembered.
+    pub(crate) fn lacks(&self) {
+        self.lacks.store(true, Ordering::Relaxed);
+    }
+
     /// What stands at an address outside of the files.
     pub(crate) fn remote(&self, address: &str) -> Result<Answer, Unavailable> {
         let found = (self.remotes)(address);

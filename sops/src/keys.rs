@@ -8,7 +8,7 @@ use crate::age::Identity;
 use crate::cipher::DataKey;
 use crate::error::SopsError;
 use crate::metadata::Metadata;
-use crate::service::{Answers, Ask, Transit, TransitKey};
+use crate::service::{Answer, Answers, Ask, Transit, TransitKey, next_asks};
 use crate::shamir;
 
 /// How much of a key a message shows, and of how many keys.
@@ -88,6 +88,24 @@ impl Keys {
     pub fn answered(mut self, answers: Answers) -> Self {
         self.answers = answers;
         self
+    }
+
+    /// Opens something for which services may have to be asked: tries, asks what is still open, and tries again.
+    ///
+    /// # Errors
+    /// Those of `open`, and where there are more questions than one object or file may have.
+    pub fn asking<T, E>(
+        &self,
+        open: impl Fn(&Self) -> Result<T, E>,
+        asks_of: impl Fn(&E) -> Option<&[Ask]>,
+        mut ask: impl FnMut(&Ask) -> Answer,
+    ) -> Result<T, E> {
+        let (mut answers, mut result) = (Answers::new(), open(self));
+        while let Some(asks) = next_asks(&answers, result.as_ref().err().and_then(&asks_of)) {
+            answers.extend(asks.iter().map(|one| (one.id(), ask(one))));
+            result = open(&self.clone().answered(answers.clone()));
+        }
+        result
     }
 
     /// Whether there is none.

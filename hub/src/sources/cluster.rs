@@ -13,6 +13,7 @@ use flotilla_kustomize::without_secrets;
 use flotilla_render::{Artifact, Groups, RemoteBase, RenderedSource, Sources, Unavailable};
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
+use flotilla_sops::service::{Answer, Ask};
 use flotilla_source::Mounted;
 use flotilla_source::flux::{Fetched, Secret, Secrets, Wanted};
 
@@ -330,6 +331,10 @@ impl Sources for ClusterSources<'_> {
         let id = Digest::of_parts([address.as_bytes(), fetched.revision.as_bytes()]);
         let answer = flotilla_source::flux::answer(address, fetched).map_err(Unavailable)?;
         Ok(RemoteBase { answer, id })
+    }
+
+    fn data_key(&self, ask: &Ask) -> Answer {
+        self.library.key_services.data_key(ask)
     }
 
     fn allows_unverified(&self, source: &SourceId) -> bool {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::draft::{At, Draft, digest_of};
 use super::events::{self, SourceEvents};
+use super::key_services::KeyServices;
 use super::show::show;
 use super::slot::Slot;
 
@@ -42,6 +43,7 @@ pub struct Library {
     pub(super) mounted: Option<MountedSecrets>,
     /// `None`: nothing but what is mounted.
     pub(super) vault: Option<Arc<Vault>>,
+    pub(super) key_services: KeyServices,
     inner: Mutex<Inner>,
     /// Held while a source's folder is opened.
     opening: Mutex<()>,
@@ -95,8 +97,10 @@ impl Library {
     /// With what was fetched before into `dir`.
     pub fn new(dir: PathBuf, settings: SourceSettings, vault: Option<Arc<Vault>>) -> Self {
         let mounted = settings.secrets.clone().map(MountedSecrets::new);
+        let key_services = KeyServices::new(settings.key_services.clone());
         let zero = || watch::Sender::new(0);
         Self {
+            key_services,
             dir,
             settings,
             mounted,
@@ -119,6 +123,11 @@ impl Library {
     /// Ticks when a render may come out differently.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// A key service answered.
+    pub(super) fn key_answered(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Ticks when something else is to be fetched.

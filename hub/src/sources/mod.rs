@@ -14,6 +14,7 @@
 mod cluster;
 mod draft;
 mod events;
+mod key_services;
 mod library;
 mod pace;
 mod run;
@@ -27,12 +28,14 @@ mod vault;
 use std::path::PathBuf;
 
 use flotilla_core::source::SourceId;
+use flotilla_sops::service::Servers;
 use flotilla_source::flux::Policy;
 
 pub use cluster::{ClusterSources, SourcesRead};
 pub use draft::{At, Draft};
 pub use events::SourceEvents;
 pub(crate) use events::event;
+pub use key_services::{KeyServiceError, run_key_services};
 pub use library::Library;
 pub use run::run;
 pub use secrets::{MountedSecrets, SecretLookupError};
@@ -46,11 +49,13 @@ pub struct SourceSettings {
     pub allow_unverified: Vec<SourceId>,
     /// A folder of mounted secrets.
     pub secrets: Option<PathBuf>,
+    /// Which key services may be asked for data keys, with the token of whoever has one.
+    pub key_services: Servers,
 }
 
 impl Default for SourceSettings {
     fn default() -> Self {
         let policy = Policy::new(flotilla_source::Reach::Public(Vec::new()));
-        Self { policy, allow_unverified: Vec::new(), secrets: None }
+        Self { policy, allow_unverified: Vec::new(), secrets: None, key_services: Servers::default() }
     }
 }

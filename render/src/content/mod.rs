@@ -12,12 +12,13 @@ use flotilla_core::unit::DriftMode;
 use flotilla_core::{Digest, Object, ObjectId, UnitId, UnitSpec};
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_kustomize::{Answers, BuildError, FluxOverlay, Output, Request};
+use flotilla_sops::service::{Answer, Ask};
 use flotilla_yaml::Node;
 
 use crate::attempts::Attempts;
 use crate::budget::{Budget, Weight};
 use crate::cache::{Outcome, Reads, RenderCache, Telling};
-use crate::decryption::{Decryption, Opened};
+use crate::decryption::{AskKeys, Decryption, Opened};
 use crate::field::Places;
 use crate::flux::components::Controller;
 use crate::footprint::Recorder;
@@ -203,7 +204,7 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let nothing = UnitVariables::default();
     let Some(variables) = recipe.variables.or(recipe.decryption.map(|_| &nothing)) else {
         return cache.content(key, reads, |files| {
-            let output = build(files, recipe, &overlay::of(recipe.overlay))?;
+            let output = build(files, recipe, &overlay::of(recipe.overlay), &asking(files, recipe))?;
             Ok(output.and_then(|output| sort(&output, recipe)).map(Into::into).map_err(Into::into))
         });
     };
@@ -215,9 +216,11 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     };
     let prefix = prefix(recipe.source);
     let built = cache.built(key, reads, |files| {
-        let output = build(files, recipe, &overlay)?;
+        let ask = asking(files, recipe);
+        let output = build(files, recipe, &overlay, &ask)?;
         let built = output.and_then(|output| {
-            Built::new(&output, &prefix, &recipe.budget, recipe.decryption).map_err(|problem| vec![problem])
+            Built::new(&output, &prefix, &recipe.budget, recipe.decryption, &ask)
+                .map_err(|problem| vec![problem])
         });
         Ok(built.map(Into::into).map_err(Into::into))
     })?;
@@ -230,6 +233,11 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     Ok(cache.substituted(request, telling, recorder, || {
         sort_substituted(&built, variables, &metadata, recipe).map(Into::into).map_err(Into::into)
     }))
+}
+
+/// Asks key services. What they did not answer is asked again, so nothing that comes of it is remembered.
+fn asking<'a>(files: &'a Traced<'_>, recipe: &'a Recipe<'_>) -> impl Fn(&Ask) -> Answer + Sync + 'a {
+    |ask| recipe.sources.data_key(ask).inspect_err(|_| files.lacks())
 }
 
 /// Whether there is a file in a folder, or below it.
@@ -250,6 +258,7 @@ fn build(
     files: &Traced<'_>,
     recipe: &Recipe<'_>,
     overlay: &FluxOverlay,
+    ask: AskKeys<'_>,
 ) -> Result<Result<Output, Vec<Problem>>, ReadError> {
     let failed = |problem: Problem| Ok(Err(vec![problem]));
     match files.entry(recipe.path)? {
@@ -258,7 +267,7 @@ fn build(
         None => return failed(recipe.problem("there is no such folder in the source")),
     }
     let (mut answers, limits) = (Answers::new(), recipe.budget.of_build());
-    let opened = recipe.decryption.and_then(Decryption::at_hub).map(|keys| Opened::new(files, keys));
+    let opened = recipe.decryption.and_then(Decryption::at_hub).map(|keys| Opened::new(files, keys, ask));
     let view: &dyn Files = opened.as_ref().map_or(files, |opened| opened);
     for _ in 0..ROUNDS {
         let built = flotilla_kustomize::build_flux_within(view, recipe.path, overlay, &answers, limits);

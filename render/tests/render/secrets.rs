@@ -89,6 +89,48 @@ fn what_sops_encrypted_goes_to_the_cluster_that_has_the_keys() {
 }
 
 #[test]
+fn what_a_key_service_has_not_answered_is_held_and_tried_again() {
+    const DATA_KEY: &str = include_str!("../../../sops/tests/recorded/secret.data-key");
+    let mut world = World::new(&[]);
+    let place = ("flux-system".to_owned(), "age".to_owned());
+    world.fetched.secrets.insert(place, entries(&[("sops.vault-token", "hvs.token")]));
+    let (before, rest) = SECRET.split_once("    age:\n").unwrap();
+    let (_, after) = rest.split_once("    encrypted_regex:").unwrap();
+    let vault = "{vault_address: 'https://vault', engine_path: transit, key_name: fleet, enc: 'vault:v1:x'}";
+    let object = format!("{before}    hc_vault: [{vault}]\n    encrypted_regex:{after}");
+    let file = object.replace("kind: Secret", "sort: Secret");
+    let files = [
+        apps(""),
+        (
+            "apps/kustomization.yaml",
+            "resources: [db.yaml]\nsecretGenerator: [{name: made, files: [c.yaml]}]\n".to_owned(),
+        ),
+        ("apps/db.yaml", object),
+        ("apps/c.yaml", file),
+    ];
+    let id = UnitId::kustomization("flux-system", "apps");
+    let held = world.render(&files).units[&id].clone();
+    assert_eq!(held.unit, None);
+    assert!(
+        problems(&held).contains("Vault https://vault/v1/transit/keys/fleet: is being asked"),
+        "{}",
+        problems(&held)
+    );
+    world.fetched.data_key = Some(DATA_KEY.trim());
+    let made = world.render(&files).units[&id].clone();
+    let objects = &made.unit.clone().unwrap_or_else(|| panic!("{}", problems(&made))).content.objects;
+    let db = objects.iter().find(|object| object.id().name == "db").unwrap();
+    assert_eq!(db.value()["stringData"]["password"], json!("s3cr et: #1"));
+    let made = objects.iter().find(|object| object.id().name.starts_with("made-")).unwrap();
+    assert!(!made.value()["data"]["c.yaml"].as_str().unwrap().is_empty());
+    // What was opened is in memory: nobody is asked again for what did not change.
+    world.fetched.data_key = None;
+    world.fetched.asked.lock().unwrap().clear();
+    assert!(world.render(&files).units[&id].unit.is_some());
+    assert!(!world.fetched.asked.lock().unwrap().iter().any(|asked| asked.contains("Vault")));
+}
+
+#[test]
 fn what_the_hub_has_the_key_for_it_opens_itself() {
     let kustomization =
         "resources: [db.yaml]\nsecretGenerator:\n- name: made\n  files: [config.json]\n  envs: [app.env]\n";

@@ -172,27 +172,6 @@ pub(crate) fn unasked(asks: &[Ask]) -> String {
     keys.join(", ")
 }
 
-/// Opens something for which services may have to be asked: tries, asks what is still open, and tries again.
-///
-/// # Errors
-/// Those of `open`, and where there are more questions than one object or file may have.
-pub fn asking<T, E>(
-    mut open: impl FnMut(&Answers) -> Result<T, E>,
-    asks_of: impl Fn(&E) -> Option<&[Ask]>,
-    mut ask: impl FnMut(&Ask) -> Answer,
-) -> Result<T, E> {
-    let mut answers = Answers::new();
-    loop {
-        match open(&answers) {
-            Ok(opened) => return Ok(opened),
-            Err(error) => match next_asks(&answers, asks_of(&error)) {
-                None => return Err(error),
-                Some(asks) => answers.extend(asks.iter().map(|one| (one.id(), ask(one)))),
-            },
-        }
-    }
-}
-
 /// The questions to ask before the next try; none where that would help nobody.
 pub fn next_asks<'a>(answers: &Answers, asks: Option<&'a [Ask]>) -> Option<&'a [Ask]> {
     let asks = asks?;

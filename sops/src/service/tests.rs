@@ -56,6 +56,10 @@ fn open(text: &str, keys: &Keys) -> Result<String, SopsError> {
     Ok(String::from_utf8(clear).unwrap())
 }
 
+fn asking(text: &str, ask: impl FnMut(&Ask) -> Answer) -> Result<String, SopsError> {
+    keys().asking(|keys| open(text, keys), SopsError::asks, ask)
+}
+
 fn only_ask(text: &str) -> Ask {
     let error = open(text, &keys()).unwrap_err();
     let [ask] = error.asks().unwrap_or_else(|| panic!("{error}")) else { panic!("{error}") };
@@ -79,8 +83,7 @@ fn a_file_for_vault_opens_with_what_vault_answers() {
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body, json!({"ciphertext": "vault:v1:sealed-fleet"}));
 
-    let answer = |answers: &Answers| open(&text, &keys().answered(answers.clone()));
-    let opened = asking(answer, SopsError::asks, |ask| ask.data_key(200, &answered(&data_key())));
+    let opened = asking(&text, |ask| ask.data_key(200, &answered(&data_key())));
     assert_eq!(opened.unwrap(), CLEAR);
     // Another token is another question, whose answer is not known.
     let mut other = Keys::default();
@@ -101,8 +104,7 @@ fn what_vault_does_not_open_says_what_vault_said() {
             _ => ask.data_key(503, b"<html>"),
         }
     };
-    let answer = |answers: &Answers| open(&text, &keys().answered(answers.clone()));
-    let error = asking(answer, SopsError::asks, refused).unwrap_err().to_string();
+    let error = asking(&text, refused).unwrap_err().to_string();
     assert_eq!(
         asked,
         [format!("Vault {ADDRESS}/v1/transit/keys/one"), format!("Vault {ADDRESS}/v1/a/b/keys/two")]
@@ -121,9 +123,7 @@ fn what_vault_does_not_open_says_what_vault_said() {
         (307, Vec::new(), "HTTP 307"),
     ] {
         let text = file(&entry(ADDRESS, "transit", "fleet"));
-        let answer = |answers: &Answers| open(&text, &keys().answered(answers.clone()));
-        let error =
-            asking(answer, SopsError::asks, |ask| ask.data_key(status, &body)).unwrap_err().to_string();
+        let error = asking(&text, |ask| ask.data_key(status, &body)).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let none = open(&text, &Keys::default()).unwrap_err().to_string();
@@ -210,11 +210,10 @@ fn only_as_many_are_asked_as_are_needed_and_no_more_than_a_bound() {
 
     let many: String = (0..100).map(|index| entry(ADDRESS, "transit", &format!("k{index}"))).collect();
     let (text, mut asked) = (file(&many), 0);
-    let answer = |answers: &Answers| open(&text, &keys().answered(answers.clone()));
     let refused = |_: &Ask| {
         asked += 1;
         Err("no".to_owned())
     };
-    let error = asking(answer, SopsError::asks, refused).unwrap_err();
+    let error = asking(&text, refused).unwrap_err();
     assert_eq!((asked, error.asks().is_some()), (MAX_ASKS, true), "{error}");
 }

@@ -24,7 +24,19 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("runtime", &[]),
     (
         "hub",
-        &["api", "core", "kustomize", "proto", "render", "rollout", "runtime", "select", "source", "yaml"],
+        &[
+            "api",
+            "core",
+            "kustomize",
+            "proto",
+            "render",
+            "rollout",
+            "runtime",
+            "select",
+            "sops",
+            "source",
+            "yaml",
+        ],
     ),
     ("agent", &["core", "proto", "runtime", "sops"]),
     (

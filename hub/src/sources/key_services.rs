@@ -1,0 +1,167 @@
+//! Asking Vault and its like to open data keys, for what the hub has the token for.
+//!
+//! ```text
+//!   render ── data_key(ask), at once ──► KeyServices ◄── next, answered ── loop ──► the server, if the operator allows it
+//! ```
+//!
+//! A render that lacks an answer is done again when there is one. Answers are in memory only.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use flotilla_runtime::lock;
+use flotilla_runtime::tasks::chain;
+use flotilla_sops::service::{Answer, Ask, AskId, MAX_ANSWER, Request, Servers};
+use reqwest::redirect::Policy;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Library;
+
+/// For one question.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Questions at one time.
+const AT_ONCE: usize = 8;
+/// Questions that wait; others are asked by a later render.
+const MOST_WAITING: usize = 10_000;
+/// Answers that are kept, by when they were last of use.
+const MOST_ANSWERS: usize = 20_000;
+/// A service that did not give a key is asked again after this time.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What was asked, and what was answered.
+pub(super) struct KeyServices {
+    servers: Servers,
+    inner: Mutex<Inner>,
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    answers: HashMap<AskId, Answered>,
+    waiting: VecDeque<Ask>,
+}
+
+enum Answered {
+    NotYet,
+    At(Instant, Answer),
+}
+
+impl KeyServices {
+    pub(super) fn new(servers: Servers) -> Self {
+        Self { servers, inner: Mutex::default(), wanted: Notify::new() }
+    }
+
+    /// What is known. What is not is asked by the loop.
+    pub(super) fn data_key(&self, ask: &Ask) -> Answer {
+        // Who may not be asked need not wait for that.
+        ask.request(&self.servers)?;
+        let (now, mut inner) = (Instant::now(), lock(&self.inner));
+        let known = match inner.answers.get_mut(&ask.id()) {
+            Some(Answered::NotYet) => return Err("is being asked".to_owned()),
+            Some(Answered::At(used, Ok(key))) => {
+                *used = now;
+                return Ok(key.clone());
+            }
+            Some(Answered::At(asked, Err(why))) => Some((now.saturating_duration_since(*asked), why.clone())),
+            None => None,
+        };
+        match known {
+            Some((ago, why)) if ago < AGAIN => return Err(why),
+            _ if inner.waiting.len() >= MOST_WAITING => {
+                return Err("is asked later, as many other questions wait".to_owned());
+            }
+            _ => {}
+        }
+        inner.answers.insert(ask.id(), Answered::NotYet);
+        inner.waiting.push_back(ask.clone());
+        drop(inner);
+        self.wanted.notify_one();
+        Err(known.map_or_else(|| "is being asked".to_owned(), |(_, why)| why))
+    }
+
+    fn next(&self) -> Option<Ask> {
+        lock(&self.inner).waiting.pop_front()
+    }
+
+    fn answered(&self, id: AskId, answer: Answer) {
+        let mut inner = lock(&self.inner);
+        inner.answers.insert(id, Answered::At(Instant::now(), answer));
+        if inner.answers.len() > MOST_ANSWERS {
+            let oldest = inner.answers.iter().filter_map(|(id, answered)| match answered {
+                Answered::At(used, _) => Some((*used, *id)),
+                Answered::NotYet => None,
+            });
+            if let Some((_, id)) = oldest.min() {
+                inner.answers.remove(&id);
+            }
+        }
+    }
+
+    async fn ask(&self, client: &reqwest::Client, ask: &Ask) -> Answer {
+        let (status, body) = send(client, ask.request(&self.servers)?).await?;
+        ask.data_key(status, &body)
+    }
+}
+
+/// Asks what renders want to know until `shutdown`.
+///
+/// # Errors
+/// Where there is no client, or a question panicked.
+pub async fn run_key_services(
+    library: std::sync::Arc<Library>,
+    shutdown: CancellationToken,
+) -> Result<(), KeyServiceError> {
+    // No redirect is followed: what it would lead to was not allowed.
+    let client = reqwest::Client::builder().redirect(Policy::none()).timeout(TIMEOUT).build()?;
+    let mut running: JoinSet<(AskId, Answer)> = JoinSet::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(ask) = library.key_services.next()
+        {
+            let (library, client) = (library.clone(), client.clone());
+            running.spawn(async move { (ask.id(), library.key_services.ask(&client, &ask).await) });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Some(done) = running.join_next() => {
+                let (id, answer) = done?;
+                library.key_services.answered(id, answer);
+                library.key_answered();
+            }
+            () = library.key_services.wanted.notified() => {}
+        }
+    }
+}
+
+/// Why nobody asks key services any more.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyServiceError {
+    #[error("cannot make an HTTP client for key services")]
+    Client(#[from] reqwest::Error),
+    #[error("a question to a key service went wrong inside of the hub")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+async fn send(client: &reqwest::Client, request: Request) -> Result<(u16, Vec<u8>), String> {
+    let failed = |error: reqwest::Error| format!("it cannot be reached: {}", chain(&error.without_url()));
+    let mut sent = client.post(request.url).body(request.body);
+    for (name, value) in request.headers {
+        sent = sent.header(name, value.as_str());
+    }
+    let mut response = sent.send().await.map_err(failed)?;
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(failed)? {
+        if body.len() + part.len() > MAX_ANSWER {
+            return Err(format!("its answer has more than {MAX_ANSWER} bytes"));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok((response.status().as_u16(), body))
+}
+
+#[cfg(test)]
+#[path = "key_services_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::IntoResponse as _;
+use flotilla_sops::{Format, Keys, Mac, SopsError, decrypt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::sources::SourceSettings;
+
+const SECRET: &str = include_str!("../../../sops/tests/recorded/secret.enc.yaml");
+/// The data key of [`SECRET`] in base64, as a transit engine gives it.
+const DATA_KEY: &str = include_str!("../../../sops/tests/recorded/secret.data-key");
+
+/// A server that refuses the first question, and its address.
+async fn server() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::<AtomicUsize>::default();
+    let count = asked.clone();
+    let router = Router::new().fallback(move |uri: Uri, headers: HeaderMap| {
+        assert_eq!(
+            (uri.path(), headers["x-vault-token"].to_str().unwrap()),
+            ("/v1/transit/decrypt/fleet", "hvs.x")
+        );
+        let answer = match count.fetch_add(1, Ordering::Relaxed) {
+            0 => (StatusCode::FORBIDDEN, r#"{"errors":["permission denied"]}"#).into_response(),
+            _ => format!(r#"{{"data":{{"plaintext":"{}"}}}}"#, DATA_KEY.trim()).into_response(),
+        };
+        async move { answer }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, asked)
+}
+
+fn open(library: &Library, address: &str) -> Result<Vec<u8>, String> {
+    let (before, rest) = SECRET.split_once("    age:\n").unwrap();
+    let (_, after) = rest.split_once("    encrypted_regex:").unwrap();
+    let text = format!(
+        "{before}    hc_vault:\n        - {{vault_address: '{address}', engine_path: transit, key_name: fleet, enc: \
+         'vault:v1:x'}}\n    encrypted_regex:{after}"
+    );
+    let mut keys = Keys::default();
+    keys.add_vault_token("hvs.x").unwrap();
+    let opened = keys.asking(
+        |keys| decrypt(text.as_bytes(), Format::Yaml, Format::Yaml, keys, Mac::Verified),
+        SopsError::asks,
+        |ask| library.key_services.data_key(ask),
+    );
+    opened.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_render_waits_for_no_answer_and_is_told_of_each() {
+    flotilla_runtime::tls::install_crypto();
+    let (address, asked) = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SourceSettings {
+        key_services: Servers::new([address.parse().unwrap()]),
+        ..SourceSettings::default()
+    };
+    let library = Arc::new(Library::new(folder.path().to_owned(), settings, None));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(run_key_services(library.clone(), stop.clone()));
+    let mut changes = library.changes();
+    changes.borrow_and_update();
+
+    for _ in 0..3 {
+        let error = open(&library, &address).unwrap_err();
+        assert!(error.contains("is being asked"), "{error}");
+    }
+    changes.changed().await.unwrap();
+    let error = open(&library, &address).unwrap_err();
+    assert!(error.contains("HTTP 403: permission denied"), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "a service that refused has a pause");
+
+    // The pause is over.
+    for answered in lock(&library.key_services.inner).answers.values_mut() {
+        if let Answered::At(when, _) = answered {
+            *when = when.checked_sub(AGAIN).unwrap();
+        }
+    }
+    changes.borrow_and_update();
+    let error = open(&library, &address).unwrap_err();
+    assert!(error.contains("HTTP 403"), "until there is another answer: {error}");
+    changes.changed().await.unwrap();
+    let clear = include_bytes!("../../../sops/tests/recorded/secret.clear.yaml");
+    for _ in 0..3 {
+        assert_eq!(open(&library, &address).unwrap(), clear);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "what was answered is not asked again");
+    let refused = open(&library, "http://127.0.0.1:1").unwrap_err();
+    assert!(refused.contains("--allow-key-service http://127.0.0.1:1"), "{refused}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[test]
+fn as_many_answers_are_kept_as_fit() {
+    let services = KeyServices::new(Servers::default());
+    for number in 0..MOST_ANSWERS as u32 + 100 {
+        let mut id = AskId::default();
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        services.answered(id, Err("no".to_owned()));
+    }
+    assert_eq!(lock(&services.inner).answers.len(), MOST_ANSWERS);
+}
