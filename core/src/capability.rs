@@ -34,6 +34,10 @@ pub const SOPS: &str = "sops";
 /// cluster knows stays unknown.
 pub const QUESTIONS: &str = "questions";
 
+/// It knows [`UnitSpec::release`]: without, it would apply the objects and run no hook, and `helm` would know of no release. No
+/// agent of this version does yet.
+pub const HELM_RELEASE: &str = "helm-release";
+
 /// All of this version.
 const OURS: [&str; 6] = [AUTHORITY, MOVED, LEFT_SUSPENDED, PLACE, SOPS, QUESTIONS];
 
@@ -82,7 +86,11 @@ impl Capabilities {
 
 /// What a unit's policy requires, by the fields that it uses.
 pub(crate) fn required_by(spec: &UnitSpec) -> BTreeSet<String> {
-    let by_field = [(!spec.authority.is_fleet(), AUTHORITY), (spec.decryption.is_some(), SOPS)];
+    let by_field = [
+        (!spec.authority.is_fleet(), AUTHORITY),
+        (spec.decryption.is_some(), SOPS),
+        (spec.release.is_some(), HELM_RELEASE),
+    ];
     by_field.into_iter().filter(|(is_used, _)| *is_used).map(|(_, name)| name.to_owned()).collect()
 }
 

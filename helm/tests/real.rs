@@ -159,3 +159,38 @@ async fn helm_goes_on_with_records_of_ours() {
     let left = list(&client, "v1", "Secret", Some("default"), "owner=helm").await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// `helm template` says neither; a record has both.
+#[test]
+fn helm_says_the_notes_and_tests_of_a_chart_beside_its_objects() {
+    use flotilla_kustomize::files::{MemoryFiles, TreePath};
+    use flotilla_render::helm::{Capabilities, ChartFiles, Helm, Limits, Owner, Program, TemplateRequest};
+    let program = helm::find_or_build(&mut |_| {}).unwrap();
+    let files = MemoryFiles::new(helm::CHART.iter().map(|(path, text)| (format!("own/{path}"), *text)));
+    let request = TemplateRequest {
+        owner: Owner {
+            cluster: "one".parse().unwrap(),
+            unit: flotilla_core::UnitId::helm_release("default", "web"),
+        },
+        chart: ChartFiles {
+            files: std::sync::Arc::new(files),
+            path: TreePath::from_root("own").unwrap(),
+            digest: flotilla_core::Digest::of(b"own"),
+            default_values: None,
+        },
+        name: "web".parse().unwrap(),
+        namespace: "default".parse().unwrap(),
+        values: serde_json::Map::new(),
+        capabilities: Capabilities { kube_version: "v1.36.3".parse().unwrap(), api_versions: Vec::new() },
+        crds: true,
+        no_hooks: false,
+        skip_schema: false,
+        again: None,
+        without: std::collections::BTreeSet::new(),
+        from_secrets: false,
+    };
+    let text = Program::new(&program, Limits::default()).template(&request).unwrap().text;
+    let notes = "# Source: own/templates/flotilla-notes.yaml\n# flotilla-notes: \"Thank you for web.\\n\"\n";
+    assert!(text.contains(notes), "{text}");
+    assert!(text.contains("helm.sh/hook: test"), "{text}");
+}

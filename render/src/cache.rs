@@ -13,6 +13,7 @@ use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 use crate::attempts::{self, Attempts, Input, Seen};
 use crate::content::Content;
 use crate::footprint::Recorder;
+use crate::helm::{ChartFiles, Parcel, packed_chart};
 use crate::lock::lock;
 use crate::source::{Artifact, Unavailable};
 use crate::substitute::Built;
@@ -32,12 +33,15 @@ pub struct RenderCache {
     substituted: Mutex<HashMap<Digest, (u64, Outcome)>>,
     /// What generators put out, by what they are and what they read.
     generated: Mutex<HashMap<Digest, (u64, Generated)>>,
+    /// Charts as release records hold them, by what they are made of.
+    charts: Mutex<HashMap<Digest, (u64, PackedChart)>>,
     /// What is left out of trees, by their origin.
     ignored: Mutex<HashMap<Digest, RulesMemory>>,
     round: AtomicU64,
     builds: AtomicU64,
 }
 
+type PackedChart = Result<Parcel, String>;
 type Generated = Result<BTreeMap<String, Artifact>, Unavailable>;
 
 /// Results of builds with what each of them read.
@@ -119,6 +123,7 @@ impl RenderCache {
             |outcome: &Outcome| outcome.as_ref().is_ok_and(|content| Arc::strong_count(content) > 1);
         lock(&self.substituted).retain(|_, (round, outcome)| *round >= oldest || is_used(outcome));
         lock(&self.generated).retain(|_, (round, _)| *round >= oldest);
+        lock(&self.charts).retain(|_, (round, _)| *round >= oldest);
     }
 
     /// The artifact that Flux would make of a tree: without what `.sourceignore` files, Flux's own list and `spec.ignore`
@@ -184,6 +189,24 @@ impl RenderCache {
     ) -> Generated {
         let made = self.pure(&self.generated, request, || telling.of(request, make));
         made.unwrap_or_else(|problem| Err(Unavailable(problem.message)))
+    }
+
+    /// A chart as release records hold it.
+    ///
+    /// # Errors
+    /// Why none can.
+    pub(crate) fn packed_chart(&self, chart: &ChartFiles) -> PackedChart {
+        let defaults =
+            chart.default_values.as_ref().map(|values| serde_json::to_vec(values).unwrap_or_default());
+        let has_defaults: &[u8] = if defaults.is_some() { b"1" } else { b"0" };
+        let key = Digest::of_parts([
+            chart.digest.as_bytes().as_slice(),
+            chart.path.as_str().as_bytes(),
+            has_defaults,
+            &defaults.unwrap_or_default(),
+        ]);
+        self.pure(&self.charts, key, || Ok(packed_chart(chart)))
+            .unwrap_or_else(|problem| Err(problem.message))
     }
 
     /// Why nothing was made is not remembered.

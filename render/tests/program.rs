@@ -59,10 +59,7 @@ fn run(script: &str, change: impl FnOnce(&mut Limits)) -> Result<String, HelmErr
 fn it_is_told_what_is_asked_for_and_nothing_of_the_machine() {
     let args = run("echo \"$@\"", |_| {}).unwrap();
     assert!(args.starts_with("template --namespace=apps --values /"), "{args}");
-    assert!(
-        args.contains("--kube-version=v1.36.3 --api-versions=x/v1 --include-crds --skip-tests -- web /"),
-        "{args}"
-    );
+    assert!(args.contains("--kube-version=v1.36.3 --api-versions=x/v1 --include-crds -- web /"), "{args}");
     let environment = run("export -p", |_| {}).unwrap();
     let names = environment.lines().filter_map(|line| line.strip_prefix("export ")?.split('=').next());
     let mut names: Vec<&str> =

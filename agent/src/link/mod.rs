@@ -196,8 +196,8 @@ impl Shared {
             state.replaced.pop_front();
         }
         let states = state.desired.iter().chain(state.replaced.iter().map(|(_, old)| old));
-        let named = states.flat_map(|state| state.all_present()).flat_map(|unit| &unit.objects);
-        named.map(|entry| entry.digest).chain(needed).collect()
+        let named = states.flat_map(|state| state.all_present()).flat_map(|unit| unit.bodies());
+        named.map(|body| body.digest).chain(needed).collect()
     }
 }
 

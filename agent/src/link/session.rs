@@ -13,6 +13,7 @@ use bytes::Bytes;
 use flotilla_core::answer::Found;
 use flotilla_core::desired::Generation;
 use flotilla_core::question::Question;
+use flotilla_core::unit::Blob;
 use flotilla_core::{Capabilities, ClusterName, DesiredState, Digest, UnitId};
 use flotilla_proto::answer::{action, origin};
 use flotilla_proto::convert::{Invalid, digest, digest_bytes, optional_digest, parsed};
@@ -381,9 +382,9 @@ impl Session {
     }
 
     fn want_missing(&mut self, state: &DesiredState, contents: &impl Contents, arriving: Option<Digest>) {
-        let entries = || state.all_present().flat_map(|unit| &unit.objects);
-        let mut missing: HashSet<Digest> = entries()
-            .map(|entry| entry.digest)
+        let bodies = || state.all_present().flat_map(|unit| unit.bodies());
+        let mut missing: HashSet<Digest> = bodies()
+            .map(|body| body.digest)
             .filter(|digest| Some(*digest) != arriving && !contents.has(*digest))
             .collect();
         if missing.is_empty() {
@@ -394,11 +395,11 @@ impl Session {
             .as_ref()
             .map(|current| earlier_versions(current, state, &missing))
             .unwrap_or_default();
-        for entry in entries() {
-            if missing.remove(&entry.digest) {
-                let base = earlier.get(&entry.digest).copied();
-                let base = base.filter(|base| *base != entry.digest && contents.has(*base));
-                self.download.want(entry.digest, base, entry.size);
+        for Blob { digest, size } in bodies() {
+            if missing.remove(&digest) {
+                let base = earlier.get(&digest).copied();
+                let base = base.filter(|base| *base != digest && contents.has(*base));
+                self.download.want(digest, base, size);
             }
         }
     }

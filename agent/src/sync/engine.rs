@@ -184,7 +184,7 @@ impl Engine {
     /// The bodies that are needed beside those of the desired state: what held and blocked units run.
     pub fn needed_bodies(&self) -> BTreeSet<Digest> {
         let runs: Vec<Run> = lock(&self.shared.output).runs.values().cloned().collect();
-        runs.iter().flat_map(|run| run.manifest.objects.iter().map(|entry| entry.digest)).collect()
+        runs.iter().flat_map(|run| run.manifest.bodies().map(|body| body.digest)).collect()
     }
 }
 

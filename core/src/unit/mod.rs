@@ -2,6 +2,7 @@
 
 mod account;
 mod id;
+pub mod release;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ use crate::source::{SourceId, SourceKind};
 
 pub use self::account::ServiceAccount;
 pub use self::id::{InvalidUnitId, UnitId, UnitKind, UnitName};
+pub use self::release::{Blob, ReleaseSpec};
 
 /// What happens to a unit's objects when the unit itself goes. As Flux's `spec.deletionPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -147,6 +149,9 @@ pub struct UnitSpec {
     /// The Secret of the unit's namespace whose keys open objects that SOPS encrypted (`spec.decryption`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decryption: Option<String>,
+    /// It is installed as a Helm release, with records and hooks; without, a chart's objects are applied like others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Box<ReleaseSpec>>,
     /// What whoever applies the unit has to know of, as [`crate::capability`] names it. It follows from the other fields, so
     /// [`UnitManifest::new`] sets it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -213,6 +218,7 @@ impl Default for UnitSpec {
             authority: Authority::Fleet,
             place: None,
             decryption: None,
+            release: None,
             requires: BTreeSet::new(),
         }
     }
@@ -308,7 +314,8 @@ impl UnitManifest {
 
     /// The digest of the policy alone: a unit's definition, apart from its content and what follows from that.
     pub fn spec_digest(&self) -> Digest {
-        let UnitSpec { render: None, sources, defines, templates, requires, .. } = &self.spec else {
+        let UnitSpec { render: None, release: None, sources, defines, templates, requires, .. } = &self.spec
+        else {
             return self.definition();
         };
         if sources.is_empty() && defines.is_empty() && templates.is_empty() && requires.is_empty() {
@@ -322,12 +329,20 @@ impl UnitManifest {
         // Written as a spec without these fields is, so that it is the same definition where there are none.
         let (sources, defines, templates) = (Vec::new(), Vec::new(), Vec::new());
         let requires = BTreeSet::new();
-        let spec = UnitSpec { render: None, sources, defines, templates, requires, ..self.spec.clone() };
+        let release = self.spec.release.as_ref().map(|release| Box::new(release.definition()));
+        let spec =
+            UnitSpec { render: None, release, sources, defines, templates, requires, ..self.spec.clone() };
         Digest::of(&serde_json::to_vec(&spec).expect("a spec has a JSON text"))
     }
 
     pub fn spec_bytes(&self) -> &Bytes {
         &self.spec_bytes
+    }
+
+    /// Everything that has to be at hand to apply it: the bodies of its objects, and what its release is made of.
+    pub fn bodies(&self) -> impl Iterator<Item = Blob> {
+        let objects = self.objects.iter().map(|entry| Blob { digest: entry.digest, size: entry.size });
+        objects.chain(self.spec.release.iter().flat_map(|release| release.blobs()))
     }
 }
 

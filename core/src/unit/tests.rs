@@ -67,3 +67,30 @@ fn the_digest_covers_policy_and_content_and_survives_unknown_fields() {
     assert_eq!(again.digest(), read.digest());
     assert_eq!(read.spec.timeout, 300);
 }
+
+#[test]
+fn what_a_release_is_made_of_is_in_the_digest_and_is_no_other_definition() {
+    use crate::unit::release::{OnFailure, Options};
+    let blob = |text: &[u8]| Blob { digest: Digest::of(text), size: text.len() as u32 };
+    let unit = |content: &[u8], max_history| {
+        let on_upgrade_failure = OnFailure { retries: None, ..OnFailure::default() };
+        let release = ReleaseSpec {
+            name: "web".into(),
+            namespace: "apps".into(),
+            storage_namespace: "flux-system".into(),
+            content: blob(content),
+            chart: blob(b"chart"),
+            options: Options { on_upgrade_failure, max_history, ..Options::default() },
+        };
+        let spec = UnitSpec { release: Some(release.into()), ..UnitSpec::default() };
+        UnitManifest::new(UnitId::helm_release("apps", "web"), spec, vec![])
+    };
+    let (one, two) = (unit(b"one", 5), unit(b"two", 5));
+    assert_ne!(one.digest(), two.digest());
+    assert_eq!(one.spec_digest(), two.spec_digest());
+    assert_ne!(one.spec_digest(), unit(b"one", 6).spec_digest());
+    assert_eq!(one.bodies().collect::<Vec<_>>(), [blob(b"one"), blob(b"chart")]);
+    assert_eq!(one.spec.requires, ["helm-release".to_owned()].into());
+    let read = UnitManifest::from_parts(one.id.clone(), one.spec_bytes().clone(), vec![]).unwrap();
+    assert_eq!(read, one);
+}

@@ -1,10 +1,11 @@
 //! What a release is to be, and how it is installed, upgraded, rolled back, uninstalled and tested.
 
-mod options;
-
 use flotilla_core::Digest;
 
-pub use options::{ActionOptions, OnFailure, Options, Remedy, TestFilter, TestOptions, UninstallOptions};
+pub use flotilla_core::unit::release::{
+    ActionOptions, ChartNameChange, OnFailure, Options, Propagation, Remedy, TestFilter, TestOptions,
+    UninstallOptions, WaitStrategy,
+};
 
 use crate::content::Content;
 use crate::names::{Namespace, ReleaseName};

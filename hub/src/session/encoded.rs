@@ -29,8 +29,8 @@ impl EncodedBodies {
             return encoded.clone();
         }
         // Outside the lock: two may do the same work once.
-        let base = body.base.map(|(digest, object)| (digest, &object.body()[..]));
-        let encoded = Arc::new(Encoded::of(body.content.body(), base));
+        let base = body.base.map(|(digest, base)| (digest, &base[..]));
+        let encoded = Arc::new(Encoded::of(body.content, base));
         let mut cache = self.cache();
         if cache.bytes + encoded.len() > MAX_BYTES {
             *cache = Cache::default();

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flotilla_core::answer::Found;
 use flotilla_core::capability::QUESTIONS;
 use flotilla_core::desired::Removal;
@@ -485,14 +486,14 @@ impl Machine {
         }
     }
 
-    fn body(&self, digest: Digest) -> Option<&flotilla_core::Object> {
-        self.target.iter().chain(self.recent.iter().rev()).find_map(|held| held.bodies.get(&digest))
+    fn body(&self, digest: Digest) -> Option<&Bytes> {
+        self.target.iter().chain(self.recent.iter().rev()).find_map(|held| held.bodies.bytes(&digest))
     }
 }
 
 /// A body to be encoded.
 pub(crate) struct Body<'a> {
     pub digest: Digest,
-    pub content: &'a flotilla_core::Object,
-    pub base: Option<(Digest, &'a flotilla_core::Object)>,
+    pub content: &'a Bytes,
+    pub base: Option<(Digest, &'a Bytes)>,
 }

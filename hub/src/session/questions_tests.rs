@@ -20,7 +20,7 @@ fn machine() -> Machine {
 }
 
 fn next(machine: &mut Machine) -> Option<hub_message::Message> {
-    machine.next(|body| Arc::new(Encoded::of(body.content.body(), None)))?.message
+    machine.next(|body| Arc::new(Encoded::of(body.content, None)))?.message
 }
 
 fn secret(name: &str) -> Question {

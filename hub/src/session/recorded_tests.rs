@@ -55,7 +55,7 @@ fn digest_as_of_1_2(changes: &[v1::UnitChange]) -> Digest {
 }
 
 fn next(machine: &mut Machine) -> Option<hub_message::Message> {
-    machine.next(|body| Arc::new(Encoded::of(body.content.body(), None)))?.message
+    machine.next(|body| Arc::new(Encoded::of(body.content, None)))?.message
 }
 
 #[test]

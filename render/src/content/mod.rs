@@ -22,6 +22,7 @@ use crate::decryption::{AskKeys, Decryption, Opened};
 use crate::field::Places;
 use crate::flux::components::Controller;
 use crate::footprint::Recorder;
+use crate::helm::Packed;
 use crate::helm::release::Release;
 use crate::overlay;
 use crate::shared::SharedManifests;
@@ -112,6 +113,8 @@ pub struct Content {
     pub controllers: Vec<Controller>,
     /// The Namespace that a release makes where nothing declares it, one of the objects.
     pub makes: Option<ObjectId>,
+    /// What the revision of a release is made of that is installed as Helm does it.
+    pub release: Option<Packed>,
     /// Where each object was written: file and line, beside `objects`.
     pub origins: Vec<(String, u32)>,
     pub notices: Vec<Problem>,

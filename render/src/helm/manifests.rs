@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use flotilla_core::report::Problem;
 use flotilla_helm::hook::EVENTS;
+use flotilla_helm::record::Json;
+use flotilla_helm::{Content as Revision, manifest, owner};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_kustomize::{Answers, BuildError, is_cluster_scoped};
 use flotilla_yaml::{Node, parse, write_documents};
+use serde_json::{Map, Value};
 
+use super::options::PostRender;
+use super::program::notes::{FILE as NOTES_FILE, MARK as NOTES_MARK};
 use super::release::{Crds, Release};
 use crate::content::{Content, Sorter};
 use crate::field::Places;
@@ -19,6 +24,7 @@ const KEEP: (&str, &str) = ("kustomize.toolkit.fluxcd.io/prune", "disabled");
 const IF_NOT_PRESENT: (&str, &str) = ("kustomize.toolkit.fluxcd.io/ssa", "IfNotPresent");
 
 /// A document of the output and the template that it comes from.
+#[derive(Clone)]
 struct Manifest {
     node: Node,
     template: String,
@@ -34,7 +40,7 @@ impl Manifest {
     }
 }
 
-/// Sorts the manifests of a release.
+/// Sorts the manifests of a release that is applied as objects.
 ///
 /// # Errors
 /// All that is wrong with them. Hooks are: nothing would run them at the right moment.
@@ -57,7 +63,64 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
     let (crds, others): (Vec<_>, Vec<_>) =
         manifests.into_iter().partition(|manifest| is_in_crds(&manifest.template));
     let others = post_rendered(release, others).map_err(|problem| vec![problem])?;
+    sorted(release, crds, others)
+}
 
+/// As [`content`], of a release that is installed as Helm does it; with what its record says beside objects and chart.
+///
+/// # Errors
+/// All that is wrong with them.
+pub(super) fn installed(
+    release: &Release,
+    text: &str,
+    config: &Map<String, Value>,
+    post_render: PostRender,
+) -> Result<(Content, Revision), Vec<Problem>> {
+    let notes = notes_of(text);
+    let manifests = manifests(text).map_err(|problem| vec![problem])?;
+    let (crds, others): (Vec<_>, Vec<_>) =
+        manifests.into_iter().partition(|manifest| is_in_crds(&manifest.template));
+    let is_hook = |it: &Manifest| it.node.at(&["metadata", "annotations", EVENTS]).is_some();
+    let documents = if release.post_renderers.is_empty() {
+        as_printed(text)
+    } else {
+        let rendered = match post_render {
+            PostRender::Combined => post_rendered(release, others),
+            PostRender::Separate | PostRender::NoHooks => {
+                let (hooks, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_hook);
+                let hooks = match post_render {
+                    PostRender::NoHooks => Ok(hooks),
+                    _ => post_rendered(release, hooks),
+                };
+                hooks.and_then(|hooks| Ok([post_rendered(release, others)?, hooks].concat()))
+            }
+        };
+        let rendered = rendered.map_err(|problem| vec![problem])?;
+        let written = rendered.into_iter().map(|it| (it.template, write_documents(&[it.node])));
+        written.collect()
+    };
+    let documents = documents.iter().map(|(path, content)| (path.as_str(), content.as_str()));
+    let sorted_as_helm = manifest::sort(documents)
+        .map_err(|error| vec![Problem::error(&error.path, error.line as u32, error.message)])?;
+    let manifest = manifest::joined(&sorted_as_helm.objects);
+    let mut objects = self::manifests(&manifest).map_err(|problem| vec![problem])?;
+    for object in &mut objects {
+        owned(&mut object.node, release.name.as_str(), release.namespace.as_str());
+    }
+    let mut content = sorted(release, crds, objects)?;
+    content.notices.extend(sorted_as_helm.ignored.iter().map(|it| {
+        let message = format!(
+            "{} {} has a hook that Helm does not know ('{}'): as Helm, it is neither applied nor run",
+            it.kind, it.name, it.hooks
+        );
+        Problem::error(&it.path, 0, message).as_notice()
+    }));
+    let config = Json::of(&Value::Object(config.clone()));
+    Ok((content, Revision { config, manifest, hooks: sorted_as_helm.hooks, notes }))
+}
+
+/// Objects and CRDs as a unit's content.
+fn sorted(release: &Release, crds: Vec<Manifest>, others: Vec<Manifest>) -> Result<Content, Vec<Problem>> {
     let places = Places { sources: &[], prefix: "" };
     let mut sorter = Sorter::new(places, None);
     let is_own = |manifest: &Manifest| {
@@ -89,6 +152,61 @@ pub(super) fn content(release: &Release, text: &str) -> Result<Content, Vec<Prob
     }));
     let made = makes.then(|| content.objects.first().map(|object| object.id().clone())).flatten();
     Ok(Content { makes: made, ..content })
+}
+
+/// The documents of templates as helm printed them, each with its template; what was in `crds/` is left out. Helm prints an empty
+/// line between them.
+fn as_printed(text: &str) -> Vec<(String, String)> {
+    let mut printed: Vec<(String, String)> = Vec::new();
+    for document in manifest::split(text) {
+        let source = document.split_once('\n').and_then(|(first, content)| {
+            Some((first.strip_prefix("# Source: ")?.trim().to_owned(), content))
+        });
+        // A document without a source is the rest of a file in `crds/`.
+        let of_template =
+            |(path, content): &(String, &str)| !is_in_crds(path) && read_notes(path, content).is_none();
+        let Some((path, content)) = source.filter(of_template) else { continue };
+        printed.push((path, format!("{}\n", content.trim_end())));
+    }
+    printed
+}
+
+/// What `NOTES.txt` rendered to; empty where the chart has none, or was rendered before notes were asked for.
+fn notes_of(text: &str) -> String {
+    let documents = manifest::split(text);
+    let notes = documents.iter().find_map(|document| {
+        let (first, content) = document.split_once('\n')?;
+        read_notes(first.strip_prefix("# Source: ")?.trim(), content)
+    });
+    notes.unwrap_or_default()
+}
+
+/// The notes that a document says, if it is that of our own template.
+fn read_notes(path: &str, content: &str) -> Option<String> {
+    let (_, file) = path.split_once('/')?;
+    let json = content.trim().strip_prefix(NOTES_MARK)?;
+    (file == NOTES_FILE).then(|| serde_json::from_str(json).ok()).flatten()
+}
+
+/// Sets the marks by which Helm knows the objects of a release.
+fn owned(node: &mut Node, release: &str, namespace: &str) {
+    let Some(object) = node.as_map_mut() else { return };
+    if object.get("metadata").and_then(Node::as_map).is_none() {
+        object.insert("metadata", Node::map());
+    }
+    let Some(metadata) = object.get_mut("metadata").and_then(Node::as_map_mut) else { return };
+    let annotations = [(owner::RELEASE_NAME, release), (owner::RELEASE_NAMESPACE, namespace)];
+    for (field, marks) in [("labels", &[(owner::MANAGED_BY, owner::HELM)][..]), ("annotations", &annotations)]
+    {
+        if metadata.get(field).and_then(Node::as_map).is_none() {
+            metadata.insert(field, Node::map());
+        }
+        if let Some(map) = metadata.get_mut(field).and_then(Node::as_map_mut) {
+            for (key, value) in marks {
+                map.insert(*key, Node::from_json(&(*value).into()));
+            }
+        }
+    }
 }
 
 /// Whether a file is in the `crds/` of a chart or of one in its `charts/`, which helm puts out without rendering it; a
@@ -131,8 +249,8 @@ fn manifests(text: &str) -> Result<Vec<Manifest>, Problem> {
     let mut document = String::new();
     for line in text.lines() {
         if line.trim_end() == "---" {
+            // A document that names no template is of the same file as the one before: helm prints those of `crds/` as they are.
             take(&template, &std::mem::take(&mut document))?;
-            template.clear();
         } else if let (true, Some(source)) = (document.is_empty(), line.strip_prefix("# Source: ")) {
             source.trim().clone_into(&mut template);
         } else {
@@ -144,7 +262,7 @@ fn manifests(text: &str) -> Result<Vec<Manifest>, Problem> {
     Ok(found)
 }
 
-/// Tests are run by hand; `--skip-tests` leaves out those that are templates of their own.
+/// Nothing runs the tests of a release that is applied as objects.
 fn is_test(manifest: &Manifest) -> bool {
     let hook = manifest.text(&["metadata", "annotations", EVENTS]);
     !hook.is_empty()

@@ -13,10 +13,12 @@ pub(crate) mod builtin;
 mod draws;
 mod lookup;
 mod manifests;
+pub mod options;
 mod plan;
 pub mod program;
 pub mod release;
 pub mod request;
+mod revision;
 mod said;
 mod schema;
 pub mod values;
@@ -29,11 +31,19 @@ pub use request::{
     TemplateRequest,
 };
 
+pub use revision::{Packed, Parcel};
+
 pub(crate) use plan::{Config, Planned, describe, keep, plan};
+pub(crate) use revision::packed_chart;
 
 use flotilla_core::Digest;
+use flotilla_core::report::Problem;
+use flotilla_helm::content::may_not_fit;
+use flotilla_helm::record::MAX_DATA;
 
 use crate::cache::{Outcome, RenderCache, Telling};
+use crate::content::Content;
+use options::Installed;
 use release::Release;
 
 /// The content of a release whose manifests are there, and their digest; from memory if it was made before: then nobody
@@ -41,6 +51,7 @@ use release::Release;
 pub(crate) fn content(
     cache: &RenderCache,
     release: &Release,
+    request: &TemplateRequest,
     key: Digest,
     renders: &dyn Renders,
     telling: Telling<'_>,
@@ -55,6 +66,9 @@ pub(crate) fn content(
         .map(|node| node.to_json().map_or_else(|error| error.to_string(), |json| json.to_string()))
         .collect();
     let what = format!("{:?} {} {}", release.crds, release.create_namespace, release.namespace);
+    // A record has values and chart too, whatever helm made of them.
+    let installed = release.installed.as_ref().map(|installed| (installed.post_render, request.key_of_all()));
+    let what = installed.map_or(what.clone(), |(post_render, key)| format!("{what} {post_render:?} {key}"));
     // Not by key: clusters whose releases came out alike share what is made of them.
     let parts = [content.as_bytes().as_slice(), what.as_bytes()];
     let id = Digest::of_parts(parts.into_iter().chain(after.iter().map(String::as_bytes)));
@@ -67,6 +81,45 @@ pub(crate) fn content(
         // It must not be made anew: somebody may have taken it away by mistake.
         None => return Some(Err("what helm rendered is not there any more".to_owned())),
     };
-    let made = || manifests::content(release, &text).map(Into::into).map_err(Into::into);
+    let chart = match &release.installed {
+        Some(_) => match cache.packed_chart(&request.chart) {
+            Ok(chart) => Some(chart),
+            Err(reason) => return Some(Err(reason)),
+        },
+        None => None,
+    };
+    let made = || {
+        let content = match (&release.installed, chart) {
+            (Some(installed), Some(chart)) => installed_content(release, installed, &text, request, chart),
+            _ => manifests::content(release, &text),
+        };
+        content.map(Into::into).map_err(Into::into)
+    };
     Some(Ok((content, cache.substituted(id, telling, None, made))))
+}
+
+/// The content of a release that is installed as Helm does it.
+fn installed_content(
+    release: &Release,
+    installed: &Installed,
+    text: &str,
+    request: &TemplateRequest,
+    chart: Parcel,
+) -> Result<Content, Vec<Problem>> {
+    let (mut content, revision) =
+        manifests::installed(release, text, &request.values, installed.post_render)?;
+    let packed = Packed::with_chart(revision.pack(), chart);
+    if may_not_fit(&packed.chart.bytes, &packed.content.bytes) {
+        let message = format!(
+            "the release does not fit into a record: packed, its chart has {} KiB and its manifests, hooks, values and notes {} \
+             KiB, and a Secret holds {} KiB of base64; leave files that no template uses out of the chart, by .helmignore",
+            packed.chart.bytes.len() >> 10,
+            packed.content.bytes.len() >> 10,
+            MAX_DATA >> 10
+        );
+        return Err(vec![Problem::error("", 0, message)]);
+    }
+    content.weight.bytes += (packed.chart.bytes.len() + packed.content.bytes.len()) as u64;
+    content.release = Some(packed);
+    Ok(content)
 }

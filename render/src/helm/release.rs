@@ -1,5 +1,5 @@
 //! A Flux `HelmRelease`, read field by field. What only matters to a release's life in the cluster (remediation,
-//! rollback, tests) is a notice until that life is led; a field that would change objects and is not supported is a
+//! rollback, tests) is read by [`super::options`], and a notice where the release is applied as objects; a field that would change objects and is not supported is a
 //! problem. Source of behaviour: the CRD of `helm.toolkit.fluxcd.io/v2` and helm-controller 1.6.
 
 use std::collections::BTreeSet;
@@ -9,13 +9,14 @@ use flotilla_core::ignore::IgnoreRule;
 use flotilla_core::names::is_dns_subdomain;
 use flotilla_core::report::Problem;
 use flotilla_core::source::{HelmChart, Source, SourceId, SourceKind, SourceSpec};
-use flotilla_core::unit::{DriftMode, UnitSpec};
+use flotilla_core::unit::{DriftMode, ReleaseSpec, UnitSpec};
 use flotilla_kustomize::files::TreePath;
 use flotilla_yaml::Node;
 use serde_json::{Map, Value};
 
 use super::names::{Namespace, ReleaseName};
-use crate::content::Definition;
+use super::options::{self, Installed};
+use crate::content::{Content, Definition};
 use crate::field::{Field, Object, Places, Wrong};
 use crate::flux::kustomization::{Dependencies, account, dependencies, health_exprs, ignore_rules};
 use crate::flux::sources::{CHART_SOURCES, chart};
@@ -52,6 +53,27 @@ pub struct Release {
     pub again: Option<String>,
     /// Overlays that the manifests go through, one after the other, the common metadata last.
     pub post_renderers: Vec<Node>,
+    /// It is installed as Helm does it; `None`: its objects are applied like others.
+    pub installed: Option<Installed>,
+}
+
+/// This annotation of a HelmRelease says how the release is applied: `helm` installs it as Helm does, with records and hooks;
+/// `objects`, what holds without it, applies the chart's objects like those of other units.
+pub const RELEASE: &str = "flotilla.dev/release";
+
+impl Release {
+    /// What the agent installs of the content.
+    pub(crate) fn spec(&self, content: &Content) -> Option<Box<ReleaseSpec>> {
+        let (installed, packed) = (self.installed.as_ref()?, content.release.as_ref()?);
+        Some(Box::new(ReleaseSpec {
+            name: self.name.as_str().to_owned(),
+            namespace: self.namespace.as_str().to_owned(),
+            storage_namespace: installed.storage_namespace.as_str().to_owned(),
+            content: packed.content.blob(),
+            chart: packed.chart.blob(),
+            options: installed.options.clone(),
+        }))
+    }
 }
 
 /// Another text in this annotation of a HelmRelease has helm render it anew.
@@ -110,15 +132,30 @@ pub(crate) fn read(
     let is_old =
         version.is_some_and(|version| version.ends_with("/v2beta1") || version.ends_with("/v2beta2"));
     let known = absent.clone().unwrap_or_default();
-    let mut reader = Reader { id, again, absent: known, is_old, notices: Vec::new() };
-    let read = absent.and_then(|_| reader.release(&spec, at)).and_then(|(definition, chart)| {
-        let drift = own_drift(node)?.or(definition.drift);
-        let namespaces = allowed_namespaces(node)?;
-        Ok((Definition { drift, namespaces, ..definition }, chart))
-    });
+    let installs = installs(node);
+    let mut reader = Reader {
+        id,
+        again,
+        absent: known,
+        is_old,
+        installs: installs.clone().unwrap_or_default(),
+        notices: Vec::new(),
+    };
+    let read =
+        absent.and(installs).and_then(|_| reader.release(&spec, at)).and_then(|(definition, chart)| {
+            let drift = own_drift(node)?.or(definition.drift);
+            let namespaces = allowed_namespaces(node)?;
+            Ok((Definition { drift, namespaces, ..definition }, chart))
+        });
     let read = read.map_err(|wrong| vec![places.problem(wrong, at)]);
     let notices = reader.notices.into_iter().map(|wrong| places.problem(wrong, at).as_notice());
     read.map(|(definition, chart)| ReadRelease { definition, chart, notices: notices.collect() })
+}
+
+fn installs(node: &Node) -> Read<bool> {
+    let Some(named) = node.at(&["metadata", "annotations", RELEASE]) else { return Ok(false) };
+    let field = Field::new(named, format!("metadata.annotations.{RELEASE}"));
+    field.choice(&[("helm", true), ("objects", false)])
 }
 
 fn absent(node: &Node) -> Read<BTreeSet<String>> {
@@ -202,6 +239,8 @@ struct Reader<'a> {
     absent: BTreeSet<String>,
     /// Of a version before v2, whose fields are read as they were.
     is_old: bool,
+    /// What the annotation [`RELEASE`] says.
+    installs: bool,
     notices: Vec<Wrong>,
 }
 
@@ -211,44 +250,22 @@ impl Reader<'_> {
         if let Some(field) = object.get("kubeConfig") {
             return Err(field.wrong("is not supported: each cluster has an agent of its own"));
         }
-        for name in [
-            "maxHistory",
-            "persistentClient",
-            "postRenderStrategy",
-            "rollback",
-            "storageNamespace",
-            "test",
-            "uninstall",
-            "waitStrategy",
-        ] {
-            if let Some(field) = object.get(name) {
-                self.notices.push(field.wrong("has no effect: the release is applied as objects"));
-            }
-        }
         let (install, upgrade) = (part(&object, "install", INSTALL)?, part(&object, "upgrade", UPGRADE)?);
         let interval = object.need("interval")?.seconds()?;
         let timeout = object.get("timeout").map_or(Ok(300), Field::seconds)?;
         let either = |name: &str| -> Read<bool> { Ok(install.bool(name)? || upgrade.bool(name)?) };
         let both = |name: &str| -> Read<bool> { Ok(install.bool(name)? && upgrade.bool(name)?) };
-        for part in [&install, &upgrade] {
-            for name in [
-                "chartNameChangeStrategy",
-                "cleanupOnFail",
-                "disableOpenAPIValidation",
-                "disableTakeOwnership",
-                "disableWaitForJobs",
-                "preserveValues",
-                "remediation",
-                "replace",
-                "serverSideApply",
-                "strategy",
-                "timeout",
-            ] {
-                if let Some(field) = part.get(name) {
-                    self.notices.push(field.wrong("has no effect: the release is applied as objects"));
-                }
+        let installed = match self.installs {
+            true => {
+                let home = object.field.so(self.id.namespace.parse::<Namespace>())?;
+                let parts = (&install, &upgrade);
+                Some(options::read(&object, parts, timeout, home, &mut self.notices)?)
             }
-        }
+            false => {
+                self.notices.extend(without_effect(&object, &install, &upgrade));
+                None
+            }
+        };
         let (source, chart, implied) = self.chart(&object, interval)?;
         let target = object.get("targetNamespace");
         let namespace = match &target {
@@ -293,6 +310,7 @@ impl Reader<'_> {
             skip_schema: either("disableSchemaValidation")?,
             again: self.again.clone(),
             post_renderers,
+            installed,
         };
         let (drift, ignore) = drift(&object)?;
         let (depends_on, ready_exprs) = self.depends_on(&object)?;
@@ -425,6 +443,37 @@ impl Reader<'_> {
         let Some(field) = object.get("dependsOn") else { return Ok(Dependencies::default()) };
         dependencies(field, &self.id.namespace, UnitId::helm_release)
     }
+}
+
+/// The fields that only matter to a release's life in the cluster.
+fn without_effect(object: &Object<'_>, install: &Object<'_>, upgrade: &Object<'_>) -> Vec<Wrong> {
+    let of_release = [
+        "maxHistory",
+        "persistentClient",
+        "postRenderStrategy",
+        "rollback",
+        "storageNamespace",
+        "test",
+        "uninstall",
+        "waitStrategy",
+    ];
+    let of_action = [
+        "chartNameChangeStrategy",
+        "cleanupOnFail",
+        "disableOpenAPIValidation",
+        "disableTakeOwnership",
+        "disableWaitForJobs",
+        "preserveValues",
+        "remediation",
+        "replace",
+        "serverSideApply",
+        "strategy",
+        "timeout",
+    ];
+    let fields = of_release.iter().filter_map(|name| object.get(name));
+    let parts = [install, upgrade].into_iter();
+    let fields = fields.chain(parts.flat_map(|part| of_action.iter().filter_map(|name| part.get(name))));
+    fields.map(|field| field.wrong("has no effect: the release is applied as objects")).collect()
 }
 
 /// Where a chart and its values are in a source.

@@ -482,6 +482,7 @@ impl Walk<'_> {
         }
         // What the hub has opened needs no key in the cluster.
         spec.decryption.take_if(|_| !content.objects.iter().any(Object::is_template));
+        spec.release = pending.definition.release.as_ref().and_then(|release| release.spec(&content));
         let manifest = content.manifest(id, spec);
         let mut notices = content.notices.clone();
         notices.extend(flags);

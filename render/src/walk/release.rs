@@ -82,8 +82,9 @@ impl Walk<'_> {
             }
             Ok(Planned::Request(mut request)) => {
                 let key = self.key(&mut request, &pending);
-                let content =
-                    || helm::content(self.inputs.cache, &release, key, self.inputs.renders, telling);
+                let content = || {
+                    helm::content(self.inputs.cache, &release, &request, key, self.inputs.renders, telling)
+                };
                 match caught(content).unwrap_or_else(|message| Some(Err(message))) {
                     Some(Ok((content, outcome))) => {
                         Arc::make_mut(&mut pending.definition).spec.render = Some(Render { key, content });

@@ -20,6 +20,7 @@ use super::super::draws;
 use super::super::lookup::without_lookup;
 use super::super::request::HelmError;
 use super::super::schema;
+use super::notes;
 
 /// How deep archives may stand in each other.
 const ARCHIVES: u32 = 8;
@@ -58,7 +59,13 @@ impl Pass {
     /// # Errors
     /// Where something in it is refused, or cannot be read or written.
     pub(super) fn write(&mut self, files: &dyn Files, from: &TreePath, to: &Path) -> Result<(), HelmError> {
-        self.folder(files, from, to, "")
+        self.folder(files, from, to, "")?;
+        let own = to.join(notes::FILE);
+        if to.join(notes::NOTES).is_file() && !own.exists() {
+            fs::write(&own, notes::template())
+                .map_err(|error| HelmError::Machine(format!("cannot write {}: {error}", own.display())))?;
+        }
+        Ok(())
     }
 
     /// `inside` is the path in the chart, with a `/` behind it where it is not the chart itself.

@@ -7,6 +7,7 @@
 
 mod chart;
 mod confine;
+pub(super) mod notes;
 
 use std::fs;
 use std::io::{self, Read};
@@ -185,7 +186,6 @@ impl Program {
             (!request.crds, "--skip-crds"),
             (request.skip_schema, "--skip-schema-validation"),
             (request.no_hooks, "--no-hooks"),
-            (true, "--skip-tests"),
         ] {
             if wanted {
                 command.arg(flag);

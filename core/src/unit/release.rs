@@ -1,14 +1,43 @@
-//! How a release is installed, upgraded, rolled back, tested and uninstalled: what a HelmRelease of Flux says of it, with
-//! helm-controller's defaults.
+//! How a unit is installed as a Helm release: whose records it has, what its revisions are made of, and what is done at each action:
+//! what a HelmRelease of Flux says of it, with helm-controller's defaults. Source: the CRD of `helm.toolkit.fluxcd.io/v2` and
+//! helm-controller 1.6.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{is_default, is_false};
+use crate::digest::Digest;
+
 /// helm-controller's default for an action.
 const TIMEOUT: u32 = 300;
 /// helm-controller's default.
 const MAX_HISTORY: u32 = 5;
+
+/// Something that travels like an object's body, and is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u32,
+}
+
+/// A Helm release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseSpec {
+    /// Helm's name of it.
+    pub name: String,
+    /// Where its objects are, unless they say otherwise.
+    pub namespace: String,
+    /// Where its records are.
+    pub storage_namespace: String,
+    /// What a revision is made of, apart from the chart and the unit's objects: values, manifest, hooks, notes.
+    pub content: Blob,
+    /// The chart, as a record holds it.
+    pub chart: Blob,
+    pub options: Options,
+}
 
 /// Of all actions of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +52,44 @@ pub struct Options {
     pub test: TestOptions,
     /// So many revisions are kept; 0 keeps all.
     pub max_history: u32,
+    /// An install may take the name of a release that was uninstalled with its records kept.
+    #[serde(skip_serializing_if = "is_false")]
+    pub replace: bool,
+    /// What a release of a chart of another name becomes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub chart_name_change: ChartNameChange,
+    #[serde(skip_serializing_if = "is_default")]
+    pub wait: WaitStrategy,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ChartNameChange {
+    /// The old release is uninstalled first.
+    #[default]
+    Reinstall,
+    InPlaceUpdate,
+}
+
+/// By what it is told that objects are ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitStrategy {
+    /// Their status as all of Kubernetes' tools read it, which is how other units are waited for too.
+    #[default]
+    Poller,
+    /// As Helm 3: the kinds that it knows, and nothing of others.
+    Legacy,
+}
+
+/// What becomes of what depends on a deleted object, as the API server's deletions have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Propagation {
+    #[default]
+    Background,
+    Foreground,
+    Orphan,
 }
 
 /// Of one action.
@@ -36,6 +103,15 @@ pub struct ActionOptions {
     pub disable_wait: bool,
     /// Jobs among the objects are not waited for to be done.
     pub disable_wait_for_jobs: bool,
+    /// An object that is there and is not the release's fails the action.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disable_take_ownership: bool,
+    /// Objects that a failed upgrade or rollback made are deleted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cleanup_on_fail: bool,
+    /// An object whose change the API server refuses is made anew.
+    #[serde(skip_serializing_if = "is_false")]
+    pub force: bool,
 }
 
 /// What follows where an install or upgrade failed.
@@ -67,6 +143,8 @@ pub struct UninstallOptions {
     pub action: ActionOptions,
     /// The records stay, as of an uninstalled release.
     pub keep_history: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub propagation: Propagation,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +152,9 @@ pub struct UninstallOptions {
 pub struct TestOptions {
     pub enable: bool,
     pub action: ActionOptions,
+    /// A failed test is reported, and the release is ready all the same.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ignore_failures: bool,
     /// The tests that run; all if there is none.
     pub filters: Vec<TestFilter>,
 }
@@ -97,13 +178,24 @@ impl Default for Options {
             uninstall: UninstallOptions::default(),
             test: TestOptions::default(),
             max_history: MAX_HISTORY,
+            replace: false,
+            chart_name_change: ChartNameChange::default(),
+            wait: WaitStrategy::default(),
         }
     }
 }
 
 impl Default for ActionOptions {
     fn default() -> Self {
-        Self { timeout: TIMEOUT, disable_hooks: false, disable_wait: false, disable_wait_for_jobs: false }
+        Self {
+            timeout: TIMEOUT,
+            disable_hooks: false,
+            disable_wait: false,
+            disable_wait_for_jobs: false,
+            disable_take_ownership: false,
+            cleanup_on_fail: false,
+            force: false,
+        }
     }
 }
 
@@ -116,6 +208,19 @@ impl Default for OnFailure {
             retry_interval: None,
             ignore_test_failures: false,
         }
+    }
+}
+
+impl ReleaseSpec {
+    /// What has to be fetched before it can be installed.
+    pub fn blobs(&self) -> [Blob; 2] {
+        [self.content, self.chart]
+    }
+
+    /// As it is defined, apart from what is installed.
+    pub(super) fn definition(&self) -> Self {
+        let nothing = Blob { digest: Digest::of(b""), size: 0 };
+        Self { content: nothing, chart: nothing, ..self.clone() }
     }
 }
 

@@ -15,6 +15,8 @@ use flotilla_render::{
 };
 use serde_json::{Value, json};
 
+mod installed;
+
 /// A chart from a repository is there at once, whatever its name.
 struct Charts;
 
