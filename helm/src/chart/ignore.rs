@@ -2,6 +2,7 @@
 //! `!PATTERN` leaves out everything that the pattern does not match.
 
 use flotilla_core::glob::Pattern;
+use flotilla_core::work::{Spent, Work};
 
 /// More rules, or longer ones, are no chart's.
 const MAX_RULES: usize = 1000;
@@ -56,21 +57,29 @@ impl Ignore {
     }
 
     /// Whether a file is left out, by itself or with a folder that it lies in. `path` is relative to the chart.
-    pub fn is_ignored(&self, path: &str) -> bool {
-        let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
-        let mut entries = folders.map(|folder| (folder, true)).chain([(path, false)]);
-        entries.any(|(path, is_folder)| self.leaves_out(path, is_folder))
+    ///
+    /// # Errors
+    /// Where the comparisons that `work` allows do not suffice.
+    pub fn is_ignored(&self, path: &str, work: &mut Work) -> Result<bool, Spent> {
+        let folders = path.match_indices('/').map(|(at, _)| (&path[..at], true));
+        for (path, is_folder) in folders.chain([(path, false)]) {
+            if self.leaves_out(path, is_folder, work)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether an entry itself is left out.
-    fn leaves_out(&self, path: &str, is_folder: bool) -> bool {
+    fn leaves_out(&self, path: &str, is_folder: bool, work: &mut Work) -> Result<bool, Spent> {
+        let parts: Vec<Vec<char>> = path.split('/').map(|part| part.chars().collect()).collect();
         for rule in &self.rules {
-            let matches = (is_folder || !rule.only_folders) && rule.matches(path);
+            let matches = (is_folder || !rule.only_folders) && rule.matches(&parts, work)?;
             if matches != rule.is_negated {
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 }
 
@@ -84,10 +93,19 @@ impl Rule {
         is_well_formed.then(|| Self { parts, is_negated, only_folders, of_name: !text.contains('/') })
     }
 
-    fn matches(&self, path: &str) -> bool {
-        let path = if self.of_name { path.rsplit('/').next().unwrap_or(path) } else { path };
-        path.split('/').count() == self.parts.len()
-            && self.parts.iter().zip(path.split('/')).all(|(pattern, part)| pattern.matches(part))
+    /// `parts` are those of a path.
+    fn matches(&self, parts: &[Vec<char>], work: &mut Work) -> Result<bool, Spent> {
+        let parts = if self.of_name { &parts[parts.len().saturating_sub(1)..] } else { parts };
+        work.spend(1)?;
+        if parts.len() != self.parts.len() {
+            return Ok(false);
+        }
+        for (pattern, part) in self.parts.iter().zip(parts) {
+            if !pattern.matches_within(part, work)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -120,10 +138,18 @@ mod tests {
             ("!*.yaml", "templates/a.yaml", true),
         ] {
             let ignore = Ignore::parse(rules).unwrap();
-            assert_eq!(ignore.is_ignored(path), expected, "{rules:?} {path}");
+            assert_eq!(ignore.is_ignored(path, &mut Work::new(1000)), Ok(expected), "{rules:?} {path}");
         }
         for (rules, line) in [("a/**", 1), ("a\n[", 2)] {
             assert_eq!(Ignore::parse(rules).err().map(|error| error.line), Some(line), "{rules}");
         }
+    }
+
+    #[test]
+    fn rules_that_take_too_long_are_given_up() {
+        let rules = "*a*a*a*a*b\n".repeat(MAX_RULES);
+        let ignore = Ignore::parse(&rules).unwrap();
+        assert_eq!(ignore.is_ignored(&"a".repeat(200), &mut Work::new(100_000)), Err(Spent));
+        assert!(Ignore::parse(&format!("{rules}one more\n")).is_err());
     }
 }

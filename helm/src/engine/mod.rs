@@ -1,11 +1,15 @@
 //! What a release is to be, and how it is installed, upgraded, rolled back, uninstalled and tested.
 
+mod wanted;
+
 use flotilla_core::Digest;
 
 pub use flotilla_core::unit::release::{
     ActionOptions, ChartNameChange, OnFailure, Options, Propagation, Remedy, TestFilter, TestOptions,
     UninstallOptions, WaitStrategy,
 };
+
+pub use wanted::WantedError;
 
 use crate::content::Content;
 use crate::names::{Namespace, ReleaseName};
