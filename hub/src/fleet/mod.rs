@@ -23,6 +23,8 @@ mod decide;
 mod dirty;
 mod discovery;
 #[cfg(test)]
+mod facts_tests;
+#[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
 mod faults_tests;

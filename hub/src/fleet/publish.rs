@@ -182,7 +182,9 @@ impl Publisher<'_> {
                 let is_same = from.facts == candidate.facts;
                 from.facts = if is_same { facts.clone() } else { Arc::new(from.facts.with(&notes)) };
             }
-            cluster.facts = Some(facts);
+            // What others wrote since this was decided is read again.
+            let is_known = cluster.facts.as_ref().is_some_and(|known| *known == candidate.facts);
+            cluster.facts = is_known.then_some(facts);
         }
         let was = Was { digest: state.digest(), commit: None, revision: Revision::default() };
         if remembered.ran.at(Some(was.digest)) != Some(&was) {

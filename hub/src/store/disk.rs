@@ -229,7 +229,7 @@ impl Store for DiskStore {
         })
     }
 
-    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
+    fn txn_by(&self, txn: &Txn, writer: Option<&Touched>) -> Result<Outcome, StoreError> {
         let waiting = Arc::new(Waiting { txn: txn.clone(), answer: Mutex::default() });
         lock(&self.waiting).push(waiting.clone());
         {
@@ -244,18 +244,18 @@ impl Store for DiskStore {
             Some(Ok(outcome)) => outcome,
             Some(Err(source)) => {
                 // It may be on disk all the same.
-                self.watchers.notify(&txn.writes);
+                self.watchers.notify(&txn.writes, None);
                 return Err(StoreError::Io { attempt: "write", source });
             }
             // Whoever wrote for this one panicked: what became of it is not known.
             None => {
-                self.watchers.notify(&txn.writes);
+                self.watchers.notify(&txn.writes, None);
                 let source = std::io::Error::other("the write was given up");
                 return Err(StoreError::Io { attempt: "write", source: Arc::new(source) });
             }
         };
         if outcome == Outcome::Committed {
-            self.watchers.notify(&txn.writes);
+            self.watchers.notify(&txn.writes, writer);
         }
         Ok(outcome)
     }

@@ -149,17 +149,17 @@ impl<S: Store> FaultyStore<S> {
     fn with<T>(
         &self,
         attempt: &'static str,
-        work: impl FnOnce() -> Result<T, StoreError>,
+        work: impl FnOnce(Option<Fault>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fault = self.next();
         let failed = || StoreError::Injected { attempt };
         match fault {
-            None => work(),
+            None => work(fault),
             Some(Fault::Before) => Err(failed()),
-            Some(Fault::After) => work().and_then(|_| Err(failed())),
+            Some(Fault::After) => work(fault).and_then(|_| Err(failed())),
             Some(Fault::Stall(time)) => {
                 std::thread::sleep(time);
-                work()
+                work(fault)
             }
         }
     }
@@ -168,16 +168,18 @@ impl<S: Store> FaultyStore<S> {
 impl<S: Store> Store for FaultyStore<S> {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.others(key);
-        self.with("read", || self.inner.get(key))
+        self.with("read", |_| self.inner.get(key))
     }
 
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.others(prefix);
-        self.with("read", || self.inner.scan(prefix))
+        self.with("read", |_| self.inner.scan(prefix))
     }
 
-    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        self.with("write", || self.inner.txn(txn))
+    fn txn_by(&self, txn: &Txn, writer: Option<&Touched>) -> Result<Outcome, StoreError> {
+        // Whoever is not told that it was made does not know what it wrote.
+        let told = |fault| writer.filter(|_| fault != Some(Fault::After));
+        self.with("write", |fault| self.inner.txn_by(txn, told(fault)))
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<u64> {

@@ -32,7 +32,7 @@ impl Store for MemoryStore {
         Ok(from.take_while(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
-    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
+    fn txn_by(&self, txn: &Txn, writer: Option<&Touched>) -> Result<Outcome, StoreError> {
         let mut entries = self.entries();
         if !txn.compares.iter().all(|compare| entries.get(&compare.key) == compare.value.as_ref()) {
             return Ok(Outcome::Conflict);
@@ -44,7 +44,7 @@ impl Store for MemoryStore {
             };
         }
         drop(entries);
-        self.watchers.notify(&txn.writes);
+        self.watchers.notify(&txn.writes, writer);
         Ok(Outcome::Committed)
     }
 

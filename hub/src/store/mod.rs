@@ -156,7 +156,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
     /// Makes all writes if all comparisons hold, durably before it returns.
-    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError>;
+    fn txn(&self, txn: &Txn) -> Result<Outcome, StoreError> {
+        self.txn_by(txn, None)
+    }
+
+    /// As [`Store::txn`]. `writer` gathers keys and knows what it writes: those of a transaction that is committed are not
+    /// gathered for it; those that others wrote, and those of which the answer is an error, are.
+    fn txn_by(&self, txn: &Txn, writer: Option<&Touched>) -> Result<Outcome, StoreError>;
 
     /// Ticks after a transaction wrote a key that begins with `prefix`, or may have.
     fn watch(&self, prefix: &str) -> watch::Receiver<u64>;
@@ -206,8 +212,12 @@ impl Watchers {
         touched
     }
 
-    fn notify(&self, writes: &[Write]) {
-        for Touched { prefixes, keys } in &*lock(&self.touched) {
+    /// Tells everybody of writes but `writer`, which knows of them.
+    fn notify(&self, writes: &[Write], writer: Option<&Touched>) {
+        let is_writer = |keys| writer.is_some_and(|writer| Arc::ptr_eq(&writer.keys, keys));
+        for Touched { prefixes, keys } in
+            lock(&self.touched).iter().filter(|touched| !is_writer(&touched.keys))
+        {
             let is_meant = |write: &&Write| prefixes.iter().any(|prefix| write.key.starts_with(prefix));
             let written = writes.iter().filter(is_meant).map(|write| write.key.clone());
             lock(keys).extend(written);

@@ -45,14 +45,14 @@ impl Records {
         keys.filter_map(|key| key.split_once('/').and_then(|(_, name)| name.parse().ok())).collect()
     }
 
-    /// Notes all of it, or nothing.
+    /// Notes all of it, or nothing. What was noted is known to the fleet loop, and no change of facts to it.
     pub fn note_published(&self, notes: &[(&ClusterName, &ClusterNotes)]) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             let mut txn = Txn::default();
             for (cluster, notes) in notes {
                 self.put_notes(cluster, notes, &mut txn)?;
             }
-            if txn.writes.is_empty() || self.commit(txn, None)? == Outcome::Committed {
+            if txn.writes.is_empty() || self.write_by(txn, Some(&self.facts))? == Outcome::Committed {
                 return Ok(());
             }
         }

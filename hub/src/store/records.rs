@@ -149,7 +149,12 @@ impl Records {
     ///
     /// # Errors
     /// [`StoreError::TooLong`], before anything is written: what grows is kept in parts, or has bounds of its own.
-    pub(super) fn write(&self, mut txn: Txn) -> Result<Outcome, StoreError> {
+    pub(super) fn write(&self, txn: Txn) -> Result<Outcome, StoreError> {
+        self.write_by(txn, None)
+    }
+
+    /// As [`Records::write`]; `writer` is as in [`Store::txn_by`].
+    pub(super) fn write_by(&self, mut txn: Txn, writer: Option<&Touched>) -> Result<Outcome, StoreError> {
         for Write { key, value } in &txn.writes {
             let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
             if bytes > RECORD_BYTES {
@@ -157,7 +162,7 @@ impl Records {
             }
         }
         self.lease.guard(&mut txn);
-        let outcome = self.store.txn(&txn)?;
+        let outcome = self.store.txn_by(&txn, writer)?;
         if outcome == Outcome::Conflict {
             self.lease.check(&*self.store)?;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use super::{DiskStore, MemoryStore, Outcome, Store, Txn};
+use super::{DiskStore, MemoryStore, Outcome, Store, Touched, Txn};
 
 fn on_each(check: impl Fn(Arc<dyn Store>)) {
     check(Arc::new(MemoryStore::default()));
@@ -48,6 +48,29 @@ fn a_transaction_is_made_wholly_or_not_at_all() {
         half.put("b", b"3".to_vec());
         assert_eq!(store.txn(&half).unwrap(), Outcome::Conflict);
         assert_eq!(store.get("b").unwrap(), Some(b"2".to_vec()));
+    });
+}
+
+#[test]
+fn a_writer_knows_what_it_wrote_and_nobody_else_does() {
+    on_each(|store| {
+        let (own, other) = (store.touched(&["a/", "b/"]), store.touched(&["a/"]));
+        let keys = |touched: &Touched| touched.take().into_iter().collect::<Vec<_>>();
+        let mut txn = Txn::default();
+        ["a/1", "b/1", "c/1"].iter().for_each(|key| txn.put(*key, b"x".to_vec()));
+        assert_eq!(store.txn_by(&txn, Some(&own)).unwrap(), Outcome::Committed);
+        assert_eq!((keys(&own), keys(&other)), (vec![], vec!["a/1".to_owned()]));
+        put(&*store, "b/1", "y");
+        assert_eq!(store.txn_by(&txn, Some(&own)).unwrap(), Outcome::Committed);
+        assert_eq!(keys(&own), ["b/1"], "what others wrote stays");
+        txn.expect("a/1", None);
+        assert_eq!(store.txn_by(&txn, Some(&other)).unwrap(), Outcome::Conflict);
+        assert_eq!((keys(&own), keys(&other)), (vec![], vec!["a/1".to_owned()]));
+        assert_eq!(store.txn(&Txn { compares: vec![], ..txn }).unwrap(), Outcome::Committed);
+        assert_eq!(
+            (keys(&own), keys(&other)),
+            (vec!["a/1".to_owned(), "b/1".to_owned()], vec!["a/1".to_owned()])
+        );
     });
 }
 
