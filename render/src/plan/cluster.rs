@@ -132,7 +132,17 @@ fn settings(spec: &UnitSpec) -> Value {
         place: None,
         ..spec.clone()
     };
-    serde_json::to_value(own).unwrap_or_default()
+    let mut settings = serde_json::to_value(own).unwrap_or_default();
+    // A guess at values that are secret could be tried on these digests.
+    if let Some(release) = settings.get_mut("release").and_then(Value::as_object_mut) {
+        release.retain(|field, _| !matches!(field.as_str(), "content" | "chart"));
+    }
+    settings
+}
+
+/// Whether a Helm release gets another revision, which its objects need not show: other values, hooks, notes or files of its chart.
+fn revises(old: &UnitSpec, new: &UnitSpec) -> bool {
+    matches!((&old.release, &new.release), (Some(old), Some(new)) if old.blobs() != new.blobs())
 }
 
 impl Sides<'_> {
@@ -159,13 +169,16 @@ impl Sides<'_> {
                 } else {
                     self.differ.values(settings(&old.spec), settings(&new.spec))
                 };
+                let revises = revises(&old.spec, &new.spec);
                 let reason = if new.spec.suspend {
                     "is suspended: nothing of it is applied until it is resumed".to_owned()
+                } else if revises {
+                    "its Helm release is upgraded to another revision".to_owned()
                 } else {
                     String::new()
                 };
                 let is_touched = old.digest() != new.digest();
-                let is_shown = !fields.fields.is_empty() || is_touched && new.spec.suspend;
+                let is_shown = !fields.fields.is_empty() || revises || is_touched && new.spec.suspend;
                 is_shown.then(|| UnitPlan { change: UnitChange::Changed, reason, fields: Arc::new(fields) })
             }
             (Some(UnitEntry::Hold(_)), Some(UnitEntry::Hold(hold))) => {

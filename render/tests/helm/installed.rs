@@ -233,3 +233,28 @@ fn a_release_too_large_for_a_record_is_held_by_name() {
     );
     assert!(problem.message.contains(".helmignore") && !problem.file.is_empty(), "{problem:?}");
 }
+
+#[test]
+fn a_plan_says_that_a_release_is_upgraded_and_nothing_of_its_values() {
+    use flotilla_render::plan::{Differ, Side, UnitChange, plan};
+    let root = flotilla_kustomize::files::TreePath::from_root("clusters/x").unwrap();
+    let rendered = |spec: &str| World::default().render(&installed(spec), printed).0;
+    let planned = |from: &str, to: &str| {
+        let (from, to) = (rendered(from), rendered(to));
+        let side = |render| Side::Defined { root: &root, render };
+        plan(side(&from), side(&to), &Differ::new([7; 32]), "").plan
+    };
+    let values =
+        |password: &str, history| format!("  maxHistory: {history}\n  values: {{password: {password}}}\n");
+    let web = super::web();
+    let same = planned(&values("hunter2", 5), &values("hunter2", 5));
+    assert_eq!(same.units.get(&web), None);
+    // The objects are the same: only the record has the values.
+    let upgraded = planned(&values("hunter2", 5), &values("other", 6));
+    assert!(upgraded.objects.is_empty(), "{:?}", upgraded.objects);
+    let unit = &upgraded.units[&web];
+    assert_eq!(unit.change, UnitChange::Changed);
+    assert_eq!(unit.reason, "its Helm release is upgraded to another revision");
+    let fields: Vec<_> = unit.fields.fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(fields, ["/release/options/maxHistory"]);
+}
