@@ -11,7 +11,7 @@ use flotilla_core::report;
 use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::{Files, TreePath};
-use flotilla_render::flux::roots::{self, Root};
+use flotilla_render::flux::roots::{self, Roots};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
 use flotilla_render::{
     Artifact, Budget, ClusterDefinition, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit,
@@ -240,12 +240,19 @@ impl Repo {
         &self.clusters
     }
 
+    /// Whether Git may define clusters that are not known here.
+    pub(crate) fn names_in_doubt(&self) -> bool {
+        // Where there is no such folder, nothing is defined.
+        let is_missing = matches!(self.tree.files.entry(&self.clusters), Ok(None));
+        !self.fleet.unclear.is_empty() || self.fleet.in_part && !is_missing
+    }
+
     /// Where Flux has the roots of clusters in this repository.
     ///
     /// # Errors
     /// Where a folder cannot be read.
-    pub(crate) fn flux_roots(&self) -> Result<Vec<Root>, Error> {
-        roots::find(&*self.tree.files)
+    pub(crate) fn flux_roots(&self) -> Result<Roots, Error> {
+        roots::find(&*self.tree.files, &self.fleet)
             .map_err(|error| Error::new(Code::Input, "cannot look through the fleet repo").because(error))
     }
 
@@ -259,7 +266,7 @@ impl Repo {
 
     /// What is said of a fleet without a cluster: it runs nothing. Where Flux has roots in the repository, they are named.
     pub(crate) fn no_cluster(&self) -> Result<String, Error> {
-        let found = self.flux_roots()?;
+        let found = self.flux_roots()?.free;
         let mut message = "the repository defines no cluster".to_owned();
         if !found.is_empty() {
             let paths: Vec<String> = found.iter().map(|root| root.path.to_string()).collect();

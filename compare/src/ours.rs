@@ -48,7 +48,7 @@ fn render(files: &dyn Files, request: &HelmRequest, helm: &Path) -> Outcome {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let chart = request.chart_folder().map_err(|error| words(&error))?;
     let values = chart.join("values.yaml").map_err(|error| words(&error))?;
-    let values = files.read(&values).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let values = files.read(&values).ok();
     let folder = tempfile::tempdir().map_err(|error| words(&error))?;
     let mut command = Command::new(helm);
     command.arg("template");

@@ -172,8 +172,31 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+fn is_beyond_i64(number: &serde_json::Number) -> bool {
+    number.is_u64() && !number.is_i64()
+}
+
+fn has_beyond_i64(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => is_beyond_i64(number),
+        Value::Array(items) => items.iter().any(has_beyond_i64),
+        Value::Object(map) => map.values().any(has_beyond_i64),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+fn with_doubles(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if is_beyond_i64(number) => number.as_f64().into(),
+        Value::Array(items) => items.iter().map(with_doubles).collect(),
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), with_doubles(value))).collect(),
+        other => other.clone(),
+    }
+}
+
 impl Object {
-    /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical.
+    /// Takes an object. Maps in `value` are sorted by key, so its JSON text is canonical. Integers from 2^63 on become floats, as
+    /// the JSON reader of Kubernetes has them (`k8s.io/apimachinery/pkg/util/json`).
     ///
     /// # Errors
     /// What is not an object or is nested deeper than [`MAX_NESTING`], what has fields that are ours (nobody but the hub itself
@@ -194,7 +217,12 @@ impl Object {
         if is_deeper(value, MAX_NESTING) {
             return Err(InvalidObject::TooDeep { what: reference.to_string() });
         }
-        let body = Bytes::from(serde_json::to_vec(value).expect("a JSON value has a JSON text"));
+        let text = if has_beyond_i64(value) {
+            serde_json::to_vec(&with_doubles(value))
+        } else {
+            serde_json::to_vec(value)
+        };
+        let body = Bytes::from(text.expect("a JSON value has a JSON text"));
         let digest = Digest::of(&body);
         Ok(Self { reference, body, digest, template })
     }

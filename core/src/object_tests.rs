@@ -95,3 +95,23 @@ fn the_order_of_keys_does_not_change_the_digest() {
     assert_eq!(a.digest(), b.digest());
     assert_eq!(Object::from_body(a.body().clone(), false).unwrap(), b);
 }
+
+#[test]
+fn integers_beyond_64_bits_with_a_sign_are_floats_as_kubernetes_reads_them() {
+    for (written, kept) in [
+        ("9223372036854775807", "9223372036854775807"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("9223372036854775808", "9.223372036854775808e18"),
+        ("18446744073709551615", "1.8446744073709552e19"),
+    ] {
+        let object = |number: &str| -> Value {
+            let text = format!(
+                r#"{{"apiVersion":"e.org/v1","kind":"W","metadata":{{"name":"w"}},"spec":{{"a":[{{"n":{number}}}]}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let found = Object::new(&object(written)).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(found.body()).unwrap(), object(kept), "{written}");
+        assert_eq!(Object::from_body(found.body().clone(), false).unwrap(), found);
+    }
+}

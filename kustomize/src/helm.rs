@@ -79,18 +79,25 @@ impl HelmRequest {
     }
 
     /// The texts of values that Helm is to be given after the chart's own, later ones over earlier ones. `chart` is the
-    /// text of the chart's own `values.yaml`, which kustomize merges like a file of the kustomization.
+    /// content of the chart's own `values.yaml`, which kustomize merges like a file of the kustomization.
     ///
     /// # Errors
     /// Where there are no values to merge with, or the texts cannot be read or merged.
-    pub fn values(&self, chart: Option<&str>) -> Result<Vec<String>, Error> {
+    pub fn values(&self, chart: Option<&[u8]>) -> Result<Vec<String>, Error> {
         self.merged(chart).map_err(|e| {
             e.context(format!("values of the chart '{}'", self.name)).into_error(&[], &ToString::to_string)
         })
     }
 
-    fn merged(&self, chart: Option<&str>) -> Res<Vec<String>> {
-        let Some(file) = self.values_file.as_deref().or(chart) else {
+    fn merged(&self, chart: Option<&[u8]>) -> Res<Vec<String>> {
+        let own = match (&self.values_file, chart) {
+            (None, Some(content)) => {
+                let text = flotilla_yaml::decode(content);
+                Some(text.map_err(|e| Fail::new(format!("values.yaml cannot be read: {e}")))?)
+            }
+            _ => None,
+        };
+        let Some(file) = self.values_file.as_deref().or(own.as_deref()) else {
             return fail!("values.yaml: no such file or directory").map_err(|e: Fail| {
                 e.hint(
                     "kustomize renders no chart without a file of values: add one, or name one by valuesFile",

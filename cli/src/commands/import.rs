@@ -4,21 +4,23 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use flotilla_core::ClusterName;
 use flotilla_kustomize::files::TreePath;
-use flotilla_render::flux::roots::{self, Root};
-use flotilla_source::{FolderFiles, GitLimits};
+use flotilla_render::flux::roots::{Root, Roots};
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
+use crate::offline::{ClustersArgs, Repo};
 use crate::output::clean;
 
 /// Find the clusters of an existing Flux repository
 ///
 /// Looks through a folder for the objects by which Flux applies a cluster's own path: the Kustomization that `flux
-/// bootstrap` writes, or a FluxInstance. Prints a Cluster object for each root: save them below `clusters/` (or below the
-/// path that --clusters names), give the clusters the names that you want, and run `flotilla check --repo .`.
+/// bootstrap` writes, or a FluxInstance. Prints a Cluster object for each root that no cluster has yet: add them to a file
+/// below `clusters/` (or below the path that --clusters names), give the clusters the names that you want, and run `flotilla
+/// check --repo .`.
 ///
 /// Exits with 1 where no root is found. Nothing is written or sent.
 #[derive(Debug, Args)]
@@ -26,22 +28,38 @@ pub(crate) struct ImportArgs {
     /// Folder with the repository
     #[arg(long, value_name = "DIR", default_value = ".")]
     repo: PathBuf,
+    /// Path in the repository below which clusters are defined
+    #[arg(long, value_name = "PATH", default_value = "clusters")]
+    clusters: String,
 }
 
 pub(crate) fn run(context: &Context, args: ImportArgs) -> Result<Code, Error> {
-    let failed = || Error::new(Code::Input, format!("cannot read the repository {}", args.repo.display()));
-    let files = FolderFiles::open(&args.repo, GitLimits::default().file_bytes)
-        .map_err(|error| failed().because(error))?;
-    let found = roots::find(&files).map_err(|error| failed().because(error))?;
-    if found.is_empty() {
+    let clusters = ClustersArgs { clusters: args.clusters, strict_substitution: true };
+    let repo = Repo::open(&args.repo, &clusters)?;
+    let Roots { free, defined } = repo.flux_roots()?;
+    if repo.names_in_doubt() {
+        context.terminal.warn(&format!(
+            "not every definition below {} can be read, so some of these may be clusters already: `flotilla check --repo {}` \
+             names the files",
+            repo.clusters(),
+            args.repo.display()
+        ));
+    }
+    if !defined.is_empty() {
+        let names: Vec<&str> = defined.iter().map(ClusterName::as_str).collect();
+        context.terminal.note(&format!("defined already, and left out: {}", names.join(", ")));
+    }
+    if free.is_empty() && defined.is_empty() {
         context.terminal.note(
             "no Kustomization here names a folder that it stands in, and there is no FluxInstance with a path: write a Cluster \
              object for each cluster, with spec.path",
         );
         return Ok(Code::Found);
     }
-    context.terminal.print(&objects(&found))?;
-    context.terminal.note(&how_to_use(&found));
+    if !free.is_empty() {
+        context.terminal.print(&objects(&free))?;
+        context.terminal.note(&how_to_use(&free, &repo));
+    }
     Ok(Code::Done)
 }
 
@@ -62,16 +80,16 @@ fn objects(found: &[Root]) -> String {
     out
 }
 
-/// One line: which flag makes all roots clusters, or where to put the objects.
-pub(crate) fn how_to_use(found: &[Root]) -> String {
-    match common_parent(found) {
-        Some(parent) if parent.as_str() == "clusters" => {
-            "these folders are clusters as they are, without Cluster objects".to_owned()
-        }
+/// One line: which flag makes all roots clusters, or where to put the objects. Another flag would take away what is defined.
+fn how_to_use(found: &[Root], repo: &Repo) -> String {
+    match common_parent(found).filter(|_| repo.names().is_empty()) {
         Some(parent) => {
             format!("`--clusters {parent}` makes each of these folders a cluster, without Cluster objects")
         }
-        None => "save these objects as clusters/clusters.yaml, then run `flotilla check --repo .`".to_owned(),
+        None => format!(
+            "add these objects to {}/clusters.yaml, then run `flotilla check --repo .`",
+            repo.clusters()
+        ),
     }
 }
 

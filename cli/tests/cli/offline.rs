@@ -511,11 +511,23 @@ async fn a_repository_of_flux_is_offered_its_clusters() -> anyhow::Result<()> {
         import.stdout.contains("# Kustomization flux-system at kubernetes/main/flux/config/cluster.yaml:1\n"),
         "{import:?}"
     );
-    assert!(import.stderr.contains("save these objects as clusters/clusters.yaml"), "{import:?}");
+    assert!(import.stderr.contains("add these objects to clusters/clusters.yaml"), "{import:?}");
     write("clusters/clusters.yaml", &import.stdout)?;
     let check = run(&["check", "--repo", repo]).await?;
     assert_eq!(check.code, 0, "{check:?}");
     assert!(check.stderr.contains("1 cluster, 1 unit"), "{check:?}");
+
+    let again = run(&["import", "--repo", repo]).await?;
+    assert_eq!((again.code, again.stdout.as_str()), (0, ""), "{again:?}");
+    assert!(again.stderr.contains("defined already, and left out: main"), "{again:?}");
+    write("k8s/main/flux-system/gotk-sync.yaml", &sync("./k8s/main"))?;
+    write("clusters/broken.yaml", "apiVersion: flotilla.dev/v1alpha1\n- no\n")?;
+    let another = run(&["import", "--repo", repo]).await?;
+    assert!(another.stdout.contains("name: main-2\nspec:\n  path: k8s/main\n"), "{another:?}");
+    // --clusters k8s would make a cluster of it, and lose the other.
+    assert!(another.stderr.contains("add these objects to clusters/clusters.yaml"), "{another:?}");
+    assert!(another.stderr.contains("not every definition below clusters can be read"), "{another:?}");
+    std::fs::remove_dir_all(folder.path().join("k8s"))?;
 
     write("k8s/east/flux-system/gotk-sync.yaml", &sync("./k8s/east"))?;
     std::fs::remove_dir_all(folder.path().join("kubernetes"))?;

@@ -56,13 +56,11 @@ pub(crate) fn answer(files: &dyn Files, request: &HelmRequest) -> Result<Answer,
     let remote =
         TreePath::from_root(&format!("{REMOTE}/{}-{}", request.name, request.version)).expect("a path");
     let chart = if files.entry(&local).expect("a tree").is_some() { local } else { remote };
-    let read = |name: &str| {
-        let bytes = files.read(&chart.join(name).expect("a path")).ok()?;
-        Some(String::from_utf8(bytes.to_vec()).expect("text"))
-    };
+    let read = |name: &str| files.read(&chart.join(name).expect("a path")).ok();
     let values = request.values(read("values.yaml").as_deref())?;
     let mut text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: out}\ndata:\n".to_owned();
-    show(&mut text, "chart", &read("Chart.yaml").expect("a chart"));
+    let about = read("Chart.yaml").expect("a chart");
+    show(&mut text, "chart", std::str::from_utf8(&about).expect("text"));
     for (n, values) in values.iter().enumerate() {
         show(&mut text, &format!("values-{}", n + 1), values);
     }

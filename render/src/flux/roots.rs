@@ -12,11 +12,13 @@ use flotilla_core::ClusterName;
 use flotilla_kustomize::files::{Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Node;
 
+use crate::fleet::Fleet;
+
 /// The root of a cluster, as far as a Flux object tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     pub path: TreePath,
-    /// A name that its path suggests; no two roots have the same.
+    /// A name that its path suggests; no two roots have the same, and no cluster that Git defines has it.
     pub name: ClusterName,
     /// File and line of the object that tells.
     pub told_at: (TreePath, u32),
@@ -24,17 +26,40 @@ pub struct Root {
     pub told_by: String,
 }
 
+/// The roots in a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// Those that no cluster has, by path.
+    pub free: Vec<Root>,
+    /// The clusters that have one of the others.
+    pub defined: Vec<ClusterName>,
+}
+
 /// Files that are looked at, and how large they may be. Sync objects are short.
 const MAX_FILES: usize = 20_000;
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_DEPTH: usize = 32;
 
-/// Finds the roots in a tree, by path.
+/// What tells of a root: the object's file and line, its kind and name.
+type Told = (TreePath, u32, String);
+
+/// Finds the roots in a tree whose clusters are those of `fleet`.
 ///
 /// # Errors
 /// Where a folder cannot be listed. A file that cannot be read or parsed tells nothing.
-pub fn find(files: &dyn Files) -> Result<Vec<Root>, ReadError> {
-    let mut found: BTreeMap<TreePath, (TreePath, u32, String)> = BTreeMap::new();
+pub fn find(files: &dyn Files, fleet: &Fleet) -> Result<Roots, ReadError> {
+    let mut found = every(files)?;
+    let mut defined = Vec::new();
+    for cluster in fleet.clusters.values() {
+        if found.remove(&cluster.root.path).is_some() {
+            defined.push(cluster.name.clone());
+        }
+    }
+    Ok(Roots { free: named(found, fleet), defined })
+}
+
+fn every(files: &dyn Files) -> Result<BTreeMap<TreePath, Told>, ReadError> {
+    let mut found = BTreeMap::new();
     let mut folders = vec![(TreePath::root(), 0)];
     let mut looked_at = 0;
     while let Some((folder, depth)) = folders.pop() {
@@ -45,21 +70,21 @@ pub fn find(files: &dyn Files) -> Result<Vec<Root>, ReadError> {
                 Kind::File if name.ends_with(".yaml") || name.ends_with(".yml") => {
                     looked_at += 1;
                     if looked_at > MAX_FILES {
-                        return Ok(named(found));
+                        return Ok(found);
                     }
-                    for (root, line, told_by) in told(files, &path) {
-                        found.entry(root).or_insert((path.clone(), line, told_by));
+                    for (root, told) in told(files, &path) {
+                        found.entry(root).or_insert(told);
                     }
                 }
                 Kind::Folder | Kind::File | Kind::Symlink => {}
             }
         }
     }
-    Ok(named(found))
+    Ok(found)
 }
 
 /// The roots that a file tells of.
-fn told(files: &dyn Files, path: &TreePath) -> Vec<(TreePath, u32, String)> {
+fn told(files: &dyn Files, path: &TreePath) -> Vec<(TreePath, Told)> {
     let Ok(content) = files.read(path) else { return Vec::new() };
     let Some(text) = std::str::from_utf8(&content).ok().filter(|text| text.len() <= MAX_BYTES) else {
         return Vec::new();
@@ -72,7 +97,7 @@ fn told(files: &dyn Files, path: &TreePath) -> Vec<(TreePath, u32, String)> {
     documents.iter().filter_map(|document| root_of(document, path)).collect()
 }
 
-fn root_of(object: &Node, file: &TreePath) -> Option<(TreePath, u32, String)> {
+fn root_of(object: &Node, file: &TreePath) -> Option<(TreePath, Told)> {
     let text = |path: &[&str]| object.at(path).and_then(Node::text);
     let (kind, name) = (text(&["kind"])?, text(&["metadata", "name"]).unwrap_or_default());
     let group = text(&["apiVersion"])?.split('/').next()?;
@@ -90,14 +115,15 @@ fn root_of(object: &Node, file: &TreePath) -> Option<(TreePath, u32, String)> {
         }
         _ => return None,
     };
-    Some((root, object.pos.line.max(1), format!("{kind} {name}")))
+    Some((root, (file.clone(), object.pos.line.max(1), format!("{kind} {name}"))))
 }
 
 /// Parts of a path that say nothing of the cluster.
 const COMMON: [&str; 9] =
     ["cluster", "clusters", "config", "flux", "flux-system", "fluxcd", "k8s", "kubernetes", "sync"];
 
-fn named(found: BTreeMap<TreePath, (TreePath, u32, String)>) -> Vec<Root> {
+fn named(found: BTreeMap<TreePath, Told>, fleet: &Fleet) -> Vec<Root> {
+    let has = |name: &ClusterName| fleet.clusters.contains_key(name) || fleet.unclear.contains_key(name);
     let mut roots: Vec<Root> = Vec::new();
     for (path, (file, line, told_by)) in found {
         let parts = path.as_str().rsplit('/').filter(|part| !COMMON.contains(part));
@@ -105,7 +131,7 @@ fn named(found: BTreeMap<TreePath, (TreePath, u32, String)>) -> Vec<Root> {
             |part: &str| part.to_ascii_lowercase().replace(['_', '.'], "-").parse::<ClusterName>().ok();
         let name = parts.filter_map(valid).next();
         let name = name.unwrap_or_else(|| "cluster".parse().expect("a valid name"));
-        let taken = |name: &ClusterName| roots.iter().any(|root| root.name == *name);
+        let taken = |name: &ClusterName| has(name) || roots.iter().any(|root| root.name == *name);
         let numbered = (2..).map(|number| format!("{name}-{number}").parse::<ClusterName>());
         let free = std::iter::once(Ok(name.clone())).chain(numbered).flatten().find(|name| !taken(name));
         let name = free.unwrap_or(name);
@@ -141,18 +167,13 @@ mod tests {
             ("bootstrap/instance.yaml", instance.to_owned()),
             ("broken.yaml", "kustomize.toolkit.fluxcd.io/v1: [\n".to_owned()),
         ]);
-        let found: Vec<String> = find(&tree)
-            .unwrap()
-            .iter()
-            .map(|root| {
-                format!(
-                    "{} {} by {} at {}:{}",
-                    root.name, root.path, root.told_by, root.told_at.0, root.told_at.1
-                )
-            })
-            .collect();
+        let shown = |root: &Root| {
+            let (file, line) = &root.told_at;
+            format!("{} {} by {} at {file}:{line}", root.name, root.path, root.told_by)
+        };
+        let found = find(&tree, &Fleet::default()).unwrap();
         assert_eq!(
-            found,
+            found.free.iter().map(shown).collect::<Vec<_>>(),
             [
                 "cluster flux by Kustomization sync at flux/sync.yaml:2",
                 "east-1 k8s/east_1 by Kustomization sync at k8s/east_1/flux-system/gotk-sync.yaml:2",
@@ -161,5 +182,31 @@ mod tests {
                 "west tenants/west by FluxInstance flux at bootstrap/instance.yaml:1",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_a_cluster_already_is_not_found_again_and_keeps_its_name() {
+        let cluster = |name: &str, spec: &str| {
+            format!(
+                "---\napiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+            )
+        };
+        let tree = MemoryFiles::new([
+            ("k8s/east/flux-system/gotk-sync.yaml", kustomization("./k8s/east")),
+            ("k8s/west/flux-system/gotk-sync.yaml", kustomization("./k8s/west")),
+            ("k8s/north/flux-system/gotk-sync.yaml", kustomization("./k8s/north")),
+            ("clusters/prod/flux-system/gotk-sync.yaml", kustomization("./clusters/prod")),
+            ("clusters/own/east.yaml", cluster("oslo", "{path: k8s/east}")),
+            ("clusters/own/west.yaml", cluster("west", "{path: elsewhere}")),
+            // What it has for its path cannot be told, and the name is taken.
+            ("clusters/own/north.yaml", cluster("north", "{path: [k8s/north]}")),
+        ]);
+        let fleet = crate::fleet::discover(&tree, &TreePath::from_root("clusters").unwrap()).unwrap();
+        let found = find(&tree, &fleet).unwrap();
+        let free: Vec<_> =
+            found.free.iter().map(|root| (root.name.to_string(), root.path.to_string())).collect();
+        let pair = |name: &str, path: &str| (name.to_owned(), path.to_owned());
+        assert_eq!(free, [pair("north-2", "k8s/north"), pair("west-2", "k8s/west")]);
+        assert_eq!(found.defined.iter().map(ToString::to_string).collect::<Vec<_>>(), ["oslo", "prod"]);
     }
 }

@@ -135,9 +135,9 @@ fn default_values(
             _ => return Ok(Err(format!("there is no file {path} in the chart's source"))),
         }
         let content = files.read(&path)?;
-        match std::str::from_utf8(&content)
+        match flotilla_yaml::decode(&content)
             .map_err(|error| error.to_string())
-            .and_then(|text| yaml_map(text).map_err(|(_, message)| message))
+            .and_then(|text| yaml_map(&text).map_err(|(_, message)| message))
         {
             Ok(map) => values::merge(&mut all, map),
             Err(error) => return Ok(Err(format!("{path}: {error}"))),

@@ -49,8 +49,6 @@ pub(super) enum HelmError {
     Folder(#[source] PathError),
     #[error(transparent)]
     Values(Box<flotilla_kustomize::Error>),
-    #[error("{0} is not UTF-8 text")]
-    ValuesNotText(String),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("cannot read {path}")]
@@ -194,24 +192,20 @@ impl HelmArgs {
     }
 }
 
-/// The text of the chart's own `values.yaml`, where the chart is in the tree and has one.
-fn read_values(files: &dyn Files, folder: &TreePath, is_there: bool) -> Result<Option<String>, HelmError> {
+/// The chart's own `values.yaml`, where the chart is in the tree and has one.
+fn read_values(files: &dyn Files, folder: &TreePath, is_there: bool) -> Result<Option<Vec<u8>>, HelmError> {
     let Ok(path) = folder.join("values.yaml") else { return Ok(None) };
     if !is_there || files.entry(&path)?.is_none() {
         return Ok(None);
     }
-    let text = String::from_utf8(files.read(&path)?.to_vec());
-    text.map(Some).map_err(|_| HelmError::ValuesNotText(path.to_string()))
+    Ok(Some(files.read(&path)?.to_vec()))
 }
 
 /// Likewise, of a chart that was fetched.
-fn read_pulled_values(chart: &Path) -> Result<Option<String>, HelmError> {
+fn read_pulled_values(chart: &Path) -> Result<Option<Vec<u8>>, HelmError> {
     let path = chart.join("values.yaml");
     match fs::read(&path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(HelmError::ValuesNotText(path.display().to_string())),
-        },
+        Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(HelmError::ReadValues { path, source }),
     }
