@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use flotilla_helm::{Phase, Record, Status, manifest, owner, record};
+use flotilla_helm::{Phase, Record, Status, chart, manifest, owner, record};
 use flotilla_tests::objects::{ObjectRef, api, apply, list};
 use flotilla_tests::{ClusterOptions, Clusters, helm};
 use jiff::Timestamp;
@@ -117,6 +117,11 @@ async fn helm_goes_on_with_records_of_ours() {
     let release = &mut second.release;
     release.revision = 2;
     release.config = record::Json::of(&json!({"text": "two"}));
+    // Of the chart's files by our own rules, as the hub sends it.
+    let files = CHART
+        .iter()
+        .map(|(path, text)| chart::File { path: (*path).to_owned(), content: text.as_bytes().to_vec() });
+    release.chart = chart::chart(files, None).unwrap();
     release.manifest = release.manifest.replace("one", "two");
     release.info.notes = "It says two.\n".to_owned();
     release.info.last_deployed = Some(Timestamp::now());
@@ -140,6 +145,10 @@ async fn helm_goes_on_with_records_of_ours() {
     let listed = helm.json(&["list"]).await;
     assert_eq!((&listed[0]["revision"], &listed[0]["chart"]), (&json!("2"), &json!("own-0.1.0")));
     assert_eq!(helm.json(&["get", "values", "web"]).await, json!({"text": "two"}));
+    assert_eq!(helm.json(&["get", "values", "web", "--all"]).await, json!({"text": "two"}));
+    let metadata = helm.json(&["get", "metadata", "web"]).await;
+    assert_eq!((&metadata["chart"], &metadata["version"]), (&json!("own"), &json!("0.1.0")));
+    assert!(helm.run(&["get", "all", "web"]).await.contains("It says two."));
     assert!(helm.run(&["get", "manifest", "web"]).await.contains("\"two\""));
     assert!(helm.run(&["get", "hooks", "web"]).await.contains("pre-rollback"));
     assert!(helm.run(&["get", "notes", "web"]).await.contains("It says two."));
