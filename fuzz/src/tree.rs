@@ -35,8 +35,10 @@ fn check(bytes: &[u8]) {
         let Ok(root) = TreePath::root().join(root) else { continue };
         let options = Options { helm: true, ..Options::default() };
         if let Ok(output) = build(&MemoryFiles::new(files), &root, &options) {
-            let text = output.to_yaml();
-            assert!(text.is_err() || flotilla_yaml::parse(&text.unwrap_or_default()).is_ok());
+            let Ok(text) = output.to_yaml() else { continue };
+            // Line separators outside of quotes are written as kustomize does, and not read (docs/kustomize.md).
+            let is_read = !text.contains(['\u{2028}', '\u{2029}']);
+            assert!(!is_read || flotilla_yaml::parse(&text).is_ok());
         }
     }
 }

@@ -130,7 +130,7 @@ proptest! {
                 let was = listed.owners(object).next().is_some();
                 let forgotten = world.inventory.owners(object).next().is_none();
                 let ours = before.applied.contains_key(object);
-                let lost = was && forgotten && ours && deletes_any(&desired, &listed, object);
+                let lost = was && forgotten && ours && all_delete(&desired, &listed, object);
                 prop_assert!(!lost, "{object} was forgotten; {faults:?}");
             }
             world.hidden.clear();
@@ -159,9 +159,10 @@ fn stays_above(
     UnitId::root()
 }
 
-/// Whether a unit that lists the object deletes what leaves it: others let go without a look.
-fn deletes_any(desired: &DesiredState, listed: &Inventory, object: &ObjectId) -> bool {
-    listed.owners(object).any(|owner| match desired.units().get(owner) {
+/// Whether each unit that lists the object deletes what leaves it. One that does not lets go without a look, and may be the
+/// last that lists it: the others leave the object to it.
+fn all_delete(desired: &DesiredState, listed: &Inventory, object: &ObjectId) -> bool {
+    listed.owners(object).all(|owner| match desired.units().get(owner) {
         Some(UnitEntry::Present(unit)) => unit.spec.prune,
         Some(UnitEntry::Removed(removal)) => removal.deletes(),
         _ => true,
