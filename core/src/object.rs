@@ -187,7 +187,12 @@ fn has_beyond_i64(value: &Value) -> bool {
 
 fn with_doubles(value: &Value) -> Value {
     match value {
-        Value::Number(number) if is_beyond_i64(number) => number.as_f64().into(),
+        Value::Number(number) if is_beyond_i64(number) => {
+            // Go writes the shortest digits of a float, and no exponent below 1e21.
+            let double = number.as_f64();
+            let digits = double.and_then(|double| double.to_string().parse::<u64>().ok());
+            digits.map_or_else(|| double.into(), Value::from)
+        }
         Value::Array(items) => items.iter().map(with_doubles).collect(),
         Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), with_doubles(value))).collect(),
         other => other.clone(),

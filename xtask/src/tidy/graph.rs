@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(errors("flotilla-core", &[("flotilla-hub", Some("dev"))]), none);
         assert_eq!(
             errors("flotilla-agent", &[("flotilla-hub", None), ("tokio", None)]),
-            ["agent/Cargo.toml: agent may not use flotilla-hub (it may use: core, proto, runtime)"]
+            ["agent/Cargo.toml: agent may not use flotilla-hub (it may use: core, proto, runtime, sops)"]
         );
         assert_eq!(
             errors("flotilla-yaml", &[("flotilla-core", None)]),
