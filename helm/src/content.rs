@@ -1,15 +1,11 @@
 //! What a revision of a release is made of, as it travels from the hub to the agent: the chart, which all releases of it share, and
 //! what is the release's own. Both as gzip of JSON, so that who keeps many of them keeps little.
 
-use std::io::{Read, Write};
-
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
+use crate::gzip::{compress, inflate};
 use crate::hook::Hook;
-use crate::record::{Json, MAX_DATA, MAX_INFLATED, RecordError};
+use crate::record::{Json, MAX_DATA, RecordError};
 
 /// The own part of a revision: fields of the record, as [`crate::Release`] has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,11 +27,11 @@ impl Content {
     /// # Panics
     /// Never: texts and numbers are JSON.
     pub fn pack(&self) -> Vec<u8> {
-        gzip(&serde_json::to_vec(self).expect("texts and numbers are JSON"))
+        compress(&serde_json::to_vec(self).expect("texts and numbers are JSON"))
     }
 
     /// # Errors
-    /// If it is damaged, or inflates to more than [`MAX_INFLATED`].
+    /// If it is damaged, or inflates to more than [`MAX_INFLATED`](crate::record::MAX_INFLATED).
     pub fn unpack(bytes: &[u8]) -> Result<Self, RecordError> {
         parse(bytes, "the release's content")
     }
@@ -43,11 +39,11 @@ impl Content {
 
 /// A chart, as [`crate::chart::chart`] gives it, packed to travel.
 pub fn pack_chart(chart: &Json) -> Vec<u8> {
-    gzip(chart.text().as_bytes())
+    compress(chart.text().as_bytes())
 }
 
 /// # Errors
-/// If it is damaged, or inflates to more than [`MAX_INFLATED`].
+/// If it is damaged, or inflates to more than [`MAX_INFLATED`](crate::record::MAX_INFLATED).
 pub fn unpack_chart(bytes: &[u8]) -> Result<Json, RecordError> {
     parse(bytes, "the chart")
 }
@@ -60,20 +56,8 @@ pub fn may_not_fit(chart: &[u8], content: &[u8]) -> bool {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8], field: &'static str) -> Result<T, RecordError> {
-    let mut inflated = Vec::new();
-    let mut reader = GzDecoder::new(bytes).take(MAX_INFLATED as u64 + 1);
-    reader.read_to_end(&mut inflated).map_err(|error| RecordError::NotGzip(error.to_string()))?;
-    if inflated.len() > MAX_INFLATED {
-        return Err(RecordError::TooLarge);
-    }
-    serde_json::from_slice(&inflated)
+    serde_json::from_slice(&inflate(bytes)?)
         .map_err(|error| RecordError::Wrong { field, message: crate::record::told(&error) })
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = GzEncoder::new(Vec::new(), Compression::best());
-    writer.write_all(bytes).expect("memory takes all");
-    writer.finish().expect("memory takes all")
 }
 
 #[cfg(test)]
@@ -82,6 +66,7 @@ mod tests {
 
     use super::*;
     use crate::hook::Execution;
+    use crate::record::MAX_INFLATED;
 
     #[test]
     fn what_is_packed_is_read_and_what_is_not_is_refused() {
@@ -107,11 +92,11 @@ mod tests {
         assert_eq!(content.pack(), packed);
         let chart = Json::of(&json!({"metadata": {"name": "a", "version": "1.0.0"}}));
         assert_eq!(unpack_chart(&pack_chart(&chart)), Ok(chart));
-        let bomb = gzip(&vec![b' '; MAX_INFLATED + 1]);
+        let bomb = compress(&vec![b' '; MAX_INFLATED + 1]);
         for (bytes, expected) in [
             (&packed[..packed.len() - 9], "cannot be inflated"),
             (b"hunter2", "cannot be inflated"),
-            (&gzip(b"{\"config\": hunter2}"), "is no JSON"),
+            (&compress(b"{\"config\": hunter2}"), "is no JSON"),
             (&bomb, "more than the 32 MiB"),
         ] {
             let error = Content::unpack(bytes).unwrap_err().to_string();

@@ -11,6 +11,7 @@
 pub mod chart;
 pub mod content;
 pub mod engine;
+mod gzip;
 pub mod hook;
 pub mod manifest;
 pub mod names;

@@ -12,13 +12,9 @@
 mod secret;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -26,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub use secret::{Head, Record, secret_name};
 
+use crate::gzip::{compress, inflate};
 use crate::hook::Hook;
 
 /// The most that is inflated of a record: a Secret holds 1 MiB, of which gzip makes up to 1 GiB.
@@ -206,13 +203,7 @@ impl Release {
         if !bytes.starts_with(&[0x1f, 0x8b, 0x08]) {
             return Self::parse(&bytes);
         }
-        let mut inflated = Vec::new();
-        let mut reader = GzDecoder::new(bytes.as_slice()).take(MAX_INFLATED as u64 + 1);
-        reader.read_to_end(&mut inflated).map_err(|error| RecordError::NotGzip(error.to_string()))?;
-        if inflated.len() > MAX_INFLATED {
-            return Err(RecordError::TooLarge);
-        }
-        Self::parse(&inflated)
+        Self::parse(&inflate(&bytes)?)
     }
 
     fn parse(json: &[u8]) -> Result<Self, RecordError> {
@@ -268,9 +259,7 @@ impl Release {
     /// Never: writing into memory does not fail.
     pub fn encode(&self) -> Result<String, RecordError> {
         let json = serde_json::to_vec(&self.fields()).expect("texts and numbers are JSON");
-        let mut writer = GzEncoder::new(Vec::new(), Compression::best());
-        writer.write_all(&json).expect("memory takes all");
-        let text = STANDARD.encode(writer.finish().expect("memory takes all"));
+        let text = STANDARD.encode(compress(&json));
         if text.len() > MAX_DATA { Err(RecordError::DoesNotFit(text.len())) } else { Ok(text) }
     }
 
