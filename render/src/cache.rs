@@ -196,15 +196,10 @@ impl RenderCache {
     /// # Errors
     /// Why none can.
     pub(crate) fn packed_chart(&self, chart: &ChartFiles) -> PackedChart {
-        let defaults =
-            chart.default_values.as_ref().map(|values| serde_json::to_vec(values).unwrap_or_default());
-        let has_defaults: &[u8] = if defaults.is_some() { b"1" } else { b"0" };
-        let key = Digest::of_parts([
-            chart.digest.as_bytes().as_slice(),
-            chart.path.as_str().as_bytes(),
-            has_defaults,
-            &defaults.unwrap_or_default(),
-        ]);
+        // None is null, which no mapping is.
+        let defaults = serde_json::to_vec(&chart.default_values).expect("a JSON value has a JSON text");
+        let key =
+            Digest::of_parts([chart.digest.as_bytes().as_slice(), chart.path.as_str().as_bytes(), &defaults]);
         self.pure(&self.charts, key, || Ok(packed_chart(chart)))
             .unwrap_or_else(|problem| Err(problem.message))
     }

@@ -65,10 +65,11 @@ pub(crate) fn content(
         .iter()
         .map(|node| node.to_json().map_or_else(|error| error.to_string(), |json| json.to_string()))
         .collect();
-    let what = format!("{:?} {} {}", release.crds, release.create_namespace, release.namespace);
-    // A record has values and chart too, whatever helm made of them.
-    let installed = release.installed.as_ref().map(|installed| (installed.post_render, request.key_of_all()));
-    let what = installed.map_or(what.clone(), |(post_render, key)| format!("{what} {post_render:?} {key}"));
+    let mut what = format!("{:?} {} {}", release.crds, release.create_namespace, release.namespace);
+    if let Some(installed) = &release.installed {
+        // A record has values and chart too, whatever helm made of them.
+        what += &format!(" {:?} {}", installed.post_render, request.key_of_all());
+    }
     // Not by key: clusters whose releases came out alike share what is made of them.
     let parts = [content.as_bytes().as_slice(), what.as_bytes()];
     let id = Digest::of_parts(parts.into_iter().chain(after.iter().map(String::as_bytes)));
@@ -81,17 +82,15 @@ pub(crate) fn content(
         // It must not be made anew: somebody may have taken it away by mistake.
         None => return Some(Err("what helm rendered is not there any more".to_owned())),
     };
-    let chart = match &release.installed {
-        Some(_) => match cache.packed_chart(&request.chart) {
-            Ok(chart) => Some(chart),
-            Err(reason) => return Some(Err(reason)),
-        },
-        None => None,
+    let with_chart = |installed| Ok((installed, cache.packed_chart(&request.chart)?));
+    let installed = match release.installed.as_ref().map(with_chart).transpose() {
+        Ok(installed) => installed,
+        Err(reason) => return Some(Err(reason)),
     };
     let made = || {
-        let content = match (&release.installed, chart) {
-            (Some(installed), Some(chart)) => installed_content(release, installed, &text, request, chart),
-            _ => manifests::content(release, &text),
+        let content = match installed {
+            Some((installed, chart)) => installed_content(release, installed, &text, request, chart),
+            None => manifests::content(release, &text),
         };
         content.map(Into::into).map_err(Into::into)
     };
