@@ -8,11 +8,10 @@ use crate::age::Identity;
 use crate::cipher::DataKey;
 use crate::error::SopsError;
 use crate::metadata::Metadata;
-use crate::service::{Answer, Answers, Ask, Transit, TransitKey, next_asks};
+use crate::service::{self, Answer, Answers, Ask, Transit, TransitKey, next_asks};
 use crate::shamir;
 
-/// How much of a key a message shows, and of how many keys.
-const SHOWN_CHARS: usize = 200;
+/// How many keys a message shows.
 const SHOWN_KEYS: usize = 8;
 /// Bytes of a token.
 const MOST_TOKEN: usize = 16 << 10;
@@ -188,11 +187,7 @@ impl Keys {
 
 /// A key as messages name it: its text is that of whoever wrote the file.
 fn shown(key: &MasterKey) -> String {
-    let text = key.to_string();
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    service::shown(&key.to_string())
 }
 
 /// The first of some texts, and how many more there are.

@@ -67,7 +67,7 @@ impl KeyServices {
     async fn send(&self, request: Request) -> Result<(u16, Bytes), String> {
         let client = self.client.get_or_try_init(|| std::future::ready(client())).await?;
         let mut sent = http::Request::new(Full::from(request.body));
-        *sent.method_mut() = http::Method::POST;
+        *sent.method_mut() = request.method.parse().map_err(|_| "its method cannot be used".to_owned())?;
         *sent.uri_mut() =
             request.url.as_str().parse().map_err(|_| "its address cannot be used".to_owned())?;
         for (name, value) in request.headers {

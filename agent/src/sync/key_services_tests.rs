@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-const SECRET: &str = include_str!("../../../sops/tests/recorded/secret.enc.yaml");
+/// A file that a transit engine opens, whose address stands in the place of `ADDRESS`.
+const SECRET: &str = include_str!("../../../sops/tests/recorded/vault.yaml");
 /// The data key of [`SECRET`] in base64, as a transit engine gives it.
 const DATA_KEY: &str = include_str!("../../../sops/tests/recorded/secret.data-key");
 
@@ -34,12 +35,7 @@ async fn server(
 
 async fn opened(allowed: &str, address: &str) -> Result<Vec<u8>, String> {
     flotilla_runtime::tls::install_crypto();
-    let (before, rest) = SECRET.split_once("    age:\n").unwrap();
-    let (_, after) = rest.split_once("    encrypted_regex:").unwrap();
-    let text = format!(
-        "{before}    hc_vault:\n        - {{vault_address: '{address}', engine_path: transit, key_name: fleet, enc: \
-         'vault:v1:x'}}\n    encrypted_regex:{after}"
-    );
+    let text = SECRET.replace("ADDRESS", address);
     let mut keys = Keys::default();
     keys.add_vault_token("hvs.token").unwrap();
     let services = KeyServices::new(Servers::new([allowed.parse().unwrap()]));

@@ -147,7 +147,8 @@ pub enum KeyServiceError {
 
 async fn send(client: &reqwest::Client, request: Request) -> Result<(u16, Vec<u8>), String> {
     let failed = |error: reqwest::Error| format!("it cannot be reached: {}", chain(&error.without_url()));
-    let mut sent = client.post(request.url).body(request.body);
+    let method = request.method.parse().map_err(|_| "its method cannot be used".to_owned())?;
+    let mut sent = client.request(method, request.url).body(request.body);
     for (name, value) in request.headers {
         sent = sent.header(name, value.as_str());
     }

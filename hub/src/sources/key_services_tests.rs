@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::sources::SourceSettings;
 
-const SECRET: &str = include_str!("../../../sops/tests/recorded/secret.enc.yaml");
+/// A file that a transit engine opens, whose address stands in the place of `ADDRESS`.
+const SECRET: &str = include_str!("../../../sops/tests/recorded/vault.yaml");
 /// The data key of [`SECRET`] in base64, as a transit engine gives it.
 const DATA_KEY: &str = include_str!("../../../sops/tests/recorded/secret.data-key");
 
@@ -36,12 +37,7 @@ async fn server() -> (String, Arc<AtomicUsize>) {
 }
 
 fn open(library: &Library, address: &str) -> Result<Vec<u8>, String> {
-    let (before, rest) = SECRET.split_once("    age:\n").unwrap();
-    let (_, after) = rest.split_once("    encrypted_regex:").unwrap();
-    let text = format!(
-        "{before}    hc_vault:\n        - {{vault_address: '{address}', engine_path: transit, key_name: fleet, enc: \
-         'vault:v1:x'}}\n    encrypted_regex:{after}"
-    );
+    let text = SECRET.replace("ADDRESS", address);
     let mut keys = Keys::default();
     keys.add_vault_token("hvs.x").unwrap();
     let opened = keys.asking(

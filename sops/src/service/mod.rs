@@ -27,7 +27,7 @@ pub const MAX_ANSWER: usize = 64 << 10;
 /// Bytes of a sealed data key, and of an address, a key's name or a token.
 const MOST_SEALED: usize = 16 << 10;
 const MOST_NAME: usize = 1 << 10;
-/// How much of a service's own words a message shows.
+/// How much of a stranger's words a message shows.
 const SHOWN_CHARS: usize = 200;
 /// Questions for one object or file.
 pub const MAX_ASKS: usize = 64;
@@ -157,7 +157,7 @@ impl fmt::Display for Server {
 }
 
 /// A stranger's words, as messages show them.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut shown: String = chars.by_ref().take(SHOWN_CHARS).collect();
     if chars.next().is_some() {
