@@ -108,6 +108,11 @@ impl Servers {
         Self(allowed.into_iter().collect())
     }
 
+    /// Whether nobody may be asked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// As it was allowed, if it was: what is connected to is the operator's text, not that of the file.
     fn allowed(&self, address: &str) -> Result<&Url, String> {
         let server: Server = address.parse()?;
