@@ -16,7 +16,7 @@ use flotilla_render::PolicyRead;
 
 use super::cluster::ClusterError;
 use super::decide::Candidate;
-use super::round::Worker;
+use super::worker::Worker;
 use crate::clock::unix_now;
 use crate::store::{ChangeRecord, StoreError};
 use crate::view::{Change, HeldChange};

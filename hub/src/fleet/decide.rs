@@ -18,8 +18,11 @@ use flotilla_render::source::fleet_source;
 use flotilla_render::{ClusterRender, RenderedUnit};
 use flotilla_rollout::Projection;
 
-use super::cluster::{Older, Remembered, Rendered, Task, is_kept};
+use super::cluster::{Rendered, is_kept};
 use super::ledger::Facts;
+use super::memory::Remembered;
+use super::older::Older;
+use super::tasks::Task;
 use crate::desired::choice::{Choice, Renders, moving};
 use crate::desired::project::{Source, known_of, known_units, moved, project, withhold};
 use crate::desired::{Bodies, Published};

@@ -36,6 +36,8 @@ mod helm_tests;
 mod ledger;
 #[cfg(test)]
 mod many_tests;
+mod memory;
+mod older;
 mod promote;
 #[cfg(test)]
 mod promotion_tests;
@@ -48,9 +50,12 @@ mod renderers;
 mod repo;
 mod retention;
 mod round;
+mod snapshots;
 mod subtree;
+mod tasks;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +71,7 @@ pub use ledger::{Facts, Ledger};
 pub use releases::Releases;
 pub use renderers::Patience;
 pub use repo::FleetRepo;
-pub use round::{FleetConfig, Worker};
+pub use worker::{FleetConfig, Worker};
 
 use crate::view::{Fleet, FleetView};
 pub(crate) use renderers::caught;

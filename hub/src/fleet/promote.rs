@@ -13,8 +13,9 @@ use flotilla_render::Fleet;
 use flotilla_rollout::world::Author;
 use flotilla_runtime::tasks::chain;
 
-use super::cluster::Task;
-use super::round::{Resolved, Worker};
+use super::round::Resolved;
+use super::tasks::Task;
+use super::worker::Worker;
 use crate::clock::unix_now;
 use crate::rollout::{Definitions, Member};
 use crate::store::StoreError;

@@ -22,7 +22,8 @@ use flotilla_runtime::lock;
 use flotilla_runtime::tasks::panic_message;
 use tokio::sync::watch;
 
-use super::cluster::{ClusterError, Made, Shared, Task};
+use super::cluster::{ClusterError, Made, Shared};
+use super::tasks::Task;
 
 /// While so many renders go on that nobody waits for any more, no others are begun.
 const MOST_LATE: usize = 16;

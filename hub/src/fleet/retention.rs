@@ -9,7 +9,7 @@ use flotilla_core::{ClusterName, Digest};
 use flotilla_source::CommitId;
 
 use super::cluster::Shared;
-use super::round::Cluster;
+use super::memory::Cluster;
 use crate::sources::Draft;
 use crate::store::Snapshot;
 use crate::store::StoreError;

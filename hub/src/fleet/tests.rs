@@ -11,7 +11,7 @@ use flotilla_kustomize::files::TreePath;
 use flotilla_render::helm::{Helm, Limits, Program};
 use flotilla_source::{GitRepo, GitSpec};
 
-use super::round::{FleetConfig, Worker};
+use super::worker::{FleetConfig, Worker};
 use super::{Patience, Releases};
 use crate::desired::Board;
 use crate::metrics::Metrics;
