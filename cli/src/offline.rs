@@ -13,6 +13,7 @@ use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_render::flux::roots::{self, Roots};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
+use flotilla_render::source::Revision;
 use flotilla_render::{
     Artifact, Budget, ClusterDefinition, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit,
     Sources, Unavailable, discover, render_in_turns,
@@ -24,6 +25,9 @@ use serde::Serialize;
 use crate::bases::Bases;
 use crate::error::Error;
 use crate::exit::Code;
+
+/// In place of a revision.
+const THE_FOLDER: &str = "the folder";
 
 /// What charts are told of a cluster that nobody asks.
 pub(crate) const KUBERNETES: &str = "v1.36.0";
@@ -151,7 +155,11 @@ impl Trace {
             unit: unit.to_string(),
             unit_defined_at: defined_at(rendered),
             source: rendered.definition.source.to_string(),
-            revision: rendered.revision.clone(),
+            revision: match &rendered.revision {
+                Some(Revision::Fleet) => THE_FOLDER.to_owned(),
+                Some(Revision::Of(revision)) => revision.to_string(),
+                None => String::new(),
+            },
         }
     }
 
@@ -203,7 +211,7 @@ impl Repo {
             .map_err(|error| Error::usage("--clusters is not a path in the fleet repo").because(error))?;
         let fleet = discover(&*files, &clusters).map_err(|error| unread(what, error))?;
         Ok(Self {
-            tree: Artifact::new(files, "the folder", "the fleet repo"),
+            tree: Artifact::new(files, THE_FOLDER, "the fleet repo"),
             clusters,
             strict,
             cache: RenderCache::new(),
@@ -229,7 +237,7 @@ impl Repo {
                 Error::new(Code::Input, format!("cannot read {} for {source}", folder.display()))
                     .because(error)
             })?;
-            let artifact = Artifact::new(Arc::new(files), "the folder", &source.to_string());
+            let artifact = Artifact::new(Arc::new(files), THE_FOLDER, &source.to_string());
             self.local.folders.insert(source.clone(), artifact);
         }
         Ok(())

@@ -153,7 +153,7 @@ mod tests {
         let unit = |(of, depends_on)| RenderedUnit {
             parent: None,
             definition: definition(of, depends_on).into(),
-            revision: String::new(),
+            revision: None,
             suspended: false,
             authority: flotilla_core::Authority::Fleet,
             unit: None,

@@ -19,7 +19,7 @@ use crate::content::{Content, Definition};
 use crate::fleet::ClusterDefinition;
 use crate::footprint::Recorder;
 use crate::helm::{Asked, NothingRendered, Renders};
-use crate::source::{Artifact, RenderedSource, Sources};
+use crate::source::{Artifact, RenderedSource, Revision, Sources};
 use crate::{checks, clashes, walk};
 
 /// A unit that can be sent: its manifest and the bodies of its objects.
@@ -36,8 +36,8 @@ pub struct RenderedUnit {
     pub parent: Option<UnitId>,
     /// As its parent's output has it; of a unit whose definition is wrong, where that stands.
     pub definition: Arc<Definition>,
-    /// That of its source; "" where there is none to use.
-    pub revision: String,
+    /// That of its source; `None` where there is none to use.
+    pub revision: Option<Revision>,
     /// By Git or by hand: what it defines is taken from its last good output, where there is one.
     pub suspended: bool,
     /// How far what its output defines may reach.

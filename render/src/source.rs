@@ -46,6 +46,21 @@ impl Artifact {
     }
 }
 
+/// The revision of a unit's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revision {
+    /// They are the fleet repo's: the commit says it, and another commit that changes nothing of the unit makes no other unit.
+    Fleet,
+    /// As Flux writes it.
+    Of(Arc<str>),
+}
+
+impl Revision {
+    pub(crate) fn of(source: &SourceId, artifact: &Artifact) -> Self {
+        if *source == fleet_source() { Self::Fleet } else { Self::Of(artifact.revision.as_str().into()) }
+    }
+}
+
 /// What a build is answered that names something outside of its source.
 #[derive(Clone)]
 pub struct RemoteBase {

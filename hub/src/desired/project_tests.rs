@@ -262,7 +262,7 @@ fn a_hold_without_an_error_still_says_something() {
         definition,
         unit: None,
         problems: vec![Problem::error("", 0, "just a notice").as_notice()],
-        revision: String::new(),
+        revision: None,
         suspended: false,
         authority: flotilla_core::Authority::Fleet,
     };

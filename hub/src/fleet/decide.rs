@@ -14,7 +14,7 @@ use flotilla_core::change::{Loss, UnitLoss};
 use flotilla_core::desired::{Hold, HoldCode, KnownUnit};
 use flotilla_core::{Authority, Capabilities, ClusterName, Digest, UnitEntry, UnitId};
 use flotilla_proto::convert::cut;
-use flotilla_render::source::fleet_source;
+use flotilla_render::source::{self, fleet_source};
 use flotilla_render::{ClusterRender, RenderedUnit};
 use flotilla_rollout::Projection;
 
@@ -302,8 +302,11 @@ fn of_content(
         None if rendered.unit.is_some() => At::Cluster,
         None => At::Unknown,
     };
-    let is_fleet = rendered.definition.source == fleet_source() && !rendered.revision.is_empty();
-    let revision = if is_fleet { Revision::Fleet } else { Revision::Of(rendered.revision.as_str().into()) };
+    let revision = match &rendered.revision {
+        Some(source::Revision::Fleet) => Revision::Fleet,
+        Some(source::Revision::Of(revision)) => Revision::Of(revision.clone()),
+        None => Revision::default(),
+    };
     (at, revision)
 }
 

@@ -35,7 +35,7 @@ use crate::flux::FLEET_UNIT;
 use crate::flux::components::Lockdown;
 use crate::helm::Asked;
 use crate::registry::{Lineage, Lookup, Reader, Registry};
-use crate::source::{Artifact, Unavailable, fleet_source};
+use crate::source::{Artifact, Revision, Unavailable, fleet_source};
 use crate::substitute::UnitVariables;
 use crate::values::ValuesInGit;
 use asking::Asker;
@@ -440,7 +440,7 @@ impl Walk<'_> {
         if let (UnitKind::Root, Some(content)) = (pending.definition.id.kind, &content) {
             self.lock(content);
         }
-        self.settle(pending, String::new(), None, content, problems);
+        self.settle(pending, None, None, content, problems);
     }
 
     /// Takes over what the cluster's own Flux is told to forbid; flags that are not followed are returned.
@@ -487,7 +487,8 @@ impl Walk<'_> {
         let mut notices = content.notices.clone();
         notices.extend(flags);
         let unit = Unit { manifest, content: content.clone() };
-        self.settle(pending, artifact.revision.clone(), Some(unit), Some(last.unwrap_or(content)), notices);
+        let revision = Revision::of(&pending.definition.source, artifact);
+        self.settle(pending, Some(revision), Some(unit), Some(last.unwrap_or(content)), notices);
     }
 
     fn unit_mut(&mut self, id: &UnitId) -> Option<&mut RenderedUnit> {
@@ -529,7 +530,7 @@ impl Walk<'_> {
     fn settle(
         &mut self,
         pending: Pending,
-        revision: String,
+        revision: Option<Revision>,
         unit: Option<Unit>,
         defines: Option<Arc<Content>>,
         problems: Vec<Problem>,
@@ -645,7 +646,7 @@ impl Walk<'_> {
             let rendered = RenderedUnit {
                 parent: Some(parent.clone()),
                 definition: Definition::unread(child.clone(), place).into(),
-                revision: String::new(),
+                revision: None,
                 suspended: false,
                 authority: authority.clone(),
                 unit: None,

@@ -9,6 +9,7 @@ use flotilla_core::unit::DriftMode;
 use flotilla_core::{Digest, UnitId};
 use flotilla_kustomize::files::{MemoryFiles, TreePath};
 use flotilla_render::helm::{Asked, Renders, TemplateRequest};
+use flotilla_render::source::Revision;
 use flotilla_render::{
     Artifact, ClusterDefinition, ClusterRender, Content, Inputs, RenderCache, RenderedUnit, Sources,
     Unavailable, Unit, render_cluster,
@@ -275,7 +276,7 @@ fn a_release_is_a_unit_with_what_helm_answers() {
         render.sources.keys().map(ToString::to_string).collect::<Vec<_>>(),
         ["HelmRepository/apps/charts", "HelmChart/apps/apps-db", "HelmChart/apps/apps-web",]
     );
-    assert_eq!(render.units[&web()].revision, "1.2.3");
+    assert_eq!(render.units[&web()].revision, Some(Revision::Of("1.2.3".into())));
 }
 
 #[test]

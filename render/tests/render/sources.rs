@@ -3,6 +3,7 @@
 
 use flotilla_core::UnitId;
 use flotilla_core::source::SourceSpec;
+use flotilla_render::source::Revision;
 
 use crate::world::*;
 
@@ -21,8 +22,8 @@ fn a_unit_has_the_files_of_the_source_it_names_wherever_that_is_defined() {
     assert_eq!(shown(&render), ["root: 0", "a: 1", "b: 0"]);
     let a = &render.units[&UnitId::kustomization("flux-system", "a")];
     assert_eq!(
-        (a.definition.source.to_string().as_str(), a.revision.as_str()),
-        ("GitRepository/flux-system/team", "team@sha1:1")
+        (a.definition.source.to_string().as_str(), &a.revision),
+        ("GitRepository/flux-system/team", &Some(Revision::Of("team@sha1:1".into())))
     );
     let unit = a.unit.as_ref().unwrap();
     assert_eq!(unit.content.origins, [("GitRepository/flux-system/team:x/a.yaml".to_owned(), 1)]);
