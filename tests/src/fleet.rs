@@ -228,6 +228,14 @@ impl Fleet {
         hub::stdout(args, self.hub.cli(args).await?)
     }
 
+    /// Runs `flotilla` as [`Fleet::cli`] does, for a command that waits for what a cluster does.
+    ///
+    /// # Errors
+    /// If it fails, as in [`Fleet::cli`], or does not end within the limit.
+    pub async fn cli_within(&self, limit: Duration, args: &[&str]) -> Result<String> {
+        hub::stdout(args, self.hub.cli_within(limit, args).await?)
+    }
+
     /// Runs `flotilla` with these arguments, whatever its exit code.
     ///
     /// # Errors

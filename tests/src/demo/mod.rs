@@ -18,12 +18,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::steps::Steps;
 use crate::fleet::Fleet;
+use crate::process::tail;
 
 /// The clusters of the demo, by the names that `fleet-example/` gives them.
 const CLUSTERS: [&str; 2] = ["staging", "production"];
 
+/// A removal waits for the API servers: one that cannot list what is left in a namespace, as a kind of it is being deleted
+/// too, tries again after up to a minute.
+const REMOVED_WITHIN: Duration = Duration::from_secs(300);
 /// The agents' reports on what they deleted come after the API servers are done with it.
-const PRUNED_WITHIN: Duration = Duration::from_secs(120);
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(120);
+/// Lines of each program's log that are shown where the demo fails.
+const LAST_LINES: usize = 30;
 
 /// What the demo is asked to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,6 +101,7 @@ pub async fn run(options: &Options) -> Result<()> {
     };
     if outcome.is_err() || tidied.is_err() {
         fleet.keep_folder();
+        show_logs(&mut fleet);
         eprintln!("\nlogs are kept in {}", fleet.folder().display());
     }
     outcome.and(tidied)
@@ -112,12 +119,27 @@ async fn work(options: &Options, steps: &mut Steps, fleet: &mut Option<Fleet>) -
     }
 }
 
+/// Shows what the hub and the agents said last.
+fn show_logs(fleet: &mut Fleet) {
+    let mut logs = vec![("the hub".to_owned(), fleet.hub().log())];
+    for name in fleet.names() {
+        let log = fleet.member(&name).agent().log();
+        logs.push((format!("the agent of {name}"), log));
+    }
+    for (program, log) in logs {
+        let log = log.unwrap_or_else(|error| format!("{error:#}"));
+        eprintln!("\nlast lines of {program}:\n{}", tail(&log, LAST_LINES));
+    }
+}
+
 /// Removes what the demo made in clusters that stay.
 async fn leave_clusters_clean(fleet: &Fleet, steps: &mut Steps) -> Result<()> {
     for name in fleet.names() {
         let pruned = async {
-            fleet.cli(&["cluster", "delete", &name, "--prune", "--confirm", &name]).await?;
-            let gone = crate::wait::eventually(PRUNED_WITHIN, || async {
+            fleet
+                .cli_within(REMOVED_WITHIN, &["cluster", "delete", &name, "--prune", "--confirm", &name])
+                .await?;
+            let gone = crate::wait::eventually(FORGOTTEN_WITHIN, || async {
                 let left = fleet.clusters().await?.remove(&name).filter(|it| it.enrolled_at.is_some());
                 ensure!(left.is_none(), "the hub still knows it: {left:?}");
                 anyhow::Ok(())

@@ -157,7 +157,15 @@ impl Hub {
     /// # Errors
     /// If the CLI does not start or does not end.
     pub async fn cli(&self, args: &[&str]) -> Result<Output> {
-        cli(&self.data, args).await
+        cli(&self.data, args, SOON).await
+    }
+
+    /// Runs the CLI as [`Hub::cli`] does, for a command that waits for what a cluster does.
+    ///
+    /// # Errors
+    /// If the CLI does not start or does not end within the limit.
+    pub async fn cli_within(&self, limit: Duration, args: &[&str]) -> Result<Output> {
+        cli(&self.data, args, limit).await
     }
 
     async fn answers(&mut self) -> Result<()> {
@@ -169,7 +177,7 @@ impl Hub {
                 if let Some(status) = ended? {
                     return Ok(Some(status));
                 }
-                stdout(&["status"], cli(&data, &["status"]).await?)?;
+                stdout(&["status"], cli(&data, &["status"], SOON).await?)?;
                 anyhow::Ok(None)
             }
         });
@@ -186,8 +194,8 @@ impl Hub {
 }
 
 /// Runs the CLI with what it needs to know of the hub in `data`.
-async fn cli(data: &Path, args: &[&str]) -> Result<Output> {
-    Recipe::own("flotilla")?.arg("--data").arg(data).args(args).output(SOON).await
+async fn cli(data: &Path, args: &[&str], limit: Duration) -> Result<Output> {
+    Recipe::own("flotilla")?.arg("--data").arg(data).args(args).output(limit).await
 }
 
 /// What a command wrote to stdout, or what it says went wrong.

@@ -2,10 +2,10 @@
 
 use anyhow::ensure;
 use flotilla_tests::cluster::{ClusterOptions, Clusters};
-use flotilla_tests::fleet::Fleet;
+use flotilla_tests::fleet::{Fleet, SOON};
 use flotilla_tests::git::{Change, file};
 use flotilla_tests::manifests::{app, config_map, unit_id};
-use flotilla_tests::wait::always;
+use flotilla_tests::wait::{always, eventually};
 
 use crate::{VALUE, WHILE, config};
 
@@ -84,11 +84,17 @@ async fn what_proves_itself_in_staging_goes_on_and_what_is_broken_stays_there() 
     fleet.cli(&held).await.unwrap();
     fleet.commit("Four", &[value("4")]).await.unwrap();
     becomes(&fleet, "staging", "4").await;
-    stays(&fleet, "production", "3").await;
+    // It passes staging, and waits before production for him.
+    eventually(SOON, || async {
+        let pipelines = fleet.cli(&["get", "pipelines"]).await?;
+        ensure!(pipelines.contains("staging passed, production rolling"), "{pipelines}");
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
     let status = fleet.cli(&["rollout", "status", "web"]).await.unwrap();
-    let pipelines = fleet.cli(&["get", "pipelines"]).await.unwrap();
-    assert!(pipelines.contains("production passed"), "{pipelines}");
     assert!(status.contains("production") && status.contains("a test"), "{status}");
+    stays(&fleet, "production", "3").await;
     fleet.cli(&["rollout", "release", "web", "--cluster", "production"]).await.unwrap();
     becomes(&fleet, "production", "4").await;
 
