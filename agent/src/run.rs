@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::ClusterName;
+use flotilla_core::nodes::NodeFacts;
 use flotilla_runtime::chain;
 use flotilla_runtime::files::FileError;
 use flotilla_runtime::tasks::{OnShutdown, Policy, Reaction, Report};
@@ -48,6 +49,10 @@ pub struct RunArgs {
     /// File with the token, so that it is not on the command line
     #[arg(long, env = "FLOTILLA_JOIN_TOKEN_FILE", value_name = "FILE", conflicts_with = "join_token")]
     pub join_token_file: Option<PathBuf>,
+    /// Name of the node that the agent runs on, for join tokens by which nodes name themselves; on a machine without it the
+    /// hostname is used
+    #[arg(long, env = "FLOTILLA_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
     /// Kubeconfig of the cluster; without it KUBECONFIG, ~/.kube/config or the pod's service account is used
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -156,7 +161,8 @@ async fn start(args: &RunArgs, tasks: &Tasks, stop: &CancellationToken) -> Resul
         }
         (None, Some(token)) => {
             let identity = cluster_identity(&client, |_| ()).await;
-            let enrolment = join(&disk, &token, &identity, &clock).await?;
+            let node = cluster::node(&client, args.node_name.as_deref(), &identity).await;
+            let enrolment = join(&disk, &token, &node, &clock).await?;
             note_token(&disk, &token);
             disk.take_up_again()?;
             (enrolment, Some(identity))
@@ -255,6 +261,10 @@ fn new_token(args: &RunArgs, disk: &Disk, enrolment: &Enrolment) -> Option<JoinT
     if !disk.identity.is_new_token(&token).unwrap_or(false) {
         return None;
     }
+    // One that many nodes share is none to join anew with: it would take this agent's own place.
+    if token.cluster.is_empty() {
+        return None;
+    }
     if token.cluster != enrolment.cluster {
         tracing::warn!(
             "the join token is for cluster {}, and the state folder is of cluster {}: the token is not used; to join under \
@@ -282,7 +292,8 @@ async fn join_anew(
         return Ok(old);
     };
     same_cluster(&old, cluster)?;
-    match link::enrol(&disk.identity, token, &cluster.uid, clock, true).await {
+    let node = NodeFacts { cluster_uid: cluster.uid.clone(), ..NodeFacts::default() };
+    match link::enrol(&disk.identity, token, &node, clock, true).await {
         Ok(enrolment) => {
             tracing::info!(cluster = enrolment.cluster, "joined the hub anew, with a new token");
             note_token(disk, token);
@@ -385,12 +396,12 @@ async fn cluster_identity(client: &kube::Client, mut told: impl FnMut(&str)) -> 
 async fn join(
     disk: &Disk,
     token: &JoinToken,
-    cluster: &Identity,
+    node: &NodeFacts,
     clock: &Clock,
 ) -> Result<Enrolment, RunError> {
     let mut backoff = RETRY;
     loop {
-        match link::enrol(&disk.identity, token, &cluster.uid, clock, false).await {
+        match link::enrol(&disk.identity, token, node, clock, false).await {
             Ok(enrolment) => {
                 tracing::info!(cluster = enrolment.cluster, "joined the hub");
                 return Ok(enrolment);

@@ -54,10 +54,11 @@ impl std::str::FromStr for Role {
 #[error("'{0}' is not a role: use view, operate, approve or admin")]
 pub struct InvalidRole(String);
 
-/// Asks for a token with which one agent may join.
+/// Asks for a token with which one agent may join, or as many as `many` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NewJoinToken {
+    /// Empty where the nodes name themselves.
     pub cluster: String,
     /// In seconds; 24 hours if it is absent.
     pub expires_in: Option<u64>,
@@ -65,12 +66,27 @@ pub struct NewJoinToken {
     pub replace: bool,
     /// Labels that the cluster has from its enrolment on.
     pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub many: Option<ManyNodes>,
+}
+
+/// Nodes that join by one token and name themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManyNodes {
+    /// How many may join.
+    pub count: u32,
+    /// The `ClusterGroup` whose clusters they are.
+    pub group: String,
+    /// How they are called: letters, digits, `-` and `{hostname}`, `{machine-id}` or `{uid}`.
+    pub names: String,
 }
 
 /// A join token, shown once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JoinToken {
+    /// Empty where the nodes name themselves.
     pub cluster: String,
     pub token: String,
     pub expires_at: i64,
@@ -78,6 +94,24 @@ pub struct JoinToken {
     pub cas: Vec<String>,
     /// Where the agent will call.
     pub addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub many: Option<ManyNodes>,
+}
+
+/// A join token that is good still, without its secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OpenJoinToken {
+    /// By which it is revoked; says nothing of the secret.
+    pub id: String,
+    /// Empty where the nodes name themselves.
+    pub cluster: String,
+    pub many: Option<ManyNodes>,
+    /// How many have joined by it.
+    pub joined: u32,
+    pub created_at: i64,
+    pub created_by: String,
+    pub expires_at: i64,
 }
 
 /// What of the fleet a token reaches. An empty list sets no bound; three empty ones are the whole fleet. Clusters that are

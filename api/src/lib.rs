@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use access::{
-    AuditEntry, CaInfo, CaStatus, FinishRotation, InvalidRole, JoinToken, MadeToken, NewJoinToken, NewSecret,
-    NewToken, Role, Scope, SecretInfo, Token, WhoAmI,
+    AuditEntry, CaInfo, CaStatus, FinishRotation, InvalidRole, JoinToken, MadeToken, ManyNodes, NewJoinToken,
+    NewSecret, NewToken, OpenJoinToken, Role, Scope, SecretInfo, Token, WhoAmI,
 };
 pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,

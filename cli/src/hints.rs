@@ -60,6 +60,11 @@ fn words(command: &str) -> Vec<Vec<String>> {
         if [">", "|", "&&"].contains(&word) {
             break;
         }
+        // What a shell takes as it stands is no placeholder of ours.
+        if let Some(literal) = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')) {
+            all.iter_mut().for_each(|line| line.push(literal.to_owned()));
+            continue;
+        }
         let word = word.trim_matches(['[', ']']);
         let word = word.replace("{origin}", "flux");
         let word = match (word.find('{'), word.rfind('}')) {

@@ -32,6 +32,7 @@ pub mod immutable;
 pub mod inventory;
 pub mod live;
 pub mod names;
+pub mod nodes;
 pub mod normalize;
 pub mod object;
 pub mod order;

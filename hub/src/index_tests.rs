@@ -84,6 +84,7 @@ fn of_ten_thousand_clusters_only_what_changed_is_made_anew() {
         replace: false,
         labels: BTreeMap::new(),
         used: None,
+        many: None,
     };
     let hash = || flotilla_runtime::token::TokenSecret::generate().hash();
     let invite = || test.records.put_join_token(hash(), &token, &audit()).unwrap();

@@ -21,7 +21,8 @@ const MAX_LENGTH: usize = 16 * 1024;
 /// What a join token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
-    /// The cluster that its bearer becomes; for people to read, the hub goes by the secret.
+    /// The cluster that its bearer becomes, empty where the nodes name themselves; for people to read, the hub goes by the
+    /// secret.
     pub cluster: String,
     /// Where to find the hub, in order of preference; at least one.
     pub hubs: Vec<HubAddress>,

@@ -5,7 +5,7 @@
 //!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
 //!   access   what accounts may do            applyset, events  for people with kubectl
 //!   values   what templates take their values from
-//!   connect    the client, whose kubeconfig is followed
+//!   connect    the client, whose kubeconfig is followed         node    where the agent itself runs
 //!   inventory  which objects are ours, in ConfigMaps    owners  live Flux owners that are respected
 //! ```
 //!
@@ -20,6 +20,7 @@ pub(crate) mod events;
 mod groups;
 pub(crate) mod inventory;
 pub(crate) mod members;
+mod node;
 pub(crate) mod objects;
 pub(crate) mod owners;
 pub(crate) mod path;
@@ -35,6 +36,7 @@ use serde::Deserialize;
 use concurrency::ConcurrencyLimit;
 pub use connect::{ConnectError, connect};
 use discovery::Discovery;
+pub use node::node;
 pub use request::Failure;
 
 /// The namespace of the agent and its inventory.

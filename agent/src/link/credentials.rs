@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flotilla_core::nodes::NodeFacts;
 use flotilla_proto::v1::enrolment_client::EnrolmentClient;
 use flotilla_proto::{MAX_MESSAGE, v1};
 use flotilla_runtime::chain;
@@ -110,7 +111,7 @@ struct Current {
 pub async fn enrol(
     files: &IdentityFiles,
     token: &flotilla_runtime::token::JoinToken,
-    cluster_uid: &str,
+    node: &NodeFacts,
     clock: &Clock,
     anew: bool,
 ) -> Result<Enrolment, CredentialsError> {
@@ -119,14 +120,16 @@ pub async fn enrol(
         secret: token.secret.as_bytes().to_vec().into(),
         csr: key.request()?.into(),
         sealing_key: files.sealing_key()?.to_vec().into(),
-        cluster_uid: cluster_uid.to_owned(),
+        cluster_uid: node.cluster_uid.clone(),
         agent_version: crate::VERSION.to_owned(),
+        hostname: node.hostname.clone(),
+        machine_id: node.machine_id.clone(),
     };
     let tls = Arc::new(ClientTls::new(Trust::Pins(token.cas.clone()), None, &[ALPN_H2], clock.clone())?);
     let mut client = client(tls, token.hubs.clone()).await?;
     let answer = call(client.enrol(request)).await?;
     hear(clock, answer.now);
-    let enrolment = read(answer, cluster_uid, &key, &token.hubs)?;
+    let enrolment = read(answer, &node.cluster_uid, &key, &token.hubs)?;
     if anew {
         files.save_next(&enrolment)?;
     } else {

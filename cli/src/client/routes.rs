@@ -2,9 +2,9 @@
 
 use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
-    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken, Pipeline,
-    Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume, RolloutRequest, SecretInfo,
-    Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken,
+    OpenJoinToken, Pipeline, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume,
+    RolloutRequest, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;
@@ -226,8 +226,21 @@ impl Client {
     }
 
     pub(crate) async fn join_token(&self, body: &NewJoinToken) -> Result<JoinToken, Error> {
-        let what = format!("make a join token for cluster {}", body.cluster);
+        let whom = match &body.many {
+            Some(many) => format!("group {}", many.group),
+            None => format!("cluster {}", body.cluster),
+        };
+        let what = format!("make a join token for {whom}");
         self.send(&what, Method::POST, "join-tokens", Some(body), ANSWER).await
+    }
+
+    pub(crate) async fn join_tokens(&self) -> Result<Vec<OpenJoinToken>, Error> {
+        self.list("read the join tokens", "join-tokens", &[], None).await
+    }
+
+    pub(crate) async fn revoke_join_token(&self, id: &str) -> Result<Done, Error> {
+        let path = format!("join-tokens/{}", escape(id));
+        self.send(&format!("revoke the join token {id}"), Method::DELETE, &path, NO_BODY, ANSWER).await
     }
 
     pub(crate) async fn revoke_cluster(&self, name: &ClusterName) -> Result<Done, Error> {

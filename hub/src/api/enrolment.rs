@@ -1,14 +1,13 @@
-//! How agents come and leave: tokens for joining, revoking, deleting, removing what a cluster runs.
+//! How agents leave: revoking, deleting, removing what a cluster runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
-use flotilla_api::{ConnectionState, Done, JoinToken, NewJoinToken, Prune};
+use flotilla_api::{ConnectionState, Done, Prune};
 use flotilla_core::ClusterName;
 use flotilla_proto::v1::{self, request};
-use flotilla_runtime::token::{self, TokenSecret};
 
 use super::auth::Caller;
 use super::clusters::{Answer, done, known, tell};
@@ -16,72 +15,9 @@ use super::error::{ApiError, Body, Name};
 use super::show::Known;
 use crate::session::{EndReason, RequestError};
 use crate::state::{Hub, blocking};
-use crate::store::{JoinTokenRecord, StoreError};
 
-/// The default life of a join token.
-const JOIN_LIFE: u64 = 24 * 3600;
-const MAX_JOIN_LIFE: u64 = 30 * 24 * 3600;
 /// How long an agent may take to remove everything.
 const PRUNE_LIMIT: Duration = Duration::from_secs(600);
-
-pub(super) async fn make_join_token(
-    State(hub): State<Arc<Hub>>,
-    Extension(caller): Extension<Caller>,
-    Body(body): Body<NewJoinToken>,
-) -> Answer<JoinToken> {
-    let name: ClusterName = body
-        .cluster
-        .parse()
-        .map_err(|error: flotilla_core::names::InvalidName| ApiError::bad_request(error.to_string()))?;
-    caller.reach(&hub).need_cluster(&name)?;
-    let life = body.expires_in.unwrap_or(JOIN_LIFE);
-    if !(1..=MAX_JOIN_LIFE).contains(&life) {
-        return Err(ApiError::bad_request(format!("a join token lives 1 to {MAX_JOIN_LIFE} seconds")));
-    }
-    let (now, secret) = (hub.now(), TokenSecret::generate());
-    let record = JoinTokenRecord {
-        cluster: name.to_string(),
-        created_at: now,
-        created_by: caller.name.clone(),
-        expires_at: now + life as i64,
-        replace: body.replace,
-        labels: body.labels,
-        used: None,
-    };
-    caller.may_write(&hub)?;
-    let audit = caller.audit(&hub, "cluster.token", &name).detail(match body.replace {
-        true => "replaces the enrolled agent",
-        false => "",
-    });
-    let (shared, cluster, stored, hash) = (hub.clone(), name.clone(), record.clone(), secret.hash());
-    let enrolled = blocking(move || {
-        let enrolled = shared.records.cluster(&cluster)?.is_some();
-        if !enrolled || stored.replace {
-            shared.records.put_join_token(hash, &stored, &audit)?;
-        }
-        Ok::<_, StoreError>(enrolled)
-    })
-    .await?;
-    if enrolled && !record.replace {
-        return Err(ApiError::conflict(format!("cluster {name} is enrolled already")).hint(
-            "to let another agent take its place ask for a token with --replace, or delete the cluster first",
-        ));
-    }
-    hub.changes.cluster(&name);
-    let token = token::JoinToken {
-        cluster: name.to_string(),
-        hubs: hub.authority.addresses().to_vec(),
-        cas: hub.authority.pins(),
-        secret,
-    };
-    Ok(Json(JoinToken {
-        cluster: name.to_string(),
-        token: token.encode(),
-        expires_at: record.expires_at,
-        cas: token.cas.iter().map(ToString::to_string).collect(),
-        addresses: token.hubs.iter().map(ToString::to_string).collect(),
-    }))
-}
 
 pub(super) async fn revoke(
     State(hub): State<Arc<Hub>>,

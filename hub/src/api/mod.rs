@@ -18,6 +18,7 @@ mod events;
 mod fleet;
 mod health;
 mod images;
+mod join_tokens;
 mod list;
 mod logins;
 mod openapi;

@@ -51,6 +51,13 @@ impl Reach {
         (!namespaces.is_empty()).then(|| namespaces.iter().cloned().collect())
     }
 
+    /// Whether all clusters of this group are in reach, those that are still to come too.
+    pub(crate) fn group(&self, name: &str) -> bool {
+        let Scope { clusters, groups, namespaces } = &*self.scope;
+        namespaces.is_empty()
+            && (clusters.is_empty() && groups.is_empty() || groups.iter().any(|it| it == name))
+    }
+
     pub(crate) fn unit(&self, cluster: &ClusterName, unit: &UnitId) -> bool {
         self.cluster(cluster) && self.namespace(&unit.namespace)
     }

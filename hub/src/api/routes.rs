@@ -11,8 +11,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::Bound;
 use super::{
-    admin, adopt, changes, clusters, enrolment, events, fleet, list, openapi, pipelines, secrets, sources,
-    suspend, system, units,
+    admin, adopt, changes, clusters, enrolment, events, fleet, join_tokens, list, openapi, pipelines,
+    secrets, sources, suspend, system, units,
 };
 use crate::state::Hub;
 
@@ -264,11 +264,31 @@ pub(super) fn routes() -> Vec<Route> {
         write(
             "/api/v1/join-tokens",
             Role::Admin,
-            "A token with which one agent may join",
+            "A token with which one agent may join, or many nodes of a group",
             json::<api::NewJoinToken>(),
             json::<api::JoinToken>(),
-            post(enrolment::make_join_token),
+            post(join_tokens::make),
         ),
+        Route {
+            role: Some(Role::Admin),
+            ..read(
+                "/api/v1/join-tokens",
+                "The join tokens that are good, without their secrets",
+                page::<api::OpenJoinToken>(),
+                get(join_tokens::list),
+            )
+        },
+        Route {
+            method: Method::DELETE,
+            ..write(
+                "/api/v1/join-tokens/{digest}",
+                Role::Admin,
+                "End a join token at once",
+                None,
+                done(),
+                delete(join_tokens::revoke),
+            )
+        },
         Route {
             bound: Bound::Cluster,
             ..write(

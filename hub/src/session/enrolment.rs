@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use flotilla_core::ClusterName;
+use flotilla_core::nodes::NodeFacts;
 use flotilla_core::report::Timestamp;
 use flotilla_proto::v1;
 use flotilla_runtime::lock;
@@ -68,6 +69,15 @@ pub(super) enum Refusal {
          `flotilla cluster delete {other}` ends that one's work, then this one may join as {cluster}"
     )]
     JoinedAs { cluster: ClusterName, other: ClusterName },
+    #[error(
+        "the join token is for clusters of the group {group}, and Git does not say that {cluster} is one of them; a Cluster \
+         object of this name with labels that the group selects lets the node in"
+    )]
+    OtherGroup { cluster: ClusterName, group: String },
+    #[error(
+        "the hub has not read the fleet repo yet, and does not know which clusters are in the token's group"
+    )]
+    FleetUnknown,
     #[error("a client certificate is needed, and none was shown")]
     NoCertificate,
 }
@@ -84,6 +94,7 @@ impl Refusal {
             Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
             Self::Csr(_) | Self::Secret | Self::Text(_) | Self::Name(_) => Status::invalid_argument(text),
             Self::NoCertificate => Status::unauthenticated(text),
+            Self::FleetUnknown => Status::unavailable(text),
             Self::Deleted(_) => deleted(text),
             Self::Enrol(_)
             | Self::NotEnrolled(_)
@@ -92,6 +103,7 @@ impl Refusal {
             | Self::OtherKey(_)
             | Self::TooLate { .. }
             | Self::JoinedAs { .. }
+            | Self::OtherGroup { .. }
             | Self::OtherCluster(_) => Status::permission_denied(text),
         }
     }
@@ -106,6 +118,23 @@ pub(super) fn deleted(text: String) -> Status {
 
 fn text(what: &'static str, value: &str) -> Result<(), Refusal> {
     if value.is_empty() || value.len() > MAX_TEXT { Err(Refusal::Text(what)) } else { Ok(()) }
+}
+
+/// Of what an agent says of its node, so much as can stand in a name.
+fn short(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+/// Whether a token for this group's nodes lets one in under this name: a stranger chose it, and Git gives it content.
+fn may_join(hub: &Hub, cluster: &ClusterName, group: &str) -> Result<(), Refusal> {
+    let fleet = hub.fleet.view();
+    if fleet.round == 0 {
+        return Err(Refusal::FleetUnknown);
+    }
+    match fleet.clusters.get(cluster) {
+        Some(facts) if facts.assigned && facts.groups.contains(group) => Ok(()),
+        _ => Err(Refusal::OtherGroup { cluster: cluster.clone(), group: group.to_owned() }),
+    }
 }
 
 fn secret(request: &v1::EnrolRequest) -> Result<TokenSecret, Refusal> {
@@ -126,24 +155,33 @@ pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credent
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
     let public_key = STANDARD.encode(csr.public_key());
     let now = hub.now();
+    let node = NodeFacts {
+        hostname: short(&request.hostname),
+        machine_id: short(&request.machine_id),
+        cluster_uid: request.cluster_uid.clone(),
+    };
     // Whoever holds a token that is good for nothing learns no names.
     if let Some(token) = hub.records.join_token(secret.hash())?
-        && token.used.is_none()
-        && now < token.expires_at
-        && let Ok(cluster) = token.cluster.parse()
-        && let Some(other) = hub.joined.other(hub, &cluster, &request.cluster_uid)?
+        && token.is_open(now)
     {
-        return Err(Refusal::JoinedAs { cluster, other });
+        let cluster = token.cluster_of(&node)?;
+        if let Some(many) = &token.many {
+            may_join(hub, &cluster, &many.group)?;
+        }
+        if let Some(other) = hub.joined.other(hub, &cluster, &request.cluster_uid)? {
+            return Err(Refusal::JoinedAs { cluster, other });
+        }
     }
-    let (cluster, record) = hub.records.enrol(secret.hash(), &public_key, now, |token| ClusterRecord {
-        public_key: public_key.clone(),
-        sealing_key: STANDARD.encode(&request.sealing_key),
-        uid: request.cluster_uid.clone(),
-        enrolled_at: now,
-        enrolled_by: token.created_by.clone(),
-        labels: token.labels.clone(),
-        ..ClusterRecord::default()
-    })?;
+    let (cluster, record) =
+        hub.records.enrol(secret.hash(), &node, &public_key, now, |token| ClusterRecord {
+            public_key: public_key.clone(),
+            sealing_key: STANDARD.encode(&request.sealing_key),
+            uid: request.cluster_uid.clone(),
+            enrolled_at: now,
+            enrolled_by: token.created_by.clone(),
+            labels: token.labels.clone(),
+            ..ClusterRecord::default()
+        })?;
     // Asked again with the same key, it is the cluster that it was.
     if record.uid != request.cluster_uid {
         return Err(Refusal::OtherCluster(cluster));

@@ -272,6 +272,7 @@ mod tests {
             replace: false,
             labels: Default::default(),
             used: None,
+            many: None,
         };
         let hash = TokenSecret::generate().hash();
         records.put_join_token(hash, &token, &AuditRecord::new(6, "ann", "test", "y")).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use flotilla_core::ClusterName;
+use flotilla_core::nodes::{NodeFacts, UnnamedNode};
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::token::SecretHash;
 
@@ -41,6 +42,57 @@ pub enum EnrolError {
     Enrolled(ClusterName),
     #[error("the join token names cluster '{0}', which is not a valid name")]
     Name(String),
+    #[error(transparent)]
+    Unnamed(#[from] UnnamedNode),
+    #[error("the join token has let in the {0} nodes that it was made for; make a new one")]
+    Full(u32),
+    #[error(
+        "another node is enrolled as cluster {0}, and a token for many takes nobody's place: if this is that node, installed \
+         anew, delete the cluster first; else make a token that names nodes by {{uid}}"
+    )]
+    NameTaken(ClusterName),
+}
+
+impl JoinTokenRecord {
+    /// The cluster that a node becomes with this token.
+    pub fn cluster_of(&self, node: &NodeFacts) -> Result<ClusterName, EnrolError> {
+        match &self.many {
+            Some(many) => Ok(many.names.name(node)?),
+            None => self.cluster.parse().map_err(|_| EnrolError::Name(self.cluster.clone())),
+        }
+    }
+
+    /// Notes that a node joined, or says that none may any more. `old` is the record of the cluster that it becomes.
+    fn admit(
+        &mut self,
+        name: &ClusterName,
+        old: Option<&ClusterRecord>,
+        public_key: &str,
+        now: Timestamp,
+    ) -> Result<Admitted, EnrolError> {
+        if now >= self.expires_at {
+            return Err(EnrolError::ExpiredToken);
+        }
+        // Its answer was lost.
+        let again = old.is_some_and(|old| old.public_key == public_key && old.revoked_at.is_none());
+        match (&mut self.many, &self.used) {
+            (Some(_), _) if again => return Ok(Admitted::Before),
+            (Some(_), _) if old.is_some() => return Err(EnrolError::NameTaken(name.clone())),
+            (Some(many), _) if many.joined >= many.count => return Err(EnrolError::Full(many.count)),
+            (Some(many), _) => many.joined += 1,
+            (None, Some(used)) if again && used.public_key == public_key => return Ok(Admitted::Before),
+            (None, Some(_)) => return Err(EnrolError::UsedToken),
+            (None, None) if old.is_some() && !self.replace => return Err(EnrolError::Enrolled(name.clone())),
+            (None, None) => self.used = Some(TokenUse { at: now, public_key: public_key.to_owned() }),
+        }
+        Ok(Admitted::Now)
+    }
+}
+
+enum Admitted {
+    Now,
+    /// With the same key; what was pinned then stays.
+    Before,
 }
 
 impl Records {
@@ -64,6 +116,20 @@ impl Records {
     /// The join token with this secret, used and expired ones too.
     pub fn join_token(&self, hash: SecretHash) -> Result<Option<JoinTokenRecord>, StoreError> {
         self.read(&format!("join/{hash}"))
+    }
+
+    /// Ends a join token by the hash of its secret; `false` if there is none.
+    pub fn revoke_join_token(&self, hash: SecretHash, audit: &AuditRecord) -> Result<bool, StoreError> {
+        let key = format!("join/{hash}");
+        loop {
+            let Some(bytes) = self.store.get(&key)? else { return Ok(false) };
+            let mut txn = Txn::default();
+            txn.expect(&key, Some(bytes));
+            txn.remove(&key);
+            if self.commit(txn, Some(audit))? == Outcome::Committed {
+                return Ok(true);
+            }
+        }
     }
 
     /// All join tokens, by the hash of their secret.
@@ -104,6 +170,7 @@ impl Records {
     pub fn enrol(
         &self,
         secret: SecretHash,
+        node: &NodeFacts,
         public_key: &str,
         now: Timestamp,
         record: impl Fn(&JoinTokenRecord) -> ClusterRecord,
@@ -112,27 +179,14 @@ impl Records {
         loop {
             let token_bytes = self.store.get(&token_key)?.ok_or(EnrolError::UnknownToken)?;
             let mut token: JoinTokenRecord = super::records::decode(&token_key, &token_bytes)?;
-            let name: ClusterName =
-                token.cluster.parse().map_err(|_| EnrolError::Name(token.cluster.clone()))?;
+            let name = token.cluster_of(node)?;
             let key = cluster_key(&name);
             let old_bytes = self.store.get(&key)?;
             let old: Option<ClusterRecord> =
                 old_bytes.as_ref().map(|bytes| super::records::decode(&key, bytes)).transpose()?;
-            if now >= token.expires_at {
-                return Err(EnrolError::ExpiredToken);
+            if let (Admitted::Before, Some(old)) = (token.admit(&name, old.as_ref(), public_key, now)?, old) {
+                return Ok((name, old));
             }
-            if let Some(used) = &token.used {
-                let again = used.public_key == public_key
-                    && old.as_ref().is_some_and(|o| o.public_key == public_key && o.revoked_at.is_none());
-                return match old.filter(|_| again) {
-                    // What was pinned then stays.
-                    Some(old) => Ok((name, old)),
-                    None => Err(EnrolError::UsedToken),
-                };
-            } else if old.is_some() && !token.replace {
-                return Err(EnrolError::Enrolled(name));
-            }
-            token.used = Some(TokenUse { at: now, public_key: public_key.to_owned() });
             let new = record(&token);
             let mut txn = Txn::default();
             txn.expect(&token_key, Some(token_bytes));
@@ -240,7 +294,7 @@ struct Claimed {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::MemoryStore;
+    use super::super::{ManyNodesRecord, MemoryStore};
     use super::*;
     use flotilla_api::Role;
     use flotilla_runtime::token::TokenSecret;
@@ -259,6 +313,7 @@ mod tests {
             replace,
             labels: Default::default(),
             used: None,
+            many: None,
         }
     }
 
@@ -272,7 +327,7 @@ mod tests {
         };
         let enrol = |hash, key: &str, now| {
             let record = |_: &JoinTokenRecord| ClusterRecord { public_key: key.into(), ..Default::default() };
-            records.enrol(hash, key, now, record)
+            records.enrol(hash, &NodeFacts::default(), key, now, record)
         };
         let name: ClusterName = "staging".parse().unwrap();
         assert!(matches!(enrol(TokenSecret::generate().hash(), "k1", 1), Err(EnrolError::UnknownToken)));
@@ -297,6 +352,36 @@ mod tests {
         let open = make("staging", true);
         records.forget_cluster(&name, &audit()).unwrap();
         assert!(matches!(enrol(open, "k3", 8), Err(EnrolError::UnknownToken)), "deleted with its cluster");
+    }
+
+    #[test]
+    fn a_token_for_many_admits_so_many_and_takes_nobodys_place() {
+        let records = Records::open(Arc::new(MemoryStore::default())).unwrap();
+        let names = "edge-{hostname}".parse().unwrap();
+        let many = ManyNodesRecord { group: "edge".into(), names, count: 2, joined: 0 };
+        let record = JoinTokenRecord { many: Some(many), ..token("", false) };
+        let hash = TokenSecret::generate().hash();
+        records.put_join_token(hash, &record, &audit()).unwrap();
+        let enrol = |host: &str, key: &str, now| {
+            let node = NodeFacts { hostname: host.into(), ..NodeFacts::default() };
+            let record = |_: &JoinTokenRecord| ClusterRecord { public_key: key.into(), ..Default::default() };
+            records.enrol(hash, &node, key, now, record).map(|(name, _)| name.to_string())
+        };
+        let joined = || records.join_token(hash).unwrap().unwrap().many.unwrap().joined;
+        assert!(matches!(enrol("a", "k1", 100), Err(EnrolError::ExpiredToken)));
+        assert!(matches!(enrol("", "k1", 1), Err(EnrolError::Unnamed(_))));
+        assert_eq!(enrol("a", "k1", 1).unwrap(), "edge-a");
+        assert_eq!((enrol("a", "k1", 2).unwrap().as_str(), joined()), ("edge-a", 1), "the answer was lost");
+        assert!(matches!(enrol("a", "k2", 2), Err(EnrolError::NameTaken(_))));
+        records.change_cluster(&"edge-a".parse().unwrap(), None, |it| it.revoked_at = Some(3)).unwrap();
+        assert!(matches!(enrol("a", "k1", 3), Err(EnrolError::NameTaken(_))), "revoked stays revoked");
+        assert_eq!(enrol("b", "k3", 4).unwrap(), "edge-b");
+        assert!(matches!(enrol("c", "k4", 5), Err(EnrolError::Full(2))));
+        assert_eq!(enrol("b", "k3", 6).unwrap(), "edge-b", "who is in already may still ask again");
+        assert!(!records.join_token(hash).unwrap().unwrap().is_open(5));
+        assert!(records.revoke_join_token(hash, &audit()).unwrap());
+        assert!(!records.revoke_join_token(hash, &audit()).unwrap());
+        assert!(matches!(enrol("b", "k3", 6), Err(EnrolError::UnknownToken)));
     }
 
     #[test]

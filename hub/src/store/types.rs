@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_api::{AuditEntry, Role, Scope};
 use flotilla_core::change::{self, Declared, InForce, Sizes, Taken};
 use flotilla_core::desired::{KnownUnit, Removal};
+use flotilla_core::nodes::NameTemplate;
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::{DeletionPolicy, Render};
 use flotilla_core::{Capabilities, ObjectId, UnitId};
@@ -59,6 +60,7 @@ pub struct DeletedRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenRecord {
+    /// Empty where the nodes name themselves: a hub that does not know `many` lets nobody in by it.
     pub cluster: String,
     pub created_at: Timestamp,
     pub created_by: String,
@@ -70,6 +72,29 @@ pub struct JoinTokenRecord {
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub used: Option<TokenUse>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub many: Option<ManyNodesRecord>,
+}
+
+/// The nodes that join by one token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManyNodesRecord {
+    pub group: String,
+    pub names: NameTemplate,
+    pub count: u32,
+    pub joined: u32,
+}
+
+impl JoinTokenRecord {
+    /// Whether somebody may still join by it.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        let left = match &self.many {
+            Some(many) => many.joined < many.count,
+            None => self.used.is_none(),
+        };
+        left && now < self.expires_at
+    }
 }
 
 /// Who used a join token.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod journal;
+mod many_nodes;
 mod people;
 mod ports;
 mod process;

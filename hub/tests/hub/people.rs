@@ -52,6 +52,8 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/pipelines/apps/approval", Some(Role::Approve)),
     ("POST", "/api/v1/pipelines/apps/forget", Some(Role::Admin)),
     ("POST", "/api/v1/join-tokens", Some(Role::Admin)),
+    ("GET", "/api/v1/join-tokens", Some(Role::Admin)),
+    ("DELETE", "/api/v1/join-tokens/00112233", Some(Role::Admin)),
     ("POST", "/api/v1/clusters/staging/revoke", Some(Role::Admin)),
     ("POST", "/api/v1/clusters/staging/prune", Some(Role::Admin)),
     ("POST", "/api/v1/clusters/staging/adopt", Some(Role::Admin)),

@@ -154,6 +154,7 @@ async fn each_route_keeps_to_the_scope_of_its_token() {
             }
         }
         let narrow = *by == "namespace";
+        let many = |group: &str| json!({"many": {"count": 2, "group": group, "names": "edge-{hostname}"}});
         let whole = if narrow { 403 } else { 200 };
         for (path, body, expected) in [
             ("/api/v1/reconcile", json!({}), 403),
@@ -165,6 +166,8 @@ async fn each_route_keeps_to_the_scope_of_its_token() {
             ),
             ("/api/v1/join-tokens", json!({"cluster": "production"}), 404),
             ("/api/v1/join-tokens", json!({"cluster": "staging"}), whole),
+            ("/api/v1/join-tokens", many("east"), 403),
+            ("/api/v1/join-tokens", many("west"), if *by == "group" { 200 } else { 403 }),
             ("/api/v1/clusters/staging/suspend", json!({}), whole),
             ("/api/v1/clusters/staging/suspend", json!({"unit": "kustomization/web/app"}), 200),
             (

@@ -224,6 +224,7 @@ pub(crate) struct TestAgent {
     pub(crate) token: JoinToken,
     pub(crate) key: AgentKey,
     pub(crate) uid: String,
+    pub(crate) hostname: String,
     pub(crate) identity: Option<Identity>,
     pub(crate) bundle: Option<TrustBundle>,
     pub(crate) clock: Clock,
@@ -239,6 +240,7 @@ impl TestAgent {
             token: token.clone(),
             key: AgentKey::generate().unwrap(),
             uid: format!("{UID}-{}", token.cluster),
+            hostname: String::new(),
             identity: None,
             bundle: None,
             clock,
@@ -279,6 +281,8 @@ impl TestAgent {
             sealing_key: Default::default(),
             cluster_uid: self.uid.clone(),
             agent_version: "0.1.0".into(),
+            hostname: self.hostname.clone(),
+            machine_id: String::new(),
         };
         let mut client = EnrolmentClient::new(self.channel(None).await.unwrap());
         self.take(client.enrol(request).await?.into_inner());

@@ -122,6 +122,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Re
             expires_in: Some(args.expires),
             replace: args.replace,
             labels: args.labels.iter().cloned().collect(),
+            many: None,
         };
         Some(client.join_token(&request).await?)
     };

@@ -1,29 +1,31 @@
 //! `flotilla cluster`
 
 mod add;
+mod token;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
-use flotilla_api::{ConnectionState, NewJoinToken, Prune, Tree, TreeUnit};
+use flotilla_api::{ConnectionState, Prune, Tree, TreeUnit};
 use flotilla_core::ClusterName;
 use serde::Serialize;
 
 use super::adopt::{self, AdoptArgs};
 use super::{rows, status};
 use crate::Context;
-use crate::args::{self, OutputArgs};
+use crate::args::OutputArgs;
 use crate::client::{Choice, Client};
 use crate::error::Error;
 use crate::exit::Code;
-use crate::output::{clean, date};
+use crate::output::clean;
 
 /// Let clusters in, look at them, cut them off, delete them
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     Add(add::AddArgs),
-    Token(TokenArgs),
+    Token(token::TokenArgs),
+    Tokens(token::TokensArgs),
     /// List the clusters; as `flotilla get clusters`
     List(OutputArgs),
     /// Show all of one cluster; as `flotilla status CLUSTER`
@@ -40,24 +42,6 @@ pub(crate) enum ClusterCommand {
     },
     Adopt(AdoptArgs),
     Delete(DeleteArgs),
-}
-
-/// Make a token with which one agent may join, once
-#[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
-    /// Name of the cluster
-    cluster: ClusterName,
-    /// Until when it can be used: 90s, 15m, 24h, 30d
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = args::duration)]
-    expires: u64,
-    /// The cluster has an agent already, and the new one takes its place
-    #[arg(long)]
-    replace: bool,
-    /// A label of the cluster; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = args::pair)]
-    labels: Vec<(String, String)>,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 /// Delete a cluster at the hub; its objects stay
@@ -82,7 +66,8 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Co
     let client = context.hub()?;
     match command {
         ClusterCommand::Add(args) => add::run(context, &client, args).await,
-        ClusterCommand::Token(args) => token(context, &client, args).await,
+        ClusterCommand::Token(args) => token::run(context, &client, args).await,
+        ClusterCommand::Tokens(args) => token::list(context, &client, args).await,
         ClusterCommand::List(output) => {
             rows::show(
                 &context.terminal,
@@ -103,28 +88,6 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Co
         ClusterCommand::Adopt(args) => adopt::run(context, &client, args).await,
         ClusterCommand::Delete(args) => delete(context, &client, args).await,
     }
-}
-
-async fn token(context: &Context, client: &Client, args: TokenArgs) -> Result<Code, Error> {
-    let TokenArgs { cluster, expires, replace, labels, output } = args;
-    let request = NewJoinToken {
-        cluster: cluster.to_string(),
-        expires_in: Some(expires),
-        replace,
-        labels: labels.into_iter().collect(),
-    };
-    let made = client.join_token(&request).await?;
-    if client.cluster(&cluster).await.is_ok_and(|found| !found.assigned) {
-        warn_of_undefined(context, &cluster);
-    }
-    context.terminal.note(&format!(
-        "an agent can join as {} with this token, once, until {}; it will call {}",
-        made.cluster,
-        date(made.expires_at),
-        made.addresses.join(", ")
-    ));
-    context.terminal.show(output.output, &made, |_| format!("{}\n", made.token))?;
-    Ok(Code::Done)
 }
 
 /// A name with a letter wrong makes a cluster of its own, which runs nothing.
