@@ -1,5 +1,10 @@
 //! What a release is to be, and how it is installed, upgraded, rolled back, uninstalled and tested.
+//!
+//! [`decide`](decide::decide) says what is done next, by the history of the release; a [`memo`] beside each revision is what it knows of
+//! attempts before.
 
+pub mod decide;
+pub mod memo;
 mod wanted;
 
 use flotilla_core::Digest;
