@@ -52,7 +52,7 @@ fn number(part: &str) -> Option<usize> {
 }
 
 /// What has to be made for a part so that the next one fits in.
-fn kind_for(next: Option<&String>, last: Make) -> Make {
+fn kind_for(next: Option<&str>, last: Make) -> Make {
     match next {
         None => last,
         Some(next) if is_list_index(next) || number(next).is_some() => Make::Seq(last.pos()),
@@ -89,11 +89,7 @@ pub(crate) fn locate(node: &Node, path: &[String]) -> Res<Option<Vec<Step>>> {
             return fail!("wildcard is not supported in PathGetter");
         } else if is_list_index(part) {
             let (name, value) = index_name_value(part)?;
-            let found = items()?.iter().position(|item| match name {
-                "" => item.text() == Some(value),
-                name => item.get(name).is_some_and(|v| v.text().unwrap_or_default() == value),
-            });
-            found.map(Step::Index)
+            items()?.iter().position(|item| is_named(item, name, value)).map(Step::Index)
         } else if node.is_map() {
             Some(Step::Key(part.to_owned()))
         } else {
@@ -107,6 +103,83 @@ pub(crate) fn locate(node: &Node, path: &[String]) -> Res<Option<Vec<Step>>> {
         steps.push(step);
     }
     Ok(Some(steps))
+}
+
+/// The one node at a path, with fields and items by their keys made where they are missing; `None` where an item by its
+/// number is not there.
+pub(crate) fn lookup_or_make<'a>(
+    mut node: &'a mut Node,
+    path: &[String],
+    last: Make,
+) -> Res<Option<&'a mut Node>> {
+    let mut parts = path.iter().map(|p| p.trim()).filter(|p| !p.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        let by_place = match part.parse::<i64>() {
+            Ok(index) if index < 0 => return fail!("array index {index} cannot be negative"),
+            Ok(index) => Some(usize::try_from(index).unwrap_or(usize::MAX)),
+            Err(_) if part == "-" => Some(node.as_seq().map_or(0, |items| items.len()).wrapping_sub(1)),
+            Err(_) => None,
+        };
+        if part == "*" {
+            return fail!("wildcard is not supported in PathGetter");
+        }
+        if by_place.is_some() || is_list_index(part) {
+            if !node.is_seq() {
+                return Err(wrong_kind("SequenceNode", node));
+            }
+            let items = node.as_seq_mut().expect("checked above");
+            let index = match by_place {
+                Some(index) => index,
+                None => item_or_make(items, part, last)?,
+            };
+            let Some(item) = items.get_mut(index) else { return Ok(None) };
+            node = item;
+            continue;
+        }
+        if node.is_null() {
+            return Ok(None);
+        }
+        if !node.is_map() {
+            return Err(wrong_kind("MappingNode", node));
+        }
+        let map = node.as_map_mut().expect("checked above");
+        let made = kind_for(parts.peek().copied(), last);
+        node = map.get_or_insert_with(part, || made.node());
+        if node.is_null() {
+            node.value = made.node().value;
+        }
+    }
+    Ok(Some(node))
+}
+
+/// The place of the item that `[KEY=VALUE]` names, made where there is none.
+fn item_or_make(items: &mut flotilla_yaml::Seq, part: &str, last: Make) -> Res<usize> {
+    let (name, value) = index_name_value(part)?;
+    let found = items.iter().position(|item| is_named(item, name, value));
+    Ok(found.unwrap_or_else(|| {
+        items.push(named(name, value, last));
+        items.len() - 1
+    }))
+}
+
+/// Whether an item has a value at a key; without a key, whether it is that value.
+fn is_named(item: &Node, name: &str, value: &str) -> bool {
+    match name {
+        "" => item.text() == Some(value),
+        name => item.get(name).is_some_and(|v| v.text().unwrap_or_default() == value),
+    }
+}
+
+/// The item that [`is_named`] looks for.
+fn named(name: &str, value: &str, make: Make) -> Node {
+    let mut value = Node::plain(value).at_pos(make.pos());
+    value.typing = Typing::Open;
+    if name.is_empty() {
+        return value;
+    }
+    let mut item = Node::map().at_pos(make.pos());
+    item.as_map_mut().expect("made above").push(Node::string(name), value);
+    item
 }
 
 /// The node that the steps lead to.
@@ -171,7 +244,7 @@ fn visit_below(
         let Some(len) = node.as_seq().map(|s| s.len()) else { return Err(wrong_kind("SequenceNode", node)) };
         let seq = node.as_seq_mut().expect("checked above");
         if len == index && make != Make::Nothing {
-            seq.push(kind_for(rest.first(), make).node());
+            seq.push(kind_for(rest.first().map(String::as_str), make).node());
         }
         let len = seq.len();
         return match seq.get_mut(index) {
@@ -195,12 +268,15 @@ fn visit_below(
     if !node.is_map() {
         return Err(wrong_kind("MappingNode", node));
     }
+    if part.is_empty() {
+        return fail!("a part of the path is empty");
+    }
     let map = node.as_map_mut().expect("checked above");
     if !map.contains_key(part) {
         if make == Make::Nothing {
             return Ok(0);
         }
-        map.push(Node::string(part.as_str()), kind_for(rest.first(), make).node());
+        map.push(Node::string(part.as_str()), kind_for(rest.first().map(String::as_str), make).node());
     }
     let child = map.get_mut(part).expect("found or made above");
     if child.is_scalar() && !rest.is_empty() && !child.is_null() {
@@ -229,15 +305,7 @@ fn visit_matching(node: &mut Node, part: &str, rest: &[String], make: Make, go: 
     if count > 0 || make == Make::Nothing {
         return Ok(count);
     }
-    let mut value = Node::plain(pattern).at_pos(make.pos());
-    value.typing = Typing::Open;
-    seq.push(if name.is_empty() {
-        value
-    } else {
-        let mut item = Node::map().at_pos(make.pos());
-        item.as_map_mut().expect("made above").push(Node::string(name), value);
-        item
-    });
+    seq.push(named(name, pattern, make));
     let last = seq.len() - 1;
     let item = seq.last_mut().expect("pushed above");
     if !is_match(item) {

@@ -1,6 +1,6 @@
 //! The value-add transformer, which only plugin files ask for: one value put at paths of selected resources.
 
-use flotilla_yaml::{Node, Scalar, Typing, Value};
+use flotilla_yaml::Node;
 
 use crate::decode::{Text, Unknown, int, list, string, text};
 use crate::error::{Res, fail};
@@ -11,6 +11,7 @@ use crate::resmap::ResMap;
 use crate::selector::Matcher;
 use crate::transform::namespace::{Namespace, Subjects};
 use crate::transform::patches::MATCH;
+use crate::transform::replacement_path::{Make, lookup_or_make};
 use crate::work::check_path;
 
 #[derive(Default)]
@@ -91,24 +92,11 @@ pub(crate) fn apply(cx: &mut Context, loader: &Loader, map: &mut ResMap, config:
     Ok(())
 }
 
-/// Gives how long the new text is.
+/// Gives how long the new text is; none where the path leads to an item that is not there.
 fn add(node: &mut Node, target: &Target, value: &Text) -> Res<usize> {
-    let (mut node, parts) = (node, split_path(&target.field_path, '/'));
+    let parts = split_path(&target.field_path, '/');
     check_path(&parts).map_err(|e| e.field("fieldPath"))?;
-    for part in parts {
-        if !node.is_map() {
-            return Err(wrong_kind("MappingNode", node));
-        }
-        let map = node.as_map_mut().expect("checked above");
-        node = map.get_or_insert_with(&part, || Node::null().at_pos(value.pos));
-        if node.is_null() {
-            node.value = Node::map().value;
-        }
-    }
-    if node.as_map().is_some_and(flotilla_yaml::Map::is_empty) {
-        node.value = Value::Scalar(Scalar::plain(""));
-        node.typing = Typing::Open;
-    }
+    let Some(node) = lookup_or_make(node, &parts, Make::Scalar(value.pos))? else { return Ok(0) };
     let Some(old) = node.text() else { return Err(wrong_kind("ScalarNode", node)) };
     let new = match usize::try_from(target.file_path_position) {
         Ok(0) | Err(_) => value.text.clone(),

@@ -1,5 +1,6 @@
 //! The apply of one object: what its annotations ask for, whose it is, and the request itself.
 
+mod empty;
 mod refused;
 
 use std::sync::Mutex;
@@ -196,7 +197,13 @@ impl ObjectApply<'_> {
             Start::Body(body) => body,
             Start::Leave(live) => return Ok(Applied::as_found(*live)),
         };
-        let (live, conflicts) = self.apply_politely(body, |live: &Live| &live.metadata).await?;
+        let (live, conflicts) = if self.wants_empty() {
+            let (applied, conflicts) =
+                self.apply_politely(body.clone(), |parsed: &Parsed| &parsed.live.metadata).await?;
+            (self.with_empty(body, applied).await?.live, conflicts)
+        } else {
+            self.apply_politely(body, |live: &Live| &live.metadata).await?
+        };
         Ok(Applied { live, drift: None, conflicts, paused: false })
     }
 
@@ -248,7 +255,8 @@ impl ObjectApply<'_> {
             }
         }
         let (after, conflicts) =
-            self.apply_and_fold::<Parsed>(body, |parsed: &Parsed| &parsed.live.metadata).await?;
+            self.apply_and_fold::<Parsed>(body.clone(), |parsed: &Parsed| &parsed.live.metadata).await?;
+        let after = self.with_empty(body, after).await?;
         let before = before.map(|before| before.value);
         let fields = before
             .as_ref()
