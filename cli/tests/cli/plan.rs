@@ -129,6 +129,58 @@ async fn what_ends_how_is_published() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Which clusters get it first, what has to hold before the others do, and what nobody holds back.
+#[tokio::test]
+async fn a_plan_goes_by_stages() -> anyhow::Result<()> {
+    let repo = repository()?;
+    let root = repo.path();
+    let cluster = |name: &str, env: &str| {
+        format!(
+            "apiVersion: flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{path: clusters/{name}, labels: \
+             {{env: {env}}}}}\n---\n"
+        )
+    };
+    let pipeline = "apiVersion: flotilla.dev/v1alpha1\nkind: Pipeline\nmetadata: {name: web}\nspec:\n  units: [flux-system/web]\n  \
+                    stages:\n  - {name: staging, clusters: {matchLabels: {env: staging}}, strategy: {maxConcurrent: 100%}, after: \
+                    {healthyFor: 30m}}\n  - {name: none, clusters: {matchLabels: {env: x}}}\n  - {name: production, clusters: \
+                    {matchLabels: {env: production}}, before: {approval: {from: [leads], count: 2}}, windows: [{name: office, kind: \
+                    allow, from: '09:00', to: '16:00'}]}\n";
+    let all = format!("{}{}{pipeline}", cluster("east", "staging"), cluster("west", "production"));
+    write(root, "clusters/fleet.yaml", &all)?;
+    write(root, "clusters/west/own.yaml", &map("own", "1"))?;
+    commit(root, "three")?;
+    write(root, "clusters/west/own.yaml", &map("own", "2"))?;
+    write(root, "apps/web/a.yaml", &map("a", "three"))?;
+    let at = root.to_str().unwrap();
+    let plan = run(&["plan", "--repo", at]).await?;
+    assert_eq!(plan.code, 0, "{plan:?}");
+    let json = run(&["plan", "--repo", at, "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&json.stdout)?;
+    let digest = |cluster: &str| {
+        let diffs = json["diffs"].as_array().unwrap();
+        let of = diffs.iter().find(|diff| diff["clusters"][0] == cluster).unwrap();
+        of["digest"].as_str().unwrap().to_owned()
+    };
+    let (east, west) = (digest("east"), digest("west"));
+    let short = |digest: &str| digest[..12].to_owned();
+    let expected = format!(
+        "\nat once:\n  diff {w} in 1 cluster: west: root\npipeline web:\n  1. staging: 1 cluster, all at once; passes after each \
+         cluster is healthy for 30m\n     diff {e} in 1 cluster: east: kustomization/flux-system/web\n  2. none: 0 clusters: passes \
+         at once, without its gates\n  3. production: 1 cluster, 1 at a time; begins after 2 approvals by leads, as windows allow: \
+         office\n     diff {w} in 1 cluster: west: kustomization/flux-system/web\n",
+        w = short(&west),
+        e = short(&east)
+    );
+    assert!(plan.stdout.contains(&expected), "{expected}\n{}", plan.stdout);
+    let stages = &json["schedule"]["pipelines"][0]["stages"];
+    assert_eq!(stages[2]["diffs"][0]["diff"], west.as_str());
+    assert_eq!(stages[2]["diffs"][0]["clusters"], serde_json::json!(["west"]));
+    assert_eq!(json["schedule"]["atOnce"][0]["units"], serde_json::json!(["root"]));
+    let markdown = run(&["plan", "--repo", at, "-o", "markdown"]).await?;
+    assert!(markdown.stdout.contains("\n**When it happens**\n\n```text\nat once:\n"), "{}", markdown.stdout);
+    Ok(())
+}
+
 /// A comment that a host refuses for its length says nothing.
 #[tokio::test]
 async fn a_comment_keeps_to_its_length() -> anyhow::Result<()> {

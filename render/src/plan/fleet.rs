@@ -6,7 +6,9 @@ use flotilla_core::change::{Finding, FleetSize, Losses, Policy, Sizes, Taken, ju
 use flotilla_core::{ClusterName, Digest};
 
 use super::fit::Misfit;
+use super::stages::{Schedule, ScheduleBuilder, Whens};
 use super::{ClusterPlan, ObjectChange, Planned, UnitChange};
+use crate::pipeline::Pipelines;
 use crate::policy::PolicyRead;
 
 /// Clusters with one plan.
@@ -29,6 +31,8 @@ pub struct FleetPlan {
     pub unknown: BTreeMap<String, (usize, BTreeSet<ClusterName>)>,
     /// What does not fit its cluster, and did before if that is set.
     pub misfits: BTreeMap<(Misfit, bool), BTreeSet<ClusterName>>,
+    /// When each diff reaches its clusters.
+    pub schedule: Schedule,
 }
 
 /// Takes one cluster after the other.
@@ -38,6 +42,9 @@ pub struct PlanBuilder {
     groups: BTreeMap<Digest, Group>,
     losses: Losses,
     sizes: BTreeMap<ClusterName, FleetSize>,
+    schedule: ScheduleBuilder,
+    /// Clusters of which some units are known on neither side.
+    in_part: BTreeSet<ClusterName>,
 }
 
 /// The policy that a change is judged by: as long as one of the two commits has a stricter word, that counts. One that cannot be
@@ -51,9 +58,13 @@ pub fn guard_policy(from: &PolicyRead, to: &PolicyRead, defaults: &Policy) -> Po
 }
 
 impl PlanBuilder {
-    pub fn add(&mut self, name: ClusterName, planned: Planned, misfits: Misfits) {
+    pub fn add(&mut self, name: ClusterName, planned: Planned, misfits: Misfits, whens: Whens) {
         let Planned { plan, loss, units, objects, unknown } = planned;
         self.plan.clusters += 1;
+        if !unknown.is_empty() {
+            self.in_part.insert(name.clone());
+        }
+        self.schedule.add(&name, plan.digest(), whens);
         for reason in unknown.into_values() {
             let (count, clusters) = self.plan.unknown.entry(reason).or_default();
             *count += 1;
@@ -71,8 +82,10 @@ impl PlanBuilder {
         }
     }
 
-    /// All together, judged by a policy.
-    pub fn finish(self, policy: &Policy) -> FleetPlan {
+    /// All together, judged by a policy, and promoted by the pipelines of the commit after.
+    pub fn finish(self, policy: &Policy, pipelines: &Pipelines) -> FleetPlan {
+        let is_whole = |name: &ClusterName| self.sizes.contains_key(name) && !self.in_part.contains(name);
+        let schedule = self.schedule.finish(pipelines, is_whole);
         let mut size = FleetSize::default();
         for (_, of) in self.sizes.iter().filter(|(name, _)| !policy.exempt.contains(*name)) {
             size.units += of.units;
@@ -81,7 +94,7 @@ impl PlanBuilder {
         let guard = judge(&self.losses, &Taken::default(), &Sizes::default(), size, policy).findings;
         let mut groups: Vec<Group> = self.groups.into_values().collect();
         groups.sort_by_key(|group| (!takes_away(&group.plan), std::cmp::Reverse(group.clusters.len())));
-        FleetPlan { groups, guard, ..self.plan }
+        FleetPlan { groups, guard, schedule, ..self.plan }
     }
 }
 

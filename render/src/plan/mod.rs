@@ -6,6 +6,9 @@
 //!                                    │            │
 //!                                    ▼            ▼ by digest
 //!                               Loss ─► guard   Group: one plan, many clusters
+//!                                                 │ by pipeline
+//!                                                 ▼
+//!                                             Schedule: which clusters get it when
 //! ```
 //!
 //! What is not known on a side (a unit that does not render, or whose source is not there) is said, and never shown as removed.
@@ -15,6 +18,7 @@ mod entries;
 mod fields;
 pub mod fit;
 mod fleet;
+pub mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

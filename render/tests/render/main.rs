@@ -14,6 +14,7 @@ mod generate;
 mod leniency;
 mod nesting;
 mod plan;
+mod plan_stages;
 mod promotion;
 mod remotes;
 mod secrets;

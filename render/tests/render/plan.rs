@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flotilla_core::change::{Policy, Severity};
 use flotilla_kustomize::files::MemoryFiles;
 use flotilla_kustomize::files::TreePath;
+use flotilla_render::plan::stages::whens;
 use flotilla_render::plan::{
     ClusterChange, Differ, FleetPlan, Misfits, ObjectChange, PlanBuilder, Side, UnitChange, fit,
     guard_policy, plan,
@@ -15,12 +16,12 @@ use flotilla_render::{
 
 use crate::world::{FLEET, config_map, git, unit};
 
-const UNFETCHED: &str = "is not fetched here";
+pub(crate) const UNFETCHED: &str = "is not fetched here";
 
-type Tree<'a> = &'a [(&'a str, String)];
+pub(crate) type Tree<'a> = &'a [(&'a str, String)];
 
 /// The fleets of two trees, compared as a whole.
-fn fleet(from: Tree<'_>, to: Tree<'_>) -> FleetPlan {
+pub(crate) fn fleet(from: Tree<'_>, to: Tree<'_>) -> FleetPlan {
     let (from, to) = (World::new(from), World::new(to));
     let (differ, mut builder) = (Differ::new([7; 32]), PlanBuilder::default());
     let mut names: Vec<_> = [&from, &to].iter().flat_map(|world| world.names()).collect();
@@ -32,20 +33,24 @@ fn fleet(from: Tree<'_>, to: Tree<'_>) -> FleetPlan {
             render.as_ref().map(|render| fit::check(render, "1.30".parse().unwrap())).unwrap_or_default()
         };
         let misfits = Misfits { before: check(&old), after: check(&new) };
-        let planned = plan(from.side(&name, &old), to.side(&name, &new), &differ, UNFETCHED);
-        builder.add(name, planned, misfits);
+        let (before, after) = (from.side(&name, &old), to.side(&name, &new));
+        let planned = plan(before, after, &differ, UNFETCHED);
+        let (old, new) = (&from.fleet.pipelines, &to.fleet.pipelines);
+        let whens = whens(&name, (before, old), (after, new), &planned.plan);
+        builder.add(name, planned, misfits, whens);
     }
-    builder.finish(&guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default()))
+    let policy = guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default());
+    builder.finish(&policy, &to.fleet.pipelines)
 }
 
-struct World {
+pub(crate) struct World {
     tree: Artifact,
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
     cache: RenderCache,
 }
 
 impl World {
-    fn new(files: Tree<'_>) -> Self {
+    pub(crate) fn new(files: Tree<'_>) -> Self {
         let files = MemoryFiles::new(files.iter().map(|(path, content)| (*path, content.as_str())));
         let fleet = discover(&files, &clusters()).unwrap();
         Self { tree: Artifact::new(Arc::new(files), "main", "fleet"), fleet, cache: RenderCache::new() }
@@ -55,13 +60,17 @@ impl World {
         self.fleet.clusters.keys().chain(self.fleet.unclear.keys()).cloned().collect()
     }
 
-    fn render(&self, name: &flotilla_core::ClusterName) -> Option<ClusterRender> {
+    pub(crate) fn render(&self, name: &flotilla_core::ClusterName) -> Option<ClusterRender> {
         let definition = self.fleet.clusters.get(name)?;
         let (clusters, sources) = (clusters(), NothingFetched(UNFETCHED));
         Some(render_cluster(&Inputs::new(&self.tree, &clusters, &self.cache, &sources), definition).unwrap())
     }
 
-    fn side<'a>(&'a self, name: &flotilla_core::ClusterName, render: &'a Option<ClusterRender>) -> Side<'a> {
+    pub(crate) fn side<'a>(
+        &'a self,
+        name: &flotilla_core::ClusterName,
+        render: &'a Option<ClusterRender>,
+    ) -> Side<'a> {
         match (self.fleet.clusters.get(name), render, self.fleet.unclear.get(name)) {
             (Some(definition), Some(render), _) => Side::Defined { root: &definition.root.path, render },
             (_, _, Some(problems)) => Side::Unclear(problems),
@@ -74,11 +83,11 @@ fn clusters() -> TreePath {
     TreePath::from_root("clusters").unwrap()
 }
 
-fn app(name: &str, path: &str, more: &str) -> String {
+pub(crate) fn app(name: &str, path: &str, more: &str) -> String {
     unit(name, FLEET, &format!("  path: {path}\n{more}"))
 }
 
-fn map(name: &str, value: &str) -> String {
+pub(crate) fn map(name: &str, value: &str) -> String {
     format!("{}data: {{k: {value}}}\n", config_map(name))
 }
 

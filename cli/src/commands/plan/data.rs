@@ -2,7 +2,7 @@
 
 use flotilla_api as api;
 use flotilla_core::{ObjectId, UnitId};
-use flotilla_render::plan::{self, ClusterChange, ObjectChange, UnitChange};
+use flotilla_render::plan::{self, ClusterChange, ObjectChange, UnitChange, stages};
 use serde::Serialize;
 
 use super::Shown;
@@ -15,6 +15,8 @@ pub(super) struct Plan {
     /// How many clusters were compared.
     clusters: usize,
     diffs: Vec<Diff>,
+    /// When each diff reaches its clusters.
+    schedule: Schedule,
     guard: Vec<Guard>,
     misfits: Vec<Misfit>,
     /// Units that are known on neither side.
@@ -86,6 +88,49 @@ struct Field {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Schedule {
+    at_once: Vec<Part>,
+    /// Those that promote anything of what changes.
+    pipelines: Vec<Pipeline>,
+    stays: Vec<Stays>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pipeline {
+    name: String,
+    /// In their order.
+    stages: Vec<Stage>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stage {
+    name: String,
+    /// How many are in it.
+    clusters: usize,
+    /// Some of them were not compared, or not in full.
+    in_part: bool,
+    diffs: Vec<Part>,
+}
+
+/// Clusters that get a diff, or some units of it, together.
+#[derive(Debug, Serialize)]
+struct Part {
+    /// Its digest.
+    diff: String,
+    units: Vec<String>,
+    clusters: Vec<String>,
+}
+
+/// What changes in Git and not in clusters.
+#[derive(Debug, Serialize)]
+struct Stays {
+    reason: String,
+    diffs: Vec<Part>,
+}
+
+#[derive(Debug, Serialize)]
 struct Guard {
     code: &'static str,
     severity: &'static str,
@@ -122,6 +167,7 @@ impl From<&Shown> for Plan {
             to: shown.to.clone(),
             clusters: plan.clusters,
             diffs: plan.groups.iter().map(Diff::from).collect(),
+            schedule: Schedule::from(&plan.schedule),
             guard: plan
                 .guard
                 .iter()
@@ -154,6 +200,35 @@ impl From<&Shown> for Plan {
                 .collect(),
             problems: shown.problems.iter().map(api::Problem::from).collect(),
         }
+    }
+}
+
+impl From<&stages::Schedule> for Schedule {
+    fn from(schedule: &stages::Schedule) -> Self {
+        let parts = |parts: &[stages::Part]| parts.iter().map(Part::from).collect();
+        let stage = |(name, found): (String, &stages::StageSchedule)| Stage {
+            name,
+            clusters: found.clusters,
+            in_part: found.in_part,
+            diffs: parts(&found.parts),
+        };
+        let pipelines = schedule.pipelines.iter().map(|of| {
+            let names = of.pipeline.stages.iter().map(|stage| stage.name.clone());
+            let stages = names.zip(&of.stages).map(stage).collect();
+            Pipeline { name: of.pipeline.name.clone(), stages }
+        });
+        let stays = schedule.stays.iter();
+        Self {
+            at_once: parts(&schedule.at_once),
+            pipelines: pipelines.collect(),
+            stays: stays.map(|(why, all)| Stays { reason: why.clone(), diffs: parts(all) }).collect(),
+        }
+    }
+}
+
+impl From<&stages::Part> for Part {
+    fn from(part: &stages::Part) -> Self {
+        Self { diff: part.diff.to_string(), units: strings(&part.units), clusters: strings(&part.clusters) }
     }
 }
 

@@ -6,6 +6,7 @@ use flotilla_render::plan::fit::Misfit;
 use flotilla_render::plan::{ClusterChange, Fields, Group, ObjectChange, ObjectPlan, UnitChange, UnitPlan};
 
 use super::Shown;
+use super::stages::schedule;
 use crate::output::{Tone, clean, paint};
 
 /// Shown at most so many, unless all are asked for.
@@ -62,10 +63,11 @@ pub(super) fn text(shown: &Shown, all: bool, color: bool) -> String {
             out.push_str(&format!("{}\n", paint(text.trim_end(), tone.filter(|_| color))));
         }
     }
-    let rest = rest(shown, all);
-    if !rest.is_empty() {
-        out.push('\n');
-        rest.iter().for_each(|line| out.push_str(&format!("{}\n", clean(line))));
+    for more in [schedule(&shown.plan.schedule, all), rest(shown, all)] {
+        if !more.is_empty() {
+            out.push('\n');
+            more.iter().for_each(|line| out.push_str(&format!("{}\n", clean(line))));
+        }
     }
     out
 }
@@ -127,7 +129,7 @@ pub(super) fn head(group: &Group) -> String {
     format!("diff {}, {objects},", plan.digest().short())
 }
 
-fn clusters<'a>(names: impl ExactSizeIterator<Item = &'a ClusterName>, all: bool) -> String {
+pub(super) fn clusters<'a>(names: impl ExactSizeIterator<Item = &'a ClusterName>, all: bool) -> String {
     let (total, limit) = (names.len(), if all { usize::MAX } else { CLUSTERS });
     let shown: Vec<&str> = names.take(limit).map(ClusterName::as_str).collect();
     let more = match total.saturating_sub(limit) {

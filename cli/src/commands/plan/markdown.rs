@@ -3,12 +3,14 @@
 
 use super::Shown;
 use super::lines::{Line, Sign, count, guard, head, heading, lines, rest, summary};
+use super::stages::schedule;
+use crate::output::clean;
 
 /// Whoever keeps a comment up to date finds it by this.
 const MARK: &str = "<!-- flotilla plan -->";
 
 /// Of one group, so that the first does not take all the room.
-const SHARE: usize = 4;
+const SHARE: usize = 5;
 
 pub(super) fn comment(shown: &Shown, all: bool, max: usize) -> String {
     let mut out = format!("{MARK}\n### Flotilla plan\n\n{}\n", fence("text", &[summary(shown)], max / SHARE));
@@ -19,11 +21,15 @@ pub(super) fn comment(shown: &Shown, all: bool, max: usize) -> String {
             fence("text", &findings, max / SHARE)
         ));
     }
-    let rest = rest(shown, all);
-    let tail = match rest.is_empty() {
+    let section = |title: &str, lines: Vec<String>| match lines.is_empty() {
         true => String::new(),
-        false => format!("\n**Also**\n\n{}\n", fence("text", &rest, max / SHARE)),
+        false => {
+            let lines: Vec<String> = lines.iter().map(|line| clean(line)).collect();
+            format!("\n**{title}**\n\n{}\n", fence("text", &lines, max / SHARE))
+        }
     };
+    let schedule = section("When it happens", schedule(&shown.plan.schedule, all));
+    let tail = schedule + &section("Also", rest(shown, all));
     // What is said of what does not fit.
     const CLOSING: usize = 200;
     let room = max.saturating_sub(tail.len() + CLOSING);

@@ -4,6 +4,7 @@ mod data;
 mod lines;
 mod markdown;
 mod sides;
+mod stages;
 mod versions;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use flotilla_core::change::Policy;
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
 use flotilla_render::ClusterRender;
+use flotilla_render::plan::stages::whens;
 use flotilla_render::plan::{
     ClusterChange, Differ, FleetPlan, Misfits, PlanBuilder, Side, UnitChange, fit, guard_policy, plan,
 };
@@ -33,8 +35,8 @@ use crate::output::document;
 /// Show what a change would do to every cluster, before it is merged
 ///
 /// Renders all clusters at two points of a fleet repo, without a hub, and shows what differs: clusters with the same diff
-/// together, with the objects that are added, changed and pruned, and what the guard on the change would stop. What is not
-/// known here, as a source is not fetched or a unit does not render, is said and not compared. Values of Secrets are never
+/// together, with the objects that are added, changed and pruned, what the guard on the change would stop, and in which stages
+/// of pipelines clusters get it. What is not known here, as a source is not fetched or a unit does not render, is said and not compared. Values of Secrets are never
 /// shown.
 ///
 /// REV is what Git calls a commit: HEAD^1, a branch, a tag, an id. A folder begins with `.` or `/`.
@@ -196,7 +198,7 @@ fn compare(
     let policy = guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default());
     let builder = std::mem::take(&mut *lock(&builder));
     let helm = std::mem::take(&mut *lock(&helm));
-    Ok((builder.finish(&policy), helm))
+    Ok((builder.finish(&policy, &to.fleet.pipelines), helm))
 }
 
 fn one(
@@ -223,8 +225,11 @@ fn one(
         .unwrap_or_default()
     };
     let misfits = Misfits { before: misfits(from, &old), after: misfits(to, &new) };
-    let planned = plan(side(from, name, &old), side(to, name, &new), differ, NOT_FETCHED);
-    lock(builder).add(name.clone(), planned, misfits);
+    let (before, after) = (side(from, name, &old), side(to, name, &new));
+    let planned = plan(before, after, differ, NOT_FETCHED);
+    let (old, new) = (&from.fleet.pipelines, &to.fleet.pipelines);
+    let whens = whens(name, (before, old), (after, new), &planned.plan);
+    lock(builder).add(name.clone(), planned, misfits, whens);
     Ok(said)
 }
 
