@@ -217,6 +217,38 @@ pub struct SecretInfo {
     pub changed_by: String,
 }
 
+/// How something has to do with a Secret.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretRole {
+    #[default]
+    Uses,
+    /// It is the Secret, or something in the cluster makes the Secret of it.
+    Makes,
+    /// The hub cannot tell whether it does, for `reason`.
+    Unknown,
+}
+
+/// A place in what the fleet runs that names a Secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecretUse {
+    pub cluster: String,
+    /// Empty where nothing is known of the whole cluster.
+    pub unit: String,
+    pub role: SecretRole,
+    /// That of the Secret; empty where the object is in none and does not say which.
+    pub namespace: String,
+    /// As `Deployment.apps web/frontend`.
+    pub object: String,
+    /// As `spec.tls[0].secretName`.
+    pub field: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 /// Who asks: the token that came with the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]

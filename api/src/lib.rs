@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 pub use access::{
     AuditEntry, CaInfo, CaStatus, FinishRotation, InvalidRole, JoinToken, MadeToken, ManyNodes, NewJoinToken,
-    NewSecret, NewToken, OpenJoinToken, Role, Scope, SecretInfo, Token, WhoAmI,
+    NewSecret, NewToken, OpenJoinToken, Role, Scope, SecretInfo, SecretRole, SecretUse, Token, WhoAmI,
 };
 pub use adopt::{
     Adopt, AdoptAction, AdoptFrom, AdoptedObject, AdoptedOwner, Adoption, AdoptionCounts, AdoptionNote,

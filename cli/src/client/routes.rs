@@ -4,7 +4,7 @@ use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
     HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken,
     OpenJoinToken, Pipeline, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume,
-    RolloutRequest, SecretInfo, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    RolloutRequest, SecretInfo, SecretUse, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;
@@ -282,6 +282,19 @@ impl Client {
 
     pub(crate) async fn secrets(&self) -> Result<Vec<SecretInfo>, Error> {
         self.list("read the secrets", "secrets", &[], None).await
+    }
+
+    /// Where a Secret of this name is used, or made.
+    pub(crate) async fn secret_uses(
+        &self,
+        name: &str,
+        namespace: Option<&str>,
+        cluster: Option<&ClusterName>,
+    ) -> Result<Vec<SecretUse>, Error> {
+        let query =
+            [("namespace", namespace.map(str::to_owned)), ("cluster", cluster.map(ToString::to_string))];
+        let path = format!("secret-uses/{}", escape(name));
+        self.list(&format!("look for uses of the secret {name}"), &path, &query, None).await
     }
 
     pub(crate) async fn put_secret(&self, body: &NewSecret) -> Result<Done, Error> {

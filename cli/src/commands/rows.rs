@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use flotilla_api::{
-    Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, Source, Token, Unit, WaitingCluster,
+    Attention, ChangeFinding, Cluster, Event, HeldUnit, SecretInfo, SecretRole, SecretUse, Source, Token,
+    Unit, WaitingCluster,
 };
 use serde::Serialize;
 
@@ -443,6 +444,32 @@ impl Row for SecretInfo {
 
     fn key(&self) -> String {
         format!("secret {}/{}/{}", self.scope, self.namespace, self.name)
+    }
+}
+
+impl Row for SecretUse {
+    fn headers(_: bool) -> &'static [&'static str] {
+        &["CLUSTER", "UNIT", "ROLE", "NAMESPACE", "BY", "FIELD"]
+    }
+
+    fn cells(&self, _: bool, _: i64) -> Vec<Cell> {
+        let (role, place) = match self.role {
+            SecretRole::Uses => (Cell::new("uses"), &self.field),
+            SecretRole::Makes => (Cell::new("makes"), &self.field),
+            SecretRole::Unknown => (Cell::new("unknown").tone(Tone::Warn), &self.reason),
+        };
+        vec![
+            Cell::new(&self.cluster).tone(Tone::Strong),
+            Cell::new(&self.unit),
+            role,
+            Cell::new(&self.namespace),
+            Cell::new(&self.object),
+            Cell::new(place),
+        ]
+    }
+
+    fn key(&self) -> String {
+        format!("{} {} {} {}", self.cluster, self.unit, self.object, self.field)
     }
 }
 

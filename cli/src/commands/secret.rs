@@ -24,6 +24,19 @@ pub(crate) enum SecretCommand {
     Create(Box<CreateCommand>),
     /// List the secrets, without what they hold
     List(OutputArgs),
+    /// Show which units and clusters use a Secret, the hub's or one of the cluster's own, and which make it
+    Where {
+        /// Name of the Secret
+        name: String,
+        /// Namespace of the Secret; else in any
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// In this cluster only
+        #[arg(long, value_name = "CLUSTER")]
+        cluster: Option<ClusterName>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Remove a secret; sources that name it are not fetched any more
     Delete {
         #[command(flatten)]
@@ -213,6 +226,11 @@ pub(crate) async fn run(context: &Context, command: SecretCommand) -> Result<Cod
         SecretCommand::List(output) => {
             let secrets = context.hub()?.secrets().await?;
             rows::show(&context.terminal, output.output, "secrets", &secrets)?;
+        }
+        SecretCommand::Where { name, namespace, cluster, output } => {
+            let uses = context.hub()?.secret_uses(&name, namespace.as_deref(), cluster.as_ref()).await?;
+            let what = format!("units that use a secret called {name}");
+            rows::show(&context.terminal, output.output, &what, &uses)?;
         }
         SecretCommand::Delete { place } => {
             let done = context.hub()?.remove_secret(&place.scope(), &place.namespace, &place.name).await?;

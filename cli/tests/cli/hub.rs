@@ -394,6 +394,40 @@ async fn the_status_of_the_fleet_and_of_a_cluster() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn where_a_secret_is_used() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    let uses = SecretUse {
+        cluster: "staging".into(),
+        unit: "kustomization/web/app".into(),
+        namespace: "web".into(),
+        object: "Deployment.apps web/api".into(),
+        field: "spec.template.spec.imagePullSecrets[0].name".into(),
+        ..SecretUse::default()
+    };
+    let unknown = SecretUse {
+        cluster: "production".into(),
+        unit: "root".into(),
+        role: SecretRole::Unknown,
+        reason: "it is broken".into(),
+        ..SecretUse::default()
+    };
+    hub.list("secret-uses/pull?namespace=web&cluster=staging", [&uses, &unknown]);
+    let shown = hub.run(&["secret", "where", "pull", "-n", "web", "--cluster", "staging"]).await?;
+    assert_eq!(
+        shown,
+        ok("CLUSTER      UNIT                    ROLE      NAMESPACE   BY                        FIELD\n\
+            staging      kustomization/web/app   uses      web         Deployment.apps web/api   \
+            spec.template.spec.imagePullSecrets[0].name\n\
+            production   root                    unknown   -           -                         it is broken\n")
+    );
+    hub.list("secret-uses/none", Vec::<SecretUse>::new());
+    let none = hub.run(&["secret", "where", "none"]).await?;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+    assert!(none.stderr.contains("there are no units that use a secret called none"), "{}", none.stderr);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_tree() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     let tree = Tree {

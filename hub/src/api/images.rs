@@ -23,7 +23,7 @@ pub(super) fn unit_has(id: &UnitId, known: &Known, image: &str) -> bool {
     })
 }
 
-fn has_text(body: &[u8], text: &[u8]) -> bool {
+pub(super) fn has_text(body: &[u8], text: &[u8]) -> bool {
     body.windows(text.len()).any(|part| part == text)
 }
 

@@ -26,6 +26,7 @@ mod pipelines;
 mod reach;
 mod router;
 mod routes;
+mod secret_uses;
 mod secrets;
 mod server;
 mod show;

@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::auth::Bound;
 use super::{
     admin, adopt, changes, clusters, enrolment, events, fleet, join_tokens, list, openapi, pipelines,
-    secrets, sources, suspend, system, units,
+    secret_uses, secrets, sources, suspend, system, units,
 };
 use crate::state::Hub;
 
@@ -346,6 +346,15 @@ pub(super) fn routes() -> Vec<Route> {
                 "Secrets of sources, without what they hold",
                 page::<api::SecretInfo>(),
                 get(secrets::list),
+            )
+        },
+        Route {
+            query: secret_uses::QUERY,
+            ..read(
+                "/api/v1/secret-uses/{name}",
+                "Which units and clusters use a Secret, or make it",
+                page::<api::SecretUse>(),
+                get(secret_uses::list),
             )
         },
         write(

@@ -8,4 +8,5 @@ mod ports;
 mod process;
 mod rotation;
 mod scopes;
+mod secret_uses;
 mod support;

@@ -62,6 +62,7 @@ pub(crate) const ROUTES: &[(&str, &str, Option<Role>)] = &[
     ("POST", "/api/v1/tokens", Some(Role::Admin)),
     ("DELETE", "/api/v1/tokens/none", Some(Role::Admin)),
     ("GET", "/api/v1/secrets", Some(Role::Admin)),
+    ("GET", "/api/v1/secret-uses/none", Some(Role::View)),
     ("POST", "/api/v1/secrets", Some(Role::Admin)),
     ("DELETE", "/api/v1/secrets/fleet/apps/none", Some(Role::Admin)),
     ("GET", "/api/v1/audit", Some(Role::Admin)),
