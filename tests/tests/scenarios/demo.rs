@@ -80,7 +80,7 @@ async fn the_tour_passes_on_existing_clusters_and_leaves_them_as_they_were() {
     let demo = Recipe::new(env!("CARGO_BIN_EXE_flotilla-demo"))
         .args(["--exit", "--contexts", "first,second"])
         .env("KUBECONFIG", kubeconfigs.join(":"));
-    let said = demo.stdout(Duration::from_secs(300)).await.unwrap();
+    let said = demo.stdout(Duration::from_secs(600)).await.unwrap();
     println!("{said}");
     assert!(said.contains("All 10 steps verified"), "{said}");
     for cluster in [&first, &second] {

@@ -12,15 +12,15 @@ use super::Coordinator;
 impl Coordinator {
     /// Notes what a state has left behind, of units that it has; `before` is the one that it replaces.
     pub(super) fn note_departures(&mut self, desired: &DesiredState, before: Option<&DesiredState>) {
-        let discovery = self.tools.cluster.discovery();
-        let is_declared = |id: &ObjectId| self.declared.owner(id).is_some();
+        let discovery = self.state.tools.cluster.discovery();
+        let is_declared = |id: &ObjectId| self.state.declared.owner(id).is_some();
         let mut changed = Vec::new();
         // For as long as the state is desired: once it is applied, the inventory says where the new root is.
-        self.root_moved |= self.tools.inventory.view(|inventory| root_moved(desired, inventory));
+        self.state.root_moved |= self.state.tools.inventory.view(|inventory| root_moved(desired, inventory));
         for manifest in desired.all_present() {
             let id = &manifest.id;
-            let state = self.units.entry(id.clone()).or_default();
-            let mut absent: BTreeSet<ObjectId> = self.tools.inventory.view(|inventory| {
+            let state = self.state.units.entry(id.clone()).or_default();
+            let mut absent: BTreeSet<ObjectId> = self.state.tools.inventory.view(|inventory| {
                 let listed = inventory.units.get(id).into_iter().flat_map(|unit| unit.members.keys());
                 listed.filter(|id| !is_declared(id)).cloned().collect()
             });
@@ -33,7 +33,7 @@ impl Coordinator {
                 absent.extend(more.chain(known).filter(|id| !is_declared(id)));
             }
             // Another root says nothing of what left a unit that it defines all the same.
-            let moved = self.root_moved && *id == UnitId::root();
+            let moved = self.state.root_moved && *id == UnitId::root();
             let now = Departure { generation: desired.generation, wanted: manifest.objects.len(), moved };
             if state.departures.note(now, absent) {
                 changed.push(id.clone());
@@ -41,21 +41,22 @@ impl Coordinator {
         }
         // Lost, all that left would count as one change.
         for id in changed {
-            let has_left = self.units.get(&id).is_some_and(|state| state.departures.iter().next().is_some());
+            let has_left =
+                self.state.units.get(&id).is_some_and(|state| state.departures.iter().next().is_some());
             self.keep_note(&id, has_left);
         }
     }
 
     /// Notes the units that a state removes, each with those that leave with it.
     pub(super) fn note_removals(&mut self, desired: &DesiredState) {
-        let is_declared = |id: &ObjectId| self.declared.owner(id).is_some();
-        let removals = &mut self.removals;
-        let changed = self.tools.inventory.view(|inventory| {
-            guard::note_removals(desired, self.root_moved, inventory, &is_declared, removals)
+        let is_declared = |id: &ObjectId| self.state.declared.owner(id).is_some();
+        let removals = &mut self.state.removals;
+        let changed = self.state.tools.inventory.view(|inventory| {
+            guard::note_removals(desired, self.state.root_moved, inventory, &is_declared, removals)
         });
         // Lost, the units that are still there by then would count as the whole change.
         for id in changed {
-            let is_noted = self.removals.contains_key(&id);
+            let is_noted = self.state.removals.contains_key(&id);
             self.keep_note(&id, is_noted);
         }
         self.close_unit_approvals();
@@ -64,9 +65,9 @@ impl Coordinator {
     /// Has what was noted of a unit remembered, also of one of which nothing else is, as after a loss of the disk.
     fn keep_note(&mut self, unit: &UnitId, is_noted: bool) {
         if is_noted {
-            self.unit_memories.entry(unit.clone()).or_default();
+            self.state.unit_memories.entry(unit.clone()).or_default();
         }
-        if self.unit_memories.contains_key(unit) {
+        if self.state.unit_memories.contains_key(unit) {
             self.store(unit);
         }
     }

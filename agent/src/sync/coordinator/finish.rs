@@ -1,26 +1,22 @@
-//! What became of the work, and what is told of it: reports and events.
+//! What became of the work, noted in the state.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use flotilla_core::guard;
 use flotilla_core::plan::{Access, Claim, Target, UnitPlan};
-use flotilla_core::report::{Event, FieldDrift, Finding, Kept, Phase};
+use flotilla_core::report::{Finding, Kept};
 use flotilla_core::{ObjectId, UnitId};
 use flotilla_runtime::chain;
 use tokio::time::Instant;
 
-use super::{Coordinator, Outcome, RBAC, Work};
+use super::{Coordinator, Outcome, RBAC, Work, reporter};
 use crate::cluster::request::Failure;
 use crate::sync::RELEASED;
 use crate::sync::apply::ApplyOutcome;
 use crate::sync::failure::FailureReason;
 use crate::sync::prune::PruneOutcome;
-use crate::sync::shared::now;
-use crate::sync::unit_state::{Asked, ReportInput};
-
-/// More objects than this, kept for one reason, are told of in one event.
-const TOLD_SINGLY: usize = 10;
+use crate::sync::unit_state::Asked;
 
 impl Coordinator {
     pub(super) fn finish(&mut self, outcome: Outcome) {
@@ -46,8 +42,8 @@ impl Coordinator {
         let applied_ids: HashSet<ObjectId> = done.last_applied.iter().map(|(id, _)| id.clone()).collect();
         for (id, last_applied) in done.last_applied {
             // Others may share it and wait for this.
-            self.dirty.extend(self.by_object.get(&id).into_iter().flatten().cloned());
-            self.note_applied(unit, id, last_applied);
+            self.dirty.extend(self.state.by_object.get(&id).into_iter().flatten().cloned());
+            self.state.note_applied(unit, id, last_applied);
         }
         self.note_ends(&applied_ids);
         match &done.away {
@@ -60,11 +56,14 @@ impl Coordinator {
         // Who waited for them to move there waits no longer.
         let forbidden = failed.iter().filter(|(_, failed)| failed.reason == FailureReason::Forbidden);
         for (id, _) in forbidden {
-            let owners =
-                self.tools.inventory.view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
+            let owners = self
+                .state
+                .tools
+                .inventory
+                .view(|inventory| inventory.owners(id).cloned().collect::<Vec<_>>());
             self.dirty.extend(owners.into_iter().filter(|owner| owner != unit));
         }
-        let state = self.units.entry(unit.clone()).or_default();
+        let state = self.state.units.entry(unit.clone()).or_default();
         state.corrected += done.corrected.len() as u64;
         let fights: Vec<_> = done
             .corrected
@@ -85,15 +84,22 @@ impl Coordinator {
         for drift in done.corrected {
             let message = match drift.fields.as_slice() {
                 [] => "was deleted and is back".to_owned(),
-                fields => fields.iter().take(5).map(describe).collect::<Vec<_>>().join("; "),
+                fields => fields.iter().take(5).map(reporter::describe).collect::<Vec<_>>().join("; "),
             };
-            self.event(unit, Some(drift.object), false, "DriftCorrected", message);
+            self.reporter.event(&self.state, unit, Some(drift.object), false, "DriftCorrected", message);
         }
         for finding in news {
-            self.event(unit, Some(finding.object), true, &finding.reason, finding.message);
+            self.reporter.event(
+                &self.state,
+                unit,
+                Some(finding.object),
+                true,
+                &finding.reason,
+                finding.message,
+            );
         }
         for (id, words) in fights {
-            self.event(unit, Some(id), true, "Fought", words);
+            self.reporter.event(&self.state, unit, Some(id), true, "Fought", words);
         }
         for (id, conflicts) in done.conflicts {
             let taken: Vec<String> = conflicts
@@ -104,10 +110,12 @@ impl Coordinator {
             let more = conflicts.len() - taken.len();
             let and = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!("{}{and}, and is as in Git now", taken.join(", "));
-            self.event(unit, Some(id), true, "Conflict", message);
+            self.reporter.event(&self.state, unit, Some(id), true, "Conflict", message);
         }
         if done.defined {
-            for (id, state) in self.units.iter_mut().filter(|(id, state)| *id != unit && state.has_failed()) {
+            for (id, state) in
+                self.state.units.iter_mut().filter(|(id, state)| *id != unit && state.has_failed())
+            {
                 state.reset();
                 self.dirty.insert(id.clone());
             }
@@ -119,7 +127,7 @@ impl Coordinator {
         if !std::mem::replace(&mut self.away, true) {
             self.shared.away.send_replace(Some(why.to_owned()));
             let message = format!("{why}; nothing is changed until it answers again");
-            self.event(&UnitId::root(), None, true, "ClusterAway", message);
+            self.reporter.event(&self.state, &UnitId::root(), None, true, "ClusterAway", message);
         }
     }
 
@@ -129,8 +137,15 @@ impl Coordinator {
             return;
         }
         self.shared.away.send_replace(None);
-        self.event(&UnitId::root(), None, false, "ClusterBack", "the API server answers again".into());
-        for (id, state) in self.units.iter_mut().filter(|(_, state)| state.away.is_some()) {
+        self.reporter.event(
+            &self.state,
+            &UnitId::root(),
+            None,
+            false,
+            "ClusterBack",
+            "the API server answers again".into(),
+        );
+        for (id, state) in self.state.units.iter_mut().filter(|(_, state)| state.away.is_some()) {
             state.reset();
             self.dirty.insert(id.clone());
         }
@@ -148,13 +163,13 @@ impl Coordinator {
             }
         };
         let again = Some(Instant::now() + Duration::from_secs(pause));
-        self.units.entry(unit.clone()).or_default().access = Some(Asked { claims, access, again });
+        self.state.units.entry(unit.clone()).or_default().access = Some(Asked { claims, access, again });
     }
 
     /// Roles or their bindings changed: what accounts may do is asked again, once the API server has noticed too.
     pub(super) fn rights_changed(&mut self) {
         let soon = Instant::now() + Duration::from_secs(1);
-        for asked in self.units.values_mut().filter_map(|state| state.access.as_mut()) {
+        for asked in self.state.units.values_mut().filter_map(|state| state.access.as_mut()) {
             asked.again = asked.again.map(|again| again.min(soon));
         }
     }
@@ -166,13 +181,20 @@ impl Coordinator {
             self.rights_changed();
         }
         for id in done.deleted {
-            self.event(unit, Some(id), false, "Pruned", "deleted, because no unit names it any more".into());
+            self.reporter.event(
+                &self.state,
+                unit,
+                Some(id),
+                false,
+                "Pruned",
+                "deleted, because no unit names it any more".into(),
+            );
         }
         for (id, why) in done.forgotten {
             let reason = if why == guard::GONE { "Gone" } else { RELEASED };
-            self.event(unit, Some(id), false, reason, why);
+            self.reporter.event(&self.state, unit, Some(id), false, reason, why);
         }
-        let state = self.units.entry(unit.clone()).or_default();
+        let state = self.state.units.entry(unit.clone()).or_default();
         let known: HashSet<_> = state.kept.iter().map(|kept| (&kept.object, kept.approval)).collect();
         let mut news: BTreeMap<_, Vec<Kept>> = BTreeMap::new();
         for kept in done.kept.iter().filter(|kept| !known.contains(&(&kept.object, kept.approval))) {
@@ -186,106 +208,14 @@ impl Coordinator {
         state.asked = done.asked;
         state.prune_findings = done.findings;
         for kept in news.into_values() {
-            self.tell_kept(unit, kept);
+            self.reporter.kept(&self.state, unit, kept);
         }
     }
 
-    /// What one approval would let go: each by itself, or in one line where a guard kept many at once.
-    fn tell_kept(&self, unit: &UnitId, kept: Vec<Kept>) {
-        let words = |kept: &Kept| format!("{}; approve {} to delete it", kept.why, kept.approval.short());
-        if let [first, .., _] = &kept[..]
-            && kept.len() > TOLD_SINGLY
-        {
-            let names: Vec<String> = kept.iter().take(3).map(|kept| kept.object.to_string()).collect();
-            let message =
-                format!("{} and {} more: {}", names.join(", "), kept.len() - names.len(), words(first));
-            return self.event(unit, None, true, "Kept", message);
-        }
-        for one in kept {
-            let message = words(&one);
-            self.event(unit, Some(one.object), true, "Kept", message);
-        }
-    }
-
+    /// Tells how a unit is.
     pub(super) fn report(&mut self, plan: &UnitPlan, running: bool) {
-        let id = &plan.unit;
-        let unit_memory = self.unit_memories.get(id);
-        let listed = self
-            .tools
-            .inventory
-            .view(|inventory| inventory.units.get(id).map_or(0, |unit| unit.members.len()));
-        let is_named = self.desired.as_ref().is_some_and(|desired| desired.units().contains_key(id));
-        let ran = unit_memory.is_some_and(|unit_memory| unit_memory.last.is_some());
-        let is_over =
-            matches!(plan.target, Target::Removed(_, None)) && unit_memory.is_none() || !is_named && !ran;
-        if is_over && listed == 0 {
-            if self.unit_memories.remove(id).is_some() {
-                self.store(id);
-            }
-            self.units.remove(id);
-            self.shared.publish(id, None);
-            return;
+        if self.reporter.report(&mut self.state, plan, running) {
+            self.store(&plan.unit);
         }
-        let desired = self.desired.as_ref().and_then(|desired| desired.present(id));
-        let objects = desired.map_or(listed, |unit| unit.objects.len());
-        let desired = desired.map(|unit| unit.digest());
-        let applied = matches!(&plan.target, Target::Desired(manifest)
-            if unit_memory.and_then(|s| s.last.as_ref()).map(|last| last.digest()) == Some(manifest.digest()));
-        let health = applied.then(|| self.health_of(plan)).flatten();
-        let Some(state) = self.units.get(id) else { return };
-        let input = ReportInput { running, health, now: now(), unit_memory, objects, desired };
-        let report = state.report(id, plan, input);
-        let told = (report.phase, report.message.clone());
-        let state = self.units.entry(id.clone()).or_default();
-        let before = state.reported.replace(told.clone());
-        self.shared.publish(id, Some(report));
-        if before.as_ref() != Some(&told) {
-            let was = before.map(|(phase, _)| phase);
-            match told.0 {
-                Phase::Failed => self.event(id, None, true, "Failed", told.1),
-                // After a restart everything is as it was.
-                Phase::Ready if was.is_some_and(|was| ![Phase::Ready, Phase::Pending].contains(&was)) => {
-                    self.event(id, None, false, "Ready", told.1)
-                }
-                _ => {}
-            }
-        }
-    }
-
-    pub(in crate::sync) fn event(
-        &self,
-        unit: &UnitId,
-        object: Option<ObjectId>,
-        warning: bool,
-        reason: &str,
-        message: String,
-    ) {
-        if warning {
-            tracing::warn!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
-        } else {
-            tracing::info!(%unit, object = object.as_ref().map(tracing::field::display), reason, message);
-        }
-        let uid = object
-            .as_ref()
-            .and_then(|id| self.last_applied.get(id))
-            .map(|last_applied| last_applied.uid.to_string());
-        let event = Event { at: now(), unit: unit.clone(), object, warning, reason: reason.into(), message };
-        if event.object.is_some() {
-            self.events.tell(event.clone(), uid.unwrap_or_default());
-        }
-        self.shared.event(event);
-    }
-}
-
-fn describe(field: &flotilla_core::report::FieldDrift) -> String {
-    let FieldDrift { field, found, wanted, manager } = field;
-    let by = manager.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
-    let was = match found {
-        Some(found) => format!("was set to {found}{by}"),
-        None => format!("was removed{by}"),
-    };
-    match wanted {
-        Some(wanted) => format!("{field} {was}, is {wanted} again"),
-        None => format!("{field} {was}, is removed again"),
     }
 }

@@ -11,7 +11,7 @@ use flotilla_core::unit::{HealthCheck, SourceState};
 use flotilla_core::{ObjectId, ObjectRef, SourceKind, UnitId, UnitKind, UnitManifest};
 use tokio::time::Instant;
 
-use super::Coordinator;
+use super::State;
 use crate::cluster::members::Presence;
 use crate::sync::memory::LastApplied;
 use crate::sync::unit_state::{HealthState, UnitHealth, finding, waits_for_health};
@@ -47,7 +47,7 @@ struct Unwell {
     failed: bool,
 }
 
-impl Coordinator {
+impl State {
     /// Takes note of the unit's readiness in its memory. Called when there is nothing to apply.
     pub(super) fn assess(&mut self, plan: &UnitPlan) {
         let ready = match (&plan.target, self.health_of(plan)) {

@@ -1,81 +1,64 @@
-//! The loop: reads the state anew, plans each dirty unit, starts its work, takes what became of it. It alone holds the
+//! The loop: reads the state anew, plans each dirty unit, starts its work, takes what became of it. It alone changes the
 //! state; whatever wakes it carries nothing.
+//!
+//! ```text
+//!   input, watches ──► mod: what is dirty ──► core::plan ──► work: jobs ──► finish ──┐
+//!                        ▲      state: what is known (index, health)  ◄──────────────┤
+//!                        └───────────────────────────────────────────────────────────┴─► reporter
+//! ```
 
 mod departures;
 mod finish;
 mod health;
 mod index;
+mod parent;
 mod relinquished;
 mod remember;
+mod reporter;
+mod state;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_core::guard::UnitDeparture;
 use flotilla_core::order::{Links, broken_links};
-use flotilla_core::plan::{self, Access, Claim, Declared, Situation, UnitMemory, UnitPlan};
+use flotilla_core::plan::{self, Access, Claim, Situation, UnitPlan};
 use flotilla_core::template::ValuesRef;
-use flotilla_core::{DesiredState, ObjectId, ServiceAccount, UnitEntry, UnitId};
-use flotilla_runtime::chain;
-use flotilla_runtime::{Backoff, lock};
+use flotilla_core::{DesiredState, ServiceAccount, UnitEntry, UnitId};
+use flotilla_runtime::lock;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
 use crate::cluster::events::{self, Events};
 use crate::cluster::request::Failure;
 use crate::cluster::watch::Watches;
 use crate::sync::api::Request;
 use crate::sync::apply::ApplyOutcome;
-use crate::sync::memory::LastApplied;
 use crate::sync::prune::PruneOutcome;
 use crate::sync::shared::{EngineError, Shared};
 use crate::sync::tools::Tools;
-use crate::sync::unit_state::UnitState;
+
+use self::reporter::Reporter;
+use self::state::State;
 
 /// Without anything to do the loop looks around this often.
 const IDLE: Duration = Duration::from_secs(600);
 
 pub(in crate::sync) struct Coordinator {
     pub(in crate::sync) shared: Arc<Shared>,
-    pub(in crate::sync) tools: Arc<Tools>,
+    state: State,
     watches: Watches,
-    pub(in crate::sync) desired: Option<Arc<DesiredState>>,
-    declared: Declared,
-    broken: BTreeMap<UnitId, String>,
-    /// What was known of the cluster's kinds when identities were last completed.
-    discovery: u64,
-    pub(in crate::sync) unit_memories: BTreeMap<UnitId, UnitMemory>,
-    pub(in crate::sync) last_applied: HashMap<ObjectId, LastApplied>,
-    pub(in crate::sync) units: BTreeMap<UnitId, UnitState>,
-    by_object: HashMap<ObjectId, Vec<UnitId>>,
-    /// Units with templates that take values from there.
-    by_values: BTreeMap<ValuesRef, BTreeSet<UnitId>>,
+    reporter: Reporter,
+    dirty: BTreeSet<UnitId>,
     /// What is watched for whoever asked about it.
     followed: Arc<BTreeSet<ValuesRef>>,
-    /// Objects to be compared by their content at the next occasion: see [`LastApplied::follow`].
-    in_doubt: HashSet<ObjectId>,
-    /// Values are taken from elsewhere than was indexed.
-    stale: bool,
-    /// Units whose plan or readiness hangs on the key.
-    dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
-    dirty: BTreeSet<UnitId>,
-    /// Units that left Git, with the change that they left in.
-    pub(in crate::sync) removals: BTreeMap<UnitId, UnitDeparture>,
-    /// The root that is desired is not where the one was that was applied before.
-    root_moved: bool,
-    remove_all: bool,
     /// The API server is away, which is told once.
     away: bool,
-    /// Objects that were given back to others: not touched, not listed.
-    relinquished: Arc<HashSet<ObjectId>>,
-    /// Units that were at work when that was asked for, while it is waited for them.
+    /// Units that were at work when objects were given back, while it is waited for them.
     releasing: Option<BTreeSet<UnitId>>,
-    events: Events,
     /// What kubectl is to know of our objects.
     set: watch::Sender<BTreeMap<String, String>>,
     running: BTreeSet<UnitId>,
@@ -103,30 +86,14 @@ impl Coordinator {
             shared.wake.clone(),
         );
         Self {
+            reporter: Reporter { shared: shared.clone(), events },
             shared,
-            tools,
+            state: State::new(tools),
             watches,
-            desired: None,
-            declared: Declared::default(),
-            broken: BTreeMap::new(),
-            discovery: 0,
-            unit_memories: BTreeMap::new(),
-            last_applied: HashMap::new(),
-            units: BTreeMap::new(),
-            by_object: HashMap::new(),
-            by_values: BTreeMap::new(),
-            followed: Arc::default(),
-            in_doubt: HashSet::new(),
-            stale: false,
-            dependents: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            removals: BTreeMap::new(),
-            root_moved: false,
-            remove_all: false,
+            followed: Arc::default(),
             away: false,
-            relinquished: Arc::default(),
             releasing: None,
-            events,
             set: watch::Sender::default(),
             running: BTreeSet::new(),
             work: JoinSet::new(),
@@ -147,7 +114,7 @@ impl Coordinator {
         let tell = writer.run(&tools.cluster);
         // The ApplySet's parent was deleted.
         let unset = Notify::new();
-        let publish = publish(&tools.cluster, this.set.subscribe(), &unset);
+        let publish = parent::publish(&tools.cluster, this.set.subscribe(), &unset);
         let follow = tools.inventory.follow(&tools.cluster, &unset);
         let reasons = tools.reasons.look(&tools.cluster, &tools.members, &shared.wake);
         let persist = shared.persist.run();
@@ -189,7 +156,7 @@ impl Coordinator {
             (desired, std::mem::take(&mut input.requests), input.relinquished.take())
         };
         if let Some(desired) = desired
-            && self.desired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &desired))
+            && self.state.desired.as_ref().is_none_or(|old| !Arc::ptr_eq(old, &desired))
         {
             self.take_desired(desired);
         }
@@ -199,22 +166,25 @@ impl Coordinator {
         let followed = self.shared.followed.wanted();
         if self.followed != followed {
             self.followed = followed;
-            self.stale = true;
+            self.state.stale = true;
         }
         for request in requests {
             match request {
                 Request::Reconcile { unit } => {
-                    for id in
-                        self.all_units().into_iter().filter(|id| unit.as_ref().is_none_or(|unit| unit == id))
+                    for id in self
+                        .state
+                        .all_units()
+                        .into_iter()
+                        .filter(|id| unit.as_ref().is_none_or(|unit| unit == id))
                     {
-                        self.units.entry(id.clone()).or_default().reset();
-                        self.doubt(&id);
+                        self.state.units.entry(id.clone()).or_default().reset();
+                        self.state.doubt(&id);
                         self.dirty.insert(id);
                     }
                 }
                 Request::Approve { digest } => {
                     self.approved(digest);
-                    for (id, state) in &mut self.units {
+                    for (id, state) in &mut self.state.units {
                         if state.kept.iter().any(|kept| kept.approval == digest) {
                             state.next_prune_at = None;
                             self.dirty.insert(id.clone());
@@ -222,12 +192,12 @@ impl Coordinator {
                     }
                 }
                 Request::PruneAll { cluster } => {
-                    if self.desired.as_ref().is_some_and(|desired| desired.cluster == cluster) {
-                        self.remove_all = true;
-                        for id in self.all_units() {
-                            self.units.entry(id).or_default().reset();
+                    if self.state.desired.as_ref().is_some_and(|desired| desired.cluster == cluster) {
+                        self.state.remove_all = true;
+                        for id in self.state.all_units() {
+                            self.state.units.entry(id).or_default().reset();
                         }
-                        self.dirty.extend(self.units.keys().cloned());
+                        self.dirty.extend(self.state.units.keys().cloned());
                     } else {
                         tracing::warn!(%cluster, "refused to prune everything: the name is not that of this cluster");
                     }
@@ -239,15 +209,15 @@ impl Coordinator {
     fn take_desired(&mut self, desired: Arc<DesiredState>) {
         // What has left so far left with states before this one.
         self.complete_identities();
-        let old = self.desired.replace(desired.clone());
-        self.remove_all = false;
+        let old = self.state.desired.replace(desired.clone());
+        self.state.remove_all = false;
         for (id, entry) in desired.units() {
             let same =
                 old.as_ref().and_then(|old| old.units().get(id)).is_some_and(|old| match (old, entry) {
                     (UnitEntry::Present(old), UnitEntry::Present(new)) => old.digest() == new.digest(),
                     (old, new) => old == new,
                 });
-            let state = self.units.entry(id.clone()).or_default();
+            let state = self.state.units.entry(id.clone()).or_default();
             if !same {
                 state.reset();
                 state.inspected.clear();
@@ -257,35 +227,37 @@ impl Coordinator {
             self.share_manifest(id, entry);
         }
         let suspensions = self
+            .state
             .tools
             .inventory
-            .view(|inventory| plan::note_suspensions(&desired, inventory, &mut self.unit_memories));
+            .view(|inventory| plan::note_suspensions(&desired, inventory, &mut self.state.unit_memories));
         suspensions.iter().for_each(|unit| self.store(unit));
         let links: BTreeMap<UnitId, Links> =
             desired.all_present().map(|unit| (unit.id.clone(), links_of(unit, None))).collect();
-        self.broken = broken_links(&links, |id| desired.units().contains_key(id));
-        self.dependents.clear();
+        self.state.broken = broken_links(&links, |id| desired.units().contains_key(id));
+        self.state.dependents.clear();
         for (id, links) in &links {
             for on in links.parent.iter().chain(&links.depends_on) {
-                self.dependents.entry(on.clone()).or_default().insert(id.clone());
+                self.state.dependents.entry(on.clone()).or_default().insert(id.clone());
             }
             if let Some(parent) = &links.parent {
                 // A parent that waits is ready when its children are.
-                self.dependents.entry(id.clone()).or_default().insert(parent.clone());
+                self.state.dependents.entry(id.clone()).or_default().insert(parent.clone());
             }
         }
         self.index();
-        self.root_moved = false;
+        self.state.root_moved = false;
         self.note_departures(&desired, old.as_deref());
         self.note_removals(&desired);
-        self.dirty.extend(self.all_units());
+        self.dirty.extend(self.state.all_units());
         // Of a unit that never ran nothing is left but what was said of it.
-        self.dirty.extend(self.units.keys().cloned());
+        self.dirty.extend(self.state.units.keys().cloned());
     }
 
     /// Keeps one copy of a manifest that is both desired and what runs, as after a restart.
     fn share_manifest(&mut self, id: &UnitId, entry: &UnitEntry) {
-        if let (UnitEntry::Present(desired), Some(unit_memory)) = (entry, self.unit_memories.get_mut(id))
+        if let (UnitEntry::Present(desired), Some(unit_memory)) =
+            (entry, self.state.unit_memories.get_mut(id))
             && let Some(last) = &mut unit_memory.last
             && last.digest() == desired.digest()
             && !Arc::ptr_eq(last, desired)
@@ -295,50 +267,48 @@ impl Coordinator {
         }
     }
 
-    /// Every unit that anybody knows of.
-    fn all_units(&self) -> BTreeSet<UnitId> {
-        let mut all: BTreeSet<UnitId> =
-            self.tools.inventory.view(|inventory| inventory.units.keys().cloned().collect());
-        all.extend(self.desired.iter().flat_map(|desired| desired.units().keys().cloned()));
-        all.extend(self.unit_memories.keys().cloned());
-        all
-    }
-
     fn take_news(&mut self) {
         let mut rights = false;
-        let changed = self.tools.members.take_changed();
+        let changed = self.state.tools.members.take_changed();
         self.note_ends(&changed);
         for object in changed {
             rights |= object.group == RBAC;
-            self.dirty.extend(self.by_object.get(&object).into_iter().flatten().cloned());
+            self.dirty.extend(self.state.by_object.get(&object).into_iter().flatten().cloned());
         }
         if rights {
             self.rights_changed();
         }
-        for reference in self.tools.values.take_changed() {
+        for reference in self.state.tools.values.take_changed() {
             self.shared.followed.changed(&reference);
-            for unit in self.by_values.get(&reference).into_iter().flatten() {
+            for unit in self.state.by_values.get(&reference).into_iter().flatten() {
                 // What failed for want of it may do better now.
-                self.units.entry(unit.clone()).or_default().reset();
+                self.state.units.entry(unit.clone()).or_default().reset();
                 self.dirty.insert(unit.clone());
             }
         }
-        if self.tools.inventory.take_contended() {
+        if self.state.tools.inventory.take_contended() {
             let message = "somebody else writes this cluster's inventory; is there a second agent?";
-            self.event(&UnitId::root(), None, true, "InventoryContended", message.into());
+            self.reporter.event(
+                &self.state,
+                &UnitId::root(),
+                None,
+                true,
+                "InventoryContended",
+                message.into(),
+            );
         }
     }
 
     /// Plans what is dirty until nothing is: a plan that ends in readiness or removal may open the gates of others.
     /// Units at work are looked at when that is done.
     fn plan_dirty(&mut self) {
-        let Some(desired) = self.desired.clone() else { return };
-        let tools = self.tools.clone();
+        let Some(desired) = self.state.desired.clone() else { return };
+        let tools = self.state.tools.clone();
         let damage = tools.inventory.damage();
         // One look for all: what stops pruning is lifted by another desired state only.
-        let stop = tools
-            .inventory
-            .view(|inventory| plan::prune_stop(&desired, inventory, &self.unit_memories, damage.as_deref()));
+        let stop = tools.inventory.view(|inventory| {
+            plan::prune_stop(&desired, inventory, &self.state.unit_memories, damage.as_deref())
+        });
         while let Some(id) = self.dirty.pop_first() {
             if self.running.contains(&id) {
                 continue;
@@ -346,39 +316,40 @@ impl Coordinator {
             let plan = tools.inventory.view(|inventory| {
                 let situation = Situation {
                     desired: &desired,
-                    declared: &self.declared,
+                    declared: &self.state.declared,
                     inventory,
-                    unit_memories: &self.unit_memories,
+                    unit_memories: &self.state.unit_memories,
                     resolve: &|id| tools.cluster.discovery().complete(id),
                     prune_stop: stop.clone(),
                     forbidden: &|unit, object| {
-                        self.units.get(unit).is_some_and(|state| state.is_forbidden(object))
+                        self.state.units.get(unit).is_some_and(|state| state.is_forbidden(object))
                     },
-                    broken: &self.broken,
-                    remove_all: self.remove_all,
-                    access: &|unit, claims| self.access(unit, claims),
-                    shape: &|unit| flotilla_core::flux::shape(&desired, &self.unit_memories, unit),
+                    broken: &self.state.broken,
+                    remove_all: self.state.remove_all,
+                    access: &|unit, claims| self.state.access(unit, claims),
+                    shape: &|unit| flotilla_core::flux::shape(&desired, &self.state.unit_memories, unit),
                 };
-                plan::plan(&id, &situation, &|object| self.look(object))
+                plan::plan(&id, &situation, &|object| self.state.look(object))
             });
             let opened = self.act(self.without_relinquished(plan));
             self.dirty.extend(opened);
         }
         // What waited for it is not to be done any more.
-        if self.away && !self.units.values().any(|state| state.away.is_some()) {
+        if self.away && !self.state.units.values().any(|state| state.away.is_some()) {
             self.is_back();
         }
     }
 
     /// When anything is due though nothing happens.
     fn due(&self) -> Instant {
-        let due = self.units.iter().filter(|(id, _)| !self.running.contains(*id));
+        let due = self.state.units.iter().filter(|(id, _)| !self.running.contains(*id));
         let due = due.filter_map(|(_, state)| state.due()).min();
         due.unwrap_or_else(|| Instant::now() + IDLE)
     }
 
     fn pass(&mut self, now: Instant) {
         let due: Vec<UnitId> = self
+            .state
             .units
             .iter()
             .filter(|(id, state)| !self.running.contains(*id) && state.due().is_some_and(|at| at <= now))
@@ -386,11 +357,11 @@ impl Coordinator {
             .collect();
         for id in due {
             let compares =
-                self.units.get(&id).is_some_and(|state| state.compare_at.is_some_and(|at| at <= now));
+                self.state.units.get(&id).is_some_and(|state| state.compare_at.is_some_and(|at| at <= now));
             if compares {
-                self.doubt(&id);
+                self.state.doubt(&id);
             }
-            if let Some(state) = self.units.get_mut(&id) {
+            if let Some(state) = self.state.units.get_mut(&id) {
                 state.pass(now);
             }
             self.dirty.insert(id);
@@ -400,31 +371,6 @@ impl Coordinator {
 
 /// The API group of roles and their bindings.
 pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
-
-/// Keeps the ApplySet's parent as it was last said to be.
-async fn publish(cluster: &Cluster, mut wanted: watch::Receiver<BTreeMap<String, String>>, unset: &Notify) {
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
-    loop {
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { break },
-            // Before anything was applied there is nothing to say.
-            () = unset.notified() => if wanted.borrow().is_empty() { continue },
-        }
-        loop {
-            let annotations = wanted.borrow_and_update().clone();
-            let Err(failure) = cluster.publish_set(&annotations).await else { break };
-            tracing::debug!(error = chain(&failure), "kubectl is not told what is ours");
-            if failure.is_not_found() || failure.is_terminating() {
-                // The namespace is on its way: the inventory makes it.
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            } else {
-                backoff.wait().await;
-            }
-        }
-        backoff.reset();
-    }
-    std::future::pending::<()>().await;
-}
 
 pub(in crate::sync) fn links_of(
     unit: &flotilla_core::UnitManifest,

@@ -13,13 +13,13 @@ const WHY: &str = "was given back by `flotilla cluster adopt --undo` and is left
 impl Coordinator {
     /// Lets go of objects, and takes up those that were let go before and are not named any more.
     pub(super) fn relinquish(&mut self, relinquished: Arc<HashSet<ObjectId>>) {
-        let new: Vec<ObjectId> = relinquished.difference(&self.relinquished).cloned().collect();
-        let changed = new.len() != relinquished.len() || relinquished.len() != self.relinquished.len();
-        self.relinquished = relinquished;
+        let new: Vec<ObjectId> = relinquished.difference(&self.state.relinquished).cloned().collect();
+        let changed = new.len() != relinquished.len() || relinquished.len() != self.state.relinquished.len();
+        self.state.relinquished = relinquished;
         self.forget(new.iter());
         if changed {
-            for id in self.all_units() {
-                self.units.entry(id.clone()).or_default().reset();
+            for id in self.state.all_units() {
+                self.state.units.entry(id.clone()).or_default().reset();
                 self.dirty.insert(id);
             }
         }
@@ -29,13 +29,13 @@ impl Coordinator {
 
     /// Takes what was given back out of a plan, and says so.
     pub(super) fn without_relinquished(&self, mut plan: UnitPlan) -> UnitPlan {
-        if self.relinquished.is_empty() {
+        if self.state.relinquished.is_empty() {
             return plan;
         }
         let (relinquished, apply) =
-            plan.apply.into_iter().partition(|step| self.relinquished.contains(&step.object.id));
+            plan.apply.into_iter().partition(|step| self.state.relinquished.contains(&step.object.id));
         plan.apply = apply;
-        plan.tolerated.retain(|step| !self.relinquished.contains(&step.object.id));
+        plan.tolerated.retain(|step| !self.state.relinquished.contains(&step.object.id));
         let relinquished: Vec<ApplyStep> = relinquished;
         plan.refused.extend(relinquished.into_iter().map(|step| (step.object.id, WHY.to_owned())));
         plan
@@ -43,8 +43,8 @@ impl Coordinator {
 
     /// Work that was under way may have touched them once more.
     pub(super) fn drop_relinquished(&mut self, steps: &[ApplyStep]) {
-        if !self.relinquished.is_empty() {
-            let relinquished = self.relinquished.clone();
+        if !self.state.relinquished.is_empty() {
+            let relinquished = self.state.relinquished.clone();
             self.forget(steps.iter().map(|step| &step.object.id).filter(|id| relinquished.contains(*id)));
         }
     }
@@ -52,11 +52,11 @@ impl Coordinator {
     fn forget<'a>(&mut self, ids: impl Iterator<Item = &'a ObjectId>) {
         let mut units = BTreeSet::new();
         for id in ids {
-            self.last_applied.remove(id);
+            self.state.last_applied.remove(id);
             let owners: Vec<UnitId> =
-                self.tools.inventory.view(|inventory| inventory.owners(id).cloned().collect());
+                self.state.tools.inventory.view(|inventory| inventory.owners(id).cloned().collect());
             for unit in owners {
-                self.tools.inventory.unlist(&unit, &[id.clone()].into(), false);
+                self.state.tools.inventory.unlist(&unit, &[id.clone()].into(), false);
                 units.insert(unit);
             }
         }

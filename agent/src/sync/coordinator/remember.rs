@@ -27,16 +27,16 @@ impl Coordinator {
             let Ok(unit) = key.parse::<UnitId>() else { continue };
             match memory::read(&unit, &text) {
                 Some(memory::StoredUnit { unit_memory, last_applied, departures, removal }) => {
-                    self.removals.extend(removal.map(|removal| (unit.clone(), removal)));
-                    self.units.entry(unit.clone()).or_default().departures = departures;
+                    self.state.removals.extend(removal.map(|removal| (unit.clone(), removal)));
+                    self.state.units.entry(unit.clone()).or_default().departures = departures;
                     self.shared.runs(&unit, Some(&unit_memory));
-                    self.unit_memories.insert(unit, unit_memory);
+                    self.state.unit_memories.insert(unit, unit_memory);
                     // Somebody may have applied under our name while this agent was away.
                     let open = last_applied
                         .iter()
                         .filter(|(_, last_applied)| !last_applied.settled && last_applied.ended.is_none());
-                    self.in_doubt.extend(open.map(|(id, _)| id.clone()));
-                    self.last_applied.extend(last_applied);
+                    self.state.in_doubt.extend(open.map(|(id, _)| id.clone()));
+                    self.state.last_applied.extend(last_applied);
                 }
                 None => tracing::warn!(%unit, "what was remembered of it cannot be read"),
             }
@@ -44,26 +44,28 @@ impl Coordinator {
     }
 
     pub(super) fn store(&self, unit: &UnitId) {
-        let unit_memory = self.unit_memories.get(unit);
+        let unit_memory = self.state.unit_memories.get(unit);
         self.shared.runs(unit, unit_memory);
         let record = unit_memory.map(|unit_memory| {
-            let complete = |id: &ObjectId| self.tools.cluster.discovery().complete(id);
+            let complete = |id: &ObjectId| self.state.tools.cluster.discovery().complete(id);
             let ids: BTreeSet<ObjectId> = self
+                .state
                 .manifests(unit)
                 .flat_map(|manifest| manifest.objects.iter().map(|entry| complete(&entry.object.id)))
                 .collect();
-            let last_applied = ids.iter().filter_map(|id| self.last_applied.get_key_value(id));
+            let last_applied = ids.iter().filter_map(|id| self.state.last_applied.get_key_value(id));
             let none = Departures::default();
-            let departures = self.units.get(unit).map(|state| &state.departures);
+            let departures = self.state.units.get(unit).map(|state| &state.departures);
             let departures = departures.unwrap_or(&none);
-            memory::write(unit_memory, last_applied, departures, self.removals.get(unit))
+            memory::write(unit_memory, last_applied, departures, self.state.removals.get(unit))
         });
         self.shared.persist.put(unit.to_string(), record);
     }
 
     /// An approval was given, and is remembered without what it is about.
     pub(super) fn approved(&self, digest: Digest) {
-        let asked = self.units.values().flat_map(|state| &state.asked).find(|(asked, _)| *asked == digest);
+        let asked =
+            self.state.units.values().flat_map(|state| &state.asked).find(|(asked, _)| *asked == digest);
         self.learn_approvals(asked.map_or(&[], std::slice::from_ref));
     }
 
@@ -84,7 +86,7 @@ impl Coordinator {
 
     /// Forgets approvals for units of which the last is gone, or wanted again.
     pub(super) fn close_unit_approvals(&self) {
-        let is_open = |digest| self.removals.values().any(|removal| removal.approval == digest);
+        let is_open = |digest| self.state.removals.values().any(|removal| removal.approval == digest);
         let over = lock(&self.shared.approvals).close_units(is_open);
         self.forget_approvals(over);
     }
