@@ -248,6 +248,11 @@ pub struct UnitManifests {
     pub state: UnitState,
     /// Why it is held.
     pub reason: String,
+    /// The unit that defines it; empty for the root, and where that is not known.
+    pub parent: String,
+    /// What it says of itself, as Git has it: policy, dependencies, health checks. Of a present one.
+    #[schema(value_type = Option<Object>)]
+    pub policy: Option<Value>,
     /// In the order in which they are rendered. Values of Secrets are replaced by their digests.
     #[schema(value_type = Vec<Object>)]
     pub objects: Vec<Value>,

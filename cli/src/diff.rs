@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     fn unit(name: &str, objects: Vec<Value>) -> UnitManifests {
-        UnitManifests { unit: name.into(), state: UnitState::Present, reason: String::new(), objects }
+        UnitManifests { unit: name.into(), state: UnitState::Present, objects, ..Default::default() }
     }
 
     fn map(name: &str, value: &str) -> Value {
@@ -218,7 +218,7 @@ mod tests {
             unit: "root".into(),
             state: UnitState::Held,
             reason: "broken".into(),
-            objects: vec![],
+            ..Default::default()
         };
         let old = [unit("root", vec![map("a", "1")])];
         for (from, to) in [(&old[..], std::slice::from_ref(&held)), (std::slice::from_ref(&held), &old[..])] {

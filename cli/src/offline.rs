@@ -13,6 +13,7 @@ use flotilla_core::{ClusterName, Digest, Object, ObjectId, UnitId, UnitKind};
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_render::flux::roots::{self, Roots};
 use flotilla_render::helm::{self, Asked, Helm, Limits, Program};
+use flotilla_render::plan;
 use flotilla_render::source::Revision;
 use flotilla_render::{
     Artifact, Budget, ClusterDefinition, ClusterRender, Fleet, Inputs, RemoteBase, RenderCache, RenderedUnit,
@@ -393,7 +394,9 @@ fn rendered(render: &ClusterRender) -> Rendered {
         let reasons = unit.problems.iter().filter(|problem| !problem.notice).map(ToString::to_string);
         let reason =
             if state == UnitState::Held { reasons.collect::<Vec<_>>().join("; ") } else { String::new() };
-        out.units.push(UnitManifests { unit: id.to_string(), state, reason, objects });
+        let policy = unit.unit.as_ref().map(|unit| plan::settings(&unit.manifest.spec));
+        let parent = unit.parent.as_ref().map(ToString::to_string).unwrap_or_default();
+        out.units.push(UnitManifests { unit: id.to_string(), state, reason, parent, policy, objects });
         for (object, at) in
             unit.unit.iter().flat_map(|unit| unit.content.objects.iter().zip(&unit.content.origins))
         {

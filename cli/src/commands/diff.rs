@@ -65,7 +65,11 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
                 known_unit(&cluster, unit, known.map(|unit| unit.unit.as_str()))?;
             }
             let mut published = published;
-            hide_as_the_hub_does(context, &cluster, &mut published, &mut rendered.units).await?;
+            let client = context.hub()?;
+            let why = hide_as_the_hub_does(&client, &cluster, &mut published, &mut rendered.units).await?;
+            if let Some(why) = why {
+                context.terminal.warn(&format!("values of Secrets are not compared: {why}"));
+            }
             let mut diff = if rendered.units.is_empty() {
                 Diff::default()
             } else {
@@ -94,13 +98,13 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error
 }
 
 /// Has the hub hide the values of Secrets that it has published too: only it can make the digests that it shows. Where it does
-/// not, they are not compared.
-async fn hide_as_the_hub_does(
-    context: &Context,
+/// not, they are not compared, and the reason comes back.
+pub(super) async fn hide_as_the_hub_does(
+    client: &Client,
     cluster: &ClusterName,
     published: &mut Manifests,
     rendered: &mut [UnitManifests],
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
     let id = |object: &Value| ObjectRef::of(object).ok().map(|object| object.id);
     let known: BTreeSet<_> = published.units.iter().flat_map(|unit| &unit.objects).filter_map(id).collect();
     let mut open: Vec<&mut Value> = rendered
@@ -112,22 +116,21 @@ async fn hide_as_the_hub_does(
     while from < open.len() {
         let batch = batch(&open[from..]);
         let secrets = open[from..from + batch].iter().map(|secret| (**secret).clone()).collect();
-        match context.hub()?.hide_secrets(cluster, &HideSecrets { secrets }).await {
+        match client.hide_secrets(cluster, &HideSecrets { secrets }).await {
             Ok(hidden) if hidden.secrets.len() == batch => {
                 open[from..].iter_mut().zip(hidden.secrets).for_each(|(secret, hidden)| **secret = hidden);
             }
             refused => {
                 let why =
                     refused.err().map_or_else(|| "its answer is not whole".to_owned(), |error| error.chain());
-                context.terminal.warn(&format!("values of Secrets are not compared: {why}"));
                 let published = published.units.iter_mut().flat_map(|unit| &mut unit.objects);
                 published.chain(rendered.iter_mut().flat_map(|unit| &mut unit.objects)).for_each(blank);
-                return Ok(());
+                return Ok(Some(why));
             }
         }
         from += batch;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// How many Secrets go into one request.

@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Init(args) => init::run(context, args),
         Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),
-        Command::Plan(args) => plan::run(context, &args),
+        Command::Plan(args) => plan::run(context, &args).await,
         Command::Promote(args) => promote::run(context, &args),
         Command::Trace(args) => trace::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,

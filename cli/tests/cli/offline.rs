@@ -294,7 +294,7 @@ async fn a_broken_file_is_named_and_the_rest_is_rendered() -> anyhow::Result<()>
 }
 
 /// As a hub hides the values of Secrets.
-fn hide(object: &mut Value) {
+pub(crate) fn hide(object: &mut Value) {
     flotilla_api::redact::Redactor::new([7; 32]).secret(object);
 }
 

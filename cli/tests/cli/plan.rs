@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use flotilla_api::{Cluster, Manifests, Scope, UnitManifests, UnitState, WhoAmI};
+use serde_json::{Value, json};
 
+use crate::fake::FakeHub;
 use crate::kustomize::{git, run_in};
+use crate::offline::hide;
 use crate::run;
 
 const APP: &str = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata:\n  name: web\n  \
@@ -181,6 +184,124 @@ async fn a_plan_goes_by_stages() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a hub has published that rendered the repository for these clusters as it is now.
+async fn publish(hub: &FakeHub, at: &str, clusters: &[&str]) -> anyhow::Result<Vec<Manifests>> {
+    let mut all = Vec::new();
+    for name in clusters {
+        let json = run(&["render", "--repo", at, "--cluster", name, "-o", "json"]).await?;
+        let json: Value = serde_json::from_str(&json.stdout)?;
+        let mut units: Vec<UnitManifests> = serde_json::from_value(json["units"].clone())?;
+        units.iter_mut().flat_map(|unit| &mut unit.objects).for_each(hide);
+        let manifests = Manifests { cluster: (*name).to_owned(), units, ..Manifests::default() };
+        hub.get(&format!("clusters/{name}/manifests"), &manifests);
+        all.push(manifests);
+    }
+    let cluster = |name: &&str| Cluster {
+        name: (*name).to_owned(),
+        assigned: true,
+        root: format!("clusters/{name}"),
+        kubernetes_version: "v1.30.2+k3s1".to_owned(),
+        ..Cluster::default()
+    };
+    hub.list("clusters", clusters.iter().map(cluster).collect::<Vec<_>>());
+    Ok(all)
+}
+
+/// The Secret that the hub is asked for, with this password.
+fn hides(hub: &FakeHub, clusters: &[&str], password: &str) {
+    let mut secret: Value = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "s", "namespace": "default"}, "stringData": {"password": password}});
+    hide(&mut secret);
+    for name in clusters {
+        hub.on(&format!("POST clusters/{name}/hide-secrets"), 200, json!({"secrets": [secret]}));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_compared_with_what_a_hub_has_published() -> anyhow::Result<()> {
+    let (hub, repo) = (FakeHub::start().await?, repository()?);
+    let (root, at) = (repo.path(), repo.path().to_str().unwrap());
+    hub.get("whoami", WhoAmI::default()).list("pipelines", Vec::<Value>::new());
+    let plan = async |more: &[&str]| hub.run(&[&["plan", "--server", "--repo", at], more].concat()).await;
+    let mut told = publish(&hub, at, &["east", "west"]).await?;
+    hides(&hub, &["east", "west"], "hunter3");
+    let same = plan(&["--exit-code"]).await?;
+    assert_eq!((same.code, same.stderr.as_str()), (0, ""), "{same:?}");
+    assert!(
+        same.stdout.starts_with("nothing differs in 2 clusters, from what https://127.0.0.1:"),
+        "{same:?}"
+    );
+
+    // One cluster is behind: it has an object more, and an older one.
+    let old = &mut told[1].units[1];
+    assert_eq!(old.unit, "kustomization/flux-system/web");
+    old.objects[0]["data"]["k"] = "one".into();
+    old.objects.push(serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "b", "namespace": "default"}, "data": {"k": "one"}}))?);
+    hub.get("clusters/west/manifests", &told[1]);
+    hub.list("pipelines", json!([{"name": "gone"}]));
+    let behind = plan(&[]).await?;
+    for expected in [
+        "1 distinct diff over 1 of 2 clusters, from what https://127.0.0.1:",
+        "objects: 1 changed, 1 pruned, in 1 cluster: west\n",
+        "  - ConfigMap default/b (kustomization/flux-system/web) is deleted\n",
+        "        /data/k: one → two ``` </details> @ada\n",
+        "notice: the pipeline 'gone' of the hub is not defined any more",
+    ] {
+        assert!(behind.stdout.contains(expected), "{expected}\n{}", behind.stdout);
+    }
+    hub.list("pipelines", Vec::<Value>::new());
+
+    // Another policy of a unit, and a Secret with another value.
+    publish(&hub, at, &["east", "west"]).await?;
+    write(root, "clusters/east/web.yaml", &APP.replace("prune: true", "prune: false"))?;
+    hides(&hub, &["west"], "hunter4");
+    let policy = plan(&[]).await?;
+    assert!(
+        policy.stdout.contains("unit kustomization/flux-system/web changes\n        /prune: true → (none)\n"),
+        "{policy:?}"
+    );
+    assert!(policy.stdout.contains("  ~ Secret default/s (kustomization/flux-system/web)\n"), "{policy:?}");
+    assert!(!format!("{policy:?}").contains("hunter"), "{policy:?}");
+    // Who may not ask for that is told that they are not compared.
+    hub.on("POST clusters/west/hide-secrets", 403, json!({"error": "not this role"}));
+    let blind = plan(&["--cluster", "west"]).await?;
+    assert!(blind.code == 0 && blind.stderr.contains("values of Secrets are not compared: "), "{blind:?}");
+    assert!(blind.stdout.starts_with("nothing differs in 1 cluster,"), "{blind:?}");
+    hides(&hub, &["west"], "hunter3");
+
+    // A hub that cannot tell what a unit is, or a cluster: nothing of it is shown as new or gone.
+    for unit in &mut told[0].units {
+        (unit.state, unit.reason, unit.objects) = (UnitState::Held, "it never rendered".into(), vec![]);
+    }
+    hub.get("clusters/east/manifests", &told[0]);
+    hub.on("GET clusters/west/manifests", 409, json!({"error": "the fleet repo was not rendered yet"}));
+    let unknown = plan(&[]).await?;
+    assert!(
+        !unknown.stdout.contains("ConfigMap") && unknown.stdout.contains("what it runs is not known here"),
+        "{unknown:?}"
+    );
+
+    // Clusters that the token does not see are not new, and one that is new is.
+    let scope = Scope { clusters: vec!["east".to_owned()], ..Scope::default() };
+    hub.get("whoami", WhoAmI { scope, ..WhoAmI::default() });
+    publish(&hub, at, &["east"]).await?;
+    let bound = plan(&[]).await?;
+    assert!(
+        bound.stderr.contains("the token is not of the whole fleet: 1 clusters are not compared"),
+        "{bound:?}"
+    );
+    assert!(bound.stdout.starts_with("nothing differs in 1 cluster,"), "{bound:?}");
+    hub.get("whoami", WhoAmI::default());
+    let new = plan(&[]).await?;
+    assert!(new.stdout.contains("+ the cluster is new\n"), "{new:?}");
+    let scope = Scope { namespaces: vec!["web".to_owned()], ..Scope::default() };
+    hub.get("whoami", WhoAmI { scope, ..WhoAmI::default() });
+    assert_eq!(plan(&[]).await?.code, 5);
+    assert_eq!(plan(&["--from", "main"]).await?.code, 2);
+    Ok(())
+}
+
 /// A comment that a host refuses for its length says nothing.
 #[tokio::test]
 async fn a_comment_keeps_to_its_length() -> anyhow::Result<()> {
@@ -218,6 +339,8 @@ async fn the_commands_of_the_documentation_work() -> anyhow::Result<()> {
     let text = include_str!("../../../docs/plan.md");
     let lines: Vec<&str> =
         text.lines().filter_map(|line| Some(&line[line.find("flotilla plan --")?..])).collect();
+    // Those against a hub have a test of their own.
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !line.contains("--server")).collect();
     let commands: Vec<&str> =
         lines.iter().map(|line| line.split(['#', '>', '|', '`']).next().unwrap().trim()).collect();
     assert!(commands.len() >= 5, "{commands:?}");

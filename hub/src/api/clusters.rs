@@ -12,7 +12,8 @@ use flotilla_api::{
     UnitManifests, UnitState,
 };
 use flotilla_core::report::Timestamp;
-use flotilla_core::{ClusterName, ObjectRef, UnitEntry, UnitId};
+use flotilla_core::{ClusterName, ObjectRef, UnitEntry, UnitId, UnitSpec};
+use flotilla_render::plan::settings;
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -331,8 +332,14 @@ fn shown_manifests(
     redactor: &Redactor,
 ) -> Manifests {
     let units = published.state.units().iter().filter(|(id, _)| known.sees(id)).map(|(id, entry)| {
+        let facts = known.facts.as_ref().and_then(|facts| facts.units.get(id));
+        let (mut policy, mut parent) = (None, facts.and_then(|facts| facts.parent.as_ref()));
         let (state, reason, objects) = match entry {
             UnitEntry::Present(unit) => {
+                parent = unit.spec.parent.as_ref();
+                // By hand is not of it.
+                let suspend = facts.map_or(unit.spec.suspend, |facts| facts.suspended_in_git);
+                policy = Some(settings(&UnitSpec { suspend, ..unit.spec.clone() }));
                 let objects = unit.objects.iter().filter_map(|entry| {
                     let mut value = published.bodies.get(&entry.digest)?.value();
                     redactor.secret(&mut value);
@@ -343,7 +350,8 @@ fn shown_manifests(
             UnitEntry::Hold(hold) => (UnitState::Held, hold.to_string(), Vec::new()),
             UnitEntry::Removed(_) => (UnitState::Removed, String::new(), Vec::new()),
         };
-        UnitManifests { unit: id.to_string(), state, reason, objects }
+        let parent = parent.map(ToString::to_string).unwrap_or_default();
+        UnitManifests { unit: id.to_string(), state, reason, parent, policy, objects }
     });
     Manifests {
         cluster: name.to_string(),

@@ -394,7 +394,9 @@ async fn what_agents_report_is_shown_and_what_is_asked_of_them_is_answered() {
     assert_eq!(units["items"][0]["kept"][0]["approval"], approval.to_string());
     let history = hub.get("/api/v1/clusters/staging/history").await;
     assert!(history["items"][0]["healthyAt"].is_i64(), "{history}");
-    let manifests = hub.get("/api/v1/clusters/staging/manifests").await.to_string();
+    let manifests = hub.get("/api/v1/clusters/staging/manifests").await;
+    assert!(manifests["units"][0]["policy"]["timeout"].is_number(), "{manifests}");
+    let manifests = manifests.to_string();
     assert!(!manifests.contains("hunter2") && manifests.contains("digest "), "{manifests}");
 
     let body = json!({"approval": approval.to_string()});

@@ -123,8 +123,8 @@ fn spec(entry: &UnitEntry) -> Option<&UnitSpec> {
     }
 }
 
-/// What a unit says of itself, without what follows from its content.
-fn settings(spec: &UnitSpec) -> Value {
+/// What a unit says of itself, without what follows from its content: nothing on which a guess at a secret could be tried.
+pub fn settings(spec: &UnitSpec) -> Value {
     let own = UnitSpec {
         render: None,
         templates: Vec::new(),

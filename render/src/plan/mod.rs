@@ -18,6 +18,7 @@ mod entries;
 mod fields;
 pub mod fit;
 mod fleet;
+pub mod published;
 pub mod stages;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use flotilla_core::source::SourceId;
 use flotilla_core::{Digest, ObjectId, UnitId};
 use flotilla_kustomize::files::TreePath;
 
-pub use cluster::{Planned, plan};
+pub use cluster::{Planned, plan, settings};
 pub use fields::{Differ, FieldPlan, Fields};
 pub use fleet::{FleetPlan, Group, Misfits, PlanBuilder, guard_policy};
 

@@ -3,10 +3,12 @@
 mod data;
 mod lines;
 mod markdown;
+mod server;
 mod sides;
 mod stages;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +26,7 @@ use flotilla_render::plan::{
 use flotilla_runtime::lock;
 use flotilla_runtime::token::TokenSecret;
 
+use self::server::Server;
 use self::sides::Point;
 use self::versions::Versions;
 use crate::Context;
@@ -39,6 +42,10 @@ use crate::output::document;
 /// of pipelines clusters get it. What is not known here, as a source is not fetched or a unit does not render, is said and not compared. Values of Secrets are never
 /// shown.
 ///
+/// With --server the point before is what the hub has published for each cluster now, which may be of several commits where
+/// pipelines hold clusters back; clusters have the versions of Kubernetes that they report. It takes a token of whole clusters;
+/// values of Secrets are compared where it may operate.
+///
 /// REV is what Git calls a commit: HEAD^1, a branch, a tag, an id. A folder begins with `.` or `/`.
 ///
 /// Exits with 0 whether or not something differs; with --exit-code with 1 if something does. Exits with 3 where something
@@ -48,6 +55,9 @@ pub(crate) struct PlanArgs {
     /// The point before the change
     #[arg(long, value_name = "REV|DIR", default_value = "HEAD")]
     from: Point,
+    /// Compare with what the hub has published instead
+    #[arg(long, conflicts_with = "from")]
+    server: bool,
     /// The point after the change; without it the folder as it is now, committed or not
     #[arg(long, value_name = "REV|DIR")]
     to: Option<Point>,
@@ -99,8 +109,8 @@ struct Shown {
     problems: Vec<Problem>,
 }
 
-pub(crate) fn run(context: &Context, args: &PlanArgs) -> Result<Code, Error> {
-    let shown = make(context, args)?;
+pub(crate) async fn run(context: &Context, args: &PlanArgs) -> Result<Code, Error> {
+    let shown = if args.server { against_hub(context, args).await? } else { make(context, args)? };
     let text = match args.output {
         Form::Text => lines::text(&shown, args.all, context.terminal.color),
         Form::Markdown => markdown::comment(&shown, args.all, args.max_bytes as usize),
@@ -156,49 +166,87 @@ fn make(context: &Context, args: &PlanArgs) -> Result<Shown, Error> {
     Ok(Shown { from: from_name, to: to_name, plan, problems })
 }
 
-/// Renders and compares clusters, as many at once as there are cores. What helm says of itself comes with the plan, once.
+async fn against_hub(context: &Context, args: &PlanArgs) -> Result<Shown, Error> {
+    let point = args.to.clone().unwrap_or_else(|| Point::Folder(args.repo.clone()));
+    let (to_name, mut to) = point.open(&args.repo, &args.clusters)?;
+    to.add_local(&args.local_sources)?;
+    let server = Server::open(context).await?;
+    let versions = Versions::new(&args.kubernetes_version)?.with_reported(server.versions());
+    let mut names = server.names(context, &to);
+    if let Some(only) = &args.cluster {
+        if !names.contains(only) {
+            return Err(Error::new(Code::NotFound, format!("neither side defines a cluster {only}")));
+        }
+        names = vec![only.clone()];
+    }
+    versions.warn_unused(context, &[&to]);
+    let differ = Differ::new(*TokenSecret::generate().as_bytes());
+    let (plan, helm) = server.compare(context, &to, &names, &versions, &differ).await?;
+    let problems = to.fleet.problems.iter().cloned().chain(helm).chain(server.gone(&to)).collect();
+    Ok(Shown { from: server.name(), to: to_name, plan, problems })
+}
+
+/// A plan, with what helm says of itself, once.
+type Compared = (FleetPlan, Vec<Problem>);
+
+/// Does something for each of some clusters, as many at once as there are cores; in their order.
+fn each<T: Send>(
+    names: &[ClusterName],
+    work: impl Fn(&ClusterName) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let go = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(name) = names.get(at) else { break };
+            let one = work(name);
+            if one.is_err() {
+                next.store(names.len(), Ordering::Relaxed);
+            }
+            lock(&done).insert(at, one);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(names.len()) {
+            scope.spawn(go);
+        }
+        go();
+    });
+    let done = std::mem::take(&mut *lock(&done));
+    done.into_values().collect()
+}
+
+/// Renders and compares clusters at two points of a repository.
 fn compare(
     from: &Repo,
     to: &Repo,
     names: &[ClusterName],
     versions: &Versions,
     differ: &Differ,
-) -> Result<(FleetPlan, Vec<Problem>), Error> {
-    let (next, builder) = (AtomicUsize::new(0), Mutex::new(PlanBuilder::default()));
-    let failed: Mutex<Option<Error>> = Mutex::default();
-    let helm: Mutex<Vec<Problem>> = Mutex::default();
-    let work = || {
-        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match one(from, to, name, versions, differ, &builder) {
-                Ok(said) => {
-                    let mut helm = lock(&helm);
-                    said.into_iter().for_each(|problem| {
-                        if !helm.contains(&problem) {
-                            helm.push(problem);
-                        }
-                    });
-                }
-                Err(error) => {
-                    lock(&failed).get_or_insert(error);
-                    next.store(names.len(), Ordering::Relaxed);
-                }
-            }
+) -> Result<Compared, Error> {
+    let builder = Mutex::new(PlanBuilder::default());
+    let said = each(names, |name| one(from, to, name, versions, differ, &builder))?;
+    let mut helm: Vec<Problem> = Vec::new();
+    for problem in said.into_iter().flatten() {
+        if !helm.contains(&problem) {
+            helm.push(problem);
         }
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 1..cores.min(names.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    if let Some(error) = lock(&failed).take() {
-        return Err(error);
     }
     let policy = guard_policy(&from.fleet.policy, &to.fleet.policy, &Policy::default());
     let builder = std::mem::take(&mut *lock(&builder));
-    let helm = std::mem::take(&mut *lock(&helm));
     Ok((builder.finish(&policy, &to.fleet.pipelines), helm))
+}
+
+/// A cluster as a repository has it, and what helm says of itself.
+fn rendered(
+    repo: &Repo,
+    name: &ClusterName,
+    versions: &Versions,
+) -> Result<(Option<ClusterRender>, Vec<Problem>), Error> {
+    let Some(definition) = repo.fleet.clusters.get(name) else { return Ok((None, Vec::new())) };
+    let version = versions.of(name, &definition.policy.labels);
+    repo.render_as(definition, &version.text).map(|(render, problems)| (Some(render), problems))
 }
 
 fn one(
@@ -209,12 +257,7 @@ fn one(
     differ: &Differ,
     builder: &Mutex<PlanBuilder>,
 ) -> Result<Vec<Problem>, Error> {
-    let render = |repo: &Repo| -> Result<(Option<ClusterRender>, Vec<Problem>), Error> {
-        let Some(definition) = repo.fleet.clusters.get(name) else { return Ok((None, Vec::new())) };
-        let version = versions.of(name, &definition.policy.labels);
-        repo.render_as(definition, &version.text).map(|(render, problems)| (Some(render), problems))
-    };
-    let ((old, mut said), (new, more)) = (render(from)?, render(to)?);
+    let ((old, mut said), (new, more)) = (rendered(from, name, versions)?, rendered(to, name, versions)?);
     said.extend(more);
     let misfits = |repo: &Repo, render: &Option<ClusterRender>| {
         let definition = repo.fleet.clusters.get(name);

@@ -61,11 +61,12 @@ impl FromStr for Rule {
     }
 }
 
-/// The version of each cluster: what is said of it by name counts before what is said of a label, and that before what is said of
-/// all.
+/// The version of each cluster: what is said of it by name counts before what is said of a label, that before what is said of
+/// all, and that before what the cluster reports.
 #[derive(Debug)]
 pub(super) struct Versions {
     rules: Vec<Rule>,
+    reported: BTreeMap<ClusterName, Version>,
     default: Version,
 }
 
@@ -79,7 +80,13 @@ impl Versions {
             }
         }
         let default = KUBERNETES.parse().map_err(Error::usage)?;
-        Ok(Self { rules: rules.to_vec(), default })
+        Ok(Self { rules: rules.to_vec(), reported: BTreeMap::new(), default })
+    }
+
+    /// With what clusters say themselves, where no rule says it.
+    pub(super) fn with_reported<'a>(self, told: impl Iterator<Item = (&'a ClusterName, &'a str)>) -> Self {
+        let reported = told.filter_map(|(name, text)| Some((name.clone(), text.parse().ok()?))).collect();
+        Self { reported, ..self }
     }
 
     /// The version of a cluster with these labels. Of several labels the lowest version counts, as it serves the least.
@@ -90,7 +97,8 @@ impl Versions {
             self.rules.iter().filter(has).min_by_key(|rule| rule.version.version)
         };
         let of_all = || self.rules.iter().find(|rule| rule.which == Which::All);
-        by_name.or_else(by_label).or_else(of_all).map_or(&self.default, |rule| &rule.version)
+        let ruled = by_name.or_else(by_label).or_else(of_all).map(|rule| &rule.version);
+        ruled.or_else(|| self.reported.get(name)).unwrap_or(&self.default)
     }
 
     /// A rule that concerns no cluster is a slip.
