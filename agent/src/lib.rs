@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod disk;
+pub mod install;
 pub mod link;
 mod manifest;
 pub mod problems;

@@ -46,6 +46,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("sops", &["--encrypted-regex"]),
+    ("systemctl", &["--now"]),
     ("any", &["--flag"]),
 ];
 
