@@ -144,15 +144,15 @@ async fn plan_agent(kubernetes: &Kubernetes, delete_namespace: bool) -> Result<P
             namespace.iter().map(|_| format!("the namespace {} with the inventories", agent::NAMESPACE));
         return Ok(Plan { delete, stays: stays.collect() });
     }
-    let pods = kubernetes.list("v1", "Pod", agent::NAMESPACE, "").await?;
-    let is_foreign = |pod: &&Value| pod["metadata"]["labels"]["app.kubernetes.io/name"] != agent::NAME;
-    if let Some(pod) = pods.iter().find(is_foreign) {
-        let name = clean(pod["metadata"]["name"].as_str().unwrap_or_default());
+    let found = kubernetes.everything_in(agent::NAMESPACE).await?;
+    let foreign: Vec<String> = found.iter().filter(|object| !agent::is_own(object)).map(name_of).collect();
+    if !foreign.is_empty() {
+        let some = foreign.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(Error::new(
             Code::Refused,
-            format!("the namespace {} has a pod of others: {name}", agent::NAMESPACE),
+            format!("the namespace {} has {} objects of others: {some}", agent::NAMESPACE, foreign.len()),
         )
-        .hint("move it, or leave out --delete-namespace"));
+        .hint("move them, or leave out --delete-namespace"));
     }
     delete.extend(namespace);
     Ok(Plan { delete, stays: Vec::new() })
@@ -189,10 +189,14 @@ async fn is_agent_of(kubernetes: &Kubernetes, cluster: &ClusterName) -> Result<(
     }
 }
 
+fn name_of(object: &Value) -> String {
+    let id = ObjectRef::of(object).map_or_else(|error| error.to_string(), |target| target.id.to_string());
+    clean(&id)
+}
+
 fn show(context: &Context, plan: &Plan) -> Result<(), Error> {
     for object in &plan.delete {
-        let id = ObjectRef::of(object).map_or_else(|error| error.to_string(), |target| target.id.to_string());
-        context.terminal.print(&format!("delete {}\n", clean(&id)))?;
+        context.terminal.print(&format!("delete {}\n", name_of(object)))?;
     }
     for what in &plan.stays {
         context.terminal.print(&format!("keep   {what}\n"))?;

@@ -45,6 +45,8 @@ pub(crate) struct Agent<'a> {
     pub token: Option<&'a str>,
     /// Where it calls.
     pub hubs: &'a [HubAddress],
+    /// What else it may call beside the ports of https and of API servers.
+    pub egress_ports: &'a [u16],
 }
 
 impl Agent<'_> {
@@ -64,7 +66,10 @@ impl Agent<'_> {
         for object in &mut objects {
             match object["kind"].as_str() {
                 Some("StatefulSet") => self.set_pod(object),
-                Some("NetworkPolicy") => let_call(object, self.hubs.iter().map(HubAddress::port)),
+                Some("NetworkPolicy") => {
+                    let hubs = self.hubs.iter().map(HubAddress::port);
+                    let_call(object, hubs.chain(self.egress_ports.iter().copied()));
+                }
                 _ => {}
             }
         }
@@ -92,6 +97,34 @@ pub(crate) fn installed() -> Vec<Value> {
     objects
 }
 
+/// Whether an object in the agent's namespace is one that the agent, its installation or Kubernetes itself made there. What
+/// only looks like one, by a label or a name, is somebody else's.
+pub(crate) fn is_own(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let (kind, name) =
+        (object["kind"].as_str().unwrap_or_default(), metadata["name"].as_str().unwrap_or_default());
+    let is_installed = || {
+        installed().iter().any(|own| {
+            (&own["kind"], &own["metadata"]["name"], &own["metadata"]["namespace"])
+                == (&object["kind"], &metadata["name"], &json!(NAMESPACE))
+        })
+    };
+    let of_statefulset = || {
+        let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+        owners.into_iter().any(|owner| owner["kind"] == "StatefulSet" && owner["name"] == NAME)
+    };
+    match kind {
+        // Of what is in the namespace, or was.
+        "Event" => true,
+        "ServiceAccount" if name == "default" => true,
+        "ConfigMap" if name == "kube-root-ca.crt" || name == "flotilla-adoption" => true,
+        "ConfigMap" if name.starts_with("flotilla-inventory-") => true,
+        "Pod" | "ControllerRevision" if of_statefulset() => true,
+        "PodMetrics" => name == format!("{NAME}-0"),
+        _ => is_installed(),
+    }
+}
+
 /// The name of the cluster whose agent a manifest installs, if it is one that was made here.
 pub(crate) fn cluster_of(manifest: &str) -> Option<String> {
     let documents = flotilla_yaml::parse(manifest).ok()?;
@@ -112,7 +145,8 @@ mod tests {
         let cluster = "edge-1".parse().unwrap();
         let hubs = ["hub.example.com:8443".parse().unwrap(), "10.0.0.1:30443".parse().unwrap()];
         let (image, pull_secret) = (Some("registry.example.com/agent@sha256:00"), Some("registry"));
-        Agent { cluster: &cluster, rights, image, pull_secret, token, hubs: &hubs }.objects()
+        Agent { cluster: &cluster, rights, image, pull_secret, token, hubs: &hubs, egress_ports: &[8200] }
+            .objects()
     }
 
     fn bound(objects: &[Value]) -> Vec<&str> {
@@ -149,7 +183,9 @@ mod tests {
             spec["volumes"].as_array().unwrap().iter().any(|it| it["secret"]["secretName"] == JOIN_SECRET);
         assert!(mounted, "{spec}");
         let ports = of_kind("NetworkPolicy")[0]["spec"]["egress"][1]["ports"].to_string();
-        assert_eq!((ports.matches("8443").count(), ports.matches("30443").count()), (1, 1), "{ports}");
+        for port in ["8443", "30443", "8200"] {
+            assert_eq!(ports.matches(port).count(), 1, "{port}: {ports}");
+        }
         // An agent that has joined is given no token anew.
         assert!(objects(Rights::default(), None).iter().all(|object| object["kind"] != "Secret"));
     }
@@ -166,6 +202,34 @@ mod tests {
         for object in all.into_iter().flat_map(|rights| objects(rights, Some("t"))) {
             let stays = object["kind"] == "Namespace";
             assert_eq!(!stays, removed.contains(&id(&object)), "{object}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_in_the_namespace_is_told_from_our_own() {
+        let object = |kind: &str, name: &str, owner: &str| {
+            let owners = json!([{"kind": "StatefulSet", "name": owner}]);
+            json!({"kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "ownerReferences": owners,
+                "labels": {"app.kubernetes.io/name": NAME}}})
+        };
+        for (kind, name, owner, own) in [
+            ("StatefulSet", NAME, "", true),
+            ("Secret", JOIN_SECRET, "", true),
+            ("PersistentVolumeClaim", "state-flotilla-agent-0", "", true),
+            ("ConfigMap", "flotilla-inventory-3-0", "", true),
+            ("ConfigMap", "kube-root-ca.crt", "", true),
+            ("ServiceAccount", "default", "", true),
+            ("Event", "anything", "", true),
+            ("Pod", "flotilla-agent-0", NAME, true),
+            ("ControllerRevision", "flotilla-agent-55c8", NAME, true),
+            ("Pod", "flotilla-agent-1", "other", false),
+            ("Secret", "team", "", false),
+            ("ConfigMap", "team", NAME, false),
+            ("PersistentVolumeClaim", "state-team-0", "", false),
+            ("Deployment", NAME, "", false),
+            ("Database", NAME, "", false),
+        ] {
+            assert_eq!(is_own(&object(kind, name, owner)), own, "{kind} {name}");
         }
     }
 

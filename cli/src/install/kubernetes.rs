@@ -9,7 +9,8 @@ use kube::api::{
     Preconditions,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::Value;
+use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
+use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::exit::Code;
@@ -120,6 +121,31 @@ impl Kubernetes {
         found.items.into_iter().map(value).collect()
     }
 
+    /// All objects in a namespace, of every kind that the API server serves and lists: kind, version and metadata.
+    ///
+    /// # Errors
+    /// Also where one kind cannot be listed, as that of an aggregated API which is away: what is not seen is not absent.
+    pub(crate) async fn everything_in(&self, namespace: &str) -> Result<Vec<Value>, Error> {
+        let discovery = Discovery::new(self.client.clone()).run().await;
+        let discovery = discovery.map_err(|error| self.failed("find out which kinds there are", error))?;
+        let mut found = Vec::new();
+        for (resource, can) in discovery.groups().flat_map(ApiGroup::resources_by_stability) {
+            if can.scope != Scope::Namespaced || !can.supports_operation(verbs::LIST) {
+                continue;
+            }
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+            let listed = api.list_metadata(&ListParams::default()).await;
+            let listed = listed
+                .map_err(|error| self.failed(&format!("list {} in {namespace}", resource.plural), error))?;
+            for object in listed.items {
+                let metadata = serde_json::to_value(object.metadata).map_err(unreadable)?;
+                let ApiResource { api_version, kind, .. } = &resource;
+                found.push(json!({"apiVersion": api_version, "kind": kind, "metadata": metadata}));
+            }
+        }
+        Ok(found)
+    }
+
     /// What keeps the pod of a StatefulSet of ours from being ready.
     pub(crate) async fn why_not_ready(&self, namespace: &str, name: &str) -> Result<String, Error> {
         let pods = self.list("v1", "Pod", namespace, &format!("app.kubernetes.io/name={name}")).await?;
@@ -142,8 +168,11 @@ impl Kubernetes {
 }
 
 fn value(object: DynamicObject) -> Result<Value, Error> {
-    serde_json::to_value(object)
-        .map_err(|error| Error::new(Code::Input, "what the API server has cannot be read").because(error))
+    serde_json::to_value(object).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::new(Code::Input, "what the API server has cannot be read").because(error)
 }
 
 fn target(object: &Value) -> Result<(String, ObjectRef), Error> {
@@ -169,8 +198,6 @@ fn state_of_pod(pod: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -65,6 +65,26 @@ fn a_hub_whose_git_server_never_answers_ends_when_it_is_told_to() {
     drop(asked);
 }
 
+#[test]
+fn the_first_admins_token_is_told_to_who_may_read_the_data_folder() {
+    let data = tempfile::tempdir().unwrap();
+    let hub = Hub::start(data.path(), "http://127.0.0.1:1/fleet.git");
+    until("it serves", || data.path().join("addresses.json").exists());
+    let tell = |folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flotilla-hub"));
+        command.arg("admin-token").arg("--data").arg(folder).output().unwrap()
+    };
+    let told = tell(data.path());
+    assert!(told.status.success(), "{told:?}");
+    let token = String::from_utf8(told.stdout).unwrap();
+    assert!(token.starts_with("flt_") && token.trim().len() > 40, "{token}");
+    assert_eq!(token, std::fs::read_to_string(data.path().join("admin-token")).unwrap());
+    let none = tell(&data.path().join("elsewhere"));
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(!none.status.success() && none.stdout.is_empty() && said.contains("elsewhere"), "{said}");
+    hub.terminate();
+}
+
 #[tokio::test]
 async fn a_hub_that_lost_its_lease_ends() {
     let hub = TestHub::start().await;

@@ -131,6 +131,26 @@ async fn a_cluster_joins_by_one_command_and_leaves_by_one() {
     let namespace = ObjectRef::global("v1", "Namespace", "flotilla-system");
     assert!(namespace.get(&cluster.client()).await.unwrap().is_some());
     assert_ne!(fleet.cluster("edge").await.unwrap().connection, ConnectionState::Connected);
+
+    // The namespace with the inventories is deleted where it has nothing else, of whatever kind.
+    let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "team", "namespace": "flotilla-system"}});
+    flotilla_tests::objects::apply(&cluster.client(), "kubectl", &foreign).await.unwrap();
+    let delete_namespace = async |more: &[&str]| {
+        let args = [&["uninstall", "agent", "--delete-namespace"], more, &there[..]].concat();
+        let output = fleet.cli_output(&args).await.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = delete_namespace(&["--confirm", &context]).await;
+    assert!(code == Some(7) && said.contains("1 objects of others: Secret flotilla-system/team"), "{said}");
+    let secret = ObjectRef::new("v1", "Secret", "flotilla-system", "team");
+    secret.delete(&cluster.client()).await.unwrap();
+    let (code, said) = delete_namespace(&["--confirm", &context]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let gone = eventually(SOON, || async {
+        ensure!(namespace.get(&cluster.client()).await?.is_none(), "the namespace is there");
+        anyhow::Ok(())
+    });
+    gone.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

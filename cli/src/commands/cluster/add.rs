@@ -54,6 +54,10 @@ pub(crate) struct AddArgs {
     /// Secret in flotilla-system with the credentials of the image's registry
     #[arg(long, value_name = "NAME")]
     image_pull_secret: Option<String>,
+    /// Port that the agent may call beside the hub's, 443 and 6443: of the API server, of a key service (Vault: 8200); may be
+    /// repeated
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    egress_port: Vec<u16>,
     /// File to write, instead of printing
     #[arg(long, value_name = "FILE", conflicts_with = "context")]
     out: Option<PathBuf>,
@@ -133,6 +137,7 @@ pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Re
         pull_secret: args.image_pull_secret.as_deref(),
         token: token.as_ref().map(|made| made.token.as_str()),
         hubs: &hubs,
+        egress_ports: &args.egress_port,
     }
     .objects();
     if args.rights == Rights::Accounts {
@@ -268,7 +273,16 @@ mod tests {
             let cluster = name.parse().unwrap();
             let (rights, image, pull_secret) = (Rights::default(), None, None);
             manifest::yaml(
-                &Agent { cluster: &cluster, rights, image, pull_secret, token: None, hubs: &[] }.objects(),
+                &Agent {
+                    cluster: &cluster,
+                    rights,
+                    image,
+                    pull_secret,
+                    token: None,
+                    hubs: &[],
+                    egress_ports: &[],
+                }
+                .objects(),
             )
         };
         std::fs::write(&file, of("edge-1")).unwrap();

@@ -169,10 +169,11 @@ async fn delete(context: &Context, client: &Client, args: DeleteArgs) -> Result<
 /// The hub has no way to the cluster any more: what is left to do is done there.
 fn what_is_left_to_do(pruned: bool) -> &'static str {
     if pruned {
-        "its agent has nothing to do any more: remove it from the cluster, with the namespace flotilla-system"
+        "its agent has nothing to do any more: `flotilla uninstall agent --context CONTEXT --delete-namespace` removes it from the \
+         cluster, `flotilla-agent uninstall` from a machine"
     } else {
-        "the objects keep their labels; remove the agent from the cluster (delete its Deployment, or stop its service), \
-         then the namespace flotilla-system"
+        "the objects keep their labels; `flotilla uninstall agent --context CONTEXT` removes the agent from the cluster, \
+         `flotilla-agent uninstall` from a machine"
     }
 }
 
