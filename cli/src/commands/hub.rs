@@ -71,6 +71,9 @@ pub(crate) struct InstallArgs {
     /// Storage class of its volume, which holds the fleet's keys
     #[arg(long, value_name = "NAME")]
     storage_class: Option<String>,
+    /// Port that the hub may call beside 443, 22 and the fleet repo's: of a registry, an index, a key service; may be repeated
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    egress_port: Vec<u16>,
     /// Namespace of the hub
     #[arg(long, value_name = "NAME", default_value = hub::NAMESPACE, value_parser = hub::namespace)]
     namespace: String,
@@ -114,7 +117,7 @@ pub(crate) async fn run(context: &Context, command: HubCommand) -> Result<Code, 
         pull_secret: args.image_pull_secret.as_deref(),
         git_password: password.as_deref(),
         storage_class: args.storage_class.as_deref(),
-        git_port: args.repo.port(),
+        egress_ports: args.repo.port().into_iter().chain(args.egress_port.iter().copied()).collect(),
     }
     .objects();
     let Some(name) = &args.context else {

@@ -117,7 +117,7 @@ pub(crate) fn is_own(object: &Value) -> bool {
         // Of what is in the namespace, or was.
         "Event" => true,
         "ServiceAccount" if name == "default" => true,
-        "ConfigMap" if name == "kube-root-ca.crt" || name == "flotilla-adoption" => true,
+        "ConfigMap" if ["kube-root-ca.crt", "flotilla-adoption", "flotilla"].contains(&name) => true,
         "ConfigMap" if name.starts_with("flotilla-inventory-") => true,
         "Pod" | "ControllerRevision" if of_statefulset() => true,
         "PodMetrics" => name == format!("{NAME}-0"),
@@ -218,6 +218,7 @@ mod tests {
             ("PersistentVolumeClaim", "state-flotilla-agent-0", "", true),
             ("ConfigMap", "flotilla-inventory-3-0", "", true),
             ("ConfigMap", "kube-root-ca.crt", "", true),
+            ("ConfigMap", "flotilla", "", true),
             ("ServiceAccount", "default", "", true),
             ("Event", "anything", "", true),
             ("Pod", "flotilla-agent-0", NAME, true),

@@ -1,5 +1,6 @@
 //! The hub's manifests: those of `deploy/hub.yaml`, with its settings. Pure.
 
+use flotilla_core::Digest;
 use flotilla_core::names::is_dns_label;
 use serde_json::{Value, json};
 
@@ -14,6 +15,9 @@ pub(crate) const NAME: &str = "flotilla-hub";
 /// The Secret with the credentials of the fleet repo.
 const GIT_SECRET: &str = "flotilla-hub-git";
 
+/// On its pod: a digest of its settings.
+const SETTINGS: &str = "flotilla.dev/settings";
+
 /// What is particular to one hub.
 #[derive(Debug)]
 pub(crate) struct Hub<'a> {
@@ -27,8 +31,8 @@ pub(crate) struct Hub<'a> {
     /// Password or token for the fleet repo.
     pub git_password: Option<&'a str>,
     pub storage_class: Option<&'a str>,
-    /// Where the fleet repo's server listens, if the address says so.
-    pub git_port: Option<u16>,
+    /// What it may call beside the ports of https and ssh.
+    pub egress_ports: Vec<u16>,
 }
 
 impl Hub<'_> {
@@ -45,7 +49,7 @@ impl Hub<'_> {
                 Some("Namespace") => object["metadata"]["name"] = json!(self.namespace),
                 Some("ConfigMap") => object["data"] = self.data(),
                 Some("StatefulSet") => self.set_pod(object),
-                Some("NetworkPolicy") => let_call(object, self.git_port),
+                Some("NetworkPolicy") => let_call(object, self.egress_ports.iter().copied()),
                 _ => {}
             }
             if object["metadata"]["namespace"].is_string() {
@@ -63,6 +67,9 @@ impl Hub<'_> {
         if let Some(class) = self.storage_class {
             stateful_set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] = json!(class);
         }
+        // The hub reads its settings when it starts: others make another pod.
+        let settings = Digest::of(self.data().to_string().as_bytes());
+        stateful_set["spec"]["template"]["metadata"]["annotations"][SETTINGS] = json!(settings.to_string());
         set_image(stateful_set, self.image, self.pull_secret);
     }
 }
@@ -78,7 +85,7 @@ pub(crate) fn installed(namespace: &str, with_data: bool) -> Vec<Value> {
         pull_secret: None,
         git_password: Some(""),
         storage_class: None,
-        git_port: None,
+        egress_ports: Vec::new(),
     };
     let mut objects = hub.objects();
     objects.reverse();
@@ -118,7 +125,7 @@ mod tests {
             pull_secret: Some("registry"),
             git_password: Some("hunter2"),
             storage_class: Some("encrypted"),
-            git_port: Some(3000),
+            egress_ports: vec![443, 3000],
         };
         let objects = hub.objects();
         let text = serde_json::to_string(&objects).unwrap();
@@ -135,7 +142,8 @@ mod tests {
         let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
         assert_eq!(of_kind("ConfigMap")["data"], json!({"FLOTILLA_REPO": "https://git.example.com/a.git"}));
         assert_eq!(of_kind("Secret")["stringData"]["password"], "hunter2");
-        assert!(of_kind("NetworkPolicy")["spec"]["egress"].to_string().contains("3000"));
+        let ports = of_kind("NetworkPolicy")["spec"]["egress"][1]["ports"].to_string();
+        assert_eq!((ports.matches("3000").count(), ports.matches("443").count()), (1, 1), "{ports}");
         let set = objects.last().unwrap();
         let pod = &set["spec"]["template"]["spec"];
         assert_eq!(

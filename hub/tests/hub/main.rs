@@ -3,6 +3,7 @@
 mod agents;
 mod journal;
 mod many_nodes;
+mod monitoring;
 mod people;
 mod ports;
 mod process;

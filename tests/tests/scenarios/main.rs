@@ -6,6 +6,7 @@ mod adoption;
 mod approval;
 mod bad_input;
 mod change;
+mod chart;
 mod clocks;
 mod deletion;
 mod demo;
