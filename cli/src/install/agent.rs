@@ -117,7 +117,8 @@ pub(crate) fn is_own(object: &Value) -> bool {
         // Of what is in the namespace, or was.
         "Event" => true,
         "ServiceAccount" if name == "default" => true,
-        "ConfigMap" if ["kube-root-ca.crt", "flotilla-adoption", "flotilla"].contains(&name) => true,
+        "ConfigMap" if ["kube-root-ca.crt", "flotilla"].contains(&name) => true,
+        "Secret" if name.starts_with("flotilla-adoption-") => true,
         "ConfigMap" if name.starts_with("flotilla-inventory-") => true,
         "Pod" | "ControllerRevision" if of_statefulset() => true,
         "PodMetrics" => name == format!("{NAME}-0"),
@@ -215,6 +216,7 @@ mod tests {
         for (kind, name, owner, own) in [
             ("StatefulSet", NAME, "", true),
             ("Secret", JOIN_SECRET, "", true),
+            ("Secret", "flotilla-adoption-0", "", true),
             ("PersistentVolumeClaim", "state-flotilla-agent-0", "", true),
             ("ConfigMap", "flotilla-inventory-3-0", "", true),
             ("ConfigMap", "kube-root-ca.crt", "", true),
