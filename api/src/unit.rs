@@ -24,7 +24,8 @@ pub struct Problem {
 
 impl From<&flotilla_core::report::Problem> for Problem {
     fn from(problem: &flotilla_core::report::Problem) -> Self {
-        let flotilla_core::report::Problem { file, line, column, field, message, notice } = problem.clone();
+        let flotilla_core::report::Problem { file, line, column, field, message, notice, waiting: _ } =
+            problem.clone();
         Self { file, line, column, field, message, notice }
     }
 }
@@ -33,7 +34,7 @@ impl From<&flotilla_core::report::Problem> for Problem {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { file, line, column, field, message, notice } = self.clone();
-        flotilla_core::report::Problem { file, line, column, field, message, notice }.fmt(f)
+        flotilla_core::report::Problem { file, line, column, field, message, notice, waiting: false }.fmt(f)
     }
 }
 
@@ -77,6 +78,8 @@ pub struct Unit {
     pub drift: Vec<Drift>,
     pub kept: Vec<Kept>,
     pub problems: Vec<Problem>,
+    /// It is held, and only until something is there that somebody is at work on: a fetch, a run of helm, a first round.
+    pub waiting: bool,
 }
 
 /// An object's identity.

@@ -42,12 +42,12 @@ impl Found {
         let folder = match self.folder.take() {
             Some(folder) => folder,
             None => tempfile::tempdir()
-                .map_err(|error| Unavailable(format!("cannot make a temporary folder: {error}")))?,
+                .map_err(|error| Unavailable::new(format!("cannot make a temporary folder: {error}")))?,
         };
         let dir = self.folder.insert(folder).path().join(self.bases.len().to_string());
         let answer = Remotes::anywhere().answer(address, &dir, &AtomicBool::new(false));
         // One run sees one state of the world.
         let base = answer.map(|answer| RemoteBase { answer, id: Digest::of(address.as_bytes()) });
-        base.map_err(|error| Unavailable(chain(&error)))
+        base.map_err(|error| Unavailable::new(chain(&error)))
     }
 }

@@ -77,7 +77,7 @@ struct LocalSources {
 
 impl Sources for LocalSources {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
-        self.folders.get(&source.id).cloned().ok_or_else(|| Unavailable(NOT_FETCHED.into()))
+        self.folders.get(&source.id).cloned().ok_or_else(|| Unavailable::new(NOT_FETCHED))
     }
 
     fn remote(&self, address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {

@@ -175,6 +175,8 @@ pub struct Problem {
     pub message: String,
     /// A notice leaves the unit as it is; anything else holds it.
     pub notice: bool,
+    /// Somebody is at work on what is missing (a fetch, a run of helm, a unit that comes before), so it ends by itself.
+    pub waiting: bool,
 }
 
 impl Problem {
@@ -186,6 +188,7 @@ impl Problem {
             field: String::new(),
             message: message.into(),
             notice: false,
+            waiting: false,
         }
     }
 
@@ -196,6 +199,11 @@ impl Problem {
 
     pub fn as_notice(mut self) -> Self {
         self.notice = true;
+        self
+    }
+
+    pub fn waiting(mut self, waiting: bool) -> Self {
+        self.waiting = waiting;
         self
     }
 }

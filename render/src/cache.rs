@@ -188,7 +188,7 @@ impl RenderCache {
         make: impl FnOnce() -> Generated,
     ) -> Generated {
         let made = self.pure(&self.generated, request, || telling.of(request, make));
-        made.unwrap_or_else(|problem| Err(Unavailable(problem.message)))
+        made.unwrap_or_else(|problem| Err(Unavailable::new(problem.message)))
     }
 
     /// A chart as release records hold it.

@@ -40,7 +40,7 @@ pub fn generate(
         Some(AliasPath { alias, path }) => {
             let input = inputs.get(alias).ok_or_else(|| format!("there is no source @{alias}"));
             let made = input.and_then(|input| pattern::expand(path, &*input.files, &generator.artifacts));
-            Some(made.map_err(|why| Unavailable(format!("spec.pathPattern: {why}")))?)
+            Some(made.map_err(|why| Unavailable::new(format!("spec.pathPattern: {why}")))?)
         }
     };
     let artifacts = expanded.as_ref().unwrap_or(&generator.artifacts);
@@ -48,7 +48,7 @@ pub fn generate(
     let mut made = BTreeMap::new();
     for artifact in artifacts {
         let tree = build(artifact, inputs)
-            .map_err(|why| Unavailable(format!("artifact {}: {why}", artifact.name)))?;
+            .map_err(|why| Unavailable::new(format!("artifact {}: {why}", artifact.name)))?;
         let of = |alias: &String| inputs.get(alias);
         let revision = match artifact.revision.as_ref().and_then(of) {
             Some(input) => input.revision.clone(),

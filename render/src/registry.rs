@@ -11,7 +11,7 @@ use flotilla_kustomize::files::TreePath;
 use crate::cache::Telling;
 use crate::cluster::Inputs;
 use crate::content::Content;
-use crate::source::{Artifact, RenderedSource, SourceDefinition, fleet_source};
+use crate::source::{Artifact, RenderedSource, SourceDefinition, Unavailable, fleet_source};
 use crate::walk::authority::beyond;
 
 /// What there is of a source.
@@ -21,7 +21,7 @@ pub(crate) enum Lookup {
     /// Nothing that has been rendered so far defines it.
     Undefined(SourceId),
     /// It is defined, and its content cannot be used.
-    Unusable(String),
+    Unusable(Unavailable),
 }
 
 /// Who defined a source under an account.
@@ -232,7 +232,7 @@ impl<'a> Registry<'a> {
             } else {
                 "a unit that another unit's service account defined reads its own namespace only"
             };
-            return Lookup::Unusable(format!("{id} is in another namespace than '{namespace}': {why}"));
+            return unusable(format!("{id} is in another namespace than '{namespace}': {why}"));
         }
         if let Some(refused) = self.refuse_stranger(id, &reader.lineage) {
             return refused;
@@ -266,7 +266,7 @@ impl<'a> Registry<'a> {
 
     fn refuse_stranger(&self, id: &SourceId, lineage: &Lineage) -> Option<Lookup> {
         let (source, Maker { unit, account, files }) = self.stranger(id, lineage, 0)?;
-        Some(Lookup::Unusable(format!(
+        Some(unusable(format!(
             "{source} is defined by {unit}, which is applied as {account} from {files}: only what that unit defines, units \
              of the same account and units that the same source defines use it"
         )))
@@ -294,7 +294,7 @@ impl<'a> Registry<'a> {
     fn find(&mut self, id: &SourceId, lineage: &Lineage, depth: usize) -> Lookup {
         if *id == fleet_source() {
             return match &self.fleet {
-                Some(reason) => Lookup::Unusable(reason.clone()),
+                Some(reason) => unusable(reason.clone()),
                 None => Lookup::Found(self.tree.clone()),
             };
         }
@@ -305,7 +305,7 @@ impl<'a> Registry<'a> {
             Err(lookup) => lookup,
             Ok(source) => match self.inputs.sources.content(&source) {
                 Ok(artifact) => Lookup::Found(artifact),
-                Err(reason) => Lookup::Unusable(format!("{id}: {reason}")),
+                Err(reason) => Lookup::Unusable(reason.said(|why| format!("{id}: {why}"))),
             },
         }
     }
@@ -314,10 +314,10 @@ impl<'a> Registry<'a> {
         let Some(rendered) = self.sources.get(id) else { return Err(Lookup::Undefined(id.clone())) };
         let Some(source) = &rendered.source else {
             let problem = rendered.problems.first().map(ToString::to_string).unwrap_or_default();
-            return Err(Lookup::Unusable(format!("{id} is defined wrongly: {problem}")));
+            return Err(unusable(format!("{id} is defined wrongly: {problem}")));
         };
         if source.spec.verify() && !self.inputs.sources.allows_unverified(id) {
-            return Err(Lookup::Unusable(unverified(id)));
+            return Err(unusable(unverified(id)));
         }
         Ok(source.clone())
     }
@@ -325,7 +325,7 @@ impl<'a> Registry<'a> {
     /// What some generator of the namespace puts out under this name.
     fn external(&mut self, id: &SourceId, lineage: &Lineage, depth: usize) -> Lookup {
         if depth == DEPTH {
-            return Lookup::Unusable(format!("{id}: generators read each other more than {DEPTH} deep"));
+            return unusable(format!("{id}: generators read each other more than {DEPTH} deep"));
         }
         let generators: Vec<(SourceId, ArtifactGenerator)> = self
             .sources
@@ -363,7 +363,7 @@ impl<'a> Registry<'a> {
             return lookup;
         }
         if self.sources.contains_key(id) {
-            return Lookup::Unusable(format!("{id}: nothing here fills it; an ArtifactGenerator would"));
+            return unusable(format!("{id}: nothing here fills it; an ArtifactGenerator would"));
         }
         Lookup::Undefined(id.clone())
     }
@@ -402,7 +402,7 @@ impl<'a> Registry<'a> {
             if confined && input.source.namespace != name.namespace {
                 let message =
                     format!("{name}: {} is in another namespace, which it may not read", input.source);
-                return Err(Lookup::Unusable(message));
+                return Err(unusable(message));
             }
             match self.find(&input.source, lineage, depth + 1) {
                 Lookup::Found(artifact) => inputs.insert(input.alias.clone(), artifact),
@@ -415,7 +415,7 @@ impl<'a> Registry<'a> {
         let mut parts = vec![SourceSpec::Generator(generator.clone()).digest()];
         for (alias, input) in &inputs {
             let entry = input.files.entry(&TreePath::root());
-            let entry = entry.map_err(|error| Lookup::Unusable(format!("{name}: @{alias}: {error}")))?;
+            let entry = entry.map_err(|error| unusable(format!("{name}: @{alias}: {error}")))?;
             let id = entry.map_or(Digest::of(b"nothing"), |entry| Digest::from(entry.id.0));
             let revision = Digest::of_parts([input.revision.as_bytes()]);
             parts.extend([Digest::of(alias.as_bytes()), input.origin, id, revision]);
@@ -426,8 +426,12 @@ impl<'a> Registry<'a> {
         let telling = Telling { attempts: self.inputs.attempts, what: &what, problem: &problem };
         let generate = || self.inputs.sources.generate(generator, &inputs);
         let made = self.inputs.cache.generated(key, telling, generate);
-        made.map_err(|reason| Lookup::Unusable(format!("{name}: {reason}")))
+        made.map_err(|reason| Lookup::Unusable(reason.said(|why| format!("{name}: {why}"))))
     }
+}
+
+fn unusable(why: String) -> Lookup {
+    Lookup::Unusable(Unavailable::new(why))
 }
 
 fn unverified(id: &SourceId) -> String {

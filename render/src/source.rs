@@ -71,8 +71,35 @@ pub struct RemoteBase {
 
 /// There is no content of a source to use: not yet, or not any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unavailable(pub String);
+#[error("{why}")]
+pub struct Unavailable {
+    pub why: String,
+    /// Somebody is at work on it.
+    pub waiting: bool,
+}
+
+impl Unavailable {
+    /// It will not be there by itself.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), waiting: false }
+    }
+
+    /// It is on its way.
+    pub fn waiting(why: impl Into<String>) -> Self {
+        Self { why: why.into(), waiting: true }
+    }
+
+    /// The same with other words, which may hold its own.
+    pub fn said(self, say: impl FnOnce(&str) -> String) -> Self {
+        Self { why: say(&self.why), ..self }
+    }
+}
+
+impl From<String> for Unavailable {
+    fn from(why: String) -> Self {
+        Self::new(why)
+    }
+}
 
 /// What has been fetched, as one cluster may see it. Answers at once: nothing is fetched while rendering.
 pub trait Sources: Send + Sync {
@@ -102,7 +129,7 @@ pub trait Sources: Send + Sync {
     /// What a kustomization names outside of its source, by its address there. Whoever builds it wants it looked at every
     /// `interval` seconds.
     fn remote(&self, _address: &str, _interval: u32) -> Result<RemoteBase, Unavailable> {
-        Err(Unavailable("is not fetched here".to_owned()))
+        Err(Unavailable::new("is not fetched here"))
     }
 
     /// What a key service answers to a question. As with sources it is not waited for: one that was not asked before gives
@@ -123,7 +150,7 @@ pub struct NothingFetched(pub &'static str);
 
 impl Sources for NothingFetched {
     fn content(&self, _: &Source) -> Result<Artifact, Unavailable> {
-        Err(Unavailable(self.0.to_owned()))
+        Err(Unavailable::new(self.0))
     }
 }
 

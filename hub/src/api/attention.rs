@@ -3,20 +3,6 @@
 use flotilla_api::{Attention, AttentionReason as Reason, Cluster, ConnectionState, Problem, Unit};
 use flotilla_core::report::Phase;
 
-/// How reasons end that somebody is already at work on: a fetch, a run of helm, a first round.
-const UNDER_WAY: [&str; 6] = [
-    "is not fetched yet",
-    "which is not known yet",
-    "which is not rendered yet",
-    "helm has not rendered the release yet",
-    "helm is rendering the release",
-    "not published yet",
-];
-
-fn is_under_way(message: &str) -> bool {
-    UNDER_WAY.iter().any(|end| message.ends_with(end))
-}
-
 /// All that needs a person, the worst first.
 pub(super) fn of_cluster(cluster: &Cluster, units: &[Unit]) -> Vec<Attention> {
     let mut all = Vec::new();
@@ -55,9 +41,7 @@ fn of_unit(all: &mut Vec<Attention>, unit: &Unit, is_cluster_suspended: bool) {
     let wrong: Vec<String> = errors(&unit.problems).collect();
     if is(Phase::Held) {
         let reasons = if wrong.is_empty() { vec![unit.message.clone()] } else { wrong };
-        let reason =
-            if reasons.iter().all(|reason| is_under_way(reason)) { Reason::Waiting } else { Reason::Held };
-        add(reason, first_of(&reasons));
+        add(if unit.waiting { Reason::Waiting } else { Reason::Held }, first_of(&reasons));
     } else if !wrong.is_empty() {
         add(Reason::Invalid, first_of(&wrong));
     }
@@ -158,8 +142,14 @@ mod tests {
             (
                 "fetching",
                 cluster(Connected),
-                vec![held("GitRepository/a/b is not fetched yet")],
+                vec![Unit { waiting: true, ..held("GitRepository/a/b is not fetched yet") }],
                 vec!["c root waits"],
+            ),
+            (
+                "words that a tenant chose",
+                cluster(Connected),
+                vec![held("a.yaml: broken, is not fetched yet")],
+                vec!["c root is held"],
             ),
             (
                 "a clash",

@@ -117,7 +117,7 @@ fn told(
     documents: &Mutex<Documents>,
 ) -> Result<Fleet, DiscoveryError> {
     let doing = shared.attempts.of(None, commit.as_str());
-    let nothing = |_: &str| Err(Unavailable("is nothing that defines clusters".to_owned()));
+    let nothing = |_: &str| Err(Unavailable::new("is nothing that defines clusters".to_owned()));
     let is_same = |seen: &Seen| is_same(files, &nothing, seen);
     let key = Digest::of_parts([b"clusters", shared.clusters.as_str().as_bytes()]);
     let input = Input { what: "the definitions of the clusters".to_owned(), key, is_same: &is_same };

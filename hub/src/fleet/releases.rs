@@ -218,7 +218,8 @@ impl Releases {
         }
     }
 
-    /// What helm gave to another release that asks the same, of a chart that draws nothing: what it would give again.
+    /// What helm gave to the release in another cluster that asks the same, of a chart that draws nothing: what it would give
+    /// again.
     fn answered(&self, request: &TemplateRequest) -> Option<Manifests> {
         let key = {
             let mut inner = self.lock();

@@ -61,7 +61,7 @@ impl<'a> ClusterSources<'a> {
         lock(&self.read).clone()
     }
 
-    fn content_of(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, String> {
+    fn content_of(&self, source: &Source, wanted: &Wanted) -> Result<Fetched, Unavailable> {
         let key = wanted.key();
         let content = self.library.content(self.at, self.cluster, source, wanted);
         let revision = content.as_ref().ok().map(|content| content.revision.clone());
@@ -107,12 +107,12 @@ impl<'a> ClusterSources<'a> {
                 return demand(None, None);
             }
             SourceSpec::HelmChart(chart) if chart.source.kind != SourceKind::HelmRepository => {
-                return demand(None, self.fetched(source, 0).err());
+                return demand(None, self.fetched(source, 0).err().map(|error| error.why));
             }
             _ => {}
         }
         match self.wanted(source) {
-            Err(problem) => demand(None, Some(problem)),
+            Err(problem) => demand(None, Some(problem.why)),
             Ok(wanted) => {
                 let key = wanted.key();
                 // What nobody reads is fetched as well, as by Flux.
@@ -127,13 +127,12 @@ impl<'a> ClusterSources<'a> {
     }
 
     /// The source with what its secrets hold.
-    fn wanted(&self, source: &Source) -> Result<Wanted, String> {
+    fn wanted(&self, source: &Source) -> Result<Wanted, Unavailable> {
         if let SourceSpec::HelmChart(chart) = &source.spec {
-            let repository = self.defined(&chart.source);
             let repository =
-                repository.ok_or_else(|| format!("is of {}, which is not known yet", chart.source))?;
+                self.defined(&chart.source).ok_or_else(|| unknown_yet("is of", &chart.source))?;
             let SourceSpec::HelmRepository(helm) = &repository.spec else {
-                return Err(format!("is of {}, which is no HelmRepository", chart.source));
+                return Err(format!("is of {}, which is no HelmRepository", chart.source).into());
             };
             let secrets = self.wanted(&repository)?.secrets;
             let timeout = Duration::from_secs(u64::from(source.timeout.max(1)));
@@ -219,7 +218,7 @@ impl<'a> ClusterSources<'a> {
         find(&scopes)
     }
 
-    fn fetched(&self, source: &Source, depth: usize) -> Result<Fetched, String> {
+    fn fetched(&self, source: &Source, depth: usize) -> Result<Fetched, Unavailable> {
         if let SourceSpec::HelmChart(chart) = &source.spec
             && chart.source.kind != SourceKind::HelmRepository
         {
@@ -234,15 +233,14 @@ impl<'a> ClusterSources<'a> {
     }
 
     /// A chart that is a folder of a GitRepository or Bucket.
-    fn chart_of_tree(&self, chart: &HelmChart, depth: usize) -> Result<Fetched, String> {
-        let tree = self
-            .defined(&chart.source)
-            .ok_or_else(|| format!("is of {}, which is not known yet", chart.source))?;
+    fn chart_of_tree(&self, chart: &HelmChart, depth: usize) -> Result<Fetched, Unavailable> {
+        let tree = self.defined(&chart.source).ok_or_else(|| unknown_yet("is of", &chart.source))?;
         if tree.spec.verify() && !self.allows_unverified(&tree.id) {
-            return Err(format!("is of {}, which asks for verification", chart.source));
+            return Err(format!("is of {}, which asks for verification", chart.source).into());
         }
-        let tree =
-            self.fetched(&tree, depth + 1).map_err(|error| format!("is of {}: {error}", chart.source))?;
+        let tree = self
+            .fetched(&tree, depth + 1)
+            .map_err(|error| error.said(|why| format!("is of {}: {why}", chart.source)))?;
         let folder = TreePath::from_root(&chart.chart).map_err(|error| format!("spec.chart: {error}"))?;
         let file = folder.join("Chart.yaml").map_err(|error| error.to_string())?;
         let text = tree.files.read(&file).map_err(|error| error.to_string())?;
@@ -255,7 +253,7 @@ impl<'a> ClusterSources<'a> {
         };
         let (name, version) = (field("name"), field("version"));
         let (Some(name), Some(version)) = (name, version) else {
-            return Err(format!("{file} has no name or no version"));
+            return Err(format!("{file} has no name or no version").into());
         };
         let revision = match chart.reconcile {
             ReconcileStrategy::ChartVersion => version,
@@ -274,27 +272,26 @@ impl<'a> ClusterSources<'a> {
         Ok(Fetched { files: Arc::new(files), revision })
     }
 
-    fn with_included(&self, git: &GitRepository, own: Fetched, depth: usize) -> Result<Fetched, String> {
+    fn with_included(&self, git: &GitRepository, own: Fetched, depth: usize) -> Result<Fetched, Unavailable> {
         if depth == DEPTH {
-            return Err(format!("repositories include each other more than {DEPTH} deep"));
+            return Err(format!("repositories include each other more than {DEPTH} deep").into());
         }
         let mut mounted = Mounted::new(own.files);
         for include in &git.include {
             let defined = lock(&self.defined).get(&include.repository).cloned();
-            let repository =
-                defined.ok_or_else(|| format!("includes {}, which is not known yet", include.repository))?;
+            let repository = defined.ok_or_else(|| unknown_yet("includes", &include.repository))?;
             if repository.spec.verify() && !self.allows_unverified(&repository.id) {
-                return Err(format!("includes {}, which asks for verification", include.repository));
+                return Err(format!("includes {}, which asks for verification", include.repository).into());
             }
             let included = self
                 .fetched(&repository, depth + 1)
-                .map_err(|error| format!("includes {}: {error}", include.repository))?;
+                .map_err(|error| error.said(|why| format!("includes {}: {why}", include.repository)))?;
             let path =
                 |text: &str| TreePath::from_root(text).map_err(|error| format!("spec.include: {error}"));
             let (from, to) = (path(&include.from)?, path(&include.to)?);
             let there = included.files.entry(&from).map_err(|error| error.to_string())?;
             if there.is_none() {
-                return Err(format!("includes {from} of {}, which is not there", include.repository));
+                return Err(format!("includes {from} of {}, which is not there", include.repository).into());
             }
             mounted.mount(to, included.files, from);
         }
@@ -306,14 +303,14 @@ impl<'a> ClusterSources<'a> {
 impl Sources for ClusterSources<'_> {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
         lock(&self.defined).insert(source.id.clone(), source.clone());
-        let fetched = self.fetched(source, 0).map_err(Unavailable)?;
+        let fetched = self.fetched(source, 0)?;
         // Trees of one source can be compared by their ids; whose credentials fetched them does not matter.
         let origin = format!("{} {}", source.id.kind, source.spec.digest());
         Ok(Artifact::new(fetched.files, fetched.revision, &origin))
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
-        let found = self.find_secret(namespace, name).map_err(Unavailable)?;
+        let found = self.find_secret(namespace, name)?;
         Ok(found.map(|secret| secret.data))
     }
 
@@ -327,9 +324,9 @@ impl Sources for ClusterSources<'_> {
         }
         remotes.insert(id, source.clone());
         drop(remotes);
-        let fetched = self.fetched(&source, 0).map_err(Unavailable)?;
+        let fetched = self.fetched(&source, 0)?;
         let id = Digest::of_parts([address.as_bytes(), fetched.revision.as_bytes()]);
-        let answer = flotilla_source::flux::answer(address, fetched).map_err(Unavailable)?;
+        let answer = flotilla_source::flux::answer(address, fetched)?;
         Ok(RemoteBase { answer, id })
     }
 
@@ -340,6 +337,11 @@ impl Sources for ClusterSources<'_> {
     fn allows_unverified(&self, source: &SourceId) -> bool {
         self.library.settings.allow_unverified.contains(source)
     }
+}
+
+/// Of a source that may be defined by what is rendered next.
+fn unknown_yet(what: &str, source: &SourceId) -> Unavailable {
+    Unavailable::waiting(format!("{what} {source}, which is not known yet"))
 }
 
 /// The name of a remote base, for people too: where its address holds a secret, the address without it and a digest, for

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use flotilla_core::Digest;
 use flotilla_kustomize::files::{Files, ReadError, TreePath};
+use flotilla_render::Unavailable;
 use flotilla_runtime::lock;
 use flotilla_source::flux::Fetched;
 
@@ -20,7 +21,7 @@ pub struct Draft {
 #[derive(Clone)]
 struct Found {
     key: Digest,
-    content: Result<Fetched, String>,
+    content: Result<Fetched, Unavailable>,
     /// What it was at before, of one that stays there.
     before: Option<SourceAt>,
 }
@@ -53,8 +54,8 @@ impl Draft {
         name: Digest,
         key: Digest,
         before: Option<&SourceAt>,
-        answer: impl FnOnce() -> Result<Fetched, String>,
-    ) -> Result<Fetched, String> {
+        answer: impl FnOnce() -> Result<Fetched, Unavailable>,
+    ) -> Result<Fetched, Unavailable> {
         let mut found = self.found();
         let first = found.entry(name);
         first.or_insert_with(|| Found { key, content: answer(), before: before.cloned() }).content.clone()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use flotilla_api as api;
 use flotilla_core::source::{Source, SourceId};
 use flotilla_core::{ClusterName, Digest};
+use flotilla_render::Unavailable;
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Fetched, Fetcher, SourceError, Wanted, address};
@@ -143,7 +144,7 @@ impl Library {
         cluster: &ClusterName,
         source: &Source,
         wanted: &Wanted,
-    ) -> Result<Fetched, String> {
+    ) -> Result<Fetched, Unavailable> {
         let key = wanted.key();
         let is_known = || self.lock().slots.contains_key(&key);
         if !is_known() {
@@ -157,7 +158,7 @@ impl Library {
         }
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let Some(slot) = inner.slots.get_mut(&key) else { return Err(GONE.into()) };
+        let Some(slot) = inner.slots.get_mut(&key) else { return Err(Unavailable::waiting(GONE)) };
         // While it is suspended it has a name of its own: others may follow the same.
         let name = if source.suspend { own_name(cluster, &source.id, key) } else { key };
         let mut then = None;
@@ -166,7 +167,7 @@ impl Library {
                 then = snapshot.sources().get(&name).cloned();
                 match &then {
                     Some(at) => slot.at(at),
-                    None => Err("was not there then".into()),
+                    None => Err(Unavailable::new("was not there then")),
                 }
             }
             At::Newest { draft, before } if source.suspend => {
@@ -174,7 +175,9 @@ impl Library {
                 then = [name, key].iter().find_map(|name| before?.sources().get(name)).cloned();
                 draft.first(name, key, then.as_ref(), || match &then {
                     Some(at) => slot.at(at),
-                    None if slot.is_followed => Err("is suspended, and what it was at is not known".into()),
+                    None if slot.is_followed => {
+                        Err(Unavailable::new("is suspended, and what it was at is not known"))
+                    }
                     None => slot.answer(),
                 })
             }
@@ -187,7 +190,7 @@ impl Library {
         drop(guard);
         match then {
             Some(at) if digest_of(&*content.files).map_err(|error| error.to_string())? != at.content => {
-                Err(format!("what is there of {} is not what it was", at.revision))
+                Err(format!("what is there of {} is not what it was", at.revision).into())
             }
             _ => Ok(content),
         }
@@ -208,7 +211,8 @@ impl Library {
     pub(crate) fn is_same(&self, draft: &Draft, read: &SourcesRead) -> bool {
         let inner = self.lock();
         read.used.iter().all(|(key, revision)| {
-            let answer = || inner.slots.get(key).map_or_else(|| Err(GONE.into()), Slot::answer);
+            let answer =
+                || inner.slots.get(key).map_or_else(|| Err(Unavailable::waiting(GONE)), Slot::answer);
             let now = draft.first(*key, *key, None, answer);
             now.ok().map(|content| content.revision) == *revision
         })

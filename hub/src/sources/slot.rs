@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use flotilla_render::Unavailable;
 use flotilla_runtime::tasks::chain;
 use flotilla_source::flux::{Fetched, Fetcher, Wanted};
 
@@ -80,23 +81,24 @@ impl Slot {
         }
     }
 
-    pub(super) fn answer(&self) -> Result<Fetched, String> {
+    pub(super) fn answer(&self) -> Result<Fetched, Unavailable> {
         match (&self.content, &self.problem) {
             (Some(content), _) => Ok(content.clone()),
-            (None, Some(problem)) => Err(problem.clone()),
-            (None, None) => Err("is not fetched yet".into()),
+            (None, Some(problem)) => Err(Unavailable::new(problem.as_str())),
+            (None, None) => Err(Unavailable::waiting("is not fetched yet")),
         }
     }
 
     /// What it was at in a snapshot.
-    pub(super) fn at(&mut self, at: &SourceAt) -> Result<Fetched, String> {
+    pub(super) fn at(&mut self, at: &SourceAt) -> Result<Fetched, Unavailable> {
         let is_it = |content: &&Fetched| content.revision == at.revision;
         if let Some(content) = self.content.as_ref().filter(is_it).or_else(|| self.older.get(&at.revision)) {
             return Ok(content.clone());
         }
         let Some(fetcher) = &self.fetcher else {
             self.is_missed = true;
-            return Err(format!("is being fetched; then {} of it is looked for", at.revision));
+            let why = format!("is being fetched; then {} of it is looked for", at.revision);
+            return Err(Unavailable::waiting(why));
         };
         let content = fetcher.at(&at.revision);
         let content = content.ok_or_else(|| format!("{} of it is not there any more", at.revision))?;

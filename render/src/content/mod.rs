@@ -26,7 +26,7 @@ use crate::helm::Packed;
 use crate::helm::release::Release;
 use crate::overlay;
 use crate::shared::SharedManifests;
-use crate::source::{Artifact, SourceDefinition, Sources, fleet_source, prefix};
+use crate::source::{Artifact, SourceDefinition, Sources, Unavailable, fleet_source, prefix};
 use crate::substitute::{Built, UnitVariables};
 use crate::trace::Traced;
 
@@ -299,12 +299,17 @@ fn build(
         // All of them are asked for, so that they are fetched at the same time.
         for request in needs {
             let answer = match &request {
-                Request::Remote(address) => files.remote(address).map_err(|reason| reason.0),
-                Request::Helm(_) => Err("is not supported in a Kustomization; use a HelmRelease".to_owned()),
+                Request::Remote(address) => files.remote(address),
+                Request::Helm(_) => {
+                    Err(Unavailable::new("is not supported in a Kustomization; use a HelmRelease"))
+                }
             };
             match answer {
                 Ok(answer) => drop(answers.insert(request, answer)),
-                Err(reason) => missing.push(recipe.problem(format!("the build needs {request}: {reason}"))),
+                Err(Unavailable { why, waiting }) => {
+                    let problem = recipe.problem(format!("the build needs {request}: {why}"));
+                    missing.push(problem.waiting(waiting));
+                }
             }
         }
         if !missing.is_empty() {

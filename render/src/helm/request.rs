@@ -122,11 +122,13 @@ impl TemplateRequest {
         Digest::of_parts([self.chart.digest.as_bytes().as_slice(), said.to_string().as_bytes()])
     }
 
-    /// The same for all requests that helm answers alike, whosever they are, if the chart draws nothing at random.
+    /// The same for all clusters in which helm answers this unit alike, if the chart draws nothing at random. Other units that
+    /// ask the same may be another tenant's, and nobody sees all ways in which a chart may draw.
     pub fn question(&self) -> Digest {
         let Capabilities { kube_version, api_versions } = &self.capabilities;
         let apis: Vec<&str> = api_versions.iter().map(ApiVersion::as_str).collect();
-        let told = json!({ "kubernetes": kube_version.as_str(), "apis": apis }).to_string();
+        let unit = self.owner.unit.to_string();
+        let told = json!({ "kubernetes": kube_version.as_str(), "apis": apis, "unit": unit }).to_string();
         Digest::of_parts([self.key_of_all().as_bytes().as_slice(), told.as_bytes()])
     }
 }

@@ -309,16 +309,18 @@ impl Walk<'_> {
             confined: pending.parent_account.is_some(),
             lineage: self.lineage(&pending),
         };
-        match caught(|| self.registry.content(&source, &reader)).unwrap_or_else(Lookup::Unusable) {
+        match caught(|| self.registry.content(&source, &reader))
+            .unwrap_or_else(|why| Lookup::Unusable(why.into()))
+        {
             Lookup::Found(artifact) => Some((pending, artifact)),
             Lookup::Undefined(missing) => {
                 self.waiting.push((pending, Waits::Source(missing)));
                 None
             }
-            Lookup::Unusable(reason) => {
+            Lookup::Unusable(Unavailable { why, waiting }) => {
                 self.open();
-                let problem =
-                    self.place(&pending.definition, reason).field(source_field(&pending.definition));
+                let problem = self.place(&pending.definition, why).field(source_field(&pending.definition));
+                let problem = problem.waiting(waiting);
                 self.held(pending, vec![problem]);
                 None
             }
@@ -377,7 +379,7 @@ impl Walk<'_> {
         let decryption = match self.inputs.sources.secret(namespace, name) {
             Ok(None) => Ok(Decryption::InCluster(place)),
             Ok(Some(data)) => Decryption::of_hub(&place, data),
-            Err(Unavailable(why)) => {
+            Err(Unavailable { why, .. }) => {
                 self.open();
                 Err(format!("{place} of the hub: {why}"))
             }

@@ -91,23 +91,26 @@ impl Walk<'_> {
                         Ok(self.at(&pending, outcome))
                     }
                     Some(Err(reason)) => {
-                        if self.inputs.renders.is_pending(key) {
+                        let is_pending = self.inputs.renders.is_pending(key);
+                        if is_pending {
                             self.is_with_helm(&id, pending.parent.as_ref());
                         }
-                        Ok(Err([self.place(&pending.definition, reason)].into()))
+                        Ok(Err([self.place(&pending.definition, reason).waiting(is_pending)].into()))
                     }
                     None => {
-                        let message = match (self.waits_for(&pending), unknown) {
-                            (Some(other), _) => format!("comes after {other}, which is not rendered yet"),
-                            (None, Some(unknown)) => unknown.clone(),
+                        let (message, waiting) = match (self.waits_for(&pending), unknown) {
+                            (Some(other), _) => {
+                                (format!("comes after {other}, which is not rendered yet"), true)
+                            }
+                            (None, Some(unknown)) => (unknown.clone(), false),
                             (None, None) => {
                                 let unit = pending.definition.id.clone();
                                 self.requests.insert(key, Asked { unit, request: *request });
-                                "helm has not rendered the release yet".to_owned()
+                                ("helm has not rendered the release yet".to_owned(), true)
                             }
                         };
                         self.is_with_helm(&id, pending.parent.as_ref());
-                        Ok(Err([self.place(&pending.definition, message)].into()))
+                        Ok(Err([self.place(&pending.definition, message).waiting(waiting)].into()))
                     }
                 }
             }
@@ -189,7 +192,7 @@ impl Walk<'_> {
         };
         match stored {
             Ok(None) => of_cluster(&told()),
-            Err(Unavailable(why)) => Config::Unknown(why),
+            Err(Unavailable { why, .. }) => Config::Unknown(why),
             Ok(Some(data)) => {
                 Config::Found(data.into_iter().map(|(key, value)| (key, config::text(value))).collect())
             }

@@ -158,7 +158,7 @@ impl Walk<'_> {
                 let texts = data.into_iter().map(|(name, value)| Ok((name, config::text(value)?)));
                 texts.collect::<Result<_, &str>>().map(Some).map_err(str::to_owned)
             }
-            Err(Unavailable(why)) => {
+            Err(Unavailable { why, .. }) => {
                 self.open();
                 Err(why)
             }

@@ -37,7 +37,7 @@ impl Sources for Charts {
         _: &ArtifactGenerator,
         _: &BTreeMap<String, Artifact>,
     ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
-        Err(Unavailable("no generators here".into()))
+        Err(Unavailable::new("no generators here"))
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {
@@ -46,7 +46,7 @@ impl Sources for Charts {
             ("apps", "stored" | "access") => data("values.yaml", b"auth: {user: hub}"),
             ("apps", "bytes") => data("values.yaml", b"\xff"),
             ("apps", "sops") => data("values.yaml", b"a: ENC[AES256_GCM,data:x]"),
-            ("apps", "locked") => Err(Unavailable("does not open".into())),
+            ("apps", "locked") => Err(Unavailable::new("does not open")),
             _ => Ok(None),
         }
     }

@@ -23,13 +23,13 @@ struct Bases {
 
 impl Sources for Bases {
     fn content(&self, _: &Source) -> Result<Artifact, Unavailable> {
-        Err(Unavailable("is not fetched yet".into()))
+        Err(Unavailable::waiting("is not fetched yet"))
     }
 
     fn remote(&self, address: &str, interval: u32) -> Result<RemoteBase, Unavailable> {
         self.asked.lock().unwrap().push((address.to_owned(), interval));
         let (revision, text) =
-            self.known.get(address).ok_or_else(|| Unavailable("is not fetched yet".into()))?;
+            self.known.get(address).ok_or_else(|| Unavailable::waiting("is not fetched yet"))?;
         let answer = match address.ends_with(".yaml") {
             true => Answer::Text(text.as_str().into()),
             false => {
@@ -59,7 +59,11 @@ fn a_base_is_asked_for_followed_and_asked_for_again() {
     let (git, file) = ("https://h.example/o/r//base?ref=v1", "https://h.example/m.yaml");
     let mut bases = Bases::default();
     let cache = RenderCache::new();
-    let waits = shown(&render(&bases, &cache));
+    let rendered = render(&bases, &cache);
+    let problems = rendered.units.values().flat_map(|unit| &unit.problems);
+    let waiting: Vec<bool> = problems.map(|problem| problem.waiting).collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|waiting| *waiting), "{waiting:?}");
+    let waits = shown(&rendered);
     let says =
         "the build needs the remote base or file 'https://h.example/o/r//base?ref=v1': is not fetched yet";
     assert!(waits[1].contains("held") && waits[1].contains(says), "{waits:?}");

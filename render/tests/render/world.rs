@@ -29,7 +29,7 @@ impl Sources for Fetched {
     fn content(&self, source: &Source) -> Result<Artifact, Unavailable> {
         self.asked.lock().unwrap().push(source.id.to_string());
         let tree = self.trees.get(source.id.name.as_str()).cloned();
-        tree.ok_or_else(|| Unavailable("is not fetched yet".to_owned()))
+        tree.ok_or_else(|| Unavailable::waiting("is not fetched yet"))
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Unavailable> {

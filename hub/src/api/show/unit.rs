@@ -112,7 +112,8 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
     let found = Found::of(id, known);
     let (Found { facts, entry, report }, manifest) = (&found, found.manifest());
     let (facts, entry, report) = (*facts, *entry, *report);
-    let (phase, message) = phase(entry, report, facts.map(|facts| &facts.problems[..]));
+    let problems = facts.map(|facts| &facts.problems[..]);
+    let (phase, message) = phase(entry, report, problems);
     let mut shown = Unit {
         cluster: name.to_string(),
         unit: id.to_string(),
@@ -122,6 +123,7 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
         desired: manifest.map(|manifest| known.redactor.digest(&manifest.digest())),
         objects: found.objects(),
         suspended: known.suspensions.of(id).map(suspension),
+        waiting: phase == Phase::Held && is_waiting(entry.is_some() || report.is_some(), problems),
         ..Unit::default()
     };
     if let Some(manifest) = manifest {
@@ -170,6 +172,12 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
         shown.kept = report.kept.iter().map(kept).collect();
     }
     shown
+}
+
+/// Whether what holds a unit ends by itself: somebody is at work on all that is wrong with it, or it is not published yet.
+fn is_waiting(is_known: bool, problems: Option<&[flotilla_core::report::Problem]>) -> bool {
+    let mut wrong = problems.unwrap_or_default().iter().filter(|problem| !problem.notice).peekable();
+    if wrong.peek().is_some() { wrong.all(|problem| problem.waiting) } else { !is_known }
 }
 
 /// The agent's word on the newest state counts; before that, the hub's.
@@ -232,4 +240,28 @@ fn drift(drift: &Drift) -> api::Drift {
 
 fn kept(kept: &Kept) -> api::Kept {
     api::Kept { object: (&kept.object).into(), why: kept.why.clone(), approval: kept.approval.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_core::report::Problem;
+
+    use super::*;
+
+    #[test]
+    fn only_what_somebody_is_at_work_on_is_waited_for() {
+        let wrong = |waiting: bool| Problem::error("a.yaml", 1, "is not fetched yet").waiting(waiting);
+        let notice = || wrong(false).as_notice();
+        for (is_known, problems, expected) in [
+            (false, None, true),
+            (false, Some(vec![notice()]), true),
+            (true, None, false),
+            (true, Some(vec![wrong(true)]), true),
+            (true, Some(vec![wrong(true), notice(), wrong(true)]), true),
+            (true, Some(vec![wrong(true), wrong(false)]), false),
+            (false, Some(vec![wrong(false)]), false),
+        ] {
+            assert_eq!(is_waiting(is_known, problems.as_deref()), expected, "{is_known} {problems:?}");
+        }
+    }
 }
