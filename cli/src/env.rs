@@ -25,6 +25,7 @@ variables! {
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "folder that holds flotilla/config.yaml in place of ~/.config";
     HOME = "HOME", "home folder";
     NO_COLOR = "NO_COLOR", "no colours if it is set and not empty";
+    FORGE_TOKEN = "FLOTILLA_FORGE_TOKEN", "token of the Git server, for pull requests of `flotilla promote`";
     MANAGED_BY = "KUSTOMIZE_ENABLE_MANAGEDBY_LABEL", "`on`: as --enable-managedby-label of kustomize build";
 }
 

@@ -1,14 +1,16 @@
 //! The engine in a hub without sockets: clusters that fail, go away and come back, commits, people, restarts. After every step the
-//! promises hold, and in the end all is promoted. More of them, or one that failed:
+//! promises hold, and in the end all is promoted. What disturbs a run is counted, so that of a seed that fails as much is left out as can
+//! be, and what is left is printed as a scenario. More seeds, or one that failed:
 //!
 //! ```sh
-//! SEEDS=1..5000 cargo test --release -p flotilla-rollout --test simulation
+//! cargo xtask simulate 1..100001
 //! SEEDS=7..8 cargo test -p flotilla-rollout --test simulation
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_core::selector::Selector;
 use flotilla_core::{ClusterName, Digest, UnitId};
@@ -85,6 +87,9 @@ struct Simulation {
     log: Vec<String>,
     /// Nothing fails any more.
     calm: bool,
+    /// How many disturbances there were, and which of them are left out.
+    disturbed: usize,
+    without: BTreeSet<usize>,
 }
 
 fn unit(n: usize) -> UnitId {
@@ -117,7 +122,7 @@ fn stage(name: &str, random: &mut Random) -> Stage {
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, without: &BTreeSet<usize>) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let stages = STAGES.map(|name| stage(name, &mut random));
         let on_change = [OnChange::Freeze, OnChange::Restart, OnChange::Unstarted][random.below(3) as usize];
@@ -147,7 +152,19 @@ impl Simulation {
             holds: BTreeSet::new(),
             log: Vec::new(),
             calm: false,
+            disturbed: 0,
+            without: without.clone(),
         }
+    }
+
+    /// Whether there is a disturbance now, with numbers of its own: leaving one out changes none of the others.
+    fn disturbance(&mut self, one_in: u64) -> Option<Random> {
+        if !self.random.one_in(one_in) {
+            return None;
+        }
+        let own = Random(self.random.next() | 1);
+        self.disturbed += 1;
+        (!self.without.contains(&self.disturbed)).then_some(own)
     }
 
     fn newest(&self) -> usize {
@@ -168,15 +185,15 @@ impl Simulation {
         (0..self.versions.len()).find(is_it).expect("a pick names a snapshot that there was")
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, mut random: Random) {
         let mut next = self.versions[self.newest()].clone();
         let version = self.versions.len() as u64 + 1;
-        if self.random.one_in(4) {
-            next.own[self.random.below(CLUSTERS as u64) as usize] = version;
+        if random.one_in(4) {
+            next.own[random.below(CLUSTERS as u64) as usize] = version;
         } else {
-            next.units[self.random.below(UNITS as u64) as usize] = version;
+            next.units[random.below(UNITS as u64) as usize] = version;
         }
-        next.broken = self.random.one_in(4);
+        next.broken = random.one_in(4);
         self.log.push(format!("{}: commit {}, broken: {}", self.now, self.versions.len(), next.broken));
         self.versions.push(next);
     }
@@ -216,11 +233,11 @@ impl Simulation {
     }
 
     /// What people do.
-    fn people(&mut self) {
-        let stage = STAGES[self.random.below(3) as usize].to_owned();
-        let cluster = self.machines[self.random.below(CLUSTERS as u64) as usize].name.clone();
+    fn people(&mut self, mut random: Random) {
+        let stage = STAGES[random.below(3) as usize].to_owned();
+        let cluster = self.machines[random.below(CLUSTERS as u64) as usize].name.clone();
         let of_cluster = Scope { cluster: Some(cluster.clone()), ..Scope::default() };
-        let verb = match self.random.below(9) {
+        let verb = match random.below(9) {
             0 => {
                 self.holds.insert(cluster);
                 Verb::Hold(of_cluster)
@@ -242,13 +259,14 @@ impl Simulation {
     fn live(&mut self) {
         self.now += 1 + self.random.below(90) as i64;
         if !self.calm {
-            if self.random.one_in(12) {
-                self.commit();
+            if let Some(random) = self.disturbance(12) {
+                self.commit(random);
             }
-            if self.random.one_in(10) {
-                self.people();
+            if let Some(random) = self.disturbance(10) {
+                self.people(random);
             }
-            if self.random.one_in(15) {
+            if self.disturbance(15).is_some() {
+                self.log.push(format!("{}: the hub is killed and starts again", self.now));
                 self.restart();
             }
         }
@@ -257,11 +275,15 @@ impl Simulation {
                 .filter(|version| self.versions[*version].broken)
                 .map(|version| self.projection(version, at).digest())
                 .collect();
-            let [flips, fails, flaps] = [25, 20, 60].map(|n| self.random.one_in(n) && !self.calm);
+            let [flips, fails, flaps] = [25, 20, 60].map(|n| self.disturbance(n).is_some() && !self.calm);
             let (now, calm) = (self.now, self.calm);
-            let machine = &mut self.machines[at];
+            let (machine, log) = (&mut self.machines[at], &mut self.log);
+            let mut say = |what: &str, name: &ClusterName| log.push(format!("{now}: {name} {what}"));
             match machine.link {
-                Link::Online { .. } if flips => machine.link = Link::Offline { since: now },
+                Link::Online { .. } if flips => {
+                    say("goes away", &machine.name);
+                    machine.link = Link::Offline { since: now };
+                }
                 Link::Offline { .. } if calm || now % 7 == 0 => machine.link = Link::Online { since: now },
                 _ => {}
             }
@@ -287,6 +309,7 @@ impl Simulation {
                 other => other.clone(),
             };
             if health != machine.health {
+                say(&format!("is {health:?}"), &machine.name);
                 (machine.health, machine.since) = (health, now);
             }
         }
@@ -443,24 +466,95 @@ impl Simulation {
     }
 }
 
-fn run(seed: u64) {
-    let mut simulation = Simulation::new(seed);
+/// What went wrong, with what happened until then and how many disturbances there were.
+struct Failure {
+    what: String,
+    log: Vec<String>,
+    disturbed: usize,
+}
+
+fn run(seed: u64, without: &BTreeSet<usize>) -> Result<(), Failure> {
+    let mut simulation = Simulation::new(seed, without);
     let result = catch_unwind(AssertUnwindSafe(|| {
         (0..120).for_each(|_| drop(simulation.go()));
         simulation.settle()
     }));
-    let failed = match result {
-        Ok(Ok(())) => return,
+    let what = match result {
+        Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error,
         Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".into()),
     };
-    let from = simulation.log.len().saturating_sub(60);
-    panic!("seed {seed}: {failed}\n{}", simulation.log[from..].join("\n"));
+    Err(Failure { what, log: simulation.log, disturbed: simulation.disturbed })
+}
+
+/// The disturbances of `all` without which it fails still: halves, quarters, and so on, and in the end single ones are left out.
+fn needless(all: usize, fails: impl Fn(&BTreeSet<usize>) -> bool) -> BTreeSet<usize> {
+    let mut without = BTreeSet::new();
+    let mut size = all.div_ceil(2);
+    while size > 0 {
+        let mut is_smaller = false;
+        for from in (1..=all).step_by(size) {
+            let part = (from..from + size).filter(|n| *n <= all && !without.contains(n));
+            let more: BTreeSet<usize> = without.iter().copied().chain(part).collect();
+            if more.len() > without.len() && fails(&more) {
+                without = more;
+                is_smaller = true;
+            }
+        }
+        // Single ones again and again: without one, another may be needless.
+        if size > 1 || !is_smaller {
+            size = if size == 1 { 0 } else { size.div_ceil(2) };
+        }
+    }
+    without
+}
+
+/// The scenario of a seed that fails, with as little in it as can be.
+fn scenario(seed: u64, failure: Failure) -> String {
+    let without = needless(failure.disturbed, |without| run(seed, without).is_err());
+    let small = run(seed, &without).err().unwrap_or(failure);
+    let needs = small.disturbed - without.range(..=small.disturbed).count();
+    format!(
+        "seed {seed}: {}\nIt takes {needs} of {} disturbances:\n{}",
+        small.what,
+        small.disturbed,
+        small.log.join("\n")
+    )
 }
 
 #[test]
 fn promises_hold_whatever_happens() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "1..41".to_owned());
     let (from, to) = seeds.split_once("..").expect("SEEDS is FROM..TO");
-    (from.parse().unwrap()..to.parse().unwrap()).for_each(run);
+    let (next, to) = (AtomicU64::new(from.parse().unwrap()), to.parse::<u64>().unwrap());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= to {
+                return None;
+            }
+            if let Err(failure) = run(seed, &BTreeSet::new()) {
+                next.store(to, Ordering::Relaxed);
+                return Some(scenario(seed, failure));
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        all.into_iter().filter_map(|one| one.join().expect("a simulation ends")).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn a_failure_is_made_as_small_as_it_can_be() {
+    for needed in [vec![], vec![7], vec![1, 100], vec![3, 4, 50]] {
+        let fails = |without: &BTreeSet<usize>| needed.iter().all(|one| !without.contains(one));
+        let left: Vec<usize> = (1..=100).filter(|one| !needless(100, fails).contains(one)).collect();
+        assert_eq!(left, needed);
+    }
+    // One of these two, whichever.
+    let fails = |without: &BTreeSet<usize>| !(without.contains(&2) && without.contains(&9));
+    assert_eq!(needless(10, fails).len(), 9);
 }

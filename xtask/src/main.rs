@@ -1,4 +1,4 @@
-//! The workspace's own commands: `cargo xtask test|demo|versions|bench|reliability|dist|image|fuzz|tidy`.
+//! The workspace's own commands: `cargo xtask test|demo|versions|bench|reliability|simulate|dist|image|fuzz|tidy`.
 //!
 //! Standard library, `anyhow` and `serde_json` only: it is built before anything else and must not be waited for.
 //! Nothing here knows how clusters are started or what the demo shows; that is `tests/`.
@@ -12,6 +12,7 @@ mod image;
 mod needs;
 mod parts;
 mod reliability;
+mod simulate;
 mod supply;
 mod test;
 mod tidy;
@@ -39,6 +40,9 @@ cargo xtask COMMAND
         Faults on a real cluster under constant change; writes docs/reliability.md when all are run.
   reliability ports [CONNECTIONS]
         The hub's ports under idle and slow connections, floods and an agent that lies; 10,000 connections.
+  simulate [FROM..TO]
+        Promotions in a hub without sockets, by seeds, with optimizations: 100,000 without a range. One that fails is
+        printed as a scenario with as little in it as can be.
   dist [x86_64] [aarch64]
         The binaries that are shipped, and their sizes: for this machine, or those that are named.
   image [x86_64] [aarch64] [--without-helm] [--name PREFIX] [--out DIR] [--push PREFIX]
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&args),
         "bench" => bench::run(&args),
         "reliability" => reliability::run(&args),
+        "simulate" => simulate::run(&args),
         "dist" => dist::run(&args),
         "image" => image::run(&args),
         "fuzz" => fuzz::run(&args),

@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Import(args) => import::run(context, args),
         Command::Render(args) => render::run(context, args),
         Command::Plan(args) => plan::run(context, &args).await,
-        Command::Promote(args) => promote::run(context, &args),
+        Command::Promote(args) => promote::run(context, &args).await,
         Command::Trace(args) => trace::run(context, args),
         Command::Diff(args) => diff::run(context, args).await,
         Command::Kustomize(command) => kustomize::run(context, command).await,

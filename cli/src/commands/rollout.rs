@@ -271,7 +271,7 @@ async fn status(context: &Context, args: StatusArgs) -> Result<Code, Error> {
 fn shown(pipeline: &Pipeline) -> String {
     let mut text = format!("pipeline {}\n", pipeline.name);
     if let Some(why) = &pipeline.frozen {
-        text.push_str(&format!("  frozen: {why}\n"));
+        text.push_str(&format!("  frozen: {}\n", clean(why)));
     }
     if let Some(why) = &pipeline.refs_behind {
         text.push_str(&format!("  refs of its stages are behind in the fleet repo: {}\n", clean(why)));
@@ -295,18 +295,19 @@ fn shown(pipeline: &Pipeline) -> String {
             let (have, needs) = (question.approved_by.len(), question.needs);
             text.push_str(&format!(
                 "{} asks {digest} for {}: {have} of {needs} approvals\n",
-                stage.name, question.candidate
+                clean(&stage.name),
+                clean(&question.candidate)
             ));
         }
     }
     for standing in &pipeline.standing {
-        text.push_str(&format!("{standing}\n"));
+        text.push_str(&format!("{}\n", clean(standing)));
     }
     for waiting in &pipeline.waiting {
-        text.push_str(&format!("{}: {}\n", waiting.cluster, rows::waits(waiting)));
+        text.push_str(&format!("{}: {}\n", waiting.cluster, clean(&rows::waits(waiting))));
     }
     if !pipeline.unmatched.is_empty() {
-        text.push_str(&format!("in no stage: {}\n", pipeline.unmatched.join(", ")));
+        text.push_str(&format!("in no stage: {}\n", clean(&pipeline.unmatched.join(", "))));
     }
     text
 }
@@ -332,5 +333,28 @@ impl rows::Row for Pipeline {
 
     fn key(&self) -> String {
         self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_api::{Stage, WaitingCluster};
+
+    use super::*;
+
+    /// Reasons and messages are of whoever writes a repository, or asks.
+    #[test]
+    fn no_text_of_a_stranger_reaches_the_terminal_as_it_is() {
+        let evil = || "\u{1b}]0;x\u{7}\u{1b}[2J\nstages passed".to_owned();
+        let shown = shown(&Pipeline {
+            frozen: Some(evil()),
+            refs_behind: Some(evil()),
+            standing: vec![evil()],
+            stages: vec![Stage { name: evil(), message: evil(), ..Stage::default() }],
+            waiting: vec![WaitingCluster { message: evil(), ..WaitingCluster::default() }],
+            unmatched: vec![evil()],
+            ..Pipeline::default()
+        });
+        assert!(!shown.contains(['\u{1b}', '\u{7}']) && !shown.contains("\nstages passed"), "{shown:?}");
     }
 }

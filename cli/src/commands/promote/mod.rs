@@ -2,6 +2,8 @@
 
 mod carry;
 mod commit;
+mod forge;
+mod pull;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,19 +14,21 @@ use clap::Args;
 use serde::Serialize;
 
 use self::carry::{Change, Left, Side, carry};
+use self::pull::PullArgs;
 use crate::Context;
 use crate::args::{Format, OutputArgs};
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::clean;
 
-/// Carry versions from one overlay to the next, as a commit or a branch
+/// Carry versions from one overlay to the next, as a commit, a branch or a pull request
 ///
 /// For fleets that have their versions in the tree: image tags, names and digests, versions of charts, and each value with the
 /// comment `# flotilla: promote` beside it go from PATH/FROM to the files of the same name in PATH/TO. Nothing else of a file
 /// changes, nor its comments and its order; a value beside `# flotilla: keep` stays. What differs and is not carried is named.
 ///
-/// It works on a clone on this machine and asks no hub. Nothing is pushed.
+/// It works on a clone on this machine and asks no hub. Nothing is pushed, unless --pull-request says so: then the branch goes to the
+/// remote by the git program, and GitHub, GitLab or Gitea is asked for a pull request with a token of the environment or a file.
 #[derive(Debug, Args)]
 pub(crate) struct PromoteArgs {
     /// Folder of the overlay whose versions are carried, like staging
@@ -47,6 +51,8 @@ pub(crate) struct PromoteArgs {
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
     #[command(flatten)]
+    pull: PullArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -64,9 +70,11 @@ struct Promotion {
     diff: String,
     commit: Option<String>,
     branch: Option<String>,
+    /// The address of the pull request.
+    pull_request: Option<String>,
 }
 
-pub(crate) fn run(context: &Context, args: &PromoteArgs) -> Result<Code, Error> {
+pub(crate) async fn run(context: &Context, args: &PromoteArgs) -> Result<Code, Error> {
     if args.from == args.to {
         return Err(Error::usage(format!("FROM and TO are both '{}'", args.from)));
     }
@@ -97,12 +105,16 @@ pub(crate) fn run(context: &Context, args: &PromoteArgs) -> Result<Code, Error> 
     }
     if !texts.is_empty() && !args.dry_run {
         commit::are_committed(&args.repo, &folders)?;
+        let prepared = args.pull.prepare(&args.repo)?;
         let message = args.message.clone().unwrap_or_else(|| message(args, &done.changes));
         done.commit = Some(match &args.branch {
             Some(branch) => commit::on_branch(&args.repo, branch, &texts, &message)?,
             None => commit::here(&args.repo, &texts, &message)?,
         });
         done.branch.clone_from(&args.branch);
+        if let (Some(prepared), Some(branch)) = (prepared, &args.branch) {
+            done.pull_request = Some(prepared.make(&args.repo, branch, &message).await?);
+        }
     }
     show(context, args.output.output, &done)?;
     Ok(Code::Done)
@@ -118,14 +130,18 @@ fn show(context: &Context, format: Format, done: &Promotion) -> Result<(), Error
         context.terminal.warn(&format!("{}:{}: {} stays: {}", left.file, left.line, left.what, left.why));
     }
     let count = done.changes.len();
-    context.terminal.note(&match (&done.commit, &done.branch) {
+    let changed = match (&done.commit, &done.branch) {
         _ if count == 0 => "there is nothing to promote".to_owned(),
         (None, _) => format!("{count} values would change"),
         (Some(commit), None) => format!("{count} values changed in commit {commit}"),
         (Some(commit), Some(branch)) => {
             format!("{count} values changed in commit {commit} on branch {branch}")
         }
-    });
+    };
+    context.terminal.note(&changed);
+    if let Some(address) = &done.pull_request {
+        context.terminal.note(&format!("the pull request is {address}"));
+    }
     Ok(())
 }
 
