@@ -58,7 +58,7 @@ fn revision(words: &str) -> Revision {
             "ended" => memo.ended = Some(at(value.parse().unwrap())),
             "busy" | "testing" => {
                 let stage = if word == "busy" { Stage::Before } else { Stage::Test };
-                memo.progress = Some(Progress { stage, since: at(-9), hooks: 0, run: None, failed: None });
+                memo.progress = Some(Progress { stage, since: at(-9), hooks: 0, run: None });
             }
             "chart" => revision.chart = value.to_owned(),
             other => panic!("{other}"),

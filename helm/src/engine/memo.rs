@@ -3,7 +3,6 @@
 //! record itself, so a revision without one is somebody else's work.
 
 use flotilla_core::Digest;
-use flotilla_core::text::shorten;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +13,6 @@ pub const MEMO: &str = "flotilla.dev/release-memo";
 pub const MANAGED: &str = "flotilla.dev/managed";
 /// More than any memo needs.
 const MAX_LENGTH: usize = 8 << 10;
-/// Of a reason, in bytes.
-const MAX_REASON: usize = 1 << 10;
 
 /// What is done to a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,9 +92,6 @@ pub struct Progress {
     /// The hook after those, once its object is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// Why the attempt failed: all that is left is to clear away its hooks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
 }
 
 /// A run of a hook.
@@ -150,11 +144,7 @@ impl Memo {
     /// # Panics
     /// Never: texts and numbers are JSON.
     pub fn write(&self) -> String {
-        let mut memo = self.clone();
-        if let Some(why) = memo.progress.as_mut().and_then(|progress| progress.failed.as_mut()) {
-            *why = shorten(why, MAX_REASON);
-        }
-        serde_json::to_string(&memo).expect("texts and numbers are JSON")
+        serde_json::to_string(self).expect("texts and numbers are JSON")
     }
 }
 
@@ -200,17 +190,11 @@ mod tests {
                 since: at,
                 hooks: 2,
                 run: Some(Run { started: at, made: "a-uid".to_owned() }),
-                failed: Some("é".repeat(1 << 20)),
             }),
         };
         let text = memo.write();
         assert!(text.len() < MAX_LENGTH / 2, "{}", text.len());
-        let read = Memo::read(&text).unwrap();
-        let mut expected = memo;
-        let why = expected.progress.as_mut().unwrap().failed.as_mut().unwrap();
-        *why = shorten(why, MAX_REASON);
-        assert_eq!(read, expected);
-        assert_eq!(Memo::read(&read.write()), Some(read));
+        assert_eq!(Memo::read(&text), Some(memo));
 
         let long = format!("{text}{}", " ".repeat(MAX_LENGTH));
         for damaged in ["", "{}", "null", &text[1..], &text.replace("rollback", "rollforth"), &long] {

@@ -1,10 +1,12 @@
 //! What a release is to be, and how it is installed, upgraded, rolled back, uninstalled and tested.
 //!
 //! [`decide`](decide::decide) says what is done next, by the history of the release; a [`memo`] beside each revision is what it knows of
-//! attempts before.
+//! attempts before. The [`machine`] carries it out, one action of the caller's at a time.
 
 pub mod decide;
+pub mod machine;
 pub mod memo;
+pub mod objects;
 mod wanted;
 
 use flotilla_core::Digest;

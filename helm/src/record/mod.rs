@@ -240,14 +240,7 @@ impl Release {
     /// # Errors
     /// If the chart is none.
     pub fn metadata(&self) -> Result<ChartMetadata, RecordError> {
-        #[derive(Deserialize)]
-        struct Chart {
-            metadata: ChartMetadata,
-        }
-        let chart: Result<Chart, _> = serde_json::from_str(self.chart.text());
-        chart
-            .map(|chart| chart.metadata)
-            .map_err(|error| RecordError::Wrong { field: "chart", message: told(&error) })
+        metadata(&self.chart)
     }
 
     /// What [`Release::decode`] reads. Helm 3 and 4 read it too.
@@ -283,6 +276,21 @@ impl Release {
         }
         fields
     }
+}
+
+/// What a chart says of itself.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn metadata(chart: &Json) -> Result<ChartMetadata, RecordError> {
+    #[derive(Deserialize)]
+    struct Chart {
+        metadata: ChartMetadata,
+    }
+    let chart: Result<Chart, _> = serde_json::from_str(chart.text());
+    chart
+        .map(|chart| chart.metadata)
+        .map_err(|error| RecordError::Wrong { field: "chart", message: told(&error) })
 }
 
 /// A field of a record on its way out.
