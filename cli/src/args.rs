@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Kustomize(commands::kustomize::KustomizeCommand),
     Audit(commands::audit::AuditArgs),
     Metrics(commands::metrics::MetricsArgs),
+    #[command(subcommand)]
+    Debug(commands::debug::DebugCommand),
     Version(commands::version::VersionArgs),
     Completion(commands::completion::CompletionArgs),
     Help(commands::help::HelpArgs),
@@ -337,6 +339,8 @@ mod tests {
             ("completion zsh", true),
             ("completion tcsh", false),
             ("help exit-codes", true),
+            ("debug bundle --cluster staging --out a.tar.gz", true),
+            ("debug", false),
             ("version --client", true),
             ("status --token a --token-file b", false),
             ("--hub https://h:1 status", true),

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod create;
+pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod export;
@@ -78,6 +79,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Kustomize(command) => kustomize::run(context, command).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Metrics(args) => metrics::run(context, args).await,
+        Command::Debug(command) => debug::run(context, command).await,
         Command::Version(args) => version::run(context, args).await,
         Command::Completion(args) => completion::run(context, args),
         Command::Help(args) => help::run(context, args),

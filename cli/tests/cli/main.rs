@@ -3,6 +3,7 @@
 mod changes;
 mod crds;
 mod create;
+mod debug;
 mod fake;
 mod flux;
 mod hub;
