@@ -1,4 +1,4 @@
-//! `flotilla-release`: what `cargo xtask image` runs once the binaries are built.
+//! `flotilla-release`: what `cargo xtask image` and `cargo xtask release` run once the binaries are built.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use flotilla_release::architecture::Architecture;
+use flotilla_release::bundle;
 use flotilla_release::image::{Image, Origin, Program};
 use flotilla_release::registry::{Credentials, Repository};
 
@@ -20,16 +21,59 @@ struct Cli {
 enum Command {
     /// Container images of agent, hub and CLI, as OCI archives
     Image(ImageArgs),
+    /// Every file of a release
+    All(AllArgs),
+}
+
+#[derive(Debug, Args)]
+struct BuiltArgs {
+    /// Folder with a folder of static binaries for each architecture, as `x86_64/flotilla-hub`
+    #[arg(long, value_name = "DIR")]
+    binaries: PathBuf,
+    /// Where the files are written
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The commit that the binaries were built from
+    #[arg(long, value_name = "COMMIT")]
+    revision: String,
+    /// When the commit was made, in seconds after 1970
+    #[arg(long, value_name = "SECONDS")]
+    seconds: u64,
+}
+
+impl BuiltArgs {
+    fn origin(&self) -> Origin {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Origin { version, revision: self.revision.clone(), seconds: self.seconds }
+    }
+
+    fn make_out(&self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))
+    }
+}
+
+#[derive(Debug, Args)]
+struct AllArgs {
+    #[command(flatten)]
+    built: BuiltArgs,
+    /// The folder deploy/ of that commit
+    #[arg(long, value_name = "DIR")]
+    deploy: PathBuf,
+    /// Registry and path before the images' names
+    #[arg(long, value_name = "PREFIX", default_value = "docker.io/library")]
+    name: String,
+    /// A file that belongs to the release as it is; may be repeated
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
+    /// File with the key that signs the checksums: P-256, PKCS#8, PEM; without it they are not signed
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct ImageArgs {
-    /// Folder with a folder of static binaries for each architecture, as `x86_64/flotilla-hub`
-    #[arg(long, value_name = "DIR")]
-    binaries: PathBuf,
-    /// Where the archives are written
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[command(flatten)]
+    built: BuiltArgs,
     /// Registry and path before the images' names, by which a container runtime knows them once they are imported; as
     /// --push, or docker.io/library
     #[arg(long, value_name = "PREFIX")]
@@ -43,17 +87,14 @@ struct ImageArgs {
     /// File with the user's password or token
     #[arg(long, value_name = "FILE", requires = "username")]
     password_file: Option<PathBuf>,
-    /// The commit that the binaries were built from
-    #[arg(long, value_name = "COMMIT")]
-    revision: String,
-    /// When the commit was made, in seconds after 1970
-    #[arg(long, value_name = "SECONDS")]
-    seconds: u64,
 }
 
 fn main() -> ExitCode {
-    let Command::Image(args) = Cli::parse().command;
-    match image(&args) {
+    let done = match Cli::parse().command {
+        Command::Image(args) => image(&args),
+        Command::All(args) => all(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flotilla-release: {error:#}");
@@ -63,19 +104,18 @@ fn main() -> ExitCode {
 }
 
 fn image(args: &ImageArgs) -> anyhow::Result<()> {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let origin = Origin { version, revision: args.revision.clone(), seconds: args.seconds };
-    let built = built(&args.binaries)?;
+    let origin = args.built.origin();
+    let built = built(&args.built.binaries)?;
     let credentials = match &args.push {
         Some(prefix) => credentials(args, prefix)?,
         None => None,
     };
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
+    args.built.make_out()?;
     for image in Image::ALL {
         let layout = image.build(&origin, &built)?;
         let prefix = args.name.as_ref().or(args.push.as_ref()).map_or("docker.io/library", String::as_str);
         let name = format!("{prefix}/{}:{}", image.name(), origin.version);
-        let path = args.out.join(format!("{}-{}.oci.tar", image.name(), origin.version));
+        let path = args.built.out.join(format!("{}-{}.oci.tar", image.name(), origin.version));
         let archive = layout.write(Vec::new(), &name, origin.seconds)?;
         std::fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{:>6.2} MB  {}  {name}@{}", archive.len() as f64 / 1e6, path.display(), layout.digest());
@@ -84,6 +124,33 @@ fn image(args: &ImageArgs) -> anyhow::Result<()> {
             Repository::new(&address, credentials.clone())?.push(&layout, &origin.version)?;
             println!("        pushed  {address}:{}@{}", origin.version, layout.digest());
         }
+    }
+    Ok(())
+}
+
+fn all(args: &AllArgs) -> anyhow::Result<()> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    // Before anything is made: a key that does not serve is told at once.
+    let key = args.key.as_deref().map(read).transpose()?;
+    let signed = |text: &str| key.as_ref().map(|key| bundle::sign(key, text)).transpose();
+    signed("")?;
+    let mut more = bundle::Files::new();
+    for path in &args.with {
+        let name = path.file_name().with_context(|| format!("{} is not a file", path.display()))?;
+        more.insert(name.to_string_lossy().into_owned(), read(path)?);
+    }
+    let built = built(&args.built.binaries)?;
+    let mut files = bundle::files(&args.built.origin(), &built, &args.deploy, &args.name, more)?;
+    let sums = bundle::sums(&files);
+    if let Some(signature) = signed(&sums)? {
+        files.insert(bundle::SIGNATURE.to_owned(), signature.into_bytes());
+    }
+    files.insert(bundle::SUMS.to_owned(), sums.into_bytes());
+    args.built.make_out()?;
+    for (name, content) in &files {
+        let path = args.built.out.join(name);
+        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{:>6.2} MB  {}", content.len() as f64 / 1e6, path.display());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::dist::{self, ARCHITECTURES};
 use crate::{build, demo, parts, workspace};
 
 /// The package that makes images.
-const RELEASE: &str = "flotilla-release";
+pub(crate) const RELEASE: &str = "flotilla-release";
 /// The Go module that pins helm and all that it is built from.
 const HELM: &str = "tests/helm";
 
@@ -71,7 +71,7 @@ fn read(args: &[String]) -> anyhow::Result<Asked> {
 }
 
 /// Builds for all architectures, and gives the folder that has one for each.
-fn build_all(target_dir: &Path, asked: &[String], without_helm: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn build_all(target_dir: &Path, asked: &[String], without_helm: bool) -> anyhow::Result<PathBuf> {
     let folder = target_dir.join("dist-out/images");
     // What an earlier run left would be in the images.
     match std::fs::remove_dir_all(&folder) {
@@ -111,7 +111,7 @@ fn helm(architecture: &str, to: &Path) -> anyhow::Result<()> {
 }
 
 /// The commit, and whether there is more in the tree than it.
-fn revision() -> anyhow::Result<String> {
+pub(crate) fn revision() -> anyhow::Result<String> {
     let git =
         |args: &[&str]| workspace::output(Command::new("git").args(args).current_dir(workspace::root()));
     let (commit, changes) = (git(&["rev-parse", "HEAD"])?, git(&["status", "--porcelain"])?);
@@ -119,7 +119,7 @@ fn revision() -> anyhow::Result<String> {
 }
 
 /// The time of the commit, unless the standard variable for it names another.
-fn seconds() -> anyhow::Result<String> {
+pub(crate) fn seconds() -> anyhow::Result<String> {
     if let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(seconds);
     }

@@ -11,7 +11,9 @@ mod fuzz;
 mod image;
 mod needs;
 mod parts;
+mod release;
 mod reliability;
+mod sbom;
 mod simulate;
 mod supply;
 mod test;
@@ -50,6 +52,11 @@ cargo xtask COMMAND
         nothing else, helm for hub and CLI; the same bytes for the same commit. --binaries DIR takes
         static programs from folders DIR/x86_64 and DIR/aarch64 instead of building them; --push
         REGISTRY/PATH pushes them, as who `docker login` or --username and --password-file say.
+  release [--name PREFIX] [--key FILE] [--out DIR] [--binaries DIR]
+        Every file of a release in target/release-out: images, Debian packages, programs, chart and
+        manifests, the bill of materials (CycloneDX), one archive with all of it for places without a
+        network, SHA256SUMS; with a P-256 key (PKCS#8, PEM) SHA256SUMS.sig too. For all architectures
+        that this machine can build for.
   fuzz [TARGET] [--seconds N]
         The fuzz targets, a minute each. Needs a nightly compiler and cargo-fuzz.
   tidy
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
         "simulate" => simulate::run(&args),
         "dist" => dist::run(&args),
         "image" => image::run(&args),
+        "release" => release::run(&args),
         "fuzz" => fuzz::run(&args),
         "versions" => versions::run(&args),
         "tidy" => tidy::run(&args),

@@ -109,7 +109,7 @@ pub(crate) async fn run(context: &Context, command: DebugCommand) -> Result<Code
         return Err(error);
     }
     let path = args.out.display().to_string();
-    let write = |error| Error::io(&format!("write {path}"), error);
+    let write = |error| Error::io(format!("write {path}"), error);
     let archive = bundle.archive().map_err(write)?;
     // What stands in it is nobody else's business on this machine.
     files::write_atomic(&args.out, &archive, files::PRIVATE)
