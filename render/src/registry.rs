@@ -259,7 +259,9 @@ impl<'a> Registry<'a> {
             _ => match self.find(id, &lineage, 0) {
                 Lookup::Found(_) => true,
                 Lookup::Unusable(_) => false,
-                Lookup::Undefined(_) => return None,
+                Lookup::Undefined(missing) if missing == *id => return None,
+                // It is there, and what it is made of is not.
+                Lookup::Undefined(_) => false,
             },
         })
     }
@@ -277,13 +279,7 @@ impl<'a> Registry<'a> {
         if let Some(maker) = self.makers.get(id).filter(|maker| !lineage.trusts(maker)) {
             return Some((id.clone(), maker.clone()));
         }
-        let spec = &self.sources.get(id)?.source.as_ref()?.spec;
-        let parts: Vec<&SourceId> = match spec {
-            SourceSpec::HelmChart(chart) => vec![&chart.source],
-            SourceSpec::Git(git) => git.include.iter().map(|include| &include.repository).collect(),
-            SourceSpec::Generator(generator) => generator.inputs.iter().map(|input| &input.source).collect(),
-            _ => Vec::new(),
-        };
+        let parts = parts(&self.sources.get(id)?.source.as_ref()?.spec);
         // Deeper ones are refused where they are read.
         if depth == DEPTH {
             return None;
@@ -303,11 +299,20 @@ impl<'a> Registry<'a> {
         }
         match self.usable(id) {
             Err(lookup) => lookup,
-            Ok(source) => match self.inputs.sources.content(&source) {
-                Ok(artifact) => Lookup::Found(artifact),
-                Err(reason) => Lookup::Unusable(reason.said(|why| format!("{id}: {why}"))),
+            // Nobody fetches what is made of something that nobody defines.
+            Ok(source) => match parts(&source.spec).into_iter().find_map(|part| self.unusable_part(part)) {
+                Some(lookup) => lookup,
+                None => match self.inputs.sources.content(&source) {
+                    Ok(artifact) => Lookup::Found(artifact),
+                    Err(reason) => Lookup::Unusable(reason.said(|why| format!("{id}: {why}"))),
+                },
             },
         }
+    }
+
+    /// Why a source that another one is made of cannot be used, as far as its definition tells.
+    fn unusable_part(&self, part: &SourceId) -> Option<Lookup> {
+        if *part == fleet_source() { None } else { self.usable(part).err() }
     }
 
     fn usable(&self, id: &SourceId) -> Result<Source, Lookup> {
@@ -427,6 +432,16 @@ impl<'a> Registry<'a> {
         let generate = || self.inputs.sources.generate(generator, &inputs);
         let made = self.inputs.cache.generated(key, telling, generate);
         made.map_err(|reason| Lookup::Unusable(reason.said(|why| format!("{name}: {why}"))))
+    }
+}
+
+/// The sources that a source is made of.
+fn parts(spec: &SourceSpec) -> Vec<&SourceId> {
+    match spec {
+        SourceSpec::HelmChart(chart) => vec![&chart.source],
+        SourceSpec::Git(git) => git.include.iter().map(|include| &include.repository).collect(),
+        SourceSpec::Generator(generator) => generator.inputs.iter().map(|input| &input.source).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -76,6 +76,8 @@ struct Walk<'a> {
     accounts: BTreeMap<UnitId, ServiceAccount>,
     registry: Registry<'a>,
     queue: VecDeque<Pending>,
+    /// By whose output each unit was defined that was ever queued: the ones that wait are many, and all are asked for.
+    definers: BTreeMap<UnitId, UnitId>,
     /// Releases come when nothing else can go on: then what their values are taken from is rendered, and which APIs
     /// the cluster is given is known but for those of other releases.
     releases: VecDeque<Pending>,
@@ -142,6 +144,7 @@ fn walk_once<'a>(
         accounts: BTreeMap::new(),
         registry,
         queue: VecDeque::new(),
+        definers: BTreeMap::new(),
         releases: VecDeque::new(),
         requests: BTreeMap::new(),
         with_helm: BTreeMap::new(),
@@ -602,7 +605,10 @@ impl Walk<'_> {
                     values_final: false,
                 };
                 match self.spent.unit(&self.inputs.budget, self.account(&pending).as_ref()) {
-                    Ok(()) => self.queue.push_back(pending),
+                    Ok(()) => {
+                        self.definers.insert(child.id.clone(), id.clone());
+                        self.queue.push_back(pending);
+                    }
                     Err(message) => {
                         let problem = place(message);
                         refused.get_or_insert_with(|| (problem.clone(), 0)).1 += 1;
@@ -624,12 +630,8 @@ impl Walk<'_> {
 
     /// Whose output defines a unit already; `Some(None)` for the root.
     fn definer(&self, unit: &UnitId) -> Option<Option<UnitId>> {
-        if let Some(unit) = self.units.get(unit) {
-            return Some(unit.parent.clone());
-        }
-        let waiting = self.waiting.iter().map(|(pending, _)| pending);
-        let mut queued = self.queue.iter().chain(&self.releases).chain(waiting);
-        queued.find(|pending| pending.definition.id == *unit).map(|pending| pending.parent.clone())
+        let settled = self.units.get(unit).map(|unit| unit.parent.clone());
+        settled.or_else(|| self.definers.get(unit).cloned().map(Some))
     }
 
     /// Whether a definition in a unit's output is that unit.

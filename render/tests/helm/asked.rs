@@ -178,6 +178,25 @@ fn the_author_may_have_a_release_rendered_anew() {
     }
 }
 
+/// Nobody would ever fetch such a chart, so nobody is to wait for it.
+#[test]
+fn a_chart_of_a_repository_that_nobody_defines_is_wrong() {
+    let chart = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmChart\nmetadata: {name: own, namespace: flux-system}\nspec: \
+                 {interval: 1m, chart: x, sourceRef: {kind: HelmRepository, name: nope}}\n";
+    for spec in [
+        "  chart: {spec: {chart: x, sourceRef: {kind: HelmRepository, name: nope, namespace: flux-system}}}\n",
+        "  chart: {spec: {chart: x, sourceRef: {kind: Bucket, name: nope, namespace: flux-system}}}\n",
+        "  chartRef: {kind: HelmChart, name: own, namespace: flux-system}\n",
+    ] {
+        let mut all = files(spec, "");
+        all.push(("clusters/x/chart.yaml", chart.to_owned()));
+        let (render, asked) = World::default().render(&all, config_map);
+        let [problem] = &held(&render)[..] else { panic!("{spec}: {:?}", held(&render)) };
+        assert!(asked.is_empty() && !problem.waiting, "{spec}: {problem}");
+        assert!(problem.message.ends_with("/flux-system/nope is not defined in this cluster"), "{problem}");
+    }
+}
+
 #[test]
 fn a_chart_of_the_fleet_repo_needs_no_fetch() {
     let spec = "  chart:\n    spec: {chart: ./charts/own, sourceRef: {kind: GitRepository, name: flux-system, namespace: \

@@ -66,6 +66,16 @@ fn what_holds_a_unit_names_its_source() {
          not supported: its content is not used; an operator may allow it as it is by --allow-unverified",
         &[a.clone(), ("clusters/x/team.yaml", git("team", "  verify: {secretRef: {name: keys}}\n"))],
     );
+    let including = ("clusters/x/team.yaml", git("team", "  include: [{repository: {name: part}}]\n"));
+    held(
+        "a: held clusters/x/a.yaml:1: spec.sourceRef: GitRepository/flux-system/part is not defined in this cluster",
+        &[a.clone(), including.clone()],
+    );
+    held(
+        "a: held clusters/x/a.yaml:1: spec.sourceRef: GitRepository/flux-system/part is defined wrongly: \
+         clusters/x/part.yaml:7:13: spec.provider: 'azure' is not supported; use generic, with credentials in a Secret",
+        &[a.clone(), including, ("clusters/x/part.yaml", git("part", "  provider: azure\n"))],
+    );
     held(
         "a: held clusters/x/a.yaml:1: spec.sourceRef: ExternalArtifact/flux-system/e: nothing here fills it; an \
          ArtifactGenerator would",
