@@ -11,6 +11,7 @@ pub mod install;
 pub mod link;
 mod manifest;
 pub mod problems;
+pub mod release;
 pub mod run;
 pub mod sync;
 

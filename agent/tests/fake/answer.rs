@@ -76,7 +76,7 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn read(parts: &Parts, body: &[u8]) -> Self {
-        let decoded = |text: &str| text.replace("%3D", "=").replace("%2F", "/");
+        let decoded = |text: &str| text.replace("%3D", "=").replace("%2F", "/").replace("%2C", ",");
         let pairs = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pair = |pair: &str| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -130,13 +130,24 @@ impl Call {
         Some((served, namespace.to_owned(), name.to_owned()))
     }
 
+    /// The object that is sent, with all of its fields the caller's if it says who it is.
+    fn owned(&self) -> Value {
+        let mut object = self.body.clone();
+        let made = self.target().is_some_and(|(served, ..)| ["secrets", "jobs"].contains(&served.1));
+        if let Some(manager) = self.query.get("fieldManager").filter(|_| made) {
+            object["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": fields_of(&self.body)}]);
+        }
+        object
+    }
+
     /// Whether a list or watch is about this object.
     fn chooses(&self, plural: &str, namespace: &str, key: &Key, object: &Value) -> bool {
         let label = self.query.get("labelSelector");
         let name = self.query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="));
         key.0 == plural
             && (namespace.is_empty() || namespace == key.1)
-            && label.is_none_or(|label| !object["metadata"]["labels"][label].is_null())
+            && label.is_none_or(|label| label.split(',').all(|label| is_labelled(object, label)))
             && name.is_none_or(|name| name == key.2)
     }
 }
@@ -177,14 +188,14 @@ pub(super) fn answer(state: &mut State, call: &Call, stale: Option<usize>) -> An
             if state.now().contains_key(&key) {
                 return Answer::status(409, "AlreadyExists", "it is there already", Some(&key.2));
             }
-            put(state, &key, call.body.clone())
+            put(state, &key, call.owned())
         }
         Method::PUT => {
             let Some(there) = state.now().get(&key) else { return missing(&key) };
             if there["metadata"]["resourceVersion"] != call.body["metadata"]["resourceVersion"] {
                 return Answer::status(409, "Conflict", "the object has been modified", Some(&key.2));
             }
-            put(state, &key, call.body.clone())
+            put(state, &key, call.owned())
         }
         Method::PATCH => apply(state, call, &key),
         Method::DELETE => {
@@ -192,6 +203,10 @@ pub(super) fn answer(state: &mut State, call: &Call, stale: Option<usize>) -> An
             let wanted = &call.body["preconditions"]["uid"];
             if !wanted.is_null() && *wanted != there["metadata"]["uid"] {
                 return Answer::status(409, "Conflict", "the uid is another one", Some(&key.2));
+            }
+            let version = &call.body["preconditions"]["resourceVersion"];
+            if !version.is_null() && *version != there["metadata"]["resourceVersion"] {
+                return Answer::status(409, "Conflict", "the object has been modified", Some(&key.2));
             }
             if key.0 == "namespaces" {
                 let inside: Vec<Key> = state.now().keys().filter(|inner| inner.1 == key.2).cloned().collect();
@@ -316,6 +331,14 @@ fn apply(state: &mut State, call: &Call, key: &Key) -> Answer {
         return Answer::json(200, &state.now()[key]);
     }
     put(state, key, next)
+}
+
+/// Whether an object has a label, or has it with this value.
+fn is_labelled(object: &Value, selector: &str) -> bool {
+    let (name, value) =
+        selector.split_once('=').map_or((selector, None), |(name, value)| (name, Some(value)));
+    let found = object["metadata"]["labels"][name].as_str();
+    found.is_some() && value.is_none_or(|value| found == Some(value))
 }
 
 /// Whether the agent applied the object.

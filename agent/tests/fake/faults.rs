@@ -36,6 +36,8 @@ pub struct Faults {
     percent: u32,
     /// What each read of one object meets.
     read: Option<Trouble>,
+    /// Nothing but connections that end, before or after the request was done.
+    only_connections: bool,
 }
 
 /// What may be wrong with the reads of single objects.
@@ -61,7 +63,12 @@ impl Default for Faults {
 impl Faults {
     /// So many of 100 requests, which ones the seed says.
     pub fn new(seed: u64, percent: u32) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), percent, read: None }
+        Self { random: StdRng::seed_from_u64(seed), percent, read: None, only_connections: false }
+    }
+
+    /// The connections of so many of 100 requests end, before or after they were done.
+    pub fn connections(seed: u64, percent: u32) -> Self {
+        Self { only_connections: true, ..Self::new(seed, percent) }
     }
 
     /// Each read of one object meets this, and nothing else fails.
@@ -98,7 +105,8 @@ impl Faults {
         if !self.happens() {
             return None;
         }
-        Some(match self.random.random_range(0..20) {
+        let most = if self.only_connections { 6 } else { 20 };
+        Some(match self.random.random_range(0..most) {
             0 | 1 => Fault::Drop,
             2 | 3 => Fault::Lose,
             4 | 5 => Fault::Cut,

@@ -40,12 +40,13 @@ impl Key {
 /// A kind that is served: group, plural, kind, and whether it is in namespaces. The version is `v1`.
 type Served = (&'static str, &'static str, &'static str, bool);
 
-const SERVED: [Served; 6] = [
+const SERVED: [Served; 7] = [
     ("", "namespaces", "Namespace", false),
     ("", "configmaps", "ConfigMap", true),
     ("", "secrets", "Secret", true),
     ("", "events", "Event", true),
     ("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition", false),
+    ("batch", "jobs", "Job", true),
     (WIDGETS, "widgets", "Widget", true),
 ];
 /// The group whose server may be away.
@@ -153,6 +154,21 @@ impl FakeApi {
             state.remove(key, false);
         }
         self.tell(state);
+    }
+
+    /// Changes an object, with its fields staying whose they are.
+    pub fn change(&self, key: &Key, change: impl FnOnce(&mut Value)) {
+        self.write(|objects, version| {
+            if let Some(object) = objects.get_mut(key) {
+                change(object);
+                object["metadata"]["resourceVersion"] = version.to_string().into();
+            }
+        });
+    }
+
+    /// Rises with each change.
+    pub fn version(&self) -> u64 {
+        self.state().version
     }
 
     /// Sets the value of a ConfigMap as somebody else would.

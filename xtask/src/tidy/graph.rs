@@ -38,7 +38,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "yaml",
         ],
     ),
-    ("agent", &["core", "proto", "runtime", "sops"]),
+    ("agent", &["core", "helm", "proto", "runtime", "sops", "yaml"]),
     (
         "cli",
         &["api", "core", "kustomize", "render", "rollout", "runtime", "select", "sops", "source", "yaml"],
