@@ -28,6 +28,8 @@ pub struct Metrics {
     pub rounds: Counter,
     /// Clusters that rounds rendered, as something had changed that they are made from.
     pub renders: Counter,
+    /// Of those, renders that only made some of the units anew.
+    pub renders_in_part: Counter,
     pub builds: Counter,
     pub helm_runs: Counter,
     /// Requests without a good token.
@@ -50,6 +52,11 @@ impl Metrics {
                 "flotilla_cluster_renders",
                 "Clusters that rounds rendered, as something had changed for them",
                 &self.renders,
+            ),
+            (
+                "flotilla_cluster_renders_in_part",
+                "Renders of clusters that only made some of their units anew",
+                &self.renders_in_part,
             ),
             ("flotilla_builds", "Units that were built, not taken from memory", &self.builds),
             ("flotilla_helm_runs", "Releases that were given to helm", &self.helm_runs),

@@ -12,7 +12,7 @@ use flotilla_kustomize::ignore::{Ignored, RulesMemory};
 
 use crate::attempts::{self, Attempts, Input, Seen};
 use crate::content::Content;
-use crate::footprint::Recorder;
+use crate::footprint::{BuiltFor, Recorder};
 use crate::helm::{ChartFiles, Parcel, packed_chart};
 use crate::lock::lock;
 use crate::source::{Artifact, Unavailable};
@@ -62,9 +62,7 @@ pub(crate) struct Reads<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) remotes: Remotes<'a>,
     pub(crate) telling: Telling<'a>,
-    pub(crate) recorder: Option<&'a Recorder>,
-    /// Whether `files` are the fleet repo's.
-    pub(crate) of_fleet: bool,
+    pub(crate) built_for: Option<BuiltFor<'a>>,
 }
 
 /// Who is told of work, and how it is called.
@@ -226,7 +224,7 @@ impl RenderCache {
         &self,
         table: &Table<T>,
         request: Digest,
-        Reads { files, remotes, telling, recorder, of_fleet }: Reads<'_>,
+        Reads { files, remotes, telling, built_for }: Reads<'_>,
         build: impl FnOnce(&Traced<'_>) -> Result<BuildResult<T>, ReadError>,
     ) -> Result<BuildResult<T>, ReadError> {
         let round = self.round.load(Ordering::Relaxed);
@@ -246,7 +244,7 @@ impl RenderCache {
                 {
                     hit.seen_in = tree;
                     hit.round = round;
-                    recorder.inspect(|recorder| recorder.build(of_fleet, &trace));
+                    built_for.inspect(|built_for| built_for.read(&trace));
                     return Ok(hit.outcome.clone());
                 }
             }
@@ -256,7 +254,7 @@ impl RenderCache {
         let attempt = match telling.attempts.begin(&input) {
             Ok(attempt) => attempt,
             Err(reason) => {
-                recorder.inspect(|recorder| recorder.open());
+                built_for.inspect(BuiltFor::open);
                 return Ok(Err([(telling.problem)(reason)].into()));
             }
         };
@@ -265,10 +263,10 @@ impl RenderCache {
         let trace = traced.into_trace().map(Arc::new);
         self.builds.fetch_add(1, Ordering::Relaxed);
         let Some(trace) = trace else {
-            recorder.inspect(|recorder| recorder.open());
+            built_for.inspect(BuiltFor::open);
             return Ok(outcome);
         };
-        recorder.inspect(|recorder| recorder.build(of_fleet, &trace));
+        built_for.inspect(|built_for| built_for.read(&trace));
         let mut kept = lock(&table.kept);
         let versions = kept.entry(request).or_default();
         if versions.len() == VERSIONS {

@@ -26,8 +26,11 @@ struct Owner {
 }
 
 /// Gives each object to one of the units that declare it. What is held has what it last had: else it could lose that to
-/// others while nobody knows what it wants.
-pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> Option<Arc<Content>>) {
+/// others while nobody knows what it wants. `false`: nobody had to give way.
+pub(crate) fn settle(
+    render: &mut ClusterRender,
+    last_good: &dyn Fn(&UnitId) -> Option<Arc<Content>>,
+) -> bool {
     let mut owners: HashMap<ObjectId, Owner> = HashMap::new();
     let mut twice: Vec<(UnitId, Problem)> = Vec::new();
     for (id, rendered) in &render.units {
@@ -47,6 +50,7 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
             }
         }
     }
+    let mut any = !twice.is_empty();
     for (id, problem) in twice {
         hold(render, &id, problem);
     }
@@ -97,6 +101,7 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
         let manifest = UnitManifest::new(id.clone(), unit.manifest.spec.clone(), entries);
         without.push((id.clone(), Unit { manifest: Arc::new(manifest), content: Arc::new(kept) }, told));
     }
+    any |= !without.is_empty();
     for (id, unit, told) in without {
         if let Some(rendered) = render.unit_mut(&id) {
             rendered.unit = Some(unit);
@@ -108,6 +113,7 @@ pub(crate) fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> 
             rendered.problems.extend(problems.into_iter().take(TOLD));
         }
     }
+    any
 }
 
 /// Why the first of two ranks has it.
@@ -120,7 +126,7 @@ fn why(owner: Rank, other: Rank) -> &'static str {
 }
 
 /// A unit that says two things of one object.
-fn declared_twice(content: &Content) -> Option<Problem> {
+pub(crate) fn declared_twice(content: &Content) -> Option<Problem> {
     let mut seen: HashMap<&ObjectId, Digest> = HashMap::with_capacity(content.objects.len());
     let mut all = content.objects.iter().zip(&content.origins);
     let (object, (file, line)) = all.find(|(object, _)| {

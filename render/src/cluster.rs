@@ -142,15 +142,19 @@ impl<'a> Inputs<'a> {
 /// Only if the tree of the fleet repo cannot be read: then nothing is known of the cluster.
 pub fn render_cluster(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<ClusterRender, ReadError> {
     let mut render = walk::walk(inputs, cluster)?;
-    settle(&mut render, inputs.last_good);
+    if settle(&mut render, inputs.last_good) {
+        inputs.recorder.inspect(|recorder| recorder.is_one_piece());
+    }
     Ok(render)
 }
 
 /// What only all units of a cluster together can tell: who has an object that several declare, and whether there is what
-/// somebody depends on. Also for units that were rendered from different snapshots.
-pub fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> Option<Arc<Content>>) {
-    clashes::settle(render, last_good);
+/// somebody depends on. Also for units that were rendered from different snapshots. Whether a unit is without something for
+/// what another one declares.
+pub fn settle(render: &mut ClusterRender, last_good: &dyn Fn(&UnitId) -> Option<Arc<Content>>) -> bool {
+    let any = clashes::settle(render, last_good);
     checks::check_dependencies(render);
+    any
 }
 
 /// Renders a cluster, has `helm` answer the releases that it asks for, and renders again with what they put out, which may

@@ -78,6 +78,16 @@ impl Files for Traced<'_> {
 }
 
 impl Trace {
+    /// Whether another one saw the same.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.paths == other.paths && self.remotes == other.remotes
+    }
+
+    /// Whether it saw anything outside of the files.
+    pub(crate) fn has_outside(&self) -> bool {
+        !self.remotes.is_empty()
+    }
+
     /// Whether a build that saw this would see the same files. Asking for nothing else tells most.
     pub(crate) fn holds_in(&self, files: &dyn Files) -> Result<bool, ReadError> {
         for (path, id) in &self.paths {

@@ -11,10 +11,12 @@ use flotilla_core::{Authority, Object};
 
 use crate::config;
 use crate::content::Content;
+use crate::footprint::Recorder;
 
 /// Each is the first of its name.
-#[derive(Default)]
-pub(crate) struct ValuesInGit {
+pub(crate) struct ValuesInGit<'a> {
+    /// Is told what is looked for.
+    recorder: Option<&'a Recorder>,
     objects: HashMap<ValuesRef, Object>,
 }
 
@@ -22,7 +24,11 @@ pub(crate) struct ValuesInGit {
 const SSA: &str = "kustomize.toolkit.fluxcd.io/ssa";
 const RECONCILE: &str = "kustomize.toolkit.fluxcd.io/reconcile";
 
-impl ValuesInGit {
+impl<'a> ValuesInGit<'a> {
+    pub(crate) fn new(recorder: Option<&'a Recorder>) -> Self {
+        Self { recorder, objects: HashMap::new() }
+    }
+
     /// Takes those of a unit's output that it may have by its authority: what else it puts out, only the cluster knows
     /// whether it becomes of it. The first of a name counts.
     pub(crate) fn add(&mut self, content: &Content, authority: &Authority) {
@@ -42,8 +48,13 @@ impl ValuesInGit {
 
     /// What one holds; `None` where only the cluster can tell.
     pub(crate) fn get(&self, reference: &ValuesRef) -> Option<BTreeMap<String, String>> {
-        let object = self.objects.get(reference)?;
+        let object = self.find(reference)?;
         if is_loose(object) { None } else { texts(object) }
+    }
+
+    fn find(&self, reference: &ValuesRef) -> Option<&Object> {
+        self.recorder.inspect(|recorder| recorder.looked_for(reference));
+        self.objects.get(reference)
     }
 
     /// The data that one has where the cluster has `there` of it: only what is really there is known of one that
@@ -56,7 +67,7 @@ impl ValuesInGit {
         reference: &ValuesRef,
         there: Option<BTreeMap<String, String>>,
     ) -> Result<Option<BTreeMap<String, String>>, String> {
-        match self.objects.get(reference) {
+        match self.find(reference) {
             Some(own) => applied(own, texts(own).unwrap_or_default(), there).map(Some),
             None => Ok(there),
         }

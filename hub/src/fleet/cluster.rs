@@ -1,7 +1,7 @@
 //! One cluster's render: what it is made from, and what comes of it. It changes nothing but what the cluster's sources are
 //! known to be, so that it can be given up at any moment; see [`super::decide`] for what follows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -10,7 +10,7 @@ use flotilla_kustomize::files::{ReadError, TreePath};
 use flotilla_render::helm::Asked;
 use flotilla_render::{
     Budget, ClusterDefinition, ClusterRender, Content, Footprint, Inputs, Recorder, RenderCache,
-    RenderedUnit, render_in_turns,
+    RenderedUnit, render_in_turns, splice,
 };
 use flotilla_rollout::Projection;
 
@@ -83,6 +83,8 @@ pub(super) struct Read {
     pub(super) sources: SourcesRead,
     /// What was read at older snapshots, which do not change. Kept so that the renderer's memory keeps it.
     pub(super) older: Vec<Footprint>,
+    /// What came of it, where a later one may be made of that.
+    pub(super) render: Option<ClusterRender>,
 }
 
 /// Why a cluster could not be brought up to date. What it runs is kept.
@@ -113,9 +115,11 @@ impl Shared {
 
     /// Renders a cluster, if that may come to something else.
     pub(super) fn render(&self, task: &Task) -> Result<Made, ClusterError> {
-        if let Some(read) = &task.if_same
-            && read.footprint.holds_in(&task.stoppable(&task.tree), &self.cache, &task.held)?
-        {
+        let changed = match &task.if_same {
+            Some(read) => read.footprint.changed_in(&task.tree, &self.cache, &task.held)?,
+            None => None,
+        };
+        if changed.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(Made::Same);
         }
         self.metrics.renders.inc();
@@ -164,7 +168,18 @@ impl Shared {
             ..Inputs::new(&tree, &self.clusters, &self.cache, &sources)
         };
         let last_good = |id: &UnitId| remembered.content.get(id).cloned();
-        let mut render = self.in_turns(&Inputs { last_good: &last_good, ..inputs }, cluster, task, &doing)?;
+        let now = Inputs { last_good: &last_good, ..inputs };
+        let in_part = match &changed {
+            Some(changed) => self.in_part(task, &now, changed)?,
+            None => None,
+        };
+        let (mut render, in_part) = match in_part {
+            Some((render, read)) => {
+                self.metrics.renders_in_part.inc();
+                (render, Some(read))
+            }
+            None => (self.in_turns(&now, cluster, task, &doing)?, None),
+        };
         let is_forgotten =
             |id: &UnitId| remembered.good(id).is_some() && !remembered.content.contains_key(id);
         if remembered.is_forgotten && render.units.iter().any(|(id, unit)| is_kept(unit) && is_forgotten(id))
@@ -176,10 +191,18 @@ impl Shared {
             recalled = is_whole.then_some(found);
         }
         drop(whole);
-        if !task.is_ended.load(Ordering::Relaxed) {
-            sources.settle(&render.sources);
-        }
-        let mut read = Read { footprint: recorder.taken(), sources: sources.read(), older: Vec::new() };
+        let mut read = match in_part {
+            // What it wants of sources is what it wanted.
+            Some(read) => read,
+            None => {
+                if !task.is_ended.load(Ordering::Relaxed) {
+                    sources.settle(&render.sources);
+                }
+                Read { footprint: recorder.taken(), sources: sources.read(), ..Read::default() }
+            }
+        };
+        let may_be_in_part = task.choice.parts.is_empty() && read.footprint.is_in_parts();
+        read.render = may_be_in_part.then(|| render.clone());
         let snapshot = self.interned(task.draft.part(&read.sources.named)?);
         let last_good = |id: &UnitId| {
             let recalled = || recalled.as_ref().and_then(|recalled| recalled.get(id));
@@ -210,6 +233,29 @@ impl Shared {
         };
         let answers = task.asked.iter().map(answer).collect::<Result<_, _>>()?;
         Ok(Made::Anew(Rendered { render, read, recalled, snapshot, older, newest, chosen, answers }.into()))
+    }
+
+    /// The cluster's last render with some of its units made anew, and what that read; `None`: it has to be rendered as a whole.
+    fn in_part(
+        &self,
+        task: &Task,
+        now: &Inputs<'_>,
+        changed: &BTreeSet<UnitId>,
+    ) -> Result<Option<(ClusterRender, Read)>, ReadError> {
+        let Some(read) = &task.if_same else { return Ok(None) };
+        let is_plain = task.choice.parts.is_empty()
+            && read.sources.is_plain()
+            && self.sources.is_same(&task.draft, &read.sources);
+        let Some(before) = read.render.as_ref().filter(|_| is_plain) else { return Ok(None) };
+        if task.remembered.is_forgotten && before.units.values().any(|unit| is_kept(unit)) {
+            // What those last were is looked for again.
+            return Ok(None);
+        }
+        let spliced = splice(now, before, &read.footprint, changed)?;
+        Ok(spliced.map(|(render, footprint)| {
+            let sources = read.sources.clone();
+            (render, Read { footprint, sources, ..Read::default() })
+        }))
     }
 
     pub(super) fn in_turns(

@@ -100,6 +100,7 @@ fn a_change_costs_what_it_touches_in_a_thousand_clusters() {
     let (changed, _, builds) = fleet.round();
     assert_eq!(changed.len(), CLUSTERS);
     assert!((1..=1 + twice()).contains(&builds), "an app that all have: {builds}");
+    assert_eq!(fleet.hub.metrics.renders_in_part.get(), CLUSTERS as u64, "and nothing else of each cluster");
 
     fleet.hub.repo.commit_tree(tree("two", Some(7)));
     assert_eq!(fleet.round(), ([name(7)].into(), 1, 1), "one cluster's root");

@@ -50,6 +50,13 @@ pub struct SourcesRead {
     pub(crate) secrets: bool,
 }
 
+impl SourcesRead {
+    /// Whether all that was wanted was there under a name that it has for all clusters.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.named.iter().all(|name| self.used.get(name).is_some_and(Option::is_some))
+    }
+}
+
 impl<'a> ClusterSources<'a> {
     pub fn new(library: &'a Library, at: At<'a>, cluster: &'a ClusterName, groups: &'a Groups) -> Self {
         let defined = Mutex::new(library.defined(cluster));

@@ -21,7 +21,7 @@ use crate::cache::{Outcome, Reads, RenderCache, Telling};
 use crate::decryption::{AskKeys, Decryption, Opened};
 use crate::field::Places;
 use crate::flux::components::Controller;
-use crate::footprint::Recorder;
+use crate::footprint::{BuiltFor, Recorder};
 use crate::helm::Packed;
 use crate::helm::release::Release;
 use crate::overlay;
@@ -203,7 +203,9 @@ pub(crate) fn render(cache: &RenderCache, recipe: &Recipe<'_>) -> Result<Outcome
     let problem = |reason: String| recipe.problem(reason);
     let telling = Telling { attempts: recipe.attempts, what: &what, problem: &problem };
     let (recorder, of_fleet) = (recipe.recorder, *recipe.source == fleet_source());
-    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling, recorder, of_fleet };
+    let (unit, variables, decrypts) = (recipe.unit, recipe.variables, recipe.decryption.is_some());
+    let built_for = recorder.map(|recorder| BuiltFor { recorder, unit, of_fleet, variables, decrypts });
+    let reads = Reads { files: &*recipe.artifact.files, remotes: &remotes, telling, built_for };
     let nothing = UnitVariables::default();
     let Some(variables) = recipe.variables.or(recipe.decryption.map(|_| &nothing)) else {
         return cache.content(key, reads, |files| {

@@ -7,15 +7,15 @@ use flotilla_core::unit::ServiceAccount;
 use crate::budget::{Budget, Weight, size};
 
 /// Units, and the bytes of what they render to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Used {
     units: usize,
     bytes: u64,
 }
 
 /// What a walk has used so far.
-#[derive(Debug, Default)]
-pub(super) struct Spent {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
     cluster: Used,
     /// By the namespace of the account: whoever may use one account of a namespace may use its others.
     tenants: BTreeMap<String, Used>,
@@ -45,11 +45,18 @@ impl Spent {
         Ok(())
     }
 
+    /// Gives back what a unit rendered to.
+    pub(crate) fn give_back(&mut self, account: Option<&ServiceAccount>, weight: Weight) {
+        self.cluster.bytes = self.cluster.bytes.saturating_sub(weight.bytes);
+        let tenant = account.and_then(|account| self.tenants.get_mut(&account.namespace));
+        tenant.into_iter().for_each(|used| used.bytes = used.bytes.saturating_sub(weight.bytes));
+    }
+
     /// Takes what a unit renders to.
     ///
     /// # Errors
     /// What there is too much of.
-    pub(super) fn content(
+    pub(crate) fn content(
         &mut self,
         budget: &Budget,
         account: Option<&ServiceAccount>,

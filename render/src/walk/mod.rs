@@ -3,7 +3,7 @@
 
 mod asking;
 pub(crate) mod authority;
-mod budget;
+pub(crate) mod budget;
 mod namespaces;
 mod order;
 mod own;
@@ -88,7 +88,7 @@ struct Walk<'a> {
     waiting: Vec<(Pending, Waits)>,
     /// How many contents there were when the waiting ones were last looked at.
     retried: usize,
-    values: ValuesInGit,
+    values: ValuesInGit<'a>,
     /// What units put out, or did when they last could.
     contents: Vec<(UnitId, Arc<Content>)>,
     /// What the controllers of the root unit are told to forbid.
@@ -123,6 +123,8 @@ pub(crate) fn walk(inputs: &Inputs<'_>, cluster: &ClusterDefinition) -> Result<C
         if walk.overruled.is_empty() && walk.registry.overruled.is_empty() {
             return Ok(walk.into_render());
         }
+        // Which names are reserved is told by what units put out in walks that are over.
+        inputs.recorder.inspect(|recorder| recorder.is_one_piece());
         reserved.units.extend(walk.overruled);
         reserved.sources.extend(walk.registry.overruled);
     }
@@ -150,7 +152,7 @@ fn walk_once<'a>(
         with_helm: BTreeMap::new(),
         waiting: Vec::new(),
         retried: 0,
-        values: ValuesInGit::default(),
+        values: ValuesInGit::new(inputs.recorder),
         contents: Vec::new(),
         lockdown: Lockdown::default(),
         reserved,
@@ -170,6 +172,13 @@ impl Walk<'_> {
         self.share_namespaces();
         self.note_sources();
         self.units.values_mut().for_each(few_problems);
+        if let Some(recorder) = self.inputs.recorder {
+            recorder.spent(self.spent);
+            // What units put out was changed by that.
+            if self.fleet_alias.is_some() {
+                recorder.is_one_piece();
+            }
+        }
         let (sources, requests) = (self.registry.into_sources(), self.requests);
         let questions = self.asked.into_inner().into_keys().collect();
         ClusterRender { units: self.units, sources, requests, questions }
@@ -188,7 +197,7 @@ impl Walk<'_> {
         let mut fleet = self.registry.tree.clone();
         let mut ignored: Option<String> = None;
         let own_id = UnitId::kustomization(FLEET_UNIT.0, FLEET_UNIT.1);
-        let nothing = ValuesInGit::default();
+        let nothing = ValuesInGit::new(self.inputs.recorder);
         let mut variables = self.variables(&definition, &nothing, true, &self.root_asker(&definition));
         let mut outcome = self.build(&definition, &fleet, &variables)?;
         if outcome.is_err() && self.is_strict() && matches!(variables, Ok(Some(_))) {
@@ -249,7 +258,7 @@ impl Walk<'_> {
             let spec = UnitSpec { suspend, depends_on: Vec::new(), ..own.spec.clone() };
             let next = Definition { id: UnitId::root(), spec, ..Definition::clone(&own) };
             // Its own ConfigMaps are in the cluster once it is applied.
-            let mut maps = ValuesInGit::default();
+            let mut maps = ValuesInGit::new(self.inputs.recorder);
             maps.add(&content, &Authority::Fleet);
             let values = self.variables(&next, &maps, true, &self.root_asker(&next));
             let same = next.overlay == definition.overlay
@@ -459,6 +468,8 @@ impl Walk<'_> {
     fn rendered(&mut self, pending: Pending, artifact: &Artifact, content: Arc<Content>) {
         let account = self.account(&pending);
         if let Err(message) = self.spent.content(&self.inputs.budget, account.as_ref(), content.weight) {
+            // What others put out decides whether there is room.
+            self.inputs.recorder.inspect(|recorder| recorder.is_one_piece());
             let problem = self.place(&pending.definition, message);
             return self.held(pending, vec![problem]);
         }
@@ -662,7 +673,7 @@ impl Walk<'_> {
 }
 
 /// Problems of one unit that are kept: each object of a repository may have one.
-const MOST_PROBLEMS: usize = 100;
+pub(crate) const MOST_PROBLEMS: usize = 100;
 
 fn few_problems(unit: &mut Arc<RenderedUnit>) {
     let more = unit.problems.len().saturating_sub(MOST_PROBLEMS);

@@ -164,10 +164,15 @@ impl Walk<'_> {
             true => ("Secret", ValuesKind::Secret),
             false => ("ConfigMap", ValuesKind::ConfigMap),
         };
-        let told = || {
-            let reference = ValuesRef { kind: values, namespace: namespace.to_owned(), name: name.clone() };
-            asker.map_or(Told::Nobody, |asker| self.ask(&reference, asker))
-        };
+        let reference = ValuesRef { kind: values, namespace: namespace.to_owned(), name: name.clone() };
+        if let Some(recorder) = self.inputs.recorder {
+            recorder.looked_for(&reference);
+            // What those last put out stands in, which is another thing the next time.
+            if !self.waiting.is_empty() {
+                recorder.is_one_piece();
+            }
+        }
+        let told = || asker.map_or(Told::Nobody, |asker| self.ask(&reference, asker));
         let is_it = |object: &&Object| {
             let id = object.id();
             id.is("", kind) && id.name == *name && id.namespace == namespace

@@ -92,6 +92,8 @@ impl Walk<'_> {
             self.queue.push_back(pending);
             return true;
         }
+        // Who is given up first goes by what was rendered before, which is more the next time.
+        self.inputs.recorder.inspect(|recorder| recorder.is_one_piece());
         let was_good =
             |(pending, _): &(Pending, Waits)| (self.inputs.last_good)(&pending.definition.id).is_some();
         let given_up = match self.waiting.iter().position(was_good) {

@@ -40,7 +40,7 @@ impl Walk<'_> {
     pub(super) fn variables(
         &self,
         definition: &Definition,
-        maps: &ValuesInGit,
+        maps: &ValuesInGit<'_>,
         is_final: bool,
         asker: &Asker,
     ) -> Result<Option<UnitVariables>, NoVariables> {
@@ -87,7 +87,7 @@ impl Walk<'_> {
     }
 
     /// Adds what the agent tells of the ConfigMaps that only the cluster has as a whole.
-    fn told(&self, open: Variables, maps: &ValuesInGit, asker: &Asker) -> UnitVariables {
+    fn told(&self, open: Variables, maps: &ValuesInGit<'_>, asker: &Asker) -> UnitVariables {
         let mut variables =
             UnitVariables { told: open.clone(), open, masked: None, unknown: BTreeMap::new() };
         let maps_of_cluster = variables.open.needs().filter(|at| at.kind == ValuesKind::ConfigMap);
@@ -124,7 +124,7 @@ impl Walk<'_> {
 
     /// Adds what is known of the Secrets, for what the hub has to know: those that Git has in clear, or the hub can open, and
     /// those that it keeps.
-    fn secrets(&self, variables: &mut UnitVariables, maps: &ValuesInGit) {
+    fn secrets(&self, variables: &mut UnitVariables, maps: &ValuesInGit<'_>) {
         let secrets = variables.open.needs().filter(|at| at.kind == ValuesKind::Secret);
         for reference in secrets.cloned().collect::<BTreeSet<ValuesRef>>() {
             let known = maps.get(&reference).map_or_else(|| self.stored(&reference), |data| Ok(Some(data)));

@@ -19,5 +19,6 @@ mod promotion;
 mod remotes;
 mod secrets;
 mod sources;
+mod splice;
 mod substitute;
 mod world;
