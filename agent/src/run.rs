@@ -59,8 +59,9 @@ pub struct RunArgs {
     /// Context of the kubeconfig to use instead of its current one
     #[arg(long, env = "FLOTILLA_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
-    /// Address of a Vault or OpenBao server that may be asked to open what SOPS encrypted, as https://vault.example.com:8200;
-    /// may be repeated. It is sent the token that the unit's Secret holds
+    /// Address of a key service (Vault, OpenBao, AWS KMS) that may be asked to open what SOPS encrypted, as
+    /// https://vault.example.com:8200 or https://kms.eu-west-1.amazonaws.com; may be repeated. It is asked with the token or the
+    /// credentials in the unit's Secret
     #[arg(long, env = "FLOTILLA_ALLOW_KEY_SERVICE", value_delimiter = ',', value_name = "URL")]
     pub allow_key_service: Vec<Server>,
 }

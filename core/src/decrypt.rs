@@ -17,6 +17,11 @@ pub const OPT_OUT: &str = "kustomize.toolkit.fluxcd.io/decrypt";
 const AGE: &str = ".agekey";
 /// The entry with the token that Vault, or OpenBao, is asked with.
 const VAULT: &str = "sops.vault-token";
+/// The entry with the credentials that AWS KMS is asked with.
+const AWS: &str = "sops.aws-kms";
+/// Entries that Flux reads for keys that are not supported here, by how their names end.
+const UNSUPPORTED: [(&str, &str); 3] =
+    [(".asc", "PGP"), ("sops.gcp-kms", "GCP KMS"), ("sops.azure-kv", "Azure Key Vault")];
 /// How the metadata of a file of variables looks that a generator took apart.
 const FLAT: &str = "sops_mac";
 
@@ -125,8 +130,17 @@ pub fn keys_in(values: &BTreeMap<String, String>) -> Result<Keys, String> {
     if let Some(token) = values.get(VAULT) {
         keys.add_vault_token(token).map_err(|message| format!("{VAULT}: {message}"))?;
     }
+    if let Some(text) = values.get(AWS) {
+        keys.add_aws_credentials(text).map_err(|message| format!("{AWS}: {message}"))?;
+    }
     if keys.is_empty() {
-        return Err(format!("it has no entry whose name ends with {AGE}, and no {VAULT}"));
+        let unsupported = values.keys().find_map(|name| {
+            UNSUPPORTED.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| (name, what))
+        });
+        if let Some((name, what)) = unsupported {
+            return Err(format!("it has only {name}, and {what} is not supported"));
+        }
+        return Err(format!("it has no entry whose name ends with {AGE}, no {VAULT} and no {AWS}"));
     }
     Ok(keys)
 }
@@ -306,7 +320,15 @@ mod tests {
             (
                 found(&[("key", FIRST)]),
                 "the keys in Secret flux-system/sops-age do not open it: it has no entry whose name ends with .agekey, \
-                 and no sops.vault-token",
+                 no sops.vault-token and no sops.aws-kms",
+            ),
+            (
+                found(&[("sops.asc", "x")]),
+                "the keys in Secret flux-system/sops-age do not open it: it has only sops.asc, and PGP is not supported",
+            ),
+            (
+                found(&[("sops.aws-kms", "aws_access_key_id: AKIA")]),
+                "the keys in Secret flux-system/sops-age do not open it: sops.aws-kms: has no aws_secret_access_key",
             ),
             (
                 found(&[("x.agekey", "AGE-SECRET-KEY-1QQ")]),

@@ -192,8 +192,9 @@ pub(crate) struct RunArgs {
     /// network like 10.0.0.0/8, or a folder like file:///srv/git; may be repeated
     #[arg(long, env = "FLOTILLA_ALLOW_SOURCE", value_delimiter = ',', value_name = "WHAT")]
     allow_source: Vec<Allowance>,
-    /// Address of a Vault or OpenBao server that may be asked to open what SOPS encrypted, as https://vault.example.com:8200;
-    /// may be repeated. It is sent the token of the secret that the hub keeps for it
+    /// Address of a key service (Vault, OpenBao, AWS KMS) that may be asked to open what SOPS encrypted, as
+    /// https://vault.example.com:8200 or https://kms.eu-west-1.amazonaws.com; may be repeated. It is asked with the token or the
+    /// credentials in the secret that the hub keeps for it
     #[arg(long, env = "FLOTILLA_ALLOW_KEY_SERVICE", value_delimiter = ',', value_name = "URL")]
     allow_key_service: Vec<Server>,
     /// Fetch sources and remote bases whose address begins with FROM from TO instead, like

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use flotilla_sigv4::Credentials;
 use zeroize::Zeroizing;
 
 use crate::age::Identity;
 use crate::cipher::DataKey;
 use crate::error::SopsError;
 use crate::metadata::Metadata;
-use crate::service::{self, Answer, Answers, Ask, Transit, TransitKey, next_asks};
+use crate::service::{self, Answer, Answers, Ask, AwsKey, Question, Sealed, Transit, TransitKey, next_asks};
 use crate::shamir;
 
 /// How many keys a message shows.
@@ -30,6 +31,7 @@ pub enum MasterKey {
     },
     /// A transit engine of Vault or OpenBao.
     Vault(TransitKey),
+    Aws(AwsKey),
     /// A service that nobody here speaks to.
     Cloud {
         service: &'static str,
@@ -47,6 +49,8 @@ pub struct Keys {
     identities: Vec<Identity>,
     /// What proves to Vault who asks.
     vault_token: Option<Zeroizing<String>>,
+    /// What signs questions to AWS.
+    aws: Option<Credentials>,
     answers: Answers,
 }
 
@@ -82,6 +86,16 @@ impl Keys {
         Ok(())
     }
 
+    /// Adds the credentials that AWS KMS is asked with, a YAML mapping as Flux has it: `aws_access_key_id`,
+    /// `aws_secret_access_key` and perhaps `aws_session_token`.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing of it is in the message.
+    pub fn add_aws_credentials(&mut self, text: &str) -> Result<(), String> {
+        self.aws = Some(service::credentials(text)?);
+        Ok(())
+    }
+
     /// The same keys, with what services answered to [`Unasked`](SopsError::Unasked).
     #[must_use]
     pub fn answered(mut self, answers: Answers) -> Self {
@@ -109,7 +123,7 @@ impl Keys {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.vault_token.is_none()
+        self.identities.is_empty() && self.vault_token.is_none() && self.aws.is_none()
     }
 
     pub(crate) fn data_key(&self, metadata: &Metadata) -> Result<DataKey, SopsError> {
@@ -165,14 +179,26 @@ impl Keys {
                 Ok(part) => Opening::Done(part),
                 Err(why) => Opening::Not(why),
             },
-            MasterKey::Pgp { .. } => not("PGP is not supported yet; encrypt the file for an age key too"),
+            MasterKey::Pgp { .. } => not(
+                "PGP is not supported; add an age key to .sops.yaml, and run `sops updatekeys` on the file",
+            ),
             MasterKey::Vault(key) => match &self.vault_token {
                 None => not("there is no token of Vault here"),
-                Some(token) => self.answer(Ask::new(Transit { key: key.clone(), token: token.clone() })),
+                Some(token) => {
+                    let question = Question::Vault(Transit { key: key.clone(), token: token.clone() });
+                    self.answer(Ask::new(question))
+                }
             },
-            MasterKey::Cloud { service, .. } => {
-                Opening::Not(format!("{service} is not supported; encrypt the file for an age key too"))
-            }
+            MasterKey::Aws(key) => match &self.aws {
+                None => not("there are no credentials of AWS here"),
+                Some(credentials) => {
+                    let sealed = Sealed { key: key.clone(), credentials: credentials.clone() };
+                    self.answer(Ask::new(Question::Aws(sealed)))
+                }
+            },
+            MasterKey::Cloud { service, .. } => Opening::Not(format!(
+                "{service} is not supported; add an age key to .sops.yaml, and run `sops updatekeys` on the file"
+            )),
         }
     }
 
@@ -211,6 +237,7 @@ impl fmt::Display for MasterKey {
             Self::Age { recipient, .. } => f.write_str(recipient),
             Self::Pgp { fingerprint, .. } => write!(f, "PGP {fingerprint}"),
             Self::Vault(key) => key.fmt(f),
+            Self::Aws(key) => key.fmt(f),
             Self::Cloud { service, key } => write!(f, "{service} {key}"),
         }
     }

@@ -1,11 +1,13 @@
 //! What SOPS notes of a file under `sops`: for which keys it is encrypted, by which rule, and the MAC.
 
+use std::collections::BTreeMap;
+
 use crate::cipher::{self, DataKey};
 use crate::error::SopsError;
 use crate::format::{Format, flat};
 use crate::keys::{KeyGroup, MasterKey};
 use crate::rules::Rule;
-use crate::service::TransitKey;
+use crate::service::{AwsKey, TransitKey};
 use crate::tree::{File, Item, Value};
 
 /// The key that the metadata stands under.
@@ -214,7 +216,12 @@ fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
                     key: field("key_name")?,
                     enc,
                 }),
-                "kms" => MasterKey::Cloud { service: "AWS KMS", key: field("arn")? },
+                "kms" => MasterKey::Aws(AwsKey {
+                    arn: field("arn")?,
+                    context: context(key, &format!("{kind}[{index}].context"))?,
+                    role: text_of(key, "role").filter(|role| !role.is_empty()).map(str::to_owned),
+                    enc,
+                }),
                 "gcp_kms" => MasterKey::Cloud { service: "GCP KMS", key: field("resource_id")? },
                 "azure_kv" => MasterKey::Cloud {
                     service: "Azure Key Vault",
@@ -225,6 +232,26 @@ fn keys(items: &[Item]) -> Result<Vec<MasterKey>, SopsError> {
         }
     }
     Ok(keys)
+}
+
+/// What is said of the content to AWS KMS: texts by name.
+fn context(key: &[Item], field: &str) -> Result<BTreeMap<String, String>, SopsError> {
+    let map = match entry(key, "context") {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Map(map)) => map,
+        Some(_) => return Err(SopsError::field(field, "is not a mapping")),
+    };
+    let mut context = BTreeMap::new();
+    for item in map {
+        match item {
+            Item::Entry(name, Value::Text(text) | Value::Time(text)) => {
+                context.insert(name.clone(), text.clone());
+            }
+            Item::Entry(name, _) => return Err(SopsError::field(format!("{field}.{name}"), "is not text")),
+            Item::Comment(_) => {}
+        }
+    }
+    Ok(context)
 }
 
 impl Metadata {

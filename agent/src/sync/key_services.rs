@@ -1,4 +1,4 @@
-//! Asking Vault and its like to open data keys. Which server may be asked is for the operator to say: a file's author chooses the
+//! Asking Vault, AWS and their like to open data keys. Which server may be asked is for the operator to say: a file's author chooses the
 //! address in it, and the question carries the unit's token.
 
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl KeyServices {
     }
 
     async fn ask(&self, ask: &Ask) -> Answer {
-        let request = ask.request(&self.servers)?;
+        let request = ask.request(&self.servers, jiff::Timestamp::now())?;
         let late = |_| Err(format!("it did not answer within {} s", TIMEOUT.as_secs()));
         let (status, body) = timeout(TIMEOUT, self.send(request)).await.unwrap_or_else(late)?;
         ask.data_key(status, &body)

@@ -1,4 +1,4 @@
-//! Asking Vault and its like to open data keys, for what the hub has the token for.
+//! Asking Vault, AWS and their like to open data keys, for what the hub has the token for.
 //!
 //! ```text
 //!   render ── data_key(ask), at once ──► KeyServices ◄── next, answered ── loop ──► the server, if the operator allows it
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_sops::service::{Answer, Ask, AskId, MAX_ANSWER, Request, Servers};
+use jiff::Timestamp;
 use reqwest::redirect::Policy;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -57,7 +58,7 @@ impl KeyServices {
     /// What is known. What is not is asked by the loop.
     pub(super) fn data_key(&self, ask: &Ask) -> Answer {
         // Who may not be asked need not wait for that.
-        ask.request(&self.servers)?;
+        ask.request(&self.servers, Timestamp::now())?;
         let (now, mut inner) = (Instant::now(), lock(&self.inner));
         let known = match inner.answers.get_mut(&ask.id()) {
             Some(Answered::NotYet) => return Err("is being asked".to_owned()),
@@ -101,7 +102,7 @@ impl KeyServices {
     }
 
     async fn ask(&self, client: &reqwest::Client, ask: &Ask) -> Answer {
-        let (status, body) = send(client, ask.request(&self.servers)?).await?;
+        let (status, body) = send(client, ask.request(&self.servers, Timestamp::now())?).await?;
         ask.data_key(status, &body)
     }
 }

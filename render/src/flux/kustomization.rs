@@ -198,12 +198,12 @@ impl Reader {
                 object.need("provider")?.choice(&[("sops", ())])?;
                 if let Some(account) = object.get("serviceAccountName") {
                     return Err(account.wrong(
-                        "is not supported: keys of clouds, which it is for, are not; name a Secret with age keys under \
+                        "is not supported: identities of clouds are not used; name a Secret with keys or credentials under \
                          secretRef",
                     ));
                 }
                 let secret = object.get("secretRef").ok_or_else(|| {
-                    field.wrong("needs a secretRef: the Secret in the cluster with the age keys (`*.agekey`)")
+                    field.wrong("needs a secretRef: the Secret in the cluster with the keys (`*.agekey`, `sops.aws-kms` and so on)")
                 })?;
                 spec.decryption = Some(secret.object(&["name"])?.need("name")?.text()?);
             }

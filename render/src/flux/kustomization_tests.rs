@@ -74,8 +74,8 @@ fn what_is_wrong_or_unsupported_is_named_at_its_line() {
     for (more, expected) in [
         (
             "  decryption: {provider: sops}\n",
-            "apps.yaml:6:15: spec.decryption: needs a secretRef: the Secret in the cluster with the age keys \
-                 (`*.agekey`)",
+            "apps.yaml:6:15: spec.decryption: needs a secretRef: the Secret in the cluster with the keys \
+                 (`*.agekey`, `sops.aws-kms` and so on)",
         ),
         (
             "  decryption: {provider: gpg, secretRef: {name: keys}}\n",
@@ -83,8 +83,8 @@ fn what_is_wrong_or_unsupported_is_named_at_its_line() {
         ),
         (
             "  decryption: {provider: sops, serviceAccountName: kms}\n",
-            "apps.yaml:6:52: spec.decryption.serviceAccountName: is not supported: keys of clouds, which it is for, \
-                 are not; name a Secret with age keys under secretRef",
+            "apps.yaml:6:52: spec.decryption.serviceAccountName: is not supported: identities of clouds are not \
+                 used; name a Secret with keys or credentials under secretRef",
         ),
         (
             "  kubeConfig: {secretRef: {name: other}}\n",

@@ -9,16 +9,21 @@
 //! Nothing here has a network. Whoever wrote a file chose the address in it, so a question is sent only where
 //! [`Servers`] allows it: it carries the credentials of the unit.
 
+mod aws;
 mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use flotilla_sigv4::Headers;
+use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::error::SopsError;
+pub use aws::AwsKey;
+pub(crate) use aws::{Sealed, credentials};
 pub(crate) use vault::Transit;
 pub use vault::TransitKey;
 
@@ -37,13 +42,19 @@ pub struct Request {
     pub method: &'static str,
     pub url: Url,
     /// Some hold credentials.
-    pub headers: Vec<(&'static str, Zeroizing<String>)>,
+    pub headers: Headers,
     pub body: Vec<u8>,
 }
 
 /// A question to a key service: to open one sealed data key, or a part of one.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Ask(Transit);
+pub struct Ask(Question);
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Question {
+    Vault(Transit),
+    Aws(Sealed),
+}
 
 /// Which question it was, and with which credentials.
 pub type AskId = [u8; 32];
@@ -55,26 +66,33 @@ pub type Answers = BTreeMap<AskId, Answer>;
 pub type Answer = Result<Zeroizing<Vec<u8>>, String>;
 
 impl Ask {
-    pub(crate) fn new(transit: Transit) -> Self {
-        Self(transit)
+    pub(crate) fn new(question: Question) -> Self {
+        Self(question)
     }
 
     /// Tells questions apart: by the key, what is sealed and the credentials.
     pub fn id(&self) -> AskId {
         let mut digest = Context::new(&SHA256);
-        for part in self.0.parts() {
+        let parts = match &self.0 {
+            Question::Vault(transit) => transit.parts(),
+            Question::Aws(sealed) => sealed.parts(),
+        };
+        for part in parts {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());
         }
         digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    /// What is sent.
+    /// What is sent now: signatures hold for some minutes.
     ///
     /// # Errors
     /// Why the server may not be asked, and what to do about it.
-    pub fn request(&self, servers: &Servers) -> Result<Request, String> {
-        self.0.request(servers)
+    pub fn request(&self, servers: &Servers, now: Timestamp) -> Result<Request, String> {
+        match &self.0 {
+            Question::Vault(transit) => transit.request(servers),
+            Question::Aws(sealed) => sealed.request(servers, now),
+        }
     }
 
     /// The data key in an answer.
@@ -82,7 +100,10 @@ impl Ask {
     /// # Errors
     /// What the service says instead.
     pub fn data_key(&self, status: u16, body: &[u8]) -> Answer {
-        self.0.data_key(status, body)
+        match &self.0 {
+            Question::Vault(transit) => transit.data_key(status, body),
+            Question::Aws(sealed) => sealed.data_key(status, body),
+        }
     }
 }
 
@@ -95,7 +116,11 @@ impl fmt::Debug for Ask {
 /// Which server is asked, and for which key: without credentials.
 impl fmt::Display for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.0.key.to_string()))
+        let key = match &self.0 {
+            Question::Vault(transit) => transit.key.to_string(),
+            Question::Aws(sealed) => sealed.key.to_string(),
+        };
+        f.write_str(&shown(&key))
     }
 }
 
@@ -118,7 +143,7 @@ impl Servers {
         let server: Server = address.parse()?;
         let refused = || {
             format!(
-                "{server} may not be asked for keys, as it would be sent the token; the operator can allow it with \
+                "{server} may not be asked for keys, as it would be sent what proves who asks; the operator can allow it with \
                  --allow-key-service {server}"
             )
         };

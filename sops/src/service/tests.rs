@@ -9,6 +9,7 @@ const SECRET: &str = include_str!("../../tests/recorded/secret.enc.yaml");
 const GROUPS: &str = include_str!("../../tests/recorded/groups.enc.yaml");
 const CLEAR: &str = include_str!("../../tests/recorded/secret.clear.yaml");
 const FIRST: &str = include_str!("../../tests/recorded/first.agekey");
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const ADDRESS: &str = "https://vault.example.com:8200";
 
 /// A file that sops encrypted, with these entries in the place of its age keys.
@@ -73,7 +74,7 @@ fn answered(key: &[u8]) -> Vec<u8> {
 #[test]
 fn a_file_for_vault_opens_with_what_vault_answers() {
     let text = file(&entry(ADDRESS, "transit", "fleet"));
-    let request = only_ask(&text).request(&servers()).unwrap();
+    let request = only_ask(&text).request(&servers(), NOW).unwrap();
     assert_eq!(
         (request.method, request.url.as_str()),
         ("POST", "https://vault.example.com:8200/v1/transit/decrypt/fleet")
@@ -149,18 +150,21 @@ fn nobody_is_asked_whom_the_operator_did_not_allow() {
         "'vault.example.com:8200'",
         "'%'",
     ] {
-        let refused = only_ask(&file(&entry(address, "transit", "fleet"))).request(&servers());
+        let refused = only_ask(&file(&entry(address, "transit", "fleet"))).request(&servers(), NOW);
         assert!(refused.is_err(), "{address}");
     }
-    let refused = only_ask(&file(&entry("https://evil/", "transit", "x"))).request(&servers()).err().unwrap();
+    let refused =
+        only_ask(&file(&entry("https://evil/", "transit", "x"))).request(&servers(), NOW).err().unwrap();
     assert!(refused.contains("allow it with --allow-key-service https://evil"), "{refused}");
     // Spellings of the same one.
     for address in ["https://vault.example.com:8200/", "HTTPS://Vault.Example.COM:8200"] {
-        let request = only_ask(&file(&entry(address, "/transit/", "fleet"))).request(&servers()).unwrap();
+        let request =
+            only_ask(&file(&entry(address, "/transit/", "fleet"))).request(&servers(), NOW).unwrap();
         assert_eq!(request.url.as_str(), "https://vault.example.com:8200/v1/transit/decrypt/fleet");
     }
     let proxied = Servers::new(["https://proxy/vault/".parse().unwrap()]);
-    let request = only_ask(&file(&entry("https://proxy/vault", "transit", "x"))).request(&proxied).unwrap();
+    let request =
+        only_ask(&file(&entry("https://proxy/vault", "transit", "x"))).request(&proxied, NOW).unwrap();
     assert_eq!(request.url.as_str(), "https://proxy/vault/v1/transit/decrypt/x");
 }
 
@@ -178,11 +182,11 @@ fn a_key_is_a_name_and_no_path() {
         ("''", "x"),
         ("transit", "''"),
     ] {
-        let asked = only_ask(&file(&entry(ADDRESS, engine, key))).request(&servers());
+        let asked = only_ask(&file(&entry(ADDRESS, engine, key))).request(&servers(), NOW);
         assert!(asked.is_err(), "{engine} {key}");
     }
     let long = file(&entry(ADDRESS, "transit", "x")).replace("sealed-x", &"x".repeat(MOST_SEALED));
-    assert!(only_ask(&long).request(&servers()).err().unwrap().contains("more than"));
+    assert!(only_ask(&long).request(&servers(), NOW).err().unwrap().contains("more than"));
 }
 
 #[test]
@@ -216,4 +220,26 @@ fn only_as_many_are_asked_as_are_needed_and_no_more_than_a_bound() {
     };
     let error = asking(&text, refused).unwrap_err();
     assert_eq!((asked, error.asks().is_some()), (MAX_ASKS, true), "{error}");
+}
+
+#[test]
+fn keys_that_are_not_supported_are_named_with_the_way_out() {
+    let entry = |kind: &str, fields: &str| {
+        file("").replace("    hc_vault:\n", &format!("    {kind}:\n        - {fields}\n"))
+    };
+    for (text, says) in [
+        (entry("pgp", "{fp: ABCD, enc: x, created_at: t}"), "PGP ABCD: PGP is not supported"),
+        (
+            entry("gcp_kms", "{resource_id: projects/p, enc: x}"),
+            "GCP KMS projects/p: GCP KMS is not supported",
+        ),
+        (
+            entry("azure_kv", "{vault_url: https://v, name: k, version: v, enc: x}"),
+            "Azure Key Vault https://v/keys/k: Azure Key Vault is not supported",
+        ),
+        (entry("hckms", "{key_id: k, enc: x}"), "Huawei Cloud KMS k: Huawei Cloud KMS is not supported"),
+    ] {
+        let error = open(&text, &keys()).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("run `sops updatekeys` on the file"), "{error}");
+    }
 }

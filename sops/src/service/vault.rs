@@ -57,9 +57,9 @@ struct Refused {
 }
 
 impl Transit {
-    pub(super) fn parts(&self) -> [&str; 6] {
+    pub(super) fn parts(&self) -> Vec<&str> {
         let TransitKey { address, engine, key, enc } = &self.key;
-        ["vault", address, engine, key, enc, &self.token]
+        vec!["vault", address, engine, key, enc, &self.token]
     }
 
     pub(super) fn request(&self, servers: &Servers) -> Result<Request, String> {

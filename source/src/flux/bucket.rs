@@ -8,12 +8,13 @@ use std::time::Duration;
 use flotilla_core::source::Bucket;
 use flotilla_kustomize::files::{Files, TreePath};
 use flotilla_kustomize::ignore::{FILE, Ignored, Rules};
+use flotilla_sigv4::Credentials;
 
 use super::archive::{self, State, fetched};
 use super::{Fetched, Policy, Secret, Secrets, SourceError};
 use crate::http::{Http, proxy};
 use crate::oci::sha256;
-use crate::s3::{Keys, Object, Store};
+use crate::s3::{Object, Store};
 
 pub(super) struct BucketSource {
     store: archive::Store,
@@ -105,9 +106,10 @@ impl BucketSource {
     }
 }
 
-fn keys(secret: &Secret) -> Result<Keys, SourceError> {
+fn keys(secret: &Secret) -> Result<Credentials, SourceError> {
     let hint = "buckets need accesskey and secretkey";
     let access = secret.line("accesskey")?.ok_or_else(|| secret.missing("accesskey", hint))?;
     let key = secret.line("secretkey")?.ok_or_else(|| secret.missing("secretkey", hint))?;
-    Ok(Keys { access, secret: key, session: secret.line("sessiontoken")? })
+    let session = secret.line("sessiontoken")?.map(Into::into);
+    Ok(Credentials { access, secret: key.into(), session })
 }

@@ -5,6 +5,7 @@ mod sign;
 use std::time::Duration;
 
 use flotilla_core::source::Bucket;
+use flotilla_sigv4::Credentials;
 use reqwest::{Method, Url};
 
 use crate::http::{Http, HttpError, body, parse_url, shown};
@@ -32,14 +33,6 @@ pub(crate) struct Object {
     pub(crate) size: u64,
 }
 
-/// How to prove who asks.
-pub(crate) struct Keys {
-    pub(crate) access: String,
-    pub(crate) secret: String,
-    /// Of keys for a time.
-    pub(crate) session: Option<String>,
-}
-
 /// A bucket.
 pub(crate) struct Store {
     http: Http,
@@ -53,13 +46,14 @@ impl Store {
     pub(crate) fn new(
         http: Http,
         bucket: &Bucket,
-        keys: Option<Keys>,
+        credentials: Option<Credentials>,
         within: Duration,
     ) -> Result<Self, S3Error> {
         let scheme = if bucket.insecure { "http" } else { "https" };
         let base = parse_url(&format!("{scheme}://{}/{}/", bucket.endpoint, bucket.bucket))?;
         let region = bucket.region.clone().filter(|region| !region.is_empty());
-        let signer = keys.map(|keys| Signer { keys, region: region.unwrap_or_else(|| "us-east-1".into()) });
+        let region = region.unwrap_or_else(|| "us-east-1".into());
+        let signer = credentials.map(|credentials| Signer { credentials, region });
         Ok(Self { http, base, signer, within })
     }
 
@@ -76,7 +70,7 @@ impl Store {
         let mut request = self.http.request(Method::GET, &url)?;
         if let Some(signer) = &self.signer {
             for (name, value) in signer.headers(&url, jiff::Timestamp::now()) {
-                request = request.header(name, value);
+                request = request.header(name, value.as_str());
             }
         }
         Ok(body(self.http.send(request, self.within)?, limit)?)

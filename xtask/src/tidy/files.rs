@@ -16,7 +16,7 @@ const TOO_LONG: usize = 800;
 const SKIPPED: [&str; 6] = ["target", "fixtures", "testdata", "golden", "node_modules", "cases"];
 
 /// Where the code is that users run.
-const SHIPPED: [&str; 12] = [
+const SHIPPED: [&str; 14] = [
     "agent/src/",
     "api/src/",
     "cli/src/",
@@ -28,6 +28,8 @@ const SHIPPED: [&str; 12] = [
     "render/src/",
     "rollout/src/",
     "runtime/src/",
+    "sigv4/src/",
+    "sops/src/",
     "source/src/",
 ];
 

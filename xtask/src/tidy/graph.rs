@@ -6,7 +6,7 @@ use super::Findings;
 
 /// Which crates of ours a crate may use; `flotilla-` left out of the names. It binds what is shipped:
 /// dev-dependencies are free. This is the table of design and ARCHITECTURE.md.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("yaml", &[]),
     ("select", &[]),
     ("archive", &[]),
@@ -14,10 +14,12 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("core", &["select", "sops", "yaml"]),
     ("rollout", &["core"]),
     ("helm", &["core", "yaml"]),
-    ("sops", &["select", "yaml"]),
+    // Signatures of requests to AWS: of the keys that SOPS names, and of buckets.
+    ("sigv4", &[]),
+    ("sops", &["select", "sigv4", "yaml"]),
     ("render", &["archive", "core", "helm", "kustomize", "rollout", "sops", "yaml"]),
     // A source answers with the file tree that kustomize reads; the index of a Helm repository is YAML.
-    ("source", &["archive", "core", "kustomize", "runtime", "select", "yaml"]),
+    ("source", &["archive", "core", "kustomize", "runtime", "select", "sigv4", "yaml"]),
     // People's contract, and that of agents.
     ("api", &["core"]),
     ("proto", &["core"]),
@@ -72,8 +74,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates that take everything they work on as arguments: no runtime, network, files, environment, clock.
-pub(super) const PURE: [&str; 9] =
-    ["yaml", "select", "archive", "kustomize", "core", "rollout", "helm", "sops", "render"];
+pub(super) const PURE: [&str; 10] =
+    ["yaml", "select", "archive", "kustomize", "core", "rollout", "helm", "sigv4", "sops", "render"];
 
 /// What a pure crate never depends on, by the start of the name.
 const IMPURE: [&str; 11] =
