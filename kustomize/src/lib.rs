@@ -51,6 +51,7 @@ use error::{Fail, Res};
 use files::{Files, TreePath};
 pub use flux::{FluxOverlay, FluxPatch, build_flux, build_flux_within, generate, has_kustomization};
 pub use gvk::is_cluster_scoped;
+pub use load::NAMES;
 use load::{Context, Loader, Tree};
 pub use parts::{Image, Selector};
 pub use request::{Answer, Answers, HelmRequest, Request, ValuesMerge, without_secrets};

@@ -301,7 +301,7 @@ fn symlink(path: &str) -> Fail {
 }
 
 /// The names of a kustomization file.
-pub(crate) const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+pub const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 impl Loader<'_> {
     /// Reads the folder's kustomization file.

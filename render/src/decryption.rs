@@ -5,12 +5,13 @@
 //!   at the hub       files that generators and patches name are opened as they are read, objects after the build
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flotilla_core::Digest;
 use flotilla_core::decrypt::{encrypted, keys_in};
 use flotilla_core::template::ValuesRef;
+use flotilla_kustomize::NAMES;
 use flotilla_kustomize::files::{Entry, Files, ReadError, TreePath};
 use flotilla_sops::service::{Answer, Ask};
 use flotilla_sops::{Format, Keys, Mac, SopsError, marks_of};
@@ -55,18 +56,21 @@ impl Decryption {
 /// What a key service answers.
 pub(crate) type AskKeys<'a> = &'a (dyn Fn(&Ask) -> Answer + Sync);
 
-/// A tree whose encrypted files are in clear, but for objects: these are opened after the build, which may change them.
+/// A tree whose encrypted files are in clear, but for objects: these are opened after the build, which may change them. Patches are
+/// opened though they look like objects, as their values go into others.
 pub(crate) struct Opened<'a> {
     files: &'a dyn Files,
     keys: &'a Keys,
     ask: AskKeys<'a>,
+    /// Files that a kustomization which was read names as patches: it is read before them.
+    patches: Mutex<BTreeSet<TreePath>>,
     /// The first file that does not open, and why.
     shut: Mutex<Option<(TreePath, String)>>,
 }
 
 impl<'a> Opened<'a> {
     pub(crate) fn new(files: &'a dyn Files, keys: &'a Keys, ask: AskKeys<'a>) -> Self {
-        Self { files, keys, ask, shut: Mutex::default() }
+        Self { files, keys, ask, patches: Mutex::default(), shut: Mutex::default() }
     }
 
     pub(crate) fn shut(&self) -> Option<(TreePath, String)> {
@@ -85,7 +89,11 @@ impl Files for Opened<'_> {
 
     fn read(&self, path: &TreePath) -> Result<Arc<[u8]>, ReadError> {
         let content = self.files.read(path)?;
-        let Some(format) = marks_of(&content).filter(|_| !is_object(&content)) else { return Ok(content) };
+        if NAMES.contains(&path.name()) {
+            lock(&self.patches).extend(patches_of(path, &content));
+        }
+        let is_meant = |_: &Format| lock(&self.patches).contains(path) || !is_object(&content);
+        let Some(format) = marks_of(&content).filter(is_meant) else { return Ok(content) };
         // A JSON file and the envelope of any other look the same.
         let to = if format == Format::Binary { Format::of_path(path.as_str()) } else { format };
         let open = |keys: &Keys| flotilla_sops::decrypt(&content, format, to, keys, Mac::Verified);
@@ -97,6 +105,18 @@ impl Files for Opened<'_> {
             }
         }
     }
+}
+
+/// The files that a kustomization names as patches; none where it cannot be read, which the build says.
+fn patches_of(path: &TreePath, content: &[u8]) -> Vec<TreePath> {
+    let text = String::from_utf8_lossy(content);
+    let Some(folder) = path.parent().filter(|_| text.contains("patches")) else { return Vec::new() };
+    let Ok(documents) = flotilla_yaml::parse(&text) else { return Vec::new() };
+    let list = |name: &str| documents.first().and_then(|node| node.get(name)).and_then(Node::as_seq);
+    let (patches, merges) = (list("patches"), list("patchesStrategicMerge"));
+    let files = patches.iter().flat_map(|list| list.iter()).filter_map(|patch| patch.get("path"));
+    let files = files.chain(merges.iter().flat_map(|list| list.iter()));
+    files.filter_map(|file| folder.join(file.text()?).ok()).collect()
 }
 
 /// Whether a file is an object of Kubernetes that was encrypted as a whole.

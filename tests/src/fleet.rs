@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flotilla_api as api;
 use kube::Client;
 use tempfile::TempDir;
@@ -27,6 +27,7 @@ pub use self::hub::{Hub, HubOptions};
 pub use self::view::{errors, ready};
 use crate::cluster::{Cluster, ClusterOptions, Clusters};
 use crate::git::{Change, Repo};
+use crate::marked;
 use crate::proxy::ApiProxy;
 
 /// Longer than anything should take; the machine may be busy with something else.
@@ -74,13 +75,27 @@ impl Member {
     }
 }
 
-/// A repository, a hub and its members. Everything goes on drop.
+/// A repository, a hub and its members. Everything goes on drop, and what hub and agents have written until then is searched for
+/// [marked](crate::marked) Secrets.
 #[derive(Debug)]
 pub struct Fleet {
     members: BTreeMap<String, Member>,
     hub: Hub,
     repo: Repo,
     folder: TempDir,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for member in self.members.values_mut() {
+            member.agent.process().kill();
+        }
+        self.hub.process().kill();
+        marked::none_in(self.folder.path()).expect("no value of a Secret is on a disk or in a log");
+    }
 }
 
 impl Fleet {
@@ -225,7 +240,7 @@ impl Fleet {
     /// # Errors
     /// If it fails: with its exit code and what it wrote to stderr.
     pub async fn cli(&self, args: &[&str]) -> Result<String> {
-        hub::stdout(args, self.hub.cli(args).await?)
+        hub::stdout(args, self.cli_output(args).await?)
     }
 
     /// Runs `flotilla` as [`Fleet::cli`] does, for a command that waits for what a cluster does.
@@ -241,7 +256,10 @@ impl Fleet {
     /// # Errors
     /// If it does not start or does not end.
     pub async fn cli_output(&self, args: &[&str]) -> Result<Output> {
-        self.hub.cli(args).await
+        let output = self.hub.cli(args).await?;
+        let is_shown = marked::is_in(&output.stdout) || marked::is_in(&output.stderr);
+        ensure!(!is_shown, "flotilla {args:?} shows a Secret's value");
+        Ok(output)
     }
 
     /// Commits to the branch that the hub reads, and has the hub read it.

@@ -33,6 +33,7 @@ pub mod helm;
 mod kubelet;
 pub mod limits;
 pub mod manifests;
+pub mod marked;
 pub mod objects;
 mod pki;
 mod ports;

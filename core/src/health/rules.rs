@@ -104,8 +104,9 @@ fn metadata(live: &Live) -> Value {
 
 /// In one line, by what most kinds have.
 fn why(status: &Value) -> String {
-    if let Some(ready) = condition(status, "Ready").filter(|ready| !ready.is("True")) {
-        return ready.text();
+    let of_kind = |kind: &str| condition(status, kind).filter(|condition| !condition.is("True"));
+    if let Some(unmet) = of_kind("Ready").or_else(|| of_kind("Synced")) {
+        return unmet.text();
     }
     let text = |field: &str| status.get(field).and_then(Value::as_str);
     match text("phase").or(text("state")) {
@@ -137,7 +138,14 @@ const READY: &str =
     "has(status.conditions) && status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')";
 
 /// Group, kind, when it failed, when it is current.
-const BUILT_IN: [(&str, &str, &str, &str); 7] = [
+const BUILT_IN: [(&str, &str, &str, &str); 8] = [
+    // Its controller knows no condition Ready: without a rule one that does not open would count as well.
+    (
+        "bitnami.com",
+        "SealedSecret",
+        "has(status.conditions) && status.conditions.exists(c, c.type == 'Synced' && c.status == 'False')",
+        "has(status.conditions) && status.conditions.exists(c, c.type == 'Synced' && c.status == 'True')",
+    ),
     (
         "flagger.app",
         "Canary",
@@ -192,7 +200,31 @@ mod tests {
             assert!(built_in(group, kind).is_some_and(|rule| !rule.needs_whole()), "{kind}");
         }
         let ready = |status: &str, reason: &str| json!({"conditions": [{"type": "Ready", "status": status, "reason": reason, "message": "m"}]});
+        let synced = |status: &str| json!({"conditions": [{"type": "Synced", "status": status, "message": "no key could decrypt it"}]});
         for (api_version, kind, status, expected, message) in [
+            (
+                "bitnami.com/v1alpha1",
+                "SealedSecret",
+                json!({}),
+                Status::InProgress,
+                "its status does not say that it is ready",
+            ),
+            (
+                "bitnami.com/v1alpha1",
+                "SealedSecret",
+                synced("False"),
+                Status::Failed,
+                "no key could decrypt it",
+            ),
+            ("bitnami.com/v1alpha1", "SealedSecret", synced("True"), Status::Current, ""),
+            (
+                "external-secrets.io/v1",
+                "ExternalSecret",
+                ready("False", "SecretSyncedError"),
+                Status::InProgress,
+                "SecretSyncedError: m",
+            ),
+            ("external-secrets.io/v1", "ExternalSecret", ready("True", "SecretSynced"), Status::Current, ""),
             (
                 "flagger.app/v1beta1",
                 "Canary",

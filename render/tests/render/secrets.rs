@@ -191,6 +191,30 @@ fn what_the_hub_has_the_key_for_it_opens_itself() {
     assert!(world.render(&files).units[&id].unit.is_some());
 }
 
+#[test]
+fn a_patch_is_opened_before_it_goes_into_an_object_that_is_in_clear() {
+    let clear =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: apps}\nstringData: {clear: text}\n";
+    let id = UnitId::kustomization("flux-system", "apps");
+    for patches in
+        ["patches: [{path: ../db.yaml}]", "patches:\n- target: {kind: Secret}\n  path: ../db.yaml\n"]
+    {
+        let files = [
+            apps(""),
+            ("apps/kustomization.yaml", "resources: [home]\n".to_owned()),
+            ("apps/home/kustomization.yaml", format!("resources: [clear.yaml]\n{patches}")),
+            ("apps/home/clear.yaml", clear.to_owned()),
+            ("apps/db.yaml", SECRET.to_owned()),
+        ];
+        let rendered = with_key(KEY).render(&files).units[&id].clone();
+        let made = rendered.unit.clone().unwrap_or_else(|| panic!("{}", problems(&rendered)));
+        let object = made.content.objects[0].value();
+        let texts = &object["stringData"];
+        assert_eq!((&texts["clear"], &texts["password"]), (&json!("text"), &json!("s3cr et: #1")));
+        assert_eq!(object.get("sops"), None);
+    }
+}
+
 /// A release and a ConfigMap whose values are set by the encrypted Secret `db`.
 fn domain() -> Vec<(&'static str, String)> {
     let release = format!(

@@ -35,6 +35,7 @@ mod repository;
 mod set_aside;
 mod shared;
 mod sops;
+mod sops_repository;
 mod sources;
 mod suspend;
 mod tenants;

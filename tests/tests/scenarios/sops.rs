@@ -96,18 +96,8 @@ async fn what_sops_encrypted_is_in_clear_in_its_cluster_only() {
         .await
         .unwrap();
     let refused = fleet.phase_becomes("one", &unit_id("secrets"), "Failed").await.unwrap();
-    for args in [
-        &["diff", "one"][..],
-        &["get", "objects", "one", "-o", "json"],
-        &["get", "units", "-o", "json"],
-        &["drift", "one", "-o", "json"],
-        &["events", "-o", "json"],
-        &["get", "events", "-o", "json"],
-    ] {
-        let shown = fleet.cli_output(args).await.unwrap();
-        let shown = format!("{shown:?}{refused:?}");
-        assert!(!CLEAR.iter().any(|clear| shown.contains(clear)), "{args:?}: {shown}");
-    }
+    let shown = format!("{refused:?}{}", shown(&fleet, "one").await);
+    assert!(!CLEAR.iter().any(|clear| shown.contains(clear)), "{shown}");
     let mut found = Vec::new();
     for folder in [fleet.data().to_owned(), fleet.agent_folder("one")] {
         holding(&folder, &CLEAR, &mut found).unwrap();
@@ -172,6 +162,29 @@ async fn what_the_hub_has_the_key_for_needs_none_in_the_cluster() {
     fleet.phase_becomes("one", &unit_id("secrets"), "Failed").await.unwrap();
     fleet.field_becomes("one", &db, "/data/password", CLEAR[1]).await.unwrap();
     assert_eq!(generated(&fleet).await.unwrap()["metadata"]["uid"], made["metadata"]["uid"]);
+}
+
+/// All that people can see of a cluster.
+pub(crate) async fn shown(fleet: &Fleet, cluster: &str) -> String {
+    let mut shown = String::new();
+    for args in [
+        &["diff", "--cluster", cluster][..],
+        &["tree", cluster, "-o", "json"],
+        &["status", cluster, "-o", "json"],
+        &["get", "units", "-o", "json"],
+        &["get", "events", "-o", "json"],
+        &["get", "sources", "-o", "json"],
+        &["get", "kustomizations", "-o", "json"],
+        &["get", "helmreleases", "-o", "json"],
+        &["secret", "list", "-o", "json"],
+        &["audit", "-o", "json"],
+    ] {
+        let output = fleet.cli_output(args).await.unwrap();
+        // 1: it found a difference or a problem.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{args:?}: {output:?}");
+        shown += &format!("{output:?}");
+    }
+    shown
 }
 
 async fn generated(fleet: &Fleet) -> Result<Value> {

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::VALUE;
 
 const PASSWORD: &str = "hunter2-of-team-b";
-const CROWN: &str = "crown-jewels-of-team-b";
+const CROWN: &str = flotilla_tests::marked::MARK;
 
 /// Requests, each with what it was authorized by.
 type Requests = Arc<Mutex<Vec<(String, Option<String>)>>>;
