@@ -7,95 +7,31 @@
 //! A reader sees an event once it is on disk: a cursor never names one that a crash takes back. A cursor whose events are not kept
 //! any more is an error, so that nobody takes a gap for silence.
 
-use std::collections::{HashMap, VecDeque};
+mod cursor;
+mod event;
+mod inbox;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use flotilla_core::report::{self, Timestamp};
-use flotilla_core::source::{SourceId, SourceKind};
-use flotilla_core::{ClusterName, ObjectId, UnitId};
-use flotilla_proto::convert::cut;
-use flotilla_runtime::limits::Rates;
+use flotilla_core::report::Timestamp;
 use flotilla_runtime::lock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+pub use self::cursor::{Cursor, InvalidCursor};
+pub use self::event::Event;
+pub use self::inbox::Inbox;
+use self::inbox::Waiting;
 use crate::store::{EventRecord, JournalHead, Records, StoreError};
 
 /// So many events are kept, of so many bytes, for so many seconds.
 const MAX_EVENTS: usize = 50_000;
 const MAX_BYTES: usize = 32 << 20;
 const MAX_AGE: Timestamp = 30 * 24 * 3600;
-/// So many wait to be written; what comes beyond that is counted.
-const MAX_WAITING: usize = 20_000;
-/// Events of one agent: so many at once, and so many a second, so that none fills the journal alone.
-const BURST: u32 = 1_000;
-const PER_SECOND: f64 = 2.0;
 /// How the reasons begin by which the hub says whether something can be built.
 pub(crate) const BUILD: &str = "Build";
 /// So many are copied while writers wait.
 const CHUNK: usize = 1_000;
-
-/// Something that happened to the fleet, a cluster, a unit, an object of a unit, or a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// In seconds since 1970.
-    pub at: Timestamp,
-    pub cluster: Option<ClusterName>,
-    pub unit: Option<UnitId>,
-    pub object: Option<ObjectId>,
-    pub source: Option<SourceId>,
-    pub warning: bool,
-    /// A word.
-    pub reason: String,
-    pub message: String,
-}
-
-impl Event {
-    fn of_agent(cluster: &ClusterName, event: report::Event) -> Self {
-        let report::Event { at, unit, object, warning, reason, message } = event;
-        let (cluster, unit) = (Some(cluster.clone()), Some(unit));
-        Self { at, cluster, unit, object, source: None, warning, reason, message }
-    }
-
-    /// About how many bytes it takes.
-    fn weight(&self) -> usize {
-        const FIXED: usize = 300;
-        FIXED + self.reason.len() + self.message.len()
-    }
-}
-
-/// The place of an event, or of the end, in a journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    journal: String,
-    /// The event that was read last.
-    number: u64,
-}
-
-/// `JOURNAL-NUMBER`
-impl std::fmt::Display for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.journal, self.number)
-    }
-}
-
-/// A text that is no cursor.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no cursor: give the `cursor` of a list of events, or the `id` of an event, as it was")]
-pub struct InvalidCursor(String);
-
-impl std::str::FromStr for Cursor {
-    type Err = InvalidCursor;
-
-    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let invalid = || InvalidCursor(cut(text.to_owned()));
-        let (journal, number) = text.split_once('-').ok_or_else(invalid)?;
-        let is_id = !journal.is_empty()
-            && journal.len() <= 32
-            && journal.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let number = number.parse().ok().filter(|_| is_id).ok_or_else(invalid)?;
-        Ok(Self { journal: journal.to_owned(), number })
-    }
-}
 
 /// What comes after a cursor is not all there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,86 +46,6 @@ pub enum Missed {
 
 /// An event with its number.
 pub type Numbered = (u64, Arc<Event>);
-
-/// Where events wait to be written; whoever notes one has it.
-#[derive(Debug)]
-pub struct Inbox {
-    waiting: Mutex<Waiting>,
-    rates: Rates<ClusterName>,
-    /// There is something to write.
-    wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    events: Vec<Event>,
-    /// What is wrong with the fleet as the hub finds it when it starts: it may have been told before.
-    found: Vec<Event>,
-    /// How many of each cluster were left out; of none: of the hub itself.
-    left_out: HashMap<Option<ClusterName>, u64>,
-}
-
-impl Default for Inbox {
-    fn default() -> Self {
-        Self { waiting: Mutex::default(), rates: Rates::new(BURST, PER_SECOND), wake: Notify::new() }
-    }
-}
-
-impl Inbox {
-    /// Takes what the hub noticed; it is written soon.
-    pub fn note(&self, events: impl IntoIterator<Item = Event>) {
-        lock(&self.waiting).take(events, |waiting| &mut waiting.events);
-        self.wake.notify_one();
-    }
-
-    /// The same for what the hub finds wrong when it starts: what the journal has as the last word is not told again.
-    pub fn note_found(&self, events: impl IntoIterator<Item = Event>) {
-        lock(&self.waiting).take(events, |waiting| &mut waiting.found);
-        self.wake.notify_one();
-    }
-
-    /// Takes what an agent told, as much as one may.
-    pub fn note_of(&self, cluster: &ClusterName, events: Vec<report::Event>) {
-        if events.is_empty() {
-            return;
-        }
-        let (taken, more): (Vec<_>, Vec<_>) =
-            events.into_iter().partition(|_| self.rates.try_take(cluster.clone()));
-        if !more.is_empty() {
-            *lock(&self.waiting).left_out.entry(Some(cluster.clone())).or_default() += more.len() as u64;
-        }
-        self.note(taken.into_iter().map(|event| Event::of_agent(cluster, event)));
-    }
-
-    /// Waits until there is something to write. Cancel-safe.
-    pub async fn wanted(&self) {
-        self.wake.notified().await;
-    }
-
-    fn empty(&self) -> Waiting {
-        std::mem::take(&mut *lock(&self.waiting))
-    }
-
-    /// What waits, in place of writing it.
-    #[cfg(test)]
-    pub(crate) fn take(&self) -> Vec<Event> {
-        let Waiting { events, found, .. } = self.empty();
-        [found, events].concat()
-    }
-}
-
-impl Waiting {
-    fn take(&mut self, events: impl IntoIterator<Item = Event>, to: impl Fn(&mut Self) -> &mut Vec<Event>) {
-        for mut event in events {
-            event.message = cut(event.message);
-            if to(self).len() >= MAX_WAITING {
-                *self.left_out.entry(event.cluster).or_default() += 1;
-            } else {
-                to(self).push(event);
-            }
-        }
-    }
-}
 
 #[derive(Debug)]
 pub struct Journal {
@@ -420,54 +276,5 @@ impl Kept {
     }
 }
 
-impl From<&Event> for EventRecord {
-    fn from(event: &Event) -> Self {
-        let text = |text: Option<String>| text.unwrap_or_default();
-        let object = event.object.as_ref();
-        let source = event.source.as_ref();
-        Self {
-            at: event.at,
-            cluster: text(event.cluster.as_ref().map(ToString::to_string)),
-            unit: text(event.unit.as_ref().map(ToString::to_string)),
-            object: text(object.map(crate::store::object_text)),
-            source: text(
-                source.map(|source| format!("{}/{}/{}", source.kind, source.namespace, source.name)),
-            ),
-            warning: event.warning,
-            reason: event.reason.clone(),
-            message: event.message.clone(),
-        }
-    }
-}
-
-impl TryFrom<EventRecord> for Event {
-    type Error = serde_json::Error;
-
-    fn try_from(record: EventRecord) -> Result<Self, serde_json::Error> {
-        fn some<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, serde_json::Error> {
-            let error = || serde::de::Error::custom(format!("'{text}' does not name what it should"));
-            if text.is_empty() { Ok(None) } else { read(text).map(Some).ok_or_else(error) }
-        }
-        let all = || SourceKind::ALL.into_iter().chain([SourceKind::RemoteBase]);
-        let source = |text: &str| {
-            let mut parts = text.splitn(3, '/');
-            let kind = parts.next()?;
-            let kind = all().find(|it| it.as_str() == kind)?;
-            Some(SourceId::new(kind, parts.next()?, parts.next()?))
-        };
-        Ok(Self {
-            at: record.at,
-            cluster: some(&record.cluster, |text| text.parse().ok())?,
-            unit: some(&record.unit, |text| UnitId::read_any(text).ok())?,
-            object: some(&record.object, |text| crate::store::object_of(text).ok())?,
-            source: some(&record.source, source)?,
-            warning: record.warning,
-            reason: record.reason,
-            message: record.message,
-        })
-    }
-}
-
 #[cfg(test)]
-#[path = "journal_tests.rs"]
 mod tests;

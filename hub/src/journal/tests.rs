@@ -1,3 +1,6 @@
+use flotilla_core::source::{SourceId, SourceKind};
+use flotilla_core::{ClusterName, ObjectId, UnitId, report};
+
 use super::*;
 use crate::store::faulty::{Fault, FaultyStore, Plan};
 use crate::store::{MemoryStore, RestoreRecord, Store};
