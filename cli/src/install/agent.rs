@@ -35,7 +35,8 @@ pub(crate) enum Rights {
 /// What is particular to one cluster's agent.
 #[derive(Debug)]
 pub(crate) struct Agent<'a> {
-    pub cluster: &'a ClusterName,
+    /// `None`: the agent says of its node what it is called by.
+    pub cluster: Option<&'a ClusterName>,
     pub rights: Rights,
     /// In place of the image of this version.
     pub image: Option<&'a str>,
@@ -77,7 +78,9 @@ impl Agent<'_> {
     }
 
     fn set_pod(&self, stateful_set: &mut Value) {
-        stateful_set["metadata"]["annotations"][CLUSTER] = json!(self.cluster.as_str());
+        if let Some(cluster) = self.cluster {
+            stateful_set["metadata"]["annotations"][CLUSTER] = json!(cluster.as_str());
+        }
         set_image(stateful_set, self.image, self.pull_secret);
     }
 }
@@ -143,11 +146,11 @@ mod tests {
     use super::*;
 
     fn objects(rights: Rights, token: Option<&str>) -> Vec<Value> {
-        let cluster = "edge-1".parse().unwrap();
+        let cluster: ClusterName = "edge-1".parse().unwrap();
+        let cluster = Some(&cluster);
         let hubs = ["hub.example.com:8443".parse().unwrap(), "10.0.0.1:30443".parse().unwrap()];
         let (image, pull_secret) = (Some("registry.example.com/agent@sha256:00"), Some("registry"));
-        Agent { cluster: &cluster, rights, image, pull_secret, token, hubs: &hubs, egress_ports: &[8200] }
-            .objects()
+        Agent { cluster, rights, image, pull_secret, token, hubs: &hubs, egress_ports: &[8200] }.objects()
     }
 
     fn bound(objects: &[Value]) -> Vec<&str> {

@@ -311,3 +311,28 @@ async fn reconcile_is_done_when_what_was_asked_for_is() -> anyhow::Result<()> {
     assert!(late.stderr.contains("not in sync after 1s: a (Connected, Failing)"), "{late:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn many_nodes_get_the_same_manifests_and_no_name() -> anyhow::Result<()> {
+    let hub = FakeHub::start().await?;
+    hub.get("status", json!({"addresses": ["hub.example.com:8443"]}));
+    hub.on("POST join-tokens", 200, JoinToken { token: "join-us".into(), ..JoinToken::default() });
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("flotilla-agent.yaml");
+    let group = ["--count", "200", "--group", "edge", "--names", "edge-{machine-id}", "--expires", "30d"];
+    let args = [&["cluster", "add"], &group[..], &["--out", file.to_str().unwrap()]].concat();
+    let ran = hub.run(&args).await?;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("200 nodes can join") && ran.stderr.contains("edge-{machine-id}"), "{ran:?}");
+    let many = json!({"count": 200, "group": "edge", "names": "edge-{machine-id}"});
+    let body = json!({"cluster": "", "expiresIn": 30 * 86_400, "replace": false, "labels": {}, "many": many});
+    assert_eq!(hub.changes_asked(), [("POST join-tokens".to_owned(), body)]);
+    let manifests = std::fs::read_to_string(&file)?;
+    assert!(manifests.contains("join-us") && manifests.contains("FLOTILLA_NODE_NAME"), "{manifests}");
+    assert!(!manifests.contains("flotilla.dev/cluster"), "each says itself who it is");
+    // Whose file it is cannot be told.
+    let again = hub.run(&args).await?;
+    assert!(again.code == 2 && again.stderr.contains("is there already"), "{again:?}");
+    assert!(hub.changes_asked().is_empty(), "no token was made for nothing");
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use flotilla_api::{Cluster, ConnectionState, NewJoinToken};
+use flotilla_api::{Cluster, ConnectionState, ManyNodes, NewJoinToken};
 use flotilla_core::ClusterName;
 use flotilla_runtime::files;
 use flotilla_runtime::tls::HubAddress;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::manifest;
+use super::token::ManyArgs;
 use crate::Context;
 use crate::args;
 use crate::client::{Client, Watch};
@@ -19,7 +20,7 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::install::agent::{self, Agent, Rights};
 use crate::install::kubernetes::Kubernetes;
-use crate::output::clean;
+use crate::output::{clean, date};
 
 /// Let a cluster in: its agent's manifests, with a join token
 ///
@@ -32,18 +33,24 @@ use crate::output::clean;
 ///
 /// For a cluster that has joined they come without a token: the agent keeps its identity, and gets the image and the rights of
 /// this call. Without --rights the agent applies nothing but as service accounts that units name and that you let it act as.
+///
+/// With --count and --group they are for many nodes, each with a Kubernetes of its own, that have the same file from the start and
+/// name themselves: see `flotilla cluster token`.
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
     /// Name of the cluster
-    cluster: ClusterName,
+    #[arg(required_unless_present = "count", conflicts_with = "count")]
+    cluster: Option<ClusterName>,
+    #[command(flatten)]
+    many: ManyArgs,
     /// A label of the cluster; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = args::pair)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = args::pair, conflicts_with = "count")]
     labels: Vec<(String, String)>,
     /// Until when the agent can join: 90s, 15m, 24h, 30d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = args::duration)]
     expires: u64,
     /// The cluster has an agent already, and the new one takes its place
-    #[arg(long)]
+    #[arg(long, conflicts_with = "count")]
     replace: bool,
     /// What the agent may do in the cluster
     #[arg(long, value_enum, value_name = "RIGHTS", default_value_t)]
@@ -62,7 +69,7 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "context")]
     out: Option<PathBuf>,
     /// Context of a kubeconfig: apply there, and wait until the agent is connected
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "count")]
     context: Option<String>,
     /// The kubeconfig, in place of KUBECONFIG's or ~/.kube/config
     #[arg(long, value_name = "FILE", requires = "context")]
@@ -78,31 +85,79 @@ pub(crate) struct AddArgs {
 pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Result<Code, Error> {
     // All that can be wrong is looked at before a token is made.
     if let Some(file) = &args.out {
-        check_file(file, &args.cluster)?;
+        check_file(file, args.cluster.as_ref())?;
     }
+    let Some(name) = &args.cluster else { return many(context, client, &args).await };
     let target = match &args.context {
         Some(name) => Some(Kubernetes::connect(args.kubeconfig.as_deref(), name).await?),
         None => None,
     };
-    let known = match client.cluster(&args.cluster).await {
+    let known = match client.cluster(name).await {
         Ok(found) => Some(found),
         Err(error) if error.code() == Code::NotFound => None,
         Err(error) => return Err(error),
     };
     if let Some(target) = &target {
-        check_cluster(target, &args, known.as_ref()).await?;
+        check_cluster(target, name, args.replace, known.as_ref()).await?;
     }
     if !known.as_ref().is_some_and(|cluster| cluster.assigned) {
-        super::warn_of_undefined(context, &args.cluster);
+        super::warn_of_undefined(context, name);
     }
     let joined = known.as_ref().filter(|cluster| has_joined(cluster)).is_some() && !args.replace;
     if joined && !args.labels.is_empty() {
-        return Err(Error::usage(format!(
-            "cluster {} has joined: its labels cannot be set here",
-            args.cluster
-        ))
-        .hint("set them in its Cluster object in Git, or join anew with --replace"));
+        return Err(Error::usage(format!("cluster {name} has joined: its labels cannot be set here"))
+            .hint("set them in its Cluster object in Git, or join anew with --replace"));
     }
+    let hubs = hubs(client).await?;
+    let token = if joined {
+        context.terminal.note(&format!(
+            "cluster {name} has joined: the manifests have no token, and its agent keeps its identity; --replace lets a new \
+             one take its place"
+        ));
+        None
+    } else {
+        let request = NewJoinToken {
+            cluster: name.to_string(),
+            expires_in: Some(args.expires),
+            replace: args.replace,
+            labels: args.labels.iter().cloned().collect(),
+            many: None,
+        };
+        Some(client.join_token(&request).await?)
+    };
+    let objects = objects(context, &args, token.as_ref().map(|made| made.token.as_str()), &hubs);
+    match &target {
+        Some(target) => apply(context, client, target, &objects, name, &args).await,
+        None => {
+            write(context, &args, &objects)?;
+            if args.out.is_none() && context.terminal.interactive && token.is_some() {
+                context.terminal.hint(&format!(
+                    "to apply them: `flotilla cluster add {name} | kubectl apply -f -`, or --context NAME; they hold a secret"
+                ));
+            }
+            Ok(Code::Done)
+        }
+    }
+}
+
+/// Manifests with a token that many nodes share.
+async fn many(context: &Context, client: &Client, args: &AddArgs) -> Result<Code, Error> {
+    let hubs = hubs(client).await?;
+    let request =
+        NewJoinToken { expires_in: Some(args.expires), many: args.many.nodes(), ..NewJoinToken::default() };
+    let made = client.join_token(&request).await?;
+    write(context, args, &objects(context, args, Some(&made.token), &hubs))?;
+    if let Some(ManyNodes { count, group, names }) = &request.many {
+        context.terminal.note(&format!(
+            "{count} nodes can join by them as clusters of the group {group}, as {names}, until {}; they hold a secret",
+            date(made.expires_at)
+        ));
+    }
+    Ok(Code::Done)
+}
+
+/// Where agents call the hub.
+async fn hubs(client: &Client) -> Result<Vec<HubAddress>, Error> {
     let addresses = client.status().await?.addresses;
     let hubs: Result<Vec<HubAddress>, _> = addresses.iter().map(|it| it.parse()).collect();
     let hubs = hubs.map_err(|error| {
@@ -113,58 +168,32 @@ pub(super) async fn run(context: &Context, client: &Client, args: AddArgs) -> Re
         return Err(Error::new(Code::HubFailed, "the hub does not say where agents call it")
             .hint("start it with --advertise HOST:PORT; a hub of an older version does not say it: upgrade the hub first"));
     }
-    let token = if joined {
-        context.terminal.note(&format!(
-            "cluster {} has joined: the manifests have no token, and its agent keeps its identity; --replace lets a new one \
-             take its place",
-            args.cluster
-        ));
-        None
-    } else {
-        let request = NewJoinToken {
-            cluster: args.cluster.to_string(),
-            expires_in: Some(args.expires),
-            replace: args.replace,
-            labels: args.labels.iter().cloned().collect(),
-            many: None,
-        };
-        Some(client.join_token(&request).await?)
-    };
-    let objects = Agent {
-        cluster: &args.cluster,
-        rights: args.rights,
-        image: args.image.as_deref(),
-        pull_secret: args.image_pull_secret.as_deref(),
-        token: token.as_ref().map(|made| made.token.as_str()),
-        hubs: &hubs,
-        egress_ports: &args.egress_port,
-    }
-    .objects();
+    Ok(hubs)
+}
+
+fn objects(context: &Context, args: &AddArgs, token: Option<&str>, hubs: &[HubAddress]) -> Vec<Value> {
     if args.rights == Rights::Accounts {
         context.terminal.hint(
             "the agent applies units only as service accounts that they name; --rights cluster-admin lets it apply all units",
         );
     }
-    match (&target, &args.out) {
-        (Some(target), _) => apply(context, client, target, &objects, &args).await,
-        (None, Some(file)) => {
+    let (image, pull_secret) = (args.image.as_deref(), args.image_pull_secret.as_deref());
+    let (cluster, rights, egress_ports) = (args.cluster.as_ref(), args.rights, &args.egress_port);
+    Agent { cluster, rights, image, pull_secret, token, hubs, egress_ports }.objects()
+}
+
+/// Into the file, or printed.
+fn write(context: &Context, args: &AddArgs, objects: &[Value]) -> Result<(), Error> {
+    match &args.out {
+        Some(file) => {
             // It holds the token.
-            files::write_atomic(file, manifest::yaml(&objects).as_bytes(), files::PRIVATE).map_err(
+            files::write_atomic(file, manifest::yaml(objects).as_bytes(), files::PRIVATE).map_err(
                 |error| Error::new(Code::Local, format!("cannot write {}", file.display())).because(error),
             )?;
             context.terminal.note(&format!("wrote {}", file.display()));
-            Ok(Code::Done)
+            Ok(())
         }
-        (None, None) => {
-            context.terminal.print(&manifest::yaml(&objects))?;
-            if context.terminal.interactive && token.is_some() {
-                context.terminal.hint(&format!(
-                    "to apply them: `flotilla cluster add {} | kubectl apply -f -`, or --context NAME; they hold a secret",
-                    args.cluster
-                ));
-            }
-            Ok(Code::Done)
-        }
+        None => context.terminal.print(&manifest::yaml(objects)),
     }
 }
 
@@ -172,8 +201,8 @@ fn has_joined(cluster: &Cluster) -> bool {
     cluster.enrolled_at.is_some() && cluster.revoked_at.is_none()
 }
 
-/// A file that is there already is written over only where it is this cluster's.
-fn check_file(file: &Path, cluster: &ClusterName) -> Result<(), Error> {
+/// A file that is there already is written over only where it is this cluster's. One for many nodes is nobody's.
+fn check_file(file: &Path, cluster: Option<&ClusterName>) -> Result<(), Error> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_name = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c));
     if !is_name || !(name.ends_with(".yaml") || name.ends_with(".yml")) {
@@ -186,6 +215,10 @@ fn check_file(file: &Path, cluster: &ClusterName) -> Result<(), Error> {
     let there = files::read_if_there(file)
         .map_err(|error| Error::new(Code::Local, format!("cannot read {}", file.display())).because(error))?;
     let Some(there) = there else { return Ok(()) };
+    let Some(cluster) = cluster else {
+        return Err(Error::usage(format!("{} is there already", file.display()))
+            .hint("choose another file, or remove this one"));
+    };
     if agent::cluster_of(&String::from_utf8_lossy(&there)).as_deref() == Some(cluster.as_str()) {
         return Ok(());
     }
@@ -194,8 +227,12 @@ fn check_file(file: &Path, cluster: &ClusterName) -> Result<(), Error> {
 }
 
 /// Refuses a cluster that has another cluster's agent, or is not the one that joined under the name.
-async fn check_cluster(target: &Kubernetes, args: &AddArgs, known: Option<&Cluster>) -> Result<(), Error> {
-    let name = &args.cluster;
+async fn check_cluster(
+    target: &Kubernetes,
+    name: &ClusterName,
+    replace: bool,
+    known: Option<&Cluster>,
+) -> Result<(), Error> {
     let refuse = |what: String| {
         Err(Error::new(Code::Refused, format!("the cluster of context {} {what}", target.context())))
     };
@@ -206,7 +243,7 @@ async fn check_cluster(target: &Kubernetes, args: &AddArgs, known: Option<&Clust
         return refuse(format!("has the agent of cluster {}", clean(other)))
             .map_err(|error| error.hint("a cluster joins under one name; is it the right context?"));
     }
-    let Some(known) = known.filter(|it| has_joined(it) && !it.uid.is_empty() && !args.replace) else {
+    let Some(known) = known.filter(|it| has_joined(it) && !it.uid.is_empty() && !replace) else {
         return Ok(());
     };
     let system = target.get("v1", "Namespace", "", "kube-system").await?;
@@ -224,12 +261,12 @@ async fn apply(
     client: &Client,
     target: &Kubernetes,
     objects: &[Value],
+    name: &ClusterName,
     args: &AddArgs,
 ) -> Result<Code, Error> {
     for object in objects {
         target.apply(object, args.force_conflicts).await?;
     }
-    let name = &args.cluster;
     context.terminal.note(&format!("applied {} objects; waiting for the agent of {name}", objects.len()));
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let mut watch = Watch::start(client, &context.terminal).await?;
@@ -268,13 +305,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cluster: ClusterName = "edge-1".parse().unwrap();
         let (file, other) = (folder.path().join("flotilla-agent.yaml"), folder.path().join("other.yaml"));
-        check_file(&file, &cluster).unwrap();
+        check_file(&file, Some(&cluster)).unwrap();
         let of = |name: &str| {
-            let cluster = name.parse().unwrap();
+            let cluster: ClusterName = name.parse().unwrap();
             let (rights, image, pull_secret) = (Rights::default(), None, None);
             manifest::yaml(
                 &Agent {
-                    cluster: &cluster,
+                    cluster: Some(&cluster),
                     rights,
                     image,
                     pull_secret,
@@ -287,11 +324,12 @@ mod tests {
         };
         std::fs::write(&file, of("edge-1")).unwrap();
         std::fs::write(&other, of("edge-2")).unwrap();
-        check_file(&file, &cluster).unwrap();
-        let error = check_file(&other, &cluster).unwrap_err();
+        check_file(&file, Some(&cluster)).unwrap();
+        let error = check_file(&other, Some(&cluster)).unwrap_err();
         assert!(error.chain().contains("is not the agent of cluster edge-1"), "{}", error.chain());
+        assert!(check_file(&file, None).is_err(), "one for many nodes is nobody's");
         for name in ["flotilla_agent.yaml", "agent.json", "Agent.yaml"] {
-            assert!(check_file(&folder.path().join(name), &cluster).is_err(), "{name}");
+            assert!(check_file(&folder.path().join(name), Some(&cluster)).is_err(), "{name}");
         }
     }
 }

@@ -35,6 +35,15 @@ pub(crate) struct TokenArgs {
     /// A label of the cluster; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = args::pair, conflicts_with = "count")]
     labels: Vec<(String, String)>,
+    #[command(flatten)]
+    many: ManyArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Nodes that name themselves.
+#[derive(Debug, Args)]
+pub(super) struct ManyArgs {
     /// Let in so many nodes, which name themselves
     #[arg(long, value_name = "NUMBER", requires = "group")]
     count: Option<u32>,
@@ -44,8 +53,13 @@ pub(crate) struct TokenArgs {
     /// How a node is called: text with {hostname}, {machine-id} or {uid} (of its kube-system namespace)
     #[arg(long, value_name = "TEMPLATE", default_value = "{hostname}", requires = "count")]
     names: NameTemplate,
-    #[command(flatten)]
-    output: OutputArgs,
+}
+
+impl ManyArgs {
+    pub(super) fn nodes(&self) -> Option<ManyNodes> {
+        let (count, group) = self.count.zip(self.group.clone())?;
+        Some(ManyNodes { count, group, names: self.names.to_string() })
+    }
 }
 
 /// List the join tokens that are good, without their secrets
@@ -59,8 +73,8 @@ pub(crate) struct TokensArgs {
 }
 
 pub(super) async fn run(context: &Context, client: &Client, args: TokenArgs) -> Result<Code, Error> {
-    let TokenArgs { cluster, expires, replace, labels, count, group, names, output } = args;
-    let many = count.zip(group).map(|(count, group)| ManyNodes { count, group, names: names.to_string() });
+    let TokenArgs { cluster, expires, replace, labels, many, output } = args;
+    let many = many.nodes();
     let request = NewJoinToken {
         cluster: cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         expires_in: Some(expires),
