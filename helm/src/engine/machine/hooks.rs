@@ -79,6 +79,8 @@ impl Machine {
             Answer::Absent => self.seen = Some(Seen::Absent),
             Answer::There(there) => self.seen = Some(Seen::There(there)),
             Answer::Made { .. } | Answer::Done => self.seen = None,
+            // What is cleared away may take as long as its finalizers do.
+            Answer::NotYet(_) if is_clearing => self.seen = Some(Seen::Absent),
             Answer::NotYet(_) => {
                 self.seen = None;
                 self.pause(now);

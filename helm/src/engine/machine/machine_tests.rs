@@ -182,6 +182,19 @@ fn a_hook_that_does_not_succeed_ends_the_attempt() {
 }
 
 #[test]
+fn an_object_that_stays_though_it_is_deleted_holds_up_nothing_but_the_hook_in_its_place() {
+    let mut cluster = Cluster::new();
+    cluster.has_finalizers = true;
+    let options = Options::default();
+    // What is left to be done is to clear it away.
+    assert_eq!(run(&mut cluster, &wanted(1, &["a"], &HOOKS, &options)), in_sync());
+    let end = run(&mut cluster, &wanted(2, &["a"], &HOOKS, &options));
+    assert!(matches!(end, End::Rest(Rest::Stuck(_))), "{end:?}");
+    let says = "the hook before (Job) was not done after 300 s";
+    assert_eq!(cluster.records[&2].release.info.description, says);
+}
+
+#[test]
 fn tests_run_by_filter_and_their_failure_is_remedied() {
     let mut options = Options::default();
     options.test.enable = true;
@@ -286,7 +299,7 @@ fn fault(number: u8) -> Fault {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
 
     /// Whatever fails, is lost or is killed: each release comes to rest as Helm could have left it, no hook that was done runs
     /// again, none is left out, and nothing is deleted that is wanted or kept. The cluster's own assertions say so.

@@ -52,6 +52,8 @@ pub(super) struct Cluster {
     pub(super) finished: BTreeMap<String, HookState>,
     /// What was done, in order.
     pub(super) log: Vec<String>,
+    /// Objects of hooks that are deleted stay.
+    pub(super) has_finalizers: bool,
     pub(super) fates: Box<dyn Fn(&str) -> Fate>,
     /// Whether applying the latest revision is refused, by what its chart's version is.
     pub(super) refuses: Box<dyn Fn(&str) -> bool>,
@@ -71,6 +73,7 @@ impl Cluster {
             count: 0,
             finished: BTreeMap::new(),
             log: Vec::new(),
+            has_finalizers: false,
             fates: Box::new(|_| Fate::Succeeds),
             refuses: Box::new(|_| false),
         }
@@ -156,6 +159,9 @@ impl Cluster {
             }
             Action::Delete { object, uid } => {
                 let old = self.hooks.get(&object.name).is_some_and(|old| old.there.uid == *uid);
+                if old && self.has_finalizers {
+                    return Answer::NotYet("waits for a finalizer".to_owned());
+                }
                 if old {
                     self.hooks.remove(&object.name);
                     self.log.push(format!("clear {}", object.name));
