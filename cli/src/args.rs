@@ -119,6 +119,8 @@ pub(crate) enum Command {
     Plan(commands::plan::PlanArgs),
     Promote(commands::promote::PromoteArgs),
     Trace(commands::trace::TraceArgs),
+    Blame(commands::blame::BlameArgs),
+    History(commands::history::HistoryArgs),
     Diff(commands::diff::DiffArgs),
     #[command(subcommand)]
     Kustomize(commands::kustomize::KustomizeCommand),

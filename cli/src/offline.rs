@@ -244,6 +244,11 @@ impl Repo {
         Ok(())
     }
 
+    /// The files of the fleet repo.
+    pub(crate) fn files(&self) -> &dyn Files {
+        &*self.tree.files
+    }
+
     /// The folder that clusters are read from.
     pub(crate) fn clusters(&self) -> &TreePath {
         &self.clusters
@@ -382,7 +387,7 @@ impl helm::Renders for Renders {
     }
 }
 
-fn rendered(render: &ClusterRender) -> Rendered {
+pub(crate) fn rendered(render: &ClusterRender) -> Rendered {
     let mut out = Rendered::default();
     for (id, unit) in &render.units {
         out.parents.insert(id.clone(), unit.parent.clone());

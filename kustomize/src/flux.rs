@@ -229,7 +229,7 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
     k.patches_strategic_merge.extend(overlay.patches_strategic_merge.iter().map(text));
     k.patches_json6902.extend(overlay.patches_json6902.iter().map(patch));
     for image in &overlay.images {
-        let Some((known, _)) = k.images.iter_mut().find(|(known, _)| known.name == image.name) else {
+        let Some((known, pos)) = k.images.iter_mut().find(|(known, _)| known.name == image.name) else {
             k.images.push((image.clone(), Pos::default()));
             continue;
         };
@@ -241,6 +241,8 @@ fn add(k: &mut Kustomization, files: &dyn Files, root: &TreePath, overlay: &Flux
             known.new_tag.clone_from(&image.new_tag);
             known.digest.clone_from(&image.digest);
         }
+        // It stands in no file of the source any more.
+        *pos = Pos::default();
     }
     if !overlay.build_metadata.is_empty() {
         k.build_metadata = overlay.build_metadata.iter().map(text).collect();

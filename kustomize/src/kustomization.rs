@@ -129,7 +129,7 @@ impl Kustomization {
                     "patchesStrategicMerge" => k.patches_strategic_merge = texts(node, unknown)?,
                     "patchesJson6902" => k.patches_json6902 = list(node, |n| Patch::read(n, unknown))?,
                     "patches" => k.patches = list(node, |n| Patch::read(n, unknown))?,
-                    "images" => k.images = list(node, |n| Ok((Image::read(n, unknown)?, n.pos)))?,
+                    "images" => k.images = list(node, |n| Ok((Image::read(n, unknown)?, Image::place(n))))?,
                     "imageTags" => image_tags = list(node, |n| Ok((Image::read(n, unknown)?, n.pos)))?,
                     "replacements" => k.replacements = list(node, |n| ReplacementField::read(n, unknown))?,
                     "replicas" => k.replicas = list(node, |n| Replica::read(n, unknown))?,

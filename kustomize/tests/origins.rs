@@ -162,7 +162,7 @@ spec.template.spec.containers[0].env[0].value: "h" @ base/settings.env:2
 spec.template.spec.containers[0].env[1].name: "OLD" @ base/web.yaml:17
 spec.template.spec.containers[0].env[1].value: "no" @ over/kustomization.yaml:20
 spec.template.spec.containers[0].envFrom[0].configMapRef.name: "p-settings-tthh425557" @ base/kustomization.yaml:8
-spec.template.spec.containers[0].image: "nginx:2" @ over/kustomization.yaml:6
+spec.template.spec.containers[0].image: "nginx:2" @ over/kustomization.yaml:7
 spec.template.spec.containers[0].name: "web" @ base/web.yaml:10
 spec.template.spec.containers[0].tty: "true" @ over/merge.yaml:10
 spec.template.spec.hostname: "fixed" @ over/kustomization.yaml:31

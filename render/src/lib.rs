@@ -36,6 +36,7 @@ pub mod group;
 pub mod helm;
 mod lint;
 mod lock;
+mod origins;
 mod overlay;
 mod pattern;
 pub mod pipeline;
@@ -62,6 +63,7 @@ pub use fleet::{ClusterDefinition, ClusterPolicy, ClusterRoot, Documents, Fleet,
 pub use footprint::{Footprint, Held, Recorder};
 pub use group::{ClusterGroup, GROUP_FIELDS, Groups};
 pub use lint::check_object;
+pub use origins::origins;
 pub use pipeline::{Claim, PipelineDefinition, Pipelines, UnreadPipeline};
 pub use policy::{FleetPolicy, PolicyRead};
 pub use source::{Artifact, NothingFetched, RemoteBase, RenderedSource, Sources, Unavailable};

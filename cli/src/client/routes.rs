@@ -2,9 +2,9 @@
 
 use flotilla_api::{
     Adopt, Adoption, Approve, AuditEntry, ChangeFinding, Cluster, Definition, Done, Event, EventPage,
-    HiddenSecrets, HideSecrets, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret, NewToken,
-    OpenJoinToken, Pipeline, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource, Resume,
-    RolloutRequest, SecretInfo, SecretUse, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
+    HiddenSecrets, HideSecrets, HistoryEntry, JoinToken, MadeToken, Manifests, NewJoinToken, NewSecret,
+    NewToken, OpenJoinToken, Pipeline, Prune, Reconcile, ReconcileSource, Reconciled, ReconciledSource,
+    Resume, RolloutRequest, SecretInfo, SecretUse, Source, Status, Suspend, Token, Tree, Unit, WhoAmI,
 };
 use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;
@@ -154,6 +154,11 @@ impl Client {
 
     pub(crate) async fn tree(&self, name: &ClusterName) -> Result<Tree, Error> {
         self.get(&format!("read the tree of cluster {name}"), &cluster(name, "/tree"), &[]).await
+    }
+
+    /// The states that a cluster was sent, the newest last.
+    pub(crate) async fn history(&self, name: &ClusterName) -> Result<Vec<HistoryEntry>, Error> {
+        self.list(&format!("read the history of cluster {name}"), &cluster(name, "/history"), &[], None).await
     }
 
     pub(crate) async fn manifests(&self, name: &ClusterName) -> Result<Manifests, Error> {

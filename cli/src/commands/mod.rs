@@ -3,6 +3,7 @@
 pub(crate) mod adopt;
 pub(crate) mod approve;
 pub(crate) mod audit;
+pub(crate) mod blame;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod cluster;
@@ -14,6 +15,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod help;
+pub(crate) mod history;
 pub(crate) mod hub;
 pub(crate) mod import;
 pub(crate) mod init;
@@ -75,6 +77,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Code, Err
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Promote(args) => promote::run(context, &args).await,
         Command::Trace(args) => trace::run(context, args),
+        Command::Blame(args) => blame::run(context, &args),
+        Command::History(args) => history::run(context, args).await,
         Command::Diff(args) => diff::run(context, args).await,
         Command::Kustomize(command) => kustomize::run(context, command).await,
         Command::Audit(args) => audit::run(context, args).await,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{Ran, flotilla};
 
-fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write(root: &Path, path: &str, text: &str) -> anyhow::Result<()> {
     let path = root.join(path);
     std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
     Ok(std::fs::write(path, text)?)

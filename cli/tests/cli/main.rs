@@ -1,5 +1,6 @@
 //! The program as people run it: against a hub that answers what a test says, and on folders without any.
 
+mod blame;
 mod changes;
 mod crds;
 mod create;

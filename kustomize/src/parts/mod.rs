@@ -101,6 +101,12 @@ impl Image {
         })?;
         Ok(image)
     }
+
+    /// Where the text stands that the image becomes: the tag or digest, else the name.
+    pub(crate) fn place(node: &Node) -> Pos {
+        let said = ["newTag", "digest", "tagSuffix", "newName"].iter().find_map(|name| node.get(name));
+        said.unwrap_or(node).pos
+    }
 }
 
 impl Replica {

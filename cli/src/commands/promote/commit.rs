@@ -13,7 +13,12 @@ use crate::exit::Code;
 type Texts = BTreeMap<String, String>;
 
 /// Runs git in the folder, and gives what it prints.
-pub(super) fn git(repo: &Path, args: &[&str], input: &str, index: Option<&Path>) -> Result<String, Error> {
+pub(in crate::commands) fn git(
+    repo: &Path,
+    args: &[&str],
+    input: &str,
+    index: Option<&Path>,
+) -> Result<String, Error> {
     let attempt = format!("git {}", args.first().copied().unwrap_or_default());
     let failed = |error| {
         Error::io(format_args!("run {attempt}"), error)

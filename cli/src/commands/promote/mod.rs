@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+pub(super) use self::commit::git;
+
 use self::carry::{Change, Left, Side, carry};
 use self::pull::PullArgs;
 use crate::Context;
