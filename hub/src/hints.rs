@@ -14,8 +14,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
     (
         "git",
         &[
+            "--abbrev-ref",
             "--cacheinfo",
             "--file",
+            "--line-porcelain",
             "--literal-pathspecs",
             "--porcelain",
             "--quiet",

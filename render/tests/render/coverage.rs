@@ -90,7 +90,7 @@ fn entry<'a>(
 /// The names of all tests in the sources.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for crate_folder in ["agent", "core", "kustomize", "render", "source", "hub", "tests"] {
+    for crate_folder in ["agent", "core", "kustomize", "render", "sigv4", "source", "hub", "tests"] {
         let all = ["src", "tests"].map(|folder| repository().join(crate_folder).join(folder));
         for folder in all.iter().filter(|folder| folder.is_dir()) {
             for (path, text) in files(folder).iter().filter(|(path, _)| path.ends_with(".rs")) {

@@ -174,7 +174,9 @@ mod tests {
         assert_eq!(errors("flotilla-core", &[("flotilla-hub", Some("dev"))]), none);
         assert_eq!(
             errors("flotilla-agent", &[("flotilla-hub", None), ("tokio", None)]),
-            ["agent/Cargo.toml: agent may not use flotilla-hub (it may use: core, proto, runtime, sops)"]
+            [
+                "agent/Cargo.toml: agent may not use flotilla-hub (it may use: core, helm, proto, runtime, sops, yaml)"
+            ]
         );
         assert_eq!(
             errors("flotilla-yaml", &[("flotilla-core", None)]),

@@ -1,7 +1,6 @@
 //! Lists and mappings that Git has empty. The apply that takes their last item away takes the field away with it, and only
 //! the next one leaves it empty, as Flux does at its next interval.
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{ObjectApply, StepError};
@@ -13,12 +12,14 @@ impl ObjectApply<'_> {
         lacks_empty(&self.prepared.value, None)
     }
 
-    /// What an apply of `body` left, after another apply where a field is missing that Git has empty. Kinds whose API drops
-    /// empty fields cost that request too; it changes nothing of them.
-    pub(super) async fn with_empty(&self, body: Bytes, applied: Parsed) -> Result<Parsed, StepError> {
+    /// What an apply left, after another apply where a field is missing that Git has empty. Kinds whose API drops empty fields
+    /// cost that request too; it changes nothing of them.
+    pub(super) async fn with_empty(&self, applied: Parsed) -> Result<Parsed, StepError> {
         if !lacks_empty(&self.prepared.value, Some(&applied.value)) {
             return Ok(applied);
         }
+        // Ignored fields may have become ours by the first apply, and would be taken away by one that does not name them.
+        let body = self.yielding(&applied.value)?;
         Ok(self.cluster.apply(self.resource, self.id, body, RequestMode::Forced).await?)
     }
 }

@@ -199,8 +199,8 @@ impl ObjectApply<'_> {
         };
         let (live, conflicts) = if self.wants_empty() {
             let (applied, conflicts) =
-                self.apply_politely(body.clone(), |parsed: &Parsed| &parsed.live.metadata).await?;
-            (self.with_empty(body, applied).await?.live, conflicts)
+                self.apply_politely(body, |parsed: &Parsed| &parsed.live.metadata).await?;
+            (self.with_empty(applied).await?.live, conflicts)
         } else {
             self.apply_politely(body, |live: &Live| &live.metadata).await?
         };
@@ -255,8 +255,8 @@ impl ObjectApply<'_> {
             }
         }
         let (after, conflicts) =
-            self.apply_and_fold::<Parsed>(body.clone(), |parsed: &Parsed| &parsed.live.metadata).await?;
-        let after = self.with_empty(body, after).await?;
+            self.apply_and_fold::<Parsed>(body, |parsed: &Parsed| &parsed.live.metadata).await?;
+        let after = self.with_empty(after).await?;
         let before = before.map(|before| before.value);
         let fields = before
             .as_ref()
@@ -335,8 +335,14 @@ impl ObjectApply<'_> {
                     body = self.yielding(&serde_json::from_slice(&folded)?)?;
                 }
                 Ok(_) => {}
-                // Changed meanwhile: the next apply shows how it is now.
-                Err(failure) if failure.is_conflict() => {}
+                // Changed meanwhile, or ours by a request whose answer was lost.
+                Err(failure) if failure.is_conflict() => {
+                    if !self.ignored.is_empty()
+                        && let Some(found) = self.cluster.fetch::<Value>(self.resource, self.id).await?
+                    {
+                        body = self.yielding(&found)?;
+                    }
+                }
                 Err(failure) => return Err(failure.into()),
             }
             let (again, taken) = self.apply_firmly(body.clone()).await?;

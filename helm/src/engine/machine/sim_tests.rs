@@ -121,6 +121,8 @@ impl Cluster {
 
     fn execute(&mut self, action: &Action, machine: &Machine) -> Answer {
         self.count += 1;
+        // No two attempts begin at once.
+        self.now = self.now.checked_add(SignedDuration::from_millis(1)).unwrap();
         let latest = machine.latest().map(|latest| latest.release.clone());
         match action {
             Action::Write(record) => {
