@@ -58,7 +58,10 @@ pub enum Leave {
     CustomResources,
     Workloads,
     Configuration,
-    Definitions,
+    /// Before the kinds of what is still in them: a namespace lists every kind until it is empty, and one that is deleted
+    /// meanwhile holds it up.
+    Namespaces,
+    Kinds,
 }
 
 impl Leave {
@@ -66,7 +69,8 @@ impl Leave {
         match Stage::of(object) {
             Stage::Gatekeepers => Self::Gatekeepers,
             Stage::Configuration => Self::Configuration,
-            Stage::Definitions => Self::Definitions,
+            Stage::Definitions if object.group.is_empty() => Self::Namespaces,
+            Stage::Definitions => Self::Kinds,
             Stage::Workloads if is_builtin_group(&object.group) => Self::Workloads,
             Stage::Workloads => Self::CustomResources,
         }
@@ -168,8 +172,8 @@ mod tests {
     #[test]
     fn stages_by_kind() {
         for (group, kind, stage, leave) in [
-            ("", "Namespace", Stage::Definitions, Leave::Definitions),
-            ("apiextensions.k8s.io", "CustomResourceDefinition", Stage::Definitions, Leave::Definitions),
+            ("", "Namespace", Stage::Definitions, Leave::Namespaces),
+            ("apiextensions.k8s.io", "CustomResourceDefinition", Stage::Definitions, Leave::Kinds),
             ("", "ConfigMap", Stage::Configuration, Leave::Configuration),
             ("rbac.authorization.k8s.io", "ClusterRole", Stage::Configuration, Leave::Configuration),
             ("storage.k8s.io", "StorageClass", Stage::Configuration, Leave::Configuration),
@@ -189,7 +193,8 @@ mod tests {
             let object = object(group, kind);
             assert_eq!((Stage::of(&object), Leave::of(&object)), (stage, leave), "{object}");
         }
-        assert!(Leave::CustomResources < Leave::Workloads && Leave::Workloads < Leave::Definitions);
+        assert!(Leave::CustomResources < Leave::Workloads && Leave::Workloads < Leave::Namespaces);
+        assert!(Leave::Namespaces < Leave::Kinds);
     }
 
     fn links(list: &[(&str, &str, &[&str])]) -> BTreeMap<UnitId, Links> {

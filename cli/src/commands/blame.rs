@@ -8,9 +8,10 @@ use flotilla_core::ClusterName;
 use flotilla_kustomize::{BuildError, Output};
 use flotilla_render::source::fleet_source;
 use flotilla_render::{Definition, origins};
-use flotilla_yaml::{Node, Value};
+use flotilla_yaml::Node;
 use serde::Serialize;
 
+use super::kustomize::leaves;
 use super::promote::git;
 use crate::Context;
 use crate::args::{Format, OutputArgs};
@@ -190,8 +191,6 @@ fn of_object(output: &Output, trace: &Trace, definition: &Definition) -> Vec<Fie
     let Some(document) = output.documents.iter().find(|document| is_it(&document.node)) else {
         return Vec::new();
     };
-    let mut leaves = Vec::new();
-    collect(&document.node, &mut String::new(), &mut leaves);
     let is_secret = trace.kind == "Secret";
     let field = |(path, node): (String, &Node)| {
         let origin = output.origin_of(node);
@@ -208,30 +207,7 @@ fn of_object(output: &Output, trace: &Trace, definition: &Definition) -> Vec<Fie
         };
         Field { path, value, file, line, by: None }
     };
-    leaves.into_iter().map(field).collect()
-}
-
-fn collect<'a>(node: &'a Node, path: &mut String, leaves: &mut Vec<(String, &'a Node)>) {
-    let length = path.len();
-    match &node.value {
-        Value::Map(map) if !map.is_empty() => {
-            for entry in map.iter() {
-                let key = entry.key.text().unwrap_or_default().replace('~', "~0").replace('/', "~1");
-                path.push('/');
-                path.push_str(&key);
-                collect(&entry.value, path, leaves);
-                path.truncate(length);
-            }
-        }
-        Value::Seq(seq) if !seq.is_empty() => {
-            for (n, item) in seq.iter().enumerate() {
-                path.push_str(&format!("/{n}"));
-                collect(item, path, leaves);
-                path.truncate(length);
-            }
-        }
-        _ => leaves.push((path.clone(), node)),
-    }
+    leaves(&document.node).into_iter().map(field).collect()
 }
 
 /// `spec.containers[0].image` as `/spec/containers/0/image`.

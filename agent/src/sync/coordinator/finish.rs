@@ -20,9 +20,15 @@ use crate::sync::unit_state::Asked;
 
 impl Coordinator {
     pub(super) fn finish(&mut self, outcome: Outcome) {
-        let Outcome { unit, plan, result } = outcome;
+        let Outcome { unit, plan, started, mut result } = outcome;
         self.running.remove(&unit);
         self.dirty.insert(unit.clone());
+        if let (Work::Apply(done), Some(back)) = (&mut result, self.back_since)
+            && started < back
+        {
+            // It began before the API server was back, so it is tried again at once: only that says how the server is now.
+            done.away = None;
+        }
         match result {
             Work::Apply(done) => self.finish_apply(&unit, &plan, done),
             Work::Prune(done) => self.finish_prune(&unit, done),
@@ -136,6 +142,7 @@ impl Coordinator {
         if !std::mem::take(&mut self.away) {
             return;
         }
+        self.back_since = Some(Instant::now());
         self.shared.away.send_replace(None);
         self.reporter.event(
             &self.state,

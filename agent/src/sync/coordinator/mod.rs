@@ -57,6 +57,8 @@ pub(in crate::sync) struct Coordinator {
     followed: Arc<BTreeSet<ValuesRef>>,
     /// The API server is away, which is told once.
     away: bool,
+    /// When it was back from having been away: what began before says nothing of it any more.
+    back_since: Option<Instant>,
     /// Units that were at work when objects were given back, while it is waited for them.
     releasing: Option<BTreeSet<UnitId>>,
     /// What kubectl is to know of our objects.
@@ -68,6 +70,7 @@ pub(in crate::sync) struct Coordinator {
 struct Outcome {
     unit: UnitId,
     plan: UnitPlan,
+    started: Instant,
     result: Work,
 }
 
@@ -93,6 +96,7 @@ impl Coordinator {
             dirty: BTreeSet::new(),
             followed: Arc::default(),
             away: false,
+            back_since: None,
             releasing: None,
             set: watch::Sender::default(),
             running: BTreeSet::new(),

@@ -249,7 +249,8 @@ impl Coordinator {
         let unit = plan.unit.clone();
         self.running.insert(unit.clone());
         let tools = self.state.tools.clone();
-        self.work.spawn(async move { Outcome { unit, plan, result: work(tools).await } });
+        let started = Instant::now();
+        self.work.spawn(async move { Outcome { unit, plan, started, result: work(tools).await } });
     }
 }
 

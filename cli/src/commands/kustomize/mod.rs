@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::output::Terminal;
 use disk::{Disk, absolute};
+pub(super) use origins::leaves;
 
 /// Build kustomizations as kustomize does
 #[derive(Debug, Subcommand)]

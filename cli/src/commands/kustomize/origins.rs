@@ -57,9 +57,7 @@ fn json(output: &Output, node: &Node, place: &dyn Fn(&TreePath) -> String) -> Re
         (text(&["kind"]), text(&["metadata", "namespace"]), text(&["metadata", "name"]));
     let (kind, namespace, name) = (kind.to_string(), namespace.to_string(), name.to_string());
     let mut lines = String::new();
-    let mut leaves = Vec::new();
-    collect(node, &mut String::new(), &mut leaves);
-    for (path, leaf) in leaves {
+    for (path, leaf) in leaves(node) {
         let origin = output.origin_of(leaf);
         let line = Line {
             kind: &kind,
@@ -74,6 +72,13 @@ fn json(output: &Output, node: &Node, place: &dyn Fn(&TreePath) -> String) -> Re
         lines.push('\n');
     }
     Ok(lines)
+}
+
+/// The values within a node that hold no others, each with its JSON pointer.
+pub(in crate::commands) fn leaves(node: &Node) -> Vec<(String, &Node)> {
+    let mut leaves = Vec::new();
+    collect(node, &mut String::new(), &mut leaves);
+    leaves
 }
 
 fn collect<'a>(node: &'a Node, path: &mut String, leaves: &mut Vec<(String, &'a Node)>) {
