@@ -149,6 +149,8 @@ pub struct Cluster {
     pub sync: SyncState,
     pub labels: BTreeMap<String, String>,
     pub variables: BTreeMap<String, String>,
+    /// The variables are put into the root unit's own objects too, although no `postBuild` says so.
+    pub substitute: bool,
     /// Its root path in the fleet repo; empty if Git does not define it.
     pub root: String,
     /// Git defines this cluster.
@@ -218,6 +220,8 @@ pub struct Source {
     pub url: String,
     /// Branch, tag or version.
     pub reference: String,
+    /// The folder of it that is the fleet, for the fleet repo; empty for all of it.
+    pub path: String,
     /// What it was resolved to.
     pub revision: String,
     pub ready: bool,

@@ -121,6 +121,11 @@ pub fn inventory_id(text: &str) -> Option<ObjectId> {
     complete.then(|| ObjectId::new(group, kind, namespace, name.replace("__", ":")))
 }
 
+/// The entry of Flux's inventories that names an object, as [`inventory_id`] reads it.
+pub fn inventory_entry(id: &ObjectId) -> String {
+    format!("{}_{}_{}_{}", id.namespace, id.name.replace(':', "__"), id.group, id.kind)
+}
+
 /// The Flux object that an object's labels name as its owner.
 pub fn flux_owner(object: &Metadata) -> Option<ObjectId> {
     [(KUSTOMIZE, "Kustomization"), (HELM, "HelmRelease")].into_iter().find_map(|(group, kind)| {

@@ -84,16 +84,16 @@ impl Client {
         self.get(&format!("read {unit} of cluster {name}"), &path, &[]).await
     }
 
-    /// The Flux objects of a kind that a cluster has.
+    /// The Flux objects that a cluster has, of a kind or all.
     pub(crate) async fn definitions(
         &self,
         name: &ClusterName,
-        kind: &str,
+        kind: Option<&str>,
         namespace: Option<&str>,
         object: Option<&str>,
     ) -> Result<Vec<Definition>, Error> {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        let query = [("kind", Some(kind.to_owned())), ("namespace", text(namespace)), ("name", text(object))];
+        let query = [("kind", text(kind)), ("namespace", text(namespace)), ("name", text(object))];
         self.list(
             &format!("read the objects of cluster {name}"),
             &cluster(name, "/definitions"),

@@ -90,6 +90,9 @@ fn entries_of_inventories_name_objects() {
         ("ns___ConfigMap", None),
     ] {
         assert_eq!(inventory_id(text), expected, "{text}");
+        if let Some(id) = expected {
+            assert_eq!(inventory_entry(&id), text);
+        }
     }
 }
 

@@ -346,6 +346,7 @@ fn shown(
         labels: cluster.policy.labels.clone(),
         groups: cluster.policy.groups.of.clone(),
         variables: root.variables.clone(),
+        substitute: root.substitute,
         root: root.path.to_string(),
         assigned: true,
         problems: Vec::new(),

@@ -100,6 +100,7 @@ impl Worker {
             kind: "fleet".into(),
             url,
             reference,
+            path: config.path.to_string(),
             message: "not fetched yet".into(),
             ..api::Source::default()
         };

@@ -68,6 +68,8 @@ pub struct HeldChange {
 pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     pub variables: BTreeMap<String, String>,
+    /// They are put into the root unit's own objects too.
+    pub substitute: bool,
     /// The `ClusterGroup`s that it is in, as far as that is known.
     pub groups: BTreeSet<String>,
     /// Root path in the fleet repo.

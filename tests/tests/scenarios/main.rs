@@ -40,6 +40,7 @@ mod sources;
 mod suspend;
 mod tenants;
 mod units;
+mod way_out;
 
 use std::time::Duration;
 

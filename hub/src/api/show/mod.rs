@@ -110,6 +110,7 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
     if let Some(facts) = &known.facts {
         shown.labels = facts.labels.clone();
         shown.variables = facts.variables.clone();
+        shown.substitute = facts.substitute;
         shown.root = facts.root.clone();
         shown.assigned = facts.assigned;
         shown.problems = facts.problems.iter().map(Into::into).collect();

@@ -1,5 +1,9 @@
 //! `flotilla export`: Flux objects as the hub knows them.
 
+mod flux;
+#[cfg(test)]
+mod flux_tests;
+
 use clap::{Args, Subcommand};
 use flotilla_api::Definition;
 use flotilla_core::ClusterName;
@@ -12,7 +16,7 @@ use crate::args::source_kind;
 use crate::error::Error;
 use crate::exit::Code;
 
-/// Print the YAML of sources, Kustomizations and HelmReleases that a cluster has
+/// Print the YAML of sources, Kustomizations and HelmReleases that a cluster has, or all that Flux needs to take it over
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExportCommand {
     /// A source
@@ -29,6 +33,7 @@ pub(crate) enum ExportCommand {
     /// A HelmRelease
     #[command(name = "helmrelease", visible_alias = "hr")]
     HelmRelease(WhichArgs),
+    Flux(flux::FluxArgs),
 }
 
 #[derive(Debug, Args)]
@@ -54,10 +59,12 @@ pub(crate) async fn run(context: &Context, command: ExportCommand) -> Result<Cod
         ExportCommand::Source { kind, which } => (kind.as_str(), which),
         ExportCommand::Kustomization(which) => ("Kustomization", which),
         ExportCommand::HelmRelease(which) => ("HelmRelease", which),
+        ExportCommand::Flux(args) => return flux::run(context, args).await,
     };
     let WhichArgs { name, namespace, cluster, path, .. } = which;
     let namespace = namespace.or_else(|| name.as_ref().map(|_| "flux-system".to_owned()));
-    let found = context.hub()?.definitions(&cluster, kind, namespace.as_deref(), name.as_deref()).await?;
+    let found =
+        context.hub()?.definitions(&cluster, Some(kind), namespace.as_deref(), name.as_deref()).await?;
     if found.is_empty() {
         let what = match (&namespace, &name) {
             (Some(namespace), Some(name)) => format!("no {kind} {namespace}/{name}"),
@@ -67,12 +74,12 @@ pub(crate) async fn run(context: &Context, command: ExportCommand) -> Result<Cod
         return Err(Error::new(Code::NotFound, format!("cluster {cluster} has {what}"))
             .hint("`flotilla get all` lists what there is; -n gives the namespace"));
     }
-    let objects: Vec<Value> = found.into_iter().map(exported).collect();
+    let objects: Vec<Value> = found.iter().map(exported).collect();
     deliver(&context.terminal, &objects, &WriteArgs::from(path))
 }
 
 /// What Flux's own command would leave of an object.
-fn exported(definition: Definition) -> Value {
+fn exported(definition: &Definition) -> Value {
     let only = |object: &Value, names: &[&str]| -> Value {
         let fields = names.iter().filter_map(|name| Some(((*name).to_owned(), object.get(name)?.clone())));
         Value::Object(fields.collect::<Map<_, _>>())
