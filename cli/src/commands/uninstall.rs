@@ -1,6 +1,6 @@
 //! `flotilla uninstall`: Flotilla's own parts leave a cluster; what they managed stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use flotilla_core::{ClusterName, ObjectRef};
@@ -10,6 +10,7 @@ use super::cluster;
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
+use crate::install::handover::{FluxFile, Handover};
 use crate::install::kubernetes::Kubernetes;
 use crate::install::{agent, hub};
 use crate::output::clean;
@@ -49,6 +50,9 @@ pub(crate) struct AgentArgs {
     /// Delete the namespace flotilla-system too, with the inventories
     #[arg(long)]
     delete_namespace: bool,
+    /// Let Flux go on with what the agent managed: the file that `flotilla export flux` wrote
+    #[arg(long, value_name = "FILE")]
+    to_flux: Option<PathBuf>,
 }
 
 /// Delete a cluster at the hub, and remove its agent
@@ -63,6 +67,9 @@ pub(crate) struct ClusterArgs {
     /// Delete the namespace flotilla-system too, with the inventories
     #[arg(long)]
     delete_namespace: bool,
+    /// Let Flux go on with what the agent managed: the file that `flotilla export flux` wrote
+    #[arg(long, value_name = "FILE")]
+    to_flux: Option<PathBuf>,
 }
 
 /// Remove the hub from a cluster
@@ -82,14 +89,15 @@ pub(crate) struct HubArgs {
 
 pub(crate) async fn run(context: &Context, command: UninstallCommand) -> Result<Code, Error> {
     match command {
-        UninstallCommand::Agent(args) => agent(context, &args.target, args.delete_namespace).await,
+        UninstallCommand::Agent(args) => agent(context, &args).await,
         UninstallCommand::Cluster(args) => {
             let client = context.hub()?;
             let kubernetes = connect(&args.target).await?;
             is_agent_of(&kubernetes, &args.cluster).await?;
+            let handover = prepare(&kubernetes, args.to_flux.as_deref()).await?;
             let plan = plan_agent(&kubernetes, args.delete_namespace).await?;
             client.cluster(&args.cluster).await?;
-            show(context, &plan)?;
+            show(context, &plan, handover.as_ref())?;
             if args.target.dry_run {
                 context.terminal.note(&format!("cluster {} would be deleted at the hub", args.cluster));
                 return Ok(Code::Done);
@@ -97,7 +105,8 @@ pub(crate) async fn run(context: &Context, command: UninstallCommand) -> Result<
             confirm(context, &args.target)?;
             // First, so that the agent ends its work and does not come back meanwhile.
             cluster::delete_at_hub(context, &client, &args.cluster).await?;
-            delete(context, &kubernetes, &plan).await
+            delete(context, &kubernetes, &plan).await?;
+            hand_over(context, &kubernetes, handover.as_ref()).await
         }
         UninstallCommand::Hub(args) => {
             let kubernetes = connect(&args.target).await?;
@@ -123,10 +132,45 @@ async fn connect(target: &WhereArgs) -> Result<Kubernetes, Error> {
     Kubernetes::connect(target.kubeconfig.as_deref(), &target.context).await
 }
 
-async fn agent(context: &Context, target: &WhereArgs, delete_namespace: bool) -> Result<Code, Error> {
+async fn agent(context: &Context, args: &AgentArgs) -> Result<Code, Error> {
+    let AgentArgs { target, delete_namespace, to_flux } = args;
     let kubernetes = connect(target).await?;
-    let plan = plan_agent(&kubernetes, delete_namespace).await?;
-    remove(context, &kubernetes, target, &plan).await
+    let handover = prepare(&kubernetes, to_flux.as_deref()).await?;
+    let plan = plan_agent(&kubernetes, *delete_namespace).await?;
+    if handover.is_none() {
+        return remove(context, &kubernetes, target, &plan).await;
+    }
+    show(context, &plan, handover.as_ref())?;
+    if target.dry_run {
+        return Ok(Code::Done);
+    }
+    confirm(context, target)?;
+    delete(context, &kubernetes, &plan).await?;
+    hand_over(context, &kubernetes, handover.as_ref()).await
+}
+
+async fn prepare(kubernetes: &Kubernetes, file: Option<&Path>) -> Result<Option<Handover>, Error> {
+    match file {
+        Some(path) => FluxFile::read(path)?.prepare(kubernetes).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn hand_over(
+    context: &Context,
+    kubernetes: &Kubernetes,
+    handover: Option<&Handover>,
+) -> Result<Code, Error> {
+    if let Some(handover) = handover {
+        let handed = handover.run(kubernetes).await.map_err(|error| {
+            error.or_hint(&format!(
+                "Flux does not run yet; repeat it by `flotilla uninstall agent --context {} --to-flux FILE`",
+                kubernetes.context()
+            ))
+        })?;
+        context.terminal.note(&format!("Flux goes on; {handed} objects are in its hands"));
+    }
+    Ok(Code::Done)
 }
 
 /// What is there of Flotilla's own, and what stays.
@@ -194,12 +238,15 @@ fn name_of(object: &Value) -> String {
     clean(&id)
 }
 
-fn show(context: &Context, plan: &Plan) -> Result<(), Error> {
+fn show(context: &Context, plan: &Plan, handover: Option<&Handover>) -> Result<(), Error> {
     for object in &plan.delete {
         context.terminal.print(&format!("delete {}\n", name_of(object)))?;
     }
     for what in &plan.stays {
         context.terminal.print(&format!("keep   {what}\n"))?;
+    }
+    if let Some(handover) = handover {
+        context.terminal.print(&format!("{}\n", handover.says()))?;
     }
     Ok(())
 }
@@ -214,7 +261,7 @@ async fn remove(
         context.terminal.note("there is nothing of it in this cluster");
         return Ok(Code::Done);
     }
-    show(context, plan)?;
+    show(context, plan, None)?;
     if target.dry_run {
         return Ok(Code::Done);
     }

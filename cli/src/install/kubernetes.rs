@@ -1,9 +1,10 @@
 //! A cluster by a context of a kubeconfig, for commands that install or remove Flotilla's own parts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use flotilla_core::ObjectRef;
+use flotilla_core::{ObjectId, ObjectRef};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
     Preconditions,
@@ -17,12 +18,23 @@ use crate::exit::Code;
 
 /// Under this name the API server records the fields that were set here.
 const FIELD_MANAGER: &str = "flotilla-cli";
+/// How often a change is tried that others are faster than.
+const ATTEMPTS: u32 = 5;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A cluster, with the rights of the context's user.
 pub(crate) struct Kubernetes {
     client: kube::Client,
     context: String,
+}
+
+/// How to reach kinds, by group and kind, and whether their objects are in namespaces.
+pub(crate) struct Kinds(BTreeMap<(String, String), (ApiResource, bool)>);
+
+impl Kinds {
+    pub(crate) fn find(&self, id: &ObjectId) -> Option<&(ApiResource, bool)> {
+        self.0.get(&(id.group.to_string(), id.kind.to_string()))
+    }
 }
 
 impl Kubernetes {
@@ -144,6 +156,72 @@ impl Kubernetes {
             }
         }
         Ok(found)
+    }
+
+    /// The kinds of these API groups.
+    pub(crate) async fn kinds(&self, groups: &BTreeSet<String>) -> Result<Kinds, Error> {
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        let discovery = Discovery::new(self.client.clone()).filter(&groups).run().await;
+        let discovery = discovery.map_err(|error| self.failed("find out which kinds there are", error))?;
+        let kinds = discovery.groups().flat_map(ApiGroup::resources_by_stability).map(|(resource, can)| {
+            let key = (resource.group.clone(), resource.kind.clone());
+            (key, (resource, can.scope == Scope::Namespaced))
+        });
+        Ok(Kinds(kinds.collect()))
+    }
+
+    fn api_of(&self, kinds: &Kinds, id: &ObjectId) -> Result<Api<DynamicObject>, Error> {
+        let (resource, namespaced) = kinds.find(id).ok_or_else(|| {
+            let why = format!("the cluster of context {} does not serve the kind of {id}", self.context);
+            Error::new(Code::Refused, why)
+        })?;
+        Ok(match *namespaced {
+            true => Api::namespaced_with(self.client.clone(), &id.namespace, resource),
+            false => Api::all_with(self.client.clone(), resource),
+        })
+    }
+
+    /// A merge patch of an object, or of a subresource of it.
+    pub(crate) async fn merge(
+        &self,
+        kinds: &Kinds,
+        id: &ObjectId,
+        subresource: &str,
+        patch: &Value,
+    ) -> Result<(), Error> {
+        let (api, params) = (self.api_of(kinds, id)?, PatchParams::default());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..params };
+        let patch = Patch::Merge(patch);
+        let patched = match subresource {
+            "" => api.patch(&id.name, &params, &patch).await,
+            name => api.patch_subresource(name, &id.name, &params, &patch).await,
+        };
+        patched.map(drop).map_err(|error| self.failed(&format!("change {id}"), error))
+    }
+
+    /// Reads an object's metadata and applies the JSON patch that `change` makes of it, anew where somebody else was faster.
+    /// False if there is no patch, or no object.
+    pub(crate) async fn edit(
+        &self,
+        kinds: &Kinds,
+        id: &ObjectId,
+        change: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<bool, Error> {
+        let api = self.api_of(kinds, id)?;
+        let failed = |error| self.failed(&format!("change {id}"), error);
+        for attempt in 1.. {
+            let Some(found) = api.get_metadata_opt(&id.name).await.map_err(failed)? else { return Ok(false) };
+            let found = json!({"metadata": serde_json::to_value(found.metadata).map_err(unreadable)?});
+            let Some(patch) = change(&found) else { return Ok(false) };
+            let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).map_err(unreadable)?);
+            match api.patch_metadata(&id.name, &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(true),
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(false),
+                Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(false)
     }
 
     /// What keeps the pod of a StatefulSet of ours from being ready.

@@ -141,11 +141,13 @@ pub(super) fn handover(
         }
         let mut object = exported(definition);
         object["metadata"]["namespace"] = definition.namespace.clone().into();
-        if let Some(unit) = unit_of(definition).filter(|unit| unit.kind == UnitKind::Kustomization) {
-            if variables.there && object["spec"].get("postBuild").is_some() {
-                substitute_from(&mut object);
+        if let Some(unit) = unit_of(definition) {
+            if unit.kind == UnitKind::Kustomization {
+                if variables.there && object["spec"].get("postBuild").is_some() {
+                    substitute_from(&mut object);
+                }
+                add_patches(&mut object, variables.patches(&unit, &mut BTreeSet::new()));
             }
-            add_patches(&mut object, variables.patches(&unit, &mut BTreeSet::new()));
             inventories.put_into(&unit, &mut object);
         }
         handover.objects.push(object);
