@@ -24,6 +24,8 @@ pub(crate) use watch::Watch;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For an answer; the hub may have to ask a Git server and agents first.
 const ANSWER: Duration = Duration::from_secs(120);
+/// For a backup, which may be large and come over a slow line.
+const BACKUP: Duration = Duration::from_secs(900);
 /// For an agent to delete, or to take over, all that it manages.
 const PRUNE: Duration = Duration::from_secs(660);
 /// A watch that is silent for so long is dead: the hub sends a sign of life more often.
@@ -81,6 +83,14 @@ impl Client {
         let request = self.http.get(format!("{}/{path}", self.hub)).bearer_auth(&self.token).timeout(ANSWER);
         let response = self.answer(what, request).await?;
         response.text().await.map_err(|error| self.lost(what, error))
+    }
+
+    /// What is no text.
+    async fn bytes(&self, what: &str, path: &str, limit: Duration) -> Result<Vec<u8>, Error> {
+        let request =
+            self.http.get(format!("{}/api/v1/{path}", self.hub)).bearer_auth(&self.token).timeout(limit);
+        let response = self.answer(what, request).await?;
+        Ok(response.bytes().await.map_err(|error| self.lost(what, error))?.into())
     }
 
     /// All pages of a list, or its first `limit` entries.

@@ -9,7 +9,7 @@ use flotilla_api::{
 use flotilla_core::{ClusterName, UnitId};
 use reqwest::Method;
 
-use super::{ANSWER, Client, PAGE, PRUNE, escape};
+use super::{ANSWER, BACKUP, Client, PAGE, PRUNE, escape};
 use crate::error::Error;
 
 /// Which events are asked for.
@@ -54,6 +54,11 @@ impl Client {
 
     pub(crate) async fn metrics(&self) -> Result<String, Error> {
         self.text("read the metrics", "metrics").await
+    }
+
+    /// What `flotilla-hub restore` takes.
+    pub(crate) async fn backup(&self) -> Result<Vec<u8>, Error> {
+        self.bytes("take the hub's backup", "backup", BACKUP).await
     }
 
     pub(crate) async fn status(&self) -> Result<Status, Error> {

@@ -23,7 +23,7 @@ const SETTINGS: &str = "flotilla.dev/settings";
 pub(crate) struct Hub<'a> {
     pub namespace: &'a str,
     /// Its settings: environment variables of `flotilla-hub run`.
-    pub settings: Vec<(&'static str, String)>,
+    pub settings: Vec<(String, String)>,
     /// In place of the image of this version.
     pub image: Option<&'a str>,
     /// Secret in its namespace with the registry's credentials.
@@ -60,7 +60,7 @@ impl Hub<'_> {
     }
 
     fn data(&self) -> Value {
-        self.settings.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+        self.settings.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
     }
 
     fn set_pod(&self, stateful_set: &mut Value) {
@@ -120,7 +120,7 @@ mod tests {
     fn the_manifests_hold_the_settings_and_the_pod_comes_last() {
         let hub = Hub {
             namespace: "fleet",
-            settings: vec![("FLOTILLA_REPO", "https://git.example.com/a.git".to_owned())],
+            settings: vec![("FLOTILLA_REPO".to_owned(), "https://git.example.com/a.git".to_owned())],
             image: Some("registry.example.com/hub:2"),
             pull_secret: Some("registry"),
             git_password: Some("hunter2"),

@@ -207,3 +207,106 @@ async fn a_hub_is_installed_by_one_command_and_its_volume_stays() {
     assert!(planned.contains("delete PersistentVolumeClaim flotilla-hub/data-flotilla-hub-0"), "{planned}");
     assert!(planned.contains("keep   the namespace flotilla-hub with what else is in it"), "{planned}");
 }
+
+/// Lets no pod with this image in.
+async fn refuse_image(client: &kube::Client, image: &str) -> Result<()> {
+    let kind = "admissionregistration.k8s.io/v1";
+    let rule = format!("object.spec.containers.all(c, c.image != '{image}')");
+    let policy = json!({"apiVersion": kind, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "no-image"}, "spec": {
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
+        "validations": [{"expression": rule}]}});
+    let binding = json!({"apiVersion": kind, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "no-image"},
+        "spec": {"policyName": "no-image", "validationActions": ["Deny"]}});
+    for object in [policy, binding] {
+        flotilla_tests::objects::apply(client, "test", &object).await?;
+    }
+    let pod: kube::api::DynamicObject = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "probe"}, "spec": {"containers": [{"name": "a", "image": image}]}}))?;
+    let pods = flotilla_tests::objects::api(client, "v1", "Pod", Some("default"));
+    let probe = kube::api::PostParams { dry_run: true, ..kube::api::PostParams::default() };
+    eventually(SOON, || async {
+        let refused =
+            pods.create(&probe, &pod).await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(refused.contains("no-image"), "it is let in: {refused}");
+        anyhow::Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_is_upgraded_after_a_backup_and_goes_back_where_the_new_one_is_not_ready() {
+    let repo = Repo::new().unwrap();
+    repo.commit("begin", &[file("clusters/one/config.yaml", config_map("own", "1"))]).unwrap();
+    let url = repo.url();
+    let clusters = async { Clusters::new().await?.start_one("hub", &ClusterOptions::default()).await };
+    let (cluster, fleet) =
+        futures::future::try_join(clusters, Fleet::new(repo, &url, &HubOptions::default())).await.unwrap();
+    let kubeconfig = cluster.kubeconfig_path().to_str().unwrap();
+    let context = Kubeconfig::read_from(kubeconfig).unwrap().current_context.unwrap();
+    let there = ["--context", &context, "--kubeconfig", kubeconfig];
+    let run = async |args: &[&str]| {
+        let output = fleet.cli_output(&[args, &there[..]].concat()).await.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // The hub that answers is a process; what the cluster has of it are its objects.
+    let address = fleet.status().await.unwrap().addresses.join(",");
+    let settings = ["hub", "install", "--repo", "https://git.example.com/fleet.git", "--image", "hub:1"];
+    let install = async |address: &str| {
+        let (code, said) =
+            run(&[&settings[..], &["--advertise", address, "--egress-port", "3000"]].concat()).await;
+        assert_eq!(code, Some(0), "{said}");
+    };
+    let set = ObjectRef::new("apps/v1", "StatefulSet", "flotilla-hub", "flotilla-hub");
+    let pod = ObjectRef::new("v1", "Pod", "flotilla-hub", "flotilla-hub-0");
+    let image = async || pod.field(&cluster.client(), "/spec/containers/0/image").await.unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let backup = work.path().join("before").display().to_string();
+    let upgrade = async |image: &str, more: &[&str]| {
+        run(&[&["hub", "upgrade", "--image", image, "--timeout", "8s"], more].concat()).await
+    };
+    assert_eq!(upgrade("hub:2", &["--backup", &backup]).await.0, Some(6), "there is no hub");
+
+    install("other.example.com:8443").await;
+    let (code, said) = upgrade("hub:2", &["--backup", &backup]).await;
+    assert!(code == Some(7) && said.contains("not the same"), "{said}");
+    assert!(image().await == "hub:1" && !Path::new(&backup).exists());
+
+    install(&address).await;
+    let map = ObjectRef::new("v1", "ConfigMap", "flotilla-hub", "flotilla-hub");
+    let data = map.field(&cluster.client(), "/data").await.unwrap();
+    let (code, said) = upgrade("hub:2", &["--backup", &backup]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((image().await, map.field(&cluster.client(), "/data").await.unwrap()), (json!("hub:2"), data));
+    let restored = work.path().join("restored").display().to_string();
+    let restore = Recipe::own("flotilla-hub").unwrap().args(["restore", "--data", &restored, &backup]);
+    let restore = restore.output(SOON).await.unwrap();
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    let (code, said) = upgrade("hub:3", &["--backup", &backup]).await;
+    assert!(code == Some(2) && said.contains("is there already"), "{said}");
+
+    refuse_image(&cluster.client(), "hub:4").await.unwrap();
+    let (code, said) = upgrade("hub:4", &["--no-backup"]).await;
+    assert!(code == Some(9) && said.contains("and hub:2 is back"), "{said}");
+    assert_eq!(image().await, "hub:2");
+    assert_eq!(set.field(&cluster.client(), "/status/readyReplicas").await.unwrap(), 1);
+
+    // Backups by the time, the oldest deleted; what is named otherwise stays.
+    let folder = work.path().join("backups");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["20200101T000000Z.flotilla-backup", "20210101T000000Z.flotilla-backup", "mine"] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    fleet.cli(&["hub", "backup", "--into", folder.to_str().unwrap(), "--keep", "2"]).await.unwrap();
+    let mut left: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(
+        (left.len(), &left[0][..], &left[2][..]),
+        (3, "20210101T000000Z.flotilla-backup", "mine"),
+        "{left:?}"
+    );
+}

@@ -1,4 +1,7 @@
-//! `flotilla hub`: a hub in a cluster, by the manifests that are built in.
+//! `flotilla hub`: a hub in a cluster, by the manifests that are built in; and its backups.
+
+mod backup;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,16 +25,18 @@ use crate::output::clean;
 /// How often the cluster is asked whether the hub is ready.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Install a hub in a cluster
+/// Install a hub in a cluster, upgrade it, or take its backup
 #[derive(Debug, Subcommand)]
 pub(crate) enum HubCommand {
-    Install(InstallArgs),
+    Install(Box<InstallArgs>),
+    Upgrade(upgrade::UpgradeArgs),
+    Backup(backup::BackupArgs),
 }
 
-/// Install a hub in a cluster, or upgrade it
+/// Install a hub in a cluster, or change its settings
 ///
 /// With --export it prints the manifests; with --context it applies them and waits until the hub is ready. The hub gets no rights in
-/// the cluster. Run it again with another --image to upgrade; its data stays on its volume. For more settings change deploy/hub.yaml.
+/// the cluster. Its data stays on its volume when it is run again. For more settings change deploy/hub.yaml.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("to").required(true).args(["export", "context"]))]
 pub(crate) struct InstallArgs {
@@ -100,7 +105,11 @@ fn https(text: &str) -> Result<GitUrl, String> {
 }
 
 pub(crate) async fn run(context: &Context, command: HubCommand) -> Result<Code, Error> {
-    let HubCommand::Install(args) = command;
+    let args = match command {
+        HubCommand::Install(args) => *args,
+        HubCommand::Upgrade(args) => return upgrade::run(context, args).await,
+        HubCommand::Backup(args) => return backup::run(context, args).await,
+    };
     let password = args.git_password_file.as_ref().map(|path| {
         let read = files::read(path).map_err(|error| {
             Error::new(Code::Local, format!("cannot read the password in {}", path.display())).because(error)
@@ -139,7 +148,7 @@ pub(crate) async fn run(context: &Context, command: HubCommand) -> Result<Code, 
     wait(context, &kubernetes, &args).await
 }
 
-fn settings(args: &InstallArgs) -> Vec<(&'static str, String)> {
+fn settings(args: &InstallArgs) -> Vec<(String, String)> {
     let addresses: Vec<String> = args.advertise.iter().map(ToString::to_string).collect();
     let mut hosts: Vec<String> = args.advertise.iter().map(|it| it.host().to_owned()).collect();
     hosts.extend(args.host.iter().cloned());
@@ -154,7 +163,7 @@ fn settings(args: &InstallArgs) -> Vec<(&'static str, String)> {
         settings.push(("FLOTILLA_GIT_PASSWORD_FILE", "/git/password".to_owned()));
     }
     settings.extend(args.git_username.iter().map(|name| ("FLOTILLA_GIT_USERNAME", name.clone())));
-    settings
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Whether a StatefulSet's one pod is of its newest template, and ready.
