@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use flotilla_tests::fleet::SOON;
-use flotilla_tests::objects::ObjectRef;
+use flotilla_tests::objects::{ObjectRef, api};
 use flotilla_tests::process::Recipe;
 use flotilla_tests::{ClusterOptions, Clusters, helm};
+use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
@@ -133,6 +134,9 @@ async fn values_that_cannot_work_are_refused_and_what_is_off_can_be_had() {
         ("ingress.enabled=true", "/ingress/host"),
         ("tlsRoute.enabled=true", "/tlsRoute/hostnames"),
         ("serviceMonitor.enabled=true", "/serviceMonitor/serverName"),
+        ("backup.enabled=true", "/backup/claim"),
+        ("backup.keep=0", "/backup/keep"),
+        ("backup.enabled=true,backup.claim=backups", "FLOTILLA_HOST lacks flotilla-hub.fleet.svc"),
     ] {
         let error = helm.template(&[&REQUIRED[..], &["--set", values]].concat()).await.unwrap_err();
         assert!(error.contains(says), "{values}: {error}");
@@ -149,6 +153,8 @@ async fn values_that_cannot_work_are_refused_and_what_is_off_can_be_had() {
         "service.agents.type=NodePort,service.agents.nodePort=30443",
         "priorityClassName=system-cluster-critical,nodeSelector.disk=fast,tolerations[0].operator=Exists",
         "networkPolicy.peopleFrom[0].namespaceSelector.matchLabels.name=ingress",
+        "backup.enabled=true,backup.claim=backups,backup.keep=3",
+        r"settings.FLOTILLA_HOST=hub.example.com\,flotilla-hub.fleet.svc",
     ];
     let set: Vec<&str> = all.iter().flat_map(|values| ["--set", values]).collect();
     let made = by_name(helm.template(&[&REQUIRED[..], &set].concat()).await.unwrap());
@@ -177,7 +183,13 @@ async fn values_that_cannot_work_are_refused_and_what_is_off_can_be_had() {
         (
             "\"NetworkPolicy\" \"flotilla-hub\"",
             "/spec/ingress/1/from",
-            json!([{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]),
+            json!([{"namespaceSelector": {"matchLabels": {"name": "ingress"}}},
+                {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "flotilla-hub-backup"}}}]),
+        ),
+        (
+            "\"CronJob\" \"flotilla-hub-backup\"",
+            "/spec/jobTemplate/spec/template/spec/volumes/0/persistentVolumeClaim/claimName",
+            json!("backups"),
         ),
     ] {
         assert_eq!(at(name, path), value, "{name} {path}");
@@ -225,6 +237,27 @@ async fn a_hub_is_installed_upgraded_and_uninstalled_by_helm() {
     assert_eq!(image, format!("flotilla-hub:{}", env!("CARGO_PKG_VERSION")));
     run(&[&install[..], &["--set", "image.tag=next"]].concat()).await;
     assert_eq!(pod.field(&client, "/spec/containers/0/image").await.unwrap(), "flotilla-hub:next");
+
+    // The pod of a backup is let in, and its arguments are the CLI's.
+    let backup = [
+        "--set",
+        r"settings.FLOTILLA_HOST=hub.example.com\,flotilla-hub.fleet.svc",
+        "--set",
+        "backup.enabled=true,backup.claim=backups",
+    ];
+    run(&[&install[..], &backup].concat()).await;
+    let job = ObjectRef::new("batch/v1", "CronJob", "fleet", "flotilla-hub-backup");
+    let mut template = job.field(&client, "/spec/jobTemplate/spec/template").await.unwrap();
+    template["metadata"]["name"] = json!("backup");
+    let pod_of_backup = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": template["metadata"], "spec": template["spec"]}));
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let pods = api(&client, "v1", "Pod", Some("fleet"));
+    pods.create(&dry, &pod_of_backup.unwrap()).await.unwrap();
+    let args: Vec<String> =
+        serde_json::from_value(template["spec"]["containers"][0]["args"].clone()).unwrap();
+    let read = Recipe::own("flotilla").unwrap().args(args).args(["--help"]).stdout(SOON).await.unwrap();
+    assert!(read.contains("Write a backup of the hub"), "{read}");
 
     // Two tools must not write one hub's objects.
     let ours = [
