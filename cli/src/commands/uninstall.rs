@@ -233,7 +233,7 @@ async fn is_agent_of(kubernetes: &Kubernetes, cluster: &ClusterName) -> Result<(
     }
 }
 
-fn name_of(object: &Value) -> String {
+pub(super) fn name_of(object: &Value) -> String {
     let id = ObjectRef::of(object).map_or_else(|error| error.to_string(), |target| target.id.to_string());
     clean(&id)
 }

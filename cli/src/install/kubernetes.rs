@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_core::{ObjectId, ObjectRef};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-    Preconditions,
+    PostParams, Preconditions,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
@@ -31,7 +31,20 @@ pub(crate) struct Kubernetes {
 /// How to reach kinds, by group and kind, and whether their objects are in namespaces.
 pub(crate) struct Kinds(BTreeMap<(String, String), (ApiResource, bool)>);
 
+/// What a dry run of an apply said.
+#[derive(Debug)]
+pub(crate) enum Trial {
+    Works,
+    /// The object's namespace is not there yet.
+    NoNamespace,
+    Refused(String),
+}
+
 impl Kinds {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn find(&self, id: &ObjectId) -> Option<&(ApiResource, bool)> {
         self.0.get(&(id.group.to_string(), id.kind.to_string()))
     }
@@ -105,6 +118,52 @@ impl Kubernetes {
                 false => failed,
             }
         })
+    }
+
+    /// What would become of an apply.
+    pub(crate) async fn trial(&self, object: &Value) -> Result<Trial, Error> {
+        let (api_version, target) = target(object)?;
+        let id = &target.id;
+        let params = PatchParams { force: true, dry_run: true, ..PatchParams::apply(FIELD_MANAGER) };
+        let api = self.api(&api_version, &id.kind, &id.namespace);
+        match api.patch(&id.name, &params, &Patch::Apply(object)).await {
+            Ok(_) => Ok(Trial::Works),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Trial::NoNamespace),
+            Err(kube::Error::Api(status)) => Ok(Trial::Refused(status.message)),
+            Err(error) => Err(self.failed(&format!("try to apply {id}"), error)),
+        }
+    }
+
+    /// Whether the context's user may create an object of this kind in its namespace.
+    pub(crate) async fn may_create(&self, object: &Value) -> Result<bool, Error> {
+        let (api_version, target) = target(object)?;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let plural = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &target.id.kind)).plural;
+        let attributes =
+            json!({"verb": "create", "group": group, "resource": plural, "namespace": target.id.namespace});
+        let question = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "metadata": {}, "spec": {"resourceAttributes": attributes}});
+        let question: DynamicObject = serde_json::from_value(question).map_err(unreadable)?;
+        let api = self.api("authorization.k8s.io/v1", "SelfSubjectAccessReview", "");
+        let answer = api.create(&PostParams::default(), &question).await;
+        let answer = answer.map_err(|error| self.failed("ask what you may do", error))?;
+        Ok(answer.data["status"]["allowed"] == true)
+    }
+
+    /// Major and minor version of Kubernetes, and the whole as text.
+    pub(crate) async fn version(&self) -> Result<(u32, u32, String), Error> {
+        let info = self.client.apiserver_version().await;
+        let info = info.map_err(|error| self.failed("read the version", error))?;
+        let number = |text: &str| {
+            let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().map_err(|_| {
+                Error::new(
+                    Code::Input,
+                    format!("the API server says that its version is '{}'", info.git_version),
+                )
+            })
+        };
+        Ok((number(&info.major)?, number(&info.minor)?, info.git_version.clone()))
     }
 
     /// An object, or `None` where the API server says that it is not there.

@@ -61,6 +61,23 @@ async fn a_cluster_joins_by_one_command_and_leaves_by_one() {
     let context = Kubeconfig::read_from(kubeconfig).unwrap().current_context.unwrap();
     let there = ["--context", &context, "--kubeconfig", kubeconfig];
 
+    // What lacks is told before: this cluster has no storage class. The dry runs make nothing.
+    let pre = [&["check", "--pre", "agent"], &there[..]].concat();
+    let output = fleet.cli_output(&pre).await.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && printed.contains("no default storage class"), "{printed}");
+    assert!(printed.contains("1 unknown: images are for amd64 and arm64"), "{printed}");
+    assert_eq!(printed.matches("problem").count(), 2, "{printed}");
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "none",
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+    flotilla_tests::objects::apply(&cluster.client(), "test", &class).await.unwrap();
+    let node = ObjectRef::global("v1", "Node", "node-0");
+    node.edit_status(&cluster.client(), json!({"nodeInfo": {"architecture": "arm64"}})).await.unwrap();
+    let printed = fleet.cli(&pre).await.unwrap();
+    assert!(printed.contains("you may make all its objects") && printed.contains("not yet"), "{printed}");
+    let namespace = ObjectRef::global("v1", "Namespace", "flotilla-system");
+    assert!(namespace.get(&cluster.client()).await.unwrap().is_none());
+
     // The command waits until the agent is connected.
     let add = [&["cluster", "add", "edge", "--rights", "cluster-admin", "--label", "tier=edge"], &there[..]]
         .concat();
@@ -128,7 +145,6 @@ async fn a_cluster_joins_by_one_command_and_leaves_by_one() {
     let binding = ObjectRef::global("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", admin);
     assert!(binding.get(&cluster.client()).await.unwrap().is_none());
     assert_eq!(config("app").field(&cluster.client(), "/data/value").await.unwrap(), "1");
-    let namespace = ObjectRef::global("v1", "Namespace", "flotilla-system");
     assert!(namespace.get(&cluster.client()).await.unwrap().is_some());
     assert_ne!(fleet.cluster("edge").await.unwrap().connection, ConnectionState::Connected);
 

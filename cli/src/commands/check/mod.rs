@@ -2,6 +2,7 @@
 
 mod groups;
 mod pipelines;
+mod pre;
 mod repo;
 
 use std::path::PathBuf;
@@ -18,14 +19,16 @@ use crate::budget::BudgetArgs;
 use crate::client::{Choice, Client};
 use crate::error::Error;
 use crate::exit::Code;
+use crate::install::kubernetes::Kubernetes;
 use crate::offline::{ClustersArgs, local_source};
 use crate::output::{Cell, Table, Tone};
 
-/// Check a fleet repo before the commit (--repo), or the hub and its fleet
+/// Check a fleet repo before the commit (--repo), a cluster before an installation (--pre), or the hub and its fleet
 ///
 /// With --repo: renders every cluster from a folder, without a hub, and prints each problem with file and line, and each
 /// pipeline with its stages, the clusters in them, and the units that it promotes.
-/// Without: whether the hub can be reached, takes the token, can read its sources, and how its clusters are.
+/// With --pre: what the cluster of --context lacks for the agent, or the hub: version, storage, nodes, and your rights, by dry runs.
+/// Without both: whether the hub can be reached, takes the token, can read its sources, and how its clusters are.
 ///
 /// Units whose source is not the repo are not fetched: they are named by a notice, unless --local-sources has a folder for
 /// them. The worst comes first, and what repeats itself is counted; --all shows everything.
@@ -36,6 +39,15 @@ pub(crate) struct CheckArgs {
     /// Folder with the fleet repo: as it is now, committed or not
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
+    /// What is to be installed in the cluster of --context
+    #[arg(long, value_enum, value_name = "PART", requires = "context", conflicts_with = "repo")]
+    pre: Option<pre::Part>,
+    /// Context of a kubeconfig
+    #[arg(long, value_name = "NAME", requires = "pre")]
+    context: Option<String>,
+    /// The kubeconfig, in place of KUBECONFIG's or ~/.kube/config
+    #[arg(long, value_name = "FILE", requires = "pre")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     clusters: ClustersArgs,
     /// Only this cluster of the repo
@@ -56,6 +68,10 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: CheckArgs) -> Result<Code, Error> {
+    if let (Some(part), Some(name)) = (args.pre, &args.context) {
+        let kubernetes = Kubernetes::connect(args.kubeconfig.as_deref(), name).await?;
+        return show(context, &args, &pre::checks(&kubernetes, part).await?);
+    }
     match &args.repo {
         Some(folder) => repo::run(context, &args, folder),
         None => {
@@ -79,9 +95,13 @@ async fn hub(context: &Context, args: &CheckArgs, client: &Client) -> Result<Cod
     let who = client.who_am_i().await?;
     let status = client.status().await?;
     let checks = checks(client.hub(), &who, &status, &client.clusters(&Choice::default()).await?);
+    show(context, args, &checks)
+}
+
+fn show(context: &Context, args: &CheckArgs, checks: &[Check]) -> Result<Code, Error> {
     context.terminal.show(args.output.output, &checks, |_| {
         let mut table = Table::new(&["CHECK", "RESULT", "MESSAGE"]);
-        for Check { check, ok, message } in &checks {
+        for Check { check, ok, message } in checks {
             let result =
                 if *ok { Cell::new("ok").tone(Tone::Good) } else { Cell::new("problem").tone(Tone::Bad) };
             table.row(vec![(*check).into(), result, message.into()]);
