@@ -4,23 +4,29 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use flotilla_api::Problem;
 use flotilla_core::ClusterName;
 use flotilla_kustomize::files::TreePath;
+use flotilla_render::ClusterDefinition;
 use flotilla_render::flux::roots::{Root, Roots};
 use serde_json::{Value, json};
 
+use super::check::groups::{lines, sort};
+use super::check::repo::{Problems, count};
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::offline::{ClustersArgs, Repo};
+use crate::offline::{ClustersArgs, KUBERNETES, Repo, rendered};
 use crate::output::clean;
 
 /// Find the clusters of an existing Flux repository
 ///
 /// Looks through a folder for the objects by which Flux applies a cluster's own path: the Kustomization that `flux
 /// bootstrap` writes, or a FluxInstance. Prints a Cluster object for each root that no cluster has yet: add them to a file
-/// below `clusters/` (or below the path that --clusters names), give the clusters the names that you want, and run `flotilla
-/// check --repo .`.
+/// below `clusters/` (or below the path that --clusters names), and give the clusters the names that you want.
+///
+/// It renders each of them, and says on stderr what Flotilla would do otherwise than Flux: what would not be applied and what has
+/// no effect, by file and line. `flotilla check --repo .` says it again once the objects are there.
 ///
 /// Exits with 1 where no root is found. Nothing is written or sent.
 #[derive(Debug, Args)]
@@ -58,9 +64,44 @@ pub(crate) fn run(context: &Context, args: ImportArgs) -> Result<Code, Error> {
     }
     if !free.is_empty() {
         context.terminal.print(&objects(&free))?;
+        differences(context, &repo, &free);
         context.terminal.note(&how_to_use(&free, &repo));
     }
     Ok(Code::Done)
+}
+
+/// Says what would not be as with Flux, once these roots are clusters.
+fn differences(context: &Context, repo: &Repo, found: &[Root]) {
+    let (mut problems, mut units, mut objects) = (Problems::default(), 0, 0);
+    for root in found {
+        let definition = ClusterDefinition::of_folder(root.name.clone(), root.path.clone());
+        let (render, of_helm) = match repo.render_as(&definition, KUBERNETES) {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                context.terminal.warn(&error.chain());
+                continue;
+            }
+        };
+        let mut of_cluster = rendered(&render);
+        of_cluster.problems.extend(of_helm.iter().map(|problem| (None, Problem::from(problem))));
+        units += of_cluster.units.len();
+        objects += of_cluster.units.iter().map(|unit| unit.objects.len()).sum::<usize>();
+        problems.add_all(&root.name, of_cluster.problems);
+    }
+    let mut problems = problems.found;
+    sort(&mut problems);
+    let notices = problems.iter().filter(|found| found.problem.notice).count();
+    context.terminal.note(&format!(
+        "{}, {}, {}: {}, {}",
+        count(found.len(), "cluster"),
+        count(units, "unit"),
+        count(objects, "object"),
+        count(problems.len() - notices, "problem"),
+        count(notices, "notice"),
+    ));
+    if !problems.is_empty() {
+        context.terminal.note(lines(&problems, false).trim_end());
+    }
 }
 
 /// A Cluster object for each root, with a comment that says what told of it.

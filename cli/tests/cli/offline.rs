@@ -512,6 +512,20 @@ async fn a_repository_of_flux_is_offered_its_clusters() -> anyhow::Result<()> {
         "{import:?}"
     );
     assert!(import.stderr.contains("add these objects to clusters/clusters.yaml"), "{import:?}");
+    assert!(import.stderr.contains("1 cluster, 1 unit, no objects: no problems, no notices"), "{import:?}");
+    // What would be otherwise is said before anything is.
+    let odd = "kubernetes/main/flux/config/odd.yaml";
+    let team = "---\n".to_owned() + &sync("./gone").replace("flux-system, namespace", "team, namespace");
+    write(odd, &team)?;
+    let said = run(&["import", "--repo", repo]).await?;
+    assert_eq!((said.code, &said.stdout), (0, &import.stdout), "{said:?}");
+    assert!(said.stderr.contains("1 cluster, 2 units, no objects: 1 problem, no notices"), "{said:?}");
+    assert!(
+        said.stderr.contains("gone: there is no such folder")
+            && said.stderr.contains("main/kustomization/flux-system/team"),
+        "{said:?}"
+    );
+    std::fs::remove_file(folder.path().join(odd))?;
     write("clusters/clusters.yaml", &import.stdout)?;
     let check = run(&["check", "--repo", repo]).await?;
     assert_eq!(check.code, 0, "{check:?}");

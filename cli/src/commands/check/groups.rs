@@ -17,15 +17,15 @@ const PLACES: usize = 3;
 
 /// A problem, and where it shows.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Found {
+pub(in crate::commands) struct Found {
     #[serde(flatten)]
-    pub(super) problem: Problem,
+    pub(in crate::commands) problem: Problem,
     /// `CLUSTER` or `CLUSTER/UNIT`; none where it concerns no cluster in particular.
-    pub(super) concerns: Vec<String>,
+    pub(in crate::commands) concerns: Vec<String>,
 }
 
 /// Problems before notices; of each, what concerns the fleet, then what concerns most places, then by file.
-pub(super) fn sort(problems: &mut [Found]) {
+pub(in crate::commands) fn sort(problems: &mut [Found]) {
     problems.sort_by_key(|Found { problem, concerns }| {
         let places = if concerns.is_empty() { usize::MAX } else { concerns.len() };
         (problem.notice, std::cmp::Reverse(places), problem.file.clone(), problem.line)
@@ -41,7 +41,7 @@ fn kind(problem: &Problem) -> (bool, String) {
 }
 
 /// A line for each problem, as compilers write them, and one for where it shows. `all`: nothing is left out.
-pub(super) fn lines(problems: &[Found], all: bool) -> String {
+pub(in crate::commands) fn lines(problems: &[Found], all: bool) -> String {
     let mut groups: Vec<Vec<&Found>> = Vec::new();
     let mut known: BTreeMap<(bool, String), usize> = BTreeMap::new();
     for found in problems {

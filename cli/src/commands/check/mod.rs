@@ -1,9 +1,9 @@
 //! `flotilla check`
 
-mod groups;
+pub(super) mod groups;
 mod pipelines;
 mod pre;
-mod repo;
+pub(super) mod repo;
 
 use std::path::PathBuf;
 

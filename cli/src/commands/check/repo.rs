@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use flotilla_api::{Problem, UnitState};
+use flotilla_core::{ClusterName, UnitId};
 use flotilla_render::pipeline::Survey;
 use serde::Serialize;
 use serde_json::Value;
@@ -29,18 +30,32 @@ struct Report {
 
 /// Problems, each said once: one broken base shows in many clusters.
 #[derive(Default)]
-struct Problems {
-    found: Vec<Found>,
+pub(in crate::commands) struct Problems {
+    pub(in crate::commands) found: Vec<Found>,
     places: BTreeMap<String, usize>,
 }
 
 impl Problems {
-    fn add(&mut self, problem: Problem, concerns: Option<String>) {
+    pub(in crate::commands) fn add(&mut self, problem: Problem, concerns: Option<String>) {
         let index = *self.places.entry(format!("{}{problem}", problem.notice)).or_insert_with(|| {
             self.found.push(Found { problem, concerns: Vec::new() });
             self.found.len() - 1
         });
         self.found[index].concerns.extend(concerns);
+    }
+
+    /// What is wrong with a cluster.
+    pub(in crate::commands) fn add_all(
+        &mut self,
+        cluster: &ClusterName,
+        problems: Vec<(Option<UnitId>, Problem)>,
+    ) {
+        for (unit, mut problem) in problems {
+            // It says nothing of the repository: nobody has looked.
+            problem.notice |= problem.message.ends_with(NOT_FETCHED);
+            let concerns = unit.map_or_else(|| cluster.to_string(), |unit| format!("{cluster}/{unit}"));
+            self.add(problem, Some(concerns));
+        }
     }
 }
 
@@ -72,12 +87,7 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         if rendered.units.iter().any(|unit| unit.state == UnitState::Held) {
             survey.leave_out();
         }
-        for (unit, mut problem) in rendered.problems {
-            // It says nothing of the repository: nobody has looked.
-            problem.notice |= problem.message.ends_with(NOT_FETCHED);
-            problems
-                .add(problem, Some(unit.map_or_else(|| name.to_string(), |unit| format!("{name}/{unit}"))));
-        }
+        problems.add_all(name, rendered.problems);
     }
     if !names.is_empty()
         && let Some((message, notice)) = contents.nothing_known()
@@ -99,11 +109,6 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
     })?;
     let notices = report.problems.iter().filter(|found| found.problem.notice).count();
     let errors = report.problems.len() - notices;
-    let count = |count: usize, what: &str| match count {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
     let result = match errors {
         0 if !contents.known => "nothing that could have a problem".to_owned(),
         errors => count(errors, "problem"),
@@ -116,6 +121,14 @@ pub(super) fn run(context: &Context, args: &CheckArgs, folder: &Path) -> Result<
         count(objects, "object"),
     ));
     Ok(if errors == 0 { Code::Done } else { Code::Found })
+}
+
+pub(in crate::commands) fn count(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
 }
 
 /// Kubernetes' own groups have no dot or end in `.k8s.io`, which nobody else may use without its approval (KEP 1111).
