@@ -1,20 +1,25 @@
 //! Nodes that join by one token and name themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_hub::view::{ClusterFacts, FleetView};
 use flotilla_runtime::token::JoinToken;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::support::{TestAgent, TestHub};
 
 /// Git defines two clusters of the group `edge` and one outside of it.
 fn publish(hub: &TestHub) {
+    publish_these(hub, &[("edge-a", "edge"), ("edge-b", "edge"), ("edge-core", "core")]);
+}
+
+fn publish_these(hub: &TestHub, defined: &[(&str, &str)]) {
     let mut clusters = BTreeMap::new();
-    for (name, group) in [("edge-a", "edge"), ("edge-b", "edge"), ("edge-core", "core")] {
+    for &(name, group) in defined {
         let facts =
             ClusterFacts { assigned: true, groups: [group.to_owned()].into(), ..ClusterFacts::default() };
         clusters.insert(name.parse().unwrap(), Arc::new(facts));
@@ -71,6 +76,40 @@ async fn nodes_of_a_group_join_by_one_token_as_the_clusters_that_git_defines() {
     node(&hub, &token, "b").enrol().await.unwrap();
     let listed = hub.get("/api/v1/join-tokens").await;
     assert_eq!(listed["items"], json!([]), "used up");
+    hub.stop().await;
+}
+
+/// As many as there are nodes for one token, and some more, all in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_nodes_join_at_once_by_one_token_and_not_one_more() {
+    const NODES: usize = 200;
+    const MORE: usize = 10;
+    let hub = TestHub::start().await;
+    let names: Vec<String> = (0..NODES + MORE).map(|number| format!("edge-n{number}")).collect();
+    publish_these(&hub, &names.iter().map(|name| (name.as_str(), "edge")).collect::<Vec<_>>());
+    let token = token(&hub, NODES as u32).await;
+    let mut joining = JoinSet::new();
+    for name in &names {
+        let mut agent = node(&hub, &token, name.trim_start_matches("edge-"));
+        joining.spawn(async move { (agent.enrol().await, agent) });
+    }
+    let (mut joined, mut refused) = (Vec::new(), Vec::new());
+    for (outcome, agent) in joining.join_all().await {
+        match outcome {
+            Ok(()) => joined.push(agent),
+            Err(status) => refused.push(status),
+        }
+    }
+    assert_eq!((joined.len(), refused.len()), (NODES, MORE), "{refused:?}");
+    // The token is used up, so it is unknown.
+    assert!(refused.iter().all(|status| status.code() == Code::PermissionDenied), "{refused:?}");
+    let known = hub.hub().records.clusters().unwrap();
+    assert_eq!(known.len(), NODES);
+    let uids: BTreeSet<&str> = known.values().map(|record| record.uid.as_str()).collect();
+    assert_eq!(uids.len(), NODES, "each has a name of its own");
+    for agent in &mut joined {
+        agent.sync().await.unwrap().welcome().await;
+    }
     hub.stop().await;
 }
 
