@@ -51,7 +51,8 @@ pub fn encrypt(
         return Err(SopsError::field("sops", "the file has SOPS' metadata already"));
     }
     let mut metadata = Metadata::new(Vec::new())?;
-    let rule = recipe.rule.as_ref();
+    // A binary file is one value under the name `data`, which a rule about names must not leave in clear; SOPS ignores rules too.
+    let rule = recipe.rule.as_ref().filter(|_| format != Format::Binary);
     let rule =
         rule.map_or(("unencrypted_suffix", "_unencrypted"), |(name, text)| (name.as_str(), text.as_str()));
     metadata.set(vec![

@@ -71,6 +71,32 @@ fn a_file_opens_for_each_kind_of_key_it_is_for() {
 }
 
 #[test]
+fn no_rule_about_names_leaves_a_binary_file_in_clear() {
+    for (rule, text) in [
+        ("encrypted_regex", "^(data|stringData|password)$"),
+        ("encrypted_regex", "^password$"),
+        ("unencrypted_regex", "^data$"),
+        ("encrypted_suffix", "_secret"),
+        ("unencrypted_suffix", "data"),
+        ("encrypted_comment_regex", "secret"),
+        ("unencrypted_comment_regex", "secret"),
+    ] {
+        let recipe = Recipe { rule: Some((rule.to_owned(), text.to_owned())), ..recipe(&[&[FIRST]]) };
+        for clear in [&b"a token in clear"[..], b"\xff\x00 bytes"] {
+            let file = encrypt(clear, Format::Binary, &recipe, NOW, &mut random()).unwrap();
+            let shown = String::from_utf8(file.clone()).unwrap();
+            assert!(
+                !shown.contains("a token in clear") && shown.contains("ENC[AES256_GCM"),
+                "{rule}: {shown}"
+            );
+            let back =
+                decrypt(&file, Format::Binary, Format::Binary, &keys(&[FIRST]), Mac::Verified).unwrap();
+            assert_eq!(back, clear, "{rule}");
+        }
+    }
+}
+
+#[test]
 fn a_recipe_that_fits_no_file_is_refused() {
     let error = |recipe: &Recipe| {
         encrypt(CLEAR.as_bytes(), Format::Yaml, recipe, NOW, &mut random()).unwrap_err().to_string()

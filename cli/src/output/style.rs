@@ -37,14 +37,20 @@ pub(crate) fn paint(text: &str, tone: Option<Tone>) -> String {
     }
 }
 
-/// One line without control characters: what clusters and Git say must not drive somebody's terminal.
+/// One line without control characters and those that turn the direction of text: what clusters and Git say must not drive somebody's terminal.
 pub(crate) fn clean(text: &str) -> String {
     visible(&text.trim_end().replace(['\n', '\t'], " "))
 }
 
 /// As [`clean`], with all white space as it is.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c != '\t' && (c.is_control() || turns(c)) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character changes the direction of the text that follows, by which a line can be shown as another one: those that embed,
+/// override and isolate, and the marks (Unicode Standard Annex 9).
+fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -54,6 +60,7 @@ mod tests {
     #[test]
     fn escapes_do_not_get_through() {
         assert_eq!(clean("a\nb\tc\x1b[31md\r\u{9b}"), "a b c\u{fffd}[31md\u{fffd}\u{fffd}");
+        assert_eq!(clean("image: \u{202e}1.v\u{2066}\u{200f}"), "image: \u{fffd}1.v\u{fffd}\u{fffd}");
         assert_eq!(paint("x", Some(Tone::Bad)), "\u{1b}[31mx\u{1b}[0m");
         assert_eq!(paint("x", None), "x");
         assert_eq!(paint("", Some(Tone::Bad)), "");

@@ -41,6 +41,32 @@ fn repository() -> anyhow::Result<tempfile::TempDir> {
     Ok(repo)
 }
 
+/// Whoever writes the repository must not have files changed beside it.
+#[tokio::test]
+async fn nothing_is_written_through_a_link() -> anyhow::Result<()> {
+    let (repo, outside) = (repository()?, tempfile::tempdir()?);
+    let root = repo.path();
+    let sub = file(root, "staging").parent().unwrap().join("sub");
+    fs::create_dir(&sub)?;
+    fs::write(sub.join("kustomization.yaml"), overlay("1.1", 1))?;
+    let beside = outside.path().join("kustomization.yaml");
+    fs::write(&beside, overlay("1.0", 1))?;
+    std::os::unix::fs::symlink(outside.path(), file(root, "production").parent().unwrap().join("sub"))?;
+    git(root, &["add", "-A"])?;
+    git(root, &["commit", "-q", "-m", "linked"])?;
+    for more in [&[][..], &["--branch", "release"], &["--dry-run"]] {
+        let args =
+            ["promote", "staging", "production", "--path", "apps/web", "--repo", root.to_str().unwrap()];
+        let ran = run(&[&args[..], more].concat()).await?;
+        assert!(
+            ran.code != 0 && ran.stderr.contains("its folder apps/web/production/sub is a link"),
+            "{ran:?}"
+        );
+        assert_eq!(fs::read_to_string(&beside)?, overlay("1.0", 1));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_promotion_is_shown_then_committed_or_put_on_a_branch() -> anyhow::Result<()> {
     let repo = repository()?;

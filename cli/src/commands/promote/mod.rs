@@ -190,14 +190,26 @@ fn files(repo: &Path, folder: &str) -> Result<BTreeMap<String, String>, Error> {
     Ok(found)
 }
 
-/// A file's text; `None` where there is none.
+/// A file's text; `None` where there is none. A folder on the way that is a link is refused: what is read is written later, and the
+/// author of a repository must not say where outside of it.
 fn read(repo: &Path, path: &str) -> Result<Option<String>, Error> {
     let failed = |error| Error::io(format_args!("read {path}"), error);
+    for (at, _) in path.match_indices('/') {
+        match fs::symlink_metadata(repo.join(&path[..at])) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+            Ok(about) if about.is_symlink() => {
+                let message = format!("{path}: its folder {} is a link", &path[..at]);
+                return Err(Error::new(Code::Input, message).hint("put a folder in its place"));
+            }
+            Ok(_) => {}
+        }
+    }
     match fs::symlink_metadata(repo.join(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
         Ok(about) if !about.is_file() => {
-            return Err(Error::new(Code::Input, format!("{path} is no file")));
+            return Err(Error::new(Code::Input, format!("{path} is not a file")));
         }
         Ok(about) if about.len() > BYTES => {
             return Err(Error::new(Code::Input, format!("{path} is larger than {BYTES} bytes")));
