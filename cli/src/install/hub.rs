@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{documents, let_call, secret, set_image};
 
 const HUB: &str = include_str!("../../../deploy/hub.yaml");
+const BACKUP: &str = include_str!("../../../deploy/hub-backup.yaml");
 
 /// Where the hub runs, unless somebody says otherwise.
 pub(crate) const NAMESPACE: &str = "flotilla-hub";
@@ -33,12 +34,30 @@ pub(crate) struct Hub<'a> {
     pub storage_class: Option<&'a str>,
     /// What it may call beside the ports of https and ssh.
     pub egress_ports: Vec<u16>,
+    pub backup: Option<Backup<'a>>,
+}
+
+/// A CronJob that takes backups.
+#[derive(Debug)]
+pub(crate) struct Backup<'a> {
+    /// PersistentVolumeClaim for them.
+    pub claim: &'a str,
+    /// In place of the CLI's image of this version.
+    pub image: Option<&'a str>,
+}
+
+/// The name by which a backup calls a hub: it has to be in the hub's certificate.
+pub(crate) fn inside(namespace: &str) -> String {
+    format!("{NAME}.{namespace}.svc")
 }
 
 impl Hub<'_> {
     /// The objects, in an order in which they can be applied.
     pub(crate) fn objects(&self) -> Vec<Value> {
         let mut objects = documents(HUB);
+        if let Some(backup) = &self.backup {
+            objects.extend(documents(BACKUP).into_iter().map(|cron_job| self.with_backup(cron_job, backup)));
+        }
         if let Some(password) = self.git_password {
             objects.push(secret(GIT_SECRET, NAMESPACE, "password", password));
         }
@@ -57,6 +76,20 @@ impl Hub<'_> {
             }
         }
         objects
+    }
+
+    fn with_backup(&self, mut cron_job: Value, backup: &Backup<'_>) -> Value {
+        let job = &mut cron_job["spec"]["jobTemplate"];
+        set_image(job, backup.image, self.pull_secret);
+        let pod = &mut job["spec"]["template"]["spec"];
+        pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = json!(backup.claim);
+        let (example, own) = (inside(NAMESPACE), inside(self.namespace));
+        for arg in pod["containers"][0]["args"].as_array_mut().into_iter().flatten() {
+            if let Some(text) = arg.as_str() {
+                *arg = json!(text.replace(&example, &own));
+            }
+        }
+        cron_job
     }
 
     fn data(&self) -> Value {
@@ -86,6 +119,7 @@ pub(crate) fn installed(namespace: &str, with_data: bool) -> Vec<Value> {
         git_password: Some(""),
         storage_class: None,
         egress_ports: Vec::new(),
+        backup: Some(Backup { claim: "", image: None }),
     };
     let mut objects = hub.objects();
     objects.reverse();
@@ -126,6 +160,7 @@ mod tests {
             git_password: Some("hunter2"),
             storage_class: Some("encrypted"),
             egress_ports: vec![443, 3000],
+            backup: Some(Backup { claim: "safe", image: Some("registry.example.com/flotilla:2") }),
         };
         let objects = hub.objects();
         let text = serde_json::to_string(&objects).unwrap();
@@ -141,6 +176,11 @@ mod tests {
         }
         let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
         assert_eq!(of_kind("ConfigMap")["data"], json!({"FLOTILLA_REPO": "https://git.example.com/a.git"}));
+        let job = &of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+        assert_eq!(job["volumes"][0]["persistentVolumeClaim"]["claimName"], "safe");
+        assert_eq!(job["containers"][0]["image"], "registry.example.com/flotilla:2");
+        assert_eq!(job["imagePullSecrets"], json!([{"name": "registry"}]));
+        assert_eq!(job["containers"][0]["args"][4], "--hub=https://flotilla-hub.fleet.svc:8444");
         assert_eq!(of_kind("Secret")["stringData"]["password"], "hunter2");
         let ports = of_kind("NetworkPolicy")["spec"]["egress"][1]["ports"].to_string();
         assert_eq!((ports.matches("3000").count(), ports.matches("443").count()), (1, 1), "{ports}");

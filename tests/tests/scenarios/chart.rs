@@ -95,6 +95,16 @@ async fn the_chart_makes_what_hub_install_applies() {
     for (flags, values) in [
         (repo.to_vec(), vec![]),
         ([&on_port[..], &git, &more, &["--egress-port", "5000"]].concat(), set.to_vec()),
+        (
+            [&repo[..], &["--backup-claim", "safe", "--backup-image", "registry.example.com/flotilla:v2"]]
+                .concat(),
+            vec![
+                "--set",
+                "backup.enabled=true,backup.claim=safe,backup.image.repository=registry.example.com/flotilla",
+                "--set",
+                "backup.image.tag=v2",
+            ],
+        ),
     ] {
         let mut wanted = exported(&flags).await;
         let settings = format!("settings={}", wanted["\"ConfigMap\" \"flotilla-hub\""]["data"]);

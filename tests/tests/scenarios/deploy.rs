@@ -26,7 +26,13 @@ async fn the_manifests_are_taken_where_pod_security_is_strictest() {
     let cluster = clusters.start_one("deploy", &ClusterOptions::bare()).await.unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let mut pods = 0;
-    for file in ["hub.yaml", "agent.yaml", "agent-reads-everything.yaml", "agent-cluster-admin.yaml"] {
+    for file in [
+        "hub.yaml",
+        "hub-backup.yaml",
+        "agent.yaml",
+        "agent-reads-everything.yaml",
+        "agent-cluster-admin.yaml",
+    ] {
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
         for document in flotilla_yaml::parse(&text).unwrap().iter().map(|node| node.to_json().unwrap()) {
             apply(&cluster.client(), "kubectl", &document).await.unwrap();

@@ -43,6 +43,7 @@ impl Part {
                 git_password: Some("a dry run"),
                 storage_class: None,
                 egress_ports: Vec::new(),
+                backup: None,
             }
             .objects(),
         }

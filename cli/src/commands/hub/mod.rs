@@ -18,7 +18,7 @@ use crate::Context;
 use crate::args;
 use crate::error::Error;
 use crate::exit::Code;
-use crate::install::hub::{self, Hub};
+use crate::install::hub::{self, Backup, Hub};
 use crate::install::kubernetes::Kubernetes;
 use crate::output::clean;
 
@@ -79,6 +79,12 @@ pub(crate) struct InstallArgs {
     /// Port that the hub may call beside 443, 22 and the fleet repo's: of a registry, an index, a key service; may be repeated
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     egress_port: Vec<u16>,
+    /// Take a backup each night into this PersistentVolumeClaim; deploy/hub-backup.yaml says what else it needs
+    #[arg(long, value_name = "NAME")]
+    backup_claim: Option<String>,
+    /// Image of the CLI for that, as registry.example.com/flotilla@sha256:...
+    #[arg(long, value_name = "IMAGE", requires = "backup_claim")]
+    backup_image: Option<String>,
     /// Namespace of the hub
     #[arg(long, value_name = "NAME", default_value = hub::NAMESPACE, value_parser = hub::namespace)]
     namespace: String,
@@ -127,6 +133,10 @@ pub(crate) async fn run(context: &Context, command: HubCommand) -> Result<Code, 
         git_password: password.as_deref(),
         storage_class: args.storage_class.as_deref(),
         egress_ports: args.repo.port().into_iter().chain(args.egress_port.iter().copied()).collect(),
+        backup: args
+            .backup_claim
+            .as_deref()
+            .map(|claim| Backup { claim, image: args.backup_image.as_deref() }),
     }
     .objects();
     let Some(name) = &args.context else {
@@ -152,6 +162,7 @@ fn settings(args: &InstallArgs) -> Vec<(String, String)> {
     let addresses: Vec<String> = args.advertise.iter().map(ToString::to_string).collect();
     let mut hosts: Vec<String> = args.advertise.iter().map(|it| it.host().to_owned()).collect();
     hosts.extend(args.host.iter().cloned());
+    hosts.extend(args.backup_claim.iter().map(|_| hub::inside(&args.namespace)));
     hosts.dedup();
     let mut settings = vec![
         ("FLOTILLA_REPO", args.repo.to_string()),

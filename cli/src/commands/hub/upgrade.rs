@@ -159,6 +159,7 @@ impl Installed {
             git_password: None,
             storage_class: self.storage_class.as_deref(),
             egress_ports: self.egress_ports.clone(),
+            backup: None,
         };
         hub.objects()
     }
@@ -233,6 +234,7 @@ mod tests {
             git_password: Some("hunter2"),
             storage_class: Some("encrypted"),
             egress_ports: vec![3000],
+            backup: None,
         };
         let before = made.objects();
         let of =
