@@ -110,7 +110,7 @@ impl RunError {
                 Some("make one with `flotilla cluster token NAME` and give it by --join-token-file")
             }
             Self::OtherCluster { .. } => Some(
-                "this is a copy of another agent's disk, or the cluster was made anew: use an empty --state folder \
+                "this is a copy of another agent's disk, or the cluster was recreated: use an empty --state folder \
                  and join with a new token",
             ),
             Self::Join(error) if error.is_refusal() => Some(
@@ -255,7 +255,7 @@ fn new_token(args: &RunArgs, disk: &Disk, enrolment: &Enrolment) -> Option<JoinT
     let token = match join_token(args) {
         Ok(token) => token,
         Err(error) => {
-            tracing::info!("the join token is not looked at, as this agent has joined: {}", chain(&error));
+            tracing::info!("the join token is ignored, as this agent has joined already: {}", chain(&error));
             return None;
         }
     };
@@ -296,7 +296,7 @@ async fn join_anew(
     let node = NodeFacts { cluster_uid: cluster.uid.clone(), ..NodeFacts::default() };
     match link::enrol(&disk.identity, token, &node, clock, true).await {
         Ok(enrolment) => {
-            tracing::info!(cluster = enrolment.cluster, "joined the hub anew, with a new token");
+            tracing::info!(cluster = enrolment.cluster, "joined the hub again, with a new token");
             note_token(disk, token);
             disk.take_up_again()?;
             Ok(enrolment)
@@ -306,7 +306,7 @@ async fn join_anew(
                 note_token(disk, token);
             }
             tracing::warn!(
-                "the new join token does not serve, the agent goes on as before: {}",
+                "the new join token cannot be used, and the agent goes on as before: {}",
                 chain(&error)
             );
             Ok(old)

@@ -94,7 +94,7 @@ async fn what_is_there_is_told_and_what_could_not_be_read_is_never_absent() {
         (Trouble::NoPage, "404"),
         (Trouble::Hangs, "did not answer within"),
         (Trouble::Cut, ""),
-        (Trouble::Elsewhere, "something between"),
+        (Trouble::Elsewhere, "a proxy in between"),
     ] {
         api.fail(Faults::reads(trouble));
         for question in [ask(ConfigMap, "vars"), ask(Secret, "access"), ask(Secret, "nothing")] {

@@ -16,7 +16,7 @@ pub enum Role {
     View,
     /// Reconcile, suspend, resume.
     Operate,
-    /// Let go what a guard kept.
+    /// Approve the deletion of what a guard kept.
     Approve,
     /// Clusters, tokens, backups, the CA.
     Admin,

@@ -13,10 +13,10 @@ pub(crate) fn hint(verb: &str) -> Option<&'static str> {
             "`git revert` in the fleet repo is the way back; `flotilla reconcile` has it read at once"
         }
         "apply" | "edit" | "patch" | "scale" | "upgrade" => {
-            "what runs is what Git says: commit it; `flotilla diff --cluster NAME --repo DIR` shows what that changes"
+            "Flotilla runs what Git says: commit it; `flotilla diff --cluster NAME --repo DIR` shows what that changes"
         }
         "delete" | "remove" => {
-            "remove it from Git; `flotilla cluster delete NAME` ends the work in a cluster"
+            "remove it from Git; `flotilla cluster delete NAME` ends Flotilla's work in a cluster"
         }
         "bootstrap" | "install" | "join" | "add" => {
             "`flotilla hub install --help` says how a hub is started in a cluster; `flotilla cluster add NAME` lets a cluster join it"

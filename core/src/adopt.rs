@@ -167,7 +167,8 @@ pub fn plan_flux(
     for object in flux {
         let Some(unit) = object.unit() else {
             if !SOURCES.contains(&object.id.group.as_str()) {
-                plan.stays.insert(object.id.clone(), "Flotilla does not do this, it goes on by Flux".into());
+                plan.stays
+                    .insert(object.id.clone(), "Flotilla does not do this, so Flux goes on with it".into());
             }
             continue;
         };
@@ -359,9 +360,9 @@ fn strip(value: &mut Value, folded: &Value, kept: &Value) {
 pub enum ManifestError {
     #[error("its manifest is not YAML")]
     Yaml(#[from] flotilla_yaml::ParseError),
-    #[error("its manifest has a document that is no object")]
+    #[error("its manifest has a document that is not an object")]
     Json(#[from] flotilla_yaml::JsonError),
-    #[error("its manifest has a document that is no object")]
+    #[error("its manifest has a document that is not an object")]
     Object(#[from] InvalidObject),
 }
 

@@ -32,7 +32,7 @@ pub enum InvalidExpr {
     Long,
     #[error("an expression is nested deeper than {DEEPEST}, or chains more than {LONGEST_CHAIN} operators")]
     Deep,
-    #[error("'{text}' is no CEL expression: {why}")]
+    #[error("'{text}' is not a CEL expression: {why}")]
     Syntax { text: String, why: String },
 }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_says_so() {
-        assert!(Expr::new("status.phase ==").unwrap_err().to_string().contains("is no CEL expression"));
+        assert!(Expr::new("status.phase ==").unwrap_err().to_string().contains("is not a CEL expression"));
         for deep in ["(".repeat(100), "!".repeat(100), "[".repeat(100)] {
             assert_eq!(Expr::new(&deep).unwrap_err(), InvalidExpr::Deep);
         }

@@ -97,7 +97,7 @@ impl Sorted {
     fn add(&mut self, path: &str, content: &str) -> Result<(), ManifestError> {
         let wrong = |line, message| ManifestError { path: path.to_owned(), line, message };
         let documents = parse(content).map_err(|error| {
-            wrong(error.pos.line as usize, format!("the rendered manifest is no YAML: {error}"))
+            wrong(error.pos.line as usize, format!("the rendered manifest is not YAML: {error}"))
         })?;
         let head = Head { path, node: documents.first() };
         let (kind, name) = (head.text(&["kind"]).to_owned(), head.text(&["metadata", "name"]).to_owned());
@@ -326,6 +326,6 @@ mod tests {
             )
         );
         let error = sort([("a/x.yaml", "a: [")]).unwrap_err();
-        assert!(error.to_string().starts_with("a/x.yaml: the rendered manifest is no YAML"), "{error}");
+        assert!(error.to_string().starts_with("a/x.yaml: the rendered manifest is not YAML"), "{error}");
     }
 }

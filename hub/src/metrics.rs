@@ -50,19 +50,19 @@ impl Metrics {
             ("flotilla_rounds", "Rounds of the fleet loop", &self.rounds),
             (
                 "flotilla_cluster_renders",
-                "Clusters that rounds rendered, as something had changed for them",
+                "Clusters that rounds rendered, because something had changed for them",
                 &self.renders,
             ),
             (
                 "flotilla_cluster_renders_in_part",
-                "Renders of clusters that only made some of their units anew",
+                "Renders of clusters that rendered only some of their units again",
                 &self.renders_in_part,
             ),
             ("flotilla_builds", "Units that were built, not taken from memory", &self.builds),
             ("flotilla_helm_runs", "Releases that were given to helm", &self.helm_runs),
             (
                 "flotilla_api_login_failures",
-                "Requests of the HTTP API without a good token",
+                "Requests of the HTTP API without a valid token",
                 &self.login_failures,
             ),
         ] {

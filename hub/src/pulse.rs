@@ -31,7 +31,7 @@ pub struct Told {
     pub ended_at: f64,
     /// How long it took, in seconds.
     pub took: f64,
-    /// Clusters whose render no round waits for any more.
+    /// Clusters whose render took too long, so that no round waits for it.
     pub overdue: i64,
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn read(document: &Node, work: &Work) -> Res<Config> {
         if !entry.value.is_null() && entry.value.as_map().is_none() {
             return Err(Fail::new("unable to parse open API definition: the definition of a type has to be a mapping")
                 .at(entry.value.pos)
-                .hint("crds takes OpenAPI definitions by the names of types; a CustomResourceDefinition stands in resources"));
+                .hint("crds takes OpenAPI definitions by the names of types; a CustomResourceDefinition belongs in resources"));
         }
         let name = entry.key.text().unwrap_or_default();
         let Some(properties) = properties(types, name) else { continue };

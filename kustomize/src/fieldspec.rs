@@ -114,7 +114,7 @@ fn no_name(part: &str) -> Option<&'static str> {
         b'0'..=b'9' | b'+' | b'-' => part == "-" || part.parse::<i64>().is_ok(),
         b'[' => part.ends_with(']'),
         b'*' if part == "*" => {
-            return Some("is no name of a field (wildcard is not supported in PathGetter)");
+            return Some("is not a field name (wildcard is not supported in PathGetter)");
         }
         _ => false,
     };

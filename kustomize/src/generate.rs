@@ -162,7 +162,7 @@ fn env_lines(file: &Loaded) -> Res<Vec<(String, String, u32)>> {
         let pos = flotilla_yaml::Pos { source: file.source, line, column: 0 };
         Fail::new("the line has invalid utf8 bytes")
             .at(pos)
-            .hint("a value that is no text has to be a file of its own, named by files")
+            .hint("a value that is not text has to be a file of its own, named by files")
     })?;
     let mut result = Vec::new();
     for (n, line) in text.split_terminator('\n').enumerate() {

@@ -24,7 +24,7 @@ fn duplicate(resource: &Resource, first: Pos) -> Fail {
     Fail::new(format!("may not add resource with an already registered id: {id}"))
         .at(resource.pos)
         .hint("leave one of them out, or give it another name or namespace")
-        .see("the other one stands at", first)
+        .see("the other one is at", first)
 }
 
 impl ResMap {
@@ -102,7 +102,7 @@ impl ResMap {
                         .at(new.pos)
                         .field("behavior")
                         .hint("set behavior, or give it another name")
-                        .see("the other one stands at", old.pos));
+                        .see("the other one is at", old.pos));
                     }
                 }
                 self.0[index] = new;
@@ -328,7 +328,8 @@ fn is_nothing(node: &Node) -> bool {
 
 fn check(node: &Node) -> Res<()> {
     let failed = |message: String, field: &str| {
-        let hint = "every object has apiVersion, kind and metadata.name; a file that is none is no resource";
+        let hint =
+            "every object has apiVersion, kind and metadata.name; a file without them is not a resource";
         Err(Fail::new(message).at(node.pos).field(field).hint(hint))
     };
     if !node.is_map() {

@@ -112,12 +112,12 @@ const CASES: &[Case] = &[
     (
         "conflict of identities",
         &[(APP, "resources: [a.yaml, b.yaml]\n"), ("app/a.yaml", CM), ("app/b.yaml", CM)],
-        "app/b.yaml:1:1: resources[1]: accumulating resources: accumulating resources from 'b.yaml': may not add resource with an already registered id: ConfigMap.v1.[noGrp]/a.[noNs]; leave one of them out, or give it another name or namespace; the other one stands at app/a.yaml:1",
+        "app/b.yaml:1:1: resources[1]: accumulating resources: accumulating resources from 'b.yaml': may not add resource with an already registered id: ConfigMap.v1.[noGrp]/a.[noNs]; leave one of them out, or give it another name or namespace; the other one is at app/a.yaml:1",
     ),
     (
         "conflict with a generated one",
         &[(APP, "resources: [a.yaml]\nconfigMapGenerator:\n- name: a\n"), ("app/a.yaml", CM)],
-        "app/kustomization.yaml:3:3: configMapGenerator[0].behavior: id ConfigMap.v1.[noGrp]/a.[noNs] exists; can not use behavior: 'unspecified', behavior must be merge or replace; set behavior, or give it another name; the other one stands at app/a.yaml:1",
+        "app/kustomization.yaml:3:3: configMapGenerator[0].behavior: id ConfigMap.v1.[noGrp]/a.[noNs] exists; can not use behavior: 'unspecified', behavior must be merge or replace; set behavior, or give it another name; the other one is at app/a.yaml:1",
     ),
     (
         "merge with nothing",
@@ -294,7 +294,7 @@ const CASES: &[Case] = &[
     (
         "no name",
         &[(APP, "resources: [a.yaml]\n"), ("app/a.yaml", "\n\nkind: A\napiVersion: v1\n")],
-        "app/a.yaml:3:1: metadata.name: accumulating resources: accumulating resources from 'a.yaml': missing metadata.name in object A.v1.[noGrp]; every object has apiVersion, kind and metadata.name; a file that is none is no resource",
+        "app/a.yaml:3:1: metadata.name: accumulating resources: accumulating resources from 'a.yaml': missing metadata.name in object A.v1.[noGrp]; every object has apiVersion, kind and metadata.name; a file without them is not a resource",
     ),
     (
         "literal",

@@ -167,7 +167,9 @@ impl Draft {
                 }
                 if rule.strategy == CopyStrategy::Extract {
                     if !is_archive(from.name()) {
-                        return Err("only an archive can be extracted; this is no .tar.gz or .tgz".to_owned());
+                        return Err(
+                            "only an archive can be extracted; this is not a .tar.gz or .tgz file".to_owned()
+                        );
                     }
                     return self.extract(files, &from, to);
                 }

@@ -37,7 +37,7 @@ pub(crate) fn expand(
     }
     let names: Vec<&String> = parts.iter().flatten().filter_map(name).collect();
     if let Some(twice) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
-        return Err(format!("the capture {{{}}} stands there twice", twice.1));
+        return Err(format!("the capture {{{}}} is there twice", twice.1));
     }
     let mut matches = Vec::new();
     find(files, &TreePath::root(), &parts, &Captures::new(), &mut matches, &mut Visits::default())?;
@@ -226,7 +226,7 @@ mod tests {
             ("apps/app}", "x", "x", "a brace without its other one"),
             ("apps/{}", "x", "x", "is not a name of a capture"),
             ("apps/{1a}", "x", "x", "is not a name of a capture"),
-            ("{app}/{app}", "x", "x", "stands there twice"),
+            ("{app}/{app}", "x", "x", "is there twice"),
             ("apps/{app}", "x", "x", "apps/Web and apps/db both come to the artifact 'x'"),
             ("apps/{app}", "{app}_", "x", "'web_' is not a name of an artifact"),
             ("apps/{app}", "{app}", "{env}", "the pattern has no {env}"),

@@ -242,7 +242,7 @@ impl BuiltDocument {
     /// An encrypted document as a template: the agent opens it, and puts the variables in.
     fn sealed(&self, keys: &ValuesRef, variables: &Variables, metadata: &Metadata) -> Result<Done, Problem> {
         let documents = flotilla_yaml::parse(&self.text).map_err(|error| self.problem(error.message))?;
-        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let node = documents.first().ok_or_else(|| self.problem("it is not a YAML document"))?;
         let wrong = |message: &str| Problem::error(self.at.0.clone(), self.at.1, message);
         let field = |path: &[&str]| {
             let text = node.at(path).and_then(Node::text).unwrap_or_default();
@@ -315,7 +315,7 @@ impl BuiltDocument {
             }
         };
         let documents = flotilla_yaml::parse(text).map_err(|error| self.problem(error.message))?;
-        let node = documents.first().ok_or_else(|| self.problem("it is no document"))?;
+        let node = documents.first().ok_or_else(|| self.problem("it is not a YAML document"))?;
         let written = |path: &[&str]| node.at(path).and_then(Node::text).unwrap_or_default();
         let group = written(&["apiVersion"]).rsplit_once('/').map_or("", |(group, _)| group);
         let kind = written(&["kind"]);

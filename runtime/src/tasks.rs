@@ -327,7 +327,7 @@ const AFTER_GRACE: Duration = Duration::from_secs(10);
 /// Ends the process if it is still there after `time`.
 fn end_hard(time: Duration) {
     std::thread::sleep(time);
-    tracing::error!("the process does not end after {time:?}; ending it hard");
+    tracing::error!("the process does not end after {time:?}; it is killed");
     std::process::exit(1);
 }
 

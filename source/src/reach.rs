@@ -53,7 +53,7 @@ pub enum ReachError {
     NotPublic { host: String, address: IpAddr },
     #[error(transparent)]
     Host(#[from] HostError),
-    #[error("the connection does not tell which address it leads to")]
+    #[error("the address at the other end of the connection is not known")]
     UnknownPeer,
     #[error(
         "file://{path} is a folder of the hub's machine; the hub's operator can allow it by --allow-source file://{path}"

@@ -72,7 +72,7 @@ fn read(args: &[String]) -> anyhow::Result<(Vec<&str>, u64)> {
         match arg.as_str() {
             "--seconds" => {
                 let value = args.next().context("--seconds wants a number")?;
-                seconds = value.parse().with_context(|| format!("--seconds: '{value}' is no number"))?;
+                seconds = value.parse().with_context(|| format!("--seconds: '{value}' is not a number"))?;
             }
             target if TARGETS.contains(&target) => targets.push(target),
             other => bail!("there is no target '{other}': {}", TARGETS.join(", ")),

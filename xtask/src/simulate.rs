@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     };
     let numbers = seeds.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     let is_range = numbers.is_some_and(|(from, to): (u64, u64)| from < to);
-    anyhow::ensure!(is_range, "'{seeds}' is no range of seeds: FROM..TO, without TO itself");
+    anyhow::ensure!(is_range, "'{seeds}' is not a range of seeds: FROM..TO, without TO itself");
     let mut command = workspace::cargo();
     command.args(["test", "--locked", "--release", "--package", "flotilla-rollout", "--test", "simulation"]);
     command.env("SEEDS", seeds);

@@ -78,7 +78,7 @@ fn commits(args: &[String]) -> anyhow::Result<Vec<Commit>> {
 
 fn commit(name: &str) -> anyhow::Result<Commit> {
     let hash = git(&["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
-        .with_context(|| format!("'{name}' is no commit or tag of this repository"))?;
+        .with_context(|| format!("'{name}' is not a commit or tag of this repository"))?;
     Ok(Commit { name: name.to_owned(), hash: hash.trim().to_owned() })
 }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_no_commit_is_an_error_that_names_it() {
         for (args, said) in [
-            (&["no-such-commit"][..], "'no-such-commit' is no commit or tag of this repository"),
+            (&["no-such-commit"][..], "'no-such-commit' is not a commit or tag of this repository"),
             (&["HEAD", "--fast"], "versions takes commits and tags, not '--fast'"),
         ] {
             assert_eq!(read(args).unwrap_err().to_string(), said);

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum ConnectError {
     #[error("cannot read the kubeconfig {path}")]
     Kubeconfig { path: String, source: KubeconfigError },
-    #[error("no way into the cluster: give a kubeconfig, or run in a pod with a service account")]
+    #[error("no access to the cluster: give a kubeconfig, or run in a pod with a service account")]
     Infer(#[source] kube::config::InferConfigError),
     #[error("cannot make a client for the cluster")]
     Client(#[source] kube::Error),
@@ -169,7 +169,7 @@ impl Followed {
                 state.stamps.clear();
                 let why = chain(&error);
                 if state.failed.as_ref() != Some(&why) {
-                    tracing::warn!("goes on with the kubeconfig of before: {why}");
+                    tracing::warn!("goes on with the previous kubeconfig: {why}");
                     state.failed = Some(why);
                 }
             }

@@ -39,7 +39,9 @@ pub enum Failure {
     Timeout,
     #[error("cannot read the answer to {0}")]
     Answer(String, #[source] serde_json::Error),
-    #[error("the answer to a request for {kind} {name} is not about it, as if something between answered")]
+    #[error(
+        "the answer to a request for {kind} {name} is not about it, as if a proxy in between had answered"
+    )]
     NoObject { kind: String, name: String },
     #[error("the answer to a list of {0} is not a list")]
     NoList(String),
@@ -48,7 +50,7 @@ pub enum Failure {
          the object"
     )]
     Name(String),
-    #[error("'{0}' makes no valid request")]
+    #[error("'{0}' does not make a valid request")]
     Path(String, #[source] http::Error),
     #[error("the cluster serves no {kind} in {api_version}; is its CRD missing?")]
     NoMatch { api_version: String, kind: String },

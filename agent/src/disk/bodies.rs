@@ -40,7 +40,7 @@ struct Inner {
 
 /// A body that could be kept neither on disk nor in memory.
 #[derive(Debug, thiserror::Error)]
-#[error("no room for a body: the disk takes none, and the memory for such is full")]
+#[error("no room for a body: the disk cannot be written, and the memory that stands in for it is full")]
 pub struct NoRoom(#[source] io::Error);
 
 /// How what is in the log is written.
@@ -79,7 +79,7 @@ impl Inner {
             Some(body) => Ok(Some(body)),
             None => {
                 self.log.retain(|kept| *kept != digest);
-                Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it should be"))
+                Err(io::Error::new(io::ErrorKind::InvalidData, "its content has another digest"))
             }
         }
     }
@@ -168,8 +168,10 @@ impl BodyStore {
             Ok(()) => Ok(()),
             Err(error) if inner.unsaved_bytes + body.len() > MAX_UNSAVED => Err(NoRoom(error)),
             Err(error) => {
-                self.problems
-                    .set(SUBJECT, format!("contents are kept in memory only, the disk takes none: {error}"));
+                self.problems.set(
+                    SUBJECT,
+                    format!("contents are kept in memory only, as the disk cannot be written: {error}"),
+                );
                 inner.unsaved_bytes += body.len();
                 inner.unsaved.insert(digest, body.clone());
                 Ok(())
@@ -242,7 +244,7 @@ impl Bodies for BodyStore {
         };
         drop(inner);
         if is_damaged {
-            self.problems.set(SUBJECT, "the disk damaged contents; they are asked for anew");
+            self.problems.set(SUBJECT, "the disk damaged contents; they are asked for again");
         }
         self.lost.send_modify(|lost| *lost += 1);
         Err(BodyError::Missing(digest))
@@ -282,7 +284,7 @@ mod tests {
         assert!(!store.has(digest) && losses.has_changed().unwrap());
         losses.mark_unchanged();
         assert!(store.body(digest).is_err() && losses.has_changed().unwrap(), "as long as it is not there");
-        assert_eq!(problems.all(), ["the disk damaged contents; they are asked for anew"]);
+        assert_eq!(problems.all(), ["the disk damaged contents; they are asked for again"]);
         store.put(digest, &content).unwrap();
         assert_eq!(store.body(digest).unwrap(), content);
         assert_eq!(store.body(other).unwrap(), other_content);

@@ -103,7 +103,7 @@ impl<K: Key> Log<K> {
             }
             let aside = set_aside(&self.path)?;
             return Ok(Some(format!(
-                "{} is of another version or damaged; it was set aside as {}, and what it held is asked for anew",
+                "{} is of another version or damaged; it was set aside as {}, and what it held is asked for again",
                 self.path.display(),
                 aside.display()
             )));
@@ -114,7 +114,7 @@ impl<K: Key> Log<K> {
             return Ok(None);
         }
         Ok(Some(format!(
-            "{}: the last {} bytes cannot be read; they were dropped, and what is lacking is asked for anew",
+            "{}: the last {} bytes cannot be read; they were dropped, and what is missing is asked for again",
             self.path.display(),
             length - self.end
         )))

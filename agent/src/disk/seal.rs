@@ -38,7 +38,7 @@ impl Seal {
             let aside =
                 set_aside(path).map_err(|error| format!("cannot replace {}: {error}", path.display()))?;
             problem = Some(format!(
-                "{} is damaged; it was set aside as {}, and the contents are asked for anew",
+                "{} is damaged; it was set aside as {}, and the contents are asked for again",
                 path.display(),
                 aside.display()
             ));

@@ -183,7 +183,7 @@ fn addresses(texts: &[String]) -> Option<Vec<HubAddress>> {
     let parsed = texts.iter().filter_map(|text| match text.parse::<HubAddress>() {
         Ok(address) => Some(address),
         Err(error) => {
-            tracing::warn!("the hub named an address that is none: {error}");
+            tracing::warn!("the hub named an address that is not valid: {error}");
             None
         }
     });
@@ -249,7 +249,7 @@ impl Credentials {
                 clock.recall(moment);
             } else {
                 tracing::warn!(
-                    "the hub once said a time far in the future ({heard} s since 1970); it is not gone by any more"
+                    "the hub once reported a time far in the future ({heard} s since 1970); that time is ignored from now on"
                 );
                 heard = 0;
             }

@@ -76,7 +76,7 @@ impl Errands {
         let (lane, busy) = match errand {
             Errand::Adopt(..) => (&self.adoptions, "an adoption is under way; ask again when it is done"),
             Errand::Fetch(..) | Errand::Rehearse(..) => {
-                (&self.looks, "too many looks at the cluster are under way; ask again")
+                (&self.looks, "too many requests to read the cluster are in progress; ask again")
             }
         };
         let (answer, answered) = oneshot::channel();
@@ -139,13 +139,13 @@ async fn go(shared: &Shared, errand: Errand) -> Answer {
 /// An answer that comes in time and goes into one message.
 async fn in_time(look: impl Future<Output = Answer>) -> Answer {
     let Ok(found) = tokio::time::timeout(LOOK, look).await else {
-        return Err(format!("the look at the cluster took longer than {} s", LOOK.as_secs()));
+        return Err(format!("reading the cluster took longer than {} s", LOOK.as_secs()));
     };
     let found = found?;
     match length(&found) {
         0..=LONGEST => Ok(found),
         bytes => {
-            Err(format!("the answer has {bytes} bytes, more than the {LONGEST} that go into one message"))
+            Err(format!("the answer has {bytes} bytes, more than the {LONGEST} that fit into one message"))
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::sync::{Events, RELEASED, Request};
 
 /// Why a state is not taken after everything was removed on request.
 pub(super) const REMOVED: &str =
-    "everything was removed from this cluster on request; an agent that joins anew takes it up again";
+    "everything was removed from this cluster on request; an agent that joins again manages it again";
 /// What is left to do after the cluster was deleted at the hub.
 const IS_OVER: &str = "what runs here stays as it is, and this agent neither applies, corrects nor deletes anything any \
                        more; remove the agent (delete its Deployment, or stop its service), or have it take the cluster \
@@ -116,7 +116,7 @@ pub(super) fn stays(told: &Events) -> String {
     let released = told.events.iter().filter(|event| event.reason == RELEASED);
     let named: BTreeSet<String> =
         released.filter_map(|event| Some(format!("{} {}", event.object.as_ref()?, event.message))).collect();
-    let missed = if told.missed > 0 { "; more was told than is kept of it" } else { "" };
+    let missed = if told.missed > 0 { "; more was reported than is kept here" } else { "" };
     if named.is_empty() {
         return format!("everything is removed{missed}");
     }
@@ -310,6 +310,6 @@ mod tests {
             "everything else is removed: ConfigMap web/a is to stay, ConfigMap web/b is to stay"
         );
         let many = (0..30).map(|n| event(RELEASED, &n.to_string())).collect();
-        assert!(stays(&told(many, 1)).ends_with(", and 10 more; more was told than is kept of it"));
+        assert!(stays(&told(many, 1)).ends_with(", and 10 more; more was reported than is kept here"));
     }
 }

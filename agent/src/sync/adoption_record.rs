@@ -223,7 +223,9 @@ pub enum RecordError {
         "the Secret {SYSTEM_NAMESPACE}/{0} is gone or empty, in which an adoption is written down; restore it from a backup"
     )]
     Lost(String),
-    #[error("the Secret {SYSTEM_NAMESPACE}/{0} holds what this version does not know; upgrade the agent")]
+    #[error(
+        "the Secret {SYSTEM_NAMESPACE}/{0} holds fields that this version does not know; upgrade the agent"
+    )]
     Unread(String, #[source] serde_json::Error),
 }
 

@@ -48,7 +48,7 @@ pub struct MemoryError {
 pub enum Request {
     /// Compare now, and forget about pauses after failures; every unit if none is named.
     Reconcile { unit: Option<UnitId> },
-    /// Let go what a guard kept under this digest ([`flotilla_core::report::Kept::approval`]).
+    /// Approve the deletion of what a guard kept under this digest ([`flotilla_core::report::Kept::approval`]).
     Approve { digest: Digest },
     /// Delete every object of the inventory, whatever the units' policies say, and apply nothing more until
     /// another desired state arrives. `cluster` must be the name in the desired state.

@@ -38,7 +38,7 @@ impl Contest {
             if field.is_empty() { "it was deleted".to_owned() } else { format!("{field} was changed") };
         let hint = match field.is_empty() {
             true => {
-                "; Kubernetes itself deletes what has ownerReferences of which none is there: those do not belong in Git"
+                "; Kubernetes itself deletes objects whose ownerReferences all name owners that do not exist: leave ownerReferences out of Git"
             }
             false => "",
         };

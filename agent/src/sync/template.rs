@@ -16,7 +16,7 @@ use crate::cluster::values::{self, digest_of, values_of};
 pub(super) enum CompleteError {
     #[error(transparent)]
     Body(#[from] FromBodyError),
-    #[error("its template is of a newer hub; update the agent")]
+    #[error("its template was made by a newer hub; upgrade the agent")]
     Unread(#[source] serde_json::Error),
     #[error("cannot read {0}, which values are taken from")]
     Values(ValuesRef, #[source] Failure),

@@ -41,7 +41,7 @@ impl EventFilter {
 pub(crate) struct Choice {
     /// Parameters of the query.
     pub(crate) query: Vec<(&'static str, Option<String>)>,
-    /// The first so many.
+    /// Show at most this many.
     pub(crate) limit: Option<usize>,
 }
 

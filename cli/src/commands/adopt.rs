@@ -116,7 +116,7 @@ fn text(adoption: &Adoption, color: bool) -> String {
     notes(&mut out, "stays as it is", &adoption.stays);
     let left = match adoption.action {
         AdoptAction::Undo => "not given back",
-        AdoptAction::Plan | AdoptAction::Apply => "left alone: not in Git, without an owner from then on",
+        AdoptAction::Plan | AdoptAction::Apply => "left alone: not in Git, and without an owner from then on",
     };
     notes(&mut out, left, &adoption.left);
     heading(&mut out, "objects");

@@ -7,7 +7,7 @@ use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
 
-/// Let objects be deleted that a guard kept, by the digest that `flotilla status CLUSTER` and events show
+/// Approve the deletion of objects that a guard kept, by the digest that `flotilla status CLUSTER` and events show
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
     /// Name of the cluster

@@ -18,7 +18,7 @@ use crate::output::now;
 /// How many events.
 const EVENTS: usize = 2_000;
 
-/// Gather what somebody who helps needs to see
+/// Collect what a person who helps needs to see
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     Bundle(BundleArgs),

@@ -162,7 +162,7 @@ pub(crate) struct ChoiceArgs {
     /// other way round with a '-' before it (--sort-by=-problems)
     #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
     sort_by: Option<String>,
-    /// The first so many
+    /// Show at most this many
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

@@ -52,7 +52,7 @@ fn moment(text: &str) -> Result<i64, String> {
     let time = text.parse::<jiff::Timestamp>().ok().or_else(day);
     time.map(|time| time.as_second()).ok_or_else(|| {
         format!(
-            "'{text}' is no time: write 2026-12-01T12:00:00Z, 2026-12-01 for its beginning in UTC, or 12h"
+            "'{text}' is not a time: write 2026-12-01T12:00:00Z, 2026-12-01 for its beginning in UTC, or 12h"
         )
     })
 }

@@ -16,7 +16,7 @@ use crate::output::{Cell, Table, clean, now};
 pub(crate) enum RolloutCommand {
     /// Where each stage of a pipeline stands, and why clusters do not run the newest
     Status(StatusArgs),
-    /// Keep what runs, whatever comes, until it is released
+    /// Keep what runs until it is released
     Hold(ScopeArgs),
     /// End holds of exactly this scope, those that a rollback left too
     Release(ScopeArgs),
@@ -42,7 +42,7 @@ pub(crate) enum RolloutCommand {
     Withdraw(QuestionArgs),
     /// Let a candidate go on past a stage that it did not pass, or past a window
     Override(OverrideArgs),
-    /// Let the clusters of a pipeline run the newest that the fleet repo does not define any more
+    /// Let the clusters of a pipeline that the fleet repo no longer defines run the newest
     Forget(ForgetArgs),
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum SecretCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Remove a secret; sources that name it are not fetched any more
+    /// Remove a secret; sources that name it are no longer fetched
     Delete {
         #[command(flatten)]
         place: PlaceArgs,

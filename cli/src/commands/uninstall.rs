@@ -82,7 +82,7 @@ pub(crate) struct HubArgs {
     /// Namespace of the hub
     #[arg(long, value_name = "NAME", default_value = hub::NAMESPACE, value_parser = hub::namespace)]
     namespace: String,
-    /// Delete its volume and its credentials too; there is no way back but a backup
+    /// Delete its volume and its credentials too; only a backup brings them back
     #[arg(long)]
     delete_data: bool,
 }

@@ -217,7 +217,7 @@ async fn logs_are_filtered_and_followed() -> anyhow::Result<()> {
     assert_eq!(next().await?, lines[1]);
     assert_eq!(next().await?, "1970-01-01T00:01:42Z info one Kustomization/root - Applied: later\n");
     // What is not kept any more is said, and the newest follow.
-    hub.on("GET events?cursor=j-4", 410, json!({"error": "9 events after the cursor are not kept any more"}));
+    hub.on("GET events?cursor=j-4", 410, json!({"error": "9 events after the cursor are no longer kept"}));
     hub.get("events", json!({"items": [&event(103, "root", "newest")], "cursor": "j-9"}));
     hub.get("events?cursor=j-9", json!({"items": [], "cursor": "j-9"}));
     hub.changed();

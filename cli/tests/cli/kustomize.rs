@@ -278,7 +278,7 @@ async fn paths_in_messages_can_be_used_as_they_are() -> anyhow::Result<()> {
     for (kustomization, expected) in [
         ("kind: Kustomisation\nresources: [r.yaml]\n", format!("under {here}:\n")),
         ("resources: [none.yaml]\n", format!("{here}/none.yaml: no such file")),
-        ("resources: [r.yaml, r.yaml]\n", format!("the other one stands at {here}/r.yaml:1")),
+        ("resources: [r.yaml, r.yaml]\n", format!("the other one is at {here}/r.yaml:1")),
         ("commonLabels: {a: b}\nresources: [r.yaml]\n", format!("warning: {here}: 'commonLabels'")),
     ] {
         write(folder.path(), "kustomization.yaml", kustomization)?;

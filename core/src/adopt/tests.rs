@@ -236,7 +236,7 @@ fn what_git_has_is_taken_and_all_else_stays() {
             Some(flux(alert, false, &[])),
             vec![],
             taken.to_vec(),
-            vec!["bell: Flotilla does not do this, it goes on by Flux".to_owned()],
+            vec!["bell: Flotilla does not do this, so Flux goes on with it".to_owned()],
             1,
         ),
         (
@@ -247,7 +247,7 @@ fn what_git_has_is_taken_and_all_else_stays() {
             vec![],
             taken.to_vec(),
             vec![
-                "bot: Flotilla does not do this, it goes on by Flux".to_owned(),
+                "bot: Flotilla does not do this, so Flux goes on with it".to_owned(),
                 keeps("ImageUpdateAutomation.image.toolkit.fluxcd.io flux-system/bot"),
             ],
             0,

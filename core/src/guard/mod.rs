@@ -264,7 +264,7 @@ enum Judged {
     Asks(Uid, String),
 }
 
-/// Why an object that is not there any more leaves the inventory.
+/// Why an object that is no longer there leaves the inventory.
 pub const GONE: &str = "is gone";
 
 fn judge_one(Candidate { member, found, .. }: &Candidate) -> Judged {

@@ -55,7 +55,8 @@ impl Caller {
         if self.role == Role::Admin && self.scope.is_fleet() || hub.tracks.may_write(&self.name) {
             return Ok(());
         }
-        let error = format!("the token '{}' has made as many changes as one may in a day", self.name);
+        let error =
+            format!("the token '{}' has made as many changes as a token may make in a day", self.name);
         Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, error)
             .hint("each is a line of the audit log; wait, or use an admin's token"))
     }
@@ -178,9 +179,9 @@ async fn whole(request: Request) -> Result<Request, ApiError> {
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if request.method() == Method::POST && !kind.eq_ignore_ascii_case("application/json") {
-        let error = format!("a POST says `Content-Type: application/json`, this one '{kind}'");
+        let error = format!("a POST needs `Content-Type: application/json`, and this one has '{kind}'");
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
-            .hint("also where it has no body; an old `flotilla` is to be upgraded"));
+            .hint("it is needed without a body too; upgrade an old `flotilla`"));
     }
     let (parts, body) = request.into_parts();
     let body = tokio::time::timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await.map_err(|_| {

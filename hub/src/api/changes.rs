@@ -80,5 +80,5 @@ pub(super) async fn approve(
     let (shared, losses) = (hub.clone(), held.losses.clone());
     blocking(move || shared.records.approve_change(&losses, &audit)).await?;
     hub.fleet.wake();
-    Ok(done(format!("approved: {what} may go")))
+    Ok(done(format!("approved: {what} may be removed")))
 }

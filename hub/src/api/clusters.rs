@@ -299,7 +299,7 @@ pub(super) async fn hide_secrets(
     let mut secrets = body.secrets;
     let mut values = 0;
     for secret in &secrets {
-        let bad = |error| ApiError::bad_request(format!("an object of `secrets` is no Secret: {error}"));
+        let bad = |error| ApiError::bad_request(format!("an object of `secrets` is not a Secret: {error}"));
         let id = ObjectRef::of(secret).map_err(|error| bad(error.to_string()))?.id;
         if !id.is("", "Secret") {
             return Err(bad(format!("it is a {}", id.kind)));

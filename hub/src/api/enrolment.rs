@@ -69,10 +69,9 @@ fn deleted(name: &ClusterName, known: &Known) -> String {
     let agent = match known.connection() {
         ConnectionState::Connected => "its agent ends its work now",
         ConnectionState::Disconnected | ConnectionState::Revoked => {
-            "its agent is away: it goes on keeping what runs there as it is, and ends its work when it reaches the hub the \
-             next time"
+            "its agent is not connected: it keeps what runs there as it is, and ends its work when it next reaches the hub"
         }
-        _ => "no agent had joined as it",
+        _ => "no agent had joined under this name",
     };
     let git = match known.facts.as_ref().is_some_and(|facts| facts.assigned) {
         true => "; Git still defines it, so it stays in the list, without an agent",

@@ -229,11 +229,11 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
     let asked = query.asked()?;
     if query.limit.is_some() || query.from.is_some() {
-        return Err(bad("limit", "neither it nor `continue` is of the stream"));
+        return Err(bad("limit", "neither it nor `continue` can be used with the stream"));
     }
     let last = headers
         .get("last-event-id")
-        .map(|id| id.to_str().map_err(|_| ApiError::bad_request("the header `Last-Event-ID` is no text")));
+        .map(|id| id.to_str().map_err(|_| ApiError::bad_request("the header `Last-Event-ID` is not text")));
     let last = last.transpose()?.map(str::to_owned).or(query.cursor);
     let written = hub.journal.written();
     let cursor = match last {

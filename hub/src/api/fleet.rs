@@ -193,7 +193,7 @@ pub(super) async fn reconcile(
         commit: view.snapshot.as_ref().map(|commit| reach.commit(commit)),
         error: failed.map(|source| match reach.is_fleet() {
             true => format!("{}: {}", source.name, source.message),
-            false => "the hub cannot read the fleet repo just now".to_owned(),
+            false => "the hub cannot read the fleet repo at the moment".to_owned(),
         }),
         agents,
         attention,

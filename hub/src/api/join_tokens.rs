@@ -203,8 +203,10 @@ pub(super) async fn revoke(
     let tokens = open(&hub, &caller).await?;
     let mut found = tokens.iter().filter(|(hash, _)| hash.starts_with(&digits));
     let (Some((hash, record)), None) = (found.next(), found.next()) else {
-        return Err(ApiError::not_found(format!("no one join token that is good has the id {named}"))
-            .hint("`flotilla cluster tokens` lists them"));
+        return Err(ApiError::not_found(format!(
+            "no valid join token, or more than one, has the id {named}"
+        ))
+        .hint("`flotilla cluster tokens` lists them"));
     };
     let hash: SecretHash = hash.parse().map_err(|_| ApiError::not_found("the token has no valid hash"))?;
     caller.may_write(&hub)?;
@@ -216,11 +218,11 @@ pub(super) async fn revoke(
     let shared = hub.clone();
     if !blocking(move || shared.records.revoke_join_token(hash, &audit)).await? {
         return Err(ApiError::not_found(format!(
-            "the join token {named} was used up or revoked in this moment"
+            "the join token {named} was used up or revoked at this moment"
         )));
     }
     if let Ok(name) = record.cluster.parse() {
         hub.changes.cluster(&name);
     }
-    Ok(done(format!("the join token for {whose} is revoked; who joined by it stays")))
+    Ok(done(format!("the join token for {whose} is revoked; clusters that joined with it stay")))
 }

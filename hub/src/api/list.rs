@@ -283,7 +283,7 @@ impl Query {
             let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
             bad(
                 "sortBy",
-                format!("'{field}' is none of {}; a '-' before it turns the order round", names.join(", ")),
+                format!("'{field}' is none of {}; a '-' before it reverses the order", names.join(", ")),
             )
         })?;
         let query = serde_json::to_vec(self).map(|text| Digest::of(&text).to_string()).unwrap_or_default();
@@ -292,7 +292,7 @@ impl Query {
         if from.as_ref().is_some_and(|from| from.query != query) {
             return Err(bad(
                 "continue",
-                "it is of a list with other parameters: give it with those that it came of",
+                "it belongs to a list with other parameters: give it with the parameters of that list",
             ));
         }
         Ok(Part { limit, sort_by, descending, from, query })
@@ -304,7 +304,7 @@ impl Place {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| bad("continue", "it is no `next` of a list of this hub: begin without it"))
+            .ok_or_else(|| bad("continue", "it is not a `next` that this hub gave: ask again without it"))
     }
 }
 

@@ -27,7 +27,7 @@ fn what_is_not_understood_is_refused_with_the_parameter() {
         ("limit=0", "`limit` in the query: it is a number from 1 to 5000"),
         ("limit=-1", "`limit` in the query: it is a number from 1 to 5000"),
         ("sortBy=size", "`sortBy` in the query: 'size' is none of name, connection, "),
-        ("continue=abc", "`continue` in the query: it is no `next` of a list"),
+        ("continue=abc", "`continue` in the query: it is not a `next` that this hub gave"),
         ("cluster=a", "`cluster` in the query: there is no such parameter here"),
     ] {
         let refused = match query(text) {

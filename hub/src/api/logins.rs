@@ -109,7 +109,7 @@ impl Logins {
         match from {
             Some(from) if !self.failures.try_take(from.into()) => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                "too many requests of this address came without a good token",
+                "too many requests from this address came without a valid token",
             )
             .hint("wait some seconds"),
             _ => why,

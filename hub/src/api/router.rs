@@ -63,7 +63,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(|| async {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
                 .hint("see /openapi.json for what there is")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -109,7 +109,7 @@ pub(super) fn routes() -> Vec<Route> {
             ..write(
                 "/api/v1/changes/{digest}/approve",
                 Role::Approve,
-                "Let exactly the units and objects go that a change was held for",
+                "Approve the removal of exactly the units and objects that a change was held for",
                 None,
                 done(),
                 post(changes::approve),
@@ -151,7 +151,7 @@ pub(super) fn routes() -> Vec<Route> {
             ..write(
                 "/api/v1/pipelines/{pipeline}/forget",
                 Role::Admin,
-                "Let the clusters of a pipeline run the newest that the fleet repo does not define any more",
+                "Let the clusters of a pipeline that the fleet repo no longer defines run the newest",
                 None,
                 done(),
                 post(pipelines::forget),
@@ -256,7 +256,7 @@ pub(super) fn routes() -> Vec<Route> {
         write(
             "/api/v1/clusters/{cluster}/approve",
             Role::Approve,
-            "Let go what a guard kept",
+            "Approve the deletion of what a guard kept",
             json::<api::Approve>(),
             done(),
             post(suspend::approve),
@@ -264,7 +264,7 @@ pub(super) fn routes() -> Vec<Route> {
         write(
             "/api/v1/join-tokens",
             Role::Admin,
-            "A token with which one agent may join, or many nodes of a group",
+            "Make a token with which one agent, or many nodes of a group, may join",
             json::<api::NewJoinToken>(),
             json::<api::JoinToken>(),
             post(join_tokens::make),
@@ -273,7 +273,7 @@ pub(super) fn routes() -> Vec<Route> {
             role: Some(Role::Admin),
             ..read(
                 "/api/v1/join-tokens",
-                "The join tokens that are good, without their secrets",
+                "The join tokens that are valid, without their secrets",
                 page::<api::OpenJoinToken>(),
                 get(join_tokens::list),
             )

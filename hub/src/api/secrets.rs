@@ -85,7 +85,7 @@ pub(super) async fn remove(
         return Err(ApiError::not_found(format!("there is no secret {place}"))
             .hint("`flotilla secret list` shows them"));
     }
-    Ok(done(format!("the secret {place} is gone; sources that name it are not fetched any more")))
+    Ok(done(format!("the secret {place} is gone; sources that name it are no longer fetched")))
 }
 
 fn need(caller: &Caller, hub: &Hub, place: &SecretPlace) -> Result<(), ApiError> {

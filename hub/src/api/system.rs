@@ -92,7 +92,7 @@ impl PerCluster {
         registry.register("flotilla_cluster_problems", "What is wrong in a cluster and its units", problems);
         registry.register(
             "flotilla_cluster_last_seen_timestamp_seconds",
-            "When a cluster's agent was last heard",
+            "When a cluster's agent was last heard from",
             seen,
         );
         registry.register(
@@ -123,12 +123,12 @@ fn ports(hub: &Hub, registry: &mut Registry) {
     registry.register("flotilla_connections", "Open connections", open);
     registry.register(
         "flotilla_connections_unproven",
-        "Open connections without a certificate or a good token",
+        "Open connections without a certificate or a valid token",
         unproven,
     );
     registry.register(
         "flotilla_connections_turned_away",
-        "Connections that were closed for want of room",
+        "Connections that were closed to make room for newer ones",
         turned_away,
     );
 }
@@ -205,7 +205,7 @@ pub(super) async fn metrics(
         let label = Reason { reason: reason.as_str().to_owned(), problem: is_problem.to_owned() };
         needs.get_or_create(&label).set(i64::from(count));
     }
-    registry.register("flotilla_attention", "What needs a person, as `flotilla status` lists it", needs);
+    registry.register("flotilla_attention", "What needs attention, as `flotilla status` lists it", needs);
     let connected = Gauge::<i64>::default();
     connected.set(hub.sessions.connected() as i64);
     registry.register("flotilla_agents_connected", "Agents that are connected", connected);
@@ -231,7 +231,7 @@ pub(super) async fn metrics(
     overdue.set(told.overdue);
     registry.register(
         "flotilla_clusters_overdue",
-        "Clusters whose render no round waits for any more",
+        "Clusters whose render took too long, so that no round waits for it",
         overdue,
     );
     let mut body = String::new();

@@ -196,7 +196,7 @@ pub fn projection(
     for (id, _) in claims.into_iter().filter(|(_, parts)| !parts.is_empty()) {
         match render.units.get(&id) {
             Some(unit) => units.push((id, content(&unit.unit.as_ref()?.manifest))),
-            // It is not there any more, unless what defines it cannot be rendered.
+            // It is no longer there, unless what defines it cannot be rendered.
             None => {
                 let above = |id: &UnitId| known.get(id).and_then(|unit| unit.parent.clone());
                 let mut parents = std::iter::successors(above(&id), above).take(GENERATIONS);

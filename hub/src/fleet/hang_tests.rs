@@ -117,7 +117,7 @@ async fn a_panic_costs_its_unit_its_cluster_or_its_commit_only() {
     let units = &view.clusters[&"slow".parse().unwrap()].units;
     let problems = &units[&"flux-system/app".parse().unwrap()].problems;
     assert!(
-        problems[0].message.contains("the hub made a mistake over this unit (over slow/b.yaml)"),
+        problems[0].message.contains("the hub failed to render this unit (over slow/b.yaml)"),
         "{problems:?}"
     );
 

@@ -19,7 +19,7 @@ impl std::fmt::Display for Cursor {
 
 /// A text that is no cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no cursor: give the `cursor` of a list of events, or the `id` of an event, as it was")]
+#[error("'{0}' is not a cursor: give the `cursor` of a list of events, or the `id` of an event, as it was")]
 pub struct InvalidCursor(String);
 
 impl std::str::FromStr for Cursor {

@@ -36,10 +36,10 @@ const CHUNK: usize = 1_000;
 /// What comes after a cursor is not all there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Missed {
-    #[error("{0} events after the cursor are not kept any more")]
+    #[error("{0} events after the cursor are no longer kept")]
     TooOld(u64),
     #[error(
-        "the cursor is of another journal: the hub was restored from a backup, or lost its data, and events may be missing"
+        "the cursor belongs to another journal: the hub was restored from a backup, or lost its data, and events may be missing"
     )]
     Foreign,
 }

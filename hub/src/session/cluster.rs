@@ -106,7 +106,7 @@ impl Units {
                 ..UnitReport::new(
                     id,
                     phase,
-                    "details are left out: the agent tells more than the hub keeps",
+                    "details are left out: the agent reports more than the hub keeps",
                     since,
                 )
             };

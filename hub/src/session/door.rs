@@ -68,7 +68,7 @@ impl Default for Door {
 }
 
 fn busy() -> Status {
-    Status::resource_exhausted("too many agents join or renew at once; try again in a moment")
+    Status::resource_exhausted("too many agents are joining or renewing at once; try again in a moment")
 }
 
 fn take(bucket: &Mutex<Bucket>) -> Result<(), Status> {

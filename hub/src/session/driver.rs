@@ -358,7 +358,7 @@ impl Live {
             self.hub.sessions.note(&self.cluster, self.id, |view| {
                 view.refused = Some(format!(
                     "the agent has generation {above}, too far ahead of the hub's to be right; remove the agent's \
-                     data to let it start anew"
+                     data and restart it"
                 ));
             });
         }

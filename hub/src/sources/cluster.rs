@@ -139,7 +139,7 @@ impl<'a> ClusterSources<'a> {
             let repository =
                 self.defined(&chart.source).ok_or_else(|| unknown_yet("is of", &chart.source))?;
             let SourceSpec::HelmRepository(helm) = &repository.spec else {
-                return Err(format!("is of {}, which is no HelmRepository", chart.source).into());
+                return Err(format!("is of {}, which is not a HelmRepository", chart.source).into());
             };
             let secrets = self.wanted(&repository)?.secrets;
             let timeout = Duration::from_secs(u64::from(source.timeout.max(1)));

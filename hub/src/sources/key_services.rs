@@ -147,7 +147,7 @@ pub async fn run_key_services(
 pub enum KeyServiceError {
     #[error("cannot make an HTTP client for key services")]
     Client(#[from] reqwest::Error),
-    #[error("a question to a key service went wrong inside of the hub")]
+    #[error("the hub failed while asking a key service")]
     Task(#[from] tokio::task::JoinError),
 }
 

@@ -175,9 +175,9 @@ impl Library {
                 then = [name, key].iter().find_map(|name| before?.sources().get(name)).cloned();
                 draft.first(name, key, then.as_ref(), || match &then {
                     Some(at) => slot.at(at),
-                    None if slot.is_followed => {
-                        Err(Unavailable::new("is suspended, and what it was at is not known"))
-                    }
+                    None if slot.is_followed => Err(Unavailable::new(
+                        "is suspended, and the revision that it was suspended at is not known",
+                    )),
                     None => slot.answer(),
                 })
             }
@@ -190,7 +190,7 @@ impl Library {
         drop(guard);
         match then {
             Some(at) if digest_of(&*content.files).map_err(|error| error.to_string())? != at.content => {
-                Err(format!("what is there of {} is not what it was", at.revision).into())
+                Err(format!("the content of {} is not what it was before", at.revision).into())
             }
             _ => Ok(content),
         }

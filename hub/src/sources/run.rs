@@ -92,11 +92,9 @@ fn fetch(job: Job, attempts: &Attempts, cancel: &AtomicBool) -> Done {
     }));
     match caught {
         Ok((fetcher, result)) => (key, Some(fetcher), result),
-        Err(_) => (
-            key,
-            None,
-            Err(SourceError::Wrong("fetching it went wrong inside of the hub; see its log".into())),
-        ),
+        Err(_) => {
+            (key, None, Err(SourceError::Wrong("the hub failed while fetching it; see its log".into())))
+        }
     }
 }
 

@@ -97,11 +97,11 @@ impl Slot {
         }
         let Some(fetcher) = &self.fetcher else {
             self.is_missed = true;
-            let why = format!("is being fetched; then {} of it is looked for", at.revision);
+            let why = format!("is being fetched; then {} of it is looked up", at.revision);
             return Err(Unavailable::waiting(why));
         };
         let content = fetcher.at(&at.revision);
-        let content = content.ok_or_else(|| format!("{} of it is not there any more", at.revision))?;
+        let content = content.ok_or_else(|| format!("{} of it is no longer there", at.revision))?;
         self.older.insert(at.revision.clone(), content.clone());
         Ok(content)
     }

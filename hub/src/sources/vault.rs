@@ -58,13 +58,13 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("'{text}' is no scope: expected fleet, group.NAME or cluster.NAME");
+        let unknown = || format!("'{text}' is not a scope: expected fleet, group.NAME or cluster.NAME");
         match text.split_once('.') {
             Some(("cluster", name)) => {
                 name.parse().map(Self::Cluster).map_err(|error| format!("scope: {error}"))
             }
             Some(("group", name)) if is_dns_label(name) => Ok(Self::Group(name.to_owned())),
-            Some(("group", name)) => Err(format!("scope: '{name}' is no name of a ClusterGroup")),
+            Some(("group", name)) => Err(format!("scope: '{name}' is not a valid ClusterGroup name")),
             None if text == "fleet" => Ok(Self::Fleet),
             _ => Err(unknown()),
         }
@@ -85,10 +85,10 @@ impl SecretPlace {
     pub fn new(scope: Scope, namespace: &str, name: &str) -> Result<Self, String> {
         let is_name = |text: &str| text.len() <= 253 && text.split('.').all(is_dns_label);
         if !is_dns_label(namespace) {
-            return Err(format!("'{namespace}' is no name of a namespace"));
+            return Err(format!("'{namespace}' is not a valid namespace name"));
         }
         if !is_name(name) {
-            return Err(format!("'{name}' is no name of a Secret"));
+            return Err(format!("'{name}' is not a valid Secret name"));
         }
         Ok(Self { scope, namespace: namespace.to_owned(), name: name.to_owned() })
     }
@@ -110,7 +110,7 @@ impl FromStr for SecretPlace {
         let mut parts = text.splitn(3, '/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(scope), Some(namespace), Some(name)) => Self::new(scope.parse()?, namespace, name),
-            _ => Err(format!("'{text}' is no place of a secret")),
+            _ => Err(format!("'{text}' does not name a secret: expected SCOPE/NAMESPACE/NAME")),
         }
     }
 }
@@ -128,10 +128,10 @@ pub enum VaultError {
     Store(#[from] StoreError),
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{0} is no key for secrets: it must have {KEY_BYTES} bytes; restore it from a backup")]
+    #[error("{0} is not a key for secrets: it must have {KEY_BYTES} bytes; restore it from a backup")]
     Key(String),
     #[error(
-        "the secret {0} does not open with this hub's key; create it anew, or restore the key that it was made with"
+        "the secret {0} does not open with this hub's key; create it again, or restore the key that it was made with"
     )]
     Sealed(String),
     #[error("this machine gives no random numbers")]

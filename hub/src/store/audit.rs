@@ -1,13 +1,16 @@
-//! Parts of the audit log, and how far copies of it are.
+//! The audit log: its lines by number, parts of it, and how far copies of it are.
 
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::lock;
 
-use super::records::{Records, audit_key, encode};
-use super::{AuditRecord, StoreError, Txn};
+use super::records::{Records, decode, encode};
+use super::{AuditRecord, Store, StoreError, Txn};
 
 /// Where lines are kept; a watch of it ticks with each.
 pub const AUDIT: &str = "audit/";
+
+/// How many lines the audit log keeps.
+pub(super) const AUDIT_LINES: u64 = 200_000;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Cursor {
@@ -18,7 +21,47 @@ fn cursor_key(copy: &str) -> String {
     format!("meta/audit-{copy}")
 }
 
+pub(super) fn audit_key(sequence: u64) -> String {
+    format!("audit/{sequence:020}")
+}
+
+fn audit_sequence(key: &str) -> Result<u64, StoreError> {
+    // Written with all its digits, so that keys are in the order of the numbers.
+    let number = key.strip_prefix("audit/").filter(|number| number.len() == 20);
+    number.and_then(|number| number.parse().ok()).ok_or_else(|| StoreError::Key(key.as_bytes().to_vec()))
+}
+
+/// The sequence numbers of the oldest audit line and of the next one. A line whose number cannot be read is an error: counting
+/// from anywhere else could come to one that is taken.
+pub(super) fn audit_range(store: &dyn Store) -> Result<(u64, u64), StoreError> {
+    let lines = store.scan("audit/")?;
+    let (Some((first, _)), Some((last, _))) = (lines.first(), lines.last()) else { return Ok((0, 0)) };
+    Ok((audit_sequence(first)?, audit_sequence(last)?.saturating_add(1)))
+}
+
 impl Records {
+    /// Adds a line for something that changed no other record.
+    pub fn audit(&self, line: &AuditRecord) -> Result<(), StoreError> {
+        self.commit(Txn::default(), Some(line)).map(|_| ())
+    }
+
+    /// The number of the next audit line.
+    pub(super) fn audit_end(&self) -> u64 {
+        *lock(&self.next_audit)
+    }
+
+    /// The number of the oldest audit line that may be kept.
+    pub(super) fn audit_begin(&self) -> u64 {
+        let oldest = *lock(&self.oldest_audit);
+        self.audit_end().saturating_sub(AUDIT_LINES).max(oldest)
+    }
+
+    /// The audit log, oldest first, with sequence numbers.
+    pub fn audit_log(&self) -> Result<Vec<(u64, AuditRecord)>, StoreError> {
+        let lines = self.store.scan("audit/")?;
+        lines.iter().map(|(key, line)| Ok((audit_sequence(key)?, decode(key, line)?))).collect()
+    }
+
     fn audit_line(&self, sequence: u64) -> Result<Option<AuditRecord>, StoreError> {
         self.read(&format!("{AUDIT}{sequence:020}"))
     }

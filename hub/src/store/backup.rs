@@ -231,7 +231,7 @@ fn read(path: &Path) -> Result<Content, BackupError> {
                 return Ok(content);
             }
             Line::Header { .. } | Line::Record { .. } | Line::File { .. } => {
-                return Err(damaged(format!("line {} stands in the wrong place", lines + 1)));
+                return Err(damaged(format!("line {} is in the wrong place", lines + 1)));
             }
         }
         digests.extend_from_slice(Digest::of(&text).as_bytes());

@@ -7,12 +7,15 @@
 //! A transaction that answered `Committed` is on disk. Git and the agents' reports rebuild everything that is
 //! not here.
 
+mod approvals;
 mod audit;
 pub mod backup;
+mod clusters;
 mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod generations;
+mod history;
 mod journal;
 mod known;
 mod lease;
@@ -27,6 +30,7 @@ mod snapshot;
 mod snapshots;
 #[cfg(test)]
 mod suite;
+mod suspensions;
 mod tokens;
 mod types;
 
@@ -135,7 +139,7 @@ pub enum StoreError {
     Newer { key: String, version: u32, known: u32 },
     #[error("the records of the pipeline {pipeline} cannot be read")]
     Rollout { pipeline: String, source: flotilla_rollout::state::UnknownVersion },
-    #[error("the key {0:?} of the store is no text")]
+    #[error("the key {0:?} of the store is not text")]
     Key(Vec<u8>),
     #[cfg(test)]
     #[error("cannot {attempt} the store: this test says so")]

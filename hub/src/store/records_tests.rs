@@ -1,4 +1,7 @@
-use super::super::MemoryStore;
+use flotilla_core::UnitId;
+
+use super::super::history::HISTORY_STATES;
+use super::super::{HistoryRecord, MemoryStore, SuspensionRecord};
 use super::*;
 
 fn records() -> Records {

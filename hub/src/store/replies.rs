@@ -97,7 +97,9 @@ impl Records {
                 let of = namespace
                     .as_ref()
                     .map_or("the cluster".to_owned(), |name| format!("the namespace {name}"));
-                known = Reply::Refused(format!("what is told of {of} has more than {limit} bytes together"));
+                known = Reply::Refused(format!(
+                    "what the agent reports of {of} has more than {limit} bytes together"
+                ));
             }
             let record = ToldRecord { digest, at: now, size: known.size(), namespace };
             told.replies.insert(asked, record);

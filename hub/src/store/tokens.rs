@@ -8,7 +8,8 @@ use flotilla_core::nodes::{NodeFacts, UnnamedNode};
 use flotilla_core::report::Timestamp;
 use flotilla_runtime::token::SecretHash;
 
-use super::records::{Records, cluster_key, deleted_key, encode};
+use super::clusters::{cluster_key, deleted_key};
+use super::records::{Records, encode};
 use super::{
     ApiTokenRecord, AuditRecord, ClusterRecord, JoinTokenRecord, Outcome, StoreError, TokenUse, TokenUsed,
     Txn, UpdateError,
@@ -28,7 +29,7 @@ pub enum EnrolError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "the hub does not know this join token: it was never made here, or its cluster was deleted since"
+        "the hub does not know this join token: it was never made here, or its cluster has been deleted since"
     )]
     UnknownToken,
     #[error("the join token was used already; make a new one")]

@@ -44,9 +44,9 @@ async fn a_reader_goes_on_by_its_cursor_after_a_restart_and_of_a_deleted_cluster
     let end = page["cursor"].as_str().unwrap();
     assert_eq!(hub.get(&format!("/api/v1/events?cursor={end}")).await["items"], json!([]));
     for (path, status, error) in [
-        ("events?cursor=0-1", StatusCode::GONE, "of another journal"),
-        ("events/watch?cursor=0-1", StatusCode::GONE, "of another journal"),
-        ("events?cursor=x", StatusCode::BAD_REQUEST, "`cursor` in the query: 'x' is no cursor"),
+        ("events?cursor=0-1", StatusCode::GONE, "belongs to another journal"),
+        ("events/watch?cursor=0-1", StatusCode::GONE, "belongs to another journal"),
+        ("events?cursor=x", StatusCode::BAD_REQUEST, "`cursor` in the query: 'x' is not a cursor"),
         ("events?since=now", StatusCode::BAD_REQUEST, "`since` in the query: it is a time"),
         ("events?warnings=1", StatusCode::BAD_REQUEST, "`warnings` in the query: it is `true` or `false`"),
         ("events?clutser=a", StatusCode::BAD_REQUEST, "unknown field `clutser`"),

@@ -205,7 +205,7 @@ async fn what_secrets_hold_is_never_given_out() {
     }
     let admin = hub.admin();
     for (scope, data, says) in [
-        ("group.Prod", kept.as_str(), "no name of a ClusterGroup"),
+        ("group.Prod", kept.as_str(), "not a valid ClusterGroup name"),
         ("tenant.x", kept.as_str(), "expected fleet, group.NAME or cluster.NAME"),
         ("fleet", value, "values.yaml"),
     ] {
@@ -238,7 +238,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         ("GET", "/api/v1/clusters/staging/units/x%2Fy", Value::Null, 404, "has no unit kustomization/x/y"),
         ("GET", "/api/v1/units?limit=many", Value::Null, 400, "query"),
         ("GET", "/api/v1/nothing", Value::Null, 404, "nothing at this path"),
-        ("PUT", "/api/v1/status", Value::Null, 405, "other methods"),
+        ("PUT", "/api/v1/status", Value::Null, 405, "does not take that method"),
         ("POST", "/api/v1/tokens", json!({"name": "Bad Name"}), 400, "cannot name a token"),
         ("POST", "/api/v1/tokens", json!({"name": "x", "role": "king"}), 422, "king"),
         ("POST", "/api/v1/tokens", json!({"name": "admin"}), 409, "already"),

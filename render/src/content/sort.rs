@@ -24,8 +24,8 @@ use super::{Content, Definition, Recipe};
 
 /// What substitution may cost in all documents of a unit, in characters written and compared.
 const SUBSTITUTION: u64 = 16 * flotilla_core::envsubst::WORK;
-const OWNERS: &str = "an owner is known by a uid that one cluster gave, and what has owners of which none is there, Kubernetes \
-                      deletes; leave ownerReferences out";
+const OWNERS: &str = "an owner is named by its uid, which differs from cluster to cluster, and Kubernetes deletes objects \
+                      whose owners do not exist; leave ownerReferences out";
 
 pub(super) fn sort(output: &Output, recipe: &Recipe<'_>) -> Result<Content, Vec<Problem>> {
     let prefix = prefix(recipe.source);

@@ -99,7 +99,7 @@ fn what_is_wrong_or_unsupported_is_named_at_its_line() {
         ),
         (
             "  dependsOn: [{name: a, readyExpr: dep.x ==}]\n",
-            "apps.yaml:6:36: spec.dependsOn[0].readyExpr: 'dep.x ==' is no CEL expression: <input>:1:9: Syntax \
+            "apps.yaml:6:36: spec.dependsOn[0].readyExpr: 'dep.x ==' is not a CEL expression: <input>:1:9: Syntax \
                  error: mismatched input '<EOF>'",
         ),
         ("  wait: please\n", "apps.yaml:6:9: spec.wait: must be true or false"),

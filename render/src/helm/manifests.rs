@@ -228,7 +228,7 @@ fn manifests(text: &str) -> Result<Vec<Manifest>, Problem> {
     let mut take = |template: &str, document: &str| -> Result<(), Problem> {
         let nodes = parse(document).map_err(|error| Problem {
             column: error.pos.column,
-            ..Problem::error(template, 0, format!("the rendered manifest is no YAML: {error}"))
+            ..Problem::error(template, 0, format!("the rendered manifest is not YAML: {error}"))
         })?;
         for node in nodes {
             let items = node.get("items").and_then(Node::as_seq);

@@ -80,7 +80,7 @@ pub(crate) fn content(
         Some(Ok(text)) => text,
         Some(Err(reason)) => return Some(Err(reason)),
         // It must not be made anew: somebody may have taken it away by mistake.
-        None => return Some(Err("what helm rendered is not there any more".to_owned())),
+        None => return Some(Err("what helm rendered is no longer there".to_owned())),
     };
     let with_chart = |installed| Ok((installed, cache.packed_chart(&request.chart)?));
     let installed = match release.installed.as_ref().map(with_chart).transpose() {

@@ -200,7 +200,7 @@ fn take(
         }
         None => {
             let map = yaml_map(text).map_err(|(line, message)| match from.secret {
-                true => wrong(format!("line {line} is no YAML mapping")),
+                true => wrong(format!("line {line} is not a YAML mapping")),
                 false => wrong(message),
             })?;
             all.lay(map);

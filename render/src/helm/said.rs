@@ -43,7 +43,7 @@ pub(super) fn without_values(said: &str) -> String {
         "the chart refuses the values"
     };
     let at = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
-    format!("{what}{at}; helm's own words are not shown, as some of the values come from Secrets")
+    format!("{what}{at}; helm's own message is not shown, as some of the values come from Secrets")
 }
 
 /// `CHART/templates/FILE:LINE:COLUMN`, of letters that files of charts have.
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn no_value_is_told() {
         let told = |what: &str| {
-            format!("{what}; helm's own words are not shown, as some of the values come from Secrets")
+            format!("{what}; helm's own message is not shown, as some of the values come from Secrets")
         };
         for (said, expected) in [
             (

@@ -89,7 +89,7 @@ fn period(days: Option<&Field<'_>>, from: &Field<'_>, to: &Field<'_>) -> Result<
 
 /// A time of the day as `09:00`, or a moment as `2026-12-24T12:00`.
 fn time<T: FromStr>(field: &Field<'_>) -> Result<T, Wrong> {
-    let form = "is no time: write \"09:00\", or \"2026-12-24T12:00\", in quotes";
+    let form = "is not a time: write \"09:00\", or \"2026-12-24T12:00\", in quotes";
     let text = field.node.as_str().ok_or_else(|| field.wrong(form))?;
     text.parse().map_err(|_| field.wrong(format!("'{text}' {form}")))
 }

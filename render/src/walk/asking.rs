@@ -70,7 +70,7 @@ pub(super) fn unknown(told: &Told) -> Option<String> {
         Told::NotYet => Some("whether the cluster has it is not known until its agent answers".to_owned()),
         Told::Reply(reply) => match &**reply {
             Reply::Refused(why) | Reply::Failed(why) => {
-                Some(format!("the cluster's agent cannot tell what is in it: {why}"))
+                Some(format!("the cluster's agent cannot read it: {why}"))
             }
             Reply::Absent | Reply::Data(_) | Reply::Keys(_) | Reply::Apis(_) => None,
         },

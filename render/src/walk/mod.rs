@@ -691,7 +691,7 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         let said = panic.downcast_ref::<&str>().copied();
         let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
         format!(
-            "the hub made a mistake over this unit ({said}); what it runs is kept; please report it with the lines about \
+            "the hub failed to render this unit ({said}); what it runs is kept; please report it with the lines about \
              it in the hub's log"
         )
     })

@@ -241,7 +241,7 @@ impl Walk<'_> {
         let of_cluster: Vec<ApiVersion> = match &told {
             Told::Nobody => helm::builtin::kinds().collect(),
             Told::NotYet => {
-                unknown = not_known("its agent has not told them yet");
+                unknown = not_known("its agent has not reported them yet");
                 Vec::new()
             }
             Told::Reply(reply) => match &**reply {

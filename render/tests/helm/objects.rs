@@ -67,7 +67,7 @@ fn hooks_and_refusals_hold_the_release_by_name() {
     for (answer, says) in [
         (Ok(hook.to_owned()), "Job migrate (pre-install,pre-upgrade, web/templates/job.yaml)"),
         (Err("helm: values don't meet the schema".to_owned()), "don't meet the schema"),
-        (Ok("---\n# Source: web/templates/x.yaml\na: [\n".to_owned()), "is no YAML"),
+        (Ok("---\n# Source: web/templates/x.yaml\na: [\n".to_owned()), "is not YAML"),
         (Ok("---\n# Source: web/templates/x.yaml\nkind: ConfigMap\n".to_owned()), "apiVersion"),
     ] {
         let (render, _) = World::default().render(&files(CHART, ""), |_| answer.clone());

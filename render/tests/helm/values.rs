@@ -55,7 +55,7 @@ fn values_come_in_order_from_what_the_cluster_is_given() {
     for (from, says) in [
         ("[{kind: ConfigMap, name: nowhere}]", "ConfigMap/nowhere is in nothing that is rendered"),
         ("[{kind: ConfigMap, name: defaults, valuesKey: x}]", "has no key 'x'"),
-        ("[{kind: Secret, name: access, valuesKey: password}]", "'password': line 1 is no YAML mapping"),
+        ("[{kind: Secret, name: access, valuesKey: password}]", "'password': line 1 is not a YAML mapping"),
         (
             "[{kind: Secret, name: access, valuesKey: password, targetPath: 'a['}]",
             "cannot be used at its targetPath",

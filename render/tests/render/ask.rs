@@ -91,14 +91,9 @@ fn values_of_a_release_are_what_the_agent_tells_and_unknown_is_never_absent() {
             value,
             optional,
             Some(refused.clone()),
-            Err("the cluster's agent cannot tell what is in it: system:serviceaccount:x"),
+            Err("the cluster's agent cannot read it: system:serviceaccount:x"),
         ),
-        (
-            value,
-            optional,
-            Some(Reply::Failed("500".into())),
-            Err("the cluster's agent cannot tell what is in it: 500"),
-        ),
+        (value, optional, Some(Reply::Failed("500".into())), Err("the cluster's agent cannot read it: 500")),
         (
             value,
             optional,
@@ -116,7 +111,7 @@ fn values_of_a_release_are_what_the_agent_tells_and_unknown_is_never_absent() {
         (password, needed, Some(keys(&["p"])), Err("`flotilla secret create generic` keeps one at the hub")),
         (password, needed, Some(keys(&["other"])), Err("Secret/access of the cluster has no key 'p'")),
         (password, needed, Some(Reply::Absent), Err("Secret/access is neither in Git nor in the cluster")),
-        (password, optional, Some(refused), Err("cannot tell what is in it")),
+        (password, optional, Some(refused), Err("cannot read it")),
         (password, optional, None, Err("not known until its agent answers")),
     ] {
         let name = if from == value { question(ConfigMap, "vars") } else { question(Secret, "access") };
@@ -246,7 +241,7 @@ fn what_the_hub_reads_has_the_variables_that_the_agent_tells_and_the_rest_is_com
             Some(Reply::Absent),
             "(ConfigMap flux-system/vars: ConfigMap flux-system/vars, which values are taken from, does not exist)",
         ),
-        (Some(Reply::Refused("no rights".into())), "cannot tell what is in it: no rights)"),
+        (Some(Reply::Refused("no rights".into())), "cannot read it: no rights)"),
         (Some(data(&[("a.b", "x")])), "'a.b' cannot name a variable"),
         (Some(data(&[("where", "ENC[AES256_GCM,data:x]")])), "is encrypted by SOPS"),
     ] {

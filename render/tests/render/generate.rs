@@ -114,8 +114,8 @@ fn what_cannot_be_copied_is_named() {
         (excluded, "artifact out: copying @repo/apps/** to @artifact/: everything that matches is excluded"),
         (
             CopyRule { strategy: CopyStrategy::Extract, ..rule("top.yaml", "") },
-            "artifact out: copying @repo/top.yaml to @artifact/: only an archive can be extracted; this is no .tar.gz or \
-             .tgz",
+            "artifact out: copying @repo/top.yaml to @artifact/: only an archive can be extracted; this is not a .tar.gz \
+             or .tgz file",
         ),
     ] {
         assert_eq!(paths(&[rule]).unwrap_err(), expected);
@@ -207,7 +207,7 @@ fn archives_are_taken_apart() {
     assert!(extract("packs/web.tgz", "", "*.tgz").unwrap().is_empty());
     for (from, says) in [
         ("packs", "this is a folder"),
-        ("packs/readme.md", "this is no .tar.gz or .tgz"),
+        ("packs/readme.md", "this is not a .tar.gz or .tgz file"),
         ("bad/*", "bad/damaged.tgz: the archive cannot be read"),
         ("none/**", "nothing matches"),
     ] {

@@ -228,8 +228,8 @@ fn what_is_wrong_is_said_with_its_field() {
             "spec.stages[0].after.checks[0].successes",
             "from 1 to 1000",
         ),
-        (window("kind: allow, from: 9, to: '10:00'"), "spec.windows[0].from", "is no time"),
-        (window("kind: allow, from: '25:00', to: '10:00'"), "spec.windows[0].from", "'25:00' is no time"),
+        (window("kind: allow, from: 9, to: '10:00'"), "spec.windows[0].from", "is not a time"),
+        (window("kind: allow, from: '25:00', to: '10:00'"), "spec.windows[0].from", "'25:00' is not a time"),
         (window("kind: open, from: '09:00', to: '10:00'"), "spec.windows[0].kind", "none of allow, deny"),
         (
             window("kind: allow, from: '09:00', to: '2026-12-24T12:00'"),

@@ -71,7 +71,7 @@ pub enum TlsError {
     ClusterName { name: String, reason: &'static str },
     #[error("\"{0}\" is neither a DNS name nor an IP address")]
     HostName(String),
-    #[error("the certificate is no cluster's: {0}")]
+    #[error("the certificate was not issued to a cluster: {0}")]
     NotACluster(String),
     #[error("the signature does not match the key")]
     Signature,

@@ -24,7 +24,7 @@ pub(crate) struct HubVerifier {
 #[derive(Debug, thiserror::Error)]
 enum NotTheHub {
     #[error(
-        "none of the CAs that the server shows is the one that the join token pins: it is another hub, or somebody in between"
+        "none of the CAs that the server shows is the one that the join token pins: it is another hub, or somebody intercepts the connection"
     )]
     Pin,
     #[error("the server's certificate is for {0:?}, not for {HUB_URI}")]

@@ -202,7 +202,7 @@ impl ChartSource {
         let layer = manifest.layers.iter().find(|layer| layer.media_type == CHART_LAYER);
         let none = || {
             SourceError::Wrong(format!(
-                "oci://{address}:{tag} is no Helm chart: it has no layer of {CHART_LAYER}"
+                "oci://{address}:{tag} is not a Helm chart: it has no layer of {CHART_LAYER}"
             ))
         };
         let blob = registry.blob(&layer.ok_or_else(none)?.digest, self.policy.limits.bytes)?;

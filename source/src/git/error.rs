@@ -29,7 +29,7 @@ pub enum FetchError {
         "there is no Git repository at {url} ({reason}); check the address, and that the credentials may see it"
     )]
     NoRepository { url: String, reason: String },
-    #[error("talking to {url} took longer than {} s and was given up; look at its server and the network, or raise the timeout", timeout.as_secs_f32())]
+    #[error("talking to {url} took longer than {} s and was stopped; check its server and the network, or raise the timeout", timeout.as_secs_f32())]
     TimedOut { url: String, timeout: Duration },
     #[error(
         "the Git repository {url} asks for credentials and none are set; set a user name and password or token"

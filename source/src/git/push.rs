@@ -59,11 +59,9 @@ impl fmt::Display for StageRef {
 pub enum PushError {
     #[error(transparent)]
     Talk(#[from] FetchError),
-    #[error("the Git repository {url} took none of what was pushed: {reason}")]
+    #[error("the Git repository {url} did not accept the push: {reason}")]
     Unpack { url: String, reason: String },
-    #[error(
-        "the Git repository {url} does not say what becomes of a push; it is not one that refs are pushed to"
-    )]
+    #[error("the Git repository {url} does not report the result of a push; refs cannot be pushed to it")]
     NoReport { url: String },
 }
 

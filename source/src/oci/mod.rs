@@ -28,7 +28,7 @@ pub enum OciError {
     Http(#[from] HttpError),
     #[error("'{0}' is not an address in a registry; write oci://HOST/REPOSITORY")]
     Address(String),
-    #[error("what {url} answers is not what the distribution API asks for: {reason}")]
+    #[error("the answer of {url} is not what the distribution API asks for: {reason}")]
     Answer { url: String, reason: String },
     #[error("what came from {url} has the digest {found}, not {wanted}")]
     Digest { url: String, wanted: String, found: String },

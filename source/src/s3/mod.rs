@@ -20,7 +20,7 @@ const PAGES: usize = 1000;
 pub enum S3Error {
     #[error(transparent)]
     Http(#[from] HttpError),
-    #[error("what {url} answers is not a listing of a bucket: {reason}")]
+    #[error("the answer of {url} is not a listing of a bucket: {reason}")]
     Answer { url: String, reason: String },
 }
 

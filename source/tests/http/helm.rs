@@ -170,7 +170,7 @@ fn charts_by_version_and_range() -> Result<()> {
     }
     registry.push("charts/web", "7.0.0", &[("application/other", b"x")])?;
     let error = fetch(&tmp.path().join("bad"), &wanted(&oci, "7.0.0")).unwrap_err().to_string();
-    assert!(error.contains("is no Helm chart"), "{error}");
+    assert!(error.contains("is not a Helm chart"), "{error}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} wants a value"));
-        let number = |text: String| text.parse::<u64>().with_context(|| format!("'{text}' is no number"));
+        let number = |text: String| text.parse::<u64>().with_context(|| format!("'{text}' is not a number"));
         match arg.as_str() {
             "--runs" => options.runs = u32::try_from(number(value()?)?).context("--runs")?,
             "--seconds" => options.seconds = Some(number(value()?)?),

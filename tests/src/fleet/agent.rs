@@ -56,7 +56,7 @@ impl Agent {
     /// Kills it and starts it with another join token, on the state folder that it has. What it runs it remembers.
     ///
     /// # Errors
-    /// If the program is not there any more.
+    /// If the program is no longer there.
     pub fn rejoin(&mut self, token: &str) -> Result<()> {
         self.process.kill();
         let anew = recipe(&self.state, &self.kubeconfig, Some(token))?;
@@ -67,7 +67,7 @@ impl Agent {
     /// Kills it and starts it again.
     ///
     /// # Errors
-    /// If the program is not there any more.
+    /// If the program is no longer there.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
         self.process.start().context("start the agent again")

@@ -107,7 +107,7 @@ async fn an_agent_that_was_away_hears_of_the_deletion_when_it_is_back_even_after
         fleet.connection_becomes("one", ConnectionState::Disconnected).await.unwrap();
         let deleted = fleet.cli_output(&["cluster", "delete", "one"]).await.unwrap();
         let stderr = String::from_utf8_lossy(&deleted.stderr);
-        assert!(deleted.status.success() && stderr.contains("its agent is away"), "{stderr}");
+        assert!(deleted.status.success() && stderr.contains("its agent is not connected"), "{stderr}");
         eventually(SOON, || async {
             let over = SystemTime::now() > UNIX_EPOCH + Duration::from_secs(end.unsigned_abs() + 2);
             ensure!(over || !ended, "the certificate has not ended");

@@ -298,7 +298,7 @@ async fn what_only_the_cluster_has_gives_values_and_is_followed() {
     // What the cluster lacks and is not optional holds, and so does what the account may not read: that is not absent.
     says(&fleet, web, "ConfigMap/settings is neither in Git nor in the cluster").await;
     says(&fleet, &apps, "vars").await;
-    says(&fleet, guarded, "the cluster's agent cannot tell").await;
+    says(&fleet, guarded, "the cluster's agent cannot read it").await;
     for name in ["web", "guarded", "apps", "regional"] {
         assert!(config(name).get(&client).await.unwrap().is_none(), "{name}");
     }

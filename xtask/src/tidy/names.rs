@@ -39,7 +39,9 @@ pub(super) fn glossary(shipped: &[&File], document: &File, findings: &mut Findin
             })
         };
         if !["struct", "enum", "trait"].into_iter().any(is_there) {
-            findings.errors.push(format!("{}: the glossary names {name}, which is no type", document.name));
+            findings
+                .errors
+                .push(format!("{}: the glossary names {name}, which is not a type", document.name));
         }
     }
 }
@@ -71,7 +73,7 @@ mod tests {
         let document = File { name: "A.md".into(), text: text.into() };
         let mut findings = Findings::default();
         glossary(&[&code], &document, &mut findings);
-        assert_eq!(findings.errors, ["A.md: the glossary names Unit, which is no type"]);
+        assert_eq!(findings.errors, ["A.md: the glossary names Unit, which is not a type"]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Pages {
             numbers.and_then(|(bucket, part)| Some((bucket.parse::<u8>().ok()?, part.parse::<u32>().ok()?)));
         let Some(key) = key else {
             let what = format!(
-                "ConfigMap {SYSTEM_NAMESPACE}/{name} is marked as a part of the inventory and is none"
+                "ConfigMap {SYSTEM_NAMESPACE}/{name} is labelled as a part of the inventory, and is not one"
             );
             self.damage = Some(what);
             return;
@@ -192,7 +192,8 @@ impl Pages {
                 for (number, text) in content.lines().enumerate() {
                     match serde_json::from_str::<Line>(text) {
                         Ok(line) if line.k.is_empty() != line.n.is_empty() => {
-                            self.damage = Some(format!("line {} of {name} names half an object", number + 1));
+                            self.damage =
+                                Some(format!("line {} of {name} names an object incompletely", number + 1));
                             part.opaque.push(text.to_owned());
                         }
                         Ok(line) => self.take(key, line),

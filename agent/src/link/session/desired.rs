@@ -158,7 +158,7 @@ impl Session {
     fn gone(&mut self, digest: Digest) -> Result<(), ProtocolError> {
         match self.pending.take() {
             Some(pending) => {
-                tracing::info!(%digest, "the hub has this content no more, waiting for its newer state");
+                tracing::info!(%digest, "the hub no longer has this content; waiting for its newer state");
                 self.failures += 1;
                 if self.failures > MAX_FAILURES {
                     return Err(ProtocolError::Gone);
@@ -167,7 +167,7 @@ impl Session {
                 let root_digest = digest_bytes(Some(pending.digest()));
                 self.send(Out::WantManifest(v1::WantManifest { root_digest }));
             }
-            None => tracing::warn!(%digest, "the disk lost this content and the hub has it no more"),
+            None => tracing::warn!(%digest, "the disk lost this content, and the hub no longer has it"),
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ impl Session {
             match read_question(&question) {
                 Ok(Some(read)) => wanted.push(read),
                 Ok(None) => self.send(Out::Reply(v1::Reply { question: Some(question), answer: None })),
-                Err(invalid) => tracing::warn!("the hub asks what cannot be: {invalid}"),
+                Err(invalid) => tracing::warn!("the hub's request is not valid: {invalid}"),
             }
         }
         Effect::Questions(wanted)
@@ -39,7 +39,10 @@ impl Session {
             }
             Some(Kind::RemoveAll(remove)) => Err(Invalid::new(
                 "remove_all.confirm",
-                format!("'{}' was typed, this is cluster '{}'", remove.confirm, self.info.cluster),
+                format!(
+                    "the request names cluster '{}', and this is cluster '{}'",
+                    remove.confirm, self.info.cluster
+                ),
             )),
             Some(Kind::RenewNow(_)) => Ok(Asked::RenewNow),
             Some(Kind::Adopt(adopt)) => adoption(&adopt),

@@ -118,7 +118,7 @@ pub(super) async fn remove(cluster: &Cluster, id: &ObjectId) -> Result<Option<St
             _ => return Ok(None),
         }
     }
-    Ok(Some("suspended; others change it all the time: adopt again".into()))
+    Ok(Some("suspended; others keep changing it: adopt again".into()))
 }
 
 fn is_fluxs(finalizer: &str) -> bool {
@@ -216,7 +216,7 @@ pub(super) async fn resume(cluster: &Cluster, id: &ObjectId, was: &Value) -> Res
             other => return other.map(|_| None),
         }
     }
-    Ok(Some("others change it all the time; undo again".into()))
+    Ok(Some("others keep changing it; undo again".into()))
 }
 
 /// Who applied it.
@@ -243,12 +243,12 @@ pub(super) async fn give_back(
     }
     let plain = |entry: &&ManagedFields| is_plain(&entry.manager);
     let Some(resource) = cluster.discovery().any_version(object) else {
-        return Ok(Some("its kind is not served any more".into()));
+        return Ok(Some("its kind is no longer served".into()));
     };
     let manager = previous.managers.iter().find(plain).map_or(drift::MANAGER, |entry| &entry.manager);
     for _ in 0..ATTEMPTS {
         let Some(There { metadata }) = cluster.fetch(&resource, &object.id).await? else {
-            return Ok(Some("is not there any more".into()));
+            return Ok(Some("is no longer there".into()));
         };
         if !known.is_empty() && metadata.uid != known {
             return Ok(Some("is another object of the same name by now".into()));
@@ -266,7 +266,7 @@ pub(super) async fn give_back(
             Ok(_) | Err(_) => {}
         }
     }
-    Ok(Some("is changed by others all the time; undo again".into()))
+    Ok(Some("others keep changing it; undo again".into()))
 }
 
 #[cfg(test)]

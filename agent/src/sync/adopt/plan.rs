@@ -270,7 +270,7 @@ impl Planned {
                             .into(),
                     );
                 } else if origin == Origin::Flux {
-                    next.push("what stays goes on by Flux: keep its controllers".into());
+                    next.push("Flux goes on with what stays: keep its controllers".into());
                 }
                 next.push(undo);
                 next

@@ -30,7 +30,7 @@ impl Rules {
         let rule = self.read.entry(digest).or_insert_with(|| match Rule::new(exprs) {
             Ok(rule) => Some(Arc::new(rule)),
             Err(error) => {
-                tracing::warn!(kind = exprs.kind, %error, "health is told without its expressions");
+                tracing::warn!(kind = exprs.kind, %error, "health is judged without its expressions");
                 None
             }
         });

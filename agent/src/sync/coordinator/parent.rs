@@ -24,7 +24,7 @@ pub(super) async fn publish(
         loop {
             let annotations = wanted.borrow_and_update().clone();
             let Err(failure) = cluster.publish_set(&annotations).await else { break };
-            tracing::debug!(error = chain(&failure), "kubectl is not told what is ours");
+            tracing::debug!(error = chain(&failure), "the ApplySet's labels for kubectl are not written");
             if failure.is_not_found() || failure.is_terminating() {
                 // The namespace is on its way: the inventory makes it.
                 tokio::time::sleep(Duration::from_millis(500)).await;

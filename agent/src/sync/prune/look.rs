@@ -105,7 +105,7 @@ async fn find(tools: &Tools, cluster: &Cluster, object: &ObjectRef) -> Result<So
         }
         let Some(resource) = discovery.any_version(object) else { continue };
         match cluster.fetch::<Value>(&resource, &object.id).await {
-            // A version that is not served any more says nothing of the object.
+            // A version that is no longer served says nothing of the object.
             Err(failure) if failure.is_not_served() => discovery.unlearn(&resource),
             Ok(Some(value)) => return Ok(Sought::There(Box::new(value))),
             Ok(None) => return Ok(Sought::Gone),
@@ -114,7 +114,7 @@ async fn find(tools: &Tools, cluster: &Cluster, object: &ObjectRef) -> Result<So
     }
     let ObjectRef { id, .. } = object;
     if discovery.any_version(object).is_some() {
-        return Ok(Sought::Unknown(format!("{} is not served just now", id.kind)));
+        return Ok(Sought::Unknown(format!("{} is not served at the moment", id.kind)));
     }
     if discovery.is_stale(&id.group) {
         return Ok(Sought::Unknown("the server of its kind does not answer".into()));

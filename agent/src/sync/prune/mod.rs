@@ -150,7 +150,7 @@ impl PruneJob {
     ) -> Result<Option<String>, String> {
         let text = |failure: Failure| chain(&failure);
         let Some(resource) = cluster.discovery().any_version(object) else {
-            return Err("its kind is not served any more".into());
+            return Err("its kind is no longer served".into());
         };
         if !(self.current)() {
             return Err("the desired state changed meanwhile".into());

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::exit::Code;
 use crate::output::clean;
 
-/// Let clusters in, look at them, cut them off, delete them
+/// Let clusters join, show them, revoke them, delete them
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     Add(add::AddArgs),

@@ -44,7 +44,7 @@ pub(crate) struct TokenArgs {
 /// Nodes that name themselves.
 #[derive(Debug, Args)]
 pub(super) struct ManyArgs {
-    /// Let in so many nodes, which name themselves
+    /// Let in up to this many nodes, which name themselves
     #[arg(long, value_name = "NUMBER", requires = "group")]
     count: Option<u32>,
     /// The ClusterGroup whose clusters the nodes become
@@ -65,7 +65,7 @@ impl ManyArgs {
 /// List the join tokens that are good, without their secrets
 #[derive(Debug, Args)]
 pub(crate) struct TokensArgs {
-    /// End the token with this id at once; who joined by it stays
+    /// End the token with this id at once; clusters that joined with it stay
     #[arg(long, value_name = "ID")]
     revoke: Option<String>,
     #[command(flatten)]

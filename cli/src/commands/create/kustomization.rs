@@ -16,7 +16,7 @@ pub(crate) struct KustomizationArgs {
     /// Path in the source
     #[arg(long, default_value = "./", value_parser = path)]
     path: String,
-    /// Delete what the source does not hold any more
+    /// Delete what is no longer in the source
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, value_name = "BOOL", hide_possible_values = true)]
     prune: bool,

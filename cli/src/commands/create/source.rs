@@ -143,7 +143,7 @@ pub(crate) struct BucketArgs {
     /// Region
     #[arg(long)]
     region: Option<String>,
-    /// Only what begins so
+    /// Only objects whose names begin with this
     #[arg(long)]
     prefix: Option<String>,
     /// Speak HTTP without TLS

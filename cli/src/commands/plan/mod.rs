@@ -81,7 +81,7 @@ pub(crate) struct PlanArgs {
     /// Show every field, object and cluster; without this, long lists are counted
     #[arg(long)]
     all: bool,
-    /// Bytes that Markdown may have; what is beyond is counted
+    /// Bytes that Markdown may have; what does not fit is counted
     #[arg(long, value_name = "BYTES", default_value = "60000",
           value_parser = clap::value_parser!(u32).range(1000..))]
     max_bytes: u32,

@@ -149,7 +149,7 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         }
         if view.left_out() > 0 {
             shown.agent_problems.push(format!(
-                "the agent tells more than the hub keeps of one cluster: {} units are not shown",
+                "the agent reports more than the hub keeps of one cluster: {} units are not shown",
                 view.left_out()
             ));
         }

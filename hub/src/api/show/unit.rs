@@ -160,7 +160,7 @@ pub(crate) fn unit(name: &ClusterName, id: &UnitId, known: &Known) -> Unit {
     if shown.phase == UNKNOWN {
         let said = std::mem::take(&mut shown.message);
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        shown.message = format!("the agent is away; it last said {phase}{said}");
+        shown.message = format!("the agent is not connected; it last reported {phase}{said}");
     }
     if let Some(report) = report {
         shown.since = Some(report.since);

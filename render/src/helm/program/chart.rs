@@ -138,7 +138,7 @@ impl Pass {
                     self.files = self.files.saturating_sub(1);
                     return Ok(());
                 }
-                _ => return Err(refused("an entry is no file, folder or link", &name)),
+                _ => return Err(refused("an entry is not a file, folder or link", &name)),
             }
             if name.ends_with('/') {
                 return Ok(());

@@ -65,9 +65,9 @@ fn what_helm_could_read_otherwise_is_refused() {
         ("x//values.schema.json", b'0', "empty or dots"),
         ("/x/values.schema.json", b'0', "empty or dots"),
         ("x/../../etc/passwd", b'0', "empty or dots"),
-        ("x/values.schema.json", b'Z', "no file, folder or link"),
+        ("x/values.schema.json", b'Z', "not a file, folder or link"),
         ("x/values.schema.json", b'S', "cannot be read"),
-        ("x/values.schema.json", b'3', "no file, folder or link"),
+        ("x/values.schema.json", b'3', "not a file, folder or link"),
         ("x/a\nb", b'0', "control character"),
     ] {
         let error = anew(&packed_as(&[(name, schema, kind)]), 1 << 20, 100).unwrap_err().to_string();
