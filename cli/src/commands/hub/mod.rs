@@ -144,18 +144,22 @@ pub(crate) async fn run(context: &Context, command: HubCommand) -> Result<Code, 
         return Ok(Code::Done);
     };
     let kubernetes = Kubernetes::connect(args.kubeconfig.as_deref(), name).await?;
-    if let Some(set) = kubernetes.get("apps/v1", "StatefulSet", &args.namespace, hub::NAME).await?
-        && set["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
-    {
-        return Err(
-            Error::new(Code::Refused, "this hub is a release of Helm's").hint("upgrade it by `helm upgrade`")
-        );
-    }
+    stateful_set(&kubernetes, &args.namespace, "upgrade it by `helm upgrade`").await?;
     for object in &objects {
         kubernetes.apply(object, args.force_conflicts).await?;
     }
     context.terminal.note(&format!("applied {} objects; waiting for the hub", objects.len()));
-    wait(context, &kubernetes, &args).await
+    if let Err(why) = wait(&kubernetes, &args.namespace, args.timeout).await? {
+        return Err(Error::new(Code::NotReached, why).hint("nothing is undone"));
+    }
+    context.terminal.note("the hub is ready");
+    context.terminal.hint(&format!(
+        "the first admin's token: `kubectl --context {} --namespace {} exec {}-0 -- flotilla-hub admin-token --data /data/hub`",
+        kubernetes.context(),
+        args.namespace,
+        hub::NAME
+    ));
+    Ok(Code::Done)
 }
 
 fn settings(args: &InstallArgs) -> Vec<(String, String)> {
@@ -187,25 +191,28 @@ fn is_rolled_out(set: &Value) -> bool {
         && number(&status["readyReplicas"]) >= 1
 }
 
-async fn wait(context: &Context, kubernetes: &Kubernetes, args: &InstallArgs) -> Result<Code, Error> {
-    let namespace = &args.namespace;
-    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+/// The hub's StatefulSet, if it is there. One that Helm made is refused with a hint of what to do.
+async fn stateful_set(kubernetes: &Kubernetes, namespace: &str, hint: &str) -> Result<Option<Value>, Error> {
+    let set = kubernetes.get("apps/v1", "StatefulSet", namespace, hub::NAME).await?;
+    match set.as_ref().map(|set| &set["metadata"]["labels"]["app.kubernetes.io/managed-by"]) {
+        Some(tool) if tool == "Helm" => {
+            Err(Error::new(Code::Refused, "this hub is a release of Helm's").hint(hint))
+        }
+        _ => Ok(set),
+    }
+}
+
+/// Waits until the hub is ready. The inner error says why it is not ready within `timeout` seconds.
+async fn wait(kubernetes: &Kubernetes, namespace: &str, timeout: u64) -> Result<Result<(), String>, Error> {
+    let deadline = Instant::now() + Duration::from_secs(timeout);
     loop {
         let set = kubernetes.get("apps/v1", "StatefulSet", namespace, hub::NAME).await?;
         if set.as_ref().is_some_and(is_rolled_out) {
-            context.terminal.note("the hub is ready");
-            context.terminal.hint(&format!(
-                "the first admin's token: `kubectl --context {} --namespace {namespace} exec {}-0 -- flotilla-hub admin-token --data \
-                 /data/hub`",
-                kubernetes.context(),
-                hub::NAME
-            ));
-            return Ok(Code::Done);
+            return Ok(Ok(()));
         }
         if Instant::now() >= deadline {
             let why = kubernetes.why_not_ready(namespace, hub::NAME).await?;
-            let text = format!("the hub is not ready after {}s: {}", args.timeout, clean(&why));
-            return Err(Error::new(Code::NotReached, text).hint("nothing is undone"));
+            return Ok(Err(format!("the hub is not ready after {timeout}s: {}", clean(&why))));
         }
         tokio::time::sleep(LOOK).await;
     }

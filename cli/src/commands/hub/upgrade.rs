@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use flotilla_core::ObjectId;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::{LOOK, backup, is_rolled_out};
+use super::{backup, stateful_set, wait};
 use crate::Context;
 use crate::args;
 use crate::error::Error;
@@ -53,7 +51,7 @@ pub(crate) struct UpgradeArgs {
 
 pub(crate) async fn run(context: &Context, args: UpgradeArgs) -> Result<Code, Error> {
     let kubernetes = Kubernetes::connect(args.kubeconfig.as_deref(), &args.context).await?;
-    let place = Place { kubernetes: &kubernetes, namespace: &args.namespace, timeout: args.timeout };
+    let place = Place { kubernetes: &kubernetes, namespace: &args.namespace };
     let before = place.read().await?;
     let advertised = before.settings.iter().find(|(name, _)| name == "FLOTILLA_ADVERTISE");
     let saved = match args.no_backup {
@@ -65,7 +63,7 @@ pub(crate) async fn run(context: &Context, args: UpgradeArgs) -> Result<Code, Er
         kubernetes.apply(object, args.force_conflicts).await?;
     }
     context.terminal.note(&format!("applied {} objects; waiting for the hub", objects.len()));
-    let Err(why) = place.wait().await? else {
+    let Err(why) = wait(&kubernetes, &args.namespace, args.timeout).await? else {
         context.terminal.note(&format!(
             "the hub is ready with {}, before it ran {}",
             args.image,
@@ -73,21 +71,21 @@ pub(crate) async fn run(context: &Context, args: UpgradeArgs) -> Result<Code, Er
         ));
         return Ok(Code::Done);
     };
-    context.terminal.warn(&format!("{}; going back to {}", clean(&why), clean(&before.image)));
+    context.terminal.warn(&format!("{why}; going back to {}", clean(&before.image)));
     place.go_back(&before.template).await?;
     let hint = match saved {
         Some(file) => format!("the backup is in {}", file.display()),
         None => "there is no backup of before".to_owned(),
     };
-    match place.wait().await? {
+    match wait(&kubernetes, &args.namespace, args.timeout).await? {
         Ok(()) => Err(Error::new(
             Code::NotReached,
-            format!("the hub with {} was not ready ({}), and {} is back", args.image, clean(&why), clean(&before.image)),
+            format!("the hub with {} was not ready ({why}), and {} is back", args.image, clean(&before.image)),
         )
         .hint(hint)),
         Err(still) => Err(Error::new(
             Code::NotReached,
-            format!("neither {} nor {} is ready: {}", args.image, clean(&before.image), clean(&still)),
+            format!("neither {} nor {} is ready: {still}", args.image, clean(&before.image)),
         )
         .hint(format!(
             "where it refuses its store as newer, restore the backup into a new data folder (docs/operations.md, Upgrades); {hint}"
@@ -168,43 +166,20 @@ impl Installed {
 struct Place<'a> {
     kubernetes: &'a Kubernetes,
     namespace: &'a str,
-    timeout: u64,
 }
 
 impl Place<'_> {
-    async fn set(&self) -> Result<Option<Value>, Error> {
-        self.kubernetes.get("apps/v1", "StatefulSet", self.namespace, hub::NAME).await
-    }
-
     async fn read(&self) -> Result<Installed, Error> {
-        let Some(set) = self.set().await? else {
+        let hint = "take a backup by `flotilla hub backup FILE`, then upgrade it by `helm upgrade`";
+        let Some(set) = stateful_set(self.kubernetes, self.namespace, hint).await? else {
             let text = format!("there is no hub in the namespace {}", self.namespace);
             return Err(Error::new(Code::NotFound, text).hint("--namespace names another one"));
         };
-        if set["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm" {
-            return Err(Error::new(Code::Refused, "this hub is a release of Helm's")
-                .hint("take a backup by `flotilla hub backup FILE`, then upgrade it by `helm upgrade`"));
-        }
         let config = self.kubernetes.get("v1", "ConfigMap", self.namespace, hub::NAME).await?;
         let policy =
             self.kubernetes.get("networking.k8s.io/v1", "NetworkPolicy", self.namespace, hub::NAME).await?;
         Installed::of(&set, &config.unwrap_or_default(), policy.as_ref())
             .map_err(|why| Error::new(Code::Refused, format!("cannot tell how the hub is installed: {why}")))
-    }
-
-    /// Whether the hub is ready in time, or why not.
-    async fn wait(&self) -> Result<Result<(), String>, Error> {
-        let deadline = Instant::now() + Duration::from_secs(self.timeout);
-        loop {
-            if self.set().await?.as_ref().is_some_and(is_rolled_out) {
-                return Ok(Ok(()));
-            }
-            if Instant::now() >= deadline {
-                let why = self.kubernetes.why_not_ready(self.namespace, hub::NAME).await?;
-                return Ok(Err(format!("the hub is not ready after {}s: {why}", self.timeout)));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     /// A StatefulSet waits for ever for a pod that is not ready, so it has to be deleted for the former one.
