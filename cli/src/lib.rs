@@ -59,9 +59,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // What cannot be printed has nobody who reads it.
             let _ = error.print();
-            let verb = error.get(clap::error::ContextKind::InvalidSubcommand);
-            if let Some(clap::error::ContextValue::String(verb)) = verb
-                && let Some(hint) = elsewhere::hint(verb)
+            let words: Vec<String> =
+                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            if error.use_stderr()
+                && let Some(hint) = elsewhere::hint(&words, &error)
             {
                 Terminal::of_process(Color::default()).hint(hint);
             }

@@ -9,7 +9,7 @@ use crate::args::Cli;
 
 /// Other programs with the flags of theirs that are named.
 const FOREIGN: &[(&str, &[&str])] = &[
-    ("flux", &["--keep-namespace"]),
+    ("flux", &["--keep-namespace", "--kustomization-file", "--reset", "--status-selector", "--types"]),
     ("Flux's controllers", &["--default-service-account", "--no-cross-namespace-refs", "--no-remote-bases"]),
     (
         "git",

@@ -7,11 +7,12 @@ use clap::Args;
 use flotilla_api::{
     ConnectionState, DIGESTS_AT_ONCE, FieldDrift, HideSecrets, Manifests, Unit, UnitManifests,
 };
-use flotilla_core::{ClusterName, ObjectRef, UnitId};
+use flotilla_core::{ClusterName, ObjectRef, UnitId, UnitKind};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::render::say_problems;
+use super::target::unit_kind;
 use crate::Context;
 use crate::args::Format;
 use crate::client::{Choice, Client};
@@ -29,6 +30,14 @@ use crate::output::{Terminal, Tone, clean, paint, visible};
 /// Exits with 0 if nothing differs, with 1 if something does.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
+    /// Only the unit of this kind, kustomization (ks) or helmrelease (hr), and NAME
+    #[arg(value_parser = unit_kind, requires = "name", conflicts_with = "unit")]
+    kind: Option<UnitKind>,
+    /// Name of the unit
+    name: Option<String>,
+    /// Namespace of the unit
+    #[arg(short, long, default_value = "flux-system", value_name = "NAMESPACE", requires = "name")]
+    namespace: String,
     /// Name of the cluster
     #[arg(short, long, value_name = "NAME")]
     cluster: ClusterName,
@@ -46,7 +55,8 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Code, Error> {
-    let DiffArgs { cluster, unit, repo, clusters, output } = args;
+    let DiffArgs { kind, name, namespace, cluster, unit, repo, clusters, output } = args;
+    let unit = kind.zip(name).map(|(kind, name)| UnitId::new(kind, namespace, name)).or(unit);
     match repo {
         Some(folder) => {
             let repo = Repo::open(&folder, &clusters)?;

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use flotilla_api::Event;
-use flotilla_core::{ClusterName, UnitId};
+use flotilla_core::{ClusterName, UnitId, UnitKind};
 
 use super::get::ListArgs;
 use super::rows::{self, Row};
+use super::target::unit_kind;
 use crate::Context;
 use crate::args::{self, Format};
 use crate::client::{Client, EventFilter, Watch};
@@ -22,6 +23,15 @@ pub(crate) struct EventsArgs {
     /// Only events of units of this name
     #[arg(long, value_name = "UNIT")]
     unit: Option<UnitId>,
+    /// Only events of the unit KIND/NAME, like kustomization/apps, as `flux events` takes it
+    #[arg(long = "for", value_name = "KIND/NAME", value_parser = unit_named, conflicts_with = "unit")]
+    named: Option<(UnitKind, String)>,
+    /// Namespace of the unit that --for names
+    #[arg(short, long, default_value = "flux-system", value_name = "NAMESPACE", requires = "named")]
+    namespace: String,
+    /// What is the case anyway
+    #[arg(short = 'A', long, hide = true, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Only warnings
     #[arg(long)]
     warnings: bool,
@@ -35,6 +45,19 @@ pub(crate) struct EventsArgs {
     list: ListArgs,
 }
 
+/// A unit as `flux events --for` names it.
+fn unit_named(text: &str) -> Result<(UnitKind, String), String> {
+    match text.split_once('/') {
+        Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
+            let kind = unit_kind(kind).map_err(|why| {
+                format!("{why}; `flotilla logs --kind KIND --name NAME` is for sources, `flotilla trace` names the unit of other objects")
+            })?;
+            Ok((kind, name.to_owned()))
+        }
+        _ => Err(format!("'{text}' is not of the form KIND/NAME, like kustomization/apps")),
+    }
+}
+
 /// The time that is so many seconds ago.
 pub(super) fn ago(seconds: u64) -> i64 {
     now().saturating_sub(i64::try_from(seconds).unwrap_or(i64::MAX))
@@ -42,7 +65,9 @@ pub(super) fn ago(seconds: u64) -> i64 {
 
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<Code, Error> {
     let client = context.hub()?;
-    let EventsArgs { cluster, unit, warnings, since, limit, list } = args;
+    let EventsArgs { cluster, unit, named, namespace, all_namespaces: _, warnings, since, limit, list } =
+        args;
+    let unit = named.map(|(kind, name)| UnitId::new(kind, namespace, name)).or(unit);
     let filter = EventFilter { cluster, unit, since: since.map(ago), warnings, limit };
     let (events, cursor) = client.events(&filter).await?;
     let (terminal, format) = (&context.terminal, list.output.output);

@@ -116,6 +116,9 @@ pub(crate) struct PlaceArgs {
     /// Only in this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// What is the case anyway
+    #[arg(short = 'A', long, hide = true, conflicts_with = "namespace")]
+    all_namespaces: bool,
 }
 
 /// How a list is shown.

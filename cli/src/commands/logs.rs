@@ -30,6 +30,9 @@ pub(crate) struct LogsArgs {
     /// Only of objects in this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// What is the case anyway
+    #[arg(short = 'A', long, hide = true, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Go on with what happens, until Ctrl-C
     #[arg(short, long)]
     follow: bool,

@@ -17,9 +17,9 @@ use crate::output::{Cell, Table, Tone};
 /// kustomization/apps, gitrepository/team.
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
-    /// KIND/NAME; a kind may have its group, like deployment.apps
-    #[arg(value_name = "KIND/NAME")]
-    object: String,
+    /// KIND/NAME, or KIND NAME; a kind may have its group, like deployment.apps
+    #[arg(value_name = "KIND/NAME", required = true, num_args = 1..=2)]
+    object: Vec<String>,
     /// Only in this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -41,8 +41,10 @@ struct Shown<'a> {
 
 pub(crate) fn run(context: &Context, args: TraceArgs) -> Result<Code, Error> {
     let TraceArgs { object, namespace, cluster, repo, output } = args;
-    let Some((kind, name)) =
-        object.split_once('/').filter(|(kind, name)| !kind.is_empty() && !name.is_empty())
+    let object = object.join("/");
+    let Some((kind, name)) = object
+        .split_once('/')
+        .filter(|(kind, name)| !kind.is_empty() && !name.is_empty() && !name.contains('/'))
     else {
         let error = Error::usage(format!("'{object}' names no object"));
         return Err(error.hint("write KIND/NAME, like deployment/web; -n NAMESPACE chooses among several"));

@@ -1,37 +1,63 @@
 //! `flotilla tree`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use flotilla_api::{Health, Tree, TreeUnit};
-use flotilla_core::ClusterName;
 
 use super::rows::{cluster_message, phase_tone, unit_message};
+use super::target::Target;
 use crate::Context;
-use crate::args::OutputArgs;
+use crate::args::Format;
 use crate::error::Error;
 use crate::exit::Code;
 use crate::output::{Tone, clean, paint};
 
-/// Show a cluster's units and their objects as a tree
+/// Show a cluster's units and their objects as a tree, or one unit with those below it
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct TreeArgs {
-    /// Name of the cluster
-    cluster: ClusterName,
-    /// Units only, no objects
-    #[arg(long)]
-    units: bool,
     #[command(flatten)]
-    output: OutputArgs,
+    target: Target,
+    /// Units only, no objects
+    #[arg(long, global = true)]
+    units: bool,
+    /// Form of the output
+    #[arg(short, long, value_enum, value_name = "FORM", global = true, default_value_t)]
+    output: Format,
 }
 
 pub(crate) async fn run(context: &Context, args: TreeArgs) -> Result<Code, Error> {
-    let mut tree = context.hub()?.tree(&args.cluster).await?;
+    let target = args.target.named()?;
+    let mut tree = context.hub()?.tree(&target.cluster).await?;
+    if let Some(unit) = target.unit_text() {
+        below(&mut tree, &unit);
+        if tree.units.is_empty() {
+            let error = Error::new(Code::NotFound, format!("cluster {} has no unit {unit}", target.cluster));
+            return Err(error.hint(format!("`flotilla get units --cluster {}` lists them", target.cluster)));
+        }
+    }
     if args.units {
         tree.units.iter_mut().for_each(|unit| unit.objects.clear());
     }
-    context.terminal.show(args.output.output, &tree, |_| draw(&tree, context.terminal.color))?;
+    context.terminal.show(args.output, &tree, |_| draw(&tree, context.terminal.color))?;
     Ok(Code::Done)
+}
+
+/// Leaves a unit and what is below it, at any depth.
+fn below(tree: &mut Tree, top: &str) {
+    let mut kept = BTreeSet::from([top.to_owned()]);
+    loop {
+        let is_below =
+            |unit: &&TreeUnit| unit.unit.parent.as_ref().is_some_and(|parent| kept.contains(parent));
+        let found: Vec<_> = tree.units.iter().filter(is_below).map(|unit| unit.unit.unit.clone()).collect();
+        let known = kept.len();
+        kept.extend(found);
+        if kept.len() == known {
+            break;
+        }
+    }
+    tree.units.retain(|unit| kept.contains(&unit.unit.unit));
 }
 
 /// A node of the drawing: a line, and what is below it.
@@ -139,6 +165,27 @@ mod tests {
             },
             objects: objects.iter().map(object).collect(),
         }
+    }
+
+    #[test]
+    fn one_unit_is_shown_with_all_that_is_below_it() {
+        let mut tree = Tree {
+            units: vec![
+                unit("root", None, &[]),
+                unit("c", Some("b"), &[]),
+                unit("a", Some("root"), &[]),
+                unit("b", Some("a"), &[]),
+                unit("other", Some("root"), &[]),
+            ],
+            ..Default::default()
+        };
+        below(&mut tree, "a");
+        assert_eq!(
+            draw(&tree, false),
+            "  NotEnrolled, Unknown\n└── a  Ready\n    └── b  Ready\n        └── c  Ready\n"
+        );
+        below(&mut tree, "nowhere");
+        assert!(tree.units.is_empty());
     }
 
     #[test]

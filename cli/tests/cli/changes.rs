@@ -64,6 +64,17 @@ async fn changes_ask_for_exactly_what_was_said() -> anyhow::Result<()> {
             "",
         ),
         (&["suspend", "edge"], vec![("POST clusters/edge/suspend", json!({"unit": null, "reason": ""}))], ""),
+        // As Flux's users type it.
+        (
+            &["suspend", "ks", "app", "-n", "web", "-c", "edge", "--reason", "move"],
+            vec![("POST clusters/edge/suspend", json!({"unit": "kustomization/web/app", "reason": "move"}))],
+            "",
+        ),
+        (
+            &["resume", "helmrelease", "app", "-c", "edge"],
+            vec![("POST clusters/edge/resume", json!({"unit": "helmrelease/flux-system/app"}))],
+            "",
+        ),
         (&["resume", "edge", "root"], vec![("POST clusters/edge/resume", json!({"unit": "root"}))], ""),
         (&["approve", "edge", DIGEST], vec![("POST clusters/edge/approve", json!({"approval": DIGEST}))], ""),
         (&["approve", "--change", "00112233"], vec![("POST changes/00112233/approve", Value::Null)], ""),

@@ -199,6 +199,13 @@ async fn logs_are_filtered_and_followed() -> anyhow::Result<()> {
         let ran = log(args).await?;
         assert_eq!((ran.code, &ran.stdout), (0, &expected), "{args:?}: {ran:?}");
     }
+    hub.get("events?unit=kustomization%2Fflux-system%2Fweb", json!({"items": [&first], "cursor": "j-1"}));
+    let of_unit = hub.run(&["events", "--for", "Kustomization/web", "-o", "json"]).await?;
+    assert_eq!(
+        serde_json::from_str::<Vec<Event>>(&of_unit.stdout)?,
+        std::slice::from_ref(&first),
+        "{of_unit:?}"
+    );
     let json = log(&["-o", "json"]).await?;
     let events: Vec<Event> = json.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     assert_eq!(events, [first.clone(), second.clone()]);
@@ -335,6 +342,8 @@ async fn one_unit_is_built_with_folders_for_its_sources() -> anyhow::Result<()> 
     let own = diff("flux-system/own").await?;
     assert_eq!(own.code, 1, "{own:?}");
     assert!(own.stdout.contains("+++ ConfigMap a/own"), "{own:?}");
+    let as_flux = hub.run(&["diff", "ks", "own", "-c", "one", "--repo", repo]).await?;
+    assert_eq!(as_flux.stdout, own.stdout);
     assert_eq!(diff("flux-system/nothing").await?.code, 6);
     Ok(())
 }

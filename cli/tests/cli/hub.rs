@@ -432,22 +432,46 @@ async fn a_tree() -> anyhow::Result<()> {
     let hub = FakeHub::start().await?;
     let tree = Tree {
         cluster: cluster("staging", ConnectionState::Connected, SyncState::InSync),
-        units: vec![TreeUnit {
-            unit: unit("root", "Ready"),
-            objects: vec![TreeObject {
-                object: object("Service", "web"),
-                version: "v1".into(),
-                health: Health::Healthy,
-                message: String::new(),
-            }],
-        }],
+        units: vec![
+            TreeUnit {
+                unit: unit("root", "Ready"),
+                objects: vec![TreeObject {
+                    object: object("Service", "web"),
+                    version: "v1".into(),
+                    health: Health::Healthy,
+                    message: String::new(),
+                }],
+            },
+            TreeUnit {
+                unit: Unit { parent: Some("root".into()), ..unit("kustomization/flux-system/web", "Ready") },
+                objects: Vec::new(),
+            },
+        ],
     };
     hub.get("clusters/staging/tree", &tree);
-    let drawn = "staging  Connected, InSync\n└── root  Ready\n    └── Service web/web  Healthy\n";
+    let drawn = "staging  Connected, InSync\n\
+                 └── root  Ready\n    ├── Service web/web  Healthy\n    └── kustomization/flux-system/web  Ready\n";
     assert_eq!(hub.run(&["tree", "staging"]).await?, ok(drawn));
     assert_eq!(
         hub.run(&["tree", "staging", "--units"]).await?,
-        ok("staging  Connected, InSync\n└── root  Ready\n")
+        ok("staging  Connected, InSync\n└── root  Ready\n    └── kustomization/flux-system/web  Ready\n")
+    );
+    for args in
+        [&["tree", "ks", "web", "-c", "staging", "--units"][..], &["tree", "staging", "flux-system/web"]]
+    {
+        assert_eq!(
+            hub.run(args).await?,
+            ok("staging  Connected, InSync\n└── kustomization/flux-system/web  Ready\n")
+        );
+    }
+    let none = hub.run(&["tree", "ks", "nowhere", "-c", "staging"]).await?;
+    assert_eq!((none.code, none.stdout.as_str()), (6, ""));
+    assert!(
+        none.stderr.contains(
+            "cluster staging has no unit kustomization/flux-system/nowhere\nhint: `flotilla get units"
+        ),
+        "{}",
+        none.stderr
     );
     assert_eq!(
         serde_json::from_str::<Tree>(&hub.run(&["tree", "staging", "-o", "json"]).await?.stdout)?,

@@ -447,6 +447,8 @@ async fn an_object_is_traced_to_its_file_unit_and_source() -> anyhow::Result<()>
     let unit: Value =
         serde_json::from_str(&trace("Kustomizations.kustomize.toolkit.fluxcd.io/web").await?.stdout)?;
     assert_eq!(fields(&unit), ["clusters/staging/web.yaml:1", "root", "", fleet, "the folder"]);
+    let words = run(&["trace", "configmap", "a", "--repo", at, "-c", "staging", "-o", "json"]).await?;
+    assert_eq!(serde_json::from_str::<Value>(&words.stdout)?, map);
     let nothing = trace("deployment/a").await?;
     assert_eq!(nothing.code, 6, "{nothing:?}");
     assert!(nothing.stderr.contains("nothing in cluster staging renders deployment/a"), "{nothing:?}");

@@ -95,6 +95,11 @@ async fn a_wrong_token_another_hubs_ca_and_nobody_at_all() -> anyhow::Result<()>
 async fn wrong_usage_is_told_from_the_rest() -> anyhow::Result<()> {
     for (args, code, says) in [
         (&["nonsense"][..], 2, "unrecognized subcommand"),
+        (&["suspend", "source", "git", "web"], 2, "hint: only clusters and units are suspended by hand"),
+        (&["suspend", "ks", "web"], 2, "--cluster <NAME>"),
+        (&["stats"], 2, "hint: `flotilla status`"),
+        (&["events", "--for", "Deployment/web"], 2, "`flotilla trace` names the unit of other objects"),
+        (&["events", "--for", "web"], 2, "'web' is not of the form KIND/NAME"),
         (&["tree", "Not_A_Name"], 2, "cannot name a cluster"),
         (&["get", "clusters"], 2, "hint: give --hub"),
         (&["status", "--hub", "http://hub:80"], 2, "not safe"),
