@@ -77,6 +77,10 @@ pub(crate) fn fields<'a>(
         let exact = known.iter().find(|k| **k == key);
         let Some(name) = exact.or_else(|| known.iter().find(|k| k.eq_ignore_ascii_case(key))) else {
             if unknown == Unknown::Refuse {
+                if !entry.key.is_scalar() {
+                    let fail = Fail::new("a list or mapping as the name of a field").at(entry.key.pos);
+                    return Err(fail.hint("braces that are part of a text need quotes around it"));
+                }
                 let fail = Fail::new(format!("json: unknown field \"{key}\"")).at(entry.key.pos).field(key);
                 return Err(match known.iter().find(|name| is_near(key, name)) {
                     Some(name) => fail.hint(format!("is '{name}' meant?")),
@@ -119,7 +123,14 @@ pub(crate) fn kind_of(node: &Node) -> &'static str {
 }
 
 fn mismatch(node: &Node, wanted: &str) -> Fail {
-    Fail::new(format!("json: cannot unmarshal {} into a field of type {wanted}", kind_of(node))).at(node.pos)
+    let fail = Fail::new(format!("json: cannot unmarshal {} into a field of type {wanted}", kind_of(node)));
+    let hint = match wanted {
+        "array" => "write a list, an item a line: `- item`",
+        "object" => "write fields with their values: `field: value`",
+        "string" if !node.is_scalar() => "write a text",
+        _ => return fail.at(node.pos),
+    };
+    fail.at(node.pos).hint(hint)
 }
 
 /// YAML 1.1's other booleans, which the kustomization file's reader knows and the resources' does not.

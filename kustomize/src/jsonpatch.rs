@@ -32,6 +32,8 @@ enum Kind {
     Test,
 }
 
+/// What to do about another kind of operation.
+const KINDS: &str = "op is add, remove, replace, move, copy or test";
 /// Steps that the smallest patch costs at least.
 const APPLY: usize = 30;
 
@@ -74,11 +76,7 @@ impl JsonPatch {
         check_tags(document)?;
         let mut result = document.clone().refolded();
         for op in &self.ops {
-            op.apply(&mut result, work).map_err(|e| {
-                e.at(op.pos).hint(
-                    "the object is meant as it is when the patch comes: after those above, and the bases",
-                )
-            })?;
+            op.apply(&mut result, work).map_err(|e| e.at(op.pos).hint(op.hint()))?;
         }
         if !result.is_map() {
             let pos = self.ops.last().map_or(document.pos, |op| op.pos);
@@ -175,8 +173,12 @@ impl Op {
             Some("move") => Kind::Move,
             Some("copy") => Kind::Copy,
             Some("test") => Kind::Test,
-            Some(other) => return fail!("Unexpected kind: {other}").map_err(|e: Fail| e.field("op")),
-            None => return fail!("operation missing op field: missing value"),
+            Some(other) => {
+                return fail!("Unexpected kind: {other}").map_err(|e: Fail| e.field("op").hint(KINDS));
+            }
+            None => {
+                return fail!("operation missing op field: missing value").map_err(|e: Fail| e.hint(KINDS));
+            }
         };
         let Some(path) = part("path") else { return fail!("operation missing path field: missing value") };
         let from = part("from");
@@ -189,6 +191,18 @@ impl Op {
             None => None,
         };
         Ok(Self { kind, path, from, value, pos: node.pos })
+    }
+
+    /// What to do where it does not apply.
+    fn hint(&self) -> String {
+        let paths = [Some(&self.path), self.from.as_ref()].into_iter().flatten();
+        match paths.filter(|path| !path.is_empty()).find(|path| !path.starts_with('/')) {
+            Some(path) => format!(
+                "a path begins with a slash, like /{path}: what stands before the first one is left out"
+            ),
+            None => "the object is meant as it is when the patch comes: after those above, and the bases"
+                .to_owned(),
+        }
     }
 
     fn apply(&self, document: &mut Node, work: &Work) -> Res<()> {

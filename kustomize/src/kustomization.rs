@@ -212,7 +212,8 @@ impl Kustomization {
             .find(|known| is_near(&kind.text, known) && kind.text != **known)
         {
             Some(known) => Err(fail.hint(format!("it is '{}'; is '{known}' meant?", kind.text))),
-            None => Err(fail),
+            None if version.text.is_empty() => Err(fail),
+            None => Err(fail.hint(format!("it is '{}'", version.text))),
         }
     }
 }

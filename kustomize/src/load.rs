@@ -214,6 +214,9 @@ impl<'a> Loader<'a> {
                 None => fail!("'{path}' has to be fetched"),
             };
         }
+        if path.is_empty() {
+            return fail!("the name of a file is empty").map_err(|e: Fail| e.hint(EMPTY));
+        }
         let resolved = self.resolve(path)?;
         match self.tree.files().entry(&resolved)?.map(|e| e.kind) {
             None => {
@@ -242,6 +245,9 @@ impl<'a> Loader<'a> {
     /// Enters a folder.
     pub(crate) fn enter(&self, path: &Text) -> Res<Loader<'a>> {
         let enter = || {
+            if path.text.is_empty() {
+                return fail!("the name of a folder is empty").map_err(|e: Fail| e.hint(EMPTY));
+            }
             if path.text.starts_with('/') {
                 return fail!("new root '{}' cannot be absolute", path.text)
                     .map_err(|e: Fail| e.hint("name the folder by a relative path"));
@@ -294,6 +300,8 @@ impl<'a> Loader<'a> {
 
 /// What to do about a path that names nothing.
 pub(crate) const MISSING: &str = "correct the path, or add it";
+/// What to do about a path without a letter; null is one too.
+const EMPTY: &str = "give its path, or take the entry out";
 
 fn symlink(path: &str) -> Fail {
     Fail::new(format!("'{path}' is a symlink; symlinks are not followed"))
@@ -332,7 +340,8 @@ impl Loaded {
     pub(crate) fn text(&self) -> Res<Cow<'_, str>> {
         flotilla_yaml::decode(&self.bytes).map_err(|e| {
             let pos = Pos { source: self.source, ..e.pos };
-            Fail::new(format!("{} cannot be read: {}", self.name, e.message)).at(pos)
+            let (message, hint) = e.message.split_once("; ").unwrap_or((&e.message, "save it as UTF-8"));
+            Fail::new(format!("{} cannot be read: {message}", self.name)).at(pos).hint(hint)
         })
     }
 

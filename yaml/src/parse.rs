@@ -119,10 +119,7 @@ fn parse_some(text: &str, options: &Options, first: bool) -> Result<(Vec<Node>, 
             column: number(line.chars().count() + 1),
             ..at_start
         };
-        return Err(ParseError {
-            pos,
-            message: "control characters are not allowed; write them as escapes in double quotes".into(),
-        });
+        return Err(ParseError { pos, message: text::forbidden(text, at) });
     }
     let mut text = Cow::Borrowed(text);
     let mut spare = REREAD_BYTES;

@@ -13,6 +13,12 @@ const BOM: char = '\u{feff}';
 /// Where the bytes are not of that encoding, with the line.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ParseError> {
     let text = match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            return Err(wrong(
+                1,
+                "the bytes are UTF-32 text, which nothing of Kubernetes reads; save it as UTF-8",
+            ));
+        }
         [0xff, 0xfe, rest @ ..] => Cow::Owned(utf16(rest, u16::from_le_bytes)?),
         [0xfe, 0xff, rest @ ..] => Cow::Owned(utf16(rest, u16::from_be_bytes)?),
         bytes => Cow::Borrowed(str::from_utf8(bytes).map_err(|e| {
@@ -58,6 +64,20 @@ pub(crate) fn first_forbidden(text: &str) -> Option<usize> {
         return None;
     }
     text.char_indices().find(|(_, c)| is_forbidden(*c)).map(|(at, _)| at)
+}
+
+/// Why the character at a place is refused, and what to do.
+pub(crate) fn forbidden(text: &str, at: usize) -> String {
+    match text[at..].chars().next() {
+        // Every other byte of a text of ASCII characters in UTF-16, and three of four in UTF-32.
+        None | Some('\0') => "control characters are not allowed, and U+0000 is one; save the file as UTF-8 if it is UTF-16 or UTF-32 \
+                              without a mark at its beginning, else take the character out"
+            .to_owned(),
+        Some(c) => format!(
+            "control characters are not allowed, and U+{:04X} is one; take it out, or write it as an escape in double quotes",
+            u32::from(c)
+        ),
+    }
 }
 
 /// Line breaks of YAML 1.1 that are none of YAML 1.2.

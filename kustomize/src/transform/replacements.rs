@@ -151,7 +151,8 @@ fn source_value(map: &ResMap, replacement: &Replacement) -> Res<(Node, Option<Pl
         Value::Map(m) => m.is_empty(),
     };
     let Some(found) = found.filter(|n| !empty(n)) else {
-        return fail!("fieldPath `{path}` is missing for replacement source {}", source.id);
+        return fail!("fieldPath `{path}` is missing for replacement source {}", source.id)
+            .map_err(|e: Fail| e.hint("its value is empty, or not there: a fieldPath is like spec.ports.0.port or spec.ports.[name=web].port"));
     };
     match source.options.as_ref().filter(|o| !o.delimiter.is_empty()) {
         None => Ok((found.clone(), steps.map(|steps| (n, steps)))),
@@ -167,7 +168,15 @@ fn refine(node: &Node, options: &FieldOptions) -> Res<Node> {
     let part =
         usize::try_from(options.index).ok().and_then(|n| whole.split(options.delimiter.as_str()).nth(n));
     let Some(part) = part else {
-        return fail!("options.index {} is out of bounds for value {whole}", options.index);
+        let count = whole.split(options.delimiter.as_str()).count();
+        return fail!("options.index {} is out of bounds for value {whole}", options.index).map_err(
+            |e: Fail| {
+                e.hint(format!(
+                    "options.delimiter {:?} makes {count} of it, counted from 0",
+                    options.delimiter
+                ))
+            },
+        );
     };
     let mut refined = node.clone();
     set_same_kind(&mut refined, part);

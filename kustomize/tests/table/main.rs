@@ -137,8 +137,12 @@ impl Case {
         let output = run.output();
         fs::remove_dir_all(&folder).expect("the folder of the case");
         let output = output.expect("the command runs");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).expect("text"))
+        } else {
+            // Errors repeat what is wrong, bytes that are no text among it.
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 }
 
