@@ -13,6 +13,7 @@ use engine_common::{Disk, Running, run};
 use fake::{FakeApi, Faults, Key, Trouble};
 use flotilla_agent::sync::Engine;
 use flotilla_core::question::{MAX_DATA, Question, Reply, Subject};
+use flotilla_core::reported::Nodes;
 use flotilla_core::template::ValuesKind::{ConfigMap, Secret};
 use flotilla_core::{DesiredState, Generation};
 use serde_json::{Value, json};
@@ -129,6 +130,39 @@ async fn what_is_served_is_told_and_what_is_away_is_said_to_be() {
     api.widgets_are_away(true);
     let (_, stale) = served(running.0.reply(&Question::apis()).await);
     assert_eq!(stale, ["example.com".to_owned()].into());
+    stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_nodes_are_is_told_of_all_of_them_or_not_at_all() {
+    let api = FakeApi::new(|_, _| None);
+    let running = start(&api).await;
+    let question = Question::nodes();
+    let ask = || running.0.reply(&question);
+    assert_eq!(ask().await, Reply::Nodes(Nodes::default()));
+    // More than the API server gives at once.
+    for (n, architecture) in ["amd64", "amd64", "amd64", "amd64", "arm64"].iter().enumerate() {
+        let name = format!("node-{n}");
+        let labels = json!({"topology.kubernetes.io/region": "eu-1"});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
+            "status": {"nodeInfo": {"architecture": architecture, "machineID": "x"}}});
+        api.put("kubelet", &Key::new("nodes", "", &name), node);
+    }
+    let (architectures, regions) = (["amd64", "arm64"].map(str::to_owned).into(), ["eu-1".to_owned()].into());
+    assert_eq!(ask().await, Reply::Nodes(Nodes { count: 5, architectures, regions }));
+    for (trouble, is_refused) in [
+        (Trouble::Refused(403), true),
+        (Trouble::Refused(500), false),
+        (Trouble::NoPage, false),
+        (Trouble::Cut, false),
+    ] {
+        api.fail(Faults::reads(trouble));
+        let reply = ask().await;
+        assert!(
+            matches!((&reply, is_refused), (Reply::Refused(_), true) | (Reply::Failed(_), false)),
+            "{reply:?}"
+        );
+    }
     stop(running).await;
 }
 

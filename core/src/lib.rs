@@ -39,6 +39,7 @@ pub mod order;
 pub mod plan;
 pub mod question;
 pub mod report;
+pub mod reported;
 pub mod secret_use;
 pub mod selector;
 pub mod source;

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::reported::{self, Nodes};
 use crate::template::{ValuesKind, ValuesRef};
 use crate::unit::ServiceAccount;
 
@@ -42,6 +43,8 @@ pub enum Subject {
     Values(ValuesRef),
     /// Which APIs the cluster serves.
     Apis,
+    /// What its nodes are.
+    Nodes,
 }
 
 /// An answer.
@@ -55,6 +58,7 @@ pub enum Reply {
     /// The keys of a Secret.
     Keys(BTreeSet<String>),
     Apis(Apis),
+    Nodes(Nodes),
     /// It may not be read, or not be told, and will not be until somebody changes something: why.
     Refused(String),
     /// It could not be read this time: why. Nothing is known.
@@ -83,6 +87,11 @@ impl Question {
         Self { subject: Subject::Apis, account: None }
     }
 
+    /// About the nodes.
+    pub fn nodes() -> Self {
+        Self { subject: Subject::Nodes, account: None }
+    }
+
     /// Under which it is kept.
     pub fn digest(&self) -> Digest {
         digest_of(self)
@@ -99,14 +108,15 @@ impl Reply {
     pub fn is_about(&self, subject: &Subject) -> bool {
         let kind = match subject {
             Subject::Values(reference) => Some(reference.kind),
-            Subject::Apis => None,
+            Subject::Apis | Subject::Nodes => None,
         };
         match self {
             Self::Refused(_) | Self::Failed(_) => true,
             Self::Absent => kind.is_some(),
             Self::Data(_) => kind == Some(ValuesKind::ConfigMap),
             Self::Keys(_) => kind == Some(ValuesKind::Secret),
-            Self::Apis(_) => kind.is_none(),
+            Self::Apis(_) => *subject == Subject::Apis,
+            Self::Nodes(_) => *subject == Subject::Nodes,
         }
     }
 
@@ -129,6 +139,14 @@ impl Reply {
                     format!("are {count} APIs, more than {MAX_APIS}, or have names that are too long")
                 })
             }
+            Self::Nodes(Nodes { architectures, regions, .. }) => {
+                let is_excess = |values: &BTreeSet<String>| {
+                    values.len() > reported::MAX_VALUES || values.iter().any(is_long)
+                };
+                (is_excess(architectures) || is_excess(regions)).then(|| {
+                    "are of more kinds than any cluster has, or have names that are too long".to_owned()
+                })
+            }
             _ => None,
         }
     }
@@ -144,6 +162,9 @@ impl Reply {
                 .flat_map(|(version, kinds)| kinds.iter().chain([version]))
                 .map(String::len)
                 .sum(),
+            Self::Nodes(Nodes { architectures, regions, .. }) => {
+                architectures.iter().chain(regions).map(String::len).sum()
+            }
             // For people, and short.
             Self::Refused(_) | Self::Failed(_) => 0,
         }
@@ -237,14 +258,16 @@ mod tests {
         let secret = Question::of(ValuesKind::Secret, "n", "x", None).subject;
         let keys = Reply::Keys(["a".to_owned()].into());
         for (reply, of) in [
-            (data("1"), [true, false, false]),
-            (keys, [false, true, false]),
-            (apis(&[], &[]), [false, false, true]),
-            (Reply::Absent, [true, true, false]),
-            (Reply::Refused(String::new()), [true, true, true]),
+            (data("1"), [true, false, false, false]),
+            (keys, [false, true, false, false]),
+            (apis(&[], &[]), [false, false, true, false]),
+            (Reply::Nodes(Nodes::default()), [false, false, false, true]),
+            (Reply::Absent, [true, true, false, false]),
+            (Reply::Refused(String::new()), [true, true, true, true]),
         ] {
             assert_eq!(
-                [&config_map, &secret, &Subject::Apis].map(|subject| reply.is_about(subject)),
+                [&config_map, &secret, &Subject::Apis, &Subject::Nodes]
+                    .map(|subject| reply.is_about(subject)),
                 of,
                 "{reply:?}"
             );
@@ -255,6 +278,8 @@ mod tests {
         let many = Apis { served: [("v1".to_owned(), kinds)].into(), stale: BTreeSet::new() };
         assert!(Reply::Apis(many).excess().unwrap().starts_with("are 10001 APIs"));
         assert!(apis(&[("v1", &[&"x".repeat(500)])], &[]).excess().is_some());
+        let regions = (0..=reported::MAX_VALUES).map(|n| n.to_string()).collect();
+        assert!(Reply::Nodes(Nodes { regions, ..Nodes::default() }).excess().is_some());
     }
 
     #[test]

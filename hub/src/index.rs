@@ -22,7 +22,7 @@ use crate::store::{ClusterRecord, Records, StoreError, Suspensions, Touched};
 use crate::view::{ClusterFacts, Fleet, FleetView};
 
 /// Records that lists are made of.
-const RECORDS: &[&str] = &["cluster/", "suspended/", "join/"];
+const RECORDS: &[&str] = &["cluster/", "suspended/", "join/", "kubernetes/", "nodes/"];
 
 /// All that the hub has of one cluster.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Entry {
     pub view: Option<Arc<ClusterView>>,
     pub published: Option<Published>,
     pub suspensions: Arc<Suspensions>,
+    /// The labels that its agent reports.
+    pub reported: Arc<BTreeMap<String, String>>,
     /// Until when the last of its join tokens is good.
     pub invited_until: Option<Timestamp>,
     /// Of all of its units; made when it is first needed.
@@ -136,12 +138,14 @@ impl Kept {
         of.board.take_written();
         let (fleet, invited) = (of.fleet.view(), invited(of)?);
         let (mut enrolled, mut suspended) = (of.records.clusters()?, of.records.suspensions()?);
+        let mut reported = of.records.all_reported()?;
         let names: BTreeSet<ClusterName> =
             fleet.clusters.keys().chain(enrolled.keys()).chain(invited.keys()).cloned().collect();
         let entry = |name: ClusterName| {
             let record = enrolled.remove(&name).map(Arc::new);
             let suspensions = suspended.remove(&name).map(Arc::new).unwrap_or_default();
-            Arc::new(entry(of, &fleet, &invited, name, record, suspensions))
+            let reported = reported.remove(&name).map(Arc::new).unwrap_or_default();
+            Arc::new(entry(of, &fleet, &invited, name, OfStore { record, suspensions, reported }))
         };
         let clusters = names.into_iter().map(entry).collect();
         let shown = Arc::new(Shown { fleet: fleet.clone(), clusters });
@@ -172,17 +176,31 @@ impl Kept {
         let mut newer = Vec::with_capacity(changed.len());
         for name in changed {
             let old = self.shown.get(&name);
-            let (record, suspensions) = match old.filter(|_| !in_store.contains(&name)) {
-                Some(old) => (old.record.clone(), old.suspensions.clone()),
-                None => {
-                    (of.records.cluster(&name)?.map(Arc::new), Arc::new(of.records.suspensions_of(&name)?))
-                }
+            let kept = old.filter(|_| !in_store.contains(&name)).map(|kept| &**kept);
+            let of_store = match kept {
+                Some(Entry { record, suspensions, reported, .. }) => OfStore {
+                    record: record.clone(),
+                    suspensions: suspensions.clone(),
+                    reported: reported.clone(),
+                },
+                None => OfStore {
+                    record: of.records.cluster(&name)?.map(Arc::new),
+                    suspensions: Arc::new(of.records.suspensions_of(&name)?),
+                    reported: Arc::new(of.records.reported(&name)?),
+                },
             };
-            newer.push(Arc::new(entry(of, &fleet, &self.invited, name, record, suspensions)));
+            newer.push(Arc::new(entry(of, &fleet, &self.invited, name, of_store)));
         }
         self.shown = Arc::new(Shown { clusters: merge(&self.shown.clusters, newer), fleet });
         Ok(self)
     }
+}
+
+/// What the store has of one cluster.
+struct OfStore {
+    record: Option<Arc<ClusterRecord>>,
+    suspensions: Arc<Suspensions>,
+    reported: Arc<BTreeMap<String, String>>,
 }
 
 fn entry(
@@ -190,8 +208,7 @@ fn entry(
     fleet: &FleetView,
     invited: &BTreeMap<ClusterName, Timestamp>,
     name: ClusterName,
-    record: Option<Arc<ClusterRecord>>,
-    suspensions: Arc<Suspensions>,
+    OfStore { record, suspensions, reported }: OfStore,
 ) -> Entry {
     Entry {
         facts: fleet.clusters.get(&name).cloned(),
@@ -199,6 +216,7 @@ fn entry(
         view: of.sessions.view(&name),
         published: of.board.current(&name),
         suspensions,
+        reported,
         invited_until: invited.get(&name).copied(),
         summary: OnceLock::new(),
         name,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use flotilla_core::names::{is_dns_label, is_dns_subdomain};
 use flotilla_core::question::{Apis, Question, Reply, Subject};
+use flotilla_core::reported::Nodes;
 use flotilla_core::template::ValuesKind;
 use flotilla_core::text::shorten;
 use flotilla_core::{Digest, ServiceAccount};
@@ -18,6 +19,7 @@ const MAX_WHY: usize = 1 << 10;
 pub fn question(question: &Question, have: Option<Digest>) -> v1::Question {
     let (subject, namespace, name) = match &question.subject {
         Subject::Apis => (Wire::Apis, String::new(), String::new()),
+        Subject::Nodes => (Wire::Nodes, String::new(), String::new()),
         Subject::Values(reference) => {
             let subject = match reference.kind {
                 ValuesKind::ConfigMap => Wire::ConfigMap,
@@ -45,6 +47,7 @@ pub fn read_question(question: &v1::Question) -> Result<Option<(Question, Option
     let account = account.transpose()?;
     let kind = match Wire::try_from(question.subject) {
         Ok(Wire::Apis) => return Ok(Some((Question { subject: Subject::Apis, account }, have))),
+        Ok(Wire::Nodes) => return Ok(Some((Question { subject: Subject::Nodes, account }, have))),
         Ok(Wire::ConfigMap) => ValuesKind::ConfigMap,
         Ok(Wire::Secret) => ValuesKind::Secret,
         Ok(Wire::Unspecified) => return Err(Invalid::new("question.subject", "it is not set")),
@@ -78,6 +81,11 @@ pub fn reply(question: v1::Question, reply: &Reply) -> v1::Reply {
                 stale: stale.into_iter().collect(),
             })
         }
+        Reply::Nodes(Nodes { count, architectures, regions }) => Answer::Nodes(v1::Nodes {
+            count,
+            architectures: architectures.into_iter().collect(),
+            regions: regions.into_iter().collect(),
+        }),
         Reply::Refused(why) => Answer::Refused(shorten(&why, MAX_WHY)),
         Reply::Failed(why) => Answer::Failed(shorten(&why, MAX_WHY)),
     };
@@ -104,6 +112,11 @@ pub fn read_reply(reply: v1::Reply) -> Result<(Question, Reply), Invalid> {
                 stale: stale.into_iter().collect(),
             })
         }
+        Some(Answer::Nodes(v1::Nodes { count, architectures, regions })) => Reply::Nodes(Nodes {
+            count,
+            architectures: architectures.into_iter().collect(),
+            regions: regions.into_iter().collect(),
+        }),
         Some(Answer::Refused(why)) => Reply::Refused(shorten(&why, MAX_WHY)),
         Some(Answer::Failed(why)) => Reply::Failed(shorten(&why, MAX_WHY)),
     };
@@ -139,6 +152,14 @@ mod tests {
             (Question::of(ValuesKind::Secret, "n", "b", account()), Reply::Absent),
             (Question::of(ValuesKind::Secret, "n", "b", account()), Reply::Refused(text("no"))),
             (Question::apis(), Reply::Failed(text("500"))),
+            (
+                Question::nodes(),
+                Reply::Nodes(Nodes {
+                    count: 3,
+                    architectures: [text("arm64")].into(),
+                    regions: [text("eu")].into(),
+                }),
+            ),
         ] {
             let wire = question(&asked, have);
             assert_eq!(read_question(&wire), Ok(Some((asked.clone(), have))));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use flotilla_core::ClusterName;
 use flotilla_core::envsubst::is_variable_name;
 use flotilla_core::report::Problem;
+use flotilla_core::reported::is_reported;
 use flotilla_core::unit::DriftMode;
 use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use flotilla_yaml::Node;
@@ -549,7 +550,15 @@ fn cluster(
         let field = format!("spec.{key}");
         let value = &entry.value;
         let done = match key {
-            "labels" => strings(value).map(|labels| cluster.policy.labels = labels),
+            "labels" => strings(value).and_then(|labels| match labels.keys().find(|key| is_reported(key)) {
+                Some(key) => {
+                    Err(format!("'{key}' is a label that the cluster's agent reports; use another name"))
+                }
+                None => {
+                    cluster.policy.labels = labels;
+                    Ok(())
+                }
+            }),
             "variables" => strings(value).and_then(|variables| {
                 match variables.keys().find(|name| !is_variable_name(name)) {
                     Some(name) => {

@@ -34,7 +34,7 @@ impl Answering {
         self.asked.set(wanted, Instant::now());
         let values = self.asked.questions().filter_map(|question| match &question.subject {
             Subject::Values(reference) => Some(reference.clone()),
-            Subject::Apis => None,
+            Subject::Apis | Subject::Nodes => None,
         });
         self.engine.follow(values.collect());
     }

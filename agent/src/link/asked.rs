@@ -110,6 +110,8 @@ impl Asked {
     pub(super) fn changed(&mut self, news: &News, now: Instant) {
         let is_news = |subject: &Subject| match subject {
             Subject::Apis => news.apis,
+            // They are looked at from time to time.
+            Subject::Nodes => false,
             Subject::Values(reference) => news.changed.contains(reference),
         };
         let changed = self.questions.iter_mut().filter(|(question, _)| is_news(&question.subject));

@@ -43,6 +43,7 @@ impl Engine {
         let cluster = tools.cluster.acting_as(question.account.as_ref());
         let read = match &question.subject {
             Subject::Apis => cluster.apis().await.map(Reply::Apis),
+            Subject::Nodes => cluster.nodes().await.map(Reply::Nodes),
             Subject::Values(reference) => read(&cluster, reference).await,
         };
         let reply = read.unwrap_or_else(|failure| match failure.code() {

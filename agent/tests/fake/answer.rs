@@ -96,9 +96,10 @@ impl Call {
         self.query.contains_key("watch")
     }
 
-    /// Whether one object is asked for.
+    /// Whether one object is asked for, or the nodes, which are listed and not watched.
     pub(super) fn is_read(&self) -> bool {
-        self.method == Method::GET && self.target().is_some_and(|(_, _, name)| !name.is_empty())
+        self.method == Method::GET
+            && self.target().is_some_and(|(served, _, name)| !name.is_empty() || served.1 == "nodes")
     }
 
     pub(super) fn version(&self) -> u64 {

@@ -40,11 +40,12 @@ impl Key {
 /// A kind that is served: group, plural, kind, and whether it is in namespaces. The version is `v1`.
 type Served = (&'static str, &'static str, &'static str, bool);
 
-const SERVED: [Served; 7] = [
+const SERVED: [Served; 8] = [
     ("", "namespaces", "Namespace", false),
     ("", "configmaps", "ConfigMap", true),
     ("", "secrets", "Secret", true),
     ("", "events", "Event", true),
+    ("", "nodes", "Node", false),
     ("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition", false),
     ("batch", "jobs", "Job", true),
     (WIDGETS, "widgets", "Widget", true),

@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use flotilla_api::{Done, JoinToken, ManyNodes, NewJoinToken, OpenJoinToken, Page};
 use flotilla_core::ClusterName;
 use flotilla_core::names::is_dns_label;
+use flotilla_core::reported::is_reported;
 use flotilla_runtime::token::{self, SecretHash, TokenSecret};
 
 use super::auth::Caller;
@@ -40,6 +41,11 @@ pub(super) async fn make(
     let life = body.expires_in.unwrap_or(JOIN_LIFE);
     if !(1..=MAX_JOIN_LIFE).contains(&life) {
         return Err(ApiError::bad_request(format!("a join token lives 1 to {MAX_JOIN_LIFE} seconds")));
+    }
+    if let Some(key) = body.labels.keys().find(|key| is_reported(key)) {
+        return Err(ApiError::bad_request(format!(
+            "'{key}' is a label that the cluster's agent reports; use another name"
+        )));
     }
     let (now, secret) = (hub.now(), TokenSecret::generate());
     let cluster = to.cluster().map(ToString::to_string).unwrap_or_default();

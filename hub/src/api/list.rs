@@ -362,7 +362,9 @@ impl Filter {
         let label = |key: &str| {
             let of_git = entry.facts.as_ref().and_then(|facts| facts.labels.get(key));
             // What Git says of a label counts.
-            let label = of_git.or_else(|| entry.record.as_ref().and_then(|record| record.labels.get(key)));
+            let label = of_git
+                .or_else(|| entry.record.as_ref().and_then(|record| record.labels.get(key)))
+                .or_else(|| entry.reported.get(key));
             label.map(String::as_str)
         };
         (self.labels.is_empty() || self.labels.matches(label))

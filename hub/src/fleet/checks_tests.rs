@@ -50,10 +50,10 @@ fn promoted(probe: Probe, reach: Reach) -> (String, String) {
     pipeline.stages[0].after = Gates { checks: vec![check], ..Gates::default() };
     let read = [("apps".to_owned(), Arc::new(pipeline))].into();
     case.worker.definitions = Some(Definitions { read, unread: Vec::new() });
+    assert_eq!(case.settle()[1], "", "nobody said yet that it is right");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shutdown = CancellationToken::new();
     runtime.spawn(checks::run(case.rollouts.clone(), reach, shutdown.clone()));
-    assert_eq!(case.settle()[1], "", "nobody said yet that it is right");
     let mut answered = case.rollouts.changes();
     let deadline = Instant::now() + Duration::from_secs(20);
     let is_asked = |said: &str| said.contains("0 of 1 times on end") && !said.contains('(');

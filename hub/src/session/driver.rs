@@ -1,10 +1,11 @@
 //! One task for each session: joins the protocol's machine to its stream, the board, the store and the registry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_core::desired::{KnownUnit, Removal};
+use flotilla_core::question::{Question, Subject};
 use flotilla_core::report::Timestamp;
 use flotilla_core::unit::DeletionPolicy;
 use flotilla_core::{ClusterName, Generation, UnitId};
@@ -231,12 +232,9 @@ impl Live {
                     }
                 }
                 Ok(()) = questions.changed() => {
-                    let asked = questions.borrow_and_update().clone();
-                    if let Some(asked) = asked {
-                        let (cluster, records) = (self.cluster.clone(), hub.records.clone());
-                        let known = blocking(move || records.replies(&cluster)).await?;
-                        self.machine.ask(asked, |question| known.get(&question.digest()).copied());
-                    }
+                    // A cluster that was not rendered yet is asked for what is asked of all.
+                    let asked = questions.borrow_and_update().clone().unwrap_or_default();
+                    self.ask(Arc::unwrap_or_clone(asked)).await?;
                 }
                 Ok(()) = trust.changed() => {
                     let trust = trust.borrow_and_update().clone();
@@ -307,7 +305,13 @@ impl Live {
             Fact::Reply(question, reply) => {
                 let (cluster, records, now) = (self.cluster.clone(), hub.records.clone(), hub.now());
                 // The fleet loop watches this.
-                blocking(move || records.note_reply(&cluster, &question, &reply, now)).await?;
+                blocking(move || match question.subject {
+                    Subject::Nodes => records.note_nodes(&cluster, &reply),
+                    Subject::Apis | Subject::Values(_) => {
+                        records.note_reply(&cluster, &question, &reply, now)
+                    }
+                })
+                .await?;
             }
             Fact::Answer { request, done, message, found } => {
                 if let Some(digest) = self.approvals.remove(&request)
@@ -322,6 +326,21 @@ impl Live {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Asks for what a render of the cluster needs to know, and for what the agent reports by itself.
+    async fn ask(&mut self, mut asked: BTreeSet<Question>) -> Result<(), SessionError> {
+        let (cluster, records) = (self.cluster.clone(), self.hub.records.clone());
+        let known = blocking(move || {
+            let mut known = records.replies(&cluster)?;
+            let (nodes, have) = records.question_of_nodes(&cluster)?;
+            known.extend(have.map(|have| (nodes.digest(), have)));
+            asked.insert(nodes);
+            Ok::<_, StoreError>((asked, known))
+        });
+        let (asked, known) = known.await?;
+        self.machine.ask(Arc::new(asked), |question| known.get(&question.digest()).copied());
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl Records {
             }
             txn.expect(&key, old);
             txn.remove(&key);
-            for prefix in ["kubernetes", "root", "history"] {
+            for prefix in ["kubernetes", "nodes", "root", "history"] {
                 txn.remove(format!("{prefix}/{name}"));
             }
             for prefix in ["known", "suspended", "declared", "at", "going"] {

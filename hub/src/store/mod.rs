@@ -24,6 +24,7 @@ mod parts;
 mod published;
 mod records;
 mod replies;
+mod reported;
 mod rollouts;
 pub mod secrets;
 mod snapshot;

@@ -8,8 +8,9 @@ use flotilla_core::change::{self, Declared, InForce, Sizes, Taken};
 use flotilla_core::desired::{KnownUnit, Removal};
 use flotilla_core::nodes::NameTemplate;
 use flotilla_core::report::Timestamp;
+use flotilla_core::reported::Nodes;
 use flotilla_core::unit::{DeletionPolicy, Render};
-use flotilla_core::{Capabilities, ObjectId, UnitId};
+use flotilla_core::{Capabilities, Digest, ObjectId, UnitId};
 use serde::{Deserialize, Serialize};
 
 /// The version that every record carries.
@@ -295,6 +296,14 @@ pub struct Kubernetes {
     pub version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
+}
+
+/// What the nodes of a cluster are, as its agent last said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesRecord {
+    /// Of the reply.
+    pub digest: Digest,
+    pub nodes: Nodes,
 }
 
 /// The last states that a cluster was sent, newest last.

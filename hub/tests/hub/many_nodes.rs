@@ -145,6 +145,10 @@ async fn what_a_token_for_many_cannot_be_is_refused() {
         (json!({"many": many, "cluster": "edge-a"}), "names no cluster"),
         (json!({"many": many, "replace": true}), "replaces no agent"),
         (json!({"many": many, "labels": {"env": "production"}}), "has no labels"),
+        (
+            json!({"cluster": "edge", "labels": {"reported.flotilla.dev/region": "eu"}}),
+            "is a label that the cluster's agent reports",
+        ),
         (with("count", json!(0)), "1 to 10000 nodes"),
         (with("count", json!(10_001)), "1 to 10000 nodes"),
         (with("group", json!("")), "not the name of a ClusterGroup"),

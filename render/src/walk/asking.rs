@@ -72,7 +72,7 @@ pub(super) fn unknown(told: &Told) -> Option<String> {
             Reply::Refused(why) | Reply::Failed(why) => {
                 Some(format!("the cluster's agent cannot read it: {why}"))
             }
-            Reply::Absent | Reply::Data(_) | Reply::Keys(_) | Reply::Apis(_) => None,
+            Reply::Absent | Reply::Data(_) | Reply::Keys(_) | Reply::Apis(_) | Reply::Nodes(_) => None,
         },
     }
 }

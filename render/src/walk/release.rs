@@ -251,7 +251,7 @@ impl Walk<'_> {
                     unknown = not_known(why);
                     Vec::new()
                 }
-                Reply::Absent | Reply::Data(_) | Reply::Keys(_) => {
+                Reply::Absent | Reply::Data(_) | Reply::Keys(_) | Reply::Nodes(_) => {
                     unknown = not_known("its agent gives another answer than was asked for");
                     Vec::new()
                 }
@@ -280,7 +280,7 @@ fn of_cluster(told: &Told) -> Config {
             Reply::Absent => Config::Absent,
             Reply::Data(data) => Config::Found(taken(data)),
             Reply::Keys(keys) => Config::Keys(keys.clone()),
-            Reply::Apis(_) | Reply::Refused(_) | Reply::Failed(_) => {
+            Reply::Apis(_) | Reply::Nodes(_) | Reply::Refused(_) | Reply::Failed(_) => {
                 Config::Unknown(unknown(told).unwrap_or_default())
             }
         },

@@ -67,6 +67,12 @@ fn what_is_wrong_is_said_and_leaves_the_cluster_unclear() {
             "east: clusters/f.yaml:5:14: spec.variables: 'a' must be a \
                                                            string; quote it",
         ),
+        (
+            format!("{CLUSTER}  labels: {{reported.flotilla.dev/nodes: '9'}}\n"),
+            true,
+            "east: clusters/f.yaml:5:11: spec.labels: 'reported.flotilla.dev/nodes' is a label that the cluster's agent reports; use \
+             another name",
+        ),
         (twice, true, "east: clusters: two Cluster objects define this cluster; keep one of them"),
         (
             CLUSTER.replace("east", "East"),

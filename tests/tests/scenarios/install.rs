@@ -93,6 +93,14 @@ async fn a_cluster_joins_by_one_command_and_leaves_by_one() {
     assert!(added.status.success() && said.contains("is connected"), "{said}\n{}", agent.log().unwrap());
     fleet.in_sync(&["edge"]).await.unwrap();
     assert_eq!(fleet.cluster("edge").await.unwrap().labels["tier"], "edge");
+    // What its agent reports by itself, and people select by.
+    let of_arm = ["get", "clusters", "-l", "reported.flotilla.dev/architecture=arm64", "-o", "wide"];
+    let reported = eventually(SOON, || async {
+        let printed = fleet.cli(&of_arm).await?;
+        ensure!(printed.contains("reported.flotilla.dev/nodes=1"), "{printed}");
+        anyhow::Ok(())
+    });
+    reported.await.unwrap();
     assert_eq!(config("app").field(&cluster.client(), "/data/value").await.unwrap(), "1");
 
     // The pod was let in where the strictest pod security is enforced.

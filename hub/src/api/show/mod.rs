@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) view: Option<Arc<ClusterView>>,
     pub(crate) published: Option<Published>,
     pub(crate) suspensions: Arc<Suspensions>,
+    /// The labels that its agent reports.
+    pub(crate) reported: Arc<BTreeMap<String, String>>,
     /// A join token is out.
     pub(crate) invited: bool,
     /// Only units of these are shown, and nothing of the cluster as a whole; `None`: everything.
@@ -125,6 +127,7 @@ pub(super) fn alone(name: &ClusterName, known: &Known) -> Cluster {
         for (key, value) in &record.labels {
             shown.labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
+        shown.labels.extend(known.reported.iter().map(|(key, value)| (key.clone(), value.clone())));
         shown.uid = record.uid.clone();
         shown.enrolled_at = Some(record.enrolled_at);
         shown.certificate_expires = Some(record.certificate.expires_at);
