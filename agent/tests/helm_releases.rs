@@ -20,7 +20,7 @@ use flotilla_helm::record::{Json, Record};
 use flotilla_helm::{Release, Status, manifest, owner};
 use serde_json::{Value, json};
 
-/// Applies ConfigMaps, as the apply engine would.
+/// Applies ConfigMaps and widgets, as the apply engine would.
 struct Applied {
     api: FakeApi,
     log: Mutex<Vec<u64>>,
@@ -29,10 +29,14 @@ struct Applied {
 impl Objects for Applied {
     async fn apply(&self, revision: &Release, _: &ActionOptions) -> Answer {
         for object in named(&revision.manifest, &revision.namespace).unwrap() {
-            let mut value = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            let (version, plural) = match &*object.id.kind {
+                "Widget" => ("example.com/v1", "widgets"),
+                _ => ("v1", "configmaps"),
+            };
+            let mut value = json!({"apiVersion": version, "kind": object.id.kind.to_string(),
                 "metadata": {"name": object.id.name.to_string(), "namespace": "default"}});
             owner::mark(value.as_object_mut().unwrap(), "web", "default");
-            self.api.put("flotilla", &config(&object.id.name), value);
+            self.api.put("flotilla", &Key::new(plural, "default", &object.id.name), value);
         }
         self.log.lock().unwrap().push(revision.revision);
         Answer::Done
@@ -247,4 +251,47 @@ async fn a_hook_that_is_refused_fails_the_release() {
     assert_eq!(info.status, Status::Failed);
     assert!(info.description.contains("the cluster serves no Odd in example.org/v1"), "{}", info.description);
     assert!(!world.is_there(&config("a")));
+}
+
+/// Its definition says that there is such a kind, and the API server that was asked does not serve it.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_served_for_a_moment_is_neither_gone_nor_passed_over() {
+    let widget = Key::new("widgets", "default", "w");
+    let definition = Key::new("customresourcedefinitions", "", "widgets.example.com");
+    let gone = || Want::Gone { target: target(), options: Box::default() };
+    let mut without = wanted("2", &["a"], &[], &Options::default());
+    for (what, next, rest) in
+        [("uninstalled", gone(), Rest::Gone), ("upgraded", without.clone(), Rest::InSync)]
+    {
+        let world = World::new();
+        let mut first = wanted("1", &["a"], &[], &Options::default());
+        let Want::Run(of) = &mut first else { unreachable!() };
+        of.content.manifest.push_str(
+            "---\n# Source: web/templates/w.yaml\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n",
+        );
+        world.api.put(
+            "someone",
+            &definition,
+            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "widgets.example.com"}, "spec": {"names": {"kind": "Widget"}}}),
+        );
+        world.run(&first).await;
+        world.api.widgets_are_unserved(true);
+        let served_again = async {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            assert!(world.is_there(&widget), "{what}");
+            world.api.widgets_are_unserved(false);
+        };
+        let (end, ()) = tokio::join!(world.run(&next), served_again);
+        assert!(!world.is_there(&widget), "{what}: {end:?}");
+        assert_eq!(end, End::Rest(rest), "{what}");
+    }
+    // Nothing defines the kind any more: with it went its objects.
+    let world = World::new();
+    let Want::Run(of) = &mut without else { unreachable!() };
+    of.content.manifest.push_str("---\napiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n");
+    world.run(&without).await;
+    world.api.widgets_are_unserved(true);
+    world.api.take_away(&widget);
+    assert_eq!(world.run(&gone()).await, End::Rest(Rest::Gone));
 }

@@ -18,12 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::object::ObjectId;
 
 /// An upper bound on what may be named: units, sources and, with them, their accounts, Secrets and ConfigMaps. As JSON the
-/// list of namespaces, and null where there is no bound.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+/// list of namespaces, and null where there is no bound. There is no default: whoever makes one says how far it reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Option<BTreeSet<String>>", into = "Option<BTreeSet<String>>")]
 pub enum Authority {
     /// Everything, as the fleet repo.
-    #[default]
     Fleet,
     Namespaces(BTreeSet<String>),
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   request  one request, bounded by concurrency; path  discovery  kind → path, follows new CRDs
-//!   objects  apply, fold, get, delete           watch ──► members  what each of our objects looked like last
+//!   objects  apply, fold, get, delete           find    an object whose kind may not be served at the moment
+//!   watch ──► members  what each of our objects looked like last
 //!   access   what accounts may do            applyset, events  for people with kubectl
 //!   values   what templates take their values from
 //!   connect    the client, whose kubeconfig is followed         node    where the agent itself runs
@@ -17,6 +18,7 @@ mod concurrency;
 mod connect;
 pub(crate) mod discovery;
 pub(crate) mod events;
+pub(crate) mod find;
 mod groups;
 pub(crate) mod inventory;
 pub(crate) mod members;

@@ -1,7 +1,6 @@
 //! Deletes objects of a release, each only while it bears the release's marks and nobody keeps it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use flotilla_core::inventory::Uid;
 use flotilla_core::{ObjectId, ObjectRef};
@@ -12,14 +11,13 @@ use flotilla_helm::owner;
 use flotilla_runtime::chain;
 
 use super::{Executor, Objects, failed, propagation};
-use crate::cluster::discovery::Resource;
+use crate::cluster::find::Sought;
 use crate::cluster::objects::Parsed;
 use crate::cluster::request::Failure;
 
 /// An object that is there and is the release's.
 struct Own {
     id: ObjectId,
-    resource: Arc<Resource>,
     found: Parsed,
 }
 
@@ -32,9 +30,10 @@ impl<O: Objects> Executor<'_, O> {
         }
         let kept: BTreeSet<ObjectId> = keep.iter().map(complete).collect();
         for named in objects.iter().filter(|named| !kept.contains(&complete(named))) {
-            let own = match self.own(named).await {
-                Ok(Some(own)) => own,
-                Ok(None) => continue,
+            let (resource, own) = match self.own(named).await {
+                Ok(Sought::There(resource, own)) => (resource, own),
+                Ok(Sought::Gone) => continue,
+                Ok(Sought::Unknown(why)) => return unknown(named, &why),
                 Err(failure) => return failed(&failure),
             };
             let metadata = &own.found.live.metadata;
@@ -42,8 +41,7 @@ impl<O: Objects> Executor<'_, O> {
                 continue;
             }
             let uid = Uid::from(metadata.uid.clone());
-            let deleted =
-                self.cluster.delete(&own.resource, &own.id, &uid, propagation(self.propagation)).await;
+            let deleted = self.cluster.delete(&resource, &own.id, &uid, propagation(self.propagation)).await;
             match deleted.map_err(|failure| (failed(&failure), failure)) {
                 Ok(_) => {}
                 Err((Answer::Refused(_), failure)) => {
@@ -58,37 +56,35 @@ impl<O: Objects> Executor<'_, O> {
     pub(super) async fn are_gone(&self, objects: &[Named]) -> Answer {
         for named in objects {
             match self.own(named).await {
-                Ok(Some(own)) if own.found.live.metadata.deletion_timestamp.is_some() => {
+                Ok(Sought::There(_, own)) if own.found.live.metadata.deletion_timestamp.is_some() => {
                     let finalizers = own.found.live.metadata.finalizers.join(", ");
                     return Answer::NotYet(format!("{} waits for {finalizers}", own.id));
                 }
-                Ok(_) => {}
+                Ok(Sought::There(..) | Sought::Gone) => {}
+                Ok(Sought::Unknown(why)) => return unknown(named, &why),
                 Err(failure) => return failed(&failure),
             }
         }
         Answer::Done
     }
 
-    async fn own(&self, named: &Named) -> Result<Option<Own>, Failure> {
+    /// Looks for an object, and tells it from one of its name that is somebody else's.
+    async fn own(&self, named: &Named) -> Result<Sought<Own>, Failure> {
         let object = ObjectRef { id: named.id.clone(), version: named.version.clone().into() };
-        let discovery = self.cluster.discovery();
-        let Some(resource) = discovery.any_version(&object) else {
-            self.cluster.discover(false).await?;
-            return match discovery.any_version(&object) {
-                // Without its kind it is gone, unless nobody knows what is served.
-                None if discovery.is_stale(&object.id.group) => Err(Failure::Timeout),
-                None => Ok(None),
-                Some(resource) => self.found(&object.id, resource).await,
-            };
+        let (resource, found) = match self.cluster.find::<Parsed>(&object).await? {
+            Sought::There(resource, found) => (resource, found),
+            Sought::Gone => return Ok(Sought::Gone),
+            Sought::Unknown(why) => return Ok(Sought::Unknown(why)),
         };
-        self.found(&object.id, resource).await
-    }
-
-    async fn found(&self, id: &ObjectId, resource: Arc<Resource>) -> Result<Option<Own>, Failure> {
-        let id = self.cluster.discovery().complete(id);
-        let found = self.cluster.fetch::<Parsed>(&resource, &id).await?;
         let (name, namespace) = (self.target.name.as_str(), self.target.namespace.as_str());
-        let own = found.filter(|found| owner::is_of(&found.value, name, namespace));
-        Ok(own.map(|found| Own { id, resource, found }))
+        if !owner::is_of(&found.value, name, namespace) {
+            return Ok(Sought::Gone);
+        }
+        let id = self.cluster.discovery().complete(&object.id);
+        Ok(Sought::There(resource, Own { id, found }))
     }
+}
+
+fn unknown(named: &Named, why: &str) -> Answer {
+    Answer::NotYet(format!("nobody can tell whether {} is still there: {why}", named.id))
 }

@@ -164,6 +164,9 @@ pub(super) fn answer(state: &mut State, call: &Call, stale: Option<usize>) -> An
     let Some((served, namespace, name)) = call.target() else {
         return Answer::text(404, "404 page not found\n");
     };
+    if served.0 == WIDGETS && state.is_unserved {
+        return Answer::text(404, "404 page not found\n");
+    }
     if served.0 == WIDGETS && state.is_away {
         return Answer::status(503, "ServiceUnavailable", "the server of it is away", None);
     }
@@ -230,6 +233,7 @@ fn discovery(state: &State, core: bool) -> Answer {
     let mut groups: Vec<Value> =
         SERVED.iter().filter(|served| served.0.is_empty() == core && served.0 != WIDGETS).map(of).collect();
     match (core, state.is_away) {
+        _ if state.is_unserved => {}
         (false, false) => groups.extend(SERVED.iter().filter(|served| served.0 == WIDGETS).map(of)),
         (false, true) => groups.push(json!({"metadata": {"name": WIDGETS},
             "versions": [{"version": "v1", "freshness": "Stale", "resources": []}]})),

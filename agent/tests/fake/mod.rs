@@ -70,6 +70,7 @@ struct State {
     history: Vec<(u64, Objects)>,
     faults: Faults,
     is_away: bool,
+    is_unserved: bool,
     judge: Judge,
     broken: Vec<String>,
 }
@@ -107,6 +108,7 @@ impl FakeApi {
             history: vec![(1, Objects::new())],
             faults: Faults::default(),
             is_away: false,
+            is_unserved: false,
             judge: Box::new(judge),
             broken: Vec::new(),
         };
@@ -135,6 +137,11 @@ impl FakeApi {
     /// Whether the server of the widgets is away.
     pub fn widgets_are_away(&self, away: bool) {
         self.state().is_away = away;
+    }
+
+    /// Whether the API server does not know the widgets, as one whose informers are behind.
+    pub fn widgets_are_unserved(&self, unserved: bool) {
+        self.state().is_unserved = unserved;
     }
 
     /// Puts an object as somebody else would, with all of its fields theirs.

@@ -70,13 +70,13 @@ impl Declared {
                     UnitEntry::Present(unit) => unit.objects.is_empty() && !unit.spec.allow_empty,
                     UnitEntry::Hold(_) | UnitEntry::Removed(_) => false,
                 };
-                loss.units.insert(id.clone(), UnitLoss { emptied, objects, ..UnitLoss::default() });
+                loss.units.insert(id.clone(), UnitLoss { emptied, objects, ..UnitLoss::unsaid() });
             }
         }
         for (id, entry) in units {
             let is_removed = matches!(Fate::of(entry), Fate::Goes) && !going.units.contains(id);
             if is_removed {
-                loss.units.entry(id.clone()).or_default().removed = true;
+                loss.units.entry(id.clone()).or_insert_with(UnitLoss::unsaid).removed = true;
             }
         }
         loss

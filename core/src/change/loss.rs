@@ -34,7 +34,7 @@ pub struct Loss {
 }
 
 /// What one unit loses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitLoss {
     /// The unit itself goes, with its objects.
     pub removed: bool,
@@ -44,6 +44,13 @@ pub struct UnitLoss {
     pub word: Authority,
     /// Objects that no unit of the cluster declares any more.
     pub objects: BTreeSet<ObjectId>,
+}
+
+impl UnitLoss {
+    /// Of nothing, and as the fleet repo's word until [`Loss::note_words`] says whose it is.
+    pub fn unsaid() -> Self {
+        Self { removed: false, emptied: false, word: Authority::Fleet, objects: BTreeSet::new() }
+    }
 }
 
 /// What clusters lost already by the same change.
@@ -176,7 +183,7 @@ impl Loss {
                 let author = author(&id).filter(|author| !author.is_fleet())?;
                 (!of_fleet(&id)).then(|| author.clone())
             });
-            loss.word = authors.last().unwrap_or_default();
+            loss.word = authors.last().unwrap_or(Authority::Fleet);
         }
     }
 

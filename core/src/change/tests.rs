@@ -170,7 +170,7 @@ pub(super) fn losses(each: &[(usize, &str)]) -> Losses {
             });
             loss.moved |= how == "moved";
             let tenant = how.strip_prefix("of ");
-            let word = tenant.map(self::of).unwrap_or_default();
+            let word = tenant.map_or(Authority::Fleet, self::of);
             let (removed, emptied) = (how == "removed", how == "emptied");
             let unit = UnitLoss { removed, emptied, word, objects: objects.collect() };
             loss.units.insert(id(name), unit);

@@ -140,7 +140,8 @@ pub struct UnitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<u32>,
     /// Whose word the unit's output is: which of two units an object belongs to, and whose objects may have moved to it.
-    #[serde(default, skip_serializing_if = "Authority::is_fleet")]
+    /// The hub leaves it out for the fleet repo's.
+    #[serde(default = "of_the_fleet_repo", skip_serializing_if = "Authority::is_fleet")]
     pub authority: Authority,
     /// Of a root: a digest of where it is, by repository, branch and folder. What leaves together with another one may have left
     /// by mistake, and waits for an approval.
@@ -180,6 +181,10 @@ pub struct SourceState {
 pub struct SourceKindIn {
     pub kind: SourceKind,
     pub namespace: String,
+}
+
+fn of_the_fleet_repo() -> Authority {
+    Authority::Fleet
 }
 
 fn is_false(value: &bool) -> bool {

@@ -325,7 +325,7 @@ fn what_waits_for_the_end_of_the_round_goes_by_what_was_said_meanwhile() {
     let (hub, mut worker) = fleet(4);
     worker.round();
     hub.repo.commit_tree(tree(4, 0..3));
-    let gone = UnitLoss { removed: true, ..UnitLoss::default() };
+    let gone = UnitLoss { removed: true, ..UnitLoss::unsaid() };
     let loss = Loss { units: (3..APPS).map(|n| (app(n), gone.clone())).collect(), ..Loss::default() };
     let losses: Losses = (0..4).map(|n| (format!("c{n}").parse().unwrap(), loss.clone())).collect();
     let records = hub.records.clone();

@@ -20,6 +20,8 @@ use crate::store::{AuditRecord, ClusterRecord, EnrolError, StoreError};
 
 /// The longest uid, version or name that is taken from an agent.
 const MAX_TEXT: usize = 253;
+/// Of an agent's X25519 key.
+const SEALING_KEY: usize = 32;
 /// Certificates start this long before they are issued.
 const BACKDATED: Timestamp = 300;
 
@@ -38,6 +40,8 @@ pub(super) enum Refusal {
     Secret,
     #[error("{0} is missing or too long")]
     Text(&'static str),
+    #[error("the key for sealed secrets has {0} bytes instead of {SEALING_KEY}")]
+    SealingKey(usize),
     #[error("'{0}' names no cluster")]
     Name(String),
     /// To somebody who has not shown a certificate: the same words whatever it is, so that nobody learns which clusters
@@ -92,7 +96,7 @@ impl Refusal {
         let text = flotilla_runtime::chain(self);
         match self {
             Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
-            Self::Csr(_) | Self::Secret | Self::Text(_) | Self::Name(_) => Status::invalid_argument(text),
+            Self::Csr(_) | Self::Secret | Self::Text(_) | Self::SealingKey(_) | Self::Name(_) => Status::invalid_argument(text),
             Self::NoCertificate => Status::unauthenticated(text),
             Self::FleetUnknown => Status::unavailable(text),
             Self::Deleted(_) => deleted(text),
@@ -151,6 +155,9 @@ pub(super) fn known_token(hub: &Hub, request: &v1::EnrolRequest) -> Result<(), R
 /// Trades a join token for a certificate.
 pub(super) fn enrol(hub: &Hub, request: &v1::EnrolRequest) -> Result<v1::Credentials, Refusal> {
     text("cluster_uid", &request.cluster_uid)?;
+    if request.sealing_key.len() != SEALING_KEY {
+        return Err(Refusal::SealingKey(request.sealing_key.len()));
+    }
     let secret = secret(request)?;
     let csr = Csr::parse(&request.csr).map_err(Refusal::Csr)?;
     let public_key = STANDARD.encode(csr.public_key());

@@ -77,7 +77,7 @@ async fn a_change_is_approved_by_its_digest_and_nothing_else_is() {
     let hub = TestHub::start().await;
     let unit = UnitId::kustomization("web", "app");
     let object = ObjectId::new("", "ConfigMap", "web", "settings");
-    let loss = UnitLoss { removed: true, objects: [object.clone()].into(), ..UnitLoss::default() };
+    let loss = UnitLoss { removed: true, objects: [object.clone()].into(), ..UnitLoss::unsaid() };
     let loss = Loss { units: [(unit.clone(), loss)].into(), of: 2, ..Loss::default() };
     let losses: Losses = ["production", "staging"].map(|name| (name.parse().unwrap(), loss.clone())).into();
     let policy = Policy { units: Limit { max: 0, share: 0 }, ..Policy::default() };

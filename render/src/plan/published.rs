@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_core::report::Problem;
 use flotilla_core::unit::{ObjectEntry, UnitManifest};
-use flotilla_core::{Digest, Object, UnitId, UnitSpec};
+use flotilla_core::{Authority, Digest, Object, UnitId, UnitSpec};
 
 use crate::cluster::{ClusterRender, RenderedUnit, Unit};
 use crate::content::{Content, Definition};
@@ -30,7 +30,7 @@ pub fn published(units: BTreeMap<UnitId, Told>, to: Option<&ClusterRender>) -> C
         let now = other.and_then(|other| other.unit.as_ref()).map(|unit| &unit.manifest.spec);
         let (authority, suspended, unit, problems) = match unit {
             Err(why) => {
-                let authority = other.map(|other| other.authority.clone()).unwrap_or_default();
+                let authority = other.map_or(Authority::Fleet, |other| other.authority.clone());
                 (authority, false, None, vec![Problem::error("", 0, why)])
             }
             Ok((policy, objects)) => {

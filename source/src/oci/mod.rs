@@ -125,14 +125,17 @@ impl Repository {
             .map_err(|error| OciError::Answer { url: shown(&self.base), reason: error.to_string() })
     }
 
+    /// Whether credentials may go there: to the registry itself only, and not in clear, wherever a page of tags leads to.
+    fn is_own(&self, url: &Url) -> bool {
+        (url.scheme(), url.host_str(), url.port_or_known_default())
+            == (self.base.scheme(), self.base.host_str(), self.base.port_or_known_default())
+    }
+
     /// One request; where the registry asks who asks, a second one that says so.
     fn send(&mut self, method: &Method, url: &Url, accept: &str) -> Result<Response, OciError> {
         for attempt in 0..2 {
             let mut request = self.http.request(method.clone(), url)?.header(ACCEPT, accept);
-            // Credentials go to the registry itself only, not to whoever a page of tags leads to.
-            let is_own = (url.host_str(), url.port_or_known_default())
-                == (self.base.host_str(), self.base.port_or_known_default());
-            if let Some(authorization) = self.authorization.as_ref().filter(|_| is_own) {
+            if let Some(authorization) = self.authorization.as_ref().filter(|_| self.is_own(url)) {
                 request = request.header(AUTHORIZATION, authorization);
             }
             let response = self.http.send_any(request, self.within)?;
@@ -248,4 +251,28 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Tls;
+    use crate::reach::Reach;
+
+    #[test]
+    fn a_page_of_tags_leads_credentials_nowhere_else() {
+        let http = Http::new(&Tls::default(), &Reach::Public(Vec::new()), None).unwrap();
+        let registry = Repository::new(http, "r.example/a", false, None, Duration::from_secs(1)).unwrap();
+        for (next, is_own) in [
+            ("/v2/a/tags/list?last=1", true),
+            ("https://r.example:443/v2/a/tags/list", true),
+            ("https://r.example:8443/v2/a/tags/list", false),
+            ("https://other.example/v2/a/tags/list", false),
+            ("//other.example/v2/a/tags/list", false),
+            ("http://r.example/v2/a/tags/list", false),
+            ("http://r.example:443/v2/a/tags/list", false),
+        ] {
+            assert_eq!(registry.is_own(&registry.base.join(next).unwrap()), is_own, "{next}");
+        }
+    }
 }

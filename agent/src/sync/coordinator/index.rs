@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flotilla_core::health::{HealthExprs, Rule};
 use flotilla_core::plan::Declared;
 use flotilla_core::unit::HealthCheck;
-use flotilla_core::{Authority, Digest, ObjectId, ObjectRef};
+use flotilla_core::{Digest, ObjectId, ObjectRef};
 
 use super::Coordinator;
 use super::health::{self, checked_unit, is_source};
@@ -80,15 +80,18 @@ impl Coordinator {
             let mut objects: BTreeMap<ObjectId, ObjectRef> = BTreeMap::new();
             let spec = desired.present(&unit).map(|manifest| &manifest.spec);
             let exprs = spec.map_or(&[][..], |spec| &spec.health_check_exprs);
-            let mine = spec.map_or(&Authority::Fleet, |spec| &spec.authority);
             // How the health of others' objects is told is theirs to say: else a tenant could fail their units, and read
             // their objects by what an expression says of them.
             let may_say = |id: &ObjectId| {
+                let Some(mine) = spec.map(|spec| &spec.authority) else { return false };
                 let owner = self.state.declared.owner(id).map(|first| &first.unit);
-                let theirs = owner
-                    .filter(|owner| **owner != unit)
-                    .and_then(|owner| self.state.manifests(owner).next());
-                mine.is_fleet() || theirs.is_none_or(|theirs| theirs.spec.authority == *mine)
+                mine.is_fleet()
+                    || owner.filter(|owner| **owner != unit).is_none_or(|owner| {
+                        self.state
+                            .manifests(owner)
+                            .next()
+                            .is_some_and(|theirs| theirs.spec.authority == *mine)
+                    })
             };
             let mut told = Vec::new();
             for manifest in self.state.manifests(&unit) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::AT_ONCE;
 use crate::cluster::Cluster;
 use crate::cluster::discovery::Resource;
+use crate::cluster::find::Sought;
 use crate::cluster::request::Failure;
 use crate::sync::tools::Tools;
 
@@ -51,12 +52,11 @@ async fn try_look(
     object: &ObjectRef,
     leaving: &BTreeSet<ObjectId>,
 ) -> Result<Found, Failure> {
-    let found = match find(tools, cluster, object).await? {
-        Sought::There(value) => value,
+    let value: Value = match cluster.find(object).await? {
+        Sought::There(_, value) => value,
         Sought::Gone => return Ok(Found::Gone),
         Sought::Unknown(why) => return Ok(Found::Unknown(why)),
     };
-    let value = *found;
     let live = Live::from(&value);
     let says = |all: &BTreeMap<String, String>, name: &str, wanted: &str| {
         let found = all.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
@@ -85,81 +85,6 @@ async fn try_look(
         opted_out,
         inside,
     }))
-}
-
-/// What came of the search for an object.
-enum Sought {
-    There(Box<Value>),
-    /// The API server says that it is not there.
-    Gone,
-    Unknown(String),
-}
-
-/// Looks for an object in whichever version its kind is served. Where the kind is not served, it is gone only if nothing
-/// in the cluster defines the kind: discovery lags behind, and servers of groups come and go.
-async fn find(tools: &Tools, cluster: &Cluster, object: &ObjectRef) -> Result<Sought, Failure> {
-    let discovery = tools.cluster.discovery();
-    for attempt in [0, 1] {
-        if attempt > 0 || discovery.any_version(object).is_none() {
-            tools.cluster.discover(true).await?;
-        }
-        let Some(resource) = discovery.any_version(object) else { continue };
-        match cluster.fetch::<Value>(&resource, &object.id).await {
-            // A version that is no longer served says nothing of the object.
-            Err(failure) if failure.is_not_served() => discovery.unlearn(&resource),
-            Ok(Some(value)) => return Ok(Sought::There(Box::new(value))),
-            Ok(None) => return Ok(Sought::Gone),
-            Err(failure) => return Err(failure),
-        }
-    }
-    let ObjectRef { id, .. } = object;
-    if discovery.any_version(object).is_some() {
-        return Ok(Sought::Unknown(format!("{} is not served at the moment", id.kind)));
-    }
-    if discovery.is_stale(&id.group) {
-        return Ok(Sought::Unknown("the server of its kind does not answer".into()));
-    }
-    match definition(tools, id).await {
-        Ok(None) => Ok(Sought::Gone),
-        Ok(Some(name)) => Ok(Sought::Unknown(format!("its kind is defined by {name} and not served"))),
-        // Who may not read definitions goes by what is served.
-        Err(failure) if failure.code() == 403 => Ok(Sought::Gone),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// The CRD of a kind, if there is one.
-async fn definition(tools: &Tools, id: &ObjectId) -> Result<Option<String>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Definition {
-        spec: Spec,
-    }
-    #[derive(serde::Deserialize)]
-    struct Spec {
-        names: Names,
-    }
-    #[derive(serde::Deserialize)]
-    struct Names {
-        kind: String,
-    }
-    let group = "apiextensions.k8s.io";
-    let definitions = Resource {
-        group: group.to_owned(),
-        version: "v1".to_owned(),
-        kind: "CustomResourceDefinition".to_owned(),
-        plural: "customresourcedefinitions".to_owned(),
-        namespaced: false,
-    };
-    let of_group =
-        |metadata: &Metadata| metadata.name.split_once('.').is_some_and(|(_, group)| group == id.group);
-    for metadata in tools.cluster.names(&definitions, "", usize::MAX, &of_group).await? {
-        let name = ObjectId::new(group, "CustomResourceDefinition", "", &metadata.name);
-        let found: Option<Definition> = tools.cluster.fetch(&definitions, &name).await?;
-        if found.is_some_and(|found| found.spec.names.kind == id.kind) {
-            return Ok(Some(metadata.name));
-        }
-    }
-    Ok(None)
 }
 
 /// The names of the volume claims that a StatefulSet makes for each of its pods.

@@ -36,7 +36,7 @@ pub enum Action {
     /// Apply the manifest of the latest revision. `Done`, `NotYet`, `Refused`.
     Apply,
     /// Delete those that bear the marks of this release, in this order, and none of `keep`. `Done` once all deletions were
-    /// taken, `Refused`.
+    /// taken, `NotYet` where nobody can tell whether one is there, `Refused`.
     DeleteObjects { objects: Vec<Named>, keep: Vec<Named> },
     /// Whether the objects of the latest revision are ready; Jobs only if `jobs`. `Done`, `NotYet`, `Refused` where one failed.
     Ready { jobs: bool },
