@@ -248,6 +248,14 @@ pub struct Definition {
     pub name: String,
     /// The unit whose output it is in.
     pub defined_by: String,
+    /// Who defined it may name everything: the fleet repo, or a repository that is applied as the agent itself. Else it is a
+    /// tenant's.
+    pub of_fleet: bool,
+    /// The account that a unit is applied as, as `NAMESPACE/NAME`, whether it names it or has it from its parent. Empty: the
+    /// agent's own, or the unit is held.
+    pub account: String,
+    /// Texts of it are hidden, as they hold what the hub keeps secret.
+    pub redacted: bool,
     /// The object, as it was rendered.
     #[schema(value_type = Object)]
     pub object: Value,

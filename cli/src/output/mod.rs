@@ -40,6 +40,7 @@ impl Terminal {
 
     /// Data, to stdout.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
+        let text = if self.interactive { &style::harmless(text) } else { text };
         let mut stdout = io::stdout().lock();
         stdout
             .write_all(text.as_bytes())

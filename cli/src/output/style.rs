@@ -47,6 +47,12 @@ pub(crate) fn visible(text: &str) -> String {
     text.chars().map(|c| if c != '\t' && (c.is_control() || turns(c)) { '\u{fffd}' } else { c }).collect()
 }
 
+/// What is printed on a terminal, colours and all, without what drives it otherwise: JSON and YAML write some characters as they are.
+pub(crate) fn harmless(text: &str) -> String {
+    let drives = |c: char| matches!(c, '\u{7f}'..='\u{9f}') || turns(c);
+    text.chars().map(|c| if drives(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// Whether a character changes the direction of the text that follows, by which a line can be shown as another one: those that embed,
 /// override and isolate, and the marks (Unicode Standard Annex 9).
 fn turns(c: char) -> bool {
@@ -61,6 +67,11 @@ mod tests {
     fn escapes_do_not_get_through() {
         assert_eq!(clean("a\nb\tc\x1b[31md\r\u{9b}"), "a b c\u{fffd}[31md\u{fffd}\u{fffd}");
         assert_eq!(clean("image: \u{202e}1.v\u{2066}\u{200f}"), "image: \u{fffd}1.v\u{fffd}\u{fffd}");
+        let painted = paint("x", Some(Tone::Bad));
+        assert_eq!(
+            harmless(&format!("{painted}\n\t\u{9b}31m\u{202e}")),
+            format!("{painted}\n\t\u{fffd}31m\u{fffd}")
+        );
         assert_eq!(paint("x", Some(Tone::Bad)), "\u{1b}[31mx\u{1b}[0m");
         assert_eq!(paint("x", None), "x");
         assert_eq!(paint("", Some(Tone::Bad)), "");

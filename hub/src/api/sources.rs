@@ -163,11 +163,14 @@ pub(super) async fn definitions(
             name: name.to_owned(),
             defined_by: by.map(ToString::to_string).unwrap_or_default(),
             object: object.value(),
+            ..Definition::default()
         };
     let sources = facts.sources.iter().filter_map(|(id, source)| {
         let kind = id.kind.as_str();
-        is_meant(kind, &id.namespace, &id.name)
-            .then(|| definition(kind, &id.namespace, &id.name, Some(&source.defined_by), &source.object))
+        is_meant(kind, &id.namespace, &id.name).then(|| Definition {
+            of_fleet: source.of_fleet,
+            ..definition(kind, &id.namespace, &id.name, Some(&source.defined_by), &source.object)
+        })
     });
     let units = facts.units.iter().filter_map(|(id, unit)| {
         let kind = match id.kind {
@@ -175,13 +178,21 @@ pub(super) async fn definitions(
             UnitKind::Root | UnitKind::Kustomization | UnitKind::Other => "Kustomization",
         };
         let object = unit.object.as_ref().filter(|_| is_meant(kind, &id.namespace, &id.name))?;
-        Some(definition(kind, &id.namespace, &id.name, unit.parent.as_ref(), object))
+        Some(Definition {
+            of_fleet: unit.of_fleet,
+            account: unit.account.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ..definition(kind, &id.namespace, &id.name, unit.parent.as_ref(), object)
+        })
     });
     let mut items: Vec<Definition> = sources.chain(units).collect();
     // What the hub keeps as a secret may have got into an object all the same.
     let shared = hub.clone();
     let secrets =
         blocking(move || shared.vault.values()).await.map_err(|error| ApiError::internal(&error))?;
-    items.iter_mut().for_each(|item| hub.vault.redactor().texts(&mut item.object, &secrets));
+    for item in &mut items {
+        let object = item.object.clone();
+        hub.vault.redactor().texts(&mut item.object, &secrets);
+        item.redacted = item.object != object;
+    }
     Ok(Json(Page { items, next: None }))
 }

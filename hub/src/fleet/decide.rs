@@ -318,6 +318,9 @@ fn shown(
     remembered: &Remembered,
     suspended: &dyn Fn(&UnitId) -> bool,
 ) -> ClusterFacts {
+    let of_fleet = |by: Option<&UnitId>| {
+        by.is_none_or(|by| render.units.get(by).is_some_and(|by| by.authority.is_fleet()))
+    };
     let units = render.units.iter().map(|(id, rendered)| {
         let (at, revision) = of_content(id, rendered, older, remembered);
         let definition = &rendered.definition;
@@ -330,6 +333,8 @@ fn shown(
             source: definition.source.to_string(),
             revision,
             object: definition.object.clone(),
+            of_fleet: of_fleet(rendered.parent.as_ref()),
+            account: rendered.unit.as_ref().and_then(|unit| unit.manifest.spec.service_account.clone()),
             suspended: suspended(id),
             suspended_in_git: definition.spec.suspend,
             ran: remembered.ran_units.get(id).cloned().unwrap_or_default(),
@@ -337,7 +342,8 @@ fn shown(
         (id.clone(), unit)
     });
     let sources = render.sources.iter().filter_map(|(id, source)| {
-        let facts = SourceFacts { defined_by: source.defined_by.clone(), object: source.object.clone()? };
+        let (defined_by, object) = (source.defined_by.clone(), source.object.clone()?);
+        let facts = SourceFacts { of_fleet: of_fleet(Some(&defined_by)), defined_by, object };
         Some((id.clone(), facts))
     });
     let cluster = &task.cluster;

@@ -96,7 +96,9 @@ impl Refusal {
         let text = flotilla_runtime::chain(self);
         match self {
             Self::Store(_) | Self::Enrol(EnrolError::Store(_)) | Self::Issue(_) => Status::internal(text),
-            Self::Csr(_) | Self::Secret | Self::Text(_) | Self::SealingKey(_) | Self::Name(_) => Status::invalid_argument(text),
+            Self::Csr(_) | Self::Secret | Self::Text(_) | Self::SealingKey(_) | Self::Name(_) => {
+                Status::invalid_argument(text)
+            }
             Self::NoCertificate => Status::unauthenticated(text),
             Self::FleetUnknown => Status::unavailable(text),
             Self::Deleted(_) => deleted(text),

@@ -16,7 +16,7 @@ use flotilla_api as api;
 use flotilla_core::change::{Finding, Losses};
 use flotilla_core::report::Problem;
 use flotilla_core::source::SourceId;
-use flotilla_core::{Authority, ClusterName, Digest, Object, UnitId};
+use flotilla_core::{Authority, ClusterName, Digest, Object, ServiceAccount, UnitId};
 use tokio::sync::watch;
 
 use crate::attempts::Attempts;
@@ -90,6 +90,8 @@ pub struct ClusterFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFacts {
     pub defined_by: UnitId,
+    /// What defines it may name everything.
+    pub of_fleet: bool,
     pub object: Object,
 }
 
@@ -155,6 +157,10 @@ pub struct UnitFacts {
     pub revision: Revision,
     /// The Flux object that defines it.
     pub object: Option<Object>,
+    /// What defines it may name everything.
+    pub of_fleet: bool,
+    /// Whom it is applied as, where that is not the agent itself. Not known of a unit that is held.
+    pub account: Option<ServiceAccount>,
     /// By Git or by hand.
     pub suspended: bool,
     pub suspended_in_git: bool,

@@ -48,7 +48,7 @@ async fn fleet() -> TestHub {
     let mut clusters = BTreeMap::new();
     for name in ["east", "west", "new"] {
         let facts = UnitFacts { object: Some(definition.clone()), ..UnitFacts::default() };
-        let source = SourceFacts { defined_by: UnitId::root(), object: source.clone() };
+        let source = SourceFacts { of_fleet: true, defined_by: UnitId::root(), object: source.clone() };
         let facts = ClusterFacts {
             assigned: true,
             units: [(app.clone(), facts)].into(),

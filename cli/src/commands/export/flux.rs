@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
-use flotilla_api::{Definition, Health, Source, Tree, TreeObject};
-use flotilla_core::adopt::inventory_entry;
-use flotilla_core::{ClusterName, ObjectId, UnitId, UnitKind};
+use flotilla_api::{Definition, Source, Tree};
+use flotilla_core::{ClusterName, UnitId, UnitKind};
 use serde_json::{Map, Value, json};
 
 use super::super::manifest::{WriteArgs, deliver};
 use super::exported;
+use super::inventories::Inventories;
+use super::taken::{Units, about_tenants};
 use crate::Context;
 use crate::error::Error;
 use crate::exit::Code;
@@ -103,6 +104,9 @@ pub(super) fn handover(
     let variables = Variables { children: children(definitions), there: !cluster.variables.is_empty() };
 
     let own = definitions.iter().find(|it| it.kind == "Kustomization" && it.defined_by.is_empty());
+    if own.is_some_and(|own| own.redacted) {
+        return Err("texts of the root's Kustomization are hidden, as they hold a secret of the hub's".into());
+    }
     let mut root = own.map_or_else(|| new_root(&cluster.root), exported);
     let patches = variables.patches(&UnitId::root(), &mut BTreeSet::new());
     if own.is_some() && !patches.is_empty() {
@@ -131,6 +135,7 @@ pub(super) fn handover(
     let is_fleet = |it: &&Definition| {
         it.kind == "GitRepository" && (it.namespace.as_str(), it.name.as_str()) == (NAMESPACE, NAME)
     };
+    let given = Units::of(tree);
     let has_source = own.is_some() && definitions.iter().any(|it| is_fleet(&it));
     if !has_source {
         handover.objects.push(new_source(fleet, secret, &mut handover.warnings));
@@ -139,8 +144,17 @@ pub(super) fn handover(
         if !has_source && is_fleet(&definition) {
             continue;
         }
-        let mut object = exported(definition);
-        object["metadata"]["namespace"] = definition.namespace.clone().into();
+        let mut object = match given.given(definition) {
+            Ok(object) => object,
+            Err(why) => {
+                let Definition { kind, namespace, name, .. } = definition;
+                handover.warnings.push(format!(
+                    "{kind} {namespace}/{name} is left out: {why}; Flux makes it when it applies {}",
+                    definition.defined_by
+                ));
+                continue;
+            }
+        };
         if let Some(unit) = unit_of(definition) {
             if unit.kind == UnitKind::Kustomization {
                 if variables.there && object["spec"].get("postBuild").is_some() {
@@ -161,7 +175,7 @@ pub(super) fn handover(
     });
     handover.objects.splice(0..0, maps);
     handover.secrets = handover.objects.iter().flat_map(secrets_of).collect();
-    handover.warnings.extend(about(tree, definitions));
+    handover.warnings.extend(about(tree, definitions).into_iter().chain(about_tenants(definitions)));
     Ok(handover)
 }
 
@@ -201,53 +215,6 @@ fn about(tree: &Tree, definitions: &[Definition]) -> Vec<String> {
     warnings
 }
 
-/// What Flux is told that it applied, by unit.
-struct Inventories(BTreeMap<UnitId, Vec<Value>>);
-
-impl Inventories {
-    /// A unit that is held, or of which the hub does not know the objects, has none: Flux then deletes less, never more.
-    fn of(tree: &Tree, definitions: &[Definition], warnings: &mut Vec<String>) -> Self {
-        let mut entries: BTreeMap<UnitId, Vec<Value>> = BTreeMap::new();
-        for unit in &tree.units {
-            let Ok(id) = unit.unit.unit.parse::<UnitId>() else { continue };
-            if unit.unit.phase == "Held" || unit.unit.desired.is_none() {
-                warnings.push(format!(
-                    "{id} is held, so Flux is not told what it applied: what Git drops of it before Flux applies it stays"
-                ));
-                continue;
-            }
-            let kept = unit.objects.iter().filter(|object| object.health == Health::Kept).count();
-            if kept > 0 {
-                warnings.push(format!("{kept} objects of {id} were kept by a guard; Flux leaves them alone"));
-            }
-            let applied = unit.objects.iter().filter(|object| object.health != Health::Kept);
-            entries.insert(id, applied.map(entry).collect());
-        }
-        for definition in definitions {
-            let Ok(parent) = definition.defined_by.parse::<UnitId>() else { continue };
-            let api_version = definition.object["apiVersion"].as_str().unwrap_or_default();
-            if let (Some(entries), Some((group, version))) =
-                (entries.get_mut(&parent), api_version.split_once('/'))
-            {
-                let id = ObjectId::new(group, &definition.kind, &definition.namespace, &definition.name);
-                entries.push(json!({"id": inventory_entry(&id), "v": version}));
-            }
-        }
-        Self(entries)
-    }
-
-    fn put_into(&self, unit: &UnitId, object: &mut Value) {
-        if let Some(entries) = self.0.get(unit) {
-            object["status"] = json!({"inventory": {"entries": entries}});
-        }
-    }
-}
-
-fn entry(object: &TreeObject) -> Value {
-    let flotilla_api::ObjectId { group, kind, namespace, name } = object.object.clone();
-    json!({"id": inventory_entry(&ObjectId::new(group, kind, namespace, name)), "v": object.version})
-}
-
 /// How the cluster's variables reach Kustomizations that Git defines without them: their parent patches them in. They come
 /// first, as with Flotilla everything else takes precedence over them.
 struct Variables<'a> {
@@ -256,7 +223,7 @@ struct Variables<'a> {
     there: bool,
 }
 
-fn unit_of(definition: &Definition) -> Option<UnitId> {
+pub(super) fn unit_of(definition: &Definition) -> Option<UnitId> {
     let kind = match definition.kind.as_str() {
         "Kustomization" => UnitKind::Kustomization,
         "HelmRelease" => UnitKind::HelmRelease,

@@ -42,7 +42,7 @@ fn defined(by: &str, kind: &str, name: &str, spec: Value) -> Definition {
     let object = json!({"apiVersion": group, "kind": kind, "spec": spec, "status": {"ready": true},
         "metadata": {"name": name, "namespace": "flux-system", "uid": "x"}});
     let (kind, namespace, name, defined_by) = (kind.into(), "flux-system".into(), name.into(), by.into());
-    Definition { kind, namespace, name, defined_by, object }
+    Definition { kind, namespace, name, defined_by, object, of_fleet: true, ..Definition::default() }
 }
 
 fn fleet() -> Source {

@@ -3,6 +3,8 @@
 mod flux;
 #[cfg(test)]
 mod flux_tests;
+mod inventories;
+mod taken;
 
 use clap::{Args, Subcommand};
 use flotilla_api::Definition;
