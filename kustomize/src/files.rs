@@ -211,6 +211,10 @@ pub trait Files: Send + Sync {
     fn absolute(&self, _path: &str) -> Option<TreePath> {
         None
     }
+    /// Bytes of files that are in memory because of this tree.
+    fn held(&self) -> u64 {
+        0
+    }
     /// A path as messages name it. Where the tree is the whole of this machine's disk, that is with a slash in front.
     fn shown(&self, path: &TreePath) -> String {
         path.to_string()

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use flotilla_core::Digest;
 use flotilla_core::glob::Pattern;
 use flotilla_core::source::{AliasPath, ArtifactGenerator, CopyRule, CopyStrategy, GeneratedArtifact};
-use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath, Visits};
+use flotilla_kustomize::files::{ContentId, Entry, Files, Kind, ReadError, TreePath};
 use serde_json::{Map, Value};
 
 use crate::helm::values;
 use crate::pattern;
 use crate::source::{Artifact, Unavailable};
-use crate::unpack::{is_archive, unpacked};
+use crate::unpack::{Unpacked, is_archive, unpacked};
+use crate::work::{MOST, Most, Work, weight};
 
 /// The most files of one artifact.
 const LIMIT: usize = 50_000;
@@ -32,6 +33,14 @@ const LIMIT: usize = 50_000;
 /// # Errors
 /// What of a rule cannot be done, by its artifact.
 pub fn generate(
+    generator: &ArtifactGenerator,
+    inputs: &BTreeMap<String, Artifact>,
+) -> Result<BTreeMap<String, Artifact>, Unavailable> {
+    within(MOST, generator, inputs)
+}
+
+fn within(
+    most: Most,
     generator: &ArtifactGenerator,
     inputs: &BTreeMap<String, Artifact>,
 ) -> Result<BTreeMap<String, Artifact>, Unavailable> {
@@ -45,9 +54,9 @@ pub fn generate(
     };
     let artifacts = expanded.as_ref().unwrap_or(&generator.artifacts);
     let origin = Digest::of_parts(inputs.values().map(|input| &input.origin.as_bytes()[..]));
-    let mut made = BTreeMap::new();
+    let (mut made, mut work) = (BTreeMap::new(), Work::within(most));
     for artifact in artifacts {
-        let tree = build(artifact, inputs)
+        let tree = build(artifact, inputs, &mut work)
             .map_err(|why| Unavailable::new(format!("artifact {}: {why}", artifact.name)))?;
         let of = |alias: &String| inputs.get(alias);
         let revision = match artifact.revision.as_ref().and_then(of) {
@@ -63,8 +72,12 @@ pub fn generate(
     Ok(made)
 }
 
-fn build(artifact: &GeneratedArtifact, inputs: &BTreeMap<String, Artifact>) -> Result<Tree, String> {
-    let mut draft = Draft::default();
+fn build(
+    artifact: &GeneratedArtifact,
+    inputs: &BTreeMap<String, Artifact>,
+    work: &mut Work,
+) -> Result<Tree, String> {
+    let mut draft = Draft { files: BTreeMap::new(), work };
     for rule in &artifact.copy {
         let input =
             inputs.get(&rule.from.alias).ok_or_else(|| format!("there is no source @{}", rule.from.alias))?;
@@ -97,18 +110,16 @@ impl Kept {
     }
 }
 
-#[derive(Default)]
-struct Draft {
+struct Draft<'a> {
     files: BTreeMap<TreePath, Kept>,
-    /// Folders that were looked into.
-    visits: Visits,
+    work: &'a mut Work,
 }
 
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', ']'])
 }
 
-impl Draft {
+impl Draft<'_> {
     fn apply(&mut self, rule: &CopyRule, files: &Arc<dyn Files>) -> Result<(), String> {
         if let Some(pattern) = rule.exclude.iter().find(|pattern| pattern.contains('{')) {
             return Err(format!(
@@ -124,11 +135,12 @@ impl Draft {
         let base = path(&fixed.join("/"))?;
         let mut matches = Vec::new();
         if rule.strategy == CopyStrategy::Extract {
-            find_deep(&**files, &base, &parts, &mut matches, &mut self.visits)?;
+            find_deep(&**files, &base, &parts, &mut matches, self.work)?;
         } else {
-            find(&**files, &TreePath::root(), &parts, &mut matches, &mut self.visits)?;
+            find(&**files, &TreePath::root(), &parts, &mut matches, self.work)?;
         }
         let before = matches.len();
+        self.work.steps((before as u64).saturating_mul(1 + weight(&rule.exclude)))?;
         matches.retain(|found| !is_excluded(found, &base, &rule.exclude));
         if matches.is_empty() {
             let why = if before == 0 { "nothing matches" } else { "everything that matches is excluded" };
@@ -173,7 +185,7 @@ impl Draft {
                     }
                     return self.extract(files, &from, to);
                 }
-                let is_folder = self.files.keys().any(|path| path.is_within(to) && path != to);
+                let is_folder = !self.below(to)?.is_empty();
                 let into = rule.to.is_empty() || rule.to.ends_with('/') || is_folder;
                 let at = if into { below(from.name())? } else { to.clone() };
                 self.copy(rule, files, &from, &at, &TreePath::root())
@@ -184,7 +196,9 @@ impl Draft {
     /// What an archive holds, below a folder.
     fn extract(&mut self, files: &Arc<dyn Files>, from: &TreePath, to: &TreePath) -> Result<(), String> {
         let packed = files.read(from).map_err(|error| error.to_string())?;
-        for (path, content) in unpacked(&packed).map_err(|why| format!("{from}: {why}"))? {
+        let Unpacked { files, bytes } = unpacked(&packed).map_err(|why| format!("{from}: {why}"))?;
+        self.work.bytes(bytes)?;
+        for (path, content) in files {
             let at = to.join(path.as_str()).map_err(|error| format!("{from}: {error}"))?;
             let id = ContentId(*Digest::of(&content).as_bytes());
             self.put(at, Kept::Here { content: content.into(), id })?;
@@ -196,19 +210,28 @@ impl Draft {
         if self.files.len() >= LIMIT {
             return Err(format!("there are more than {LIMIT} files"));
         }
+        self.work.file()?;
         // A file takes the place of a folder, and the other way round.
         let mut above = at.parent();
         while let Some(folder) = above {
             self.files.remove(&folder);
             above = folder.parent();
         }
-        let below = self.files.range((Bound::Excluded(&at), Bound::Unbounded));
-        // Between a folder and what is in it stand names that go on where its own ends.
-        let below = below.map(|(path, _)| path).take_while(|path| path.as_str().starts_with(at.as_str()));
-        let below: Vec<TreePath> = below.filter(|path| path.is_within(&at)).cloned().collect();
-        below.iter().for_each(|path| drop(self.files.remove(path)));
+        for path in self.below(&at)? {
+            self.files.remove(&path);
+        }
         self.files.insert(at, kept);
         Ok(())
+    }
+
+    /// What is in a folder.
+    fn below(&mut self, folder: &TreePath) -> Result<Vec<TreePath>, String> {
+        let later = self.files.range((Bound::Excluded(folder), Bound::Unbounded)).map(|(path, _)| path);
+        // Between a folder and what is in it stand names that go on where its own ends.
+        let later: Vec<&TreePath> =
+            later.take_while(|path| path.as_str().starts_with(folder.as_str())).collect();
+        self.work.steps(later.len() as u64)?;
+        Ok(later.into_iter().filter(|path| path.is_within(folder)).cloned().collect())
     }
 
     fn copy(
@@ -224,8 +247,7 @@ impl Draft {
         match entry.kind {
             Kind::Symlink => Ok(()),
             Kind::Folder => {
-                self.visits.enter(from).map_err(text)?;
-                for (name, _) in files.list(from).map_err(text)? {
+                for (name, _) in self.work.list(&**files, from, weight(&rule.exclude))? {
                     let join = |folder: &TreePath| folder.join(&name).map_err(|error| error.to_string());
                     let (from, at) = (join(from)?, join(at)?);
                     if !is_excluded(&from, base, &rule.exclude) {
@@ -238,7 +260,9 @@ impl Draft {
                 let new = Kept::Elsewhere { files: files.clone(), path: from.clone(), id: entry.id };
                 let is_yaml = at.name().ends_with(".yaml") || at.name().ends_with(".yml");
                 let kept = match self.files.get(at) {
-                    Some(old) if rule.strategy == CopyStrategy::Merge && is_yaml => merged(old, &new)?,
+                    Some(old) if rule.strategy == CopyStrategy::Merge && is_yaml => {
+                        merged(old, &new, self.work)?
+                    }
                     _ => new,
                 };
                 self.put(at.clone(), kept)
@@ -296,9 +320,10 @@ fn path(text: &str) -> Result<TreePath, String> {
 }
 
 /// YAML files merged as Helm merges values: mappings into each other, all else replaced.
-fn merged(old: &Kept, new: &Kept) -> Result<Kept, String> {
-    let read = |kept: &Kept| -> Result<Map<String, Value>, String> {
+fn merged(old: &Kept, new: &Kept, work: &mut Work) -> Result<Kept, String> {
+    let mut read = |kept: &Kept| -> Result<Map<String, Value>, String> {
         let content = kept.read().map_err(|error| error.to_string())?;
+        work.bytes(content.len() as u64)?;
         let text = std::str::from_utf8(&content).map_err(|error| error.to_string())?;
         let documents = flotilla_yaml::parse(text).map_err(|error| error.to_string())?;
         match documents.first().map(flotilla_yaml::Node::to_json) {
@@ -322,7 +347,7 @@ fn find(
     folder: &TreePath,
     parts: &[&str],
     found: &mut Vec<TreePath>,
-    visits: &mut Visits,
+    work: &mut Work,
 ) -> Result<(), String> {
     let Some((first, rest)) = parts.split_first() else {
         found.push(folder.clone());
@@ -332,11 +357,10 @@ fn find(
         Some(entry) if entry.kind == Kind::Folder => {}
         _ => return Ok(()),
     }
-    visits.enter(folder).map_err(|error| error.to_string())?;
     let pattern = Pattern::new(first);
-    for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
+    for (name, entry) in work.list(files, folder, weight(&[first]))? {
         if entry.kind != Kind::Symlink && pattern.matches(&name) {
-            find(files, &folder.join(&name).map_err(|error| error.to_string())?, rest, found, visits)?;
+            find(files, &folder.join(&name).map_err(|error| error.to_string())?, rest, found, work)?;
         }
     }
     Ok(())
@@ -348,17 +372,16 @@ fn find_deep(
     folder: &TreePath,
     parts: &[&str],
     found: &mut Vec<TreePath>,
-    visits: &mut Visits,
+    work: &mut Work,
 ) -> Result<(), String> {
     match files.entry(folder).map_err(|error| error.to_string())? {
         Some(entry) if entry.kind == Kind::Folder => {}
         _ => return Ok(()),
     }
-    visits.enter(folder).map_err(|error| error.to_string())?;
-    for (name, entry) in files.list(folder).map_err(|error| error.to_string())? {
+    for (name, entry) in work.list(files, folder, weight(parts))? {
         let path = folder.join(&name).map_err(|error| error.to_string())?;
         match entry.kind {
-            Kind::Folder => find_deep(files, &path, parts, found, visits)?,
+            Kind::Folder => find_deep(files, &path, parts, found, work)?,
             Kind::File if covers(parts, &path.as_str().split('/').collect::<Vec<_>>()) => found.push(path),
             Kind::File | Kind::Symlink => {}
         }
@@ -429,6 +452,14 @@ impl Files for Tree {
             Some(kept) => kept.read().map_err(|error| ReadError { path: path.clone(), ..error }),
             None => Err(ReadError { path: path.clone(), reason: "no such file".into() }),
         }
+    }
+
+    fn held(&self) -> u64 {
+        let here = |kept: &Kept| match kept {
+            Kept::Here { content, .. } => content.len() as u64,
+            Kept::Elsewhere { .. } => 0,
+        };
+        self.files.values().map(here).sum()
     }
 
     fn list(&self, folder: &TreePath) -> Result<Vec<(String, Entry)>, ReadError> {

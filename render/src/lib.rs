@@ -51,6 +51,7 @@ mod trace;
 mod unpack;
 mod values;
 mod walk;
+mod work;
 
 pub use ask::{Ask, NobodyToAsk, Told};
 pub use attempts::{Attempt, Attempts};

@@ -70,6 +70,8 @@ pub(crate) struct Registry<'a> {
     /// Sources that were rendered by a unit under a service account, and who that is: they read their own namespace only.
     makers: BTreeMap<SourceId, Maker>,
     generated: HashMap<SourceId, Result<BTreeMap<String, Artifact>, Lookup>>,
+    /// Bytes in memory of what each generator put out.
+    held: BTreeMap<SourceId, u64>,
     /// The fleet repo, as Flux would pack it for this cluster.
     pub(crate) tree: Artifact,
     /// Why the fleet repo must not be used, where its object asks for what we cannot do.
@@ -94,6 +96,7 @@ impl<'a> Registry<'a> {
             sources: BTreeMap::new(),
             makers: BTreeMap::new(),
             generated: HashMap::new(),
+            held: BTreeMap::new(),
             fleet: None,
             own_namespace_only: false,
         }
@@ -429,9 +432,25 @@ impl<'a> Registry<'a> {
         let what = || name.to_string();
         let problem = |reason: String| Problem::error("", 0, reason);
         let telling = Telling { attempts: self.inputs.attempts, what: &what, problem: &problem };
+        let most = if confined { self.inputs.budget.tenant_bytes } else { self.inputs.budget.cluster_bytes };
+        let others =
+            self.held.iter().filter(|(other, _)| *other != name && other.namespace == name.namespace);
+        let others: u64 = others.map(|(_, held)| held).sum();
+        let too_much = || {
+            unusable(format!(
+                "{name}: what the generators of its namespace unpack and merge comes to more than {most} bytes; generate less"
+            ))
+        };
+        // Nothing more is unpacked where there is no room for it.
+        if others >= most {
+            return Err(too_much());
+        }
         let generate = || self.inputs.sources.generate(generator, &inputs);
         let made = self.inputs.cache.generated(key, telling, generate);
-        made.map_err(|reason| Lookup::Unusable(reason.said(|why| format!("{name}: {why}"))))
+        let made = made.map_err(|reason| Lookup::Unusable(reason.said(|why| format!("{name}: {why}"))))?;
+        let held: u64 = made.values().map(|artifact| artifact.files.held()).sum();
+        self.held.insert(name.clone(), held);
+        if others + held > most { Err(too_much()) } else { Ok(made) }
     }
 }
 

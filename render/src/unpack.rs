@@ -17,11 +17,19 @@ pub(crate) fn is_archive(name: &str) -> bool {
     name.ends_with(".tar.gz") || name.ends_with(".tgz")
 }
 
+/// What an archive holds.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    pub(crate) files: Vec<(TreePath, Vec<u8>)>,
+    /// What it unpacked to, with all that is not a file.
+    pub(crate) bytes: u64,
+}
+
 /// The regular files of an archive; links are left out as they are in sources.
 ///
 /// # Errors
 /// Where it is damaged or too large, or leads out of its folder.
-pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String> {
+pub(crate) fn unpacked(packed: &[u8]) -> Result<Unpacked, String> {
     let wrong = |error: io::Error| format!("the archive cannot be read: {error}");
     let mut left = LIMIT;
     let mut files = Vec::new();
@@ -50,7 +58,7 @@ pub(crate) fn unpacked(packed: &[u8]) -> Result<Vec<(TreePath, Vec<u8>)>, String
     if unzipped.limit() == 0 {
         return Err(format!("the archive unpacks to more than {} MiB", (2 * LIMIT) >> 20));
     }
-    Ok(files)
+    Ok(Unpacked { files, bytes: 2 * LIMIT - unzipped.limit() })
 }
 
 #[cfg(test)]
@@ -86,7 +94,7 @@ mod tests {
             packed(EntryType::GNULongName, format!("{name}\0").as_bytes()),
             packed(EntryType::XHeader, pax.as_bytes()),
         ] {
-            let files = unpacked(&packed).unwrap();
+            let Unpacked { files, .. } = unpacked(&packed).unwrap();
             assert_eq!((files.len(), files[0].0.as_str(), &files[0].1[..]), (1, name.as_str(), &b"x"[..]));
         }
         for kind in [EntryType::GNULongName, EntryType::XHeader] {

@@ -1,6 +1,7 @@
 //! Colours by meaning, and text from elsewhere made safe for a terminal.
 
 use anstyle::{AnsiColor, Style};
+use flotilla_runtime::telemetry::turns_text;
 
 /// What a colour says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +45,15 @@ pub(crate) fn clean(text: &str) -> String {
 
 /// As [`clean`], with all white space as it is.
 pub(crate) fn visible(text: &str) -> String {
-    text.chars().map(|c| if c != '\t' && (c.is_control() || turns(c)) { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c != '\t' && (c.is_control() || turns_text(c)) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// What is printed on a terminal, colours and all, without what drives it otherwise: JSON and YAML write some characters as they are.
 pub(crate) fn harmless(text: &str) -> String {
-    let drives = |c: char| matches!(c, '\u{7f}'..='\u{9f}') || turns(c);
+    let drives = |c: char| matches!(c, '\u{7f}'..='\u{9f}') || turns_text(c);
     text.chars().map(|c| if drives(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Whether a character changes the direction of the text that follows, by which a line can be shown as another one: those that embed,
-/// override and isolate, and the marks (Unicode Standard Annex 9).
-fn turns(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_core::change::{self, Finding, FleetSize, InForce, Losses, Policy, Severity, Sizes, Taken};
 use flotilla_core::{Authority, ClusterName, Digest};
@@ -31,6 +31,8 @@ pub(super) struct Changes {
     pub(super) waiting: BTreeMap<ClusterName, Candidate>,
     /// What is on disk of the policy and of what the commit took before; `None`: not read yet.
     record: Option<ChangeRecord>,
+    /// When this process read or began it: the machine's clock may jump, and an hour is one by both.
+    begun: Option<Instant>,
     /// What waits that people were told of, and the warnings.
     told: BTreeSet<Digest>,
     warned: Vec<String>,
@@ -69,6 +71,7 @@ impl Worker {
             let released = losses[name].without(&units);
             if record.taken.is_empty() {
                 record.since = unix_now();
+                self.changes.begun = Some(Instant::now());
             }
             record.taken.add(name, &released);
             candidate.released = released.units;
@@ -110,6 +113,7 @@ impl Worker {
     fn record(&mut self, commit: &str) -> Result<ChangeRecord, StoreError> {
         if self.changes.record.is_none() {
             self.changes.record = self.shared.ledger.change()?;
+            self.changes.begun = Some(Instant::now());
         }
         let now = unix_now();
         let started = |in_force, sizes| ChangeRecord {
@@ -123,7 +127,9 @@ impl Worker {
             return Ok(started(InForce::new(self.change_policy.clone()), Sizes::default()));
         };
         let age = u64::try_from(now.saturating_sub(record.since)).unwrap_or_default();
-        let is_same = record.commit == commit && !record.taken.is_empty() && age <= TOGETHER.as_secs();
+        let is_young =
+            age <= TOGETHER.as_secs() || self.changes.begun.is_none_or(|begun| begun.elapsed() <= TOGETHER);
+        let is_same = record.commit == commit && !record.taken.is_empty() && is_young;
         let since = if record.commit == commit && record.taken.is_empty() { record.since } else { now };
         Ok(if is_same {
             record

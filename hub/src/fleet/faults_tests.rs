@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::Worker;
 use super::fake::{FakeHub, FakeRepo, Fault, Tree, config_map, unit};
+use crate::clock::fake::set_wrong_by;
 use crate::desired::choice::{Choice, Claimed, Part, Take};
 use crate::store::{AuditRecord, SuspensionRecord};
 
@@ -36,6 +37,8 @@ enum Step {
     Store(u64, u32),
     Files(&'static str, Fault),
     Git(&'static str),
+    /// The clock is wrong by so many seconds.
+    Clock(i64),
     Heal,
     Restart,
     Suspend(usize, bool),
@@ -59,12 +62,15 @@ fn commit() -> impl Strategy<Value = CommitPlan> {
 
 fn step() -> impl Strategy<Value = Step> {
     const PATHS: &[&str] = &["", "clusters", "clusters/x", "clusters/x/u0", "apps", "apps/u0", "apps/u1/"];
+    // An hour, years, before 1970 and the last year that a kernel knows.
+    const CLOCKS: &[i64] = &[-4_000, 4_000, -400_000_000, 400_000_000, -4_000_000_000, 7_400_000_000];
     prop_oneof![
         4 => commit().prop_map(Step::Commit),
         2 => (any::<u64>(), 0u32..24).prop_map(|(seed, percent)| Step::Store(seed, percent)),
         2 => (prop::sample::select(PATHS), prop_oneof![4 => Just(Fault::Fails), 1 => Just(Fault::Panics)])
             .prop_map(|(path, fault)| Step::Files(path, fault)),
         1 => prop::sample::select(&["fetch", "tree"][..]).prop_map(Step::Git),
+        1 => prop::sample::select(CLOCKS).prop_map(Step::Clock),
         2 => Just(Step::Heal),
         1 => Just(Step::Restart),
         1 => (0..3usize, any::<bool>()).prop_map(|(n, suspend)| Step::Suspend(n, suspend)),
@@ -152,6 +158,7 @@ impl Run {
             }
             Step::Store(seed, percent) => self.hub.store.fail(seed, percent),
             Step::Files(path, fault) => self.hub.repo.files.set(path, fault),
+            Step::Clock(wrong_by) => set_wrong_by(wrong_by),
             Step::Git(what) => self.hub.repo.git.set(what, Fault::Fails),
             Step::Heal => self.heal(),
             Step::Restart => {
@@ -217,6 +224,7 @@ impl Run {
         self.hub.store.fail(1, 0);
         self.hub.repo.files.heal();
         self.hub.repo.git.heal();
+        set_wrong_by(0);
     }
 
     fn suspend(&self, name: &str, suspend: bool) {

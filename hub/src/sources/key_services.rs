@@ -4,15 +4,19 @@
 //!   render ── data_key(ask), at once ──► KeyServices ◄── next, answered ── loop ──► the server, if the operator allows it
 //! ```
 //!
-//! A render that lacks an answer is done again when there is one. Answers are in memory only.
+//! A render that lacks an answer is done again when there is one. Answers are in memory only. Who asks takes turns with the others,
+//! and has room for so many questions: a file that names thousands of keys holds up nobody else's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use flotilla_runtime::lock;
 use flotilla_runtime::tasks::chain;
 use flotilla_sops::service::{Answer, Ask, AskId, MAX_ANSWER, Request, Servers};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use reqwest::redirect::Policy;
 use tokio::sync::Notify;
@@ -25,8 +29,8 @@ use super::Library;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Questions at one time.
 const AT_ONCE: usize = 8;
-/// Questions that wait; others are asked by a later render.
-const MOST_WAITING: usize = 10_000;
+/// Questions of one asker that wait; others are asked by a later render.
+const MOST_WAITING: usize = 1_000;
 /// Answers that are kept, by when they were last of use.
 const MOST_ANSWERS: usize = 20_000;
 /// A service that did not give a key is asked again after this time.
@@ -42,7 +46,10 @@ pub(super) struct KeyServices {
 #[derive(Default)]
 struct Inner {
     answers: HashMap<AskId, Answered>,
-    waiting: VecDeque<Ask>,
+    /// By who asks. None is empty.
+    waiting: BTreeMap<AskId, VecDeque<Ask>>,
+    /// Who had the last turn.
+    last: Option<AskId>,
 }
 
 enum Answered {
@@ -71,20 +78,30 @@ impl KeyServices {
         };
         match known {
             Some((ago, why)) if ago < AGAIN => return Err(why),
-            _ if inner.waiting.len() >= MOST_WAITING => {
-                return Err("is asked later, as many other questions wait".to_owned());
+            _ if inner.waiting.get(&ask.asker()).is_some_and(|waiting| waiting.len() >= MOST_WAITING) => {
+                return Err("is asked later, as many other questions with these credentials wait".to_owned());
             }
             _ => {}
         }
         inner.answers.insert(ask.id(), Answered::NotYet);
-        inner.waiting.push_back(ask.clone());
+        inner.waiting.entry(ask.asker()).or_default().push_back(ask.clone());
         drop(inner);
         self.wanted.notify_one();
         Err(known.map_or_else(|| "is being asked".to_owned(), |(_, why)| why))
     }
 
     fn next(&self) -> Option<Ask> {
-        lock(&self.inner).waiting.pop_front()
+        let mut inner = lock(&self.inner);
+        let after = inner.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = inner.waiting.range((after, Bound::Unbounded)).chain(&inner.waiting);
+        let asker = later.next().map(|(asker, _)| *asker)?;
+        inner.last = Some(asker);
+        let waiting = inner.waiting.get_mut(&asker)?;
+        let ask = waiting.pop_front();
+        if waiting.is_empty() {
+            inner.waiting.remove(&asker);
+        }
+        ask
     }
 
     fn answered(&self, id: AskId, answer: Answer) {
@@ -128,7 +145,11 @@ pub async fn run_key_services(
             && let Some(ask) = library.key_services.next()
         {
             let (library, client) = (library.clone(), client.clone());
-            running.spawn(async move { (ask.id(), library.key_services.ask(&client, &ask).await) });
+            running.spawn(async move {
+                let answer = AssertUnwindSafe(library.key_services.ask(&client, &ask)).catch_unwind().await;
+                let failed = |_| Err("the hub failed over this question".to_owned());
+                (ask.id(), answer.unwrap_or_else(failed))
+            });
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),

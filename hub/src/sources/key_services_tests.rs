@@ -103,3 +103,33 @@ fn as_many_answers_are_kept_as_fit() {
     }
     assert_eq!(lock(&services.inner).answers.len(), MOST_ANSWERS);
 }
+
+/// As a render asks that opens one file with a token and a key of its own.
+fn ask(services: &KeyServices, token: &str, key: usize) -> String {
+    let text = SECRET.replace("ADDRESS", "http://127.0.0.1:1").replace("fleet", &format!("key-{key}"));
+    let mut keys = Keys::default();
+    keys.add_vault_token(token).unwrap();
+    let opened = keys.asking(
+        |keys| decrypt(text.as_bytes(), Format::Yaml, Format::Yaml, keys, Mac::Verified),
+        SopsError::asks,
+        |ask| services.data_key(ask),
+    );
+    opened.unwrap_err().to_string()
+}
+
+#[test]
+fn who_asks_takes_turns_and_has_room_for_so_many() {
+    let services = KeyServices::new(Servers::new(["http://127.0.0.1:1".parse().unwrap()]));
+    for key in 0..MOST_WAITING {
+        assert!(ask(&services, "hvs.greedy", key).contains("is being asked"));
+    }
+    let error = ask(&services, "hvs.greedy", MOST_WAITING);
+    assert!(error.contains("is asked later"), "{error}");
+    for key in 0..3 {
+        assert!(ask(&services, "hvs.other", key).contains("is being asked"), "others have their own room");
+    }
+    let turns: Vec<AskId> = (0..6).map(|_| services.next().unwrap().asker()).collect();
+    assert!(turns.windows(2).all(|turns| turns[0] != turns[1]));
+    assert_eq!(std::iter::from_fn(|| services.next()).count(), MOST_WAITING - 3);
+    assert!(lock(&services.inner).waiting.is_empty());
+}

@@ -284,3 +284,43 @@ fn images_and_fields_of_large_objects_are_paid_for() {
         assert!(line.contains(says), "{what}: {line}");
     }
 }
+
+#[test]
+fn generators_of_a_namespace_hold_so_much() {
+    let values = |name: &str| format!("{name}: {}\n", "x".repeat(10_000));
+    let generator = |name: &str| {
+        format!(
+            "apiVersion: source.extensions.fluxcd.io/v1beta1\nkind: ArtifactGenerator\nmetadata: {{name: {name}, namespace: \
+             team}}\nspec:\n  sources: [{{alias: in, kind: GitRepository, name: own}}]\n  artifacts:\n  - name: {name}\n    copy: \
+             [{{from: '@in/a.yaml', to: '@artifact/v.yaml'}}, {{from: '@in/b.yaml', to: '@artifact/v.yaml', strategy: \
+             Merge}}]\n"
+        )
+    };
+    let own = tree(&[("a.yaml", values("a")), ("b.yaml", values("b"))], "own");
+    for (account, bound) in [("", "cluster"), ("  serviceAccountName: sa\n", "tenant")] {
+        let mut world = World::new(&[("own", own.clone())]);
+        world.budget = match bound {
+            "tenant" => Budget { tenant_bytes: 50_000, ..world.budget },
+            _ => Budget { cluster_bytes: 50_000, ..world.budget },
+        };
+        let mut files = vec![
+            ("clusters/x/team.yaml", unit("team/all", FLEET, &format!("  path: team\n{account}"))),
+            ("team/own.yaml", git("team/own", "")),
+        ];
+        for (at, name) in [("team/g1.yaml", "g1"), ("team/g2.yaml", "g2"), ("team/g3.yaml", "g3")] {
+            let reader =
+                unit(&format!("team/{name}"), &format!("{{kind: ExternalArtifact, name: {name}}}"), "");
+            files.push((at, format!("{}---\n{reader}", generator(name))));
+        }
+        let render = world.render(&files);
+        let told: Vec<String> = ["g1", "g2", "g3"]
+            .map(|name| {
+                let problems = &render.units[&UnitId::kustomization("team", name)].problems;
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            })
+            .into();
+        let too_much = "what the generators of its namespace unpack and merge comes to more than 50000 bytes";
+        let refused = told.iter().filter(|told| told.contains(too_much)).count();
+        assert_eq!(refused, 1, "{bound}: {told:#?}");
+    }
+}

@@ -72,16 +72,18 @@ impl Ask {
 
     /// Tells questions apart: by the key, what is sealed and the credentials.
     pub fn id(&self) -> AskId {
-        let mut digest = Context::new(&SHA256);
-        let parts = match &self.0 {
+        id_of(&match &self.0 {
             Question::Vault(transit) => transit.parts(),
             Question::Aws(sealed) => sealed.parts(),
-        };
-        for part in parts {
-            digest.update(&(part.len() as u64).to_be_bytes());
-            digest.update(part.as_bytes());
+        })
+    }
+
+    /// Who asks, told by the credentials.
+    pub fn asker(&self) -> AskId {
+        match &self.0 {
+            Question::Vault(transit) => id_of(&["vault", &transit.token]),
+            Question::Aws(sealed) => id_of(&["aws", &sealed.credentials.access, &sealed.credentials.secret]),
         }
-        digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// What is sent now: signatures hold for some minutes.
@@ -105,6 +107,15 @@ impl Ask {
             Question::Aws(sealed) => sealed.data_key(status, body),
         }
     }
+}
+
+fn id_of(parts: &[&str]) -> AskId {
+    let mut digest = Context::new(&SHA256);
+    for part in parts {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 impl fmt::Debug for Ask {
