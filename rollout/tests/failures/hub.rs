@@ -193,7 +193,11 @@ impl Hub {
 
     /// Asks something, and takes the answer.
     pub(crate) fn ask(&mut self, verb: Verb) -> Result<String, String> {
-        let actor = Actor { name: "ada".into(), roles: vec!["operate".into()], aliases: Vec::new() };
+        self.ask_as("ada", verb)
+    }
+
+    pub(crate) fn ask_as(&mut self, name: &str, verb: Verb) -> Result<String, String> {
+        let actor = Actor { name: name.into(), roles: vec!["operate".into()], aliases: Vec::new() };
         let request = Request { actor, reason: "because".into(), until: None, verb };
         self.step(&[request]);
         self.last.answers[0].clone()

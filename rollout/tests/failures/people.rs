@@ -1,6 +1,6 @@
 //! What people decided stays decided, and windows hold for them too.
 
-use flotilla_rollout::spec::{Period, Window, WindowKind, Zone};
+use flotilla_rollout::spec::{Approval, Period, Window, WindowKind, Zone};
 use flotilla_rollout::{Barred, Overrun, Verb};
 
 use crate::hub::{Hub, TICK, of_stage, stage, unit};
@@ -136,4 +136,30 @@ fn work_that_a_closing_window_cuts_goes_on_when_it_opens() {
         hub.settle();
         assert_eq!(hub.runs(), "p1:1 p2:1 s1:1", "{overrun:?}");
     }
+}
+
+/// Approvals of several people count together only while none of them is too old.
+#[test]
+fn an_approval_that_was_not_used_in_time_has_to_be_given_again() {
+    let mut hub = Hub::new(stages(), &CLUSTERS);
+    let approval = Approval { from: Vec::new(), count: 2, not_author: false, expires: Some(10 * TICK) };
+    hub.pipeline.stages[1].before.approval = Some(approval);
+    hub.commit("apps", false);
+    hub.settle();
+    let question = hub.status("production").question.clone().expect("production asks").digest;
+    let approve = || Verb::Approve { stage: "production".into(), question };
+    hub.ask_as("ada", approve()).unwrap();
+    hub.tick();
+    let text = hub.status("production").text.clone();
+    assert!(text.contains("1 of 2 given"), "{text}");
+    hub.ticks(10);
+    let text = hub.status("production").text.clone();
+    assert!(text.contains("0 of 2 given"), "it expired: {text}");
+    hub.ask_as("bob", approve()).unwrap();
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:0 p2:0 s1:1", "both approved, but never at the same time");
+    hub.ask_as("bob", approve()).unwrap();
+    hub.ask_as("ada", approve()).unwrap();
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:1 p2:1 s1:1");
 }
