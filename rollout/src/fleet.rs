@@ -20,6 +20,8 @@ pub(crate) struct Fleet<'a> {
     pub(crate) stage_of: Vec<Option<usize>>,
     /// For each stage, its clusters that enrolled.
     pub(crate) members: Vec<Vec<usize>>,
+    /// For each stage, its clusters that never enrolled.
+    pub(crate) absent: Vec<Vec<usize>>,
     pub(crate) events: Vec<Event>,
     pub(crate) head_changed: bool,
     /// The holds that there are, apart from all that stands.

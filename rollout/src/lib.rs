@@ -12,6 +12,7 @@
 //!  now ──────┘
 //! ```
 
+mod absent;
 mod align;
 mod candidates;
 mod decide;

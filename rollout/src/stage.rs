@@ -174,8 +174,7 @@ impl Fleet<'_> {
     fn begin(&mut self, stage: usize, candidate: CandidateId) {
         let seq = self.state.seq(candidate);
         self.state.head.runs += 1;
-        let inside = |at: &&usize| self.part(**at).shape(seq).is_some();
-        let of = self.members[stage].iter().filter(inside).count();
+        let of = self.inside(stage, seq);
         let mut run = Run {
             number: self.state.head.runs,
             candidate,
@@ -191,12 +190,19 @@ impl Fleet<'_> {
             sent_back: false,
         };
         run.question = self.question(stage, &run, true);
-        if of == 0 {
+        if self.joined(stage).is_err() {
+            // It waits, and is looked at again when a cluster joins.
+        } else if of == 0 {
             self.pass(stage, &mut run, Passed::Empty);
         } else if self.is_unchanged(stage, seq) {
             self.pass(stage, &mut run, Passed::Unchanged);
         }
         self.state.head.stages[stage].run = Some(run);
+    }
+
+    /// How many clusters of a stage a candidate is for.
+    fn inside(&self, stage: usize, seq: u64) -> usize {
+        self.members[stage].iter().filter(|at| self.part(**at).shape(seq).is_some()).count()
     }
 
     /// Whether every cluster of a stage would run what it ran when the stage last passed.
@@ -238,6 +244,7 @@ impl Fleet<'_> {
         if let Some(pause) = self.pause(stage) {
             return Err(Blocked::new(format!("paused{}", pause.said()), pause.until));
         }
+        self.joined(stage)?;
         self.windows(stage, run).map_err(|(blocked, _)| blocked)?;
         let since = match stage.checked_sub(1) {
             Some(before) => self.healthy_since(before),
@@ -249,6 +256,8 @@ impl Fleet<'_> {
     fn start(&mut self, stage: usize, run: &mut Run) {
         run.phase = Phase::Rolling;
         run.at = self.now;
+        // Clusters may have joined while it waited.
+        run.of = self.inside(stage, run.seq);
         let starts = &mut self.state.head.stages[stage].starts;
         if !run.sent_back {
             starts.push(self.now);
@@ -278,6 +287,9 @@ impl Fleet<'_> {
             if tally.pending > 0 && run.phase == Phase::After {
                 run.phase = Phase::Rolling;
             }
+            return;
+        }
+        if self.joined(stage).is_err() {
             return;
         }
         if tally.inside == 0 {
@@ -475,6 +487,9 @@ impl Fleet<'_> {
         }
         if let Some(pause) = self.pause(stage) {
             return (format!("{head}; paused{}", pause.said()), pause.until);
+        }
+        if let Err(blocked) = self.joined(stage) {
+            return (format!("{head}; {}", blocked.text), blocked.next);
         }
         if tally.pending > 0
             && let Err((blocked, Overrun::Pause)) = self.windows(stage, run)

@@ -20,11 +20,12 @@ pub fn step(pipeline: &Pipeline, state: &mut State, world: &World, requests: &[R
     let forgotten = align::forgotten(state, now);
     let stage_of = align::stages(state, pipeline, world);
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); pipeline.stages.len()];
+    let mut absent = members.clone();
     for (at, stage) in stage_of.iter().enumerate() {
-        if let Some(stage) = stage
-            && world.clusters[at].link != Link::NeverEnrolled
-        {
-            members[*stage].push(at);
+        let Some(stage) = *stage else { continue };
+        match world.clusters[at].link {
+            Link::NeverEnrolled => absent[stage].push(at),
+            Link::Online { .. } | Link::Offline { .. } => members[stage].push(at),
         }
     }
     let mut fleet = Fleet {
@@ -34,6 +35,7 @@ pub fn step(pipeline: &Pipeline, state: &mut State, world: &World, requests: &[R
         now,
         stage_of,
         members,
+        absent,
         events: Vec::new(),
         head_changed: false,
         holds: Vec::new(),

@@ -129,10 +129,13 @@ impl Simulation {
         let units = UnitSelection { include: vec!["*/*/*".parse().unwrap()], except: Vec::new() };
         let pipeline =
             Pipeline { name: "apps".into(), units, stages: stages.into(), windows: Vec::new(), on_change };
+        // The clusters of a stage, or single ones, join later.
+        let late_stage = random.below(6) as usize;
+        let joins_late: Vec<bool> = (0..CLUSTERS).map(|n| n % 3 == late_stage || random.one_in(6)).collect();
         let machines = (0..CLUSTERS).map(|n| Machine {
             name: format!("c{n}").parse().unwrap(),
             labels: Arc::new([("stage".to_owned(), STAGES[n % 3].to_owned())].into()),
-            link: Link::Online { since: 0 },
+            link: if joins_late[n] { Link::NeverEnrolled } else { Link::Online { since: 0 } },
             published: None,
             told: None,
             runs: None,
@@ -275,7 +278,8 @@ impl Simulation {
                 .filter(|version| self.versions[*version].broken)
                 .map(|version| self.projection(version, at).digest())
                 .collect();
-            let [flips, fails, flaps] = [25, 20, 60].map(|n| self.disturbance(n).is_some() && !self.calm);
+            let [flips, fails, flaps, joins] =
+                [25, 20, 60, 40].map(|n| self.disturbance(n).is_some() && !self.calm);
             let (now, calm) = (self.now, self.calm);
             let (machine, log) = (&mut self.machines[at], &mut self.log);
             let mut say = |what: &str, name: &ClusterName| log.push(format!("{now}: {name} {what}"));
@@ -283,6 +287,10 @@ impl Simulation {
                 Link::Online { .. } if flips => {
                     say("goes away", &machine.name);
                     machine.link = Link::Offline { since: now };
+                }
+                Link::NeverEnrolled if calm || joins => {
+                    say("joins", &machine.name);
+                    machine.link = Link::Online { since: now };
                 }
                 Link::Offline { .. } if calm || now % 7 == 0 => machine.link = Link::Online { since: now },
                 _ => {}
@@ -347,7 +355,13 @@ impl Simulation {
     fn check(&mut self, made: &Step) {
         for (index, status) in made.stages.iter().enumerate() {
             let passed = status.passed.and_then(|id| self.state.candidate(id));
-            self.done[index].extend(passed.map(|candidate| candidate.commit.id.parse::<usize>().unwrap()));
+            if let Some(candidate) = passed
+                && self.done[index].insert(candidate.commit.id.parse().unwrap())
+            {
+                let mut members = self.machines.iter().skip(index).step_by(STAGES.len());
+                let has_joined = members.any(|machine| machine.link != Link::NeverEnrolled);
+                assert!(has_joined, "{} passed, of which no cluster has joined", status.name);
+            }
             assert!(!status.text.is_empty(), "stage {} says nothing", status.name);
         }
         for event in &made.events {

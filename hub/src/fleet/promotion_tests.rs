@@ -87,10 +87,15 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(version: Option<&str>) -> Self {
+        Self::joined(version, &CLUSTERS)
+    }
+
+    /// Only these clusters have joined.
+    fn joined(version: Option<&str>, clusters: &[&str]) -> Self {
         let repo = FakeRepo::default();
         repo.commit_tree(tree(version));
         let hub = FakeHub::new(repo);
-        CLUSTERS.iter().for_each(|cluster| hub.enrol(cluster));
+        clusters.iter().for_each(|cluster| hub.enrol(cluster));
         let agents = Arc::<FakeAgents>::default();
         let rollouts = rollouts(&hub, &agents);
         let worker = worker(hub.worker(), &rollouts);
@@ -433,6 +438,20 @@ fn production(cluster: &str, path: &str) -> (String, String) {
          {{stage: production}}}}\n"
     );
     (format!("clusters/{cluster}.yaml"), text)
+}
+
+#[test]
+fn a_stage_of_which_no_cluster_has_joined_lets_nothing_pass() {
+    let mut case = Case::joined(Some("v1"), &["p"]);
+    for _ in 0..4 {
+        case.round();
+        case.run("p");
+    }
+    assert_eq!(case.app("p"), "", "nobody has tested it");
+    let reasons = case.rollouts.reasons(&name("p"));
+    assert!(reasons[0].text.contains("none of its clusters has joined (s)"), "{reasons:?}");
+    case.hub.enrol("s");
+    assert_eq!(case.settle(), ["v1", "v1"]);
 }
 
 #[test]

@@ -66,6 +66,60 @@ fn a_stage_that_is_away_as_a_whole_does_not_pass() {
     assert!(!hub.status("edge").text.is_empty() && !hub.reason("p1").is_empty());
 }
 
+/// A stage whose clusters have all never joined has tested nothing, and is not empty.
+#[test]
+fn a_stage_of_which_no_cluster_has_joined_does_not_pass() {
+    let stages = || vec![stage("staging"), stage("production")];
+    let mut hub = Hub::new(stages(), &[("p1", "production")]);
+    hub.commit("apps", false);
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:1", "no cluster is in staging");
+    hub.add("s1", "staging");
+    hub.add("s2", "staging");
+    for name in ["s1", "s2"] {
+        hub.machine(name).link = Link::NeverEnrolled;
+    }
+    hub.commit("apps", true);
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:1 s1:- s2:-");
+    let waits = "none of its clusters has joined (s1, s2): let one join by `flotilla cluster add`";
+    assert!(hub.status("staging").text.contains(waits), "{}", hub.status("staging").text);
+    assert!(hub.reason("p1").contains(waits), "{}", hub.reason("p1"));
+    // The first that joins decides, about what it was tested with.
+    hub.machine("s2").link = Link::Online { since: hub.now };
+    hub.settle();
+    assert_eq!(hub.status("staging").phase, StagePhase::Failed, "the commit is broken");
+    assert_eq!(hub.runs(), "p1:1 s1:- s2:2");
+    hub.commit("apps", false);
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:3 s1:- s2:3");
+    // The only one that joined is deleted at the hub.
+    hub.machine("s2").link = Link::NeverEnrolled;
+    hub.commit("apps", false);
+    hub.settle();
+    assert!(hub.runs().starts_with("p1:3 "), "{}", hub.runs());
+    // Whoever says so by name goes past it, and nobody else.
+    let candidate = hub.status("staging").candidate.unwrap();
+    hub.ask(Verb::Override { stage: "staging".into(), candidate }).unwrap();
+    hub.settle();
+    assert!(hub.runs().starts_with("p1:4 "), "{}", hub.runs());
+}
+
+/// Nor is one empty that nobody can tell the clusters of.
+#[test]
+fn a_stage_that_may_have_a_cluster_which_cannot_be_read_does_not_pass() {
+    let mut hub = Hub::new(vec![stage("staging"), stage("production")], &[("p1", "production")]);
+    hub.add("x1", "staging");
+    hub.unread.insert("x1");
+    hub.commit("apps", false);
+    hub.settle();
+    assert!(hub.runs().starts_with("p1:0 "), "{}", hub.runs());
+    assert!(hub.reason("p1").contains("the definition of x1 cannot be read"), "{}", hub.reason("p1"));
+    hub.unread.clear();
+    hub.settle();
+    assert_eq!(hub.runs(), "p1:1 x1:1");
+}
+
 /// Rancher Fleet #2891, #3827: fewer than 200 clusters were one partition, so that a share meant all of them.
 #[test]
 fn a_share_is_of_the_clusters_that_there_are() {

@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     versions: Vec<Version>,
     /// Clusters with versions that cannot be rendered for them while they are the newest.
     pub(crate) unrendered: BTreeSet<(&'static str, usize)>,
+    /// Clusters whose definitions cannot be read.
+    pub(crate) unread: BTreeSet<&'static str>,
     pub(crate) now: i64,
     pub(crate) last: Step,
     pub(crate) events: Vec<String>,
@@ -91,6 +93,7 @@ impl Hub {
             machines: Vec::new(),
             versions: vec![first],
             unrendered: BTreeSet::new(),
+            unread: BTreeSet::new(),
             now: 1_000_000,
             last,
             events: Vec::new(),
@@ -179,7 +182,7 @@ impl Hub {
             });
             Cluster {
                 name: machine.name.clone(),
-                labels: Some(machine.labels.clone()),
+                labels: Some(machine.labels.clone()).filter(|_| !self.unread.contains(name)),
                 link: machine.link,
                 newest: Some(Arc::new(self.projection(newest, name)))
                     .filter(|_| !self.unrendered.contains(&(name, newest))),

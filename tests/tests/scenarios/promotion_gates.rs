@@ -99,7 +99,7 @@ async fn a_metric_lets_a_stage_pass_and_fails_it() {
         prometheus.address()
     );
     let mut files = CLUSTERS.map(|name| app(name, "web", &[])).to_vec();
-    files.extend([pipeline(&gate, ""), value("1")]);
+    files.extend([pipeline("", ""), value("1")]);
     let repo = Repo::new().unwrap();
     repo.commit("begin", &files).unwrap();
     let url = repo.url();
@@ -114,7 +114,7 @@ async fn a_metric_lets_a_stage_pass_and_fails_it() {
     becomes(&fleet, "production", "1").await;
 
     // No value is no answer.
-    fleet.commit("Two", &[value("2")]).await.unwrap();
+    fleet.commit("Two", &[pipeline(&gate, ""), value("2")]).await.unwrap();
     becomes(&fleet, "staging", "2").await;
     says(&fleet, "staging", "the query gives no value").await;
     stays(&fleet, "production", "1").await;
