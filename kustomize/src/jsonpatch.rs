@@ -154,7 +154,7 @@ fn is_json(scalar: &flotilla_yaml::Scalar) -> bool {
 
 /// A value with the meaning that JSON gives it, at its positions in the patch.
 fn json_value(node: &Node) -> Res<Node> {
-    let json = node.to_json().map_err(|e| Fail::new(e.message).at(e.pos))?;
+    let json = node.to_json_last_key().map_err(|e| Fail::new(e.message).at(e.pos))?;
     let mut value = Node::from_json(&json).through_json_numbers();
     place_like(&mut value, node);
     Ok(value)

@@ -184,14 +184,16 @@ pub(crate) fn is_list_index(part: &str) -> bool {
     part.starts_with('[') && part.ends_with(']')
 }
 
-/// Gives a node the positions of another one that has the same keys and items.
+/// Gives a node the positions of another one that has the same keys and items. What is below a key that was written otherwise
+/// (`yes` for `true`) has the position of the mapping.
 pub(crate) fn place_like(node: &mut Node, like: &Node) {
     node.pos = like.pos;
     match (&mut node.value, &like.value) {
-        (Value::Map(map), Value::Map(like)) => {
+        (Value::Map(map), Value::Map(entries)) => {
             for entry in map.entries_mut() {
-                if let Some(like) = entry.key.text().and_then(|key| like.get(key)) {
-                    place_like(&mut entry.value, like);
+                match entry.key.text().and_then(|key| entries.get(key)) {
+                    Some(like) => place_like(&mut entry.value, like),
+                    None => place_at(&mut entry.value, like.pos),
                 }
             }
         }
@@ -199,6 +201,16 @@ pub(crate) fn place_like(node: &mut Node, like: &Node) {
             seq.iter_mut().zip(like.iter()).for_each(|(node, like)| place_like(node, like));
         }
         _ => {}
+    }
+}
+
+/// Gives a node and all below it one position.
+fn place_at(node: &mut Node, pos: Pos) {
+    node.pos = pos;
+    match &mut node.value {
+        Value::Map(map) => map.values_mut().for_each(|value| place_at(value, pos)),
+        Value::Seq(seq) => seq.iter_mut().for_each(|item| place_at(item, pos)),
+        Value::Scalar(_) => {}
     }
 }
 

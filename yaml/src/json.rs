@@ -91,7 +91,16 @@ impl Node {
     /// A number that JSON cannot hold (`.inf`, `.nan`), a key that is null or a collection (any key but a
     /// string inside an object for [`Schema::Kustomize`]), two keys that become the same string.
     pub fn to_json_as(&self, schema: Schema) -> Result<Json, JsonError> {
-        to_json(self, schema, true, false)
+        to_json(self, schema, Twice::Refused, true, false)
+    }
+
+    /// As [`to_json`](Self::to_json), for what was read with [`Options::last_key_wins`](crate::Options::last_key_wins): the last of
+    /// keys that become the same string wins.
+    ///
+    /// # Errors
+    /// As [`to_json_as`](Self::to_json_as), but for such keys.
+    pub fn to_json_last_key(&self) -> Result<Json, JsonError> {
+        to_json(self, Schema::Kubernetes, Twice::LastWins, true, false)
     }
 
     /// The node as a schema reads it, so that it means the same to every reader: what another one would take for
@@ -125,23 +134,32 @@ impl Node {
     }
 }
 
+/// What becomes of keys that are one as texts (`1` and `0x1`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Twice {
+    Refused,
+    LastWins,
+}
+
 /// `flow` says that the node stands between brackets.
-fn to_json(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Json, JsonError> {
+fn to_json(node: &Node, schema: Schema, twice: Twice, root: bool, flow: bool) -> Result<Json, JsonError> {
     let inner_flow = flow || node.style == Style::Flow;
     Ok(match &node.value {
         Value::Scalar(_) if schema == Schema::Kustomize && becomes_empty_string(node, flow) => "".into(),
         Value::Scalar(scalar) => scalar_to_json(node, scalar, schema, flow)?,
         Value::Seq(seq) => Json::Array(
-            seq.iter().map(|item| to_json(item, schema, false, inner_flow)).collect::<Result<_, _>>()?,
+            seq.iter()
+                .map(|item| to_json(item, schema, twice, false, inner_flow))
+                .collect::<Result<_, _>>()?,
         ),
         Value::Map(map) => {
             let mut object = serde_json::Map::new();
             for entry in map {
                 let key = key_text(&entry.key, schema, root, inner_flow)?.into_owned();
-                if object.contains_key(&key) {
+                if twice == Twice::Refused && object.contains_key(&key) {
                     return Err(fail(&entry.key, format!("mapping key {key:?} already defined")));
                 }
-                object.insert(key, to_json(&entry.value, schema, false, inner_flow)?);
+                object.insert(key, to_json(&entry.value, schema, twice, false, inner_flow)?);
             }
             Json::Object(object)
         }
@@ -153,7 +171,7 @@ fn as_read(node: &Node, schema: Schema, root: bool, flow: bool) -> Result<Node, 
     let inner_flow = flow || node.style == Style::Flow;
     let value: Value = match &node.value {
         Value::Scalar(scalar) => {
-            let json = to_json(node, schema, root, flow)?;
+            let json = to_json(node, schema, Twice::Refused, root, flow)?;
             let stays = node.tag().is_none()
                 && node.style != Style::Folded
                 && !becomes_empty_string(node, flow)

@@ -41,8 +41,8 @@ pub struct Options {
     pub schema: Schema,
     /// Leaves out comments, which spares time and memory where nobody will write the text again.
     pub skip_comments: bool,
-    /// Lets the last of several equal keys win, in the place of the first, instead of refusing them. kustomize and
-    /// Flux read their own files so.
+    /// Reads as go-yaml v2 does: the last of several equal keys wins, in the place of the first, and what a merge key brings
+    /// wins over keys that stand above it. So kustomize and Flux read their own files, and helm its values.
     pub last_key_wins: bool,
     /// Leaves out fields whose value is an alias, but for those inside of lists. kustomize loses them where it merges
     /// Helm's values.

@@ -252,7 +252,18 @@ fn the_last_of_equal_keys_wins_where_asked() {
     let node = parse_with("a: 1\nb: 2\na: 3\n", &options).expect("allowed").remove(0);
     assert_eq!(write(&node), "a: 3\nb: 2\n");
     let node = parse_with("<<: {a: 1}\n<<: {b: 1}\n", &options).expect("allowed").remove(0);
-    assert_eq!(write(&node), "b: 1\n");
+    assert_eq!(write(&node), "a: 1\nb: 1\n");
+    for (text, written) in [
+        ("{q: 2, <<: {q: 1, r: 1}}", "{q: 1, r: 1}\n"),
+        ("{<<: {q: 1}, q: 2, <<: [{q: 3}, {q: 4, s: 4}]}", "{q: 3, s: 4}\n"),
+        ("{q: 0, <<: {q: 5, <<: {q: 6, r: 6}}}", "{q: 6, r: 6}\n"),
+    ] {
+        let node = parse_with(text, &options).expect("allowed").remove(0);
+        assert_eq!(write(&node), written, "{text}");
+    }
+    let small = Limits { alias_nodes: 3, ..Limits::default() };
+    let error = parse_with("{<<: {a: 1, b: 2}, <<: {a: 1, b: 2}}", &Options { limits: small, ..options });
+    assert!(error.is_err_and(|error| error.message.contains("aliases add more than 3 nodes")));
 }
 
 #[test]

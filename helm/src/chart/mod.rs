@@ -118,7 +118,7 @@ fn yaml(file: &'static str, text: &[u8]) -> Result<Value, ChartError> {
     let text = std::str::from_utf8(text).map_err(|error| wrong(error.to_string()))?;
     let options = Options { last_key_wins: true, skip_comments: true, ..Options::default() };
     let first = flotilla_yaml::parse_first(text, &options).map_err(|error| wrong(error.to_string()))?;
-    first.document.to_json().map_err(|error| wrong(error.message))
+    first.document.to_json_last_key().map_err(|error| wrong(error.message))
 }
 
 #[cfg(test)]

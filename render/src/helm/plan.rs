@@ -231,7 +231,7 @@ fn yaml_map(text: &str) -> Result<Map<String, Value>, (u32, String)> {
     if node.is_null() {
         return Ok(Map::new());
     }
-    match node.to_json().map_err(|error| (error.pos.line, error.message))? {
+    match node.to_json_last_key().map_err(|error| (error.pos.line, error.message))? {
         Value::Object(map) => Ok(map),
         _ => Err((1, "must be a mapping".to_owned())),
     }
@@ -255,6 +255,12 @@ mod tests {
             ("", json!({})),
             ("# nothing\n", json!({})),
             ("~", json!({})),
+            // Keys that are one to YAML 1.1, and what a merge key brings, in the order of the text.
+            ("a: {y: 1, on: 2}\nb: {1: x, 0x1: z}", json!({"a": {"true": 2}, "b": {"1": "z"}})),
+            (
+                "a: &a {q: 1}\nb: {q: 2, <<: *a}\nc: {<<: *a, q: 3}",
+                json!({"a": {"q": 1}, "b": {"q": 1}, "c": {"q": 3}}),
+            ),
         ] {
             assert_eq!(yaml_map(text).map(Value::Object), Ok(expected), "{text}");
         }

@@ -254,12 +254,7 @@ impl Builder {
 
     /// Counts nodes that aliases add.
     fn spend(&mut self, nodes: usize, at: Pos) -> Result<(), ParseError> {
-        self.alias_nodes += nodes;
-        let limit = self.options.limits.alias_nodes;
-        if self.alias_nodes > limit {
-            return Err(fail(at, format!("aliases add more than {limit} nodes; write less by alias")));
-        }
-        Ok(())
+        spend(&mut self.alias_nodes, nodes, &self.options, at)
     }
 
     /// Puts a node that is complete where it belongs.
@@ -306,6 +301,18 @@ impl Builder {
                 let first = key.text().filter(|_| self.options.last_key_wins);
                 let first = first.and_then(|text| find(entries, index, text));
                 match (*is_merge_key, first) {
+                    // go-yaml v2 sets what a merge key brings where it stands; own keys that stand above it lose.
+                    (true, _) if self.options.last_key_wins => {
+                        let sources = merged(&node, key.pos)?;
+                        let count = sources.iter().map(|map| map.len()).sum();
+                        spend(&mut self.alias_nodes, count, &self.options, key.pos)?;
+                        for entry in sources.into_iter().flatten() {
+                            match entry.key.text().and_then(|key| find(entries, index, key)) {
+                                Some(place) => entries[place] = entry.clone(),
+                                None => push(entries, index, entry.clone()),
+                            }
+                        }
+                    }
                     (true, _) => *merge = Some((key.pos, node)),
                     (false, Some(first)) => entries[first] = Entry { key, value: node },
                     (false, None) => push(entries, index, Entry { key, value: node }),
@@ -317,15 +324,7 @@ impl Builder {
 
     /// Adds to a mapping what its merge key brings: own keys win, then earlier mappings of a list.
     fn merge(&mut self, own: Map, at: Pos, from: &Node) -> Result<Map, ParseError> {
-        let sources: Vec<&Map> = match &from.value {
-            Value::Map(map) => vec![map],
-            Value::Seq(items) => items
-                .iter()
-                .rev()
-                .map(|item| item.as_map().ok_or_else(|| bad_merge(item.pos)))
-                .collect::<Result<_, _>>()?,
-            Value::Scalar(_) => return Err(bad_merge(at)),
-        };
+        let sources = merged(from, at)?;
         self.spend(sources.iter().map(|map| map.len()).sum(), at)?;
         let own_count = own.len();
         let mut index = HashMap::new();
@@ -342,6 +341,26 @@ impl Builder {
         }
         Ok(entries.into())
     }
+}
+
+/// The mappings of a merge key, those last that win over the others.
+fn merged(from: &Node, at: Pos) -> Result<Vec<&Map>, ParseError> {
+    match &from.value {
+        Value::Map(map) => Ok(vec![map]),
+        Value::Seq(items) => {
+            items.iter().rev().map(|item| item.as_map().ok_or_else(|| bad_merge(item.pos))).collect()
+        }
+        Value::Scalar(_) => Err(bad_merge(at)),
+    }
+}
+
+fn spend(spent: &mut usize, nodes: usize, options: &Options, at: Pos) -> Result<(), ParseError> {
+    *spent += nodes;
+    let limit = options.limits.alias_nodes;
+    if *spent > limit {
+        return Err(fail(at, format!("aliases add more than {limit} nodes; write less by alias")));
+    }
+    Ok(())
 }
 
 fn last_line(span: &Span) -> usize {
